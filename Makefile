@@ -1,0 +1,38 @@
+# Everything a newcomer types. The virtual environment is made once and again only when what it installs has changed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= runs/quickstart
+
+.PHONY: help quickstart test lint typecheck networks clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+quickstart: $(STAMP)  ## Run the quick-start study on the embedded digits and write its report
+	$(BIN)/python -m recipes run recipes/studies/quickstart.yaml --out $(OUT)
+
+test: $(STAMP) lint typecheck  ## Run every check and every test
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## Check style and the layers of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+typecheck: $(STAMP)  ## Check types
+	$(BIN)/mypy
+
+networks: $(STAMP)  ## Print every network beside the papers' numbers
+	$(BIN)/python -m common.models
+
+clean:  ## Remove runs and caches, keep the virtual environment
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)

@@ -1,0 +1,60 @@
+"""Owns the command line of a stage: `accelerate launch -m <stage> recipe.yaml key=value ... [--help] [--dry-run]`."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from common import config as recipes
+from common.errors import UserError
+
+USER_ERROR = 2
+"""Exit code of a user's mistake, told in one message."""
+
+
+def run_stage(
+    cls: type[Any],
+    run: Callable[[Any, list[str]], int],
+    dry_run: Callable[[Any], str],
+    *,
+    stage: str,
+    arguments: list[str],
+) -> int:
+    """Parse a stage's command line, load its recipe as a `cls` and run it; return the process's exit code.
+
+    `run(config, overrides)` trains; `dry_run(config)` returns the text that says what would happen.
+    """
+    parser = _parser(cls, stage)
+    options = parser.parse_args(arguments)
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    logging.basicConfig(
+        level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
+    )
+    try:
+        config = recipes.load(cls, options.recipe, options.overrides)
+        if options.dry_run:
+            print(recipes.to_yaml(config) + dry_run(config))
+            return 0
+        return run(config, options.overrides)
+    except UserError as error:
+        if is_main:
+            print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _parser(cls: type[Any], stage: str) -> argparse.ArgumentParser:
+    """Return the parser of a stage; its help ends with every key of the recipe."""
+    parser = argparse.ArgumentParser(
+        prog=f"accelerate launch -m {stage}",
+        description=f"Run the stage `{stage}` as a recipe says. The same command again goes on where a run stopped.",
+        epilog=f"keys of a recipe:\n{recipes.describe(cls)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", help="YAML file of the recipe, such as recipes/digits/pretrain.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys that override the recipe's")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved recipe, the network's size, steps and images; stop"
+    )
+    return parser

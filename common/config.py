@@ -1,0 +1,284 @@
+"""Owns recipes: YAML that may extend another, `key=value` on top, checked against typed dataclasses, all problems at once.
+
+OmegaConf reads and merges; the dataclasses of the stages say what is allowed. Nothing mutates a config.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from common.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def resolve(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the recipe at `path` with everything it extends and every `key=value` merged in, as plain containers."""
+    merged = OmegaConf.merge(_with_extended(Path(path), ()), _parse_overrides(overrides))
+    try:
+        container = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
+    return typing.cast(dict[str, Any], container)
+
+
+def load(cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Return the recipe as a `cls`; raise one UserError that lists every wrong key and value."""
+    return build(cls, resolve(path, overrides), source=str(path))
+
+
+def build(cls: type[Config], mapping: dict[str, Any], *, source: str) -> Config:
+    """Return `mapping` as a `cls` (a dataclass of dataclasses); raise one UserError with all problems found in it."""
+    problems: list[str] = []
+    config = _build_section(cls, mapping, "", problems)
+    if not problems:
+        problems += [f"{key}: {message}" for key, message in _range_problems(config, "")]
+    if problems:
+        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        raise UserError(f"{source}: {count} in the recipe\n" + "\n".join(f"  {problem}" for problem in problems))
+    return typing.cast(Config, config)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Return a config as plain dicts, lists and scalars, as YAML writes them."""
+    return {
+        field.name: to_mapping(value) if dataclasses.is_dataclass(value) else _plain(value)
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]
+    }
+
+
+def to_yaml(config: Any) -> str:
+    """Return a config as the YAML text of a recipe."""
+    return str(OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
+
+
+def describe(cls: type[Any]) -> str:
+    """Return every dotted key of a config class with its type, default and meaning, one paragraph each."""
+    lines = []
+    for key, field, meaning in _all_fields(cls, ""):
+        default = "required" if _is_required(field) else f"default {_show(_default(field))}"
+        lines.append(f"  {key}  ({_type_name(field.type)}; {default})")
+        lines += [f"      {line}" for line in textwrap.wrap(meaning, 110)]
+    return "\n".join(lines)
+
+
+def flatten(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dicts as one dict of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nearest(name: str, choices: list[str]) -> str:
+    """Return ` Did you mean X?` for the choice closest to `name`, or nothing."""
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _with_extended(path: Path, seen: tuple[Path, ...]) -> Any:
+    """Return the recipe at `path` merged over the one it extends, read from the first to the last."""
+    if path.resolve() in seen:
+        raise UserError(f"extends: {path} extends itself, by way of {', '.join(map(str, seen))}. Break the circle.")
+    if not path.is_file():
+        wanted = f"extends: {path}, named in {seen[-1]}" if seen else f"recipe {path}"
+        raise UserError(f"{wanted}: no such file. {_recipes_beside(path)}")
+    try:
+        node = OmegaConf.load(path)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not OmegaConf.is_dict(node):
+        raise UserError(f"{path}: a recipe is a mapping of keys to values, this file is not one.")
+    parent = typing.cast(Any, node).pop("extends", None)
+    if parent is None:
+        return node
+    return OmegaConf.merge(_with_extended(path.parent / str(parent), (*seen, path.resolve())), node)
+
+
+def _recipes_beside(path: Path) -> str:
+    """Return a sentence that names the YAML files where `path` was looked for."""
+    found = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+    if not found:
+        return "Give the path of a YAML file, such as recipes/digits/pretrain.yaml."
+    return f"There are {', '.join(found)}.{nearest(path.name, found)}"
+
+
+def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> Any:
+    """Return `key=value` words as a config; dotted keys nest, values are read as YAML."""
+    wrong = [word for word in overrides if "=" not in word or word.startswith("=")]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)}: an override is key=value, such as optim.lr=1e-3.")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(f"{' '.join(overrides)}: not readable as key=value: {_first_line(error)}") from error
+
+
+def _build_section(cls: type[Any], mapping: Any, prefix: str, problems: list[str]) -> Any:
+    """Return `mapping` as a `cls`, or None after adding what is wrong with it to `problems`."""
+    if not isinstance(mapping, dict):
+        problems.append(f"{prefix.rstrip('.')} = {mapping!r}: a section of keys is needed here.")
+        return None
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in mapping:
+        if key not in fields:
+            problems.append(_unknown_key(str(key), list(fields), prefix))
+    values = {}
+    before = len(problems)
+    for name, field in fields.items():
+        if name in mapping:
+            values[name] = _convert(_hints(cls)[name], mapping[name], f"{prefix}{name}", problems)
+        elif dataclasses.is_dataclass(_hints(cls)[name]):
+            values[name] = _build_section(typing.cast(Any, _hints(cls)[name]), {}, f"{prefix}{name}.", problems)
+        elif _is_required(field):
+            problems.append(f"{prefix}{name}: missing. Set it to {_type_name(field.type)}. {_meaning(cls, name)}")
+    return cls(**values) if len(problems) == before else None
+
+
+def _unknown_key(key: str, names: list[str], prefix: str) -> str:
+    """Return the message for a key that no field bears."""
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {prefix}{close[0]}?" if close else ""
+    where = prefix.rstrip(".") or "a recipe of this stage"
+    return f"{prefix}{key}: unknown key.{hint} {where} takes {', '.join(names)}."
+
+
+def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
+    """Return `value` as the type `hint` allows; otherwise add a problem and return None."""
+    if dataclasses.is_dataclass(hint):
+        return _build_section(typing.cast(Any, hint), value, f"{key}.", problems)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or (value == "none" and type(None) in arguments):
+            return None
+        hint = next(argument for argument in arguments if argument is not type(None))
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        choices = [str(argument) for argument in arguments]
+        problems.append(f"{key} = {value!r}: must be one of {', '.join(choices)}.{nearest(str(value), choices)}")
+        return None
+    if origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            problems.append(f"{key} = {list(value)!r}: needs {len(arguments)} values, has {len(value)}.")
+            return None
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        return tuple(_convert(kind, item, f"{key}[{i}]", problems) for i, (kind, item) in enumerate(zip(kinds, value)))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    problems.append(f"{key} = {value!r}: must be {_type_name(hint)}, this is {_kind(value)}.")
+    return None
+
+
+def _range_problems(config: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, message) of every section's own `problems()`."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _range_problems(value, f"{prefix}{field.name}.")
+    if hasattr(config, "problems"):
+        for name, message in config.problems():
+            yield f"{prefix}{name}", message
+
+
+def _all_fields(cls: type[Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted key, field, meaning) of a config class, depth first."""
+    for field in dataclasses.fields(cls):
+        hint = _hints(cls)[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from _all_fields(typing.cast(Any, hint), f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field, _meaning(cls, field.name)
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Return the types of a dataclass's fields."""
+    return typing.get_type_hints(cls)
+
+
+@cache
+def _meanings(cls: type[Any]) -> dict[str, str]:
+    """Return the docstring literal that follows each field in the source of a dataclass."""
+    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+    return {
+        before.target.id: " ".join(str(after.value.value).split())
+        for before, after in zip(body, body[1:])
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+
+
+def _meaning(cls: type[Any], name: str) -> str:
+    """Return what a field's docstring says."""
+    return _meanings(cls).get(name, "")
+
+
+def _is_required(field: Any) -> bool:
+    """Tell whether a field has no default."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _default(field: Any) -> Any:
+    """Return a field's default value."""
+    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
+
+
+def _plain(value: Any) -> Any:
+    """Return tuples as lists, anything else as it is."""
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _show(value: Any) -> str:
+    """Return a default as a user would write it in YAML."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(_show(item) for item in value)}]"
+    if value is None or isinstance(value, bool):
+        return "none" if value is None else str(value).lower()
+    return '""' if value == "" else str(value)
+
+
+def _type_name(hint: Any) -> str:
+    """Return a type in plain words."""
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
+    if hint in plain:
+        return plain[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"a list, each {_type_name(arguments[0])}"
+    if origin is tuple:
+        return f"a list of {len(arguments)}, each {_type_name(arguments[0])}"
+    return " or ".join(_type_name(argument) for argument in arguments) if arguments else str(hint)
+
+
+def _kind(value: Any) -> str:
+    """Return what kind of value a user gave."""
+    return _type_name(type(value)) if type(value) in (int, float, str, bool, type(None)) else type(value).__name__
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an exception's text."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,151 @@
+"""Owns finding the image and the label column of a table by the type of their features, and reading the labels."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.data.file_names import some
+from common.errors import UserError
+
+UNLABELLED = -1
+_LARGEST_SHARE = 0.5
+
+
+def find_image_column(features: Mapping[str, Any], wanted: str | None, *, title: str) -> str:
+    """Return the name of the column that holds images: `wanted`, or the only one whose type fits.
+
+    An Image feature goes before encoded bytes. Raise UserError when there is none, or more than one.
+    """
+    if wanted is not None:
+        _demand(features, wanted, key="data.image_column", title=title)
+        if not (_is_image(features[wanted]) or _is_encoded(features[wanted])):
+            raise UserError(f"data.image_column '{wanted}' of {title} holds no images but {_kind(features[wanted])}.")
+        return wanted
+    candidates = _first_kind(features, (_is_image, _is_encoded))
+    if not candidates:
+        raise UserError(f"data.image_column: {title} has no column of images, only {_listing(features)}.")
+    if len(candidates) > 1:
+        raise UserError(
+            f"data.image_column: {title} has several columns of images: {some(candidates)}. Set data.image_column to"
+            " one of them."
+        )
+    return candidates[0]
+
+
+def find_label_column(features: Mapping[str, Any], wanted: str | None, *, labelled: bool, title: str) -> str | None:
+    """Return the name of the column that holds the classes: `wanted`, or the only one whose type fits.
+
+    A ClassLabel goes before whole numbers, and these before text. Where none or several fit, raise UserError if
+    `labelled`, and otherwise return None.
+    """
+    if wanted is not None:
+        _demand(features, wanted, key="data.label_column", title=title)
+        if not any(fits(features[wanted]) for fits in _LABEL_KINDS):
+            raise UserError(f"data.label_column '{wanted}' of {title} holds no classes but {_kind(features[wanted])}.")
+        return wanted
+    candidates = _first_kind(features, _LABEL_KINDS)
+    if len(candidates) == 1:
+        return candidates[0]
+    if not labelled:
+        return None
+    if not candidates:
+        raise UserError(
+            f"data.label_column: {title} has no column of classes, only {_listing(features)}. Labels are needed: add"
+            " a column of class names or numbers."
+        )
+    raise UserError(
+        f"data.label_column: {title} has several columns of classes: {some(candidates)}. Set data.label_column to one"
+        " of them."
+    )
+
+
+def read_labels(values: list[Any], feature: Any) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Return (N,) labels and the class names of a column; missing and negative labels are UNLABELLED.
+
+    A ClassLabel brings its names. Numbers and text are numbered in sorted order, and are their own names.
+    """
+    if _is_class_label(feature):
+        names = tuple(str(name) for name in feature.names)
+        labels = [UNLABELLED if value is None or value < 0 else value for value in values]
+        return np.array(labels, dtype=np.int64), names
+    given = [None if _is_missing(value) else value for value in values]
+    known = sorted({value for value in given if value is not None})
+    numbers = {value: number for number, value in enumerate(known)}
+    labels = [UNLABELLED if value is None else numbers[value] for value in given]
+    return np.array(labels, dtype=np.int64), tuple(str(value) for value in known)
+
+
+def check_class_count(num_images: int, num_classes: int, column: str, *, title: str) -> None:
+    """Raise UserError when a column that was found by its type holds ids or captions rather than classes."""
+    if num_classes > 2 and num_classes > _LARGEST_SHARE * num_images:
+        raise UserError(
+            f"data.label_column: the column '{column}' of {title} has {num_classes} different values for {num_images}"
+            " images, which is too many for classes. Set data.label_column to the column of the classes, even if it"
+            " is this one."
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    """Say whether a value of a column without class names stands for no label."""
+    return value is None or (isinstance(value, int) and value < 0)
+
+
+def _dtype(feature: Any) -> str:
+    """Return the Arrow type of a plain column; empty for nested ones."""
+    return str(getattr(feature, "dtype", "")) if type(feature).__name__ == "Value" else ""
+
+
+def _is_image(feature: Any) -> bool:
+    """Say whether a column is declared to hold images."""
+    return type(feature).__name__ == "Image"
+
+
+def _is_encoded(feature: Any) -> bool:
+    """Say whether a column holds bytes, alone or beside a path, as image columns do when their declaration is lost."""
+    inner = feature.get("bytes") if isinstance(feature, Mapping) else feature
+    return _dtype(inner) in ("binary", "large_binary")
+
+
+def _is_class_label(feature: Any) -> bool:
+    """Say whether a column is declared to hold classes."""
+    return type(feature).__name__ == "ClassLabel"
+
+
+def _is_whole(feature: Any) -> bool:
+    """Say whether a column holds whole numbers."""
+    return _dtype(feature).startswith(("int", "uint", "bool"))
+
+
+def _is_text(feature: Any) -> bool:
+    """Say whether a column holds text."""
+    return _dtype(feature) in ("string", "large_string")
+
+
+_LABEL_KINDS: tuple[Callable[[Any], bool], ...] = (_is_class_label, _is_whole, _is_text)
+
+
+def _first_kind(features: Mapping[str, Any], kinds: tuple[Callable[[Any], bool], ...]) -> list[str]:
+    """Return the columns of the first kind that occurs."""
+    for fits in kinds:
+        columns = [name for name, feature in features.items() if fits(feature)]
+        if columns:
+            return columns
+    return []
+
+
+def _kind(feature: Any) -> str:
+    """Return the words for a column's type."""
+    return _dtype(feature) or type(feature).__name__
+
+
+def _listing(features: Mapping[str, Any]) -> str:
+    """Return every column with its type."""
+    return ", ".join(f"'{name}' ({_kind(feature)})" for name, feature in features.items()) or "no column at all"
+
+
+def _demand(features: Mapping[str, Any], wanted: str, *, key: str, title: str) -> None:
+    """Raise UserError unless the table has the column."""
+    if wanted not in features:
+        raise UserError(f"{key} is '{wanted}', but {title} has the columns {_listing(features)}.")

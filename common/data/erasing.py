@@ -1,0 +1,58 @@
+"""Owns random erasing (Zhong et al. 2020) as timm's `pixel` mode does it: one rectangle of noise, after normalisation.
+
+The worker draws the rectangle and its noise, keyed by the sample; the device only copies. Shapes: B samples, S pixels,
+E erasures.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_AREA = (0.02, 1 / 3)
+_LOG_ASPECT = math.log(1 / 0.3)
+
+
+class Erasures(NamedTuple):
+    """Name rectangles of a batch that are overwritten by noise after normalisation."""
+
+    boxes: Tensor
+    """(E, 5) int64: position in the batch, top, left, height, width."""
+    noise: Tensor
+    """The rectangles' (3, height, width) float32 values one after another, flat."""
+
+
+def draw_erasure(own: np.random.Generator, size: int, probability: float) -> tuple[int, int, int, int] | None:
+    """Return (top, left, height, width) of the rectangle in a view of `size` pixels, or none."""
+    if own.random() >= probability:
+        return None
+    for area, log_aspect, down, right in own.random((10, 4)).tolist():
+        low, high = _AREA
+        target = (low + (high - low) * area) * size * size
+        ratio = math.exp(_LOG_ASPECT * (2 * log_aspect - 1))
+        height, width = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if height < size and width < size:
+            return int(down * (size - height + 1)), int(right * (size - width + 1)), height, width
+    return None
+
+
+def erase(images: Tensor, erasures: Erasures | None) -> Tensor:
+    """Overwrite the rectangles in normalised (B, 3, S, S) images by their noise, in place; return the images."""
+    if erasures is None:
+        return images
+    first = 0
+    for place, top, left, height, width in erasures.boxes.tolist():
+        noise = erasures.noise[first : first + 3 * height * width].view(3, height, width)
+        images[place, :, top : top + height, left : left + width] = noise
+        first += noise.numel()
+    return images
+
+
+def stack_erasures(erasures: Sequence[tuple[tuple[int, ...], Any]]) -> Erasures:
+    """Return the boxes and the noise of a batch."""
+    boxes = torch.tensor([box for box, _ in erasures], dtype=torch.int64).view(-1, 5)
+    noise = np.concatenate([noise for _, noise in erasures]) if erasures else np.empty(0, dtype=np.float32)
+    return Erasures(boxes, torch.from_numpy(noise))

@@ -1,0 +1,229 @@
+"""Owns the configuration of the data and the one function that turns it into splits for training and evaluation."""
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.data.digits import DigitsSource
+from common.data.folders import FolderSource
+from common.data.open_tables import (
+    TABLE_EXTENSIONS,
+    find_table_files,
+    is_saved_dataset,
+    match_table_files,
+    open_described_folder,
+    open_hub_dataset,
+    open_saved_dataset,
+    open_table_files,
+)
+from common.data.split import Split
+from common.data.splits import (
+    Division,
+    HoldOuts,
+    Source,
+    Splits,
+    assign_roles,
+    check_training_split,
+    choose_subset,
+    divide,
+)
+from common.data.subset import Subset, read_subset
+from common.data.verification import verify_and_cache
+from common.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+_HUB_ID = r"[\w.-]+(/[\w.-]+)?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images are used, how they are divided, and how they are read."""
+
+    source: str = "digits"
+    """Where the images are: 'digits' (embedded), a folder, a parquet file or a folder or pattern of them, a folder
+    written by save_to_disk, or the id of a data set on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub data set; empty for its main branch."""
+    config_name: str | None = None
+    """Configuration of a hub data set that has several."""
+    train_split: str = "train"
+    """Name of the split that trains."""
+    validation_split: str | None = None
+    """Name of the split that validates; empty: the usual names, else a hold-out of the training images."""
+    test_split: str | None = None
+    """Name of the split that is looked at once, at the end; empty: the usual names, else a hold-out."""
+    image_column: str | None = None
+    """Column of the images in a table; empty: the one column that holds images."""
+    label_column: str | None = None
+    """Column of the labels in a table; empty: the one column that holds classes."""
+    validation_fraction: float = 0.1
+    """Part of every class's training images that is held out where there is no validation split; 0 for none."""
+    test_fraction: float = 0.2
+    """Part of every class's training images that is held out where there is no test split; 0 for none."""
+    split_seed: int = 0
+    """Seed of the hold-outs. Both stages must use the same one, or pre-training sees the other's test images."""
+    fraction: float = 1.0
+    """Part of every class's training images that is used, above 0 and at most 1."""
+    images_per_class: int | None = None
+    """Training images per class, instead of a fraction."""
+    subset_seed: int = 0
+    """Seed of the subset; smaller subsets of a seed lie inside larger ones."""
+    subset_file: str | None = None
+    """Published list of training images, a name per line, or the subset.json of another run, instead of a fraction."""
+    image_size: int = 224
+    """Side of the square images the network sees, in pixels."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of the red, green and blue channel that is taken off, for values of 0 to 1."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Standard deviation of the red, green and blue channel that is divided by, for values of 0 to 1."""
+    workers: int = 2
+    """Processes that prepare batches, for each training process; 0 prepares them in the training process. Images are
+    decoded before training by as many threads."""
+    verify: Literal["auto", "all", "sample", "none"] = "auto"
+    """Which images are decoded before training to find broken ones: all, a sample of 1,000, none; auto: all of up to
+    20,000 images, a sample of more."""
+    cache_megabytes: int = 1024
+    """Memory for decoded images, in MiB; a split that fits is decoded once, before training. 0 for none."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, what is wrong and what is allowed)."""
+        if not self.source.strip():
+            yield "source", "it is empty; name 'digits', a folder, a parquet file or a hub id"
+        for name in ("validation_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                yield name, f"{getattr(self, name)} must be at least 0 and below 1"
+        if not 0 < self.fraction <= 1:
+            yield "fraction", f"{self.fraction} must be above 0 and at most 1"
+        if self.images_per_class is not None and self.images_per_class < 1:
+            yield "images_per_class", f"{self.images_per_class} must be at least 1"
+        ways = [self.fraction != 1, self.images_per_class is not None, self.subset_file is not None]
+        if sum(ways) > 1:
+            yield "fraction", "fraction, images_per_class and subset_file exclude each other; keep one of them"
+        for name, least in (("image_size", 1), ("workers", 0), ("cache_megabytes", 0)):
+            if getattr(self, name) < least:
+                yield name, f"{getattr(self, name)} must be at least {least}"
+        for number in range(3):
+            if not self.std[number] > 0:
+                yield "std", f"{self.std[number]} must be above 0"
+
+
+def open_source(config: DataConfig) -> Source:
+    """Return the source that `config` names: the digits, else what lies at that path, else a data set of the hub."""
+    columns = {"image_column": config.image_column, "label_column": config.label_column}
+    path = Path(config.source).expanduser()
+    if glob.has_magic(config.source) and not path.exists():
+        _refuse(config, "a pattern of files", "revision", "config_name")
+        files = match_table_files(str(path))
+        root = Path(os.path.commonpath([file.parent for file in files]))
+        return open_table_files(files, root, title=f"the tables {config.source}", **columns)
+    if config.source == "digits":
+        _refuse(config, "the embedded digits", "revision", "config_name", *columns)
+        return DigitsSource()
+    if path.is_file():
+        _refuse(config, "a file", "revision", "config_name")
+        return _open_file(path, columns)
+    if path.is_dir():
+        _refuse(config, "a folder", "revision", "config_name")
+        return _open_folder(path, config, columns)
+    if not re.fullmatch(_HUB_ID, config.source) or ("/" in config.source and path.parent.is_dir()):
+        raise UserError(
+            f"data.source '{config.source}': there is no such file or folder. Name 'digits', a folder, a parquet file,"
+            " or the id of a hub data set (owner/name)."
+        )
+    return open_hub_dataset(config.source, config_name=config.config_name, revision=config.revision, **columns)
+
+
+def _open_file(path: Path, columns: dict[str, str | None]) -> Source:
+    """Open a single table."""
+    if path.suffix.lower() not in TABLE_EXTENSIONS:
+        raise UserError(
+            f"data.source '{path}' is a file, but no {' or '.join(TABLE_EXTENSIONS)} table. Unpack an archive and name"
+            " its folder."
+        )
+    return open_table_files([path], path.parent, title=f"the table {path}", **columns)
+
+
+def _open_folder(folder: Path, config: DataConfig, columns: dict[str, str | None]) -> Source:
+    """Open a folder by what lies in it: a saved data set, tables, images with a metadata file, or plain images."""
+    if is_saved_dataset(folder):
+        return open_saved_dataset(folder, **columns)
+    if any(folder.glob("metadata.*")) or any(folder.glob("*/metadata.*")):
+        return open_described_folder(folder, **columns)
+    tables = find_table_files(folder)
+    if tables:
+        return open_table_files(tables, folder, title=f"the tables in {folder}", **columns)
+    _refuse(config, "a folder of images, which has no columns", *columns)
+    named = (None if config.train_split == "train" else config.train_split, config.validation_split, config.test_split)
+    return FolderSource(folder, declared=[name for name in named if name is not None])
+
+
+def _refuse(config: DataConfig, kind: str, *fields: str) -> None:
+    """Raise UserError for fields that are set but mean nothing for this kind of source."""
+    for field in fields:
+        if getattr(config, field) is not None:
+            raise UserError(
+                f"data.{field} is '{getattr(config, field)}', but data.source '{config.source}' is {kind}. Leave the"
+                " key out."
+            )
+
+
+def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
+    """Return the splits of `config`'s source: divided without overlap, reduced to the subset, verified and cached.
+
+    `labelled` demands labels; without it they come where the source has them. Raise UserError for everything that is
+    wrong with the source, before any training.
+    """
+    source = open_source(config)
+    roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
+    whole = source.read(roles.train, labelled=labelled)
+    check_training_split(whole, title=source.title, labelled=labelled)
+    listed = read_subset(config.subset_file, whole) if config.subset_file is not None else None
+    division = divide(
+        source,
+        whole,
+        roles,
+        fractions=HoldOuts(validation=config.validation_fraction, test=config.test_fraction),
+        seed=config.split_seed,
+        kept=None if listed is None else listed.indices,
+        labelled=labelled,
+    )
+    subset = listed or choose_subset(
+        whole,
+        division.pool,
+        fraction=config.fraction,
+        images_per_class=config.images_per_class,
+        seed=config.subset_seed,
+    )
+    _announce(source, whole, subset, division)
+    parts = {"train": whole.select(subset.indices), "validation": division.validation, "test": division.test}
+    ready = verify_and_cache(
+        {part: split for part, split in parts.items() if split is not None},
+        verify=config.verify,
+        cache_bytes=config.cache_megabytes * 2**20,
+        threads=max(1, config.workers),
+    )
+    return Splits(
+        train=ready["train"],
+        validation=ready.get("validation"),
+        test=ready.get("test"),
+        class_names=whole.class_names,
+        subset=subset,
+    )
+
+
+def _announce(source: Source, whole: Split, subset: Subset, division: Division) -> None:
+    """Log what each part of the data is and where it came from."""
+    classes = f"{len(whole.class_names)} classes" if whole.labels is not None else "no labels"
+    _log.info("data: %s, %s", source.title, classes)
+    _log.info("data: train is %d of the %d images of the split '%s'", len(subset), len(whole), division.roles.train)
+    for part, split, origin in (
+        ("validation", division.validation, division.validation_origin),
+        ("test", division.test, division.test_origin),
+    ):
+        _log.info("data: %s is %s: %s", part, "absent" if split is None else f"{len(split)} images", origin)

@@ -1,0 +1,202 @@
+"""Owns DINO's views of an image: the geometry, done in the worker on the decoded image, and their assembly to batches.
+
+Parameters are drawn for the whole batch at once (`parameters.py`); each view is cut and resized in one step on uint8.
+Shapes: B samples, V views of one resolution, P numbers of a view, S pixels.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.data import parameters as columns
+from common.data.erasing import Erasures
+from common.data.parameters import ViewRanges, draw_uniforms, draw_views
+from common.data.photometry import apply_on_crop, crop_steps
+from common.data.sampler import SampleKey
+
+
+class Views(NamedTuple):
+    """Hold the views of a batch of images, one entry a resolution."""
+
+    blocks: list[Tensor]
+    """(V, B, 3, S, S) uint8."""
+    parameters: list[Tensor]
+    """(V, B, P) float32; empty where the views need no photometry."""
+    erasures: Erasures | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """Set what DINO's views of an image are (Caron et al. 2021); the defaults are the paper's."""
+
+    global_count: int = 2
+    """Number of global views, which the teacher and the student see; at least 2."""
+    global_size: int = 224
+    """Side of a global view, in pixels."""
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    """Bounds of a global crop's share of the image's area."""
+    local_count: int = 8
+    """Number of local views, which only the student sees; 0 for none."""
+    local_size: int = 96
+    """Side of a local view, in pixels."""
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    """Bounds of a local crop's share of the image's area."""
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Bounds of a crop's width over height."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    rotation_degrees: float = 0.0
+    """Largest rotation of a view either way, in degrees."""
+    shift: float = 0.0
+    """Largest shift of a view in each direction, as a fraction of its side."""
+    jitter_probability: float = 0.8
+    """Probability that brightness, contrast, saturation and hue change."""
+    brightness: float = 0.4
+    """Largest change of brightness, as a fraction."""
+    contrast: float = 0.4
+    """Largest change of contrast, as a fraction."""
+    saturation: float = 0.2
+    """Largest change of saturation, as a fraction."""
+    hue: float = 0.1
+    """Largest change of hue either way, in turns of the colour circle; at most 0.5."""
+    grey: float = 0.2
+    """Probability that a view loses its colour."""
+    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)
+    """Probability of a Gaussian blur of the first global view, the other global views, the local views."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Bounds of the blur's standard deviation, in pixels of the view."""
+    solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)
+    """Probability of solarizing the first global view, the other global views, the local views."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, what is wrong with it and what is allowed)."""
+        if self.global_count < 2:
+            yield "global_count", f"{self.global_count} is too few: the loss compares global views, so give 2 or more"
+        if self.local_count < 0:
+            yield "local_count", f"{self.local_count} is negative: give 0 or more"
+        for name in ("global_size", "local_size"):
+            if getattr(self, name) < 1:
+                yield name, f"{getattr(self, name)} is no size: give a positive number of pixels"
+        for name in ("global_scale", "local_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1:
+                yield name, f"({low}, {high}) are no shares of an area: give 0 < lowest <= highest <= 1"
+        for name in ("aspect", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                yield name, f"({low}, {high}) is no range: give 0 < lowest <= highest"
+        for name in ("flip", "jitter_probability", "grey", "blur", "solarize"):
+            values = getattr(self, name)
+            if not all(0 <= value <= 1 for value in (values if isinstance(values, tuple) else (values,))):
+                yield name, f"{values} is no probability: give values in [0, 1]"
+        limits = {"rotation_degrees": 180.0, "shift": 1.0, "hue": 0.5}
+        for name in ("rotation_degrees", "shift", "brightness", "contrast", "saturation", "hue"):
+            limit = limits.get(name, 10.0)
+            if not 0 <= getattr(self, name) <= limit:
+                yield name, f"{getattr(self, name)} is out of range: give a value in [0, {limit:g}]"
+
+
+def build_multi_crop(config: ViewsConfig, seed: int, *, photometry_in_worker: bool) -> "MultiCrop":
+    """Return the views that the recipe sets; with `photometry_in_worker` they come with colour, blur and solarize."""
+    kinds = [0] + [1] * (config.global_count - 1) + [2] * config.local_count
+    ranges = ViewRanges(
+        scale=np.array([config.local_scale if kind == 2 else config.global_scale for kind in kinds]),
+        aspect=config.aspect,
+        flip=config.flip,
+        rotation_degrees=config.rotation_degrees,
+        shift=config.shift,
+        jitter=config.jitter_probability,
+        strengths=(config.brightness, config.contrast, config.saturation, config.hue),
+        grey=config.grey,
+        blur=np.array([config.blur[kind] for kind in kinds]),
+        blur_sigma=config.blur_sigma,
+        solarize=np.array([config.solarize[kind] for kind in kinds]),
+    )
+    groups = [(config.global_size, config.global_count), (config.local_size, config.local_count)]
+    return MultiCrop(ranges, groups, seed, photometry_in_worker=photometry_in_worker)
+
+
+class MultiCrop:
+    """Turn images into views in groups of one resolution, each view with its own numbers."""
+
+    def __init__(
+        self, ranges: ViewRanges, groups: Sequence[tuple[int, int]], seed: int, *, photometry_in_worker: bool
+    ) -> None:
+        """Take the ranges of all views, and their groups in the same order: (side in pixels, number of views)."""
+        ends = np.cumsum([count for _, count in groups]).tolist()
+        self.groups = [
+            (size, slice(end - count, end)) for (size, count), end in zip(groups, ends, strict=True) if count
+        ]
+        self.num_views: int = ends[-1]
+        self.ranges, self.seed, self.photometry_in_worker = ranges, seed, photometry_in_worker
+
+    def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
+        """Return the views of B (3, H, W) uint8 images of any sizes, one block a resolution."""
+        heights, widths = np.array([tuple(image.shape[1:]) for image in images]).T
+        drawn = draw_views(self.ranges, heights, widths, draw_uniforms(self.seed, keys, self.num_views, stream="views"))
+        sources = [as_interleaved(image) for image in images]
+        views = Views([], [], None)
+        for size, members in self.groups:
+            records = np.ascontiguousarray(drawn[:, members].swapaxes(0, 1))
+            block = torch.empty((*records.shape[:2], 3, size, size), dtype=torch.uint8)
+            self._fill(block, sources, records)
+            views.blocks.append(block)
+            views.parameters.append(torch.from_numpy(records))
+        return views
+
+    def _fill(self, block: Tensor, sources: Sequence[Tensor], records: np.ndarray) -> None:
+        """Write the views of (V, B, P) records of B images into a (V, B, 3, S, S) block."""
+        flat = torch.from_numpy(records.reshape(-1, columns.NUM_PARAMETERS))
+        steps = crop_steps(flat) if self.photometry_in_worker else []
+        planes = block.flatten(0, 1).numpy()
+        for place, record in enumerate(flat.tolist()):
+            crop = crop_and_resize(sources[place % len(sources)], record, block.shape[-1])
+            if self.photometry_in_worker:
+                crop = apply_on_crop(crop, steps[place])
+            cv2.split(crop, list(planes[place]))
+
+
+def as_interleaved(image: Tensor) -> Tensor:
+    """Return a (3, H, W) uint8 image as (1, 3, H, W) whose colours lie together in memory, as OpenCV has them."""
+    pixels = image.permute(1, 2, 0)
+    if not pixels.is_contiguous():
+        # Nine times as fast as `contiguous`.
+        pixels = torch.from_numpy(cv2.merge(list(image.contiguous().numpy())))
+    return pixels[None].permute(0, 3, 1, 2)
+
+
+def crop_and_resize(source: Tensor, record: Sequence[float], size: int) -> Any:
+    """Return the (S, S, 3) uint8 crop of an `as_interleaved` image that a record names: cut, resized, flipped, turned.
+
+    Resizing is bicubic with antialiasing, as PIL's; a rotation or shift moves the resized crop, its edges repeated.
+    """
+    top, left, height, width = (int(value) for value in record[: columns.WIDTH + 1])
+    row = 3 * source.shape[3]
+    # One strided view, where two slices cost as much as resizing a crop of 16 pixels.
+    start = source.storage_offset() + top * row + left * 3
+    crop = source.as_strided((1, 3, height, width), (row * height, 1, row, 3), start)
+    resized = F.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)
+    pixels: Any = resized[0].permute(1, 2, 0).numpy()
+    if record[columns.FLIP]:
+        pixels = cv2.flip(pixels, 1)
+    angle, shift_x, shift_y = record[columns.ANGLE], record[columns.SHIFT_X], record[columns.SHIFT_Y]
+    if angle or shift_x or shift_y:
+        pixels = _move(pixels, angle, shift_x * size, shift_y * size)
+    return pixels
+
+
+def _move(pixels: Any, degrees: float, right: float, down: float) -> Any:
+    """Turn an (S, S, 3) image counter-clockwise about its centre, then shift it by pixels; its edges are repeated."""
+    size = pixels.shape[0]
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    centre = (size - 1) / 2
+    offset_x, offset_y = centre * (1 - cosine - sine) + right, centre * (1 - cosine + sine) + down
+    matrix = np.array([[cosine, sine, offset_x], [-sine, cosine, offset_y]])
+    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

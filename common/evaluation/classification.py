@@ -1,0 +1,44 @@
+"""Owns the measures of a classifier: top-1, top-5, per-class accuracy, calibration error, loss."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+NUM_BINS = 15
+"""Confidence bins of the calibration error (Guo et al. 2017)."""
+
+
+@torch.no_grad()
+def classification_metrics(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+    """Return top1 and top5 in percent (top5 only where there are more than 5 classes), loss in nats, ece in percent."""
+    logits = logits_NC.float()
+    num_classes = logits.shape[1]
+    ranked = logits.topk(min(5, num_classes), dim=1).indices == labels_N[:, None]
+    metrics = {"top1": 100 * float(ranked[:, 0].float().mean())}
+    if num_classes > 5:
+        metrics["top5"] = 100 * float(ranked.any(1).float().mean())
+    return metrics | {"loss": float(cross_entropy(logits, labels_N)), "ece": calibration_error(logits, labels_N)}
+
+
+@torch.no_grad()
+def per_class_accuracy(logits_NC: Tensor, labels_N: Tensor, class_names: list[str]) -> dict[str, float]:
+    """Return the accuracy in percent of each class that has an image."""
+    correct = (logits_NC.argmax(1) == labels_N).double()
+    counts = torch.bincount(labels_N, minlength=len(class_names))
+    hits = torch.zeros(len(class_names), dtype=torch.double, device=labels_N.device).scatter_add_(0, labels_N, correct)
+    return {
+        name: 100 * float(hit / count) for name, hit, count in zip(class_names, hits, counts, strict=True) if count > 0
+    }
+
+
+@torch.no_grad()
+def calibration_error(logits_NC: Tensor, labels_N: Tensor) -> float:
+    """Return the expected calibration error in percent: sum over bins of share * |accuracy - mean confidence|.
+
+    The confidence is the largest softmax probability, in 15 bins of equal width, each open below and closed above.
+    """
+    confidence, predicted = logits_NC.float().softmax(1).max(1)
+    bins = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
+    gap = torch.zeros(NUM_BINS, dtype=torch.double, device=logits_NC.device)
+    gap.scatter_add_(0, bins, (predicted == labels_N).double() - confidence.double())
+    return 100 * float(gap.abs().sum() / len(labels_N))

@@ -1,0 +1,52 @@
+"""Owns how the weights of a transformer are drawn, by the paper it comes from. The stems draw their own in `stems`."""
+
+import math
+
+from timm.models import VisionTransformer
+from torch import nn
+
+from common.models.stems import Stem
+
+
+def initialise_deit(model: VisionTransformer) -> None:
+    """Draw as DeiT and DINO do: linear layers, position embedding and class token truncated normal 0.02, biases zero.
+
+    timm has drawn all of them so when it built the model, but for the class token.
+    """
+    assert model.cls_token is not None
+    nn.init.trunc_normal_(model.cls_token, std=0.02)
+
+
+def initialise_xiao(model: VisionTransformer) -> None:
+    """Draw as Early Convolutions does (appendix and published program).
+
+    Patchify: truncated normal, sigma = sqrt(1 / fan_in), zero bias (the convolutional stems draw their own). Position
+    embedding: normal 0.02. Class token and classifier: zeros. MLP: Xavier uniform, bias normal 1e-6. Attention: as
+    PyTorch's MultiheadAttention, that is Xavier uniform for queries, keys and values as one matrix, PyTorch's own for
+    the output projection, zero biases.
+    """
+    assert model.cls_token is not None and model.pos_embed is not None
+    nn.init.zeros_(model.cls_token)
+    nn.init.normal_(model.pos_embed, std=0.02)
+    stem = model.patch_embed
+    if isinstance(stem, Stem) and not stem.spec.kernels:
+        nn.init.trunc_normal_(stem.proj.weight, std=math.sqrt(1 / stem.proj.weight[0].numel()))
+        if stem.proj.bias is not None:
+            nn.init.zeros_(stem.proj.bias)
+    for name, linear in model.named_modules():
+        if isinstance(linear, nn.Linear):
+            _initialise_xiao_linear(name, linear)
+
+
+def _initialise_xiao_linear(name: str, linear: nn.Linear) -> None:
+    """Draw one linear layer by its place: classifier, output of the attention, queries-keys-values, or MLP."""
+    if name == "head":
+        nn.init.zeros_(linear.weight)
+    elif name.endswith("attn.proj"):
+        linear.reset_parameters()
+    else:
+        nn.init.xavier_uniform_(linear.weight)
+    if ".mlp." in name:
+        nn.init.normal_(linear.bias, std=1e-6)
+    else:
+        nn.init.zeros_(linear.bias)

@@ -1,0 +1,139 @@
+"""Owns the stem: the one module that every name of the grammar builds, in the form timm asks of an `embed_layer`.
+
+Shapes: B images, H x W pixels, D the width of the network, L = H/patch * W/patch tokens.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.models.stem_grammar import StemSpec, parse_stem, stem_problems
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"ReLU": partial(nn.ReLU, inplace=True), "GELU": nn.GELU}
+
+
+class Stem(nn.Module):
+    """Turn images (B, 3, H, W) into tokens (B, L, D), or (B, H/patch, W/patch, D) with `output_fmt="NHWC"`.
+
+    Convolutions pad with kernel // 2, so that any stride divides the size exactly; they have no bias, the projection
+    has one. The interface is the one timm's VisionTransformer asks of its `embed_layer`. With `strict_img_size=False`
+    any size that is a multiple of the patch is taken. Parameters are named as in VOLO: `conv`, `proj`.
+    """
+
+    def __init__(
+        self,
+        spec: StemSpec,
+        strides: tuple[int, ...] | None = None,
+        *,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int | tuple[int, int] = 16,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        bias: bool = True,
+        strict_img_size: bool = True,
+        dynamic_img_pad: bool = False,
+        output_fmt: str = "NLC",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        assert output_fmt in ("NLC", "NHWC") and not dynamic_img_pad, "timm asked for what no network of ours uses"
+        self.spec, self.patch_size, self.output_fmt = spec, _pair(patch_size), output_fmt
+        if self.patch_size[0] != self.patch_size[1]:
+            raise UserError(f"model.patch_size: {self.patch_size} is not square; give one number")
+        for field, message in stem_problems(spec.name, strides, self.patch_size[0]):
+            raise UserError(f"model.{field}: {message}")
+        self.strides = spec.strides(self.patch_size[0]) if strides is None else tuple(strides)
+        self.strict_img_size = strict_img_size
+        self.set_input_size(img_size)
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        layers: list[nn.Module] = []
+        width = in_chans
+        for kernel, channels, stride in zip(spec.kernels, spec.channels, self.strides, strict=False):
+            layers += [nn.Conv2d(width, channels, kernel, stride, kernel // 2, bias=False, **place)]
+            layers += _norm_and_activation(spec.norm, spec.activation, channels, place)
+            width = channels
+        self.conv = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(width, embed_dim, self.strides[-1], self.strides[-1], bias=bias, **place)
+        self.after = nn.Sequential(
+            *_norm_and_activation(spec.projection_norm, spec.projection_activation, embed_dim, place)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the convolutions as the stem's paper does; PyTorch has done its own when they were made.
+
+        Early Convolutions, appendix: 3x3 normal with sigma = sqrt(2 / out), projection normal with sigma =
+        sqrt(1 / out) and zero bias. (timm draws linear layers anew and calls any `init_weights`: a stem has none.)
+        """
+        if not self.spec.xiao_initialisation:
+            return
+        for layer in self.conv:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=math.sqrt(2 / layer.out_channels))
+        nn.init.normal_(self.proj.weight, std=math.sqrt(1 / self.proj.out_channels))
+        if self.proj.bias is not None:
+            nn.init.zeros_(self.proj.bias)
+
+    def set_input_size(
+        self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
+    ) -> None:
+        """Set the image size that the grid of tokens is counted for. The patch size is the stem's own and stays."""
+        if patch_size is not None and _pair(patch_size) != self.patch_size:
+            raise UserError(
+                f"model.patch_size: {patch_size} is not the {self.patch_size[0]} of this stem; build it anew"
+            )
+        if img_size is not None:
+            self.img_size = _pair(img_size)
+            self._refuse_partial_patches(*self.img_size)
+            self.grid_size = self.dynamic_feat_size(self.img_size)
+            self.num_patches = self.grid_size[0] * self.grid_size[1]
+
+    def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
+        """Return how many pixels a token stands for, along each side."""
+        return self.patch_size[0] if as_scalar else self.patch_size
+
+    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the grid of tokens of an image of this size."""
+        return img_size[0] // self.patch_size[0], img_size[1] // self.patch_size[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the tokens of a batch. Errors: a size that is no multiple of the patch, or not the one built for."""
+        height, width = images.shape[-2:]
+        if self.strict_img_size and (height, width) != self.img_size:
+            raise UserError(f"data.image_size: images of {height}x{width} met a network built for {self.img_size}")
+        self._refuse_partial_patches(height, width)
+        tokens: Tensor = self.after(self.proj(self.conv(images)))
+        return tokens.permute(0, 2, 3, 1) if self.output_fmt == "NHWC" else tokens.flatten(2).transpose(1, 2)
+
+    def _refuse_partial_patches(self, height: int, width: int) -> None:
+        """Refuse an image that patches do not tile; a convolution would drop or invent its border in silence."""
+        patch = self.patch_size[0]
+        for side in (height, width):
+            if side % patch or side < patch:
+                below = max(side // patch, 1) * patch
+                raise UserError(
+                    f"data.image_size: {side} is no multiple of the patch size {patch};"
+                    f" choose {below} or {below + patch}, or another model.patch_size"
+                )
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width)."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _norm_and_activation(norm: bool, activation: str | None, width: int, place: dict[str, Any]) -> list[nn.Module]:
+    """Return what follows a convolution: BN, activation, both or nothing."""
+    layers: list[nn.Module] = [nn.BatchNorm2d(width, **place)] if norm else []
+    return layers + ([_ACTIVATIONS[activation]()] if activation else [])
+
+
+def build_stem_layer(name: str, strides: tuple[int, ...] | None = None) -> Callable[..., Stem]:
+    """Return what timm's VisionTransformer takes as `embed_layer=`: a stem by name, with given strides or its own."""
+    return partial(Stem, parse_stem(name), strides)

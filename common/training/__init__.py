@@ -1,0 +1,1 @@
+"""How a run is driven: optimizers, schedules, state on disk, verdicts, progress."""

@@ -1,0 +1,221 @@
+"""Owns optimizers: parameter groups (decay, layer decay), AdamW and SGD, SAM's two passes, clipping."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from common.training.schedules import Schedule, cosine
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """What moves the weights, and by which schedule."""
+
+    name: Literal["adamw", "sgd", "sam"] = "adamw"
+    """Optimizer. `sam` climbs to the worst nearby weights first, then steps with `optim.base` (sharpness-aware minimisation)."""
+    base: Literal["adamw", "sgd"] = "adamw"
+    """Optimizer that SAM steps with; read only when `optim.name` is sam."""
+    rho: float = 0.05
+    """SAM's radius: the length of its climb, in units of the weights' L2 norm over all parameters."""
+    lr: float = 5e-4
+    """Peak learning rate; for a batch of `optim.lr_batch` images when that is set, otherwise absolute."""
+    lr_batch: int | None = None
+    """Batch for which `optim.lr` holds; the rate used is lr * train.batch_size / lr_batch. none = lr is absolute."""
+    warmup_epochs: float = 5.0
+    """Linear warm-up of the learning rate, in epochs."""
+    warmup_lr: float = 0.0
+    """Learning rate at the first step of the warm-up, absolute."""
+    min_lr: float = 1e-6
+    """Learning rate at the end of the cosine, absolute."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay (AdamW) or L2 penalty (SGD) at the first step."""
+    weight_decay_end: float | None = None
+    """Weight decay at the last step, reached on a cosine; none = constant."""
+    decay_embeddings: bool = True
+    """Whether the class token and the position embedding are decayed (DINO: yes, DeiT: no). Biases and 1-D parameters never are."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer to the one before it; 1 = the same rate everywhere."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging coefficients."""
+    eps: float = 1e-8
+    """AdamW's guard against division by zero."""
+    momentum: float = 0.9
+    """SGD's momentum."""
+    clip_norm: float | None = None
+    """Largest L2 norm of a gradient; none = no clipping."""
+    clip_each: bool = False
+    """Whether each parameter's gradient is clipped by itself (DINO) or all of them by one common norm."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for values that cannot work."""
+        for name in ("lr", "rho"):
+            if getattr(self, name) <= 0:
+                yield name, f"{getattr(self, name)} must be above 0."
+        for name in ("warmup_epochs", "warmup_lr", "min_lr", "weight_decay", "momentum"):
+            if getattr(self, name) < 0:
+                yield name, f"{getattr(self, name)} must not be negative."
+        if not 0 < self.layer_decay <= 1:
+            yield "layer_decay", f"{self.layer_decay} must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off."
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            yield "clip_norm", f"{self.clip_norm} must be above 0; none turns clipping off."
+        if self.lr_batch is not None and self.lr_batch <= 0:
+            yield "lr_batch", f"{self.lr_batch} must be above 0; none takes optim.lr as it is."
+
+
+def peak_lr(config: OptimConfig, batch_size: int) -> float:
+    """Return the absolute peak learning rate for a global batch."""
+    return config.lr * batch_size / config.lr_batch if config.lr_batch else config.lr
+
+
+def learning_rates(config: OptimConfig, *, batch_size: int, steps: int, steps_per_epoch: int) -> Schedule:
+    """Return the learning rate of every step."""
+    return cosine(
+        peak_lr(config, batch_size),
+        config.min_lr,
+        steps=steps,
+        warmup_steps=round(config.warmup_epochs * steps_per_epoch),
+        warmup_start=config.warmup_lr,
+    )
+
+
+def weight_decays(config: OptimConfig, *, steps: int) -> Schedule:
+    """Return the weight decay of every step."""
+    end = config.weight_decay if config.weight_decay_end is None else config.weight_decay_end
+    return cosine(config.weight_decay, end, steps=steps)
+
+
+def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer over the parameters of `model` that need a gradient; under SAM, the one it steps with."""
+    groups = parameter_groups(model, layer_decay=config.layer_decay, decay_embeddings=config.decay_embeddings)
+    kind = config.base if config.name == "sam" else config.name
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    if config.momentum:
+        # The fused kernel leaves a first buffer unset when that step is skipped; momentum * 0 + g is the same first step.
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def parameter_groups(model: nn.Module, *, layer_decay: float, decay_embeddings: bool) -> list[dict[str, object]]:
+    """Return parameter groups with `lr_scale` and `decayed`.
+
+    Biases and 1-D parameters are not decayed, nor, unless asked, what the network itself exempts (`no_weight_decay()`:
+    class token, position embedding). With L layers as the network's `group_matcher` counts them, layer l has
+    lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier the last.
+    """
+    exempt: set[str] = set() if decay_embeddings else set(model.no_weight_decay())  # type: ignore[operator]
+    layer_of = _layers(model) if layer_decay < 1 else {}
+    deepest = max(layer_of.values(), default=0)
+    groups: dict[tuple[int, bool], dict[str, object]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decayed = parameter.ndim > 1 and not name.endswith(".bias") and name not in exempt
+        layer = layer_of.get(name, deepest)
+        group = groups.setdefault(
+            (layer, decayed), {"params": [], "lr_scale": layer_decay ** (deepest - layer), "decayed": decayed}
+        )
+        group["params"].append(parameter)  # type: ignore[attr-defined]
+    return list(groups.values())
+
+
+def _layers(model: nn.Module) -> dict[str, int]:
+    """Return the layer number of each parameter, counted from the stem by timm's own matcher of the network."""
+    from timm.models import group_parameters
+
+    return dict(group_parameters(model, model.group_matcher(coarse=False), reverse=True))  # type: ignore[operator]
+
+
+def set_step(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
+    """Set the learning rate (scaled by layer) and the weight decay of the coming step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+        group["weight_decay"] = weight_decay if group["decayed"] else 0.0
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, *, each: bool) -> Tensor:
+    """Scale gradients down to `max_norm`, each by itself or all by one common norm; return the norm(s) before.
+
+    Each by itself (DINO): g <- g * min(1, max_norm / (||g|| + 1e-6)) for every parameter, in fused passes over all of them.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    total = norms if each else torch.linalg.vector_norm(norms)
+    factors = (max_norm / (total + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, list(factors.unbind()) if each else factors)
+    return total
+
+
+class SharpnessAware:
+    """Climb to w + rho * g / ||g|| before the gradient that counts, then come back (SAM, Foret et al. 2021).
+
+    One norm over all parameters. It keeps nothing between steps, so the base optimizer's state is the whole state.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], rho: float) -> None:
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.rho = rho
+
+    @contextmanager
+    def climbed(self) -> Iterator[bool]:
+        """Stand at w + e while the block computes the second gradient; w is back, bit by bit, when it ends.
+
+        Every parameter is restored, also one that gets no gradient in the block. Yields False, with w untouched and the
+        gradients kept as they are, when the first gradient is not finite: the caller's check of the step then sees it.
+        """
+        with torch.no_grad():
+            moved = [parameter for parameter in self.parameters if parameter.grad is not None]
+            gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            finite = bool(torch.isfinite(norm))
+            if finite:
+                before = [parameter.detach().clone() for parameter in moved]
+                torch._foreach_add_(moved, torch._foreach_mul(gradients, self.rho / (norm + 1e-12)))
+                for parameter in self.parameters:
+                    parameter.grad = None
+        try:
+            yield finite
+        finally:
+            if finite:
+                with torch.no_grad():
+                    torch._foreach_copy_(moved, before)
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of every batch norm as they are, while its batch statistics are used as ever."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    tracked = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, flag in zip(norms, tracked, strict=True):
+            norm.track_running_stats = flag
+
+
+
+
+def guarded_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Step unless a gradient is not finite, without waiting for the device; return 1.0 on it when the step was left out.
+
+    The flag goes to the fused kernel, which then leaves weights and moments as they are. Under fp16 the gradient scaler
+    looks at the gradients itself, and a step left out is its daily work: the flag is 0.
+    """
+    wrapped = getattr(optimizer, "optimizer", optimizer)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    skipped = 1.0 - torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()).float()
+    if getattr(optimizer, "scaler", None) is not None:
+        optimizer.step()
+        return torch.zeros_like(skipped)
+    wrapped.grad_scale, wrapped.found_inf = None, skipped
+    optimizer.step()
+    return skipped

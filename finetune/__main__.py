@@ -1,0 +1,18 @@
+"""Train a network with labels, from random weights or from a pre-training: `accelerate launch -m finetune <recipe.yaml> ...`."""
+
+import sys
+
+from common.command import run_stage
+from finetune.config import FinetuneConfig
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage's command line."""
+    from finetune.plan import describe_plan
+    from finetune.train import train
+
+    return run_stage(FinetuneConfig, train, describe_plan, stage="finetune", arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""Owns the construction of a classifier from a recipe, and its export."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common.data.sources import Splits
+from common.models.networks import build_network
+from common.models.weights import export_network, load_init
+from finetune.config import FinetuneConfig
+
+logger = logging.getLogger(__name__)
+
+
+def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
+    """Return the network with its classifier, started from `init`. Seed torch's generator first."""
+    size = config.data.image_size
+    network = build_network(config.model, image_size=size, num_classes=num_classes)
+    if config.init is not None:
+        load_init(network, config.init, image_size=size)
+    with torch.no_grad():
+        classifier = network.get_classifier()
+        assert isinstance(classifier, nn.Linear)
+        classifier.weight.mul_(config.head_init_scale)
+        classifier.bias.mul_(config.head_init_scale)
+    return network
+
+
+def export_classifier(
+    network: nn.Module, config: FinetuneConfig, splits: Splits, metrics: dict[str, float], folder: Path
+) -> None:
+    """Write the classifier as a folder that timm loads."""
+    export_network(
+        network,
+        folder,
+        model_name=config.model.name,
+        model_args={
+            "stem": config.model.stem,
+            "stem_strides": config.model.stem_strides,
+            "patch_size": config.model.patch_size,
+            "img_size": config.data.image_size,
+            "num_classes": len(splits.class_names),
+        },
+        class_names=list(splits.class_names),
+        mean=config.data.mean,
+        std=config.data.std,
+        image_size=config.data.image_size,
+        metrics=metrics,
+    )

@@ -1,0 +1,215 @@
+"""Owns the supervised run: forward, loss, backward, (SAM's second pass,) step, with what is logged and saved around it."""
+
+import copy
+import logging
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from common.data.loader import Batch, normalise, view_loader
+from common.data.mixing import build_mixing
+from common.data.sampler import EpochBatches, EpochSampler
+from common.data.sources import Splits, open_splits
+from common.data.erasing import erase
+from common.data.supervised import build_supervised_view
+from common.models.normalization import synchronise_batch_norm
+from common.training.averaging import update_average
+from common.training.optimizers import (
+    SharpnessAware,
+    build_optimizer,
+    clip_gradients,
+    frozen_statistics,
+    guarded_step,
+    learning_rates,
+    set_step,
+    weight_decays,
+)
+from common.training.progress import Progress
+from common.training.run import Run
+from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
+from common.training.verdicts import Ending, LossWatch, Verdict
+from finetune.build import build_classifier, export_classifier
+from finetune.config import FinetuneConfig
+from finetune.monitor import Monitor
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: FinetuneConfig, overrides: list[str]) -> int:
+    """Train as the recipe says, from the last checkpoint where there is one; return the exit code."""
+    run = Run(config, config.train, stage="finetune", out=config.out, overrides=overrides)
+    if result := run.finished_result():
+        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+        return 0
+    splits = open_splits(config.data, labelled=True)
+    if run.is_main:
+        splits.subset.save(run.folder / "subset.json")
+    return Finetuning(config, run, splits).run_to_end()
+
+
+def soft_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
+    """Return the mean over images of -sum_c target_c * log softmax(logits)_c."""
+    return -(targets_BC * log_softmax(logits_BC.float(), dim=1)).sum(1).mean()
+
+
+class Finetuning:
+    """One supervised run: its network, optimizer and schedules, and the loop over them."""
+
+    def __init__(self, config: FinetuneConfig, run: Run, splits: Splits) -> None:
+        self.config, self.run, self.splits = config, run, splits
+        torch.manual_seed(config.train.seed)
+        self.network = build_classifier(config, num_classes=len(splits.class_names))
+        self.network = synchronise_batch_norm(self.network, device_type=run.device.type).to(run.device)
+        self.average = copy.deepcopy(self.network).requires_grad_(False) if config.ema_decay else None
+        self.model, self.optimizer = run.accelerator.prepare(self.network, build_optimizer(config.optim, self.network))
+        self.sharpness = (
+            SharpnessAware(self.network.parameters(), config.optim.rho) if config.optim.name == "sam" else None
+        )
+        sampler = EpochSampler(
+            len(splits.train), config.train.batch_size, config.train.seed,
+            rank=run.rank, num_processes=run.num_processes, repeats=config.augment.repeats,
+        )
+        self.batches = EpochBatches(sampler)
+        view = build_supervised_view(
+            config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
+        )
+        self.loader = view_loader(
+            splits.train, view, self.batches, workers=config.data.workers, pin_memory=run.device.type == "cuda"
+        )
+        self.mixing = build_mixing(config.augment, config.train.seed, len(splits.class_names))
+        self.steps_per_epoch = sampler.steps_per_epoch
+        self.steps = config.train.epochs * self.steps_per_epoch
+        self.lr = learning_rates(
+            config.optim, batch_size=config.train.batch_size, steps=self.steps, steps_per_epoch=self.steps_per_epoch
+        )
+        self.weight_decay = weight_decays(config.optim, steps=self.steps)
+        self.monitor = Monitor(config, run, splits)
+
+    @property
+    def evaluated(self) -> torch.nn.Module:
+        """Return the network that is judged and exported: the average where one is kept."""
+        return self.network if self.average is None else self.average
+
+    def run_to_end(self) -> int:
+        """Train to the last step, a signal or a crash; then look at the test images once."""
+        step, progress = self._restore(), Progress(self.run, self.steps, self.config.train.batch_size)
+        for epoch in range(step // self.steps_per_epoch, self.config.train.epochs):
+            ending = self._train_epoch(epoch, step, progress)
+            step = progress.step
+            if ending:
+                return self._end(ending, step)
+            if (epoch + 1) % self.config.train.evaluate_every == 0 or epoch + 1 == self.config.train.epochs:
+                self.monitor.validate(self.evaluated, step=step, epoch=epoch + 1)
+            progress.describe(self.monitor.summary())
+            if ending := self._pause(step):
+                return self._end(ending, step)
+        return self._end(Ending(Verdict.FINISHED, self.monitor.summary()), step)
+
+    def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
+        """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
+        self.batches.set(epoch, step - epoch * self.steps_per_epoch)
+        watch = LossWatch()
+        for batch in self.loader:
+            images, targets = self._inputs(batch.to(self.run.device), epoch, step)
+            loss, skipped = self._train_step(images, targets, step)
+            step += 1
+            self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
+            progress.advance(step)
+            if ending := watch.see(step, torch.where(skipped > 0, torch.nan, loss)):
+                return ending
+            if step % self.steps_per_epoch and (ending := self._pause(step)):
+                return watch.flush() or ending
+        return watch.flush()
+
+    def _pause(self, step: int) -> Ending | None:
+        """Save when it is time to; return an ending when a signal asked for a stop."""
+        stop = self.run.wants_stop()
+        if stop or self.run.wants_checkpoint():
+            self._save(step)
+        return self.run.interrupted() if stop else None
+
+    def _train_step(self, images: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Take one optimizer step; return the loss and 1.0 when a gradient was not finite."""
+        set_step(self.optimizer, self.lr[step], self.weight_decay[step])
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.sharpness is None:
+            loss = self._backward(images, targets, step)
+        else:
+            # Every process climbs by its own gradient; only the second one is averaged over them (SAM, section 4.1).
+            with self.run.accelerator.no_sync(self.model):
+                loss = self._backward(images, targets, step)
+            with self.sharpness.climbed(), frozen_statistics(self.network):
+                self._backward(images, targets, step)
+        if self.config.optim.clip_norm is not None:
+            self.run.accelerator.unscale_gradients(self.optimizer)
+            clip_gradients(self.network.parameters(), self.config.optim.clip_norm, each=self.config.optim.clip_each)
+        skipped = guarded_step(self.optimizer, self.network.parameters())
+        if self.average is not None:
+            assert self.config.ema_decay is not None
+            update_average(self.average.parameters(), self.network.parameters(), self.config.ema_decay)
+            for mine, theirs in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                mine.copy_(theirs)
+        return loss, skipped
+
+    def _backward(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
+        """Run forward and backward; the same step draws the same dropped paths, so SAM's two passes agree."""
+        torch.manual_seed(np.random.SeedSequence([self.config.train.seed, step, self.run.rank]).generate_state(1)[0])
+        with self.run.accelerator.autocast():
+            loss = soft_cross_entropy(self.model(images), targets)
+        self.run.accelerator.backward(loss)
+        return loss.detach()
+
+    def _inputs(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return normalised, erased, mixed images (B, 3, S, S) and soft targets (B, C)."""
+        images = normalise(batch.views[0][0], self.config.data.mean, self.config.data.std)
+        if batch.erasures is not None:
+            images = erase(images, batch.erasures)
+        assert batch.labels is not None
+        return self.mixing(images, batch.labels, epoch=epoch, step=step)
+
+    def _restore(self) -> int:
+        """Read the newest checkpoint back and return the number of steps done."""
+        checkpoint = self.run.restore()
+        if checkpoint is None:
+            return 0
+        load_module_state("network", self.network, checkpoint.tensors)
+        if self.average is not None:
+            load_module_state("average", self.average, checkpoint.tensors)
+        load_optimizer_state(self.optimizer, checkpoint.tensors)
+        self.monitor.load_state(checkpoint.values["monitor"])
+        if self.run.accelerator.scaler is not None:
+            self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
+        return checkpoint.step
+
+    def _save(self, step: int) -> None:
+        """Write a checkpoint of `step` done steps."""
+        tensors = module_state("network", self.network) | optimizer_state(self.optimizer)
+        if self.average is not None:
+            tensors |= module_state("average", self.average)
+        scaler = self.run.accelerator.scaler
+        values: dict[str, Any] = {"monitor": self.monitor.state(), "scaler": scaler and scaler.state_dict()}
+        self.run.save(step, tensors, values)
+
+    def _end(self, ending: Ending, step: int) -> int:
+        """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""
+        facts: dict[str, Any] = {}
+        if ending.verdict is Verdict.FINISHED:
+            self._save(step)
+            facts = self.monitor.test(self.evaluated)
+            if self.run.is_main:
+                export_classifier(
+                    self.evaluated, self.config, self.splits, self.monitor.result(), self.run.folder / "export"
+                )
+        return self.run.finish(
+            ending,
+            step=step,
+            images=step * self.config.train.batch_size,
+            train_images=len(self.splits.train),
+            parameters=sum(p.numel() for p in self.network.parameters()),
+            metrics=self.monitor.result(),
+            **facts,
+        )

@@ -1,0 +1,1 @@
+"""The first stage: self-supervised pre-training by DINO."""

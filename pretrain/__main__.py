@@ -1,0 +1,18 @@
+"""Pre-train a network on unlabelled images: `accelerate launch -m pretrain <recipe.yaml> key=value ...`."""
+
+import sys
+
+from common.command import run_stage
+from pretrain.config import PretrainConfig
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage's command line."""
+    from pretrain.plan import describe_plan
+    from pretrain.train import train
+
+    return run_stage(PretrainConfig, train, describe_plan, stage="pretrain", arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""Owns the construction of DINO from a recipe, and the export of what it learnt."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from common.data.sources import Splits
+from common.models.networks import build_network
+from common.models.weights import export_network, load_init
+from pretrain.config import PretrainConfig
+from pretrain.head import DINOHead
+from pretrain.loss import DINOLoss
+from pretrain.method import DINO
+
+logger = logging.getLogger(__name__)
+
+
+def build_dino(config: PretrainConfig) -> DINO:
+    """Return DINO's student, teacher, heads and loss as the recipe says. Seed torch's generator first."""
+    size = config.data.image_size
+    student = build_network(config.model, image_size=size, num_classes=0, dynamic=True)
+    if config.init is not None:
+        load_init(student, config.init, image_size=size)
+    teacher = build_network(replace(config.model, drop_path=0.0), image_size=size, num_classes=0, dynamic=True)
+    dino = config.dino
+    head = DINOHead(
+        student.num_features,
+        dino.outputs,
+        hidden_dim=dino.hidden_dim,
+        bottleneck_dim=dino.bottleneck_dim,
+        norm_last_layer=dino.norm_last_layer,
+    )
+    loss = DINOLoss(dino.outputs, student_temperature=dino.student_temperature, center_momentum=dino.center_momentum)
+    return DINO(student, teacher, head, loss)
+
+
+def export_teacher(dino: DINO, config: PretrainConfig, splits: Splits, metrics: dict[str, float], folder: Path) -> None:
+    """Write the teacher's network as a folder that timm and the fine-tuner load."""
+    export_network(
+        dino.teacher,
+        folder,
+        model_name=config.model.name,
+        model_args={
+            "stem": config.model.stem,
+            "stem_strides": config.model.stem_strides,
+            "patch_size": config.model.patch_size,
+            "img_size": config.data.image_size,
+            "num_classes": 0,
+        },
+        class_names=list(splits.class_names),
+        mean=config.data.mean,
+        std=config.data.std,
+        image_size=config.data.image_size,
+        metrics=metrics,
+    )

@@ -1,0 +1,78 @@
+"""Owns DINO's loss: cross-entropy between every teacher view and every other student view, and the centre.
+
+Shapes: G teacher (global) views, V student views of which the first G are the teacher's, B images, K outputs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """DINO's loss with what shows a collapse as it happens; every value a scalar tensor on the device."""
+
+    loss: Tensor
+    """Mean cross-entropy H(teacher_i, student_j) over the pairs i != j, in nats."""
+    teacher_entropy: Tensor
+    """Mean entropy of the teacher's distribution for one view, in nats; ln K when it collapsed to uniform."""
+    kl: Tensor
+    """Mean KL(teacher_i || student_j) = loss - teacher_entropy; 0 when nothing is left to learn, as in any collapse."""
+    code_entropy: Tensor
+    """Entropy of the teacher's distribution averaged over this process's images; 0 when all fall on one code."""
+
+
+class DINOLoss(nn.Module):
+    """Cross-entropy of sharpened, centred teacher outputs and student outputs (DINO, section 3.1, algorithm 1)."""
+
+    center: Tensor
+
+    def __init__(self, outputs: int, *, student_temperature: float = 0.1, center_momentum: float = 0.9) -> None:
+        super().__init__()
+        self.student_temperature = student_temperature
+        self.center_momentum = center_momentum
+        self.register_buffer("center", torch.zeros(outputs))
+
+    def forward(self, student_VBK: Tensor, teacher_GBK: Tensor, teacher_temperature: Tensor) -> LossParts:
+        """Return the loss under the old centre, then move the centre.
+
+        The plain form is a double loop: for teacher view i, for student view j != i, add mean_b sum_k -q_i log p_j, and
+        divide by the G * (V - 1) pairs. It is linear in the teacher's probabilities, so with Q = sum_i q_i each student
+        view meets one target T_j (Q - q_j when j is a teacher view, else Q) once, and
+        sum_k -T_j log p_j = (sum_k T_j) * logsumexp(z_j) - <T_j, z_j>.
+        """
+        num_teacher, num_views = len(teacher_GBK), len(student_VBK)
+        pairs = num_teacher * (num_views - 1)
+        log_q = torch.log_softmax((teacher_GBK - self.center) / teacher_temperature, dim=-1)
+        q = log_q.exp()
+        total = q.sum(0)
+
+        scores = student_VBK / self.student_temperature
+        lse = torch.logsumexp(scores, dim=-1)
+        own = torch.linalg.vecdot(total - q, scores[:num_teacher])
+        cross = (num_teacher - 1) * lse[:num_teacher].mean(1).sum() - own.mean(1).sum()
+        if num_views > num_teacher:
+            others = torch.linalg.vecdot(total, scores[num_teacher:])
+            cross = cross + num_teacher * lse[num_teacher:].mean(1).sum() - others.mean(1).sum()
+        loss = cross / pairs
+
+        with torch.no_grad():
+            entropy = -(q * log_q).sum(-1).mean()
+            mean_q = q.mean((0, 1))
+            code_entropy = -(mean_q * mean_q.clamp_min(torch.finfo(mean_q.dtype).tiny).log()).sum()
+            self.update_center(teacher_GBK)
+        return LossParts(loss, entropy, loss.detach() - entropy, code_entropy)
+
+    @torch.no_grad()
+    def update_center(self, teacher_GBK: Tensor) -> None:
+        """Move the centre towards the mean of the teacher's outputs over views, images and all processes.
+
+        c <- m * c + (1 - m) * mean(teacher). Every process holds equally many images, so the mean of means is the mean.
+        """
+        mean = teacher_GBK.mean((0, 1)).to(self.center.dtype)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(mean)
+            mean /= dist.get_world_size()
+        self.center.mul_(self.center_momentum).add_(mean, alpha=1 - self.center_momentum)

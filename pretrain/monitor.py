@@ -1,0 +1,144 @@
+"""Owns the look at a pre-training as it runs: the loss taken apart at every step, k-NN and feature rank every few epochs."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.data.keyed import generator
+from common.data.loader import view_loader
+from common.data.sampler import EvaluationSampler
+from common.data.sources import Splits
+from common.data.split import Split
+from common.data.supervised import EvaluationView
+from common.evaluation.features import feature_rank, gather_blocks, network_outputs
+from common.evaluation.knn import knn_accuracy
+from common.training.run import Run
+from pretrain.config import PretrainConfig
+from pretrain.loss import LossParts
+
+PARTS = ("loss", "teacher_entropy", "kl", "code_entropy")
+
+
+class Monitor:
+    """Average DINO's loss parts over steps and judge the teacher's features on the validation images."""
+
+    def __init__(self, config: PretrainConfig, run: Run, splits: Splits) -> None:
+        self.config, self.run, self.splits = config, run, splits
+        self.latest: dict[str, float] = {}
+        """The newest k-NN accuracies and feature rank."""
+        self.untrained: dict[str, float] = {}
+        """The same of the network before training."""
+        self.best: dict[str, float] = {}
+        """The best k-NN accuracy on the validation images and its epoch."""
+        self._log_sum, self._log_steps = self._zeros(), 0
+        self._epoch_sum, self._epoch_steps = self._zeros(), 0
+        self._means = dict.fromkeys(PARTS, float("nan"))
+
+    def add(self, parts: LossParts, *, step: int, epoch: int, last: bool) -> None:
+        """Take in a step's loss parts; write a line at the run's cadence and at an epoch's last step."""
+        values = torch.stack([parts.loss.detach(), parts.teacher_entropy, parts.kl, parts.code_entropy]).float()
+        self._log_sum, self._log_steps = self._log_sum + values, self._log_steps + 1
+        self._epoch_sum, self._epoch_steps = self._epoch_sum + values, self._epoch_steps + 1
+        if last:
+            self._means = self._mean(self._epoch_sum, self._epoch_steps)
+            self._epoch_sum, self._epoch_steps = self._zeros(), 0
+        if last or step % self.config.train.log_every == 0:
+            self.run.log(step, epoch, self._mean(self._log_sum, self._log_steps))
+            self._log_sum, self._log_steps = self._zeros(), 0
+
+    def look(self, teacher: nn.Module, *, step: int, epoch: int) -> None:
+        """Judge the teacher's features on the validation images, and write a line."""
+        held_out = self.splits.validation
+        if held_out is None or len(held_out) < 2:
+            return
+        queries, query_indices = self._features(teacher, held_out)
+        self.latest = {"feature_rank": feature_rank(queries)}
+        if held_out.labels is not None and self.splits.train.labels is not None:
+            bank_split = self._bank()
+            bank, bank_indices = self._features(teacher, bank_split)
+            self.latest |= knn_accuracy(
+                queries,
+                _labels(held_out, query_indices),
+                bank,
+                _labels(bank_split, bank_indices),
+                num_classes=len(self.splits.class_names),
+                ks=self.config.knn.ks,
+                temperature=self.config.knn.temperature,
+            )
+        if step == 0:
+            self.untrained = self.latest
+        if self.latest.get("knn_top1", -1.0) > self.best.get("knn_top1", -1.0):
+            self.best = {"knn_top1": self.latest["knn_top1"], "epoch": epoch}
+        self.run.log(step, epoch, self.latest)
+
+    def teacher_means(self) -> dict[str, float]:
+        """Return the last epoch's means, as `judge_teacher` takes them."""
+        return {"entropy": self._means["teacher_entropy"], "kl": self._means["kl"], "code_entropy": self._means["code_entropy"]}
+
+    def summary(self) -> str:
+        """Return how the run stands, for a person."""
+        words = [f"{name.replace('_', ' ')} {self._means[name]:.3f}" for name in PARTS[:3]]
+        words += [f"{word} {self.latest[key]:.1f}" for key, word in (("knn_top1", "k-NN"), ("feature_rank", "rank")) if key in self.latest]
+        return ", ".join(words)
+
+    def result(self) -> dict[str, float]:
+        """Return what result.json tells of the features: the last epoch's, the best epoch's and the untrained network's."""
+        return (
+            self.latest
+            | {f"{name}_untrained": value for name, value in self.untrained.items() if name in ("knn_top1", "feature_rank")}
+            | {f"best_{name}": value for name, value in self.best.items()}
+            | self._means
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        return {
+            "latest": self.latest, "untrained": self.untrained, "best": self.best, "means": self._means,
+            "log": [self._log_sum.tolist(), self._log_steps], "epoch": [self._epoch_sum.tolist(), self._epoch_steps],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read `state` back."""
+        self.latest, self.untrained, self.best = state["latest"], state["untrained"], state["best"]
+        self._means = state["means"]
+        (log, self._log_steps), (epoch, self._epoch_steps) = state["log"], state["epoch"]
+        self._log_sum = torch.tensor(log, device=self.run.device)
+        self._epoch_sum = torch.tensor(epoch, device=self.run.device)
+
+    def _features(self, teacher: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+        """Return (features, indices) of every image of a split, over all processes."""
+        sampler = EvaluationSampler(
+            len(split), self.config.train.batch_size, rank=self.run.rank, num_processes=self.run.num_processes
+        )
+        view = EvaluationView(self.config.data.image_size, self.config.knn.crop)
+        loader = view_loader(split, view, sampler, workers=self.config.data.workers)
+        data = self.config.data
+        with self.run.accelerator.autocast():
+            features, indices = network_outputs(teacher, loader, mean=data.mean, std=data.std, device=self.run.device)
+        gathered = [gather_blocks(block, len(split), self.run.accelerator) for block in (features, indices)]
+        return gathered[0], gathered[1]
+
+    def _bank(self) -> Split:
+        """Return the training images that serve as neighbours: all, or a keyed draw of them."""
+        limit, total = self.config.knn.bank_images, len(self.splits.train)
+        if total <= limit:
+            return self.splits.train
+        order = generator(self.config.train.seed, stream="knn bank").permutation(total)
+        return self.splits.train.select(np.sort(order[:limit]))
+
+    def _mean(self, total: Tensor, steps: int) -> dict[str, float]:
+        """Return the mean over steps and processes of a sum of loss parts."""
+        mean = self.run.accelerator.reduce(total / max(steps, 1), reduction="mean")
+        return dict(zip(PARTS, mean.tolist(), strict=True))
+
+    def _zeros(self) -> Tensor:
+        """Return an empty sum of loss parts."""
+        return torch.zeros(len(PARTS), device=self.run.device)
+
+
+def _labels(split: Split, indices: Tensor) -> Tensor:
+    """Return the labels of the images at `indices`."""
+    assert split.labels is not None
+    return torch.as_tensor(split.labels, device=indices.device)[indices]

@@ -1,0 +1,1 @@
+"""Named experiments: the recipes, the study runner, and the report."""

@@ -1,0 +1,88 @@
+"""Owns the figures about the runs themselves: how the earlier stages learned, and what the arms cost."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from recipes.cost import ArmCost
+from recipes.figure_style import MUTED, SERIES, figure, legend_above
+from recipes.figures import WIDTH
+from recipes.results import RunRecord, StudyRecord, read_curves
+from recipes.sentences import Words
+
+LEARNING = {
+    "knn_top1": "k-NN top-1, %",
+    "teacher_entropy": "teacher entropy, nats",
+    "kl": "KL teacher to student, nats",
+    "feature_rank": "effective feature rank",
+}
+"""What is drawn of a stage's metrics.jsonl, where it is there, and its title."""
+
+
+def draw_learning(study: StudyRecord, stage: str, words: Words, colours: Mapping[str, str]) -> Figure | None:
+    """Draw how an earlier stage's measures went over its epochs: a thin line for each run, a thick one for the mean."""
+    groups = _groups(study, stage)
+    curves = {name: [read_curves(run, list(LEARNING)) for run in runs] for name, runs in groups.items()}
+    shown = [name for name in LEARNING if any(one[name] for ones in curves.values() for one in ones)]
+    if not shown:
+        return None
+    with figure(WIDTH, 3.1, len(shown), share_y=False) as (drawing, panels):
+        for axes, measure in zip(panels, shown, strict=True):
+            for number, (name, ones) in enumerate(curves.items()):
+                colour = colours[name] if name in colours else SERIES[-1 - number % len(SERIES)]
+                _draw_runs(axes, [_by_epoch(one[measure]) for one in ones if one[measure]], colour, words.title(name))
+            axes.set_title(LEARNING[measure], fontsize=9.5)
+            axes.set_xlabel("epoch")
+            if measure == "teacher_entropy":
+                axes.set_ylim(bottom=0)
+        legend_above(drawing, panels[0])
+    return drawing
+
+
+def draw_cost(costs: Sequence[ArmCost], words: Words, colours: Mapping[str, str], main: str) -> Figure | None:
+    """Draw the seconds of a run by arm: its own, its share of the stage before, and the rest were nothing shared."""
+    if not costs:
+        return None
+    with figure(WIDTH, 0.8 + 0.42 * len(costs), 1) as (drawing, (axes,)):
+        for row, cost in enumerate(costs):
+            colour = colours[cost.levels[main]]
+            rest = cost.before_seconds - cost.share_seconds
+            axes.barh(row, cost.seconds, color=colour, height=0.56)
+            axes.barh(row, cost.share_seconds, left=cost.seconds, color=colour, alpha=0.55, height=0.56)
+            axes.barh(row, rest, left=cost.total_seconds, color=colour, alpha=0.16, height=0.56)
+            label = f"{cost.total_seconds:,.1f} s" + (f" (alone {cost.alone_seconds:,.1f} s)" if rest else "")
+            end = (cost.alone_seconds, row)
+            axes.annotate(label, end, (6, 0), textcoords="offset points", va="center", color=MUTED, fontsize=9)
+        axes.set_yticks(range(len(costs)), [", ".join(map(words.title, cost.levels.values())) for cost in costs])
+        axes.set_ylim(len(costs) - 0.4, -0.6)
+        axes.margins(x=0.16)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("seconds of a run")
+    return drawing
+
+
+def _groups(study: StudyRecord, stage: str) -> dict[str, list[RunRecord]]:
+    """Return a stage's runs by their levels, the repeats left out."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in study.of_stage(stage):
+        names = [name for axis, name in run.planned.levels.items() if axis != study.plan.study.reading.repeats]
+        groups.setdefault(", ".join(names) or stage, []).append(run)
+    return groups
+
+
+def _by_epoch(points: Sequence[tuple[float, float]]) -> dict[float, float]:
+    """Return the mean value at each epoch."""
+    seen: dict[float, list[float]] = {}
+    for epoch, value in points:
+        seen.setdefault(epoch, []).append(value)
+    return {epoch: float(np.mean(values)) for epoch, values in sorted(seen.items())}
+
+
+def _draw_runs(axes: Axes, runs: Sequence[Mapping[float, float]], colour: str, label: str) -> None:
+    """Draw the runs of one group and their mean over the epochs that all of them have."""
+    for run in runs:
+        axes.plot(list(run), list(run.values()), color=colour, alpha=0.3, linewidth=1.0)
+    common = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
+    axes.plot(common, [np.mean([run[epoch] for run in runs]) for epoch in common], color=colour, label=label)

@@ -1,0 +1,203 @@
+"""Owns the runs of a study: which there are, their names by hash, what each needs, their commands, and what is done.
+
+A run is named by the hash of its stage's resolved config, the run it starts from included: two cells of a study that
+ask for the same pre-training share its folder, and a changed recipe gets folders of its own.
+"""
+
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.config import flatten, load, to_mapping
+from common.errors import UserError
+from recipes.study import Stage, Study, build_study
+
+Resolver = Callable[[str, Path, tuple[str, ...]], dict[str, Any]]
+"""(module of a stage, recipe, overrides) -> what a run depends on, as plain containers; UserError if wrong."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a stage: its id (its folder's name), its command's arguments, its levels, the run it starts from."""
+
+    id: str
+    stage: str
+    module: str
+    recipe: str
+    overrides: tuple[str, ...]
+    levels: Mapping[str, str]
+    needs: str | None
+
+    def arguments(self, folder: Path) -> tuple[str, ...]:
+        """Return what the stage's command gets, for a study whose run folders lie in `folder`."""
+        start = (f"init={shown(folder / self.needs)}",) if self.needs else ()
+        return (self.recipe, *self.overrides, *start, f"out={shown(folder / self.id)}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of levels, and the id of the run of each stage that serves it."""
+
+    levels: Mapping[str, str]
+    runs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with all its runs (in the order of its stages) and cells."""
+
+    study: Study
+    runs: tuple[PlannedRun, ...]
+    cells: tuple[Cell, ...]
+
+    def select(self, pattern: str) -> tuple[PlannedRun, ...]:
+        """Return the runs whose id holds `pattern` (`*` stands for anything), with those they start from."""
+        wanted = re.compile(".*".join(re.escape(part) for part in pattern.split("*")))
+        chosen = {run.id for run in self.runs if wanted.search(run.id)}
+        if not chosen:
+            raise UserError(f"--only {pattern}: no run's name holds it. Names are like {self.runs[-1].id}.")
+        for run in reversed(self.runs):
+            if run.id in chosen and run.needs:
+                chosen.add(run.needs)
+        return tuple(run for run in self.runs if run.id in chosen)
+
+
+def shown(path: Path) -> str:
+    """Return `path` as seen from the working folder where it lies below it, otherwise in full."""
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def make_plan(study: Study, resolve: Resolver) -> Plan:
+    """Return every run of `study`, each config checked by `resolve`; raise one UserError with all that is wrong."""
+    runs: dict[str, PlannedRun] = {}
+    problems: dict[str, None] = {}
+    cells = []
+    for names in itertools.product(*(axis.levels for axis in study.axes)):
+        levels = {axis.name: name for axis, name in zip(study.axes, names, strict=True)}
+        served: dict[str, str] = {}
+        try:
+            _add_run(study, len(study.stages) - 1, levels, resolve, runs, served)
+        except UserError as error:
+            problems[str(error)] = None
+        cells.append(Cell(levels, served))
+    if problems:
+        raise UserError("\n".join([f"study {study.name}: nothing was started.", *problems]))
+    order = {stage.name: number for number, stage in enumerate(study.stages)}
+    return Plan(study, tuple(sorted(runs.values(), key=lambda run: order[run.stage])), tuple(cells))
+
+
+def _add_run(
+    study: Study,
+    number: int,
+    levels: Mapping[str, str],
+    resolve: Resolver,
+    runs: dict[str, PlannedRun],
+    served: dict[str, str],
+) -> PlannedRun:
+    """Add the run of stage `number` in the cell at `levels`, and before it the one it needs; return it."""
+    stage = study.stages[number]
+    settings = study.settings(stage, levels)
+    needed = settings.pop("needs", None)
+    before = [other.name for other in study.stages[:number]]
+    if needed is not None and needed not in before:
+        raise UserError(f"stages.{stage.name}: needs {needed}, but can only need an earlier stage ({before}).")
+    start = _add_run(study, before.index(needed), levels, resolve, runs, served) if needed else None
+    overrides = tuple(f"{key}={write_value(value)}" for key, value in settings.items())
+    digest = _digest(stage, resolve(stage.module, stage.recipe, overrides), start)
+    touching = {axis.name: levels[axis.name] for axis in study.axes if study.touches(axis, stage)}
+    if start:
+        touching = {name: level for name, level in levels.items() if name in touching or name in start.levels}
+    name = "-".join([stage.name, *(_readable(axis, level) for axis, level in touching.items()), digest])
+    known = next((run for run in runs.values() if run.id.endswith(digest)), None)
+    run = known or PlannedRun(
+        name, stage.name, stage.module, shown(stage.recipe), overrides, touching, start.id if start else None
+    )
+    runs[run.id] = run
+    served[stage.name] = run.id
+    return run
+
+
+def write_value(value: Any) -> str:
+    """Return a value as the right side of `key=value`, so that it reads back as the same value."""
+    if isinstance(value, str) and value and yaml.safe_load(value) == value:
+        return value
+    return json.dumps(value)
+
+
+def _digest(stage: Stage, config: Mapping[str, Any], start: PlannedRun | None) -> str:
+    """Return 8 hex digits for a stage's config and the run it starts from."""
+    whole = {"stage": stage.name, "module": stage.module, "config": config, "start": start.id[-8:] if start else None}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _readable(axis: str, level: str) -> str:
+    """Return a level as part of a folder's name; a bare number gets its axis before it."""
+    word = f"{axis}{level}" if level[:1].isdigit() or level[:1] == "-" else level
+    return re.sub(r"[^A-Za-z0-9.+_]+", "_", word)
+
+
+def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Return a stage's whole config as dotted keys, checked by its config class (`<module>.config.<Module>Config`).
+
+    Keys that change no number (where it writes, how many workers) are left out: they do not make another run.
+    """
+    from common.training.run import OPERATIONAL
+
+    words = [*overrides, "out=planned"]
+    try:
+        cls = getattr(importlib.import_module(f"{module}.config"), f"{module.capitalize()}Config")
+    except ModuleNotFoundError as error:
+        raise UserError(f"stages: {module} is not a stage. Use pretrain or finetune.") from error
+    return {
+        key: value for key, value in flatten(to_mapping(load(cls, recipe, words))).items() if key not in OPERATIONAL
+    }
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write `folder`/study.yaml: the study as given, its runs and cells; all that a report needs beside the runs."""
+    path = folder / "study.yaml"
+    if path.is_file():
+        other = read_plan(folder).study.name
+        if other != plan.study.name:
+            raise UserError(
+                f"--out {folder}: holds the study {other}, this is {plan.study.name}. Choose another folder."
+            )
+    content = {
+        "file": plan.study.source,
+        "study": dict(plan.study.mapping),
+        "runs": [{**vars(run), "overrides": list(run.overrides), "levels": dict(run.levels)} for run in plan.runs],
+        "cells": [{"levels": dict(cell.levels), "runs": dict(cell.runs)} for cell in plan.cells],
+    }
+    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+
+
+def read_plan(folder: Path) -> Plan:
+    """Return the plan that `write_plan` left in a study's folder."""
+    path = folder / "study.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no study.yaml, so it is no study's folder. Give the --out of a `run`.")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        runs = tuple(PlannedRun(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in content["runs"])
+        cells = tuple(Cell(entry["levels"], entry["runs"]) for entry in content["cells"])
+        return Plan(build_study(content["study"], content["file"]), runs, cells)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not written by `python -m recipes run` ({error}). Run the study again.") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader, or a kill, never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,127 @@
+"""Owns what a run folder says about itself: its result, and whether a process works in it, by a lock."""
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from common.errors import UserError
+
+State = Literal["done", "running", "interrupted", "waiting"]
+"""done: a result that is final; running: a process holds the folder; interrupted: will go on; waiting: not begun."""
+
+LOCK = "lock"
+LOG = "log.txt"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended with. A verdict other than `finished` is a result too: a crash belongs in the table.
+
+    Seconds are wall-clock seconds of the stage itself; metrics are percent where they are accuracies.
+    """
+
+    verdict: str
+    reason: str
+    step: int
+    metrics: Mapping[str, float]
+    seconds: float
+    images: int
+    images_per_second: float
+    parameters: int
+    train_images: int
+    num_processes: int
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether the run is over; an interrupted one goes on by the same command."""
+        return self.verdict != "interrupted"
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether another stage can start from this run: a network that crashed holds no weights worth it."""
+        return self.is_final and self.verdict != "crash"
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return the result in a run's folder, or None before there is one."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        metrics = {name: float(value) for name, value in content["metrics"].items() if _is_number(value)}
+        return Result(
+            verdict=str(content["verdict"]),
+            reason=str(content["reason"] or ""),
+            step=int(content["step"]),
+            metrics=metrics,
+            seconds=float(content["seconds"]),
+            images=int(content["images"]),
+            images_per_second=float(content["images_per_second"]),
+            parameters=int(content["parameters"]),
+            train_images=int(content["train_images"]),
+            num_processes=int(content["num_processes"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not the result of a run ({error!r}). Delete the folder to run it again.") from error
+
+
+def read_state(folder: Path) -> State:
+    """Return how far the run in `folder` is."""
+    result = read_result(folder)
+    if result is not None and result.is_final:
+        return "done"
+    if not folder.is_dir():
+        return "waiting"
+    if (folder / LOCK).is_file():
+        with hold(folder) as lock:
+            if lock is None:
+                return "running"
+    return "interrupted"
+
+
+def acquire(folder: Path) -> int | None:
+    """Lock a run's folder; return an open descriptor, or None where another process holds it.
+
+    The lock lives as long as any process keeps the descriptor open: a run whose study was killed holds its folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[int | None]:
+    """Hold a run's folder for the length of a `with` block; yields what `acquire` returns."""
+    descriptor = acquire(folder)
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def log_tail(folder: Path, lines: int = 12) -> str:
+    """Return the last lines of a run's log, indented, for the message that tells of its failure."""
+    path = folder / LOG
+    if not path.is_file():
+        return "    (no log)"
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a metric is a finite number (others, such as accuracies by class, stay in the run's file)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

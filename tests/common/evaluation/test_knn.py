@@ -1,0 +1,31 @@
+"""k-NN against a brute-force vote."""
+
+import math
+
+import pytest
+import torch
+
+from common.evaluation.knn import knn_accuracy, knn_votes
+
+
+def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor, classes: int, k: int) -> torch.Tensor:
+    votes = torch.zeros(len(queries), classes)
+    for row, query in enumerate(queries):
+        similarity = [(float(torch.dot(query, other) / (query.norm() * other.norm())), int(label)) for other, label in zip(bank, labels)]
+        for value, label in sorted(similarity, reverse=True)[:k]:
+            votes[row, label] += math.exp(value / 0.07)
+    return votes
+
+
+@pytest.mark.parametrize("k", [1, 5, 1000])
+def test_votes_match_a_brute_force_vote(k: int) -> None:
+    torch.manual_seed(k)
+    queries, bank, labels = torch.randn(23, 7), torch.randn(61, 7), torch.randint(0, 4, (61,))
+    votes = knn_votes(queries, bank, labels, num_classes=4, k=k, chunk=5)
+    assert torch.allclose(votes, brute_force(queries, bank, labels, 4, k), rtol=1e-4)
+
+
+def test_k_is_never_larger_than_the_bank() -> None:
+    bank, labels = torch.eye(3), torch.tensor([0, 1, 2])
+    found = knn_accuracy(torch.eye(3), labels, bank, labels, num_classes=3, ks=(200, 1))
+    assert found == {"knn_top1": 100.0, "knn200_top1": 100.0, "knn1_top1": 100.0}

@@ -1,0 +1,77 @@
+"""Counts must equal the closed forms, and the prints of both papers."""
+
+import pytest
+import torch
+from torch import nn
+
+from common.models import __main__ as table
+from common.models.complexity import measure
+from common.models.networks import ARCHITECTURES, ModelConfig, build_network
+
+
+def _closed_form(width: int, depth: int, heads: int, patch: int, side: int, classes: int) -> tuple[int, int, int]:
+    """Count a plain vision transformer with MLP ratio 4 by hand: (parameters, multiply-adds, activations)."""
+    patches = (side // patch) ** 2
+    tokens, pixels = patches + 1, 3 * patch**2
+    block = 12 * width**2 + 13 * width
+    parameters = (pixels + 1) * width + (tokens + 1) * width + depth * block + 2 * width + (width + 1) * classes
+    per_block = 12 * tokens * width**2 + 2 * tokens**2 * width
+    multiply_adds = patches * pixels * width + depth * per_block + width * classes
+    activations = patches * width + depth * (10 * tokens * width + heads * tokens**2) + classes
+    return parameters, multiply_adds, activations
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_counts_equal_the_closed_form(device: str) -> None:
+    with torch.device(device):
+        model = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=10)
+    cost = measure(model, 16)
+    expected = _closed_form(width=64, depth=4, heads=2, patch=4, side=16, classes=10)
+    assert (cost.parameters, cost.multiply_adds, cost.activations) == expected
+
+
+def test_convolutions_are_counted_by_their_outputs() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    cost = measure(layers, (8, 12))
+    assert (cost.parameters, cost.activations, cost.multiply_adds) == (216 + 16, 8 * 4 * 6, 8 * 4 * 6 * 27)
+
+
+def test_measuring_leaves_the_network_as_it_was() -> None:
+    model = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=3).train()
+    model.blocks[1].eval()
+    statistics = model.patch_embed.conv[1].running_mean.clone()
+    measure(model, 16)
+    assert model.training and not model.blocks[1].training and model.blocks[2].training
+    assert torch.equal(model.patch_embed.conv[1].running_mean, statistics)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(("stem", "digits", "millions"), [("patchify", 2, 22.05), ("conv", 1, 23.4)])
+def test_deit_small_has_the_known_parameters(stem: str, digits: int, millions: float) -> None:
+    with torch.device("meta"):
+        model = build_network(ModelConfig(name="deit_small", stem=stem), image_size=224, num_classes=1000)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, digits) == millions
+
+
+def test_the_command_prints_every_network_and_finds_no_disagreement(capsys: pytest.CaptureFixture[str]) -> None:
+    code = table.main()
+    printed = capsys.readouterr().out
+    assert code == 0 and "17 agree to the printed digit, 9 differ as declared, 0 disagree" in printed
+    assert all(f"\n{name} " in printed for name in ARCHITECTURES) and "167.796 = 167.8" in printed
+
+
+def test_a_wrong_print_is_found() -> None:
+    config, size = ModelConfig(name="vit_mini"), 16
+    right = table.measure_row(config, size, [{"name": "vit_mini", "activations": "0.0"}])
+    assert right.verdict("activations") == table.AGREES and right.verdict("parameters") == ""
+    wrong = {"name": "vit_mini", "activations": "0.3", "counted": {"activations": "0.1"}}
+    assert table.measure_row(config, size, [wrong]).verdict("activations") == table.DISAGREES
+    wrong["counted"] = {"activations": "0.0"}
+    assert table.measure_row(config, size, [wrong]).verdict("activations") == table.DECLARED
+
+
+def test_a_print_is_compared_at_its_own_stem_and_patch_only() -> None:
+    printed = [{"name": "vit_mini", "stem": "conv", "activations": "0.1"}]
+    assert table.measure_row(ModelConfig(name="vit_mini", stem="conv"), 16, printed).printed
+    assert not table.measure_row(ModelConfig(name="vit_mini"), 16, printed).printed
+    assert not table.measure_row(ModelConfig(name="vit_mini", stem="conv", patch_size=2), 16, printed).printed

@@ -1,0 +1,101 @@
+"""An exported folder must come back from timm with the same logits, in a program that knows timm alone where it can."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from timm.models import VisionTransformer
+
+from common.models.networks import ModelConfig, build_network
+from common.models.weights import export_network
+
+READER = """
+import sys, torch, timm
+from safetensors.torch import load_file
+folder, images, ours = sys.argv[1], load_file(sys.argv[2])["images"], len(sys.argv) > 3
+if ours:
+    sys.path.insert(0, sys.argv[3])
+    import common.models
+model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+assert ours == any(name.startswith("common") for name in sys.modules)
+torch.save(model(images), f"{folder}/logits.pt")
+"""
+
+
+def _export(folder: Path, *, num_classes: int = 3, **config: Any) -> VisionTransformer:
+    network = ModelConfig(**{"name": "vit_mini", **config})
+    torch.manual_seed(0)
+    model = build_network(network, image_size=16, num_classes=num_classes, dynamic=num_classes == 0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    arguments = {"stem": network.stem, "stem_strides": network.stem_strides, "patch_size": network.patch_size}
+    export_network(
+        model.train(),
+        folder,
+        model_name=network.name,
+        model_args={**arguments, "img_size": 16, "num_classes": num_classes},
+        class_names=["cat", "dog", "Öl"],
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+        image_size=16,
+        metrics={"test_top1": 97.5},
+    )
+    return model.eval()
+
+
+@pytest.mark.parametrize("stem", ["patchify", "conv"])
+def test_a_program_of_its_own_reads_the_export(tmp_path: Path, stem: str) -> None:
+    model, images = _export(tmp_path, stem=stem, patch_size=8), torch.randn(2, 3, 16, 16)
+    save_file({"images": images}, tmp_path / "images.safetensors")
+    root = str(Path(__file__).parents[3])
+    arguments = [str(tmp_path), str(tmp_path / "images.safetensors"), *([root] if stem == "conv" else [])]
+    command = [sys.executable, "-c", READER, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"patch_size": 2, "stem": "3Conv+3GELU+1Proj+1BN", "stem_strides": (1, 2, 1, 1)},
+        {"name": "vit_p_1gf", "patch_size": 4},
+        {"name": "vit_c_1gf"},
+    ],
+    ids=["strides", "mlp-ratio-3", "early-convolutions"],
+)
+def test_every_kind_of_network_comes_back_with_its_logits(tmp_path: Path, config: dict[str, Any]) -> None:
+    model, images = _export(tmp_path, **config), torch.randn(2, 3, 16, 16)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-6)
+
+
+def test_features_come_back_without_a_classifier(tmp_path: Path) -> None:
+    model, images = _export(tmp_path, num_classes=0), torch.randn(2, 3, 16, 16)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert again(images).shape == (2, 64)
+    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-6)
+    assert "label_names" not in json.loads((tmp_path / "config.json").read_text())
+
+
+def test_timm_knows_the_pixels_and_the_classes(tmp_path: Path) -> None:
+    _export(tmp_path, stem="conv")
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    data = timm.data.resolve_model_data_config(again)
+    assert (data["mean"], data["std"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert data["input_size"] == (3, 16, 16) and data["interpolation"] == "bicubic"
+    assert again.pretrained_cfg["label_names"] == ["cat", "dog", "Öl"]
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["metrics"] == {"test_top1": 97.5}
+
+
+def test_an_export_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
+    _export(tmp_path, stem="conv")
+    model = _export(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()

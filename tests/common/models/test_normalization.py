@@ -1,0 +1,103 @@
+"""Two gloo processes must compute what one process computes with the whole batch."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as distributed
+import torch.multiprocessing as multiprocessing
+from torch import Tensor, nn
+
+from common.models.normalization import ProcessBatchNorm, synchronise_batch_norm
+
+CASES = {"even": (3, 0.1), "uneven, cumulative statistics": (2, None)}  # images of the first process, momentum
+
+
+def _network(momentum: float | None = 0.1) -> nn.Sequential:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4, momentum=momentum)
+    nn.init.uniform_(norm.weight)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+def _batch() -> Tensor:
+    return torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(1)) * 3 + 7
+
+
+def _train(network: nn.Module, batch: Tensor) -> dict[str, Any]:
+    """Run twice, so that the running statistics move twice; differentiate the sum of cubes of the second outputs."""
+    network(batch)
+    batch = batch.clone().requires_grad_()
+    outputs = network(batch)
+    outputs.pow(3).sum().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.eval()
+    return {
+        "outputs": outputs.detach(),
+        "inputs": batch.grad,
+        "gradients": gradients,
+        "state": state,
+        "evaluation": network(batch).detach(),
+    }
+
+
+def _run_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    results = {}
+    for case, (split, momentum) in CASES.items():
+        part = _batch()[:split] if rank == 0 else _batch()[split:]
+        results[case] = _train(synchronise_batch_norm(_network(momentum), device_type="cpu"), part)
+        for gradient in results[case]["gradients"]:
+            distributed.all_reduce(gradient)
+    torch.save(results, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Return what each of two processes computed, by case."""
+    folder: Path = tmp_path_factory.mktemp("gloo")
+    multiprocessing.spawn(_run_process, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_two_processes_agree_with_one(two_processes: list[dict[str, Any]], case: str) -> None:
+    expected = _train(_network(CASES[case][1]), _batch())
+    ranks = [process[case] for process in two_processes]
+    for name in ("outputs", "inputs", "evaluation"):
+        joined = torch.cat([rank[name] for rank in ranks])
+        torch.testing.assert_close(
+            joined, expected[name], rtol=1e-5, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+        )
+    for ours, theirs in zip(ranks[0]["gradients"], expected["gradients"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-3)
+    for rank in ranks:
+        assert list(rank["state"]) == list(expected["state"])
+        for name, theirs in expected["state"].items():
+            torch.testing.assert_close(rank["state"][name], theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_process_group_it_is_plain_batch_norm() -> None:
+    plain, batch = _network(), _batch()
+    ours = synchronise_batch_norm(copy.deepcopy(plain), device_type="cpu")
+    assert torch.equal(ours(batch), plain(batch))
+    assert torch.equal(ours.eval()(batch), plain.eval()(batch))
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), plain.state_dict().values(), strict=True))
+
+
+def test_conversion_keeps_names_parameters_and_mode() -> None:
+    network = _network().eval()
+    names, weight, mean = list(network.state_dict()), network[1].weight, network[1].running_mean
+    ours = synchronise_batch_norm(network, device_type="cpu")
+    assert isinstance(ours[1], ProcessBatchNorm) and not ours[1].training
+    assert list(ours.state_dict()) == names and ours[1].weight is weight and ours[1].running_mean is mean
+    assert synchronise_batch_norm(ours, device_type="cpu")[1] is ours[1]
+
+
+def test_on_gpus_pytorchs_own_layer_serves() -> None:
+    assert isinstance(synchronise_batch_norm(_network(), device_type="cuda")[1], nn.SyncBatchNorm)

@@ -1,0 +1,171 @@
+"""Parameter groups, clipping, SAM and the guarded step, each against a step made by hand."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from common.models.networks import ModelConfig, build_network
+from common.training.optimizers import (
+    OptimConfig,
+    SharpnessAware,
+    build_optimizer,
+    clip_gradients,
+    frozen_statistics,
+    guarded_step,
+    parameter_groups,
+    peak_lr,
+    set_step,
+)
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+
+
+def gradients(network: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
+    network.zero_grad()
+    network(inputs).square().sum().backward()
+    return [parameter.grad.clone() for parameter in network.parameters()]
+
+
+def test_sam_agrees_with_a_step_by_hand() -> None:
+    network, inputs, rho, lr = small_network(), torch.randn(5, 4).double(), 0.05, 0.1
+    by_hand = copy.deepcopy(network)
+    first = gradients(by_hand, inputs)
+    norm = torch.sqrt(sum(gradient.square().sum() for gradient in first))
+    climbed = copy.deepcopy(by_hand)
+    with torch.no_grad():
+        for parameter, gradient in zip(climbed.parameters(), first, strict=True):
+            parameter.add_(rho * gradient / norm)
+    second = gradients(climbed, inputs)
+    expected = [p.detach() - lr * g for p, g in zip(by_hand.parameters(), second, strict=True)]
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    sam = SharpnessAware(network.parameters(), rho)
+    gradients(network, inputs)
+    with sam.climbed() as finite:
+        assert finite
+        network(inputs).square().sum().backward()
+    optimizer.step()
+    for parameter, wanted in zip(network.parameters(), expected, strict=True):
+        assert torch.allclose(parameter, wanted, atol=1e-10, rtol=0)
+
+
+def test_sam_restores_every_parameter_bit_by_bit() -> None:
+    network, inputs = small_network(), torch.randn(5, 4).double()
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    gradients(network, inputs)
+    with SharpnessAware(network.parameters(), 0.5).climbed():
+        assert not torch.equal(before[0], next(network.parameters()))
+        network[0](inputs).sum().backward()  # the second layer gets no gradient in the second pass
+    for parameter, old in zip(network.parameters(), before, strict=True):
+        assert torch.equal(parameter, old)
+
+
+def test_sam_stays_where_it_is_when_the_first_gradient_is_not_finite() -> None:
+    network = small_network()
+    before = copy.deepcopy(network.state_dict())
+    gradients(network, torch.full((2, 4), torch.nan).double())
+    with SharpnessAware(network.parameters(), 0.5).climbed() as finite:
+        assert not finite
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_sams_second_pass_leaves_running_statistics_alone() -> None:
+    norm = nn.BatchNorm1d(3)
+    norm(torch.randn(8, 3))
+    before = copy.deepcopy(norm.state_dict())
+    with frozen_statistics(norm):
+        batch = torch.randn(8, 3) + 5
+        output = norm(batch)
+        assert output.mean().abs() < 1e-5  # the batch's own statistics are used as ever
+    assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
+    norm(torch.randn(8, 3))
+    assert not torch.equal(before["running_mean"], norm.running_mean)
+
+
+def test_clipping_each_parameter_matches_the_loop() -> None:
+    network = small_network()
+    grads = gradients(network, 10 * torch.randn(5, 4).double())
+    clip_gradients(network.parameters(), 0.3, each=True)
+    for parameter, gradient in zip(network.parameters(), grads, strict=True):
+        factor = min(1.0, 0.3 / (gradient.norm().item() + 1e-6))
+        assert torch.allclose(parameter.grad, gradient * factor, atol=1e-12)
+
+
+def test_clipping_by_one_norm_matches_torch() -> None:
+    network = small_network()
+    gradients(network, 10 * torch.randn(5, 4).double())
+    twin = copy.deepcopy(network)
+    for mine, theirs in zip(twin.parameters(), network.parameters(), strict=True):
+        mine.grad = theirs.grad.clone()
+    torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.3)
+    clip_gradients(network.parameters(), 0.3, each=False)
+    for mine, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_gradient_that_is_not_finite_never_reaches_weights_or_moments(name: str, first: bool) -> None:
+    network = small_network().float()
+    optimizer = build_optimizer(OptimConfig(name=name, lr=0.1), network)
+    reference = copy.deepcopy(network)
+    reference_optimizer = build_optimizer(OptimConfig(name=name, lr=0.1), reference)
+    inputs = torch.randn(5, 4)
+
+    def step(target: nn.Module, its: torch.optim.Optimizer) -> float:
+        gradients(target, inputs)
+        return guarded_step(its, target.parameters()).item()
+
+    if not first:
+        assert step(network, optimizer) == step(reference, reference_optimizer) == 0.0
+    gradients(network, torch.full((2, 4), torch.inf))
+    assert guarded_step(optimizer, network.parameters()).item() == 1.0
+    for _ in range(2):
+        assert step(network, optimizer) == step(reference, reference_optimizer) == 0.0
+    for mine, theirs in zip(network.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_biases_and_1d_parameters_are_not_decayed_and_embeddings_as_asked() -> None:
+    network = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=5)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+
+    def decayed(decay_embeddings: bool) -> set[str]:
+        groups = parameter_groups(network, layer_decay=1.0, decay_embeddings=decay_embeddings)
+        assert sum(len(group["params"]) for group in groups) == len(names)
+        return {names[id(p)] for group in groups if group["decayed"] for p in group["params"]}
+
+    dino, deit = decayed(True), decayed(False)
+    assert dino - deit == {"cls_token", "pos_embed"}
+    assert not any(name.endswith("bias") or "norm" in name for name in dino)
+
+
+def test_layer_decay_falls_from_the_classifier_to_the_stem() -> None:
+    network = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=5)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = parameter_groups(network, layer_decay=0.5, decay_embeddings=False)
+    scale = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+    depth = 4
+    assert scale["head.weight"] == 1.0
+    assert scale["blocks.3.mlp.fc1.weight"] == 0.5
+    assert scale["blocks.0.mlp.fc1.weight"] == 0.5**depth
+    assert scale["patch_embed.proj.weight"] == scale["pos_embed"] == 0.5 ** (depth + 1)
+
+
+def test_set_step_scales_by_layer_and_spares_the_undecayed() -> None:
+    network = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=5)
+    optimizer = build_optimizer(OptimConfig(layer_decay=0.5), network)
+    set_step(optimizer, 0.2, 0.05)
+    for group in optimizer.param_groups:
+        assert group["lr"] == pytest.approx(0.2 * group["lr_scale"])
+        assert group["weight_decay"] == (0.05 if group["decayed"] else 0.0)
+
+
+def test_peak_rate_follows_the_batch_only_where_asked() -> None:
+    assert peak_lr(OptimConfig(lr=1e-3), 4096) == 1e-3
+    assert peak_lr(OptimConfig(lr=5e-4, lr_batch=256), 1024) == pytest.approx(2e-3)

@@ -1,0 +1,56 @@
+"""What tests of the stages share: tiny runs on the embedded digits, started as a user starts them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetune.__main__ import main as finetune_main
+from pretrain.__main__ import main as pretrain_main
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+TINY = {
+    "pretrain": [
+        "data.images_per_class=8", "data.workers=0", "train.epochs=2", "train.batch_size=20", "train.log_every=1",
+        "optim.warmup_epochs=1", "dino.outputs=16", "dino.hidden_dim=16", "dino.bottleneck_dim=8", "views.local_count=1",
+        "views.local_size=8", "views.local_scale=[0.4,0.8]", "model.drop_path=0.0", "knn.every_epochs=1",
+    ],
+    "finetune": [
+        "data.images_per_class=8", "data.workers=0", "train.epochs=2", "train.batch_size=20", "train.log_every=1",
+        "optim.warmup_epochs=1", "model.drop_path=0.0", "train.evaluate_every=1",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Keep the arithmetic of every test the same on any machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def stage() -> Callable[..., int]:
+    """Run a stage in this process on a few digits: stage("pretrain", out, "key=value", ...) -> exit code."""
+
+    def run(name: str, out: Path, *overrides: str, recipe: Path | None = None) -> int:
+        path = recipe or RECIPES / "digits" / f"{name}.yaml"
+        main = {"pretrain": pretrain_main, "finetune": finetune_main}[name]
+        return main([str(path), *TINY[name], f"out={out}", *overrides])
+
+    return run
+
+
+def read_result(out: Path) -> dict[str, Any]:
+    """Return a run's result."""
+    result: dict[str, Any] = json.loads((out / "result.json").read_text())
+    return result
+
+
+def read_losses(out: Path) -> list[float]:
+    """Return the training losses of a run, step by step."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]

@@ -1,0 +1,73 @@
+"""DINO's loss against the paper's double loop, in double precision."""
+
+import math
+
+import pytest
+import torch
+
+from pretrain.loss import DINOLoss
+
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
+
+
+def double_loop(student: torch.Tensor, teacher: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+    """Mean over the pairs i != j of H(teacher_i, student_j), as the paper's algorithm 1 writes it."""
+    total, pairs = torch.zeros((), dtype=student.dtype), 0
+    for i in range(len(teacher)):
+        q = torch.softmax((teacher[i] - center) / TEACHER_TEMPERATURE, dim=-1)
+        for j in range(len(student)):
+            if i == j:
+                continue
+            log_p = torch.log_softmax(student[j] / STUDENT_TEMPERATURE, dim=-1)
+            total = total + (-q * log_p).sum(-1).mean()
+            pairs += 1
+    return total / pairs
+
+
+@pytest.mark.parametrize(("teacher_views", "views"), [(2, 2), (2, 10), (2, 3), (3, 5)])
+def test_loss_and_gradient_match_the_double_loop(teacher_views: int, views: int) -> None:
+    torch.manual_seed(views)
+    student = torch.randn(views, 6, 17, dtype=torch.double, requires_grad=True)
+    teacher = torch.randn(teacher_views, 6, 17, dtype=torch.double)
+    loss = DINOLoss(17, student_temperature=STUDENT_TEMPERATURE).double()
+    loss.center.copy_(0.1 * torch.randn(17))
+    expected = double_loop(student, teacher, loss.center.clone())
+    (expected_gradient,) = torch.autograd.grad(expected, student)
+
+    parts = loss(student, teacher, torch.tensor(TEACHER_TEMPERATURE, dtype=torch.double))
+
+    assert parts.loss.item() == pytest.approx(expected.item(), abs=1e-10)
+    (gradient,) = torch.autograd.grad(parts.loss, student)
+    assert torch.allclose(gradient, expected_gradient, atol=1e-10, rtol=0)
+
+
+def test_loss_uses_the_old_centre_and_then_moves_it() -> None:
+    loss = DINOLoss(5, center_momentum=0.9).double()
+    loss.center.copy_(torch.arange(5) / 10)
+    old = loss.center.clone()
+    teacher, student = torch.randn(2, 4, 5, dtype=torch.double), torch.randn(3, 4, 5, dtype=torch.double)
+    expected = double_loop(student, teacher, old)
+    parts = loss(student, teacher, torch.tensor(TEACHER_TEMPERATURE))
+    assert parts.loss.item() == pytest.approx(expected.item(), abs=1e-7)
+    assert torch.allclose(loss.center, 0.9 * old + 0.1 * teacher.flatten(0, 1).mean(0), atol=1e-12)
+
+
+def test_parts_tell_the_collapses_apart() -> None:
+    loss, outputs = DINOLoss(8), 8
+    uniform = loss(torch.zeros(4, 3, 8), torch.zeros(2, 3, 8), torch.tensor(0.04))
+    assert uniform.teacher_entropy.item() == pytest.approx(math.log(outputs), abs=1e-5)
+    assert uniform.kl.item() == pytest.approx(0, abs=1e-5)
+    one_code = torch.zeros(2, 3, 8)
+    one_code[..., 2] = 10.0
+    collapsed = DINOLoss(8)(torch.zeros(4, 3, 8), one_code, torch.tensor(0.04))
+    assert collapsed.code_entropy.item() == pytest.approx(0, abs=1e-5)
+    spread = torch.zeros(2, 3, 8)
+    spread[:, range(3), range(3)] = 10.0
+    learnt = DINOLoss(8)(torch.zeros(4, 3, 8), spread, torch.tensor(0.04))
+    assert learnt.teacher_entropy.item() == pytest.approx(0, abs=1e-5)
+    assert learnt.code_entropy.item() == pytest.approx(math.log(3), abs=1e-4)
+
+
+def test_kl_is_loss_less_entropy() -> None:
+    parts = DINOLoss(9)(torch.randn(4, 3, 9), torch.randn(2, 3, 9), torch.tensor(0.04))
+    assert parts.kl.item() == pytest.approx(parts.loss.item() - parts.teacher_entropy.item(), abs=1e-5)

@@ -1,0 +1,90 @@
+"""DINO's module: who is trained, who follows, what the head's last layer does."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pretrain.head import DINOHead
+from pretrain.loss import DINOLoss
+from pretrain.method import DINO
+
+
+class Backbone(nn.Module):
+    """Mean colour through batch norm and a linear layer: any view size, with running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(3), nn.Linear(3, 8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.norm(images.mean((2, 3))))
+
+
+@pytest.fixture
+def dino() -> DINO:
+    torch.manual_seed(0)
+    return DINO(Backbone(), Backbone(), DINOHead(8, 12, hidden_dim=16, bottleneck_dim=4), DINOLoss(12))
+
+
+def views() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(2, 5, 3, 8, 8, generator=generator), torch.randn(3, 5, 3, 4, 4, generator=generator)]
+
+
+def test_teacher_starts_as_the_student_and_gets_no_gradient(dino: DINO) -> None:
+    for mine, theirs in zip(dino.teacher.parameters(), dino.student.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    dino(views(), torch.tensor(0.04)).loss.backward()
+    assert all(parameter.grad is None for parameter in dino.teacher.parameters())
+    assert all(parameter.grad is not None for parameter in dino.student.parameters())
+
+
+def test_teacher_follows_the_student(dino: DINO) -> None:
+    before = copy.deepcopy(dino.teacher.state_dict())
+    with torch.no_grad():
+        dino.student.linear.weight.add_(1.0)
+    dino.update_teacher(0.75)
+    expected = 0.75 * before["linear.weight"] + 0.25 * dino.student.linear.weight
+    assert torch.allclose(dino.teacher.linear.weight, expected, atol=1e-6)
+
+
+def test_average_covers_parameters_only(dino: DINO) -> None:
+    dino(views(), torch.tensor(0.04))
+    own = dino.teacher.norm.running_mean.clone()
+    assert not torch.equal(own, dino.student.norm.running_mean)  # the student also saw the local views
+    dino.update_teacher(0.0)
+    assert torch.equal(dino.teacher.norm.running_mean, own)
+
+
+def test_last_layer_has_unit_rows_and_a_fixed_gain(dino: DINO) -> None:
+    assert torch.allclose(dino.student_head.last_layer.weight.norm(dim=1), torch.ones(12), atol=1e-6)
+    assert not dino.student_head.last_layer.parametrizations["weight"].original0.requires_grad
+    free = DINOHead(8, 12, hidden_dim=16, bottleneck_dim=4, norm_last_layer=False)
+    assert free.last_layer.parametrizations["weight"].original0.requires_grad
+
+
+def test_head_outputs_are_cosines(dino: DINO) -> None:
+    scores = dino.student_head(torch.randn(64, 8) * 100)
+    assert scores.abs().max() <= 1 + 1e-5
+
+
+def test_freezing_drops_the_last_layers_gradient_alone(dino: DINO) -> None:
+    dino(views(), torch.tensor(0.04)).loss.backward()
+    dino.freeze_last_layer()
+    assert all(parameter.grad is None for parameter in dino.student_head.last_layer.parameters())
+    assert all(parameter.grad is not None for parameter in dino.student_head.mlp.parameters())
+
+
+def test_two_forwards_for_two_resolutions_see_every_view(dino: DINO) -> None:
+    """The loss of the module is the loss of heads and backbones called by hand."""
+    dino.eval()
+    blocks = views()
+    with torch.no_grad():
+        teacher = dino.teacher_head(dino.teacher(blocks[0].flatten(0, 1))).view(2, 5, 12)
+        student = torch.cat(
+            [dino.student_head(dino.student(block.flatten(0, 1))).view(len(block), 5, 12) for block in blocks]
+        )
+        by_hand = DINOLoss(12)(student, teacher, torch.tensor(0.04)).loss
+        assert dino(blocks, torch.tensor(0.04)).loss.item() == pytest.approx(by_hand.item(), abs=1e-6)

@@ -1,0 +1,138 @@
+"""Every mistake of a user ends before training, with exit code 2 and one message that names key, value and remedy."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Stage = Callable[..., int]
+
+
+def image_folder(root: Path, per_class: int = 6) -> Path:
+    """Write train/<class>/<number>.png for two classes, and a test split."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                pixels = generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def parquet(path: Path, columns: dict[str, str]) -> Path:
+    """Write a table of six rows whose columns are images, classes or numbers."""
+    import datasets
+
+    image = Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8))
+    kinds = {
+        "image": (datasets.Image(), [image] * 6),
+        "class": (datasets.ClassLabel(names=["a", "b"]), [0, 1] * 3),
+        "number": (datasets.Value("float32"), [0.5] * 6),
+    }
+    features = datasets.Features({name: kinds[kind][0] for name, kind in columns.items()})
+    table = datasets.Dataset.from_dict({name: kinds[kind][1] for name, kind in columns.items()}, features=features)
+    table.to_parquet(str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["optim.learning_rate=1"], ["optim.learning_rate: unknown key"]),
+        (["optm.lr=1"], ["optm: unknown key. Did you mean optim?"]),
+        (["train.epochs=many"], ["train.epochs = 'many': must be a whole number"]),
+        (["model.stem=3Conv+3BN+3RELU+1Prj"], ["model.stem", "3Conv+3BN+3RELU+1Prj", "3Conv+3BN+3ReLU+1Proj"]),
+        (["model.stem=pachify"], ["model.stem", "pachify", "patchify"]),
+        (["model.name=vit_smal"], ["model.name", "vit_smal", "vit_small"]),
+        (["data.image_size=18"], ["data.image_size", "18", "4"]),
+        (["model.stem=conv", "model.stem_strides=[2,2,1,2]"], ["model.stem_strides", "4"]),
+        (["data.source=nowhere/at/all"], ["data.source", "nowhere/at/all"]),
+        (["init=no/such/run"], ["init", "no/such/run"]),
+        (["data.images_per_class=none", "data.fraction=0.001"], ["data.fraction", "smallest fraction"]),
+        (["data.images_per_class=5000"], ["data.images_per_class", "5000"]),
+        (["optim.lr=-1"], ["optim.lr", "-1", "above 0"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_told(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], words: list[str]
+) -> None:
+    assert stage("finetune", tmp_path / "run", *overrides) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+    for word in words:
+        assert word in error
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_all_problems_come_at_once(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert stage(name, tmp_path / "run", "optim.lr=fast", "nonsense=1", "model.stem=5x5") == 2
+    error = capsys.readouterr().err
+    assert "optim.lr" in error and "nonsense" in error
+
+
+def test_a_missing_recipe_is_told(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage("finetune", tmp_path / "run", recipe=tmp_path / "none.yaml") == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"picture": "image", "weight": "number"}, ["data.label_column"]),
+        ({"left": "image", "right": "image", "label": "class"}, ["data.image_column", "left", "right"]),
+        ({"label": "class", "weight": "number"}, ["image"]),
+    ],
+)
+def test_columns_that_cannot_be_told_apart_are_named(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: dict[str, str], words: list[str]
+) -> None:
+    path = parquet(tmp_path / "data.parquet", columns)
+    assert stage("finetune", tmp_path / "run", f"data.source={path}", "data.images_per_class=none") == 2
+    error = capsys.readouterr().err
+    for word in words:
+        assert word in error
+
+
+def test_a_truncated_image_is_named_with_its_path(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = image_folder(tmp_path / "images")
+    broken = root / "train" / "dog" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    assert stage("finetune", tmp_path / "run", f"data.source={root}", "data.images_per_class=none") == 2
+    assert str(broken) in capsys.readouterr().err
+
+
+def test_weights_of_another_network_are_told_by_their_keys(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage("pretrain", tmp_path / "other", "model.name=vit_micro", "train.epochs=1") == 0
+    capsys.readouterr()
+    assert stage("finetune", tmp_path / "run", f"init={tmp_path / 'other'}") == 2
+    error = capsys.readouterr().err
+    assert "init" in error and "cls_token" in error and "blocks.5" in error
+
+
+def test_a_folder_with_another_recipes_run_is_refused_with_the_difference(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage("finetune", tmp_path / "run", "train.epochs=1") == 0
+    assert stage("finetune", tmp_path / "run", "train.epochs=1", "optim.lr=7e-4") == 2
+    error = capsys.readouterr().err
+    assert "optim.lr" in error and "0.0007 now" in error and str(tmp_path / "run") in error
+
+
+def test_a_failed_start_does_not_spoil_the_folder(stage: Stage, tmp_path: Path) -> None:
+    assert stage("finetune", tmp_path / "run", "init=no/such/run", "train.epochs=1") == 2
+    assert stage("finetune", tmp_path / "run", "train.epochs=1") == 0
+
+
+def test_the_same_command_again_does_nothing_and_ends_well(stage: Stage, tmp_path: Path) -> None:
+    assert stage("finetune", tmp_path / "run", "train.epochs=1") == 0
+    before = (tmp_path / "run" / "result.json").read_text()
+    assert stage("finetune", tmp_path / "run", "train.epochs=1") == 0
+    assert (tmp_path / "run" / "result.json").read_text() == before
