@@ -8,10 +8,11 @@ from pathlib import Path
 
 from common.errors import UserError
 from recipes.engines import SINGLE_PROCESS, Engine, LocalSlots, accelerate_command, default_jobs, visible_devices
-from recipes.plan import Plan, Resolver, make_plan, resolve_by_config, shown, write_plan
+from recipes.plan import Plan, Resolver, make_plan, resolve_by_config, write_plan
 from recipes.runner import StudyRunner, in_words
 from recipes.states import read_result, read_state
-from recipes.study import STUDIES, find_study, load_study
+from recipes.study import STUDIES, shown
+from recipes.study_file import find_study, load_study
 
 USER_ERROR = 2
 """Exit code of a user's mistake, told in one message."""
@@ -127,8 +128,8 @@ def _report(folder: Path) -> int:
 
     page = write_report(folder)
     print("\n" + "\n".join([page.words.headline(), *page.answer()]))
-    if page.unfinished():
-        print(page.unfinished())
+    for warning in page.warnings():
+        print(warning)
     print(f"\nreport: {shown(folder / 'report.html')}", flush=True)
     return 0
 

@@ -156,6 +156,8 @@ def _draw_saving(
 def _label_over(axes: Axes, findings: Findings, words: Words, counts: bool = True) -> None:
     """Label the curve's axis at the levels measured, with the images they stand for."""
     axes.set_xscale("log")
+    if counts:
+        axes.set_xlim(float(findings.over[0]) * 0.86, float(findings.over[-1]) * 1.16)
     named = [words.over(float(x)) for x in findings.over]
     if counts and findings.labels:
         named = [f"{name}\n{findings.labels[x]:,}" if x in findings.labels else name

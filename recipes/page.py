@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,11 @@ import yaml
 from recipes.captions import NOTES, fill
 from recipes.cost import ArmCost, arm_costs, stage_seconds
 from recipes.findings import Effect, Findings, find
-from recipes.plan import shown
 from recipes.results import StudyRecord, read_num_classes, read_surroundings
-from recipes.runner import in_words
+from recipes.runner import counted, in_words
 from recipes.sentences import Words, capital, signed, verdict, within_95
 from recipes.statistics import CONFIDENCE, Saving
+from recipes.study import shown
 from recipes.tables import Tables
 
 
@@ -61,12 +62,17 @@ class Page:
         best = [(panel, self.words.best_saving(savings)) for panel, savings in self.findings.savings]
         return [first, *(self._saving_card(self.words.panel(panel), one) for panel, one in best if one), *others]
 
-    def unfinished(self) -> str:
-        """Return a warning where the page does not show the whole study, or nothing."""
-        done = sum(run.result is not None for run in self.study.runs.values())
-        if done == len(self.study.runs):
-            return ""
-        return f"{done} of {len(self.study.runs)} runs are done; the others are not in these numbers."
+    def warnings(self) -> list[str]:
+        """Return what to know first: runs that are not done, and runs that did not end as they should."""
+        results = [run.result for run in self.study.runs.values() if run.result]
+        said = []
+        if len(results) < len(self.study.runs):
+            said.append(f"{len(results)} of {len(self.study.runs)} runs are done; the others are not in these numbers.")
+        ends = Counter(result.verdict.replace("_", " ") for result in results if result.verdict != "finished")
+        if ends:
+            told = ", ".join(f"{count} {verdict}" for verdict, count in ends.items())
+            said.append(f"Not every run finished: {told}. See “How the runs ended” before you rely on an average.")
+        return said
 
     def facts(self) -> list[str]:
         """Return the study's size in a few words each."""
@@ -85,7 +91,11 @@ class Page:
         repeats = next(axis for axis in self.study.plan.study.axes if axis.name == reading.repeats)
         keys = sorted({key for level in repeats.levels.values() for key in level})
         words = {"repeats": reading.repeats, "over_name": reading.over_name, "base": self.findings.main.base}
-        numbers = {"count": len(repeats.levels), "settings": settings, "false_alarms": settings * (1 - CONFIDENCE)}
+        numbers = {
+            "count": counted(len(repeats.levels), reading.repeats),
+            "settings": settings,
+            "false_alarms": settings * (1 - CONFIDENCE),
+        }
         standing = [fill(note, keys=" and ".join(keys), **words, **numbers) for note in NOTES]
         return [*reading.notes, *self._chance(), *standing]
 

@@ -19,7 +19,8 @@ import yaml
 
 from common.config import flatten, load, to_mapping
 from common.errors import UserError
-from recipes.study import Stage, Study, build_study
+from recipes.study import Stage, Study, shown
+from recipes.study_file import build_study
 
 Resolver = Callable[[str, Path, tuple[str, ...]], dict[str, Any]]
 """(module of a stage, recipe, overrides) -> what a run depends on, as plain containers; UserError if wrong."""
@@ -69,12 +70,6 @@ class Plan:
             if run.id in chosen and run.needs:
                 chosen.add(run.needs)
         return tuple(run for run in self.runs if run.id in chosen)
-
-
-def shown(path: Path) -> str:
-    """Return `path` as seen from the working folder where it lies below it, otherwise in full."""
-    absolute, here = path.absolute(), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 
 def make_plan(study: Study, resolve: Resolver) -> Plan:

@@ -15,6 +15,8 @@ from recipes.states import log_tail, read_result, read_state
 
 GRACE_SECONDS = 60.0
 """How long runs may take to write their checkpoints when the study is stopped."""
+IMPATIENCE_SECONDS = 2.0
+"""A second signal after this long kills the runs at once; a sooner one is the same wish, passed on by make."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Outcome:
 class StudyRunner:
     """Runs `runs` (a plan's, those a run needs included) with folders under `folder`, in `engine`.
 
-    `say` prints a line; a run's line gives `metric` where the run has it, otherwise its first one. A run that fails is
+    `say` prints a line; a run's line gives `metric` where the run has it, otherwise k-NN. A run that fails is
     reported with the end of its log and the others go on; those that start from it are skipped. A verdict such as
     `crash` is a result, not a failure.
     """
@@ -66,7 +68,9 @@ class StudyRunner:
     def run(self) -> Outcome:
         """Run everything that is not done; return the outcome."""
         begun = len(self.runs) - len(self.todo)
-        self.say(f"{len(self.runs)} runs: {begun} done, {len(self.todo)} to go, {self.engine.slots} at a time")
+        self.say(
+            f"{counted(len(self.runs), 'run')}: {begun} done, {len(self.todo)} to go, {self.engine.slots} at a time"
+        )
         with self._signals():
             while (self.todo or self.started) and self.outcome.signal_number is None:
                 self._start_ready()
@@ -74,7 +78,7 @@ class StudyRunner:
                     self._finish(self.runs[job.folder.name], code)
                 time.sleep(self.poll_seconds)
             if self.outcome.signal_number is not None:
-                self.say(f"stopping {len(self.started)} runs; they write their checkpoints first")
+                self.say(f"stopping {counted(len(self.started), 'run')}; checkpoints are written first")
                 self.engine.stop(GRACE_SECONDS)
                 self.say("stopped. The same command goes on from here.")
         return self.outcome
@@ -135,7 +139,8 @@ class StudyRunner:
             return
         self.seconds[run.id] = wall
         ending = "" if result.verdict == "finished" else f" at step {result.step}: {result.reason}"
-        name = self.metric if self.metric in result.metrics else next(iter(result.metrics), None)
+        shown = (self.metric, "knn_top1", *result.metrics)
+        name = next((one for one in shown if one in result.metrics), None)
         metric = f"  {name} {result.metrics[name]:.1f}" if name else ""
         self._report(run, result.verdict, f"{wall:.0f} s{metric}{ending}")
 
@@ -173,9 +178,13 @@ class StudyRunner:
     def _signals(self) -> Iterator[None]:
         """Take SIGINT, SIGTERM and SIGHUP as the wish to stop, for the length of a `with` block."""
 
+        first: float | None = None
+
         def note(number: int, frame: FrameType | None) -> None:
-            if self.outcome.signal_number is not None:  # asked twice: no more waiting for checkpoints
+            nonlocal first
+            if first is not None and time.monotonic() - first > IMPATIENCE_SECONDS:  # asked twice: no more waiting
                 self.engine.stop(0.0)
+            first = first or time.monotonic()
             self.outcome.signal_number = number
 
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -192,3 +201,8 @@ def in_words(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def counted(count: int, name: str) -> str:
+    """Return a count with its noun: 1 seed, 3 seeds."""
+    return f"{count} {name}{'' if count == 1 else 's'}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from recipes.findings import Effect, Estimate, Findings, Levels
+from recipes.runner import counted
 from recipes.statistics import Interval, Saving
 from recipes.study import Reading
 
@@ -55,7 +56,8 @@ class Words:
         complete = (
             "" if effect.settings_used == effect.settings_all else f" of {effect.settings_all}, the complete ones"
         )
-        size = f"{effect.settings_used} settings{complete}, {interval.count} {self.reading.repeats}s"
+        used, repeats = counted(effect.settings_used, "setting"), counted(interval.count, self.reading.repeats)
+        size = f"{used}{complete}, {repeats}"
         start = f"Averaged over {' and '.join(axes)} ({size}), "
         other, base = self.title(effect.other), self.title(effect.base)
         metric = f"points of {self.reading.metric_name}"
@@ -166,7 +168,7 @@ def points(value: float) -> str:
 def within_95(interval: Interval, size: bool = False) -> str:
     """Return an interval in words; `size` turns it to the direction of its mean."""
     if not interval.is_known:
-        return "no interval: one repeat"
+        return "no interval: one repeat" if interval.count else "no pair of runs is done"
     low, high = (interval.low, interval.high) if not size or interval.mean > 0 else (-interval.high, -interval.low)
     digits = 1 if all(abs(bound) >= 0.05 or bound == 0 for bound in (low, high)) else 2
     if size:
@@ -177,7 +179,7 @@ def within_95(interval: Interval, size: bool = False) -> str:
 def verdict(interval: Interval) -> str:
     """Return what an interval says about zero."""
     if not interval.is_known:
-        return "nothing can be told from one repeat"
+        return "nothing can be told from one repeat" if interval.count else "not measured"
     return {1: "above zero", -1: "below zero", 0: "not distinguishable from zero"}[interval.sign]
 
 

@@ -1,5 +1,6 @@
 """Owns finding the image and the label column of a table by the type of their features, and reading the labels."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy.typing as npt
 
 from common.data.file_names import some
 from common.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 UNLABELLED = -1
 _LARGEST_SHARE = 0.5
@@ -49,6 +52,13 @@ def find_label_column(features: Mapping[str, Any], wanted: str | None, *, labell
     if len(candidates) == 1:
         return candidates[0]
     if not labelled:
+        if candidates:
+            _log.warning(
+                "data: %s has several columns of classes: %s. No labels are taken, and hold-outs are not those of a run"
+                " with labels; set data.label_column in both",
+                title,
+                some(candidates),
+            )
         return None
     if not candidates:
         raise UserError(
@@ -77,14 +87,20 @@ def read_labels(values: list[Any], feature: Any) -> tuple[npt.NDArray[np.int64],
     return np.array(labels, dtype=np.int64), tuple(str(value) for value in known)
 
 
-def check_class_count(num_images: int, num_classes: int, column: str, *, title: str) -> None:
-    """Raise UserError when a column that was found by its type holds ids or captions rather than classes."""
-    if num_classes > 2 and num_classes > _LARGEST_SHARE * num_images:
-        raise UserError(
-            f"data.label_column: the column '{column}' of {title} has {num_classes} different values for {num_images}"
-            " images, which is too many for classes. Set data.label_column to the column of the classes, even if it"
-            " is this one."
-        )
+def are_classes(num_images: int, num_classes: int, column: str, *, labelled: bool, title: str) -> bool:
+    """Say whether a column that was found by its type holds classes, and not ids or captions.
+
+    Raise UserError where it does not and the images must be `labelled`.
+    """
+    if num_classes <= 2 or num_classes <= _LARGEST_SHARE * num_images:
+        return True
+    if not labelled:
+        return False
+    raise UserError(
+        f"data.label_column: the column '{column}' of {title} has {num_classes} different values for {num_images}"
+        " images, which is too many for classes. Set data.label_column to the column of the classes, even if it is"
+        " this one."
+    )
 
 
 def _is_missing(value: Any) -> bool:

@@ -1,10 +1,11 @@
 """Owns decoding: the bytes of an image file to uint8 RGB, whatever it holds, and the words for one that is broken.
 
 Whole JPEGs and plain PNGs go through OpenCV, which gives Pillow's pixels in half the time, or less, and lets other
-threads run; everything else goes through Pillow. Neither is left alone with damage: OpenCV fills a truncated JPEG with
-grey and says nothing, so that it only gets those that end as they should. (torchvision's PNG decoder ends the process on
-damaged data, and its decoders are deprecated.) 16 bits are scaled to 8, where Pillow would clip or cut them. Transparent
-images are composited on white, the commonest background they are shown on. Colour profiles are not applied.
+threads run; everything else goes through Pillow. Neither is left alone with damage: OpenCV fills a truncated JPEG
+with grey and says nothing, so that it only gets those that end as they should. (torchvision's PNG decoder ends the
+process on damaged data, and its decoders are deprecated.) 16 bits are scaled to 8, where Pillow would clip or cut
+them. Transparent images are composited on white, the commonest background they are shown on. Colour profiles are not
+applied.
 """
 
 import io

@@ -14,7 +14,7 @@ from common.errors import UserError
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _RARE = (".jpe", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga", ".ico")
-EXTENSIONS = (*_COMMON, *_RARE)
+IMAGE_EXTENSIONS = (*_COMMON, *_RARE)
 
 
 class FolderSource:
@@ -83,7 +83,7 @@ def _files(folder: Path) -> list[str]:
 
 def _is_image(name: str) -> bool:
     """Say whether a file is named as an image."""
-    return name.lower().endswith(EXTENSIONS)
+    return name.lower().endswith(IMAGE_EXTENSIONS)
 
 
 def _images_below(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """Owns opening tables: which files make which split, and the words for what Hugging Face's datasets refuses."""
 
 import glob
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.data.folders import IMAGE_EXTENSIONS
 from common.data.splits import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
 from common.data.tables import Part, TableSource
 from common.errors import UserError
@@ -15,12 +17,18 @@ _ROLES = (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)
 
 
 def find_table_files(folder: Path) -> list[Path]:
-    """Return the tables in `folder` and below, sorted; those of one kind, parquet before arrow."""
-    for extension in TABLE_EXTENSIONS:
-        files = sorted(path for path in folder.rglob(f"*{extension}") if path.is_file())
-        if files:
-            return files
-    return []
+    """Return the tables in `folder` and below, sorted, of the kind of the first; none where images come first.
+
+    Hidden files and folders are passed over. A large folder of images is known by its first one.
+    """
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = sorted(name for name in files if not name.startswith("."))
+        found += [Path(place) / name for name in visible if name.lower().endswith(TABLE_EXTENSIONS)]
+        if not found and any(name.lower().endswith(IMAGE_EXTENSIONS) for name in visible):
+            return []
+    return sorted(path for path in found if path.suffix.lower() == found[0].suffix.lower())
 
 
 def match_table_files(pattern: str) -> list[Path]:
@@ -37,17 +45,18 @@ def match_table_files(pattern: str) -> list[Path]:
     return files
 
 
-def group_by_split(files: list[Path], root: Path) -> dict[str, list[Path]]:
+def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = ()) -> dict[str, list[Path]]:
     """Return the files of each split, told by their names below `root`.
 
     A file whose name, or the name of a folder it lies in, has train, test, validation, val, valid or dev as one of its
     words (train.parquet, train-00000-of-00005.parquet, cifar_test.parquet, train/0000.parquet) belongs to that split,
-    any other to the split of its name without numbers. Where no file is of a known split, all are of 'train'.
+    any other to the split of its name without numbers. Where no file is of such a split, nor of one in `declared`
+    (those a user names), all are of 'train'.
     """
     groups: dict[str, list[Path]] = {}
     for path in files:
         groups.setdefault(_split_name(path.relative_to(root)), []).append(path)
-    return groups if any(name in _ROLES for name in groups) else {"train": files}
+    return groups if any(name in (*_ROLES, *declared) for name in groups) else {"train": files}
 
 
 def _split_name(path: Path) -> str:
@@ -61,12 +70,21 @@ def _split_name(path: Path) -> str:
 
 
 def open_table_files(
-    files: list[Path], root: Path, *, title: str, image_column: str | None, label_column: str | None
+    files: list[Path],
+    root: Path,
+    *,
+    title: str,
+    image_column: str | None,
+    label_column: str | None,
+    declared: Sequence[str],
 ) -> TableSource:
-    """Open parquet or arrow files as one source. `root` is the folder that they were found in."""
+    """Open parquet or arrow files as one source.
+
+    `root` is the folder that they were found in, `declared` are the splits a user names.
+    """
     import datasets
 
-    groups = group_by_split(files, root)
+    groups = group_by_split(files, root, declared=declared)
     parts = {name: tuple(Part(str(path), _count_rows(path)) for path in paths) for name, paths in groups.items()}
     kind = files[0].suffix.lower().removeprefix(".")
     paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}

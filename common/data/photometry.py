@@ -9,6 +9,7 @@ Shapes: N crops, P numbers of a record, S pixels.
 """
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -21,7 +22,6 @@ from common.data import parameters as columns
 
 _LUMA = (0.299, 0.587, 0.114)
 _HUE = 3
-_ORDERS = torch.tensor(columns.ORDERS)
 _SOLARIZE_TABLE = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
 
 
@@ -39,6 +39,13 @@ class CropSteps(NamedTuple):
     solarize: bool
 
 
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the identity, the map to grey and the orders of the steps; kept, as each copy to a device waits for it."""
+    to_grey = torch.tensor(_LUMA, dtype=torch.float64).expand(3, 3)
+    return torch.eye(3, dtype=torch.float64, device=device), to_grey.to(device), torch.tensor(columns.ORDERS).to(device)
+
+
 def colour_maps(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return what the colour steps of (N, P) records compose to: A and K, (N, 2, 3, 3) float32, and the hue's steps.
 
@@ -46,9 +53,8 @@ def colour_maps(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     A step x -> a x + b mean(x) turns (A, K) into (a A, a K + b (A + K)); only contrast has a b. Without a hue all is in
     the first map.
     """
-    device, wide = parameters.device, parameters.double()
-    identity = torch.eye(3, dtype=torch.float64, device=device)
-    to_grey = torch.tensor(_LUMA, dtype=torch.float64, device=device).expand(3, 3)
+    wide = parameters.double()
+    identity, to_grey, orders = _constants(parameters.device)
     brightness, contrast, saturation = (
         wide[:, column, None, None] for column in (columns.BRIGHTNESS, columns.CONTRAST, columns.SATURATION)
     )
@@ -64,10 +70,10 @@ def colour_maps(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
     of_mean = torch.zeros_like(own)
     of_mean[:, 1] = (1 - contrast) * to_grey
-    order = F.pad(_ORDERS.to(device)[wide[:, columns.ORDER].long()], (0, 1), value=4)
+    order = F.pad(orders[wide[:, columns.ORDER].long()], (0, 1), value=4)
     hue = torch.trunc(wide[:, columns.HUE] * 255)
     is_after = (order == _HUE).cumsum(dim=1).bool() & (hue != 0)[:, None]
-    row = torch.arange(len(wide), device=device)
+    row = torch.arange(len(wide), device=wide.device)
     linear = identity.repeat(len(wide), 2, 1, 1)
     from_mean = torch.zeros_like(linear)
     for place in range(5):

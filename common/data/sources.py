@@ -116,12 +116,13 @@ class DataConfig:
 def open_source(config: DataConfig) -> Source:
     """Return the source that `config` names: the digits, else what lies at that path, else a data set of the hub."""
     columns = {"image_column": config.image_column, "label_column": config.label_column}
+    declared = _declared_splits(config)
     path = Path(config.source).expanduser()
     if glob.has_magic(config.source) and not path.exists():
         _refuse(config, "a pattern of files", "revision", "config_name")
         files = match_table_files(str(path))
         root = Path(os.path.commonpath([file.parent for file in files]))
-        return open_table_files(files, root, title=f"the tables {config.source}", **columns)
+        return open_table_files(files, root, title=f"the tables {config.source}", declared=declared, **columns)
     if config.source == "digits":
         _refuse(config, "the embedded digits", "revision", "config_name", *columns)
         return DigitsSource()
@@ -130,7 +131,7 @@ def open_source(config: DataConfig) -> Source:
         return _open_file(path, columns)
     if path.is_dir():
         _refuse(config, "a folder", "revision", "config_name")
-        return _open_folder(path, config, columns)
+        return _open_folder(path, config, columns, declared)
     if not re.fullmatch(_HUB_ID, config.source) or ("/" in config.source and path.parent.is_dir()):
         raise UserError(
             f"data.source '{config.source}': there is no such file or folder. Name 'digits', a folder, a parquet file,"
@@ -146,10 +147,16 @@ def _open_file(path: Path, columns: dict[str, str | None]) -> Source:
             f"data.source '{path}' is a file, but no {' or '.join(TABLE_EXTENSIONS)} table. Unpack an archive and name"
             " its folder."
         )
-    return open_table_files([path], path.parent, title=f"the table {path}", **columns)
+    return open_table_files([path], path.parent, title=f"the table {path}", declared=(), **columns)
 
 
-def _open_folder(folder: Path, config: DataConfig, columns: dict[str, str | None]) -> Source:
+def _declared_splits(config: DataConfig) -> list[str]:
+    """Return the splits that the user names, the usual name of the training split left out."""
+    train = None if config.train_split == "train" else config.train_split
+    return [name for name in (train, config.validation_split, config.test_split) if name is not None]
+
+
+def _open_folder(folder: Path, config: DataConfig, columns: dict[str, str | None], declared: list[str]) -> Source:
     """Open a folder by what lies in it: a saved data set, tables, images with a metadata file, or plain images."""
     if is_saved_dataset(folder):
         return open_saved_dataset(folder, **columns)
@@ -157,10 +164,9 @@ def _open_folder(folder: Path, config: DataConfig, columns: dict[str, str | None
         return open_described_folder(folder, **columns)
     tables = find_table_files(folder)
     if tables:
-        return open_table_files(tables, folder, title=f"the tables in {folder}", **columns)
+        return open_table_files(tables, folder, title=f"the tables in {folder}", declared=declared, **columns)
     _refuse(config, "a folder of images, which has no columns", *columns)
-    named = (None if config.train_split == "train" else config.train_split, config.validation_split, config.test_split)
-    return FolderSource(folder, declared=[name for name in named if name is not None])
+    return FolderSource(folder, declared=declared)
 
 
 def _refuse(config: DataConfig, kind: str, *fields: str) -> None:

@@ -160,13 +160,14 @@ def divide(
 def _read_part(source: Source, name: str, whole: Split, *, labelled: bool, named: bool) -> Split | None:
     """Return split `name` with the classes of the training split.
 
-    Where labels are demanded and it has none, as published test splits often do, return None, so that a hold-out
-    serves; raise UserError if the user `named` it.
+    Where the training images have labels and it has none, as published test splits often do, return None, so that a
+    hold-out serves. This holds also where labels are not demanded, or pre-training would see the images that
+    fine-tuning holds out. If the user `named` the split, raise UserError where `labelled`, and return it otherwise.
     """
     split = source.read(name, labelled=labelled and named)
     if not len(split):
         raise UserError(f"data.source: the split '{name}' of {source.title} is empty.")
-    if labelled and split.labels is None:
+    if whole.labels is not None and split.labels is None and not named:
         _log.warning("data: the split '%s' of %s has no labels and is left aside", name, source.title)
         return None
     if whole.labels is None:

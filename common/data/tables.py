@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from common.data.columns import UNLABELLED, check_class_count, find_image_column, find_label_column, read_labels
+from common.data.columns import UNLABELLED, are_classes, find_image_column, find_label_column, read_labels
 from common.data.decode import decode_image
 from common.data.split import Split
 from common.errors import UserError
@@ -34,10 +34,10 @@ class TableImages:
         self._open()
 
     def _open(self) -> None:
-        """Find the column's chunks and where each ends."""
-        chunks = self._dataset.data.column(self._column).chunks
-        self._chunks = [chunk for chunk in chunks if len(chunk)]
-        self._chunk_ends = list(accumulate(len(chunk) for chunk in self._chunks))
+        """Find the column's chunks, split into bytes and paths, and where each ends."""
+        chunks = [chunk for chunk in self._dataset.data.column(self._column).chunks if len(chunk)]
+        self._chunks = [_bytes_and_paths(chunk) for chunk in chunks]
+        self._chunk_ends = list(accumulate(len(chunk) for chunk in chunks))
         assert (self._chunk_ends or [0])[-1] == len(self._dataset), "the table must not be reordered"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,9 +75,10 @@ class TableImages:
 
     def _row(self, index: int) -> tuple[bytes | None, str | None]:
         """Return the bytes and the path of row `index`."""
-        chunk = bisect_right(self._chunk_ends, index)
-        value = self._chunks[chunk][index - (self._chunk_ends[chunk - 1] if chunk else 0)].as_py()
-        return (value.get("bytes"), value.get("path")) if isinstance(value, Mapping) else (value, None)
+        number = bisect_right(self._chunk_ends, index)
+        data, paths = self._chunks[number]
+        row = index - (self._chunk_ends[number - 1] if number else 0)
+        return data[row].as_py(), None if paths is None else paths[row].as_py()
 
     def _read(self, index: int) -> bytes:
         """Return the encoded bytes of row `index`, from the file it points to where it holds none."""
@@ -93,6 +94,18 @@ class TableImages:
                 f"{self.name(index)}: the row holds no bytes, only the path {path}, which cannot be read"
                 f" ({error.strerror or error}). Embed the images with datasets.table.embed_table_storage when writing."
             ) from error
+
+
+def _bytes_and_paths(chunk: Any) -> tuple[Any, Any | None]:
+    """Return the Arrow arrays of bytes and of paths, None where there are none, of a chunk of an image column."""
+    import pyarrow
+
+    if not pyarrow.types.is_struct(chunk.type):
+        return chunk, None
+    fields = dict(
+        zip([chunk.type.field(number).name for number in range(chunk.type.num_fields)], chunk.flatten(), strict=True)
+    )
+    return fields["bytes"], fields.get("path")
 
 
 class TableSource:
@@ -143,6 +156,8 @@ class TableSource:
                 f"data.label_column: {missing} of {len(labels)} images of {title} have no label in the column"
                 f" '{label_column}', the first is {first}. Remove them, or name another split or column."
             )
-        if labelled and self._label_column is None:
-            check_class_count(len(labels), len(class_names), label_column, title=title)
+        if self._label_column is None and not are_classes(
+            len(labels), len(np.unique(labels)), label_column, labelled=labelled, title=title
+        ):
+            return unlabelled
         return Split(images=images, labels=labels, class_names=class_names)

@@ -44,7 +44,8 @@ def verify_and_cache(splits: dict[str, Split], *, verify: Verify, cache_bytes: i
     for part, split in splits.items():
         if _is_decoded(split):
             continue
-        images, found = _load(split, cache_bytes, threads) if _estimate_bytes(split) <= cache_bytes else (None, None)
+        fits = cache_bytes > 0 and _estimate_bytes(split) <= cache_bytes
+        images, found = _load(split, cache_bytes, threads) if fits else (None, None)
         if found is None:
             chosen = choose_to_verify(len(split), verify)
             _log.info("data: decoding %d of %d %s images once, to find broken ones", len(chosen), len(split), part)

@@ -12,7 +12,8 @@ import yaml
 
 from recipes.engines import LocalSlots
 from recipes.plan import Plan, PlannedRun, Resolver, make_plan, write_plan
-from recipes.study import Study, build_study
+from recipes.study import Study
+from recipes.study_file import build_study
 
 STUDY: dict[str, Any] = {
     "name": "known",
@@ -46,7 +47,7 @@ OST = {"0.1": 80.0, "0.25": 88.0, "0.5": 93.0, "1": 96.0}
 GAIN = {"0.1": 8.0, "0.25": 4.0, "0.5": 2.0, "1": 0.5}
 CONV = {"0": 0.2, "1": 1.6, "2": 1.2}
 SCATTER = {"0": -0.6, "1": 0.1, "2": 0.5}
-"""Accuracy = OST + GAIN (for TST) + CONV of the seed (for the conv stem) + SCATTER of the seed, and a little for TST alone."""
+"""Accuracy = OST + GAIN (for TST) + CONV of the seed (for the conv stem) + SCATTER of the seed + a wobble for TST."""
 
 
 def accuracy(levels: Mapping[str, str]) -> float:
@@ -151,7 +152,7 @@ def study_file(tmp_path: Path) -> Path:
     return path
 
 
-FAKE_STAGE = '''
+FAKE_STAGE = """
 import json, os, signal, sys, time
 from pathlib import Path
 here = dict(word.split("=", 1) for word in sys.argv[3:])
@@ -166,7 +167,8 @@ for part, what in json.loads(os.environ.get("FAKE_BEHAVIOUR", "{}")).items():
         behaviour = what
 def write(verdict, reason=""):
     result = {"stage": sys.argv[1], "verdict": verdict, "reason": reason, "step": 7, "metrics": {"test_top1": 90.0},
-        "seconds": 0.1, "images": 70, "images_per_second": 700.0, "parameters": 5, "train_images": 10, "num_processes": 1}
+        "seconds": 0.1, "images": 70, "images_per_second": 700.0, "parameters": 5, "train_images": 10,
+        "num_processes": 1}
     (out / "result.json").write_text(json.dumps(result))
 def stop(number, frame):
     (out / "checkpoint").write_text("saved")
@@ -179,10 +181,10 @@ if behaviour == "fail":
 if "init" in here and not (Path(here["init"]) / "result.json").is_file():
     sys.exit("started before its pre-training had ended")
 if behaviour == "sleep" and not (out / "checkpoint").exists():
-    (out / "begun").write_text("")
+    (out / "begun").write_text(str(os.getpid()))
     time.sleep(60)
 write("crash" if behaviour == "crash" else "finished", "the loss was nan at step 7" if behaviour == "crash" else "")
-'''
+"""
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import yaml
 
 from common.errors import UserError
 from recipes.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, resolve_by_config, write_plan, write_value
-from recipes.study import Study, build_study, find_study, load_study
+from recipes.study import Study
+from recipes.study_file import build_study, find_study, load_study
 
 
 def test_one_pretraining_for_each_stem_and_seed_is_shared(plan: Plan) -> None:
@@ -124,7 +125,9 @@ def test_only_takes_runs_by_part_of_their_name_with_what_they_need(plan: Plan) -
         plan.select("mlp")
 
 
-@pytest.mark.parametrize("value", [0.1, 1e-05, 3, True, None, "conv", "3Conv+1Proj", "1", "true", "", "a, b", [2, 1, 1, 2]])
+@pytest.mark.parametrize(
+    "value", [0.1, 1e-05, 3, True, None, "conv", "3Conv+1Proj", "1", "true", "", "a, b", [2, 1, 1, 2]]
+)
 def test_values_read_back_from_the_command_line_as_they_were(value: Any) -> None:
     from omegaconf import OmegaConf
 

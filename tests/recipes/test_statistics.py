@@ -72,15 +72,15 @@ def test_label_saving_interval_is_where_the_paired_test_does_not_reject() -> Non
     other = {0.1: {"0": 85.0, "1": 86.5, "2": 84.8}}
     saving = label_saving(base, other, 0.1)
     accepted = []
-    for fraction in np.exp(np.linspace(math.log(0.1), math.log(1.0), 4001)):
+    for fraction in np.exp(np.linspace(math.log(0.1), math.log(1.0), 1001)):
         repeats = [
             other[0.1][name] - np.interp(math.log(fraction), np.log(list(base)), [base[f][name] for f in base])
             for name in ("0", "1", "2")
         ]
-        if abs(stats.ttest_1samp(repeats, 0.0).statistic) <= stats.t.ppf(0.975, 2):
+        if abs(np.mean(repeats)) <= 4.302652729911275 * np.std(repeats, ddof=1) / math.sqrt(3):  # Student's t test
             accepted.append(fraction)
-    assert saving.low == pytest.approx(min(accepted), rel=2e-3)
-    assert saving.high == pytest.approx(max(accepted), rel=2e-3)
+    assert saving.low == pytest.approx(min(accepted), rel=4e-3)
+    assert saving.high == pytest.approx(max(accepted), rel=4e-3)
     assert saving.low < saving.equal < saving.high
 
 

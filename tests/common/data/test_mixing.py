@@ -6,6 +6,7 @@ import torch
 from timm.data.mixup import mixup_target
 from timm.loss import LabelSmoothingCrossEntropy
 
+from common.data.keyed import generator
 from common.data.mixing import Mixing, build_mixing, smooth_targets
 from common.data.supervised import AugmentConfig
 from common.errors import UserError
@@ -89,6 +90,16 @@ def test_shares_follow_the_beta_distribution_and_the_switch():
     assert all(0 <= t <= b <= 32 and 0 <= le <= r <= 32 for _, (t, b, le, r) in boxes)
     # A clipped rectangle is smaller than 1 - share asked for, so the mean share lies above a half.
     assert 0.55 < np.mean([draw.share for draw in boxes]) < 0.75
+
+
+def test_rectangles_are_timms_for_the_same_centre_and_share():
+    for step in range(50):
+        own = generator(3, epoch=0, index=step, stream="mixing")
+        asked = own.beta(1.0, 1.0)
+        middle_y, middle_x = own.integers(16, size=2)
+        cut = int(16 * np.sqrt(1 - asked))
+        edges = [middle_y - cut // 2, middle_y + (cut + 1) // 2, middle_x - cut // 2, middle_x + (cut + 1) // 2]
+        assert mixing(mixup=0.0).draw(16, epoch=0, step=step).box == tuple(np.clip(edges, 0, 16))
 
 
 def test_without_mixing_images_pass_and_odd_batches_are_fine():

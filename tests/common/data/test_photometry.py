@@ -182,6 +182,13 @@ def test_a_batch_treats_each_image_by_its_own_record():
     assert torch.equal(together[1], (batch[1] * 0.5).round())
 
 
+def test_the_batch_executor_never_waits_for_a_value():
+    """On the meta device there are no values, so whatever asks for one fails."""
+    records = torch.zeros(4, columns.NUM_PARAMETERS, device="meta")
+    result = apply_on_batch(torch.zeros(4, 3, 8, 8, dtype=torch.uint8, device="meta"), records, sigma_limit=2.0)
+    assert result.shape == (4, 3, 8, 8) and result.is_meta and result.dtype == torch.float32
+
+
 def test_no_blur_kernel_is_run_where_none_is_allowed():
     crop = photograph(16, 5)
     assert np.array_equal(on_device(crop, record(), sigma_limit=0.0), crop)

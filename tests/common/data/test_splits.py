@@ -160,9 +160,16 @@ def test_a_named_split_without_labels_is_an_error() -> None:
         divided(FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4)), test="test")
 
 
-def test_without_demanded_labels_a_split_without_them_serves() -> None:
+def test_pre_training_without_labels_holds_out_what_fine_tuning_holds_out() -> None:
     source = FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4))
-    division = divided(source, labelled=False)
+    divisions = [divided(source, labelled=labelled) for labelled in (True, False)]
+    assert divisions[0].pool.tolist() == divisions[1].pool.tolist()
+    assert divisions[0].test.fingerprint == divisions[1].test.fingerprint
+
+
+def test_without_demanded_labels_a_split_without_them_serves_when_named() -> None:
+    source = FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4))
+    division = divided(source, labelled=False, test="test")
     assert division.test.labels is None and division.test_origin == "the split 'test'"
     unlabelled = FakeSource(train=make_split(None, size=20), test=make_split([0, 1]))
     assert divided(unlabelled, labelled=False).test.labels is None

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -66,7 +66,7 @@ def plain_parquet(path: Path, columns: dict[str, list]) -> Path:
 
 def open_parquet(folder: Path, **columns: str | None) -> TableSource:
     """Open the tables in a folder."""
-    return open_table_files(find_table_files(folder), folder, title="the tables", **(FREE | columns))
+    return open_table_files(find_table_files(folder), folder, title="the tables", declared=(), **(FREE | columns))
 
 
 def values(split: object) -> list[int]:
@@ -87,26 +87,6 @@ def test_declared_parquet_files_become_splits(tmp_path: Path) -> None:
     assert values(train) == list(range(9)) and values(source.read("test", labelled=True)) == [20, 21, 22]
     assert train.name(6) == f"{folder / 'train-00001-of-00002.parquet'} row 1"
     assert train.file_name(6) == "6.png"
-
-
-def test_undeclared_parquet_files_have_their_columns_found(tmp_path: Path) -> None:
-    plain_parquet(tmp_path / "data" / "all.parquet", rows(6))
-    split = open_parquet(tmp_path / "data").read("train", labelled=True)
-    assert split.class_names == ("0", "1") and values(split) == list(range(6))
-
-
-def test_plain_bytes_and_text_classes_will_do(tmp_path: Path) -> None:
-    columns = {"picture": [png(value) for value in range(6)], "kind": ["b", "a", "b", "a", "b", "a"]}
-    plain_parquet(tmp_path / "data" / "x.parquet", columns)
-    split = open_parquet(tmp_path / "data").read("train", labelled=True)
-    assert split.class_names == ("a", "b") and split.labels.tolist() == [1, 0, 1, 0, 1, 0]
-    assert values(split) == list(range(6)) and split.file_name(0) is None
-
-
-def test_numbers_of_classes_keep_their_order_and_names(tmp_path: Path) -> None:
-    plain_parquet(tmp_path / "data" / "x.parquet", rows(6) | {"label": [10, 9, 10, 9, 10, 9]})
-    split = open_parquet(tmp_path / "data").read("train", labelled=True)
-    assert split.class_names == ("9", "10") and split.labels.tolist() == [1, 0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +112,16 @@ def test_a_file_belongs_to_the_split_its_name_says(path: str, split: str) -> Non
 def test_files_without_split_names_are_all_training() -> None:
     files = [Path("r/a.parquet"), Path("r/b.parquet")]
     assert group_by_split(files, Path("r")) == {"train": files}
+    assert group_by_split(files, Path("r"), declared=["b"]) == {"a": files[:1], "b": files[1:]}
+
+
+def test_tables_are_found_below_a_folder_unless_images_come_first(tmp_path: Path) -> None:
+    for name in ("t/train/0.parquet", "t/test/0.parquet", "t/.cache/1.parquet", "t/x.arrow.lock", "i/z/later.parquet"):
+        plain_parquet(tmp_path / name, rows(1))
+    (tmp_path / "i" / "a").mkdir()
+    (tmp_path / "i" / "a" / "1.png").write_bytes(png(1))
+    assert find_table_files(tmp_path / "t") == [tmp_path / "t" / name / "0.parquet" for name in ("test", "train")]
+    assert find_table_files(tmp_path / "i") == []
 
 
 def test_a_pattern_chooses_tables(tmp_path: Path) -> None:
@@ -206,91 +196,6 @@ def test_what_the_hub_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch) ->
         "data.source: the hub data set owner/images cannot be opened (ConnectionError: Couldn't reach 'owner/images' on"
         " the Hub). There is no folder or file 'owner/images' on this machine either."
     )
-
-
-def test_two_columns_of_images_are_asked_about(tmp_path: Path) -> None:
-    columns = rows(4) | {"mask": [{"bytes": png(9), "path": None}] * 4}
-    plain_parquet(tmp_path / "data" / "x.parquet", columns)
-    with pytest.raises(UserError, match=r"several columns of images: 'image', 'mask'\. Set data\.image_column"):
-        open_parquet(tmp_path / "data").read("train", labelled=True)
-    split = open_parquet(tmp_path / "data", image_column="mask").read("train", labelled=True)
-    assert values(split) == [9] * 4
-
-
-def test_two_columns_of_classes_are_asked_about_only_when_labels_count(tmp_path: Path) -> None:
-    plain_parquet(tmp_path / "data" / "x.parquet", rows(4) | {"coarse": [0, 0, 0, 1]})
-    source = open_parquet(tmp_path / "data")
-    with pytest.raises(UserError, match=r"several columns of classes: 'label', 'coarse'\. Set data\.label_column"):
-        source.read("train", labelled=True)
-    assert source.read("train", labelled=False).labels is None
-    named = open_parquet(tmp_path / "data", label_column="coarse").read("train", labelled=False)
-    assert named.labels.tolist() == [0, 0, 0, 1]
-
-
-def test_declared_columns_go_before_undeclared_ones(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    more = rows(4) | {"width": [4] * 4, "raw": [b"x"] * 4}
-    features = {
-        "image": ImageFeature(),
-        "label": ClassLabel(names=NAMES),
-        "width": Value("int64"),
-        "raw": Value("binary"),
-    }
-    Dataset.from_dict(more, features=Features(features)).to_parquet(folder / "x.parquet")
-    split = open_parquet(folder).read("train", labelled=True)
-    assert split.class_names == ("cat", "dog") and values(split) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"image_column": "img"}, r"data\.image_column is 'img', but .* has the columns 'image' \(.*'label' \(int64\)"),
-        ({"label_column": "y"}, r"data\.label_column is 'y', but .* has the columns 'label' \(int64\), 'score'"),
-        ({"image_column": "label"}, r"data\.image_column 'label' of .* holds no images but int64"),
-        ({"label_column": "score"}, r"data\.label_column 'score' of .* holds no classes but float64"),
-    ],
-)
-def test_named_columns_must_exist_and_fit(tmp_path: Path, columns: dict[str, str], message: str) -> None:
-    plain_parquet(tmp_path / "data" / "x.parquet", rows(4) | {"score": [0.5] * 4})
-    with pytest.raises(UserError, match=message):
-        open_parquet(tmp_path / "data", **columns).read("train", labelled=False)
-
-
-def test_a_table_without_images_or_labels_says_what_it_has(tmp_path: Path) -> None:
-    plain_parquet(tmp_path / "none" / "x.parquet", {"text": ["a"], "label": [0]})
-    with pytest.raises(UserError, match=r"no column of images, only 'text' \(string\), 'label' \(int64\)"):
-        open_parquet(tmp_path / "none").read("train", labelled=False)
-    plain_parquet(tmp_path / "bare" / "x.parquet", {"image": rows(3)["image"], "score": [0.1, 0.2, 0.3]})
-    with pytest.raises(UserError, match=r"no column of classes, only 'score' .* Labels are needed"):
-        open_parquet(tmp_path / "bare").read("train", labelled=True)
-    assert open_parquet(tmp_path / "bare").read("train", labelled=False).labels is None
-
-
-def test_numbers_that_are_no_classes_are_refused(tmp_path: Path) -> None:
-    plain_parquet(tmp_path / "data" / "x.parquet", {"image": rows(6)["image"], "id": list(range(6))})
-    with pytest.raises(UserError, match="'id' of .* has 6 different values for 6 images, which is too many"):
-        open_parquet(tmp_path / "data").read("train", labelled=True)
-    assert len(open_parquet(tmp_path / "data", label_column="id").read("train", labelled=True).class_names) == 6
-
-
-@pytest.mark.parametrize("hole", [-1, None])
-def test_images_without_a_label_are_counted_and_the_first_is_named(tmp_path: Path, hole: int | None) -> None:
-    path = plain_parquet(tmp_path / "data" / "x.parquet", rows(6) | {"label": [0, 1, hole, 0, hole, 1]})
-    source = open_parquet(tmp_path / "data")
-    with pytest.raises(UserError) as caught:
-        source.read("train", labelled=True)
-    assert "2 of 6 images" in str(caught.value) and f"the first is {path} row 2" in str(caught.value)
-    assert source.read("train", labelled=False).labels is None
-
-
-def test_an_undeclared_test_split_of_minus_ones_counts_as_unlabelled(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    features = Features({"image": ImageFeature(), "label": ClassLabel(names=NAMES)})
-    Dataset.from_dict(rows(3) | {"label": [-1, -1, -1]}, features=features).to_parquet(folder / "test.parquet")
-    dataset(4).to_parquet(folder / "train.parquet")
-    assert open_parquet(folder).read("test", labelled=False).labels is None
 
 
 def test_rows_may_point_to_files(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from recipes.study import STUDIES, Study, build_study, find_study, load_study
+from recipes.study import STUDIES, Study
+from recipes.study_file import build_study, find_study, load_study
 
 
 def refused(study_file: Path, **changed: Any) -> str:
@@ -109,7 +110,9 @@ def test_the_report_must_fit_the_axes(study_file: Path, key: str, value: Any, sa
     assert said in refused(study_file, report=report)
 
 
-@pytest.mark.parametrize("axis", [{"key": "a"}, {"values": [1]}, {"key": "a", "values": []}, {"key": "a", "levels": {"b": {}}}])
+@pytest.mark.parametrize(
+    "axis", [{"key": "a"}, {"values": [1]}, {"key": "a", "values": []}, {"key": "a", "levels": {"b": {}}}]
+)
 def test_an_axis_has_levels_or_a_key_with_values(study: Study, axis: dict[str, Any]) -> None:
     mapping = copy.deepcopy(dict(study.mapping))
     mapping["axes"]["fraction"] = axis

@@ -1,0 +1,113 @@
+"""The command line of the studies: what it prints, and its exit codes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from recipes.__main__ import local_engine, main
+from recipes.engines import Engine, LocalSlots
+from recipes.plan import Resolver
+from recipes.study import STUDIES
+
+Call = Callable[..., int]
+
+
+@pytest.fixture
+def call(slots: Callable[[int], LocalSlots], fake_stage: Callable[..., list[str]], echo_config: Resolver) -> Call:
+    """Return the command line with the fake stage behind it."""
+
+    def build(jobs: int | None, launch: tuple[str, ...]) -> Engine:
+        return slots(jobs or 2)
+
+    return lambda *words: main([str(word) for word in words], resolve=echo_config, build_engine=build)
+
+
+def test_list_names_every_study(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list") == 0
+    printed = capsys.readouterr().out
+    assert all(path.stem in printed for path in STUDIES.glob("*.yaml"))
+    assert "quickstart" in printed
+
+
+def test_plan_prints_every_run_and_starts_none(
+    call: Call,
+    study_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fake_stage: Callable[..., list[str]],
+) -> None:
+    assert call("plan", study_file, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("waiting ") == 54
+    assert printed.count("accelerate launch -m finetune") == 48
+    assert "known: 54 runs (6 pretrain, 48 finetune) for 48 cells; 0 done" in printed
+    assert not (tmp_path / "out").exists()
+    assert fake_stage() == []
+
+
+def test_run_runs_what_is_asked_for_and_reports(
+    call: Call,
+    study_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fake_stage: Callable[..., list[str]],
+) -> None:
+    out = tmp_path / "out"
+    assert call("run", study_file, "--out", out, "--only", "conv*fraction0.1-seed0") == 0
+    printed = capsys.readouterr().out
+    assert "3 runs: 0 done, 3 to go, 2 at a time" in printed
+    assert "3 of 54 runs are done" in printed
+    assert f"report: {out / 'report.html'}" in printed
+    assert len(fake_stage()) == 3
+    assert {path.name for path in out.iterdir()} == {
+        "study.yaml", "runs", "report.html", "report.md", "results.csv", "figures",
+    }  # fmt: skip
+    (out / "report.html").unlink()
+    assert call("report", out) == 0
+    assert (out / "report.html").is_file()
+    assert len(fake_stage()) == 3
+
+
+def test_a_failed_run_makes_the_exit_code_1(
+    call: Call,
+    study_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fake_stage: Callable[..., list[str]],
+) -> None:
+    fake_stage(OST="fail")
+    assert call("run", study_file, "--out", tmp_path / "out", "--only", "conv*fraction0.1-seed0") == 1
+    assert "failed: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "quickstrat"), "Did you mean quickstart?"),
+        (("plan", "quickstart", "epochs"), "an override is key=value"),
+        (("report", "nowhere"), "holds no study.yaml"),
+        (("plan", "quickstart", "--only", "mlp"), "--only mlp: no run's name holds it"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(
+    call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert call(*words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+
+
+def test_a_wrong_recipe_key_is_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quickstart", "model.stam=conv", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "nothing was started" in error
+    assert "model.stam: unknown key. Did you mean model.stem?" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_jobs_must_be_at_least_one() -> None:
+    with pytest.raises(UserError, match="--jobs 0: must be at least 1"):
+        local_engine(0, ())

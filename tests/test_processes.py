@@ -1,0 +1,61 @@
+"""Two processes on the CPU (gloo) against one, at the same global batch: the same losses to float32 rounding.
+
+Batch norm in a conv stem takes its statistics over both processes; drop path, which draws per process, is off.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import RECIPES, TINY, read_losses, read_result
+
+Stage = Callable[..., int]
+
+ROOT = RECIPES.parent
+
+def launch_two(name: str, out: Path, *overrides: str) -> None:
+    """Start the stage on two CPU processes, as the README says."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", name]
+    command += [str(RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launched = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        output, _ = launched.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(launched.pid, signal.SIGKILL)
+        raise
+    assert launched.returncode == 0, output.decode()[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("pretrain", ("model.stem=patchify", "optim.lr=2e-4")),
+        ("pretrain", ("model.stem=conv", "optim.lr=2e-4")),
+        ("finetune", ("model.stem=conv", "augment.mixup=0.8", "augment.cutmix=1.0", "augment.erasing=0.5")),
+    ],
+)
+def test_two_processes_give_the_losses_of_one(
+    stage: Stage, tmp_path: Path, name: str, overrides: tuple[str, ...]
+) -> None:
+    assert stage(name, tmp_path / "one", *overrides) == 0
+    launch_two(name, tmp_path / "two", *overrides)
+    one, two = read_losses(tmp_path / "one"), read_losses(tmp_path / "two")
+    assert len(one) == 8 and two == pytest.approx(one, rel=2e-5, abs=5e-6)
+    result = read_result(tmp_path / "two")
+    assert result["num_processes"] == 2
+    key = {"pretrain": "knn_top1", "finetune": "test_loss"}[name]
+    assert result["metrics"][key] == pytest.approx(read_result(tmp_path / "one")["metrics"][key], rel=1e-3)
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pretrain", str(RECIPES / "digits" / "pretrain.yaml"), f"out={tmp_path / 'run'}"]
+    environment = {**os.environ, "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "-1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "ACCELERATE_USE_CPU" in done.stderr

@@ -1,0 +1,159 @@
+"""Whole runs: what a run folder tells, resuming bit by bit, workers, the export, learning at all."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from conftest import read_losses, read_result
+from safetensors.torch import load_file
+
+from common.training.progress import Progress
+from common.training.run import INTERRUPTED
+
+Stage = Callable[..., int]
+
+SAM = ("optim.name=sam", "augment.mixup=0.8", "augment.cutmix=1.0", "ema_decay=0.9", "augment.repeats=2")
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a run's last checkpoint, optimizer moments included."""
+    return load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
+    assert read_result(one)["metrics"] == read_result(other)["metrics"]
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_a_run_folder_tells_its_whole_story(stage: Stage, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "run"
+    assert stage(name, out) == 0
+    for file in ("config.yaml", "overrides.txt", "environment.json", "subset.json", "metrics.jsonl", "result.json"):
+        assert (out / file).stat().st_size > 0, file
+    result = read_result(out)
+    assert result["verdict"] in ("finished", "collapsed_uniform", "collapsed_one_code") and result["step"] == 8
+    assert result["images"] == 8 * 20 and result["train_images"] == 80 and result["seconds"] > 0
+    assert len(read_losses(out)) == 8
+    assert json.loads((out / "environment.json").read_text())["versions"]["torch"]
+    wanted = {"pretrain": {"knn_top1", "knn_top1_untrained", "feature_rank", "teacher_entropy", "kl"},
+              "finetune": {"test_top1", "test_top5", "test_ece", "validation_top1", "best_validation_epoch"}}  # fmt: skip
+    assert wanted[name] <= result["metrics"].keys()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the project catches it."""
+
+
+CASES = [
+    ("pretrain", ("model.stem=conv", "model.drop_path=0.2")),
+    ("finetune", ("optim.name=adamw", "model.drop_path=0.2")),
+    ("finetune", ("optim.name=sgd", "optim.lr=0.01", "data.workers=2")),
+    ("finetune", (*SAM, "model.stem=conv")),
+]
+
+
+@pytest.mark.parametrize(("name", "overrides"), CASES)
+@pytest.mark.parametrize("killed_at", [3, 4])
+def test_a_killed_run_ends_as_the_uninterrupted_one(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, overrides: tuple[str, ...], killed_at: int
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert stage(name, whole, *overrides) == 0
+    advance = Progress.advance
+
+    def advance_or_die(self: Progress, step: int) -> None:
+        advance(self, step)
+        if step == killed_at:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Progress, "advance", advance_or_die)
+        stage(name, parts, *overrides, "train.checkpoint_minutes=1e-9")
+    assert not (parts / "result.json").exists()
+    assert stage(name, parts, *overrides) == 0
+    assert_same_run(whole, parts)
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert stage("finetune", whole) == 0
+    advance = Progress.advance
+
+    def advance_and_signal(self: Progress, step: int) -> None:
+        advance(self, step)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", advance_and_signal)
+        assert stage("finetune", parts) == INTERRUPTED
+    result = read_result(parts)
+    assert result["verdict"] == "interrupted" and result["step"] == 3 and "SIGTERM" in result["reason"]
+    assert stage("finetune", parts) == 0
+    assert_same_run(whole, parts)
+
+
+def test_a_damaged_checkpoint_is_passed_over(stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert stage("finetune", whole) == 0
+    assert stage("finetune", parts, "train.checkpoint_minutes=1e-9") == 0
+    (parts / "result.json").unlink()
+    newest = sorted((parts / "checkpoints").glob("step-*"))[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
+    assert stage("finetune", parts) == 0
+    assert_same_run(whole, parts)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_the_number_of_workers_changes_nothing(stage: Stage, tmp_path: Path, name: str) -> None:
+    overrides = ("augment.auto_augment=rand-m9-mstd0.5-inc1", "augment.erasing=0.5") if name == "finetune" else ()
+    for workers in (0, 1, 2):
+        assert stage(name, tmp_path / str(workers), f"data.workers={workers}", "train.epochs=1", *overrides) == 0
+    assert read_losses(tmp_path / "0") == read_losses(tmp_path / "1") == read_losses(tmp_path / "2")
+
+
+def test_two_runs_of_one_seed_are_the_same_and_another_seed_differs(stage: Stage, tmp_path: Path) -> None:
+    for out, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert stage("finetune", tmp_path / out, f"train.seed={seed}", "train.epochs=1") == 0
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert read_losses(tmp_path / "a") != read_losses(tmp_path / "c")
+
+
+def test_a_diverging_run_is_a_crash_with_its_step_and_its_weights_stay_finite(stage: Stage, tmp_path: Path) -> None:
+    assert stage("finetune", tmp_path / "run", "optim.name=sgd", "optim.lr=1e30", "optim.warmup_epochs=0") == 0
+    result = read_result(tmp_path / "run")
+    assert result["verdict"] == "crash" and "at step" in result["reason"] and result["step"] < 8
+
+
+def test_two_stages_start_from_the_pretrained_teacher(stage: Stage, tmp_path: Path) -> None:
+    assert stage("pretrain", tmp_path / "dino") == 0
+    teacher = load_file(tmp_path / "dino" / "export" / "model.safetensors")
+    assert stage("finetune", tmp_path / "tst", f"init={tmp_path / 'dino'}", "optim.lr=1e-12", "train.epochs=1") == 0
+    tuned = load_file(tmp_path / "tst" / "export" / "model.safetensors")
+    name = "blocks.0.attn.qkv.weight"
+    assert torch.allclose(teacher[name], tuned[name], atol=1e-5)
+
+
+def test_the_export_of_a_run_is_what_was_tested(stage: Stage, tmp_path: Path) -> None:
+    assert stage("finetune", tmp_path / "run") == 0
+    model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'export'}", pretrained=True).eval()
+    kept = {n.removeprefix("network."): t for n, t in weights(tmp_path / "run").items() if n.startswith("network.")}
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
+
+
+def test_fine_tuning_learns_the_digits(stage: Stage, tmp_path: Path) -> None:
+    overrides = ("data.images_per_class=40", "train.epochs=12", "train.batch_size=32", "optim.lr=2e-3")
+    assert stage("finetune", tmp_path / "run", *overrides, "model.stem=conv") == 0
+    assert read_result(tmp_path / "run")["metrics"]["test_top1"] > 60
