@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-OUT ?= runs/quickstart
+OUT ?= outputs/quickstart
 
 .PHONY: help quickstart test lint typecheck networks clean
 

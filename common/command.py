@@ -27,7 +27,7 @@ def run_stage(
     `run(config, overrides)` trains; `dry_run(config)` returns the text that says what would happen.
     """
     parser = _parser(cls, stage)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     is_main = int(os.environ.get("RANK", "0")) == 0
     logging.basicConfig(
         level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True

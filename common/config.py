@@ -130,7 +130,7 @@ def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> Any:
         raise UserError(f"{' '.join(overrides)}: not readable as key=value: {_first_line(error)}") from error
 
 
-def _build_section(cls: type[Any], mapping: Any, prefix: str, problems: list[str]) -> Any:
+def _build_section(cls: Any, mapping: Any, prefix: str, problems: list[str]) -> Any:
     """Return `mapping` as a `cls`, or None after adding what is wrong with it to `problems`."""
     if not isinstance(mapping, dict):
         problems.append(f"{prefix.rstrip('.')} = {mapping!r}: a section of keys is needed here.")
@@ -145,7 +145,7 @@ def _build_section(cls: type[Any], mapping: Any, prefix: str, problems: list[str
         if name in mapping:
             values[name] = _convert(_hints(cls)[name], mapping[name], f"{prefix}{name}", problems)
         elif dataclasses.is_dataclass(_hints(cls)[name]):
-            values[name] = _build_section(typing.cast(Any, _hints(cls)[name]), {}, f"{prefix}{name}.", problems)
+            values[name] = _build_section(_hints(cls)[name], {}, f"{prefix}{name}.", problems)
         elif _is_required(field):
             problems.append(f"{prefix}{name}: missing. Set it to {_type_name(field.type)}. {_meaning(cls, name)}")
     return cls(**values) if len(problems) == before else None
@@ -162,7 +162,7 @@ def _unknown_key(key: str, names: list[str], prefix: str) -> str:
 def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
     """Return `value` as the type `hint` allows; otherwise add a problem and return None."""
     if dataclasses.is_dataclass(hint):
-        return _build_section(typing.cast(Any, hint), value, f"{key}.", problems)
+        return _build_section(hint, value, f"{key}.", problems)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None or (value == "none" and type(None) in arguments):
@@ -202,24 +202,24 @@ def _range_problems(config: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}", message
 
 
-def _all_fields(cls: type[Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
+def _all_fields(cls: Any, prefix: str) -> Iterator[tuple[str, Any, str]]:
     """Yield (dotted key, field, meaning) of a config class, depth first."""
     for field in dataclasses.fields(cls):
         hint = _hints(cls)[field.name]
         if dataclasses.is_dataclass(hint):
-            yield from _all_fields(typing.cast(Any, hint), f"{prefix}{field.name}.")
+            yield from _all_fields(hint, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", field, _meaning(cls, field.name)
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     """Return the types of a dataclass's fields."""
     return typing.get_type_hints(cls)
 
 
 @cache
-def _meanings(cls: type[Any]) -> dict[str, str]:
+def _meanings(cls: Any) -> dict[str, str]:
     """Return the docstring literal that follows each field in the source of a dataclass."""
     body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
     return {
@@ -230,7 +230,7 @@ def _meanings(cls: type[Any]) -> dict[str, str]:
     }
 
 
-def _meaning(cls: type[Any], name: str) -> str:
+def _meaning(cls: Any, name: str) -> str:
     """Return what a field's docstring says."""
     return _meanings(cls).get(name, "")
 

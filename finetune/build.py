@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from common.data.sources import Splits
+from common.data.splits import Splits
 from common.models.networks import build_network
 from common.models.weights import export_network, load_init
 from finetune.config import FinetuneConfig
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
     """Return the network with its classifier, started from `init`. Seed torch's generator first."""
     size = config.data.image_size
-    network = build_network(config.model, image_size=size, num_classes=num_classes)
+    network: nn.Module = build_network(config.model, image_size=size, num_classes=num_classes)
     if config.init is not None:
         load_init(network, config.init, image_size=size)
     with torch.no_grad():
-        classifier = network.get_classifier()
+        classifier = network.get_classifier()  # type: ignore[operator]
         assert isinstance(classifier, nn.Linear)
         classifier.weight.mul_(config.head_init_scale)
         classifier.bias.mul_(config.head_init_scale)

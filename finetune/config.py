@@ -35,4 +35,7 @@ class FinetuneConfig:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             yield "ema_decay", f"{self.ema_decay} must lie in (0, 1); none turns it off."
         if self.optim.name == "sam" and self.train.precision == "fp16":
-            yield "train.precision", "fp16 scales gradients, and SAM's climb needs them unscaled; use bf16 or fp32 with sam."
+            yield (
+                "train.precision",
+                "fp16 scales gradients, and SAM's climb needs them unscaled; use bf16 or fp32 with sam.",
+            )

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from common.data.loader import view_loader
 from common.data.sampler import EvaluationSampler
-from common.data.sources import Splits
 from common.data.split import Split
+from common.data.splits import Splits
 from common.data.supervised import EvaluationView
 from common.evaluation.classification import classification_metrics, per_class_accuracy
 from common.evaluation.features import gather_blocks, network_outputs
@@ -55,7 +55,11 @@ class Monitor:
 
     def summary(self) -> str:
         """Return how the run stands, for a person."""
-        shown = (("train_loss", "loss"), ("validation_top1", "validation top-1"), ("validation_ece", "calibration error"))
+        shown = (
+            ("train_loss", "loss"),
+            ("validation_top1", "validation top-1"),
+            ("validation_ece", "calibration error"),
+        )
         return ", ".join(f"{word} {self._metrics[key]:.3f}" for key, word in shown if key in self._metrics)
 
     def result(self) -> dict[str, float]:

@@ -19,10 +19,12 @@ def describe_plan(config: FinetuneConfig) -> str:
         f"network       {config.model.name}: {size.parameters / 1e6:.2f} M parameters, "
         f"{size.multiply_adds / 1e9:.3f} G multiply-adds at {config.data.image_size} px, {len(splits.class_names)} classes",
         f"starts from   {config.init or 'random weights (one-stage training)'}",
-        f"images        {num_images} to train on" + "".join(f", {count} for {name}" for name, count in held_out.items()),
+        f"images        {num_images} to train on"
+        + "".join(f", {count} for {name}" for name, count in held_out.items()),
         f"steps         {steps} of {batch} images, {steps * batch} images in {config.train.epochs} epochs",
         f"learning rate {peak_lr(config.optim, batch):.3g} at its peak",
         f"arithmetic    {passes * size.multiply_adds / 1e9:.3f} G multiply-adds for each image, "
-        f"{passes * size.multiply_adds * steps * batch / 1e15:.4f} P in all" + (" (SAM: two passes)" if passes == 6 else ""),
+        f"{passes * size.multiply_adds * steps * batch / 1e15:.4f} P in all"
+        + (" (SAM: two passes)" if passes == 6 else ""),
     ]
     return "\n".join(["", *lines])

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from common.data.erasing import erase
 from common.data.loader import Batch, normalise, view_loader
 from common.data.mixing import build_mixing
 from common.data.sampler import EpochBatches, EpochSampler
-from common.data.sources import Splits, open_splits
-from common.data.erasing import erase
+from common.data.sources import open_splits
+from common.data.splits import Splits
 from common.data.supervised import build_supervised_view
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
@@ -70,13 +70,15 @@ class Finetuning:
             SharpnessAware(self.network.parameters(), config.optim.rho) if config.optim.name == "sam" else None
         )
         sampler = EpochSampler(
-            len(splits.train), config.train.batch_size, config.train.seed,
-            rank=run.rank, num_processes=run.num_processes, repeats=config.augment.repeats,
+            len(splits.train),
+            config.train.batch_size,
+            config.train.seed,
+            rank=run.rank,
+            num_processes=run.num_processes,
+            repeats=config.augment.repeats,
         )
         self.batches = EpochBatches(sampler)
-        view = build_supervised_view(
-            config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
-        )
+        view = build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
         self.loader = view_loader(
             splits.train, view, self.batches, workers=config.data.workers, pin_memory=run.device.type == "cuda"
         )

@@ -112,4 +112,7 @@ class PretrainConfig:
             sizes.append(("local_size", self.views.local_size))
         for name, size in sizes:
             if patch and size % patch:
-                yield f"views.{name}", f"{size} is no multiple of model.patch_size = {patch}; {size // patch * patch or patch} is."
+                yield (
+                    f"views.{name}",
+                    f"{size} is no multiple of model.patch_size = {patch}; {size // patch * patch or patch} is.",
+                )

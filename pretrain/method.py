@@ -22,8 +22,10 @@ class DINO(nn.Module):
 
     def __init__(self, student: nn.Module, teacher: nn.Module, head: DINOHead, loss: DINOLoss) -> None:
         super().__init__()
-        self.student, self.student_head = student, head
-        self.teacher, self.teacher_head = teacher, copy.deepcopy(head)
+        self.student: nn.Module = student
+        self.student_head = head
+        self.teacher: nn.Module = teacher
+        self.teacher_head = copy.deepcopy(head)
         self.teacher.load_state_dict(student.state_dict())
         for parameter in (*self.teacher.parameters(), *self.teacher_head.parameters()):
             parameter.requires_grad_(False)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from common.data.keyed import generator
 from common.data.loader import view_loader
 from common.data.sampler import EvaluationSampler
-from common.data.sources import Splits
 from common.data.split import Split
+from common.data.splits import Splits
 from common.data.supervised import EvaluationView
 from common.evaluation.features import feature_rank, gather_blocks, network_outputs
 from common.evaluation.knn import knn_accuracy
@@ -75,19 +75,31 @@ class Monitor:
 
     def teacher_means(self) -> dict[str, float]:
         """Return the last epoch's means, as `judge_teacher` takes them."""
-        return {"entropy": self._means["teacher_entropy"], "kl": self._means["kl"], "code_entropy": self._means["code_entropy"]}
+        return {
+            "entropy": self._means["teacher_entropy"],
+            "kl": self._means["kl"],
+            "code_entropy": self._means["code_entropy"],
+        }
 
     def summary(self) -> str:
         """Return how the run stands, for a person."""
         words = [f"{name.replace('_', ' ')} {self._means[name]:.3f}" for name in PARTS[:3]]
-        words += [f"{word} {self.latest[key]:.1f}" for key, word in (("knn_top1", "k-NN"), ("feature_rank", "rank")) if key in self.latest]
+        words += [
+            f"{word} {self.latest[key]:.1f}"
+            for key, word in (("knn_top1", "k-NN"), ("feature_rank", "rank"))
+            if key in self.latest
+        ]
         return ", ".join(words)
 
     def result(self) -> dict[str, float]:
         """Return what result.json tells of the features: the last epoch's, the best epoch's and the untrained network's."""
         return (
             self.latest
-            | {f"{name}_untrained": value for name, value in self.untrained.items() if name in ("knn_top1", "feature_rank")}
+            | {
+                f"{name}_untrained": value
+                for name, value in self.untrained.items()
+                if name in ("knn_top1", "feature_rank")
+            }
             | {f"best_{name}": value for name, value in self.best.items()}
             | self._means
         )
@@ -95,8 +107,12 @@ class Monitor:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""
         return {
-            "latest": self.latest, "untrained": self.untrained, "best": self.best, "means": self._means,
-            "log": [self._log_sum.tolist(), self._log_steps], "epoch": [self._epoch_sum.tolist(), self._epoch_steps],
+            "latest": self.latest,
+            "untrained": self.untrained,
+            "best": self.best,
+            "means": self._means,
+            "log": [self._log_sum.tolist(), self._log_steps],
+            "epoch": [self._epoch_sum.tolist(), self._epoch_steps],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:

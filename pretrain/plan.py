@@ -28,7 +28,8 @@ def describe_plan(config: PretrainConfig) -> str:
     lines = [
         f"network       {config.model.name}: {large.parameters / 1e6:.2f} M parameters, "
         f"{large.multiply_adds / 1e9:.3f} G multiply-adds at {views.global_size} px; head {head / 1e6:.2f} M parameters",
-        f"images        {num_images} to train on" + "".join(f", {count} for {name}" for name, count in held_out.items()),
+        f"images        {num_images} to train on"
+        + "".join(f", {count} for {name}" for name, count in held_out.items()),
         f"views         {views.global_count} x {views.global_size} px + {views.local_count} x {views.local_size} px for each image",
         f"steps         {steps} of {batch} images, {steps * batch} images in {config.train.epochs} epochs",
         f"learning rate {peak_lr(config.optim, batch):.3g} at its peak",

@@ -11,7 +11,8 @@ from torch import Tensor
 from common.data.loader import Batch, normalise, view_loader
 from common.data.photometry import apply_on_batch
 from common.data.sampler import EpochBatches, EpochSampler
-from common.data.sources import Splits, open_splits
+from common.data.sources import open_splits
+from common.data.splits import Splits
 from common.data.views import build_multi_crop
 from common.models.normalization import synchronise_batch_norm
 from common.training.optimizers import (
@@ -55,12 +56,17 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
         torch.manual_seed(config.train.seed)
-        self.dino = synchronise_batch_norm(build_dino(config), device_type=run.device.type).to(run.device)
-        assert isinstance(self.dino, DINO)
+        dino = synchronise_batch_norm(build_dino(config), device_type=run.device.type).to(run.device)
+        assert isinstance(dino, DINO)
+        self.dino: DINO = dino
         optimizer = build_optimizer(config.optim, torch.nn.ModuleList([self.dino.student, self.dino.student_head]))
         self.model, self.optimizer = run.accelerator.prepare(self.dino, optimizer)
         sampler = EpochSampler(
-            len(splits.train), config.train.batch_size, config.train.seed, rank=run.rank, num_processes=run.num_processes
+            len(splits.train),
+            config.train.batch_size,
+            config.train.seed,
+            rank=run.rank,
+            num_processes=run.num_processes,
         )
         self.batches = EpochBatches(sampler)
         views = build_multi_crop(config.views, config.train.seed, photometry_in_worker=run.device.type == "cpu")
@@ -142,7 +148,7 @@ class Pretraining:
                 flat = apply_on_batch(
                     block.flatten(0, 1), parameters.flatten(0, 1), sigma_limit=self.config.views.blur_sigma[1]
                 )
-                images = flat.unflatten(0, block.shape[:2])
+                images = flat.view(*block.shape[:2], *flat.shape[1:])
             blocks.append(normalise(images, self.config.data.mean, self.config.data.std))
         return blocks
 

@@ -27,7 +27,7 @@ def known_failures(config: PretrainConfig, *, num_images: int, steps: int) -> It
     if dino.freeze_last_layer_epochs >= config.train.epochs:
         yield (
             f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the last "
-            "layer is never trained. Try 1."
+            f"layer is never trained. Try {min(1, config.train.epochs - 1)}."
         )
     if dino.teacher_temperature_warmup_epochs > config.train.epochs:
         yield (

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError
-from recipes.engines import SINGLE_PROCESS, Engine, LocalSlots, accelerate_command, default_jobs, visible_devices
+from recipes.engines import (
+    SINGLE_PROCESS,
+    Engine,
+    LocalSlots,
+    accelerate_command,
+    default_jobs,
+    visible_devices,
+    warm_server,
+)
 from recipes.plan import Plan, Resolver, make_plan, resolve_by_config, write_plan
 from recipes.runner import StudyRunner, in_words
 from recipes.states import read_result, read_state
@@ -17,15 +25,22 @@ from recipes.study_file import find_study, load_study
 USER_ERROR = 2
 """Exit code of a user's mistake, told in one message."""
 
-EngineBuilder = Callable[[int | None, tuple[str, ...]], Engine]
-"""(runs at once or None, arguments of `accelerate launch`) -> where runs go."""
+EngineBuilder = Callable[[int | None, tuple[str, ...], bool], Engine]
+"""(runs at once or None, arguments of `accelerate launch`, whether to start cold) -> where runs go."""
 
 
 def main(
     arguments: list[str], *, resolve: Resolver = resolve_by_config, build_engine: EngineBuilder | None = None
 ) -> int:
     """Run the command line; return the exit code: 0, 1 when a run failed, 2 for a user's mistake."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if strange := [
+        word for word in rest if word.startswith("-") or "=" not in word or options.command not in ("plan", "run")
+    ]:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:  # key=value words behind an option: argparse stops taking them there
+        options.overrides += rest
     try:
         if options.command == "list":
             return _list()
@@ -35,19 +50,24 @@ def main(
         folder = Path(options.out or Path("outputs") / plan.study.name)
         if options.command == "plan":
             return _plan(plan, folder, options.only)
-        engine = (build_engine or local_engine)(options.jobs, tuple(shlex.split(options.launch)))
+        engine = (build_engine or local_engine)(options.jobs, tuple(shlex.split(options.launch)), options.cold)
         return _run(plan, folder, options.only, engine)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
 
 
-def local_engine(jobs: int | None, launch: tuple[str, ...]) -> Engine:
-    """Return this machine's slots: as many as asked for, otherwise one for each GPU or core."""
+def local_engine(jobs: int | None, launch: tuple[str, ...], cold: bool) -> Engine:
+    """Return this machine's slots: as many as asked for, otherwise one for each GPU or core.
+
+    Runs of one process are forked from a warm one unless `cold`; launch arguments of the user's own always start cold.
+    """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1.")
     devices = visible_devices()
-    return LocalSlots(jobs or default_jobs(devices), accelerate_command(launch), devices)
+    slots = jobs or default_jobs(devices)
+    warm = None if cold or launch != SINGLE_PROCESS else warm_server(slots)
+    return LocalSlots(slots, accelerate_command(launch), devices, warm)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument(
                 "--jobs", type=int, help="runs at once (default: one for each GPU, otherwise for each core)"
+            )
+            command.add_argument(
+                "--cold", action="store_true", help="start each run from nothing instead of forking a warm process"
             )
             command.add_argument(
                 "--launch",

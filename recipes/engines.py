@@ -13,6 +13,7 @@ from typing import Protocol
 
 from recipes.states import LOG, acquire
 from recipes.study import REPOSITORY
+from recipes.warm import WarmProcess, WarmServer
 
 SINGLE_PROCESS = ("--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
 """What `accelerate launch` is told unless the caller says otherwise; `train.precision` decides the precision."""
@@ -42,6 +43,16 @@ class Engine(Protocol):
         """End every job: ask, wait up to `grace_seconds` for checkpoints to be written, then kill."""
 
 
+PRELOADED = ("pretrain.train", "finetune.train")
+"""What the process that runs are forked from imports, by name: the study itself knows of a stage only its config."""
+
+
+def warm_server(slots: int) -> WarmServer:
+    """Return what forks runs of this machine's slots; it starts with the first run."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", *SINGLE_PROCESS, "-m", "recipes.warm", *PRELOADED]
+    return WarmServer(command, slot_variables(0, slots, ()))
+
+
 CommandBuilder = Callable[[Job], list[str]]
 
 
@@ -57,7 +68,7 @@ class _Slot:
 
     variables: Mapping[str, str]
     job: Job | None = None
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | WarmProcess | None = None
 
 
 @dataclass
@@ -70,6 +81,8 @@ class LocalSlots:
     slots: int
     command: CommandBuilder
     devices: tuple[str, ...] = ()
+    warm: WarmServer | None = None
+    """Where runs are forked from; None starts each by `command`, from nothing."""
     _places: list[_Slot] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -87,15 +100,10 @@ class LocalSlots:
             with (job.folder / LOG).open("ab") as log:
                 log.write(f"$ {' '.join(command)}\n".encode())
                 log.flush()
-                slot.process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **slot.variables},
-                    start_new_session=True,
-                    pass_fds=(lock,),
-                )
+                if self.warm is not None:
+                    slot.process = self.warm.start(job.module, job.arguments, slot.variables, log.fileno(), lock)
+                else:
+                    slot.process = _popen(command, slot.variables, log.fileno(), lock)
         finally:
             os.close(lock)  # the job holds it from here on
         slot.job = job
@@ -120,6 +128,19 @@ class LocalSlots:
             deadline = time.monotonic() + wait
             while any(_is_alive(group, process) for group, process in groups.items()) and time.monotonic() < deadline:
                 time.sleep(0.05)
+
+
+def _popen(command: list[str], variables: Mapping[str, str], log: int, lock: int) -> subprocess.Popen[bytes]:
+    """Start a command as the leader of a process group, with its output to `log`; it holds `lock` as long as it lives."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **variables},
+        start_new_session=True,
+        pass_fds=(lock,),
+    )
 
 
 def slot_variables(number: int, slots: int, devices: tuple[str, ...]) -> dict[str, str]:
@@ -162,7 +183,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         return
 
 
-def _is_alive(group: int, process: subprocess.Popen[bytes]) -> bool:
+def _is_alive(group: int, process: subprocess.Popen[bytes] | WarmProcess) -> bool:
     """Tell whether any process of a job is left; its leader is reaped on the way."""
     process.poll()
     try:

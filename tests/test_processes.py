@@ -17,6 +17,7 @@ Stage = Callable[..., int]
 
 ROOT = RECIPES.parent
 
+
 def launch_two(name: str, out: Path, *overrides: str) -> None:
     """Start the stage on two CPU processes, as the README says."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", name]

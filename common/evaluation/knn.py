@@ -23,7 +23,9 @@ def knn_votes(
     """
     bank, k = normalize(bank_ND.float(), dim=1).T.contiguous(), min(k, len(bank_ND))
     votes = torch.zeros(len(queries_QD), num_classes, device=queries_QD.device)
-    for rows, part in zip(votes.split(chunk), normalize(queries_QD.float(), dim=1).split(chunk), strict=True):
+    for rows, part in zip(
+        torch.split(votes, chunk), torch.split(normalize(queries_QD.float(), dim=1), chunk), strict=True
+    ):
         similarities, neighbours = torch.topk(part @ bank, k, dim=1)
         rows.scatter_add_(1, bank_labels_N[neighbours], (similarities / temperature).exp())
     return votes
@@ -42,8 +44,6 @@ def knn_accuracy(
     """Return `{"knn<k>_top1": percent}` for every k; the plain `knn_top1` is the first k's."""
     found = {}
     for k in ks:
-        votes = knn_votes(
-            queries_QD, bank_ND, bank_labels_N, num_classes=num_classes, k=k, temperature=temperature
-        )
+        votes = knn_votes(queries_QD, bank_ND, bank_labels_N, num_classes=num_classes, k=k, temperature=temperature)
         found[f"knn{k}_top1"] = 100 * float((votes.argmax(1) == query_labels_Q).float().mean())
     return {"knn_top1": next(iter(found.values())), **found}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -177,7 +177,8 @@ class SharpnessAware:
             finite = bool(torch.isfinite(norm))
             if finite:
                 before = [parameter.detach().clone() for parameter in moved]
-                torch._foreach_add_(moved, torch._foreach_mul(gradients, self.rho / (norm + 1e-12)))
+                scale = self.rho / (norm + 1e-12)
+                torch._foreach_add_(_tensors(moved), list(torch._foreach_mul(gradients, scale)))
                 for parameter in self.parameters:
                     parameter.grad = None
         try:
@@ -185,7 +186,12 @@ class SharpnessAware:
         finally:
             if finite:
                 with torch.no_grad():
-                    torch._foreach_copy_(moved, before)
+                    torch._foreach_copy_(_tensors(moved), before)
+
+
+def _tensors(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the same list under the type that torch's fused operations ask for."""
+    return list(parameters)
 
 
 @contextmanager
@@ -202,15 +208,13 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = flag
 
 
-
-
 def guarded_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
     """Step unless a gradient is not finite, without waiting for the device; return 1.0 on it when the step was left out.
 
     The flag goes to the fused kernel, which then leaves weights and moments as they are. Under fp16 the gradient scaler
     looks at the gradients itself, and a step left out is its daily work: the flag is 0.
     """
-    wrapped = getattr(optimizer, "optimizer", optimizer)
+    wrapped: Any = getattr(optimizer, "optimizer", optimizer)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     skipped = 1.0 - torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()).float()
     if getattr(optimizer, "scaler", None) is not None:

@@ -28,7 +28,14 @@ logger = logging.getLogger(__name__)
 INTERRUPTED = 75
 """Exit code of a run that a signal stopped after it saved its state (EX_TEMPFAIL: the same command goes on)."""
 
-OPERATIONAL = ("out", "data.workers", "data.cache_megabytes", "data.verify", "train.checkpoint_minutes", "train.log_every")
+OPERATIONAL = (
+    "out",
+    "data.workers",
+    "data.cache_megabytes",
+    "data.verify",
+    "train.checkpoint_minutes",
+    "train.log_every",
+)
 """Keys that may differ when a run goes on: they change no number."""
 
 
@@ -118,7 +125,9 @@ class Run:
             try:
                 save_checkpoint(self.folder / "checkpoints", step, tensors, {**values, "seconds": self.seconds})
             except OSError as error:
-                raise UserError(f"out = {self.folder}: the checkpoint of step {step} cannot be written ({error}).") from error
+                raise UserError(
+                    f"out = {self.folder}: the checkpoint of step {step} cannot be written ({error})."
+                ) from error
         self._saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()
 
@@ -152,7 +161,14 @@ class Run:
         }
         if self.is_main:
             write_whole(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
-            logger.info("%s: %s (%s); %.0f s, results in %s", self.stage, ending.verdict, ending.reason, self.seconds, self.folder)
+            logger.info(
+                "%s: %s (%s); %.0f s, results in %s",
+                self.stage,
+                ending.verdict,
+                ending.reason,
+                self.seconds,
+                self.folder,
+            )
         self.accelerator.wait_for_everyone()
         return INTERRUPTED if ending.verdict == Verdict.INTERRUPTED else 0
 
@@ -242,7 +258,11 @@ def environment(device: torch.device) -> dict[str, Any]:
 def _processor() -> str:
     """Return the processor's name as the system gives it."""
     path = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")] if path.is_file() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
+        if path.is_file()
+        else []
+    )
     return names[0] if names else platform.processor()
 
 
@@ -250,6 +270,8 @@ def _git(*words: str) -> str:
     """Return what git says of the checkout, or nothing where there is none."""
     root = Path(__file__).resolve().parents[2]
     try:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -6,9 +6,7 @@ from numpy.typing import NDArray
 Schedule = NDArray[np.float64]
 
 
-def cosine(
-    base: float, final: float, *, steps: int, warmup_steps: int = 0, warmup_start: float = 0.0
-) -> Schedule:
+def cosine(base: float, final: float, *, steps: int, warmup_steps: int = 0, warmup_start: float = 0.0) -> Schedule:
     """Return a linear warm-up from `warmup_start` to `base`, then half a cosine from `base` towards `final`.
 
     With T = steps - warmup_steps, step warmup_steps + t holds final + (base - final) / 2 * (1 + cos(pi * t / T)); the
@@ -21,7 +19,9 @@ def cosine(
     return np.concatenate([np.linspace(warmup_start, base, warmup_steps), wave])
 
 
-def linear_warmup_by_epoch(start: float, final: float, *, epochs: int, warmup_epochs: int, steps_per_epoch: int) -> Schedule:
+def linear_warmup_by_epoch(
+    start: float, final: float, *, epochs: int, warmup_epochs: int, steps_per_epoch: int
+) -> Schedule:
     """Return one value for each step that changes with the epoch: a linear ramp over `warmup_epochs`, then `final`.
 
     The teacher's temperature of DINO: linspace(start, final, warmup_epochs), then constant.

@@ -68,7 +68,8 @@ def judge_teacher(*, entropy: float, kl: float, code_entropy: float, outputs: in
     ceiling = math.log(outputs)
     if entropy > UNIFORM_SHARE * ceiling and kl < LEARNT_KL:
         return Ending(
-            Verdict.COLLAPSED_UNIFORM, f"teacher entropy {entropy:.4f} of ln K = {ceiling:.4f}, KL {kl:.2e}: all codes alike"
+            Verdict.COLLAPSED_UNIFORM,
+            f"teacher entropy {entropy:.4f} of ln K = {ceiling:.4f}, KL {kl:.2e}: all codes alike",
         )
     if code_entropy < ONE_CODE_SHARE * ceiling:
         return Ending(
@@ -76,5 +77,6 @@ def judge_teacher(*, entropy: float, kl: float, code_entropy: float, outputs: in
             f"entropy of the mean code {code_entropy:.4f} of ln K = {ceiling:.4f}: every image falls on one code",
         )
     return Ending(
-        Verdict.FINISHED, f"teacher entropy {entropy:.2f} of ln K = {ceiling:.2f}, KL {kl:.3f}, mean code {code_entropy:.2f}"
+        Verdict.FINISHED,
+        f"teacher entropy {entropy:.2f} of ln K = {ceiling:.2f}, KL {kl:.3f}, mean code {code_entropy:.2f}",
     )

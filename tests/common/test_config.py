@@ -56,7 +56,9 @@ def test_extends_and_overrides_come_in_order(tmp_path: Path) -> None:
 
 def test_every_problem_is_reported_at_once_with_the_nearest_name(tmp_path: Path) -> None:
     path = write(
-        tmp_path, "r.yaml", "epochs: ten\nepoch: 3\ndeep: 1\nsizes: [1, x]\noptim: {name: adam, betas: [1], learning: 2}\n"
+        tmp_path,
+        "r.yaml",
+        "epochs: ten\nepoch: 3\ndeep: 1\nsizes: [1, x]\noptim: {name: adam, betas: [1], learning: 2}\n",
     )
     with pytest.raises(UserError) as error:
         load(Recipe, path)

@@ -62,7 +62,7 @@ def _echo_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> dict[
     return {"recipe": recipe.name, **dict(word.split("=", 1) for word in overrides)}
 
 
-def write_result(folder: Path, verdict: str = "finished", metrics: Mapping[str, float] = {}, **facts: Any) -> None:  # noqa: B006
+def write_result(folder: Path, verdict: str = "finished", metrics: Mapping[str, float] = {}, **facts: Any) -> None:
     """Write a run folder's result.json and environment.json as a stage does."""
     folder.mkdir(parents=True, exist_ok=True)
     result = {

@@ -18,7 +18,7 @@ Call = Callable[..., int]
 def call(slots: Callable[[int], LocalSlots], fake_stage: Callable[..., list[str]], echo_config: Resolver) -> Call:
     """Return the command line with the fake stage behind it."""
 
-    def build(jobs: int | None, launch: tuple[str, ...]) -> Engine:
+    def build(jobs: int | None, launch: tuple[str, ...], cold: bool) -> Engine:
         return slots(jobs or 2)
 
     return lambda *words: main([str(word) for word in words], resolve=echo_config, build_engine=build)
@@ -110,4 +110,4 @@ def test_a_wrong_recipe_key_is_told_before_anything_starts(tmp_path: Path, capsy
 
 def test_jobs_must_be_at_least_one() -> None:
     with pytest.raises(UserError, match="--jobs 0: must be at least 1"):
-        local_engine(0, ())
+        local_engine(0, (), False)

@@ -11,7 +11,10 @@ from common.evaluation.knn import knn_accuracy, knn_votes
 def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor, classes: int, k: int) -> torch.Tensor:
     votes = torch.zeros(len(queries), classes)
     for row, query in enumerate(queries):
-        similarity = [(float(torch.dot(query, other) / (query.norm() * other.norm())), int(label)) for other, label in zip(bank, labels)]
+        similarity = [
+            (float(torch.dot(query, other) / (query.norm() * other.norm())), int(label))
+            for other, label in zip(bank, labels)
+        ]
         for value, label in sorted(similarity, reverse=True)[:k]:
             votes[row, label] += math.exp(value / 0.07)
     return votes
