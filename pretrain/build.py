@@ -30,7 +30,12 @@ def build_dino(config: PretrainConfig) -> DINO:
         bottleneck_dim=dino.bottleneck_dim,
         norm_last_layer=dino.norm_last_layer,
     )
-    loss = DINOLoss(dino.outputs, student_temperature=dino.student_temperature, center_momentum=dino.center_momentum)
+    loss = DINOLoss(
+        dino.outputs,
+        student_temperature=dino.student_temperature,
+        center_momentum=dino.center_momentum,
+        centering=dino.centering,
+    )
     return DINO(student, teacher, head, loss)
 
 

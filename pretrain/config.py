@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from common.data.sources import DataConfig
 from common.data.views import ViewsConfig
@@ -38,6 +39,9 @@ class DinoConfig:
     """Momentum of the teacher's moving average at the last step, reached on a cosine."""
     center_momentum: float = 0.9
     """Momentum of the centre's moving average."""
+    centering: Literal["mean", "sinkhorn"] = "mean"
+    """How the teacher's codes are kept in balance: mean, DINO's own, subtracts the centre; sinkhorn, DINOv2's, gives each code
+    an equal share of every batch (3 rounds of Sinkhorn-Knopp). A centre moves too little in a run of few hundred steps."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""

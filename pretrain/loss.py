@@ -1,9 +1,10 @@
-"""Owns DINO's loss: cross-entropy between every teacher view and every other student view, and the centre.
+"""Owns DINO's loss: cross-entropy between every teacher view and every other student view, and how it is balanced.
 
 Shapes: G teacher (global) views, V student views of which the first G are the teacher's, B images, K outputs.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -29,10 +30,18 @@ class DINOLoss(nn.Module):
 
     center: Tensor
 
-    def __init__(self, outputs: int, *, student_temperature: float = 0.1, center_momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        outputs: int,
+        *,
+        student_temperature: float = 0.1,
+        center_momentum: float = 0.9,
+        centering: Literal["mean", "sinkhorn"] = "mean",
+    ) -> None:
         super().__init__()
         self.student_temperature = student_temperature
         self.center_momentum = center_momentum
+        self.centering = centering
         self.register_buffer("center", torch.zeros(outputs))
 
     def forward(self, student_VBK: Tensor, teacher_GBK: Tensor, teacher_temperature: Tensor) -> LossParts:
@@ -45,7 +54,7 @@ class DINOLoss(nn.Module):
         """
         num_teacher, num_views = len(teacher_GBK), len(student_VBK)
         pairs = num_teacher * (num_views - 1)
-        log_q = torch.log_softmax((teacher_GBK - self.center) / teacher_temperature, dim=-1)
+        log_q = self.teacher_log_probabilities(teacher_GBK, teacher_temperature)
         q = log_q.exp()
         total = q.sum(0)
 
@@ -65,6 +74,12 @@ class DINOLoss(nn.Module):
             self.update_center(teacher_GBK)
         return LossParts(loss, entropy, loss.detach() - entropy, code_entropy)
 
+    def teacher_log_probabilities(self, teacher_GBK: Tensor, teacher_temperature: Tensor) -> Tensor:
+        """Return the teacher's log distributions: the softmax of its centred scores, or their Sinkhorn balance."""
+        if self.centering == "sinkhorn":
+            return balance_codes(teacher_GBK, teacher_temperature)
+        return torch.log_softmax((teacher_GBK - self.center) / teacher_temperature, dim=-1)
+
     @torch.no_grad()
     def update_center(self, teacher_GBK: Tensor) -> None:
         """Move the centre towards the mean of the teacher's outputs over views, images and all processes.
@@ -76,3 +91,33 @@ class DINOLoss(nn.Module):
             dist.all_reduce(mean)
             mean /= dist.get_world_size()
         self.center.mul_(self.center_momentum).add_(mean, alpha=1 - self.center_momentum)
+
+
+SINKHORN_ITERATIONS = 3
+"""Rounds of Sinkhorn-Knopp, as in SwAV and DINOv2."""
+
+
+@torch.no_grad()
+def balance_codes(teacher_GBK: Tensor, teacher_temperature: Tensor) -> Tensor:
+    """Return log q (G, B, K): q sums to 1 for each view and, nearly, to the same for each code over all views and images.
+
+    Sinkhorn-Knopp in logarithms (SwAV; DINOv2, section 4): from exp(score / temperature), divide each code by its sum
+    over all views, images and processes, then each view by its sum over the codes; thrice. A constant factor on all
+    codes drops out in the second division, so no totals are kept.
+    """
+    log_q = teacher_GBK / teacher_temperature
+    for _ in range(SINKHORN_ITERATIONS):
+        log_q = log_q - _log_sum_over_images(log_q)
+        log_q = torch.log_softmax(log_q, dim=-1)
+    return log_q
+
+
+def _log_sum_over_images(log_q_GBK: Tensor) -> Tensor:
+    """Return log sum exp (K) over views, images and all processes."""
+    highest = log_q_GBK.amax((0, 1))
+    if not (dist.is_available() and dist.is_initialized()):
+        return highest + (log_q_GBK - highest).exp().sum((0, 1)).log()
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    total = (log_q_GBK - highest).exp().sum((0, 1))
+    dist.all_reduce(total)
+    return highest + total.log()

@@ -17,6 +17,18 @@ def initialise_deit(model: VisionTransformer) -> None:
     nn.init.trunc_normal_(model.cls_token, std=0.02)
 
 
+def initialise_narrow(model: VisionTransformer) -> None:
+    """Draw linear layers Xavier uniform with zero biases, position embedding and class token truncated normal 0.02.
+
+    For networks narrower than DeiT's: at width 64 a deviation of 0.02 is 5 times smaller than Xavier's, every block adds
+    next to nothing to its input, and the class token of the untrained network hardly depends on the image.
+    """
+    initialise_deit(model)
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+
+
 def initialise_xiao(model: VisionTransformer) -> None:
     """Draw as Early Convolutions does (appendix and published program).
 

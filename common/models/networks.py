@@ -14,7 +14,7 @@ from timm.models import VisionTransformer, build_model_with_cfg, generate_defaul
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from common.errors import UserError
-from common.models.initialisation import initialise_deit, initialise_xiao
+from common.models.initialisation import initialise_deit, initialise_narrow, initialise_xiao
 from common.models.stem_grammar import parse_stem, stem_problems, unknown_name
 from common.models.stems import build_stem_layer
 
@@ -224,7 +224,7 @@ def vit_c_36gf(**arguments: Any) -> VisionTransformer:
     return _vision_transformer("vit_c_36gf", arguments, width=1024, depth=13, heads=16)
 
 
-@_architecture(image_size=16, patch_size=4)
+@_architecture(image_size=16, patch_size=4, initialise=initialise_narrow)
 def vit_mini(**arguments: Any) -> VisionTransformer:
     """A size of our own for digits of 16 px: 0.2 M parameters."""
     return _vision_transformer("vit_mini", arguments, width=64, depth=4, heads=2)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pretrain.loss import DINOLoss
+from pretrain.loss import DINOLoss, balance_codes
 
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 
@@ -71,3 +71,26 @@ def test_parts_tell_the_collapses_apart() -> None:
 def test_kl_is_loss_less_entropy() -> None:
     parts = DINOLoss(9)(torch.randn(4, 3, 9), torch.randn(2, 3, 9), torch.tensor(0.04))
     assert parts.kl.item() == pytest.approx(parts.loss.item() - parts.teacher_entropy.item(), abs=1e-5)
+
+
+def test_sinkhorn_matches_the_plain_iteration_and_balances_the_codes() -> None:
+    torch.manual_seed(0)
+    teacher = 0.1 * torch.randn(2, 64, 5, dtype=torch.double) + torch.tensor([1.0, 0, 0, 0, 0], dtype=torch.double)
+    plain = (teacher.flatten(0, 1) / TEACHER_TEMPERATURE).exp()
+    for _ in range(3):
+        plain = plain / plain.sum(0, keepdim=True)
+        plain = plain / plain.sum(1, keepdim=True)
+
+    q = balance_codes(teacher, torch.tensor(TEACHER_TEMPERATURE, dtype=torch.double)).exp()
+
+    assert torch.allclose(q.flatten(0, 1), plain, atol=1e-12)
+    assert torch.allclose(q.sum(-1), torch.ones(2, 64, dtype=torch.double))
+    assert torch.allclose(q.mean((0, 1)), torch.full((5,), 0.2, dtype=torch.double), atol=0.02)
+
+
+def test_sinkhorn_loss_does_not_depend_on_the_centre() -> None:
+    student, teacher = torch.randn(4, 6, 9), torch.randn(2, 6, 9)
+    loss = DINOLoss(9, centering="sinkhorn")
+    first = loss(student, teacher, torch.tensor(0.04)).loss
+    loss.center.add_(torch.arange(9))
+    assert loss(student, teacher, torch.tensor(0.04)).loss.item() == pytest.approx(first.item(), abs=1e-6)
