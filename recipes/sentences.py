@@ -103,7 +103,9 @@ class Words:
         first, last = float(self.findings.over[0]), float(self.findings.over[-1])
         factor = min(max(saving.equal, first), last) / saving.fraction
         if math.isfinite(saving.equal):
-            return f"{factor:.1f}× fewer" if factor >= 0.995 else f"{1 / factor:.1f}× more"
+            if 0.95 < factor < 1.05:
+                return "as many"
+            return f"{factor:.1f}× fewer" if factor > 1 else f"{1 / factor:.1f}× more"
         if factor == 1:  # at the end of the range: more (or less) than anything, and no number for it
             return "fewer" if saving.equal > 0 else "more"
         return f"> {factor:.1f}× fewer" if saving.equal > 0 else f"> {1 / factor:.1f}× more"
