@@ -36,13 +36,6 @@ def export_classifier(
         network,
         folder,
         model_name=config.model.name,
-        model_args={
-            "stem": config.model.stem,
-            "stem_strides": config.model.stem_strides,
-            "patch_size": config.model.patch_size,
-            "img_size": config.data.image_size,
-            "num_classes": len(splits.class_names),
-        },
         class_names=list(splits.class_names),
         mean=config.data.mean,
         std=config.data.std,

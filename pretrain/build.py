@@ -45,13 +45,6 @@ def export_teacher(dino: DINO, config: PretrainConfig, splits: Splits, metrics: 
         dino.teacher,
         folder,
         model_name=config.model.name,
-        model_args={
-            "stem": config.model.stem,
-            "stem_strides": config.model.stem_strides,
-            "patch_size": config.model.patch_size,
-            "img_size": config.data.image_size,
-            "num_classes": 0,
-        },
         class_names=list(splits.class_names),
         mean=config.data.mean,
         std=config.data.std,

@@ -25,7 +25,6 @@ def export_network(
     folder: Path,
     *,
     model_name: str,
-    model_args: Mapping[str, Any],
     class_names: Sequence[str],
     mean: Sequence[float],
     std: Sequence[float],
@@ -34,11 +33,12 @@ def export_network(
 ) -> None:
     """Write the network into `folder`, the weights first and the config last, each file whole or not at all.
 
-    `model_name` and `model_args` are what `timm.create_model` built it from. `mean` and `std` are of pixels in 0..1.
+    `model_name` is what `timm.create_model` built it by; its arguments are read off the network itself, so that defaults
+    may change later. `mean` and `std` are of pixels in 0..1.
     Class names are written where the network has a classifier of them; `metrics` are for people.
     """
-    arguments = {name: value for name, value in model_args.items() if value is not None} | _stem_arguments(model)
-    plain = arguments.get("stem") == "1Proj"
+    arguments = _arguments(model)
+    plain = arguments["stem"] == "1Proj"
     config = {
         "architecture": _PLAIN_ARCHITECTURE if plain else model_name,
         "num_classes": model.num_classes,
@@ -69,12 +69,12 @@ def export_network(
     os.replace(folder / f".{CONFIG_FILE}", folder / CONFIG_FILE)
 
 
-def _stem_arguments(model: VisionTransformer) -> dict[str, Any]:
-    """Return the arguments that build this very stem, whatever the architecture's defaults will be by then."""
+def _arguments(model: VisionTransformer) -> dict[str, Any]:
+    """Return the arguments that build this very network by its name, whatever the architecture's defaults will be by then."""
     stem = model.patch_embed
-    if not isinstance(stem, Stem):
-        return {}
+    assert isinstance(stem, Stem), "a network of this project's own"
     return {
+        "num_classes": model.num_classes,
         "img_size": list(stem.img_size),
         "patch_size": stem.patch_size[0],
         "stem": stem.spec.name,

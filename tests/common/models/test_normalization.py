@@ -62,7 +62,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, An
     """Return what each of two processes computed, by case."""
     folder: Path = tmp_path_factory.mktemp("gloo")
     multiprocessing.spawn(_run_process, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize("case", list(CASES))

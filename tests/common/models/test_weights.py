@@ -57,7 +57,6 @@ def test_a_run_is_found_by_its_folder_its_export_or_its_file(tmp_path: Path, for
         source,
         tmp_path / "run" / "export",
         model_name="vit_mini",
-        model_args={},
         class_names=[],
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
@@ -163,7 +162,7 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_loaded(tmp
 
 def test_weights_of_another_size_are_refused_with_the_network_they_are_of(tmp_path: Path) -> None:
     options = {"class_names": [], "mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 16, "metrics": {}}
-    export_network(_build(stem="conv"), tmp_path, model_name="vit_mini", model_args={}, **options)
+    export_network(_build(stem="conv"), tmp_path, model_name="vit_mini", **options)
     with pytest.raises(UserError, match=r"made with \(name=vit_mini, .*stem=3Conv\+3BN\+3ReLU\+1Proj"):
         load_init(_build(name="vit_micro", image_size=32), str(tmp_path), image_size=32)
 

@@ -1,0 +1,116 @@
+"""DINO's step on the CPU: the loss, the clipping and the teacher's average, each against its plain loop, and all together."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import Row, compare, matrix_rate
+from common.models.networks import ModelConfig, build_network
+from common.training.averaging import update_average
+from common.training.optimizers import clip_gradients
+from pretrain.head import DINOHead
+from pretrain.loss import DINOLoss
+from pretrain.method import DINO
+
+OUTPUTS, IMAGES, TEMPERATURE = 4096, 32, torch.tensor(0.04)
+
+
+def double_loop(student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
+    """DINO's loss as its paper writes it, over the pairs of views."""
+    total, pairs = torch.zeros(()), 0
+    for i, scores in enumerate(teacher):
+        q = torch.softmax((scores - center) / TEMPERATURE, dim=-1)
+        for j, other in enumerate(student):
+            if i != j:
+                total = total - (q * torch.log_softmax(other / 0.1, dim=-1)).sum(-1).mean()
+                pairs += 1
+    return total / pairs
+
+
+def plain_step(dino: DINO, views: list[Tensor], optimizer: torch.optim.Optimizer, center: Tensor) -> None:
+    """One step with a Python loop wherever there could be one, and one forward for each view."""
+    flat = [view for block in views for view in block]
+    with torch.no_grad():
+        teacher = torch.stack([dino.teacher_head(dino.teacher(view)) for view in flat[:2]])
+    student = torch.stack([dino.student_head(dino.student(view)) for view in flat])
+    optimizer.zero_grad()
+    double_loop(student, teacher, center).backward()
+    for parameter in dino.student_parameters():
+        factor = 3.0 / (parameter.grad.norm() + 1e-6)
+        if factor < 1:
+            parameter.grad.mul_(factor)
+    optimizer.step()
+    with torch.no_grad():
+        center.mul_(0.9).add_(teacher.mean((0, 1)), alpha=0.1)
+        followers = (*dino.teacher.parameters(), *dino.teacher_head.parameters())
+        leaders = (*dino.student.parameters(), *dino.student_head.parameters())
+        for mine, theirs in zip(followers, leaders, strict=True):
+            mine.mul_(0.99).add_(theirs, alpha=0.01)
+
+
+def our_step(dino: DINO, views: list[Tensor], optimizer: torch.optim.Optimizer, *, bf16: bool) -> None:
+    """One step as `pretrain.train` takes it."""
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = dino(views, TEMPERATURE).loss
+    loss.backward()
+    clip_gradients(dino.student_parameters(), 3.0, each=True)
+    optimizer.step()
+    dino.update_teacher(0.99)
+
+
+def build() -> tuple[DINO, torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Return DINO over a network for 32 px images, with a plain and a fused AdamW over it."""
+    torch.manual_seed(0)
+    config = ModelConfig(name="vit_micro", drop_path=0.0)
+    student = build_network(config, image_size=32, num_classes=0, dynamic=True)
+    head = DINOHead(student.num_features, OUTPUTS, hidden_dim=1024)
+    dino = DINO(student, copy.deepcopy(student), head, DINOLoss(OUTPUTS))
+    parameters: list[nn.Parameter] = dino.student_parameters()
+    return dino, torch.optim.AdamW(parameters, foreach=False), torch.optim.AdamW(parameters, fused=True)
+
+
+def run(repeats: int) -> tuple[str, str, list[Row], str]:
+    """Return the benchmark's title, unit, rows and limit."""
+    dino, plain, fused = build()
+    views = [torch.randn(2, IMAGES, 3, 32, 32), torch.randn(4, IMAGES, 3, 16, 16)]
+    center = torch.zeros(OUTPUTS)
+    rows = compare(
+        {
+            "plain: a forward for each view, double loop": lambda: plain_step(dino, views, plain, center),
+            "ours, fp32": lambda: our_step(dino, views, fused, bf16=False),
+            "ours, bf16": lambda: our_step(dino, views, fused, bf16=True),
+        },
+        repeats=repeats,
+        per=IMAGES,
+    )
+    student, teacher = torch.randn(10, IMAGES, OUTPUTS, requires_grad=True), torch.randn(2, IMAGES, OUTPUTS)
+    loss = DINOLoss(OUTPUTS)
+    rows += compare(
+        {
+            "loss alone, 10 views: double loop": lambda: double_loop(student, teacher, center).backward(),
+            "loss alone, 10 views: ours": lambda: loss(student, teacher, TEMPERATURE).loss.backward(),
+        },
+        repeats=repeats,
+        per=IMAGES,
+    )
+    rows += compare(
+        {
+            "teacher's average alone: a loop": lambda: _loop_average(dino),
+            "teacher's average alone: ours": lambda: update_average(
+                list(dino.teacher.parameters()), list(dino.student.parameters()), 0.99
+            ),
+        },
+        repeats=repeats,
+    )
+    limit = (
+        f"fp32 products run at {matrix_rate():.0f} GFLOP/s here; the step's arithmetic is in `-m pretrain --dry-run`"
+    )
+    return f"DINO's step, vit_micro, 2x32 + 4x16, {OUTPUTS} outputs, {IMAGES} images", "ms an image", rows, limit
+
+
+@torch.no_grad()
+def _loop_average(dino: DINO) -> None:
+    for mine, theirs in zip(dino.teacher.parameters(), dino.student.parameters(), strict=True):
+        mine.mul_(0.99).add_(theirs, alpha=0.01)
