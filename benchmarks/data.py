@@ -78,5 +78,6 @@ def run(repeats: int) -> tuple[str, str, list[Row], str]:
         repeats=repeats,
         per=len(files),
     )
-    limit = f"decoding alone is {rows[-1].median_ms:.2f} ms an image; the worker's part for a GPU takes {rows[2].median_ms / rows[-1].median_ms:.1f} times that"
+    decoding, worker = rows[-1].median_ms, rows[2].median_ms
+    limit = f"decoding alone is {decoding:.2f} ms an image; the worker's part for a GPU takes {worker / decoding:.1f} times that"
     return "DINO's data path, 500x375 JPEG to 2x224 + 8x96, one core", "ms an image", rows, limit

@@ -35,13 +35,19 @@ def run_stage(
     try:
         config = recipes.load(cls, options.recipe, options.overrides)
         if options.dry_run:
-            print(recipes.to_yaml(config) + dry_run(config))
+            if is_main:
+                print(recipes.to_yaml(config) + dry_run(config))
             return 0
         return run(config, options.overrides)
     except UserError as error:
         if is_main:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_own_words(error)}", file=sys.stderr)
         return USER_ERROR
+
+
+def _own_words(error: UserError) -> str:
+    """Return an error's message without the traceback that a data loader's worker process puts before it."""
+    return str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
 
 
 def _parser(cls: type[Any], stage: str) -> argparse.ArgumentParser:

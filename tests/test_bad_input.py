@@ -107,6 +107,19 @@ def test_a_truncated_image_is_named_with_its_path(
     assert str(broken) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_breaks_during_training_is_named_without_a_traceback(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    root = image_folder(tmp_path / "images", per_class=20)
+    for broken in (root / "train").glob("*/*.png"):
+        broken.write_bytes(broken.read_bytes()[:200])
+    overrides = (f"data.source={root}", "data.images_per_class=none", "data.verify=none", "data.cache_megabytes=0")
+    assert stage("finetune", tmp_path / "run", *overrides, f"data.workers={workers}") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {root / 'train'}") and "Traceback" not in error and "worker" not in error
+
+
 def test_weights_of_another_network_are_told_by_their_keys(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

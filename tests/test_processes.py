@@ -37,8 +37,8 @@ def launch_two(name: str, out: Path, *overrides: str) -> None:
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
-        ("pretrain", ("model.stem=patchify", "optim.lr=2e-4")),
-        ("pretrain", ("model.stem=conv", "optim.lr=2e-4")),
+        ("pretrain", ("dino.centering=mean", "dino.freeze_last_layer_epochs=1", "optim.lr=2e-4")),
+        ("pretrain", ("dino.centering=sinkhorn", "model.stem=conv", "optim.lr=2e-4")),
         ("finetune", ("model.stem=conv", "augment.mixup=0.8", "augment.cutmix=1.0", "augment.erasing=0.5")),
     ],
 )

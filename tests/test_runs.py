@@ -52,7 +52,7 @@ class Killed(BaseException):
 
 
 CASES = [
-    ("pretrain", ("model.stem=conv", "model.drop_path=0.2")),
+    ("pretrain", ("model.stem=conv", "model.drop_path=0.2", "dino.centering=mean", "dino.freeze_last_layer_epochs=1")),
     ("finetune", ("optim.name=adamw", "model.drop_path=0.2")),
     ("finetune", ("optim.name=sgd", "optim.lr=0.01", "data.workers=2")),
     ("finetune", (*SAM, "model.stem=conv")),

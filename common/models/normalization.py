@@ -5,9 +5,13 @@ the statistics itself, by an all-reduce that is differentiated. Either way N pro
 what one process computes with B images, and the names in the state dict stay.
 """
 
+import logging
+
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -81,13 +85,22 @@ def synchronise_batch_norm(module: nn.Module, *, device_type: str) -> nn.Module:
 
     Call it before the module is wrapped in DistributedDataParallel. `device_type` is "cuda" or "cpu".
     """
+    norms = any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
+    if norms and distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        way = "SyncBatchNorm" if device_type == "cuda" else "an all-reduce of our own: SyncBatchNorm has no CPU kernel"
+        logger.info("batch norm: statistics over all %d processes, by %s", distributed.get_world_size(), way)
     if device_type == "cuda":
         synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return synchronised
+    return _convert(module)
+
+
+def _convert(module: nn.Module) -> nn.Module:
+    """Return the module with every BatchNorm replaced, itself included."""
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, ProcessBatchNorm):
         return _as_process_batch_norm(module)
     for name, child in module.named_children():
-        module.add_module(name, synchronise_batch_norm(child, device_type=device_type))
+        module.add_module(name, _convert(child))
     return module
 
 
