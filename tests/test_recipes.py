@@ -9,7 +9,7 @@ from common.config import load, resolve
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 
-FILES = sorted(path for path in RECIPES.rglob("*.yaml") if "studies" not in path.parts)
+FILES = sorted(path for path in RECIPES.rglob("*.yaml") if "studies" not in path.relative_to(RECIPES).parts)
 
 
 def test_there_are_recipes() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 from timm.models import VisionTransformer
+from torch import nn
 
 from common.models.stems import Stem
 from common.models.weight_files import CONFIG_FILE, WEIGHTS_FILE
@@ -53,7 +54,7 @@ def export_network(
             "mean": list(mean),
             "std": list(std),
             "num_classes": model.num_classes,
-            "first_conv": "patch_embed.proj" if plain else "patch_embed.conv.0",
+            "first_conv": next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)),
             "classifier": "head",
         },
         "network": {"name": model_name, **arguments},

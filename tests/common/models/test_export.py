@@ -97,3 +97,11 @@ def test_an_export_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Pat
     model = _export(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
     assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("stem", ["patchify", "1Proj+1ReLU", "conv", "vit_c_1gf"])
+def test_first_conv_names_the_convolution_that_sees_the_image(tmp_path: Path, stem: str) -> None:
+    patch_size = 16 if stem == "vit_c_1gf" else 4
+    model = _export(tmp_path, stem=stem, patch_size=patch_size)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert model.get_submodule(config["pretrained_cfg"]["first_conv"]).in_channels == 3
