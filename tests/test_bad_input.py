@@ -54,6 +54,9 @@ def parquet(path: Path, columns: dict[str, str]) -> Path:
         (["init=no/such/run"], ["init", "no/such/run"]),
         (["data.images_per_class=none", "data.fraction=0.001"], ["data.fraction", "smallest fraction"]),
         (["data.images_per_class=5000"], ["data.images_per_class", "5000"]),
+        (["train.precision=fp16"], ["train.precision", "fp16", "bf16"]),
+        (["train.precision=fp16", "optim.name=sam"], ["train.precision", "sam"]),
+        (["train.batch_size=21", "augment.mixup=0.5"], ["train.batch_size", "even"]),
         (["optim.lr=-1"], ["optim.lr", "-1", "above 0"]),
     ],
 )

@@ -84,6 +84,8 @@ class Run:
         )
         self._check_processes()
         self.device: torch.device = self.accelerator.device
+        if train.precision == "fp16" and self.device.type == "cpu":
+            raise UserError("train.precision = fp16: needs a GPU, and this run found none. Use bf16 or fp32.")
         self.rank, self.num_processes = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
         self.started = time.monotonic()
