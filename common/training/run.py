@@ -75,6 +75,8 @@ class Run:
         from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
         self.stage, self.train, self.folder = stage, train, Path(out)
+        if train.precision == "fp16" and not torch.accelerator.is_available():
+            raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
         self.accelerator = Accelerator(
             mixed_precision="no" if train.precision == "fp32" else train.precision,
             kwargs_handlers=[
@@ -84,8 +86,6 @@ class Run:
         )
         self._check_processes()
         self.device: torch.device = self.accelerator.device
-        if train.precision == "fp16" and self.device.type == "cpu":
-            raise UserError("train.precision = fp16: needs a GPU, and this run found none. Use bf16 or fp32.")
         self.rank, self.num_processes = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
         self.started = time.monotonic()
