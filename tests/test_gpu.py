@@ -1,0 +1,40 @@
+"""What only a GPU can show; skipped, with the reason, where there is none."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import read_losses, read_result
+
+from common.data.photometry import apply_on_batch
+from common.data.sampler import SampleKey
+from common.data.views import ViewsConfig, build_multi_crop
+
+Stage = Callable[..., int]
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: torch sees none on this machine")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_a_stage_runs_in_every_precision(stage: Stage, tmp_path: Path, name: str, precision: str) -> None:
+    assert stage(name, tmp_path / "run", f"train.precision={precision}", "model.stem=conv") == 0
+    assert read_result(tmp_path / "run")["verdict"] != "crash"
+    assert len(read_losses(tmp_path / "run")) == 8
+
+
+def test_sam_in_bf16(stage: Stage, tmp_path: Path) -> None:
+    assert stage("finetune", tmp_path / "run", "train.precision=bf16", "optim.name=sam") == 0
+    assert read_result(tmp_path / "run")["verdict"] == "finished"
+
+
+def test_photometry_is_the_same_on_the_gpu() -> None:
+    images = [torch.randint(0, 256, (3, 48, 40), dtype=torch.uint8) for _ in range(8)]
+    keys = [SampleKey(0, number, number, 0) for number in range(8)]
+    views = build_multi_crop(ViewsConfig(global_size=32, local_size=16), 0, photometry_in_worker=False)(images, keys)
+    for block, records in zip(views.blocks, views.parameters, strict=True):
+        crops, records = block.flatten(0, 1), records.flatten(0, 1)
+        here = apply_on_batch(crops, records, sigma_limit=2.0)
+        there = apply_on_batch(crops.cuda(), records.cuda(), sigma_limit=2.0).cpu()
+        assert (here - there).abs().mean() < 0.05
