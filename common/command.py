@@ -12,6 +12,8 @@ from common.errors import UserError
 
 USER_ERROR = 2
 """Exit code of a user's mistake, told in one message."""
+INTERRUPTED_AT_ONCE = 130
+"""Exit code after a second SIGINT: nothing more was saved."""
 
 
 def run_stage(
@@ -39,6 +41,9 @@ def run_stage(
                 print(recipes.to_yaml(config) + dry_run(config))
             return 0
         return run(config, options.overrides)
+    except KeyboardInterrupt:
+        print("stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED_AT_ONCE
     except UserError as error:
         if is_main:
             print(f"error: {_own_words(error)}", file=sys.stderr)

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from common import config as recipes
@@ -110,7 +111,7 @@ class Run:
     def restore(self) -> Checkpoint | None:
         """Return the newest whole checkpoint; cut metrics.jsonl back to its step."""
         checkpoint = newest_checkpoint(self.folder / "checkpoints")
-        kept_step = checkpoint.step if checkpoint else 0
+        kept_step = checkpoint.step if checkpoint else -1
         if checkpoint:
             self._seconds_before = checkpoint.values["seconds"]
             logger.info("going on from step %d of %s", checkpoint.step, self.folder)
@@ -126,7 +127,7 @@ class Run:
         if self.is_main:
             try:
                 save_checkpoint(self.folder / "checkpoints", step, tensors, {**values, "seconds": self.seconds})
-            except OSError as error:
+            except (OSError, SafetensorError) as error:
                 raise UserError(
                     f"out = {self.folder}: the checkpoint of step {step} cannot be written ({error})."
                 ) from error

@@ -49,11 +49,13 @@ def save_checkpoint(
     (temporary / VALUES).write_text(json.dumps({"step": step, "sha256": digest, "values": dict(values)}))
     for path in (temporary / TENSORS, temporary / VALUES, temporary):
         _flush(path)
-    if final.exists():
+    if final.exists():  # damaged, or training would have gone on from it
         shutil.rmtree(final)
     temporary.rename(final)
     _flush(folder)
-    for old in sorted(folder.glob("step-*"))[:-keep]:
+    whole = sorted(folder.glob("step-*"))
+    behind = whole[whole.index(final) + 1 :]  # left by a try that this one was taken back behind: damaged, too
+    for old in [*whole[: whole.index(final) + 1][:-keep], *behind]:
         shutil.rmtree(old)
 
 
