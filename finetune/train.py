@@ -7,15 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
-from common.data.erasing import erase
-from common.data.loader import Batch, normalise, view_loader
-from common.data.mixing import build_mixing
-from common.data.sampler import EpochBatches, EpochSampler
+from common.data.loader import view_loader
+from common.data.sampler import EpochBatches
 from common.data.sources import open_splits
 from common.data.splits import Splits
-from common.data.supervised import build_supervised_view
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
 from common.training.optimizers import (
@@ -32,9 +28,9 @@ from common.training.progress import Progress
 from common.training.run import Run
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
 from common.training.verdicts import Ending, LossWatch, Verdict
-from finetune.build import build_classifier, export_classifier
+from finetune.build import export_classifier
 from finetune.config import FinetuneConfig
-from finetune.monitor import Monitor
+from finetune.objectives import build_objective
 
 logger = logging.getLogger(__name__)
 
@@ -51,45 +47,36 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
     return Finetuning(config, run, splits).run_to_end()
 
 
-def soft_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
-    """Return the mean over images of -sum_c target_c * log softmax(logits)_c."""
-    return -(targets_BC * log_softmax(logits_BC.float(), dim=1)).sum(1).mean()
-
-
 class Finetuning:
     """One supervised run: its network, optimizer and schedules, and the loop over them."""
 
     def __init__(self, config: FinetuneConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
+        self.objective = build_objective(config, splits)
         torch.manual_seed(config.train.seed)
-        self.network = build_classifier(config, num_classes=len(splits.class_names))
+        self.network = self.objective.build_network()
         self.network = synchronise_batch_norm(self.network, device_type=run.device.type).to(run.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False) if config.ema_decay else None
         self.model, self.optimizer = run.accelerator.prepare(self.network, build_optimizer(config.optim, self.network))
         self.sharpness = (
             SharpnessAware(self.network.parameters(), config.optim.rho) if config.optim.name == "sam" else None
         )
-        sampler = EpochSampler(
-            len(splits.train),
-            config.train.batch_size,
-            config.train.seed,
-            rank=run.rank,
-            num_processes=run.num_processes,
-            repeats=config.augment.repeats,
-        )
+        sampler = self.objective.build_sampler(rank=run.rank, num_processes=run.num_processes)
         self.batches = EpochBatches(sampler)
-        view = build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
         self.loader = view_loader(
-            splits.train, view, self.batches, workers=config.data.workers, pin_memory=run.device.type == "cuda"
+            splits.train,
+            self.objective.build_view(),
+            self.batches,
+            workers=config.data.workers,
+            pin_memory=run.device.type == "cuda",
         )
-        self.mixing = build_mixing(config.augment, config.train.seed, len(splits.class_names))
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
         self.lr = learning_rates(
             config.optim, batch_size=config.train.batch_size, steps=self.steps, steps_per_epoch=self.steps_per_epoch
         )
         self.weight_decay = weight_decays(config.optim, steps=self.steps)
-        self.monitor = Monitor(config, run, splits)
+        self.monitor = self.objective.build_monitor(run)
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -116,8 +103,8 @@ class Finetuning:
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
         watch = LossWatch()
         for batch in self.loader:
-            images, targets = self._inputs(batch.to(self.run.device), epoch, step)
-            loss, skipped = self._train_step(images, targets, step)
+            inputs = self.objective.inputs(batch.to(self.run.device), epoch=epoch, step=step)
+            loss, skipped = self._train_step(inputs, step)
             step += 1
             self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
             progress.advance(step)
@@ -134,18 +121,18 @@ class Finetuning:
             self._save(step)
         return self.run.interrupted() if stop else None
 
-    def _train_step(self, images: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _train_step(self, inputs: tuple[Tensor, ...], step: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; return the loss and 1.0 when a gradient was not finite."""
         set_step(self.optimizer, self.lr[step], self.weight_decay[step])
         self.optimizer.zero_grad(set_to_none=True)
         if self.sharpness is None:
-            loss = self._backward(images, targets, step)
+            loss = self._backward(inputs, step)
         else:
             # Every process climbs by its own gradient; only the second one is averaged over them (SAM, section 4.1).
             with self.run.accelerator.no_sync(self.model):
-                loss = self._backward(images, targets, step)
+                loss = self._backward(inputs, step)
             with self.sharpness.climbed(), frozen_statistics(self.network):
-                self._backward(images, targets, step)
+                self._backward(inputs, step)
         if self.config.optim.clip_norm is not None:
             self.run.accelerator.unscale_gradients(self.optimizer)
             clip_gradients(self.network.parameters(), self.config.optim.clip_norm, each=self.config.optim.clip_each)
@@ -157,21 +144,13 @@ class Finetuning:
                 mine.copy_(theirs)
         return loss, skipped
 
-    def _backward(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
+    def _backward(self, inputs: tuple[Tensor, ...], step: int) -> Tensor:
         """Run forward and backward; the same step draws the same dropped paths, so SAM's two passes agree."""
         torch.manual_seed(np.random.SeedSequence([self.config.train.seed, step, self.run.rank]).generate_state(1)[0])
         with self.run.accelerator.autocast():
-            loss = soft_cross_entropy(self.model(images), targets)
+            loss = self.objective.loss(self.model, inputs)
         self.run.accelerator.backward(loss)
         return loss.detach()
-
-    def _inputs(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return normalised, erased, mixed images (B, 3, S, S) and soft targets (B, C)."""
-        images = normalise(batch.views[0][0], self.config.data.mean, self.config.data.std)
-        if batch.erasures is not None:
-            images = erase(images, batch.erasures)
-        assert batch.labels is not None
-        return self.mixing(images, batch.labels, epoch=epoch, step=step)
 
     def _restore(self) -> int:
         """Read the newest checkpoint back and return the number of steps done."""
