@@ -1,9 +1,9 @@
 """Owns what a study is: stages, axes of levels, and what its report compares. `study_file` reads one from YAML."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STUDIES = Path(__file__).resolve().parent / "studies"
@@ -25,6 +25,8 @@ class Axis:
 
     name: str
     levels: Mapping[str, Mapping[str, Any]]
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What a table prints of each level, by column, where that is more than the level's name."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,52 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """The figure of a table's report.
+
+    rows: a point for each row, ours and the printed one. curve: the metric over the numbers of column `over`, a line for each
+    setting of the other columns. layers: the metrics `<metric>_00`, `_01`, ... of each row over their number. distribution: the
+    share of the levels of axis `over` with an error (100 - metric) of at most x, a line for each row. gap: how far the metric
+    at each value of column `over` is below that at the last value.
+    """
+
+    kind: Literal["rows", "curve", "layers", "distribution", "gap"]
+    over: str | None = None
+    panels: str | None = None
+    """Column whose values get a panel each."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A claim of the paper as two rows, each named by columns and values: `other` is above `base`."""
+
+    claim: str
+    base: Mapping[str, Any]
+    other: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TableReading:
+    """How a report reads a study beside a paper's table: which printed column each metric of ours stands beside."""
+
+    table: str | None
+    """Name of the table in studies/printed/papers.yaml, or none where the paper prints no numbers."""
+    metrics: Mapping[str, str]
+    """Metric of ours by printed column; `validation_top1@0.25` is the metric after that share of the epochs."""
+    repeats: str
+    """Axis of the repeats (seeds)."""
+    figure: Figure
+    pairs: tuple[Pair, ...]
+    titles: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """Return the first metric: what a run's line and the figure show."""
+        return next(iter(self.metrics.values()))
+
+
+@dataclass(frozen=True)
 class Study:
     """A named experiment: a question, stages, axes, and how to read it; `mapping` is what the file `source` says."""
 
@@ -49,7 +97,7 @@ class Study:
     question: str
     stages: tuple[Stage, ...]
     axes: tuple[Axis, ...]
-    reading: Reading
+    reading: Reading | TableReading
     mapping: Mapping[str, Any]
     source: str
 
@@ -59,6 +107,14 @@ class Study:
         for axis in self.axes:
             merged |= self._addressed(stage, axis.levels[levels[axis.name]])
         return merged
+
+    def columns(self, levels: Mapping[str, str]) -> dict[str, Any]:
+        """Return what a table prints of the row at `levels`: column -> value, the repeats left out."""
+        printed: dict[str, Any] = {}
+        for axis in self.axes:
+            if axis.name != self.reading.repeats:
+                printed |= axis.columns.get(levels[axis.name], {axis.name: levels[axis.name]})
+        return printed
 
     def touches(self, axis: Axis, stage: Stage) -> bool:
         """Tell whether any level of `axis` sets a key of `stage`."""
