@@ -16,8 +16,9 @@ from recipes.engines import (
     visible_devices,
     warm_server,
 )
-from recipes.plan import Plan, Resolver, make_plan, resolve_by_config, write_plan
+from recipes.plan import Plan, Resolver, make_plan, write_plan
 from recipes.runner import StudyRunner, in_words
+from recipes.stages import resolve_by_config
 from recipes.states import read_result, read_state
 from recipes.study import STUDIES, shown
 from recipes.study_file import find_study, load_study
@@ -122,7 +123,7 @@ def _plan(plan: Plan, folder: Path, only: str | None) -> int:
         result = read_result(folder / "runs" / run.id)
         took = f"  {result.verdict}, {in_words(result.seconds)}" if result and result.is_final else ""
         print(f"{states[run.id]:<11} {run.id}{f'  from {run.needs}' if run.needs else ''}{took}")
-        print(f"{'':<11} accelerate launch -m {run.module} {' '.join(run.arguments(folder / 'runs'))}")
+        print(f"{'':<11} accelerate launch -m {run.package} {' '.join(run.arguments(folder / 'runs'))}")
     stages = ", ".join(f"{sum(run.stage == s.name for run in runs)} {s.name}" for s in plan.study.stages)
     done = sum(state == "done" for state in states.values())
     print(f"\n{plan.study.name}: {len(runs)} runs ({stages}) for {len(plan.cells)} cells; {done} done")
