@@ -57,7 +57,8 @@ def _values(name: str, key: Any, values: Any, where: str, problems: list[str]) -
         problems.append(f"{where}: needs a key, or a list of keys, and a list of values.")
         return Axis(name, {})
     keys = [key] if isinstance(key, str) else key
-    return Axis(name, {write_level(value): {str(one): value for one in keys} for value in values})
+    levels = {write_level(value): {str(one): value for one in keys} for value in values}
+    return Axis(name, levels, {write_level(value): {name: value} for value in values})
 
 
 def _rows(name: str, fields: Mapping[str, Any], where: str, problems: list[str]) -> Axis:
@@ -81,7 +82,8 @@ def _rows(name: str, fields: Mapping[str, Any], where: str, problems: list[str])
         if missing:
             problems.append(f"{where}: row {number} has no {', '.join(missing)}. It has {', '.join(row)}.")
             continue
-        level = "-".join(write_level(row[column]) for column in setters)
+        telling = [column for column, setter in setters.items() if setter is not None] or list(setters)
+        level = "-".join(write_level(row[column]) for column in telling)
         if level in levels:
             problems.append(
                 f"{where}: row {number} varies nothing: {level} stands above. Name the column that tells them apart."
@@ -105,7 +107,7 @@ def _row_settings(
                 problems.append(f"{where}.keys.{column}: {told}.")
             else:
                 settings |= found
-        else:
+        elif setter is not None:
             settings |= {str(key): row[column] for key in (setter if isinstance(setter, list) else [setter])}
     return settings
 

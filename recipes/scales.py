@@ -8,7 +8,7 @@ under studies/scales/, says which recipe stands for which, and what the study's 
     num_classes: 10
     seeds: [0, 1, 2]                      # levels of the axis `seed`; without it the study's own
     multiply_adds_per_second: 5.0e9       # of one device, where `plan` has no run to measure it on
-    axes: {size: [1gf]}                   # levels that this scale keeps of an axis; others are left out
+    keep: {network: [vit_p_1gf]}          # values that this scale keeps of a column or axis; rows with others are left out
     recipes:
       recipes/imagenet1k/deit_small.yaml:
         recipe: recipes/digits/finetune.yaml
@@ -59,7 +59,7 @@ class Scale:
     num_classes: int | None = None
     seeds: tuple[int, ...] = ()
     multiply_adds_per_second: float | None = None
-    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipes: Mapping[Path, ScaledRecipe] = field(default_factory=dict)
 
     def stands_for(self, recipe: Path) -> ScaledRecipe | None:
@@ -79,7 +79,7 @@ def load_scale(name: str) -> Scale:
         raise UserError(f"scale {name}: unknown.{nearest(name, names)} There are {', '.join(names)}.")
     mapping = yaml.safe_load((SCALES / f"{name}.yaml").read_text(encoding="utf-8"))
     problems: list[str] = []
-    allowed = ("told", "train_images", "num_classes", "seeds", "multiply_adds_per_second", "axes", "recipes", "extends")
+    allowed = ("told", "train_images", "num_classes", "seeds", "multiply_adds_per_second", "keep", "recipes", "extends")
     fields = section(mapping, "", allowed, ("told",), problems)
     recipes = {}
     if fields.get("extends"):
@@ -96,7 +96,7 @@ def load_scale(name: str) -> Scale:
         fields.get("num_classes"),
         tuple(fields.get("seeds", ())),
         None if rate is None else float(rate),
-        {axis: tuple(map(str, levels)) for axis, levels in fields.get("axes", {}).items()},
+        {column: tuple(map(write_level, values)) for column, values in fields.get("keep", {}).items()},
         recipes,
     )
 

@@ -33,6 +33,7 @@ from recipes.readings import build_reading
 from recipes.scales import Scale, load_scale
 from recipes.sections import named, section
 from recipes.study import FACTOR, REPOSITORY, STUDIES, Axis, Stage, Study, shown
+from recipes.translations import write_level
 
 
 def find_study(name: str) -> Path:
@@ -121,12 +122,15 @@ def _chosen_scale(sections: Mapping[str, Any]) -> Scale | None:
 
 
 def _keep_levels(axis: Axis, scale: Scale | None) -> Axis:
-    """Return an axis with the levels that its scale keeps."""
-    kept = scale.axes.get(axis.name) if scale else None
-    if kept is None:
+    """Return an axis without the levels that its scale leaves out."""
+    if scale is None or not scale.keep:
         return axis
-    levels = {level: settings for level, settings in axis.levels.items() if level in kept}
-    return Axis(axis.name, levels or axis.levels, axis.columns)
+    levels = {}
+    for level, settings in axis.levels.items():
+        columns = axis.columns.get(level, {axis.name: level})
+        if all(write_level(columns[name]) in kept for name, kept in scale.keep.items() if name in columns):
+            levels[level] = settings
+    return Axis(axis.name, levels, axis.columns)
 
 
 def _conflicts(study: Study) -> list[str]:
