@@ -96,6 +96,7 @@ class Finetuning:
             config.verdict,
             run,
             chance=chance_loss(splits.train.labels, len(splits.class_names), config.augment.smoothing),
+            num_steps=self.steps,
             steps_per_epoch=self.steps_per_epoch,
             warmup_epochs=config.optim.warmup_epochs,
         )
@@ -119,7 +120,7 @@ class Finetuning:
             if ending := self._pause(step):
                 return self._end(ending, step)
         finished = Ending(Verdict.FINISHED, self.monitor.summary(), complete=True)
-        return self._end(self.watch.standing() or finished, step)
+        return self._end(self.watch.at_end(step) or finished, step)
 
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""

@@ -100,7 +100,8 @@ class Pretraining:
             if ending := self._pause(step):
                 return self._end(ending, step)
         means, outputs = self.monitor.teacher_means(), self.config.dino.outputs
-        return self._end(self.watch.standing() or judge_teacher(self.config.verdict, **means, outputs=outputs), step)
+        teacher = judge_teacher(self.config.verdict, **means, outputs=outputs)
+        return self._end(self.watch.at_end(step) or teacher, step)
 
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""

@@ -29,6 +29,10 @@ class Rule:
         """Take the finite loss of a step, counted from 1; return the reason as long as the loss amounts to a crash."""
         raise NotImplementedError
 
+    def at_end(self, step: int) -> str | None:
+        """Return, after the last step, `step`, the reason why the run is a crash although `see` was not sure while it ran."""
+        return None
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""
         return {each.name: copy.copy(getattr(self, each.name)) for each in fields(self) if not each.init}
@@ -88,13 +92,20 @@ class ChanceRule(Rule):
 
     Epochs of few steps are taken together, so that chance_epochs of these periods hold least_steps steps. With d =
     chance_margin * chance: the run is at chance when, of the last chance_epochs periods after the warm-up, every mean is at
-    least chance - d and the last is not lower than the first by more than d. A loss that still falls is not judged, however
-    high. The run has come back once a mean is below chance - d.
+    least chance - d and the last is not lower than the first by more than d, up to the share chance_until of all steps. A
+    loss that still falls is not judged, however high: as the learning rate sinks, networks thrown far off come back, and some
+    learn. The run has come back once a mean is below chance - d. After the last step it is a crash when the last mean lies
+    within d of chance, as constant answers do, or is no lower than the untrained network's loss: a run too slow to get below
+    chance ends between the two.
     """
 
     kind = CrashKind.CHANCE_LEVEL
     limits: SupervisedVerdictConfig
     warmup_epochs: float
+    num_steps: int
+    """Steps of the whole run."""
+    untrained: float = field(default=math.nan, init=False)
+    """Loss of the first step, before anything moved."""
     total: float = field(default=0.0, init=False)
     steps: int = field(default=0, init=False)
     means: list[float] = field(default_factory=list, init=False)
@@ -102,10 +113,12 @@ class ChanceRule(Rule):
 
     def see(self, step: int, loss: float) -> str | None:
         """Take a step's loss; return the reason while the epochs stay at chance."""
+        if step == 1:
+            self.untrained = loss
         self.total, self.steps = self.total + loss, self.steps + 1
         if step % self.period == 0:
             if step - self.period >= self.warmup_epochs * self.steps_per_epoch:
-                self._judge(self.total / self.steps)
+                self._judge(self.total / self.steps, may_stop=step <= self.limits.chance_until * self.num_steps)
             self.total, self.steps = 0.0, 0
         if not self.at_chance:
             return None
@@ -114,19 +127,31 @@ class ChanceRule(Rule):
             f"last {len(self.means) * self.period} steps, all after the warm-up, and a constant answer gets {self.chance:.4f}"
         )
 
+    def at_end(self, step: int) -> str | None:
+        """Return the reason when the run was judged for long enough and its last period was at chance."""
+        if len(self.means) < self.limits.chance_epochs:
+            return None
+        last = self.total / self.steps if self.steps else self.means[-1]
+        if abs(last - self.chance) > self.limits.chance_margin * self.chance and last < self.untrained:
+            return None
+        return (
+            f"the loss ended no better than chance at step {step}: a mean of {last:.4f} over the last "
+            f"{self.steps or self.period} steps; a constant answer gets {self.chance:.4f}, the untrained network got {self.untrained:.4f}"
+        )
+
     @property
     def period(self) -> int:
         """Return the steps of a mean: an epoch, or as many epochs as hold their part of least_steps."""
         least = self.limits.least_steps / self.limits.chance_epochs
         return self.steps_per_epoch * math.ceil(least / self.steps_per_epoch)
 
-    def _judge(self, mean: float) -> None:
-        """Take the mean loss of a period."""
+    def _judge(self, mean: float, *, may_stop: bool) -> None:
+        """Take the mean loss of a period; only while the run `may_stop` can it be found at chance."""
         margin = self.limits.chance_margin * self.chance
         self.means = [*self.means, mean][-self.limits.chance_epochs :]
         if mean < self.chance - margin:
             self.at_chance = False
-        elif len(self.means) == self.limits.chance_epochs and min(self.means) >= self.chance - margin:
+        elif may_stop and len(self.means) == self.limits.chance_epochs and min(self.means) >= self.chance - margin:
             self.at_chance = self.at_chance or mean >= self.means[0] - margin
 
 
@@ -156,9 +181,16 @@ class LossJudge:
                 self._held[rule.kind] = (step, reason)
                 if not self.stop:
                     logger.warning("warning: %s; verdict.stop is false: going on", reason)
-        return self.standing() if self.stop else None
+        return self._standing() if self.stop else None
 
-    def standing(self) -> Ending | None:
+    def at_end(self, step: int) -> Ending | None:
+        """Return the crash that the run ends with after its last step, `step`, if any."""
+        for rule in self.rules:
+            if (reason := rule.at_end(step)) is not None:
+                self._held.setdefault(rule.kind, (step, reason))
+        return self._standing()
+
+    def _standing(self) -> Ending | None:
         """Return the crash that holds now, if any: the first that was sure."""
         if not self._held:
             return None

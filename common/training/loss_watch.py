@@ -44,9 +44,9 @@ class LossWatch:
         endings = (self.judge.see(step, loss, skipped > 0) for step, loss, skipped in judged)
         return next((ending for ending in endings if ending), None)
 
-    def standing(self) -> Ending | None:
-        """Return, after the last step, the crash that a run with `verdict.stop` false ends with; none when it is well."""
-        ending = self.judge.standing()
+    def at_end(self, step: int) -> Ending | None:
+        """Return the crash that the run ends with after its last step, `step`; none when it is well."""
+        ending = self.judge.at_end(step)
         return ending and replace(ending, complete=True)
 
     def state(self) -> dict[str, Any]:
@@ -69,13 +69,22 @@ class LossWatch:
 
 
 def watch_supervised(
-    limits: SupervisedVerdictConfig, run: Run, *, chance: float | None, steps_per_epoch: int, warmup_epochs: float
+    limits: SupervisedVerdictConfig,
+    run: Run,
+    *,
+    chance: float | None,
+    num_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
 ) -> LossWatch:
     """Return the watch of a supervised run. `chance` is `chance_loss`; none leaves the non-finite rules alone."""
     rules: list[Rule] = []
     if chance:
         size: dict[str, Any] = {"chance": chance, "steps_per_epoch": steps_per_epoch}
-        rules = [ExplosionRule(limits=limits, **size), ChanceRule(limits=limits, warmup_epochs=warmup_epochs, **size)]
+        rules = [
+            ExplosionRule(limits=limits, **size),
+            ChanceRule(limits=limits, warmup_epochs=warmup_epochs, num_steps=num_steps, **size),
+        ]
     return _watch(limits, run, rules, steps_per_epoch)
 
 

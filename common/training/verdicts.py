@@ -60,8 +60,8 @@ class VerdictConfig:
     is left out whenever the gradient scale is too large, and the scale is halved; after 32 halvings even a scale of 2^24 stands
     at 1/256, at which no gradient of a sane network overflows."""
     least_steps: int = 100
-    """Steps that a loss must have been bad before any verdict but the non-finite ones. Few images make epochs of one step: a
-    hundred steps move any network that can still learn."""
+    """Steps that a loss must have been bad before any verdict but the non-finite ones, however many epochs they are. Few images
+    make epochs of one step: a hundred steps move any network that can still learn."""
     smoothing_steps: int = 20
     """Steps over which the loss is averaged, exponentially, before it is held against `verdict.exploded_share`: mixed images
     and small batches move single losses by half their value."""
@@ -97,8 +97,12 @@ class SupervisedVerdictConfig(VerdictConfig):
     """When a supervised run counts as crashed."""
 
     chance_epochs: int = 5
-    """Epochs in a row after the warm-up, at the loss of chance and without a new low, that make a crash. A network that learns
-    leaves chance within its warm-up; five more epochs are a sixtieth of the papers' 300."""
+    """Epochs in a row after the warm-up, at the loss of chance and no longer falling, that make a crash. A network that learns
+    leaves chance within its warm-up; five more epochs are a sixtieth of the papers' 300. A run of so many epochs after the
+    warm-up that ends at chance is a crash, too."""
+    chance_until: float = 0.5
+    """Share of all steps up to which a run at chance is stopped. Later the learning rate is below half its peak: a loss that no
+    longer falls may be the schedule's doing, and little is saved. The end is judged in any case."""
     chance_margin: float = 0.002
     """Share of chance within which an epoch's mean loss counts as chance. Without looking at the image no answer beats the best
     constant one, but for noise: some thousandths of a nat in an epoch of a thousand images. Wider margins would call those
@@ -109,6 +113,8 @@ class SupervisedVerdictConfig(VerdictConfig):
         yield from super().problems()
         if self.chance_epochs < 1:
             yield "chance_epochs", f"{self.chance_epochs} must be at least 1."
+        if not 0 <= self.chance_until <= 1:
+            yield "chance_until", f"{self.chance_until} must lie in [0, 1]; 0 judges the end alone."
         if not 0 <= self.chance_margin < 1:
             yield "chance_margin", f"{self.chance_margin} must lie in [0, 1)."
 
