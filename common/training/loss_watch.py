@@ -1,5 +1,6 @@
-"""Owns the way of the losses from the devices to the rules of `common.training.divergence`: late, and in blocks."""
+"""Owns the watch over a run's losses: read from the devices late and in blocks, held against all rules, the first crash told."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,70 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from common.training.divergence import ChanceRule, ExplosionRule, LossJudge, Rule
+from common.training.divergence import ChanceRule, EndRule, ExplosionRule, Rule
 from common.training.run import Run
-from common.training.verdicts import Ending, SupervisedVerdictConfig, VerdictConfig
+from common.training.verdicts import CrashKind, Ending, SupervisedVerdictConfig, Verdict, VerdictConfig
+
+logger = logging.getLogger(__name__)
 
 READ_EVERY = 16
 """Steps between two readings of the device. A crash costs at most so many steps more, a reading the wait for one step."""
+
+
+class LossJudge:
+    """Hold every step's loss, and whether its gradient was finite, against all rules."""
+
+    def __init__(self, rules: Sequence[Rule], *, allowed_skips: int, stop: bool) -> None:
+        """Take the rules, the steps in a row left out that make a crash, and whether a crash that is sure ends the run."""
+        self.rules, self.allowed_skips, self.stop = rules, allowed_skips, stop
+        self._skips = 0
+        self._held: dict[str, tuple[int, str]] = {}
+        """By the rule's name: the step at which a crash that still holds was sure, and the reason."""
+
+    def see(self, step: int, loss: float, skipped: bool) -> Ending | None:
+        """Take a step's loss, and whether the step was left out for its gradient; return an ending that stops the run."""
+        self._skips = self._skips + 1 if skipped else 0
+        if not math.isfinite(loss):
+            return _crash(CrashKind.NON_FINITE_LOSS, step, f"the loss was {loss} at step {step}")
+        if self._skips >= self.allowed_skips:
+            times = f", {self._skips} steps in a row" if self._skips > 1 else ""
+            words = f"the gradient was not finite at step {step}{times}; the loss was {loss:.4g}"
+            return _crash(CrashKind.NON_FINITE_GRADIENT, step, words)
+        for rule in self.rules:
+            reason = rule.see(step, loss)
+            if reason is None:
+                self._held.pop(rule.name, None)
+            elif rule.name not in self._held:
+                self._held[rule.name] = (step, reason)
+                if not self.stop:
+                    logger.warning("warning: %s; verdict.stop is false: going on", reason)
+        return self._standing() if self.stop else None
+
+    def at_end(self, step: int) -> Ending | None:
+        """Return the crash that the run ends with after its last step, `step`, if any."""
+        reasons = ((rule, rule.at_end(step)) for rule in self.rules)
+        at_end = (_crash(rule.kind, step, reason) for rule, reason in reasons if reason is not None)
+        return self._standing() or next(at_end, None)
+
+    def _standing(self) -> Ending | None:
+        """Return the crash that holds now, if any: the first that was sure."""
+        endings = [_crash(rule.kind, *self._held[rule.name]) for rule in self.rules if rule.name in self._held]
+        return min(endings, key=lambda ending: ending.step or 0, default=None)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        return {
+            "skips": self._skips,
+            "held": {name: list(found) for name, found in self._held.items()},
+            "rules": {rule.name: rule.state() for rule in self.rules},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read `state` back."""
+        self._skips = state["skips"]
+        self._held = {name: (step, reason) for name, (step, reason) in state["held"].items()}
+        for rule in self.rules:
+            rule.load_state(state["rules"][rule.name])
 
 
 class LossWatch:
@@ -68,6 +127,11 @@ class LossWatch:
             self._read += [(step, loss, skipped) for (step, _), (loss, skipped) in zip(ready, means, strict=True)]
 
 
+def _crash(kind: CrashKind, step: int, reason: str) -> Ending:
+    """Return a crash of this kind."""
+    return Ending(Verdict.CRASH, reason, kind=kind, step=step)
+
+
 def watch_supervised(
     limits: SupervisedVerdictConfig,
     run: Run,
@@ -80,10 +144,11 @@ def watch_supervised(
     """Return the watch of a supervised run. `chance` is `chance_loss`; none leaves the non-finite rules alone."""
     rules: list[Rule] = []
     if chance:
-        size: dict[str, Any] = {"chance": chance, "steps_per_epoch": steps_per_epoch}
+        size: dict[str, Any] = {"limits": limits, "chance": chance, "steps_per_epoch": steps_per_epoch}
         rules = [
-            ExplosionRule(limits=limits, **size),
-            ChanceRule(limits=limits, warmup_epochs=warmup_epochs, num_steps=num_steps, **size),
+            ExplosionRule(**size),
+            ChanceRule(warmup_epochs=warmup_epochs, num_steps=num_steps, **size),
+            EndRule(warmup_epochs=warmup_epochs, **size),
         ]
     return _watch(limits, run, rules, steps_per_epoch)
 

@@ -60,8 +60,8 @@ class VerdictConfig:
     is left out whenever the gradient scale is too large, and the scale is halved; after 32 halvings even a scale of 2^24 stands
     at 1/256, at which no gradient of a sane network overflows."""
     least_steps: int = 100
-    """Steps that a loss must have been bad before any verdict but the non-finite ones, however many epochs they are. Few images
-    make epochs of one step: a hundred steps move any network that can still learn."""
+    """Steps that an exploded loss must stay high, and that a run must have after its warm-up to be judged at its end, however
+    many epochs they are. Few images make epochs of one step: a hundred steps move any network that can still learn."""
     smoothing_steps: int = 20
     """Steps over which the loss is averaged, exponentially, before it is held against `verdict.exploded_share`: mixed images
     and small batches move single losses by half their value."""
@@ -100,6 +100,9 @@ class SupervisedVerdictConfig(VerdictConfig):
     """Epochs in a row after the warm-up, at the loss of chance and no longer falling, that make a crash. A network that learns
     leaves chance within its warm-up; five more epochs are a sixtieth of the papers' 300. A run of so many epochs after the
     warm-up that ends at chance is a crash, too."""
+    chance_steps: int = 500
+    """Steps that these epochs must hold at least, else more epochs are asked for. The losses of single steps differ by some
+    hundredths of a nat: a slow fall, of a hundredth for each hundred steps, stands out over a few hundred."""
     chance_until: float = 0.5
     """Share of all steps up to which a run at chance is stopped. Later the learning rate is below half its peak: a loss that no
     longer falls may be the schedule's doing, and little is saved. The end is judged in any case."""
@@ -111,8 +114,9 @@ class SupervisedVerdictConfig(VerdictConfig):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         yield from super().problems()
-        if self.chance_epochs < 1:
-            yield "chance_epochs", f"{self.chance_epochs} must be at least 1."
+        for name in ("chance_epochs", "chance_steps"):
+            if getattr(self, name) < 1:
+                yield name, f"{getattr(self, name)} must be at least 1."
         if not 0 <= self.chance_until <= 1:
             yield "chance_until", f"{self.chance_until} must lie in [0, 1]; 0 judges the end alone."
         if not 0 <= self.chance_margin < 1:
