@@ -154,7 +154,7 @@ def watch_supervised(
 
 
 def watch_distillation(limits: VerdictConfig, run: Run, *, outputs: int, steps_per_epoch: int) -> LossWatch:
-    """Return the watch of a DINO run with `outputs` codes, K: chance is ln K. A loss that stays there is left to `judge_teacher`."""
+    """Return the watch of a DINO run with `outputs` codes, K: chance is ln K. Losses that stay there are for `judge_teacher`."""
     chance = math.log(outputs)
     rules = [ExplosionRule(limits=limits, chance=chance, steps_per_epoch=steps_per_epoch)] if chance else []
     return _watch(limits, run, rules, steps_per_epoch)
