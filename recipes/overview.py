@@ -3,14 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
 from common.errors import UserError
 from common.training.cost import Cost
 from recipes.estimates import estimate, measured_rates, set_size
 from recipes.plan import Plan, PlannedRun
 from recipes.runner import counted, in_words
 from recipes.scales import load_scale, scale_names
+from recipes.sections import read_yaml
 from recipes.sharing import neighbours
 from recipes.states import Result, State, read_result, read_state
 from recipes.study import STUDIES, shown
@@ -20,7 +19,7 @@ from recipes.study_file import load_study
 def print_list() -> int:
     """Print every study with its question, its size and the scales it is offered at; then the scales."""
     for path in sorted(STUDIES.glob("*.yaml")):
-        offered = yaml.safe_load(path.read_text(encoding="utf-8")).get("scales") or []
+        offered = read_yaml(path.read_text(encoding="utf-8")).get("scales") or []
         study = load_study(path, scale=offered[0] if offered else None)
         size = " x ".join(f"{len(axis.levels)} {axis.name}" for axis in study.axes)
         at = f"; --scale {' | '.join(offered)}" if offered else ""

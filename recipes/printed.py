@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import yaml
-
+from recipes.sections import read_yaml
 from recipes.study import STUDIES
 
 PRINTED = STUDIES / "printed" / "papers.yaml"
@@ -23,5 +22,5 @@ class PrintedTable:
 @cache
 def load_printed() -> Mapping[str, PrintedTable]:
     """Return every printed table by name."""
-    tables = yaml.safe_load(PRINTED.read_text(encoding="utf-8"))
+    tables = read_yaml(PRINTED.read_text(encoding="utf-8"))
     return {name: PrintedTable(table["caption"], tuple(table["rows"])) for name, table in tables.items()}

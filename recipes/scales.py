@@ -27,11 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.config import nearest
 from common.errors import UserError
-from recipes.sections import named, section
+from recipes.sections import named, read_yaml, section
 from recipes.study import REPOSITORY, STUDIES
 from recipes.translations import Translation, write_level
 
@@ -77,7 +75,7 @@ def load_scale(name: str) -> Scale:
     if name not in scale_names():
         names = scale_names()
         raise UserError(f"scale {name}: unknown.{nearest(name, names)} There are {', '.join(names)}.")
-    mapping = yaml.safe_load((SCALES / f"{name}.yaml").read_text(encoding="utf-8"))
+    mapping = read_yaml((SCALES / f"{name}.yaml").read_text(encoding="utf-8"))
     problems: list[str] = []
     allowed = ("told", "train_images", "num_classes", "seeds", "multiply_adds_per_second", "keep", "recipes", "extends")
     fields = section(mapping, "", allowed, ("told",), problems)

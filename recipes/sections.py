@@ -1,9 +1,26 @@
 """Owns checking the mappings of a study's or a scale's file: unknown keys, missing keys, empty sections, all at once."""
 
+import re
 from typing import Any
+
+import yaml
 
 from common.config import nearest
 from recipes.translations import write_level
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in the recipes; PyYAML by itself takes it for a word."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Return the content of a YAML text."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def section(

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def config_class(module: str) -> type[Any]:
     return cls
 
 
+@cache
 def load_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> Any:
     """Return a stage's recipe as its class, checked; the folders that a run gets are stood in for."""
     cls = config_class(module)

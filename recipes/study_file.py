@@ -31,7 +31,7 @@ from common.errors import UserError
 from recipes.axes import build_axis
 from recipes.readings import build_reading
 from recipes.scales import Scale, load_scale
-from recipes.sections import named, section
+from recipes.sections import named, read_yaml, section
 from recipes.study import FACTOR, REPOSITORY, STUDIES, Axis, Stage, Study, shown
 from recipes.translations import write_level
 
@@ -54,7 +54,7 @@ def load_study(
     `overrides` are `key=value` or `<stage>.key=value` on top of every run.
     """
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
+        mapping = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"study {path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(mapping, dict):
@@ -64,7 +64,7 @@ def load_study(
         raise UserError(f"{', '.join(wrong)}: an override is key=value or <stage>.key=value, such as data.workers=1.")
     if overrides:
         words = dict(word.split("=", 1) for word in overrides)
-        mapping["set"] = mapping.get("set", {}) | {key: yaml.safe_load(value) for key, value in words.items()}
+        mapping["set"] = mapping.get("set", {}) | {key: read_yaml(value) for key, value in words.items()}
     if scale is not None:
         mapping["scale"] = scale
     if seeds:
