@@ -16,11 +16,12 @@ def describe_plan(config: PretrainConfig) -> str:
     num_images, batch = len(splits.train), config.train.batch_size
     steps = config.train.epochs * max(1, num_images // batch)
     views = config.views
-    large = measure(build_network(config.model, image_size=views.global_size, num_classes=0), views.global_size)
+    network = build_network(config.model, image_size=views.global_size, num_classes=0, dynamic=True)
+    large = measure(network, views.global_size)
     # Backward costs twice the forward pass; the teacher sees the global views forward only.
     per_image = (3 + 1) * views.global_count * large.multiply_adds
     if views.local_count:
-        small = measure(build_network(config.model, image_size=views.local_size, num_classes=0), views.local_size)
+        small = measure(network, views.local_size)
         per_image += 3 * views.local_count * small.multiply_adds
     head = sum(parameter.numel() for parameter in dino.student_head.parameters())
     per_image += head * (3 * (views.global_count + views.local_count) + views.global_count)

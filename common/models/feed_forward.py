@@ -25,10 +25,10 @@ class Conv1dMlp(nn.Module):
         w2 = Conv1d(hidden_features, in_features, kernel_size=1, stride=1), BatchNorm1d(in_features), GELU
         x = drop(w1(x.permute(0, 2, 1))), x = w2(x).permute(0, 2, 1)
 
-    Unlike the usual MLP it ends in a GELU, so that a block hardly ever subtracts from its input. A kernel of 1 is a linear layer for each
-    token; the BN takes its statistics over images and tokens together, whatever their number. The LayerNorm before it
-    stays: the table removes it in a row of its own. "Conv1D+GELU" is not spelled out in the paper: here both BNs are
-    left out and both GELUs kept. The convolutions are drawn as PyTorch draws them, for the paper gives no other draw.
+    Unlike the usual MLP it ends in a GELU. A kernel of 1 is a linear layer for each token; BN takes its statistics over
+    images and tokens together, however many. The LayerNorm before it stays: the table removes it in a row of its own.
+    "Conv1D+GELU" is not spelled out in the paper: here both BNs are left out and both GELUs kept. The convolutions are
+    drawn as PyTorch draws them, for the paper gives no other draw.
     """
 
     def __init__(
@@ -56,9 +56,8 @@ class Conv1dMlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return tokens of the shape given: (B, N, D), or (B, H, W, D) as VOLO has them."""
-        flat = tokens.flatten(1, -2).transpose(1, 2)
-        flat = self.w2(self.drop(self.w1(flat)))
-        return flat.transpose(1, 2).reshape(tokens.shape)
+        channels_first: Tensor = self.w2(self.drop(self.w1(tokens.flatten(1, -2).transpose(1, 2))))
+        return channels_first.transpose(1, 2).reshape(tokens.shape)
 
 
 def set_feed_forward(blocks: Iterable[nn.Module], design: str) -> None:

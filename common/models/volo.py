@@ -119,7 +119,7 @@ def exchange_box(values: Tensor, box: Box) -> Tensor:
             f"train.batch_size: each process gets {len(values)} images, and MixToken pairs them; give an even number for each"
             " process, or turn MixToken off"
         )
-    partners = values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    partners = values.reshape(-1, 2, *values.shape[1:]).flip(1).reshape(values.shape)
     mixed = values.clone()
     mixed[:, top:bottom, left:right] = partners[:, top:bottom, left:right]
     return mixed
