@@ -95,10 +95,10 @@ def networks() -> Iterator[tuple[ModelConfig, int]]:
     for name in ("vit_tiny", "vit_small", "vit_base"):
         for patch_size, image_size in ((8, 224), (4, 32), (2, 32)):
             yield ModelConfig(name=name, patch_size=patch_size), image_size
+    for stem in PAPER_STEMS:
+        if stem not in ALIASES.values():
+            yield ModelConfig(name="deit_small", stem=stem), 224
     for name in ("deit_small", "volo_d1"):
-        for stem in PAPER_STEMS:
-            if stem not in ALIASES.values():
-                yield ModelConfig(name=name, stem=stem), 224
         for design in FEED_FORWARDS[1:]:
             yield ModelConfig(name=name, stem="conv", ffn=design), 224
 

@@ -74,8 +74,8 @@ class ModelConfig:
             if value != own and (field != "ffn" or value in FEED_FORWARDS):
                 yield (
                     field,
-                    f"{value!r} cannot be had with {self.name}, a convolutional network with a stem of its own, without patches"
-                    f" and feed-forward blocks; leave model.{field} at {own or 'none'}, or choose a vision transformer",
+                    f"{value!r} cannot be had with {self.name}, a convolutional network with a stem of its own, no patches and no"
+                    f" feed-forward blocks; set model.{field}={own or 'none'}, or choose a vision transformer",
                 )
 
 
