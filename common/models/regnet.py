@@ -11,9 +11,12 @@ stand the published 4.0GF and 16GF of the design space, and for 1 GF, which was 
 from collections.abc import Callable
 from typing import Any
 
+import torch.distributed as distributed
 from timm.models import build_model_with_cfg
 from timm.models.regnet import RegNet, RegNetCfg
+from torch import Tensor
 
+from common.errors import UserError
 from common.models.architectures import ARCHITECTURES, Architecture, Entry, register
 from common.models.stems import pair
 
@@ -49,6 +52,18 @@ class RegNetY(RegNet):  # type: ignore[misc]
             self.stem.conv.stride = (1, 1)
             for stage in self.feature_info:
                 stage["reduction"] //= 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, or the pooled features. Errors: training on one image that ends in one position, of which no variance is."""
+        alone = not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
+        last_reduction = self.feature_info[-1]["reduction"]
+        if self.training and alone and len(images) == 1 and max(images.shape[-2:]) <= last_reduction:
+            raise UserError(
+                "train.batch_size: batch norm cannot train on 1 image of so few pixels, for its last features have 1 position;"
+                " give at least 2 images, or a larger data.image_size"
+            )
+        output: Tensor = super().forward(images)
+        return output
 
     def no_weight_decay(self) -> set[str]:
         """Return the names of parameters that are exempt from weight decay: no embeddings here."""

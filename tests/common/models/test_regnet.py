@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 
+from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
 from common.models.normalization import synchronise_batch_norm
 from common.training.optimizers import parameter_groups
@@ -53,6 +54,13 @@ def test_every_parameter_trains_and_has_a_layer() -> None:
     assert len(scale) == len(list(model.parameters()))
     assert scale[id(model.head.fc.weight)] == 1.0
     assert scale[id(model.s4.b3.conv1.conv.weight)] == 0.5 and scale[id(model.stem.conv.weight)] == 0.5**8
+
+
+def test_a_batch_without_variance_is_refused() -> None:
+    model = build_network(ModelConfig(name="regnety_mini"), image_size=16, num_classes=3)
+    with pytest.raises(UserError, match=r"train\.batch_size: batch norm cannot train on 1 image"):
+        model(torch.randn(1, 3, 16, 16))
+    assert model(torch.randn(1, 3, 17, 16)).shape == model.eval()(torch.randn(1, 3, 16, 16)).shape == (1, 3)
 
 
 @pytest.mark.parametrize("device_type", ["cpu", "cuda"])
