@@ -54,7 +54,7 @@ class RegNetY(RegNet):  # type: ignore[misc]
                 stage["reduction"] //= 2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, or the pooled features. Errors: training on one image that ends in one position, of which no variance is."""
+        """Return logits, or the pooled features. Errors: training on one image whose last features have one position."""
         alone = not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
         last_reduction = self.feature_info[-1]["reduction"]
         if self.training and alone and len(images) == 1 and max(images.shape[-2:]) <= last_reduction:
