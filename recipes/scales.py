@@ -19,7 +19,7 @@ under studies/scales/, says which recipe stands for which, and what the study's 
           data.fraction: {values: {"0.1": {data.fraction: 0.1, train.epochs: 60}}}
 
 `times` multiplies a number. `values` names a value by how it is written, and gives another one, or several keys; a value that is
-not named stays as it is, unless `strict: true` refuses it.
+not named stays as it is, unless `strict: true` refuses it. A key that ends in `*` multiplies what the study sets for the key.
 """
 
 from collections.abc import Mapping

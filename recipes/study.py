@@ -129,10 +129,10 @@ class Study:
         """
         told = self.addressed(stage, stage.settings)
         for axis in self.axes:
-            told |= self.addressed(stage, axis.levels[levels[axis.name]])
+            merge(told, self.addressed(stage, axis.levels[levels[axis.name]]))
         merged = self.addressed(stage, stage.base)
         for key, value in told.items():
-            merged |= stage.translations.get(key, UNCHANGED).apply(key, value)
+            merge(merged, stage.translations.get(key, UNCHANGED).apply(key, value))
         for starred in [key for key in merged if key.endswith(FACTOR)]:
             key, factor = starred.removesuffix(FACTOR), merged.pop(starred)
             if not isinstance(merged.get(key), int | float):
@@ -158,6 +158,12 @@ class Study:
         """Return the keys meant for `stage`, without its name; a key with no stage before it is meant for all."""
         others = tuple(f"{other.name}." for other in self.stages if other.name != stage.name)
         return {k.removeprefix(f"{stage.name}."): v for k, v in settings.items() if not k.startswith(others)}
+
+
+def merge(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Put `more` over `settings`; factors on the same key multiply."""
+    for key, value in more.items():
+        settings[key] = settings[key] * value if key.endswith(FACTOR) and key in settings else value
 
 
 def shown(path: Path) -> str:

@@ -30,7 +30,8 @@ class ModelConfig:
 
     name: str = "vit_small"
     """Architecture: vit_tiny, vit_small, vit_base, deit_small, vit_p_1gf (4gf, 18gf, 36gf), vit_c_1gf (likewise), volo_d1,
-    regnety_1gf (4gf, 16gf); for small images vit_mini, vit_micro, vit_compact, vit_p_mini (micro), vit_c_mini (micro), volo_mini, regnety_mini."""
+    regnety_1gf (4gf, 16gf); for small images vit_mini, vit_micro, vit_compact, vit_p_mini (micro), vit_c_mini (micro), volo_mini,
+    regnety_mini."""
     patch_size: int | None = None
     """Side of a patch, pixels; none: the architecture's own (16; VOLO 8; 4 for the small ones, volo_mini 2). RegNetY has none."""
     stem: str | None = None
