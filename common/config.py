@@ -220,14 +220,24 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 @cache
 def _meanings(cls: Any) -> dict[str, str]:
-    """Return the docstring literal that follows each field in the source of a dataclass."""
-    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+    """Return the docstring literal that follows each field in the source of a dataclass, or in that of those it extends."""
     return {
-        before.target.id: " ".join(str(after.value.value).split())
+        name: meaning
+        for part in reversed(cls.__mro__)
+        if dataclasses.is_dataclass(part)
+        for name, meaning in _own_meanings(part)
+    }
+
+
+def _own_meanings(cls: Any) -> list[tuple[str, str]]:
+    """Return each field with the docstring literal that follows it in the source of this very class."""
+    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+    return [
+        (before.target.id, " ".join(str(after.value.value).split()))
         for before, after in zip(body, body[1:])
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-    }
+    ]
 
 
 def _meaning(cls: Any, name: str) -> str:
