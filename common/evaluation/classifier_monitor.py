@@ -52,7 +52,11 @@ class ClassifierMonitor:
 
     def summary(self) -> str:
         """Return how the run stands, for a person."""
-        shown = (("train_loss", "loss"), ("validation_top1", "validation top-1"))
+        shown = (
+            ("train_loss", "loss"),
+            ("validation_top1", "validation top-1"),
+            ("validation_ece", "calibration error"),
+        )
         return ", ".join(f"{word} {self._metrics[key]:.3f}" for key, word in shown if key in self._metrics)
 
     def result(self) -> dict[str, float]:

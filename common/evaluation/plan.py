@@ -78,7 +78,7 @@ def _arithmetic(size: Complexity, images: int) -> str:
     """Return the words for forward passes alone, which is all that a frozen network costs."""
     return (
         f"{size.multiply_adds / 1e9:.3f} G multiply-adds for each image (forward alone), "
-        f"{size.multiply_adds * images / 1e15:.4f} P in all"
+        f"{size.multiply_adds * images / 1e12:,.3f} T in all"
     )
 
 

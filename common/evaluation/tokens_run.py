@@ -96,17 +96,17 @@ def _write(run: Run, names: list[str], by_image_NL: Tensor) -> Ending:
 
 
 def _draw(means: list[float], deviations: list[float], path: Path) -> None:
-    """Draw similarity over layers, counted from 1 as in the paper's figure, with a band of one deviation over images."""
+    """Draw similarity over layers, with a band of one deviation over images."""
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = drawing.subplots()
-    layers = list(range(1, len(means) + 1))
+    layers = list(range(len(means)))
     low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
     high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
     axes.fill_between(layers, low, high, color="#1559c7", alpha=0.15, linewidth=0)
     axes.plot(layers, means, color="#1559c7", marker="o", markersize=4)
-    axes.set(xlabel="layer (1 stem, 2 position embedding, then the blocks)", ylabel="cosine similarity of tokens")
+    axes.set(xlabel="layer (0 stem, 1 position embedding, then the blocks)", ylabel="cosine similarity of tokens")
     axes.grid(color="#dde2ea")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
