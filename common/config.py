@@ -220,24 +220,19 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 @cache
 def _meanings(cls: Any) -> dict[str, str]:
-    """Return the docstring literal that follows each field in the source of a dataclass, or in that of those it extends."""
+    """Return the docstring literal that follows each field in the source of a dataclass or of one that it extends."""
+    body = [
+        statement
+        for part in reversed(inspect.getmro(cls))
+        if dataclasses.is_dataclass(part) and isinstance(part, type)
+        for statement in typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]).body
+    ]
     return {
-        name: meaning
-        for part in reversed(cls.__mro__)
-        if dataclasses.is_dataclass(part)
-        for name, meaning in _own_meanings(part)
-    }
-
-
-def _own_meanings(cls: Any) -> list[tuple[str, str]]:
-    """Return each field with the docstring literal that follows it in the source of this very class."""
-    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
-    return [
-        (before.target.id, " ".join(str(after.value.value).split()))
+        before.target.id: " ".join(str(after.value.value).split())
         for before, after in zip(body, body[1:])
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-    ]
+    }
 
 
 def _meaning(cls: Any, name: str) -> str:

@@ -10,7 +10,7 @@ from recipes.figure_style import FAINT, INK, MUTED, SERIES, figure, legend_above
 from recipes.findings import Effect, Estimate, Findings, Levels
 from recipes.sentences import Words
 from recipes.statistics import Interval, Saving
-from recipes.study import Study
+from recipes.study import Reading, Study
 
 WIDTH = 9.6
 """Inches; every figure is as wide as the page's column."""
@@ -18,6 +18,7 @@ WIDTH = 9.6
 
 def level_colours(study: Study) -> dict[str, str]:
     """Return a colour for every level of the compared axes."""
+    assert isinstance(study.reading, Reading)
     levels = [name for axis in study.reading.compare for name in _levels(study, axis)]
     return {name: SERIES[number % len(SERIES)] for number, name in enumerate(dict.fromkeys(levels))}
 

@@ -21,6 +21,7 @@ from common.data.supervised import build_supervised_view
 from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.evaluation.config import LinearConfig
 from common.evaluation.frozen import build_frozen, feature_dim, linear_features
+from common.training.loss_watch import LossJudge, LossWatch
 from common.training.optimizers import (
     build_optimizer,
     clip_gradients,
@@ -32,7 +33,7 @@ from common.training.optimizers import (
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
-from common.training.verdicts import Ending, LossWatch, Verdict
+from common.training.verdicts import Ending, Verdict, VerdictConfig
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,9 @@ class LinearEvaluation:
         )
         self.weight_decay = weight_decays(config.optim, steps=self.steps)
         self.monitor = ClassifierMonitor(run, splits, config.data, crop=config.augment.evaluation_crop)
+        # Without the rules on chance and explosion: features that tell a linear classifier nothing are a result, not a crash.
+        judge = LossJudge([], allowed_skips=VerdictConfig().allowed_skips(config.train.precision), stop=True)
+        self.watch = LossWatch(judge, run, steps_per_epoch=self.steps_per_epoch)
 
     @property
     def judged(self) -> nn.Module:
@@ -114,23 +118,22 @@ class LinearEvaluation:
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
-        return self._end(Ending(Verdict.FINISHED, self.monitor.summary()), step)
+        return self._end(Ending(Verdict.FINISHED, self.monitor.summary(), complete=True), step)
 
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        watch = LossWatch()
         for batch in self.loader:
             features, targets = self._inputs(batch.to(self.run.device), epoch, step)
             loss, skipped = self._train_step(features, targets, step)
             step += 1
             self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
             progress.advance(step)
-            if ending := watch.see(step, torch.where(skipped > 0, torch.nan, loss)):
+            if ending := self.watch.see(step, loss, skipped):
                 return ending
             if step % self.steps_per_epoch and (ending := self._pause(step)):
-                return watch.flush() or ending
-        return watch.flush()
+                return ending
+        return None
 
     def _pause(self, step: int) -> Ending | None:
         """Save when it is time to; return an ending when a signal asked for a stop."""
@@ -169,6 +172,7 @@ class LinearEvaluation:
         load_module_state("classifier", self.classifier, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
+        self.watch.load_state(checkpoint.values["watch"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
         return checkpoint.step
@@ -177,13 +181,14 @@ class LinearEvaluation:
         """Write a checkpoint of `step` done steps; the frozen network is not part of it."""
         tensors = module_state("classifier", self.classifier) | optimizer_state(self.optimizer)
         scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "scaler": scaler and scaler.state_dict()}
+        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
+        values["scaler"] = scaler and scaler.state_dict()
         self.run.save(step, tensors, values)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images and write the result; a run that crashed or stopped only writes."""
         facts: dict[str, Any] = {}
-        if ending.verdict is Verdict.FINISHED:
+        if ending.complete:
             self._save(step)
             facts = self.monitor.test(self.judged)
         parameters = [*self.features.parameters(), *self.classifier.parameters()]
