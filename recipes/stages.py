@@ -15,6 +15,10 @@ from common.models.stem_grammar import ALIASES, parse_stem
 CONFIGS = {
     "pretrain": "pretrain.config:PretrainConfig",
     "finetune": "finetune.config:FinetuneConfig",
+    "common.evaluation linear": "common.evaluation.config:LinearConfig",
+    "common.evaluation knn": "common.evaluation.config:KnnEvaluationConfig",
+    "common.evaluation tokens": "common.evaluation.config:TokensConfig",
+    "common.evaluation complexity": "common.evaluation.config:ComplexityConfig",
 }
 """Where the class of each stage's recipe stands, by the stage's module (and first argument, where a module has several)."""
 SHORT_NAMES = {name: alias for alias, name in ALIASES.items()}
@@ -32,10 +36,8 @@ def config_class(module: str) -> type[Any]:
 
 @cache
 def load_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> Any:
-    """Return a stage's recipe as its class, checked; the folders that a run gets are stood in for."""
-    cls = config_class(module)
-    words = [f"{field.name}=planned" for field in _required(cls)]
-    return load(cls, recipe, [*words, *overrides])
+    """Return a stage's recipe as its class, checked; the folder that a run gets is stood in for."""
+    return load(config_class(module), recipe, ["out=planned", *overrides])
 
 
 def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Judge a network: `accelerate launch -m common.evaluation linear|knn|tokens <recipe.yaml> key=value ...`."""
+"""Judge a network: `accelerate launch -m common.evaluation linear|knn|tokens|complexity <recipe.yaml> key=value ...`."""
 
 import argparse
 import sys
 
 from common.command import run_stage
-from common.evaluation.config import CONFIGS, KnnEvaluationConfig, LinearConfig, TokensConfig
+from common.evaluation.config import CONFIGS, ComplexityConfig, KnnEvaluationConfig, LinearConfig, TokensConfig
 
 
 def main(arguments: list[str]) -> int:
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("evaluation", choices=tuple(CONFIGS), help="what to do; recipe and key=value follow")
     name = parser.parse_args(arguments[:1]).evaluation
-    return {"linear": _linear, "knn": _knn, "tokens": _tokens}[name](arguments[1:])
+    return {"linear": _linear, "knn": _knn, "tokens": _tokens, "complexity": _complexity}[name](arguments[1:])
 
 
 def _linear(arguments: list[str]) -> int:
@@ -42,6 +42,13 @@ def _tokens(arguments: list[str]) -> int:
     from common.evaluation.tokens_run import evaluate
 
     return run_stage(TokensConfig, evaluate, describe_tokens, stage="common.evaluation tokens", arguments=arguments)
+
+
+def _complexity(arguments: list[str]) -> int:
+    """Count what a network costs."""
+    from common.evaluation.complexity_run import describe, evaluate
+
+    return run_stage(ComplexityConfig, evaluate, describe, stage="common.evaluation complexity", arguments=arguments)
 
 
 if __name__ == "__main__":

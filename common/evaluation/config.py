@@ -133,5 +133,29 @@ class TokensConfig:
             yield "crop", f"{self.crop} must lie in (0, 1]."
 
 
-CONFIGS: dict[str, type[Any]] = {"linear": LinearConfig, "knn": KnnEvaluationConfig, "tokens": TokensConfig}
+@dataclass(frozen=True, kw_only=True)
+class ComplexityConfig:
+    """A count of what a network costs: parameters, multiply-adds, activations; no image is looked at."""
+
+    out: str
+    """Run folder."""
+    image_size: int = 224
+    """Side of the image that the network is counted for, pixels."""
+    num_classes: int = 1000
+    """Classes of the classifier, which is counted with the rest."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for values that cannot work."""
+        for name in ("image_size", "num_classes"):
+            if getattr(self, name) < 1:
+                yield name, f"{getattr(self, name)} must be at least 1."
+
+
+CONFIGS: dict[str, type[Any]] = {
+    "linear": LinearConfig,
+    "knn": KnnEvaluationConfig,
+    "tokens": TokensConfig,
+    "complexity": ComplexityConfig,
+}
 """The evaluations by the word that follows `-m common.evaluation`."""
