@@ -3,8 +3,8 @@
 from common.data.sources import open_splits
 from common.models.complexity import measure
 from common.training.optimizers import peak_lr
-from finetune.build import build_classifier
 from finetune.config import FinetuneConfig
+from finetune.objectives import build_objective
 
 
 def describe_plan(config: FinetuneConfig) -> str:
@@ -12,7 +12,7 @@ def describe_plan(config: FinetuneConfig) -> str:
     splits = open_splits(config.data, labelled=True)
     num_images, batch = len(splits.train), config.train.batch_size
     steps = config.train.epochs * max(1, num_images // batch)
-    size = measure(build_classifier(config, num_classes=len(splits.class_names)), config.data.image_size)
+    size = measure(build_objective(config, splits).build_network(), config.data.image_size)
     passes = 6 if config.optim.name == "sam" else 3
     held_out = {name: len(part) for name in ("validation", "test") if (part := getattr(splits, name)) is not None}
     lines = [

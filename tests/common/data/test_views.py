@@ -95,7 +95,7 @@ def test_blocks_hold_all_views_of_images_of_any_size(in_worker):
     keys = [SampleKey(2, 0, index, 0) for index in range(3)]
     config = ViewsConfig(global_count=3, global_size=24, local_count=4, local_size=10, rotation_degrees=5)
     views = build_multi_crop(config, 1, photometry_in_worker=in_worker)
-    blocks, parameters, erasures = views(images, keys)
+    blocks, parameters, erasures, _ = views(images, keys)
     assert [block.shape for block in blocks] == [(3, 3, 3, 24, 24), (4, 3, 3, 10, 10)]
     assert [records.shape[:2] for records in parameters] == [(3, 3), (4, 3)]
     assert all(block.dtype == torch.uint8 and block.is_contiguous() for block in blocks) and erasures is None
