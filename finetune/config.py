@@ -22,7 +22,7 @@ class TokenLabelsConfig:
     class_weight: float = 1.0
     """Factor on the class token's loss."""
     class_target: Literal["label", "dense"] = "label"
-    """What the class token learns: the image's label, as in the paper; or the mean of the crop's dense labels, as in VOLO's code."""
+    """What the class token learns: the image's label, as in the paper; or the mean of the crop's dense labels, as in its code."""
     mix_token: float = 1.0
     """Alpha and beta of the beta distribution of MixToken's area; 0 for no MixToken."""
 
@@ -75,4 +75,7 @@ class FinetuneConfig:
                 "token_labels mixes tokens, and nothing else; set augment.mixup=0 augment.cutmix=0.",
             )
         if self.objective != "token_labels" and self.token_labels != TokenLabelsConfig():
-            yield "token_labels", f"set, but objective is {self.objective}. Set objective=token_labels, or leave the section out."
+            yield (
+                "token_labels",
+                f"set, but objective is {self.objective}. Set objective=token_labels, or leave the section out.",
+            )

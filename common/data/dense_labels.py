@@ -118,18 +118,31 @@ def write_shard(
     positions: np.ndarray,
     classes: np.ndarray,
     probabilities: np.ndarray,
+    num_right: int,
 ) -> None:
-    """Write (n,) positions, (n, h, w, k) classes and probabilities as one file, whole or not at all."""
-    tensors = {
+    """Write (n,) positions, (n, h, w, k) classes and probabilities as one file, whole or not at all.
+
+    `num_right` counts the images whose mean over the places favours their own class.
+    """
+    tensors: dict[str, np.ndarray] = {
         "positions": np.ascontiguousarray(positions, dtype=np.int64),
         "classes": np.ascontiguousarray(classes, dtype=np.uint16),
         "probabilities": np.ascontiguousarray(probabilities, dtype=np.float16),
     }
     partial = path.with_name(f".{path.name}.writing")
-    save_file(tensors, partial, metadata={"description": description.text()})
+    save_file(tensors, partial, metadata={"description": description.text(), "num_right": str(num_right)})
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def count_right(folder: Path, description: DenseLabelsDescription) -> int:
+    """Return over all shards how many images' dense labels, averaged over the places, favour the image's own class."""
+    total = 0
+    for shard in range(description.num_shards):
+        with safe_open(shard_path(folder, shard), framework="numpy") as file:
+            total += int(file.metadata()["num_right"])
+    return total
 
 
 class DenseLabelFolder:
@@ -162,9 +175,11 @@ class DenseLabelFolder:
         if shard not in self._files:
             path = shard_path(self.folder, shard)
             try:
-                self._files[shard] = safe_open(path, framework="numpy").__enter__()
+                self._files[shard] = safe_open(path, framework="numpy")
             except (SafetensorError, OSError) as error:
-                raise UserError(f"token_labels.labels: {path} cannot be read ({error}). Make the labels again.") from error
+                raise UserError(
+                    f"token_labels.labels: {path} cannot be read ({error}). Make the labels again."
+                ) from error
         return self._files[shard]
 
 
@@ -203,8 +218,7 @@ def _read_description(folder: Path) -> DenseLabelsDescription:
     try:
         mapping = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         found = DenseLabelsDescription(
-            **mapping
-            | {"grid": tuple(mapping["grid"]), "mean": tuple(mapping["mean"]), "std": tuple(mapping["std"])}
+            **mapping | {"grid": tuple(mapping["grid"]), "mean": tuple(mapping["mean"]), "std": tuple(mapping["std"])}
         )
     except OSError as error:
         raise UserError(
@@ -212,7 +226,9 @@ def _read_description(folder: Path) -> DenseLabelsDescription:
             " evaluation `token_labels`, or let it come to its end."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"token_labels.labels {folder}: {MANIFEST} is no such file ({error!r}). Make the labels again.") from error
+        raise UserError(
+            f"token_labels.labels {folder}: {MANIFEST} is no such file ({error!r}). Make the labels again."
+        ) from error
     if found.format != FORMAT:
         raise UserError(
             f"token_labels.labels {folder}: of format {found.format}, and format {FORMAT} is read here. Make the labels again."

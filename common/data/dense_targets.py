@@ -22,7 +22,7 @@ def dense_targets(dense: DenseLabels, grid: tuple[int, int], num_classes: int) -
     a softmax that takes the classes left out for 0; here they are probabilities, and what the k classes leave is spread
     evenly over the others. Where a view reaches over the image's edge, the edge's labels go on.
     """
-    parts = zip(*(part.split(_IMAGES_AT_ONCE) for part in dense), strict=True)
+    parts = zip(*(torch.split(part, _IMAGES_AT_ONCE) for part in dense), strict=True)
     return torch.cat([_sample(DenseLabels(*part), grid, num_classes) for part in parts])
 
 

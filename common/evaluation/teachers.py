@@ -27,9 +27,9 @@ def build_teacher(init: str, data: DataConfig, class_names: tuple[str, ...]) -> 
     """
     name = _timm_name(init)
     try:
-        teacher = timm.create_model(name, pretrained=True)
-        wanted = teacher.pretrained_cfg.get("input_size", (3, 0, 0))[-1]
-        if teacher.pretrained_cfg.get("fixed_input_size") and wanted != data.image_size:
+        teacher: nn.Module = timm.create_model(name, pretrained=True)
+        own: dict[str, Any] = teacher.pretrained_cfg  # type: ignore[assignment]
+        if own.get("fixed_input_size") and own["input_size"][-1] != data.image_size:
             teacher = timm.create_model(name, pretrained=True, img_size=data.image_size)
     except Exception as error:  # timm, the hub's client and the network underneath raise many kinds
         reason = " ".join(str(error).split())
@@ -63,11 +63,15 @@ def _check(teacher: nn.Module, init: str, name: str, data: DataConfig, class_nam
             " trained on these classes."
         )
     if own.get("label_names") and tuple(own["label_names"]) != class_names:
-        raise UserError(f"init: {init!r} knows other classes, or in another order, than the data. Take a teacher of these.")
+        raise UserError(
+            f"init: {init!r} knows other classes, or in another order, than the data. Take a teacher of these."
+        )
     for key in ("mean", "std"):
         theirs, ours = own.get(key), getattr(data, key)
         if theirs and any(abs(one - other) > 1e-3 for one, other in zip(theirs, ours, strict=True)):
-            raise UserError(f"data.{key} = {list(ours)}: the teacher {init!r} was trained with {list(theirs)}. Set it to that.")
+            raise UserError(
+                f"data.{key} = {list(ours)}: the teacher {init!r} was trained with {list(theirs)}. Set it to that."
+            )
 
 
 def weights_hash(network: nn.Module) -> str:
@@ -89,21 +93,24 @@ def dense_scores(network: nn.Module, images: Tensor) -> Tensor:
     """
     features: Tensor = network.forward_features(images)  # type: ignore[operator]
     if getattr(network, "aux_head", None) is not None:
-        tokens = features[:, 1:]
-        side = math.isqrt(tokens.shape[1])
-        return network.aux_head(tokens).unflatten(1, (side, side))  # type: ignore[operator, no-any-return]
+        return _as_grid(network.aux_head(features[:, 1:]))  # type: ignore[operator]
     if features.dim() == 3:
         prefix: int = getattr(network, "num_prefix_tokens", 0)
         tokens = features[:, prefix:]
-        side = math.isqrt(tokens.shape[1])
         # Each token stands in for the class token and for all patches: whichever the head reads, it reads this one.
         single = tokens.flatten(0, 1)[:, None].expand(-1, prefix + 1, -1)
         scores: Tensor = network.forward_head(single)  # type: ignore[operator]
-        return scores.unflatten(0, (len(images), side, side))
+        return _as_grid(scores.view(*tokens.shape[:2], -1))
     if features.shape[1] == network.num_features:
         features = features.permute(0, 2, 3, 1)
         single = features.flatten(0, 2)[:, :, None, None]
     else:
         single = features.flatten(0, 2)[:, None, None, :]
     scores = network.forward_head(single)  # type: ignore[operator]
-    return scores.unflatten(0, features.shape[:3])
+    return scores.view(*features.shape[:3], -1)
+
+
+def _as_grid(scores: Tensor) -> Tensor:
+    """Return (B, N, C) scores of the tokens of a square image as (B, h, w, C)."""
+    side = math.isqrt(scores.shape[1])
+    return scores.view(len(scores), side, side, -1)

@@ -8,16 +8,22 @@ Shapes: B images, S pixels, h x w places, k classes kept.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import batched
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.command import run_stage
-from common.data.dense_labels import MANIFEST, MAX_CLASSES, DenseLabelsDescription, shard_is_whole, shard_path, write_shard
+from common.data.dense_labels import (
+    MANIFEST,
+    MAX_CLASSES,
+    DenseLabelsDescription,
+    count_right,
+    shard_is_whole,
+    shard_path,
+    write_shard,
+)
 from common.data.loader import Batch, normalise, view_loader
 from common.data.sampler import SampleKey
 from common.data.sources import DataConfig, open_splits
@@ -48,7 +54,7 @@ class LabellingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenLabelsConfig:
+class DenseLabelsConfig:
     """Make dense labels of training images for token labelling (Jiang et al. 2021)."""
 
     out: str
@@ -70,11 +76,11 @@ class TokenLabelsConfig:
 def main(arguments: list[str]) -> int:
     """Run the command line that makes dense labels."""
     return run_stage(
-        TokenLabelsConfig, make, describe_plan, stage="common.evaluation token_labels", arguments=arguments
+        DenseLabelsConfig, make, describe_plan, stage="common.evaluation token_labels", arguments=arguments
     )
 
 
-def describe_plan(config: TokenLabelsConfig) -> str:
+def describe_plan(config: DenseLabelsConfig) -> str:
     """Return what the command would do and how much it would write."""
     splits = open_splits(config.data, labelled=True)
     teacher = build_teacher(config.init, config.data, splits.class_names)
@@ -91,7 +97,7 @@ def describe_plan(config: TokenLabelsConfig) -> str:
     )
 
 
-def describe(config: TokenLabelsConfig, splits: Splits, teacher: nn.Module) -> DenseLabelsDescription:
+def describe(config: DenseLabelsConfig, splits: Splits, teacher: nn.Module) -> DenseLabelsDescription:
     """Return what the labels will be; the grid is found by showing the teacher, still on the CPU, a black image."""
     num_classes, count = len(splits.class_names), len(splits.train)
     if config.classes > num_classes or num_classes > MAX_CLASSES:
@@ -118,7 +124,7 @@ def describe(config: TokenLabelsConfig, splits: Splits, teacher: nn.Module) -> D
     )
 
 
-def make(config: TokenLabelsConfig, overrides: list[str]) -> int:
+def make(config: DenseLabelsConfig, overrides: list[str]) -> int:
     """Make the shards that are missing; return the exit code."""
     settings = TrainConfig(batch_size=config.train.batch_size, precision=config.train.precision)
     run = Run(config, settings, stage="token_labels", out=config.out, overrides=overrides)
@@ -131,8 +137,10 @@ def make(config: TokenLabelsConfig, overrides: list[str]) -> int:
     labelling = Labelling(config, run, splits, teacher.to(run.device), description)
     stopped = labelling.make_missing()
     if stopped:
-        return run.finish(run.interrupted(), step=0, images=labelling.images, train_images=len(splits.train), metrics={})
-    top1 = labelling.accuracy()
+        return run.finish(
+            run.interrupted(), step=0, images=labelling.images, train_images=len(splits.train), metrics={}
+        )
+    top1 = 100 * count_right(run.folder, description) / description.num_images
     if run.is_main:
         write_whole(run.folder / MANIFEST, description.text() + "\n")
     ending = Ending(
@@ -153,7 +161,7 @@ class Part(NamedTuple):
     """Name some neighbouring images of a shard, which one process looks at together."""
 
     shard: int
-    rows: tuple[int, ...]
+    rows: range
     last: bool
     """Whether they end the shard."""
 
@@ -162,7 +170,12 @@ class Labelling:
     """One pass of a teacher over the images whose shards are missing, shards dealt to the processes."""
 
     def __init__(
-        self, config: TokenLabelsConfig, run: Run, splits: Splits, teacher: nn.Module, description: DenseLabelsDescription
+        self,
+        config: DenseLabelsConfig,
+        run: Run,
+        splits: Splits,
+        teacher: nn.Module,
+        description: DenseLabelsDescription,
     ) -> None:
         self.config, self.run, self.splits, self.teacher, self.description = config, run, splits, teacher, description
         self.images = 0
@@ -176,10 +189,12 @@ class Labelling:
         plans = [list(self._parts(missing[rank :: run.num_processes])) for rank in range(run.num_processes)]
         mine, rounds = plans[run.rank], max(map(len, plans))
         if len(missing) < description.num_shards:
-            logger.info("%d of %d files are there already", description.num_shards - len(missing), description.num_shards)
+            logger.info(
+                "%d of %d files are there already", description.num_shards - len(missing), description.num_shards
+            )
         progress = Progress(run, rounds, self.config.train.batch_size)
         batches = iter(self._loader(mine))
-        done: list[tuple[Tensor, Tensor]] = []
+        done: list[tuple[Tensor, ...]] = []
         for number in range(rounds):
             if number < len(mine):
                 done.append(self._look(next(batches)))
@@ -194,28 +209,15 @@ class Labelling:
         run.accelerator.wait_for_everyone()
         return False
 
-    def accuracy(self) -> float:
-        """Return the percentage of images whose dense labels, averaged over the image, favour its class."""
-        from common.data.dense_labels import DenseLabelFolder
-
-        count = self.description.num_images
-        assert self.splits.train.labels is not None
-        folder, right = DenseLabelFolder(self.run.folder, self.description, np.arange(count)), 0
-        for indices in batched(range(count), 256):
-            classes, probabilities = folder.read(indices)
-            sums = torch.zeros(len(indices), self.description.num_classes)
-            sums.scatter_add_(1, classes.flatten(1).long(), probabilities.flatten(1).float())
-            right += int((sums.argmax(1).numpy() == self.splits.train.labels[list(indices)]).sum())
-        return 100 * right / count
-
     def _parts(self, shards: Sequence[int]) -> Iterator[Part]:
         """Yield the parts of these shards, in order."""
         together = max(1, self.config.train.batch_size // int(self.run.num_processes))
         for shard in shards:
             first = shard * self.description.shard_images
             end = min(first + self.description.shard_images, self.description.num_images)
-            for rows in batched(range(first, end), together):
-                yield Part(shard, rows, rows[-1] == end - 1)
+            for start in range(first, end, together):
+                rows = range(start, min(start + together, end))
+                yield Part(shard, rows, rows.stop == end)
 
     def _loader(self, parts: Sequence[Part]) -> "torch.utils.data.DataLoader[Batch]":
         """Return the whole images of each part."""
@@ -224,8 +226,8 @@ class Labelling:
         return view_loader(self.splits.train, view, batches, workers=self.config.data.workers)
 
     @torch.no_grad()
-    def _look(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the (B, h, w, k) likeliest classes and their probabilities, on the CPU."""
+    def _look(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the (B, h, w, k) likeliest classes, their probabilities, and whose mean favours its label (B,), on the CPU."""
         data = self.config.data
         images = normalise(batch.views[0][0].to(self.run.device), data.mean, data.std)
         with self.run.accelerator.autocast():
@@ -234,12 +236,15 @@ class Labelling:
             raise UserError(
                 f"train.precision = {self.config.train.precision}: the teacher's scores are not finite. Use fp32, or another init."
             )
-        best = scores.float().softmax(-1).topk(self.config.classes, dim=-1)
-        return best.indices.cpu(), best.values.cpu()
+        probabilities = scores.float().softmax(-1)
+        best = probabilities.topk(self.config.classes, dim=-1)
+        assert batch.labels is not None
+        right = probabilities.mean((1, 2)).argmax(1).cpu() == batch.labels
+        return best.indices.cpu(), best.values.cpu(), right
 
-    def _write(self, shard: int, done: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def _write(self, shard: int, done: Sequence[tuple[Tensor, ...]]) -> None:
         """Write a shard."""
-        classes, probabilities = (torch.cat(parts).numpy() for parts in zip(*done, strict=True))
+        classes, probabilities, right = (torch.cat(parts).numpy() for parts in zip(*done, strict=True))
         first = shard * self.description.shard_images
         path = shard_path(self.run.folder, shard)
         try:
@@ -249,6 +254,7 @@ class Labelling:
                 positions=self.splits.subset.indices[first : first + len(classes)],
                 classes=classes,
                 probabilities=probabilities,
+                num_right=int(right.sum()),
             )
         except OSError as error:
             raise UserError(f"out = {self.run.folder}: {path.name} cannot be written ({error}).") from error
@@ -263,5 +269,7 @@ class WholeImageView:
 
     def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
         """Return one (1, B, 3, S, S) uint8 block; nothing is drawn, so the keys have no part in it."""
-        squares = [F.interpolate(as_interleaved(image), size=self.size, mode="bicubic", antialias=True) for image in images]
+        squares = [
+            F.interpolate(as_interleaved(image), size=self.size, mode="bicubic", antialias=True) for image in images
+        ]
         return Views([torch.cat(squares).contiguous()[None]], [], None)
