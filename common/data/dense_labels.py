@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from common.data.subset import Subset
@@ -129,9 +129,11 @@ def write_shard(
         "classes": np.ascontiguousarray(classes, dtype=np.uint16),
         "probabilities": np.ascontiguousarray(probabilities, dtype=np.float16),
     }
+    content = save(tensors, metadata={"description": description.text(), "num_right": str(num_right)})
     partial = path.with_name(f".{path.name}.writing")
-    save_file(tensors, partial, metadata={"description": description.text(), "num_right": str(num_right)})
-    with partial.open("rb") as file:
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 

@@ -106,6 +106,11 @@ def describe(config: DenseLabelsConfig, splits: Splits, teacher: nn.Module) -> D
         )
     with torch.no_grad():
         grid = dense_scores(teacher, torch.zeros(1, 3, config.data.image_size, config.data.image_size)).shape[1:3]
+    if config.data.image_size % grid[0] or grid[0] != grid[1]:
+        raise UserError(
+            f"data.image_size = {config.data.image_size}: {config.init} sees {grid[0]} x {grid[1]} places there, which do not tile"
+            " the image. Give a multiple of the teacher's patch or stride."
+        )
     return DenseLabelsDescription(
         fingerprint=splits.subset.fingerprint,
         num_images=count,
