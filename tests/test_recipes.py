@@ -1,11 +1,13 @@
 """Every recipe and every study in the repository loads; a list that is empty is a failure."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import RECIPES
 
 from common.config import load, resolve
+from common.evaluation.token_labels import DenseLabelsConfig
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 
@@ -18,7 +20,10 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
 def test_a_recipe_loads_as_its_stage(path: Path) -> None:
-    stage = PretrainConfig if {"dino", "views", "knn"} & resolve(path).keys() else FinetuneConfig
+    keys = resolve(path).keys()
+    stage: type[Any] = PretrainConfig if {"dino", "views", "knn"} & keys else FinetuneConfig
+    if "classes" in keys:
+        stage = DenseLabelsConfig
     assert load(stage, path).out.startswith("runs/")
 
 

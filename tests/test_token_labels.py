@@ -48,6 +48,6 @@ def test_labels_of_other_images_are_refused_before_training(
 
 
 def test_volo_learns_with_token_labels(stage: Stage, tmp_path: Path) -> None:
-    overrides = ("data.images_per_class=30", "train.epochs=12", "train.evaluate_every=12", "optim.lr=2e-3")
+    overrides = ("data.images_per_class=20", "train.epochs=6", "train.evaluate_every=6", "optim.lr=4e-3")
     assert stage("finetune", tmp_path / "run", *overrides, recipe=VOLO) == 0
     assert read_result(tmp_path / "run")["metrics"]["test_top1"] > 60

@@ -117,11 +117,11 @@ def test_boxes_lie_in_the_grid_uniformly_with_areas_of_a_beta_distribution():
     grid = (14, 10)
     boxes = np.array([draw_box(grid, 1.0, 5, epoch=0, step=step) for step in range(4000)])
     top, left, bottom, right = boxes.T
-    assert (0 <= top).all() and (top <= bottom).all() and (bottom <= 14).all()
-    assert (0 <= left).all() and (left <= right).all() and (right <= 10).all()
+    assert (top >= 0).all() and (top <= bottom).all() and (bottom <= 14).all()
+    assert (left >= 0).all() and (left <= right).all() and (right <= 10).all()
     covered = np.zeros(grid)
-    for t, l, b, r in boxes.tolist():
-        covered[t:b, l:r] += 1 / len(boxes)
+    for first_row, first_column, last_row, last_column in boxes.tolist():
+        covered[first_row:last_row, first_column:last_column] += 1 / len(boxes)
     assert np.abs(covered - covered[::-1]).max() < 0.05 and np.abs(covered - covered[:, ::-1]).max() < 0.05
     # An uncut box of area 1 - lambda holds half of the grid on average; the edge cuts some of it off.
     whole = boxes[(top > 0) & (left > 0) & (bottom < 14) & (right < 10)]
