@@ -13,10 +13,11 @@ from common.training.run import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLabelsConfig:
-    """Token labelling (Jiang et al. 2021), as VOLO is trained with it (Yuan et al. 2021)."""
+    """Token labelling (Jiang et al. 2021), as VOLO is trained with it (Yuan et al. 2021). `augment.smoothing` smooths all targets."""
 
     labels: str | None = None
-    """Folder of dense labels that the evaluation `token_labels` made; none = every token learns its image's own label."""
+    """Folder of dense labels that the evaluation `token_labels` made; none = every token learns its image's own label. Crop,
+    flip, rotation and shift are applied to them; what a policy moves is not, as in the paper's code."""
     weight: float = 0.5
     """Factor on the tokens' mean loss."""
     class_weight: float = 1.0

@@ -17,8 +17,9 @@ from common.data.dense_labels import open_dense_labels, shard_path
 from common.data.loader import normalise
 from common.data.sources import open_splits
 from common.errors import UserError
+from common.evaluation.labelling import WholeImageView
 from common.evaluation.teachers import build_teacher, dense_scores
-from common.evaluation.token_labels import DenseLabelsConfig, WholeImageView, main
+from common.evaluation.token_labels import DenseLabelsConfig, main
 from common.training.run import INTERRUPTED, Run
 
 RECIPE = RECIPES / "digits" / "token_labels.yaml"
