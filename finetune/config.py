@@ -13,7 +13,7 @@ from common.training.run import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLabelsConfig:
-    """Token labelling (Jiang et al. 2021), as VOLO is trained with it (Yuan et al. 2021). `augment.smoothing` smooths all targets."""
+    """Token labelling (Jiang et al. 2021), as VOLO is trained (Yuan et al. 2021). `augment.smoothing` holds for all targets."""
 
     labels: str | None = None
     """Folder of dense labels that the evaluation `token_labels` made; none = every token learns its image's own label. Crop,
