@@ -1,10 +1,9 @@
 """Owns token labelling: every token of VOLO learns its own soft label, beside the class token (Jiang et al. 2021).
 
-With MixToken, images 2k and 2k + 1 exchange a box of tokens behind the stem, so no token mixes two images' pixels.
+With MixToken, images 2k and 2k + 1 exchange a box of tokens behind the stem, so no token mixes two images' pixels; the network
+exchanges the dense logits within it back (`Volo.forward`), so that they are compared with the image's own dense labels.
 Shapes: B samples of this process, S pixels, C classes, N tokens.
 """
-
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,25 +16,11 @@ from common.data.mixing import smooth_targets, swap_neighbours
 from common.data.splits import Splits
 from common.data.supervised import build_supervised_view
 from common.errors import UserError
+from common.models.volo import Box, Volo
 from finetune.classification import Classification, soft_cross_entropy
 from finetune.config import FinetuneConfig
 
-Box = tuple[int, int, int, int]
-"""Top, left, bottom, right, the last two exclusive, in tokens; an empty one mixes nothing."""
 NO_BOX: Box = (0, 0, 0, 0)
-
-
-class TokenClassifier(Protocol):
-    """What a network offers to be trained with token labels; `common.models.volo` does.
-
-    `network(images, box)` exchanges the box's tokens of images 2k and 2k + 1 behind the stem, and exchanges the dense
-    logits within it back, so that row i of both belongs to image i: ((B, C) of the class token, (B, N, C) of the tokens).
-    """
-
-    @property
-    def token_grid(self) -> tuple[int, int]:
-        """Return the rows and columns of the tokens."""
-        ...
 
 
 class TokenLabels(Classification):
@@ -53,13 +38,12 @@ class TokenLabels(Classification):
     def build_network(self) -> nn.Module:
         """Return the network with both classifiers, started from `init`; refuse one that classifies no tokens."""
         network = super().build_network()
-        grid = getattr(network, "token_grid", None)
-        if grid is None:
+        if not isinstance(network, Volo):
             raise UserError(
                 f"model.name = {self.config.model.name}: classifies no single tokens, and objective = token_labels needs that;"
                 " choose a VOLO (volo_d1, volo_mini), or objective=classification"
             )
-        self.token_grid = (int(grid[0]), int(grid[1]))
+        self.token_grid = network.token_grid
         return network
 
     def build_view(self) -> View:
@@ -98,6 +82,11 @@ class TokenLabels(Classification):
         class_logits, dense_logits = model(images, tuple(box.tolist()))
         class_loss, dense_loss = soft_cross_entropy(class_logits, targets), soft_cross_entropy(dense_logits, dense)
         return self.section.class_weight * class_loss + self.section.weight * dense_loss
+
+    def chance(self) -> float | None:
+        """Return the loss of the best constant answer; a teacher's labels are taken to be as frequent as the images' own."""
+        chance = super().chance()
+        return None if chance is None else (self.section.class_weight + self.section.weight) * chance
 
     def _box(self, count: int, *, epoch: int, step: int) -> Box:
         """Return the box of a step, the same on every process; none where MixToken is off."""

@@ -9,6 +9,7 @@ from common.data.views import ViewsConfig
 from common.models.networks import ModelConfig
 from common.training.optimizers import OptimConfig
 from common.training.run import TrainConfig
+from common.training.verdicts import TeacherVerdictConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ class PretrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
+    verdict: TeacherVerdictConfig = field(default_factory=TeacherVerdictConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that do not fit each other."""

@@ -56,6 +56,15 @@ def test_two_processes_give_the_losses_of_one(
     assert result["metrics"][key] == pytest.approx(read_result(tmp_path / "one")["metrics"][key], rel=1e-3)
 
 
+def test_two_processes_agree_on_a_crash(stage: Stage, tmp_path: Path) -> None:
+    overrides = ("optim.name=sgd", "optim.lr=1e30", "optim.warmup_epochs=0", "train.epochs=1")
+    assert stage("finetune", tmp_path / "one", *overrides) == 0
+    launch_two("finetune", tmp_path / "two", *overrides)
+    one, two = read_result(tmp_path / "one"), read_result(tmp_path / "two")
+    assert one["verdict"] == two["verdict"] == "crash"
+    assert (one["kind"], one["step"]) == (two["kind"], two["step"])
+
+
 def test_processes_that_do_not_know_of_each_other_are_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pretrain", str(RECIPES / "digits" / "pretrain.yaml"), f"out={tmp_path / 'run'}"]
     environment = {**os.environ, "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "-1"}

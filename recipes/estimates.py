@@ -1,0 +1,60 @@
+"""Owns what a study will cost: steps, images, multiply-adds and device-hours of every run, before anything starts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.training.cost import Cost
+from recipes.plan import PlannedRun
+from recipes.scales import Scale
+from recipes.stages import load_config
+from recipes.states import Result
+
+
+@dataclass(frozen=True)
+class SetSize:
+    """How much data a study has: images to train on with all labels and nothing held out, and classes."""
+
+    train_images: int
+    num_classes: int
+
+
+def estimate(run: PlannedRun, size: SetSize) -> Cost:
+    """Return the cost of a run on a set of this size."""
+    config = load_config(run.module, Path(run.recipe), run.overrides)
+    held_out = round(size.train_images * config.data.validation_fraction)
+    num_images = size.train_images - held_out
+    if run.module == "pretrain":
+        from pretrain.cost import training_cost as pretraining_cost
+
+        return pretraining_cost(config, num_images=num_images)
+    from finetune.cost import training_cost
+
+    num_images = round(num_images * config.data.fraction)
+    return training_cost(config, num_images=num_images, num_classes=size.num_classes)
+
+
+def set_size(run: PlannedRun, scale: Scale | None) -> SetSize:
+    """Return how much data a study has: as its scale says, otherwise by opening the data of one of its runs."""
+    if scale is not None and scale.train_images and scale.num_classes:
+        return SetSize(scale.train_images, scale.num_classes)
+    from common.data.sources import open_splits
+
+    config = load_config(run.module, Path(run.recipe), run.overrides)
+    splits = open_splits(config.data, labelled=run.module != "pretrain")
+    held_out = len(splits.validation) if splits.validation is not None and config.data.validation_fraction else 0
+    return SetSize(round(len(splits.train) / getattr(config.data, "fraction", 1.0)) + held_out, len(splits.class_names))
+
+
+def measured_rates(
+    costs: Mapping[str, Cost], results: Mapping[str, Result], runs: Iterable[PlannedRun]
+) -> dict[str, float]:
+    """Return the multiply-adds per second of a process by stage, from the runs that have finished."""
+    work: dict[str, Any] = {}
+    for run in runs:
+        result = results.get(run.id)
+        if result is not None and result.verdict == "finished" and result.seconds > 0:
+            done, seconds = work.get(run.stage, (0.0, 0.0))
+            work[run.stage] = done + costs[run.id].multiply_adds, seconds + result.seconds * result.num_processes
+    return {stage: done / seconds for stage, (done, seconds) in work.items()}
