@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from recipes.findings import Findings, find
-from recipes.page import Page
+from recipes.comparison_page import ComparisonPage as Page
 from recipes.plan import PlannedRun
 from recipes.report import write_report
 from recipes.results import read_curves, read_study
