@@ -12,7 +12,7 @@ from scipy import stats
 from recipes.printed import CRASH, PrintedValue, is_same
 from recipes.statistics import Interval, paired_differences, student_interval
 from recipes.study import Pair
-from recipes.table_findings import Row, TableFindings, standing_of
+from recipes.table_findings import Row, TableFindings
 
 
 class Outcome(StrEnum):
@@ -28,7 +28,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper in one column, as two rows: `other` is above `base`. Rows are None where the study lacks them."""
+    """A claim of the paper in one column, as two rows: `other` is above `base`. Rows are None where the study lacks them.
+
+    In a study of gaps `other` is nearer to its own last value than `base` is.
+    """
 
     pair: Pair
     column: str
@@ -37,7 +40,7 @@ class Claim:
     printed: tuple[PrintedValue, PrintedValue]
     """The printed values of base and other."""
     points: Mapping[str, float]
-    """other - base by repeat."""
+    """other - base by repeat, or the gap of base less that of other."""
     interval: Interval
     outcome: Outcome
 
@@ -111,8 +114,17 @@ def _claim(findings: TableFindings, pair: Pair, column: str) -> Claim:
     """Return what ours and the printed table say on a claim in one column."""
     base, other = (_find_row(findings, wanted) for wanted in (pair.base, pair.other))
     printed = _printed(findings, pair.base, base, column), _printed(findings, pair.other, other, column)
-    points, interval = difference(base, other, column) if base and other else ({}, student_interval([]))
+    points = _claimed(findings, base, other, column) if base and other else {}
+    interval = student_interval(list(points.values()))
     return Claim(pair, column, base, other, printed, points, interval, _outcome(base, other, column, interval))
+
+
+def _claimed(findings: TableFindings, base: Row, other: Row, column: str) -> Mapping[str, float]:
+    """Return other - base by repeat; in a study of gaps, how much nearer to its own last value `other` is."""
+    if findings.reading.figure.kind != "gap":
+        return difference(base, other, column)[0]
+    gaps = [difference(findings.last(row), row, column)[0] for row in (base, other)]
+    return paired_differences(gaps[0], gaps[1])
 
 
 def _find_row(findings: TableFindings, wanted: Mapping[str, Any]) -> Row | None:
@@ -167,17 +179,23 @@ def _agreement(findings: TableFindings, column: str) -> Agreement | None:
             told.append(signs[-1] * _is_told(rows[first], rows[second], column))
     varied = len(set(ours)) > 1 and len(set(theirs)) > 1
     kendall, spearman = (
-        (stats.kendalltau(ours, theirs).statistic, stats.spearmanr(*map(stats.rankdata, (ours, theirs))).statistic)
+        (
+            stats.kendalltau(ours, theirs).statistic,
+            stats.spearmanr(stats.rankdata(ours), stats.rankdata(theirs)).statistic,
+        )
         if varied
         else (math.nan, math.nan)
     )
     return Agreement(
-        column,
-        len(rows),
-        *(signs.count(sign) for sign in (1, -1, 0)),
-        *(told.count(sign) for sign in (1, -1)),
-        float(kendall),
-        float(spearman),
+        column=column,
+        rows=len(rows),
+        same=signs.count(1),
+        opposite=signs.count(-1),
+        tied=signs.count(0),
+        told_same=told.count(1),
+        told_opposite=told.count(-1),
+        kendall=float(kendall),
+        spearman=float(spearman),
     )
 
 
@@ -200,8 +218,6 @@ def _sign(one: float, other: float) -> int:
 
 
 def printed_difference(claim: Claim) -> float | None:
-    """Return the printed difference of a claim, or None where a value is missing or a crash."""
+    """Return the printed difference of a claim (not its gaps), or None where a value is missing or a crash."""
     base, other = claim.printed
-    if base is None or other is None or CRASH in (base, other):
-        return None
-    return standing_of(other) - standing_of(base)
+    return other - base if isinstance(base, float) and isinstance(other, float) else None

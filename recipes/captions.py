@@ -34,9 +34,9 @@ NOTES = (
 TABLE_CAPTIONS = {
     "rows": """{metric}, a line for each row: dots are our means, bars Student's 95% intervals, small dots the single
         {repeats}s; diamonds are the printed values (pale where doubtful). A cross at the left is a crash. Where the two ranges
-        lie far apart, ours and the paper's have axes of their own.""",
-    "curve": """{metric} over {over}: ours with Student's 95% intervals, the paper's values dashed and hollow. A cross on the
-        floor is a crash.""",
+        lie far apart, ours (left) and the paper's (right) have axes of their own.""",
+    "curve": """{metric} over {over}: ours with Student's 95% intervals, the paper's values dashed and hollow. A cross at the
+        foot is a crash.""",
     "gap": """How far {metric} at each {over} is below that at the last: ours paired by {repeats}, with Student's 95%
         intervals, the paper's dashed and hollow. Nearer to zero is more stable.""",
     "layers": """{metric} layer by layer: the mean over the {repeats}s, with Student's 95% interval as a band.""",
@@ -67,6 +67,10 @@ TABLE_NOTES = {
     "distribution": (
         """Of each row of draws the table gives the best and the median draw, and how many come near the best. The claims compare
         the share of the draws within 2 points of each row's own best, draw by draw; a crashed draw has the value 0.""",
+    ),
+    "gap": (
+        """A claim about gaps compares two rows by how far each is below its own last value: it holds where the interval of
+        the difference of the gaps, paired by {repeats}, lies above zero.""",
     ),
     "layers": ("""Where one number stands for a row, it is the mean over its layers.""",),
 }

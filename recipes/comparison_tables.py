@@ -1,7 +1,5 @@
 """Owns the tables of a comparison: the metric by arm, the paired differences, the label savings."""
 
-from collections.abc import Sequence
-
 from recipes.findings import Effect, Estimate, Findings
 from recipes.results import StudyRecord
 from recipes.sentences import Words, capital, mean_and_half, signed, verdict

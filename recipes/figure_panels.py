@@ -36,13 +36,13 @@ def title_panel(axes: Axes, findings: TableFindings, words: TableWords, entry: A
     """Give a panel its title."""
     column = findings.reading.figure.panels
     if column:
-        axes.settitle_panel(words.label({column: entry}))
+        axes.set_title(words.label({column: entry}))
 
 
 def name_lines(drawing: Figure, panels: Sequence[Axes], *, printed: bool) -> None:
     """Name every line once above the figure, and what a dashed one is."""
     handles = {
-        label: handle for axes in panels for handle, label in zip(*axes.getname_lines_handles_labels(), strict=True)
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if printed:
         handles["the paper"] = Line2D([], [], color=INK, linestyle=PAPER_DASHES, linewidth=1.4)

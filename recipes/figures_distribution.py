@@ -27,11 +27,14 @@ def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | No
                 shares = 100 * np.arange(1, len(errors) + 1) / len(errors)
                 colour, mark = look_of(number)
                 name = words.label(row.columns, [findings.reading.figure.panels or ""])
-                label = f"{name} ({len(errors)} draws, {len(row.crashes)} crash)"
                 places, heights = [low - margin, *errors, 101.0], [0.0, *shares, shares[-1]]
-                axes.plot(places, heights, drawstyle="steps-post", color=colour, label=label)
-                every = max(1, len(errors) // 8)
-                axes.plot(errors[::every], shares[::every], mark, color=colour, markersize=5)
+                every = slice(1, len(errors), max(1, len(errors) // 8))
+                axes.plot(places, heights, drawstyle="steps-post", color=colour, label=name, marker=mark, markersize=5,
+                          markevery=every)  # fmt: skip
+                if row.crashes:
+                    end = high + margin, 100 * (len(errors) - len(row.crashes)) / len(errors)
+                    told = f"{len(row.crashes)} of {len(errors)} crash"
+                    axes.annotate(told, end, (-4, -9), textcoords="offset points", ha="right", color=colour, fontsize=8)
             axes.set_xlim(low - margin, high + margin)
             axes.set_ylim(0, 103)
             axes.axhline(100, color=MUTED, linewidth=0.8)

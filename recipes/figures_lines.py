@@ -12,9 +12,9 @@ from recipes.agreement import difference
 from recipes.figure_panels import PAPER_DASHES, look_of, name_lines, panels_of, title_panel
 from recipes.figure_style import INK, WIDTH, draw_interval, figure
 from recipes.printed import as_number
-from recipes.printed_tables import layer_name, sorted_by
+from recipes.printed_tables import layer_name
 from recipes.statistics import Interval, student_interval
-from recipes.table_findings import Row, TableFindings, layer_values
+from recipes.table_findings import Row, TableFindings, layer_values, sorted_by
 from recipes.table_words import TableWords
 
 WIDE = 5.0
@@ -46,7 +46,7 @@ def draw_gap(findings: TableFindings, words: TableWords) -> Figure | None:
             theirs = None if printed[0] is None or printed[1] is None else printed[1] - printed[0]
             ours = None if row.crashed or last.crashed else difference(row, last, main)[1]
             points[id(row)] = (float(place) if number is None else number, ours, theirs)
-    drawing = _draw_panels(findings, words, points, f"points of {words.title(main)} below the last")
+    drawing = _draw_panels(findings, words, points, f"{words.title(main)}: points below the last")
     for axes in drawing.axes if drawing else []:
         axes.axhline(0, color=INK, linewidth=1.0)
     return drawing
@@ -116,8 +116,10 @@ def _draw_panels(findings: TableFindings, words: TableWords, points: Mapping[int
             _label_over(axes, findings, words, points, scale)
             title_panel(axes, findings, words, entry)
         axes_of[0].set_ylabel(name)
+        low, high = axes_of[0].get_ylim()
+        axes_of[0].set_ylim(low, high)
         for axes in axes_of:
-            _draw_crashes(axes, axes_of[0].get_ylim()[0])
+            _draw_crashes(axes, low + 0.025 * (high - low))
         name_lines(drawing, axes_of, printed=any(printed is not None for _, _, printed in points.values()))
     return drawing
 
@@ -137,31 +139,24 @@ def _draw_line(axes: Axes, points: Sequence[Point], look: tuple[str, str], label
     """Draw one line: ours with intervals, crashes noted for the foot of the axis, the paper's dashed and hollow."""
     colour, mark = look
     ours = [(x, one) for x, one, _ in points if one is not None and not math.isnan(one.mean)]
-    axes.plot(
-        [x for x, _ in ours],
-        [one.mean for _, one in ours],
-        color=colour,
-        marker=mark,
-        markersize=6,
-        label=shorten(label, 60),
-    )
+    means = [math.nan if one is None else one.mean for _, one, _ in points]  # a crash breaks the line
+    axes.plot([x for x, _, _ in points], means, color=colour, marker=mark, markersize=6, label=shorten(label, 60))
     for x, one in ours:
         draw_interval(axes, x, one, colour, marker_size=0.1)
     theirs = [(x, printed) for x, _, printed in points if printed is not None]
     if theirs:
         axes.plot(*zip(*theirs, strict=True), color=colour, linestyle=PAPER_DASHES, linewidth=1.4, marker=mark,
                   markerfacecolor="none", markersize=5)  # fmt: skip
-    for x, one, _ in points:
-        if one is None:
+    for x, missing, _ in points:
+        if missing is None:
             axes.plot(x, np.nan, "x", color=colour, markersize=8, markeredgewidth=2.2, gid="crash")
 
 
 def _draw_crashes(axes: Axes, floor: float) -> None:
-    """Put the crosses of the crashed points on the floor of the axis."""
+    """Put the crosses of the crashed points at the foot of the axis."""
     for line in axes.get_lines():
         if line.get_gid() == "crash":
             line.set_ydata([floor])
-            line.set_clip_on(False)
             line.set_gid(None)
             line.set_zorder(6)
 

@@ -1,17 +1,20 @@
 """Owns the dot plot of a table: a line for each row, ours with its interval beside the printed value, crashes as crosses."""
 
-import math
 from collections.abc import Sequence
 from textwrap import shorten
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from recipes.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure
 from recipes.printed import CRASH
 from recipes.table_findings import Row, TableFindings
 from recipes.table_words import TableWords
 
+TOLD: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": MUTED, "fontsize": 8}
+"""How a word beside a point is written."""
 MOST_COLOURS = 4
 """Levels of a column up to which they get a colour each; with more, colours would no longer be told apart."""
 
@@ -26,13 +29,12 @@ def draw_rows(findings: TableFindings, words: TableWords, column: str) -> Figure
     has_printed = any(row.scores[column].printed is not None for row in findings.rows)
     shared = not has_printed or _meet(ours, printed)
     with figure(WIDTH, 1.15 + 0.27 * (max(places) + 1), 1 if shared else 2) as (drawing, panels):
-        limits = (
-            [_limits([one for one in (ours, printed) if one])] * 2 if shared else [_limits([ours]), _limits([printed])]
-        )
+        limits = [_limits([ours, printed] if shared else [ours], findings.rows, column)]
+        limits.append(limits[0] if shared else _limits([printed], [], column))
         for axes, limit in zip(panels, limits, strict=False):
             _frame(axes, limit, places)
         for row, place, colour in zip(findings.rows, places, colours, strict=True):
-            lift = 0.14 if shared and has_printed else 0.0
+            lift = 0.19 if shared and has_printed else 0.0
             _draw_ours(panels[0], row, column, place - lift, colour, limits[0][0], words)
             _draw_printed(panels[-1], row, column, place + lift, colour, limits[1][0])
         names = [words.label(row.columns, [findings.reading.figure.panels or ""]) for row in findings.rows]
@@ -63,7 +65,9 @@ def _places(findings: TableFindings, words: TableWords) -> tuple[list[float], li
     column = findings.reading.figure.panels
     if column is None:
         return [float(number) for number in range(len(findings.rows))], []
-    places, groups, height = {}, [], -1.0
+    places: dict[int, float] = {}
+    groups: list[tuple[float, str]] = []
+    height = -1.0
     for value in dict.fromkeys(repr(row.columns.get(column)) for row in findings.rows):
         members = [number for number, row in enumerate(findings.rows) if repr(row.columns.get(column)) == value]
         height += 1.0 if not groups else 1.4
@@ -76,16 +80,13 @@ def _places(findings: TableFindings, words: TableWords) -> tuple[list[float], li
 
 
 def _range(rows: Sequence[Row], column: str, *, printed: bool) -> tuple[float, float] | None:
-    """Return the lowest and highest value of a column, ours with the intervals; None where there is none."""
-    ends: list[float] = []
-    for row in rows:
-        score = row.scores[column]
-        if printed:
-            ends += [score.printed] if isinstance(score.printed, float) else []
-        elif not row.crashed and score.points:
-            interval = score.interval
-            ends += [interval.low, interval.high] if interval.is_known else [interval.mean]
-    return (min(ends), max(ends)) if ends else None
+    """Return the lowest and highest value of a column, ours as means; None where there is none."""
+    if printed:
+        values = [score.printed for row in rows if isinstance((score := row.scores[column]).printed, float)]
+    else:
+        values = [row.scores[column].interval.mean for row in rows if not row.crashed and row.scores[column].points]
+    known = [value for value in values if isinstance(value, float)]
+    return (min(known), max(known)) if known else None
 
 
 def _meet(ours: tuple[float, float] | None, printed: tuple[float, float] | None) -> bool:
@@ -96,12 +97,17 @@ def _meet(ours: tuple[float, float] | None, printed: tuple[float, float] | None)
     return whole <= 1.5 * max(ours[1] - ours[0], printed[1] - printed[0])
 
 
-def _limits(ranges: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
-    """Return the ends of an axis, with room at the left for the crashes."""
+def _limits(ranges: Sequence[tuple[float, float] | None], rows: Sequence[Row], column: str) -> tuple[float, float]:
+    """Return the ends of an axis: the ranges, the intervals as far as they do not dwarf these, and room for the crashes."""
     known = [one for one in ranges if one]
     low, high = (min(low for low, _ in known), max(high for _, high in known)) if known else (0.0, 1.0)
     width = max(high - low, 0.02 * abs(high), 1e-3)
-    return low - 0.22 * width, high + 0.1 * width
+    intervals = [
+        row.scores[column].interval for row in rows if not row.crashed and row.scores[column].interval.is_known
+    ]
+    low = max(min([low, *(one.low for one in intervals)]), low - 0.6 * width)
+    high = min(max([high, *(one.high for one in intervals)]), high + 0.6 * width)
+    return low - 0.2 * (high - low or width), high + 0.08 * (high - low or width)
 
 
 def _frame(axes: Axes, limits: tuple[float, float], places: Sequence[float]) -> None:
@@ -119,19 +125,16 @@ def _draw_ours(axes: Axes, row: Row, column: str, place: float, colour: str, lef
     at = left + 0.05 * (high - low)
     if row.crashed:
         axes.plot(at, place, "x", color=colour, markersize=7.5, markeredgewidth=2.2, zorder=5)
-        told, where = (words.ours(row, column) if row.runs else CRASH), at
-    else:
-        draw_interval(axes, place, row.scores[column].interval, colour, horizontal=True)
-        axes.plot(list(row.scores[column].points.values()), [place] * len(row.scores[column].points), "o",
-                  color=colour, alpha=0.35, markersize=3.2, markeredgewidth=0)  # fmt: skip
-        told = f"{len(row.crashes)} of {len(row.crashes) + len(row.runs)} crash" if row.crashes else ""
-        where = (
-            row.scores[column].interval.high
-            if row.scores[column].interval.is_known
-            else row.scores[column].interval.mean
-        )
-    if told and not math.isnan(where):
-        axes.annotate(told, (where, place), (8, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8)
+        axes.annotate(words.ours(row, column) if row.runs else CRASH, (at, place), (9, 0), **TOLD)
+        return
+    score = row.scores[column]
+    draw_interval(axes, place, score.interval, colour, horizontal=True)
+    axes.plot(
+        list(score.points.values()), [place] * len(score.points), "o", color=colour, alpha=0.35, markersize=3.2, mew=0
+    )
+    if row.crashes and score.points:
+        told = f"{len(row.crashes)} of {len(row.crashes) + len(row.runs)} crash"
+        axes.annotate(told, (score.interval.mean, place), (0, 9), **{**TOLD, "ha": "center"})
 
 
 def _draw_printed(axes: Axes, row: Row, column: str, place: float, colour: str, left: float) -> None:
@@ -150,8 +153,6 @@ def _draw_printed(axes: Axes, row: Row, column: str, place: float, colour: str, 
 
 def _legend(drawing: Figure) -> None:
     """Explain the two marks in one line above the figure."""
-    from matplotlib.lines import Line2D
-
     ours = Line2D([], [], color=INK, marker="o", markersize=6, label="ours, mean and 95% interval")
     printed = Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="the paper's value")
     crash = Line2D([], [], color=INK, marker="x", markeredgewidth=2, linestyle="none", label="crash")

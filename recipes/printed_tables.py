@@ -1,18 +1,21 @@
 """Owns the tables of a report beside a printed table: the rows, the claims, and what each kind of figure shows in numbers."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from recipes.agreement import Claim, difference
-from recipes.printed import CRASH, as_number
+from recipes.agreement import Agreement, Claim, difference
+from recipes.printed import CRASH
 from recipes.results import StudyRecord
 from recipes.sentences import capital, mean_and_half, signed
 from recipes.statistics import student_interval
-from recipes.table_findings import Row, TableFindings, layer_values, standing_of
+from recipes.table_findings import Row, TableFindings, layer_values, sorted_by
 from recipes.table_words import TableWords
 from recipes.tables import RunTables, Table
 
+MOST_LISTED = 4
+"""Runs of a kind that are named one by one."""
 WITHIN = (1.0, 2.0, 5.0)
 """Points below the best within which the table of a distribution counts its draws."""
 
@@ -28,14 +31,11 @@ class PrintedTables(RunTables):
     def rows(self) -> Table:
         """Return a line for each row: its columns, and for each metric ours, the printed value and the difference."""
         words, metrics = self.words, self.findings.reading.metrics
-        crashed = any(row.crashes for row in self.findings.rows)
-        collapsed = any(row.collapses for row in self.findings.rows)
         heads = [capital(words.title(name)) for name in words.varied]
         for column in metrics:
             name = capital(words.metric(column))
             heads += [f"{name}, ours"] + ([f"{name}, paper", "ours − paper"] if self.findings.printed else [])
         heads += [f"{capital(words.title(self.findings.reading.repeats))}s"]
-        heads += ["Crash: stage, step, kind"] * crashed + ["Collapse"] * collapsed
         lines = []
         for row in self.findings.rows:
             line = self._entries(row)
@@ -43,8 +43,28 @@ class PrintedTables(RunTables):
                 line += [words.ours(row, column)]
                 if self.findings.printed:
                     line += [words.printed(row, column), words.beside(row, column)]
-            lines.append([*line, self._ended(row), *self._endings(row, crashed, collapsed)])
+            lines.append([*line, self._ended(row)])
         return Table(heads, lines, len(words.varied))
+
+    def endings(self) -> Table:
+        """Return how the runs of a row crashed or collapsed: a line for each row, verdict, stage and kind."""
+        repeats = self.findings.reading.repeats
+        name = capital(f"{repeats}s")
+        lines = []
+        for row in self.findings.rows:
+            total = len(row.runs) + len(row.crashes)
+            groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+            for repeat, crash in row.crashes.items():
+                ending = CRASH, crash.stage, crash.kind.replace("_", " ") or "–"
+                groups.setdefault(ending, []).append((repeat, f"{crash.step:,}"))
+            for repeat, verdict in row.collapses.items():
+                groups.setdefault((verdict.replace("_", " "), "–", "–"), []).append((repeat, ""))
+            for (verdict, stage, kind), found in groups.items():
+                steps = ", ".join(step for _, step in found[:MOST_LISTED] if step) + ", …" * (len(found) > MOST_LISTED)
+                which = ", ".join(repeat for repeat, _ in found[:MOST_LISTED]) + ", …" * (len(found) > MOST_LISTED)
+                ended = f"{len(found)} of {max(total, len(found))}"
+                lines.append([self.words.label(row.columns), verdict, stage, kind, steps or "–", ended, which])
+        return Table(["Row", "Verdict", "Stage", "Kind", "Step", "Runs", name], lines, 4)
 
     def claims(self, claims: Sequence[Claim]) -> Table:
         """Return every claim of the paper: its difference, ours with its interval, and what that says."""
@@ -63,6 +83,28 @@ class PrintedTables(RunTables):
         metric = ["Metric"] if several else []
         heads = ["Claim of the paper", *metric, "Paper's difference", "Ours", "95% interval", "Here"]
         return Table(heads, lines, 1 + several)
+
+    def orders(self, agreements: Sequence[Agreement]) -> Table:
+        """Return how each column orders the rows against the paper: pairs of rows, and the two rank correlations."""
+        lines = [
+            [
+                self.words.title(one.column),
+                *map(str, (one.rows, one.pairs, one.same, one.opposite, one.tied)),
+                f"{one.told_same} of {one.told_same + one.told_opposite}",
+                *("–" if math.isnan(value) else signed(value, 2) for value in (one.kendall, one.spearman)),
+            ]
+            for one in agreements
+        ]
+        heads = [
+            "Metric",
+            "Rows",
+            "Pairs of rows",
+            "Paper's order",
+            "Opposite",
+            "Tied",
+            "Of those told apart, paper's order",
+        ]
+        return Table([*heads, "Kendall's τ", "Spearman's ρ"], lines)
 
     def distribution(self) -> Table:
         """Return for each row its best and median draw, the share of the draws near the best, and the crashes."""
@@ -127,22 +169,13 @@ class PrintedTables(RunTables):
         ended = len(row.runs) + len(row.crashes)
         return f"{ended}" if not row.waiting else f"{ended} of {ended + len(row.waiting)}" if ended else "–"
 
-    def _endings(self, row: Row, crashed: bool, collapsed: bool) -> list[str]:
-        """Return the cells on a row's crashes and collapses, where the table has such columns."""
-        crashes = "; ".join(self.words.crash(crash, name) for name, crash in row.crashes.items())
-        verdicts = list(row.collapses.values())
-        counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
-        told = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items())
-        return [crashes or "–"] * crashed + [told or "–"] * collapsed
-
     def _gap(self, row: Row, last: Row) -> list[str]:
         """Return the cells of a gap: ours with its half-width, and the printed one."""
         main = self.findings.main
         printed = row.scores[main].printed, last.scores[main].printed
-        theirs = "–"
-        if printed[0] is not None and printed[1] is not None:
-            values = [standing_of(value) for value in printed]
-            theirs = CRASH if CRASH in printed else signed(values[1] - values[0])
+        theirs: str = CRASH if CRASH in printed else "–"
+        if isinstance(printed[0], float) and isinstance(printed[1], float):
+            theirs = signed(printed[1] - printed[0])
         if row.crashed or last.crashed:
             return [CRASH, theirs]
         return [mean_and_half(difference(row, last, main)[1]), theirs]
@@ -151,11 +184,3 @@ class PrintedTables(RunTables):
 def layer_name(number: int) -> str:
     """Return what layer `number` is: the stem's output, with the position embedding, then block after block."""
     return ("stem", "position embedding")[number] if number < 2 else f"block {number - 1}"
-
-
-def sorted_by(rows: Sequence[Row], column: str) -> list[Row]:
-    """Return rows by their value in a column where all are numbers, otherwise as they are."""
-    numbers: Mapping[int, float | None] = {id(row): as_number(row.columns.get(column)) for row in rows}
-    if any(number is None for number in numbers.values()):
-        return list(rows)
-    return sorted(rows, key=lambda row: numbers[id(row)] or 0.0)

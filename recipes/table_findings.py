@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recipes.plan import Cell
-from recipes.printed import CRASH, PrintedTable, PrintedValue, load_printed
+from recipes.printed import CRASH, PrintedTable, PrintedValue, as_number, load_printed
 from recipes.results import RunRecord, StudyRecord, read_at_share
 from recipes.statistics import Interval, student_interval
 from recipes.study import Study, TableReading
@@ -102,6 +102,12 @@ class TableFindings:
         """Tell whether the rows are distributions over draws."""
         return self.reading.figure.kind == "distribution"
 
+    def last(self, row: Row) -> Row:
+        """Return the row that differs from `row` in the figure's column alone, which has its last value there."""
+        over = self.reading.figure.over or ""
+        group = next(rows for _, rows in self.groups([over]) if any(row is one for one in rows))
+        return sorted_by(group, over)[-1]
+
     def groups(self, without: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], list[Row]]]:
         """Yield (columns, rows) for every setting of the columns but those in `without`."""
         seen: dict[str, tuple[Mapping[str, Any], list[Row]]] = {}
@@ -109,6 +115,14 @@ class TableFindings:
             rest = {name: value for name, value in row.columns.items() if name not in without}
             seen.setdefault(repr(rest), (rest, []))[1].append(row)
         yield from seen.values()
+
+
+def sorted_by(rows: Sequence[Row], column: str) -> list[Row]:
+    """Return rows by their value in a column where all are numbers, otherwise as they are."""
+    numbers = {id(row): as_number(row.columns.get(column)) for row in rows}
+    if any(number is None for number in numbers.values()):
+        return list(rows)
+    return sorted(rows, key=lambda row: numbers[id(row)] or 0.0)
 
 
 def standing_of(value: float | str) -> float:
@@ -150,7 +164,8 @@ def _row(
     collapses = {name: verdict for name, cell in cells.items() if (verdict := _collapse(study, cell))}
     columns = _columns(study.plan.study, reading, next(iter(cells.values())).levels)
     beside = printed.find(columns, reading.metrics) if printed else None
-    scores, draws = {}, {}
+    scores: dict[str, Score] = {}
+    draws: dict[str, float] = {}
     for column, metric in reading.metrics.items():
         points = {name: value for name, run in runs.items() if (value := _value(run, metric, epochs)) is not None}
         if reading.figure.kind == "distribution":
@@ -213,7 +228,8 @@ def _value(run: RunRecord, metric: str, epochs: dict[str, set[tuple[int, int]]])
 
 def layer_values(run: RunRecord, metric: str) -> list[float]:
     """Return `<metric>_00`, `<metric>_01`, ... of a run, as many as there are."""
-    metrics, values = run.result.metrics if run.result else {}, []
+    metrics: Mapping[str, float] = run.result.metrics if run.result else {}
+    values: list[float] = []
     while f"{metric}_{len(values):02d}" in metrics:
         values.append(metrics[f"{metric}_{len(values):02d}"])
     return values

@@ -8,7 +8,7 @@ from recipes.printed import CRASH
 from recipes.printed_tables import PrintedTables
 from recipes.results import StudyRecord
 from recipes.runner import counted
-from recipes.sentences import signed
+from recipes.sentences import capital, signed
 from recipes.table_findings import TableFindings, find_table
 from recipes.table_words import DOUBTFUL, TableWords
 from recipes.tables import Table
@@ -35,7 +35,7 @@ class TablePage(Page):
     def answer(self) -> list[str]:
         """Return what our runs say on each claim, and how far they agree with the paper."""
         words = self.words
-        order = [words.order(agreement) for agreement in self.agreements]
+        order = [words.order(agreement) for agreement in self.agreements[:1]]
         said = [*words.claims_told(), *order, words.crashes_told(self.crashes), words.best()]
         return [sentence for sentence in said if sentence and sentence != words.headline()]
 
@@ -79,8 +79,9 @@ class TablePage(Page):
         return [*said, *super().warnings()]
 
     def table_title(self) -> str:
-        """Return the heading of the table: our name of it, and the paper's."""
-        kinds = {"rows": "Row by row", "curve": "Along the column", "gap": "The gap to the last"}
+        """Return the heading of the table."""
+        metric, over = self.words.metric(self.findings.main), self.words.title(self.findings.reading.figure.over or "")
+        kinds = {"rows": "Row by row", "curve": f"{capital(metric)} over {over}", "gap": f"The gap to the last {over}"}
         kinds |= {"layers": "Layer by layer", "distribution": "Draw by draw"}
         beside = ", beside the paper" if self.findings.printed else ""
         return kinds[self.findings.reading.figure.kind] + beside
@@ -89,7 +90,9 @@ class TablePage(Page):
         """Return the tables of the figure's numbers: the rows, or the layers, the draws, the gaps before them."""
         kind, tables = self.findings.reading.figure.kind, self.tables
         first = {"layers": tables.layers, "distribution": tables.distribution, "gap": tables.gaps}.get(kind)
-        return [*([first()] if first else []), *([tables.rows()] if kind != "layers" else [])]
+        rows = [tables.rows()] if kind not in ("layers", "distribution") else []
+        endings = tables.endings()
+        return [*([first()] if first else []), *rows, *([endings] if endings.rows else [])]
 
     def table_lead(self) -> list[str]:
         """Return what stands above the table: what the paper prints, and what all rows share."""

@@ -10,7 +10,7 @@ from recipes.printed import CRASH, PrintedValue, as_number
 from recipes.runner import counted
 from recipes.sentences import capital, listed, mean_and_half, signed
 from recipes.statistics import Interval
-from recipes.table_findings import Crash, Row, TableFindings
+from recipes.table_findings import Row, TableFindings
 
 DOUBTFUL = "†"
 """The mark of a printed value that looks like a fault of the text recognition."""
@@ -94,12 +94,6 @@ class TableWords:
             return "both crash" if row.crashed else "paper alone crashes"
         return "ours alone crashes" if row.crashed else signed(standing - printed, self.digits(column))
 
-    def crash(self, crash: Crash, repeat: str) -> str:
-        """Return where and why a run diverged."""
-        kind = f": {crash.kind.replace('_', ' ')}" if crash.kind else ""
-        named = f", {self.reading.repeats} {repeat}" if repeat and len(self.findings.repeats) > 1 else ""
-        return f"{crash.stage}, step {crash.step:,}{kind}{named}"
-
     def bounds(self, interval: Interval, column: str) -> str:
         """Return the ends of an interval of differences."""
         digits = self.digits(column)
@@ -112,14 +106,16 @@ class TableWords:
         if change is not None:
             return signed(change, self.digits(claim.column))
         base, other = (self.value(value, claim.column) for value in claim.printed)
-        return "–" if claim.printed == (None, None) else f"{other} against {base}"
+        return "–" if None in claim.printed else f"{other} against {base}"
 
     def claim_ours(self, claim: Claim) -> str:
         """Return our side of a claim: the difference, or the crash in it."""
         if claim.base is None or claim.other is None or claim.outcome is Outcome.MISSING:
             return "–"
         if claim.base.crashed or claim.other.crashed:
-            return f"{self.ours(claim.other, claim.column)} against {self.ours(claim.base, claim.column)}"
+            rows = claim.other, claim.base
+            other, base = (CRASH if r.crashed else f"{r.scores[claim.column].interval.mean:.1f}" for r in rows)
+            return f"{other} against {base}"
         return signed(claim.interval.mean, self.digits(claim.column))
 
     def outcome(self, claim: Claim) -> str:
@@ -141,7 +137,8 @@ class TableWords:
         main = [claim for claim in self.claims if claim.column == self.findings.main]
         if all(row.standing(self.findings.main) is None for row in self.findings.rows):
             return "No row of this table is measured yet."
-        measured = Counter(claim.outcome for claim in main if claim.outcome is not Outcome.MISSING)
+        measured = Counter(claim.outcome for claim in main)
+        measured.pop(Outcome.MISSING, None)
         if measured:
             return _count_outcomes(measured, self.reading.repeats)
         if self.agreements:
@@ -164,12 +161,18 @@ class TableWords:
 
     def claims_told(self) -> list[str]:
         """Return a sentence for each outcome, with the claims that ended so."""
-        groups: dict[str, list[str]] = {}
+        groups: dict[Outcome, list[str]] = {}
         for claim in self.claims:
             if claim.column == self.findings.main:
-                sides = f"here {self.claim_ours(claim)}, paper {self.claim_printed(claim)}"
-                groups.setdefault(self.outcome(claim), []).append(f"{claim.pair.claim} ({sides})")
-        return [f"{capital(outcome)}: {'; '.join(told)}." for outcome, told in groups.items()]
+                sides = {"here": self.claim_ours(claim), "paper": self.claim_printed(claim)}
+                told = ", ".join(f"{side} {number}" for side, number in sides.items() if number != "–")
+                _, *differs = self.outcome(claim).split("; ")
+                inside = "; ".join(part for part in (told, *differs) if part)
+                groups.setdefault(claim.outcome, []).append(
+                    f"{claim.pair.claim} ({inside})" if inside else claim.pair.claim
+                )
+        leads = {outcome: _lead(outcome, self.reading.repeats) for outcome in Outcome}
+        return [f"{leads[outcome]}: {'; '.join(groups[outcome])}." for outcome in Outcome if outcome in groups]
 
     def order(self, agreement: Agreement) -> str:
         """Return the sentence on the order of the rows in one column."""
@@ -191,16 +194,34 @@ class TableWords:
             return ""
         said = []
         if printed:
-            parts = [f"{len(crashes.both)} crash here, too{self._named(crashes.both)}"]
-            parts += [f"{len(crashes.printed)} do not{self._named(crashes.printed)}"] if crashes.printed else []
+            parts = [f"{_crash_here(len(crashes.both), 'here, too')}{self._named(crashes.both)}"]
+            if crashes.printed:
+                parts.append(f"{len(crashes.printed)} not{self._named(crashes.printed)}")
             said.append(f"of the {counted(printed, 'row')} where the paper prints a crash, {listed(parts)}")
         if crashes.ours:
-            said.append(f"{counted(len(crashes.ours), 'row')} crash here alone{self._named(crashes.ours)}")
+            said.append(f"{_crash_here(len(crashes.ours), 'here alone')}{self._named(crashes.ours)}")
         return f"{capital('; '.join(said))}."
 
     def _named(self, rows: Sequence[Row]) -> str:
         """Return rows by their names, in brackets."""
         return f" ({'; '.join(self.label(row.columns) for row in rows)})" if rows else ""
+
+
+def _crash_here(count: int, where: str) -> str:
+    """Return how many rows crash, with the verb in its number."""
+    return f"{count or 'none'} {'crashes' if count < 2 else 'crash'} {where}"
+
+
+def _lead(outcome: Outcome, repeats: str) -> str:
+    """Return how the sentence on the claims with an outcome begins."""
+    return {
+        Outcome.SAME: "As in the paper",
+        Outcome.SAME_ONE: f"As in the paper, by one {repeats} alone",
+        Outcome.OPPOSITE: "Against the paper",
+        Outcome.OPPOSITE_ONE: f"Against the paper, by one {repeats} alone",
+        Outcome.UNCLEAR: "Not distinguishable here",
+        Outcome.MISSING: "Not measured yet",
+    }[outcome]
 
 
 def _highest(standings: Sequence[tuple[Row, float | None]]) -> Row | None:
@@ -220,4 +241,8 @@ def _count_outcomes(measured: Mapping[Outcome, int], repeats: str) -> str:
     }
     total = sum(measured.values())
     parts = [f"{measured[one]} {told[measured[one] > 1]}" for one, told in words.items() if measured.get(one)]
-    return f"Of the paper's {counted(total, 'claim')}, {listed(parts)}."
+    if total == 1:
+        return f"The paper's claim {parts[0][2:]}."
+    if len(parts) == 1:
+        return f"All of the paper's {total} claims {parts[0].partition(' ')[2]}."
+    return f"Of the paper's {total} claims, {listed(parts)}."
