@@ -43,7 +43,7 @@ TABLE_CAPTIONS = {
     "distribution": """Error distribution functions: the share of the draws with an error of at most x. Steeper and further left
         is easier to tune. A draw that crashed counts as an error of 100, so that its line ends below 100%.""",
     "curves": """How {stage} went: {measure} over the epochs, a panel for each row with a thin line for each run and a thick one for
-        their mean, before the other rows in grey. A cross ends a run that crashed.""",
+        their mean, before the other rows in grey. A cross ends a run that crashed, which is in no mean.""",
 }
 
 TABLE_NOTES = {

@@ -34,7 +34,7 @@ def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | No
                 if row.crashes:
                     end = high + margin, 100 * (len(errors) - len(row.crashes)) / len(errors)
                     told = f"{len(row.crashes)} of {len(errors)} crash"
-                    axes.annotate(told, end, (-4, -9), textcoords="offset points", ha="right", color=colour, fontsize=8)
+                    axes.annotate(told, end, (-4, 4), textcoords="offset points", ha="right", color=colour, fontsize=8)
             axes.set_xlim(low - margin, high + margin)
             axes.set_ylim(0, 103)
             axes.axhline(100, color=MUTED, linewidth=0.8)

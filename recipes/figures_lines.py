@@ -1,4 +1,4 @@
-"""Owns the figures of a table that are lines: the metric over a column, over the layers, and the gap to a column's last value."""
+"""Owns the figures of a table that are lines: the metric over the numbers of a column, and over the layers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.agreement import difference
 from recipes.figure_panels import PAPER_DASHES, look_of, name_lines, panels_of, title_panel
-from recipes.figure_style import INK, WIDTH, draw_interval, figure
+from recipes.figure_style import WIDTH, draw_interval, figure
 from recipes.printed import as_number
 from recipes.printed_tables import layer_name
 from recipes.statistics import Interval, student_interval
-from recipes.table_findings import Row, TableFindings, layer_values, sorted_by
+from recipes.table_findings import Row, TableFindings, layer_values
 from recipes.table_words import TableWords
 
 WIDE = 5.0
@@ -27,29 +26,11 @@ def draw_curve(findings: TableFindings, words: TableWords) -> Figure | None:
     """Draw the metric over the numbers of a column, a line for each setting of the others; the paper's lines are dashed."""
     over, main = findings.reading.figure.over or "", findings.main
     points = {
-        id(row): (number, None if row.crashed else row.scores[main].interval, _printed(row, main))
+        id(row): (number, None if row.crashed else row.scores[main].interval, printed_number(row, main))
         for row in findings.rows
         if (number := as_number(row.columns.get(over))) is not None
     }
-    return _draw_panels(findings, words, points, words.metric(main))
-
-
-def draw_gap(findings: TableFindings, words: TableWords) -> Figure | None:
-    """Draw how far the metric at each value of a column is below that at its last value, the runs paired by repeat."""
-    over, main = findings.reading.figure.over or "", findings.main
-    points: dict[int, Point] = {}
-    for _, rows in findings.groups([over]):
-        *others, last = sorted_by(rows, over)
-        for place, row in enumerate(others):
-            number = as_number(row.columns.get(over))
-            printed = _printed(row, main), _printed(last, main)
-            theirs = None if printed[0] is None or printed[1] is None else printed[1] - printed[0]
-            ours = None if row.crashed or last.crashed else difference(row, last, main)[1]
-            points[id(row)] = (float(place) if number is None else number, ours, theirs)
-    drawing = _draw_panels(findings, words, points, f"{words.title(main)}: points below the last")
-    for axes in drawing.axes if drawing else []:
-        axes.axhline(0, color=INK, linewidth=1.0)
-    return drawing
+    return draw_panels(findings, words, points, words.metric(main))
 
 
 def draw_layers(findings: TableFindings, words: TableWords) -> Figure | None:
@@ -88,13 +69,13 @@ def _draw_layers(axes: Axes, values: Sequence[Sequence[float]], colour: str, mar
         axes.fill_between(places, *ends, color=colour, alpha=0.15, linewidth=0)
 
 
-def _printed(row: Row, column: str) -> float | None:
+def printed_number(row: Row, column: str) -> float | None:
     """Return a printed value that is a number."""
     printed = row.scores[column].printed
     return printed if isinstance(printed, float) else None
 
 
-def _draw_panels(findings: TableFindings, words: TableWords, points: Mapping[int, Point], name: str) -> Figure | None:
+def draw_panels(findings: TableFindings, words: TableWords, points: Mapping[int, Point], name: str) -> Figure | None:
     """Draw lines through points by row: a panel for each value of the panels' column, a line for each setting."""
     shape = findings.reading.figure
     over, panels = shape.over or "", panels_of(findings)

@@ -45,7 +45,7 @@ def draw_learning(study: StudyRecord, stage: str, words: Words, colours: Mapping
 def draw_multiples(groups: Mapping[str, Sequence[RunRecord]], measure: str, title: str) -> Figure | None:
     """Draw how a measure went over the epochs, a small panel for each group: its runs and their mean before the other groups.
 
-    A cross ends a run that crashed. The axis leaves out the highest of what crashed runs reached.
+    A cross ends a run that crashed; it is in no mean, and the axis leaves out how high it went.
     """
     curves = {
         name: [(run, _by_epoch(read_curves(run, [measure])[measure])) for run in runs] for name, runs in groups.items()
@@ -64,8 +64,9 @@ def draw_multiples(groups: Mapping[str, Sequence[RunRecord]], measure: str, titl
             for other in (each for each in curves if each != name):
                 for _, curve in curves[other][:1]:
                     axes.plot(list(curve), list(curve.values()), color=FAINT, linewidth=1.0, zorder=1)
-            _draw_runs(axes, [curve for _, curve in ones], SERIES[1], name)
+            _draw_runs(axes, [curve for run, curve in ones if not _crashed(run)], SERIES[1], name)
             for _, curve in (one for one in ones if _crashed(one[0])):
+                axes.plot(list(curve), list(curve.values()), color=SERIES[4], linewidth=1.2, zorder=4)
                 end = min(max(list(curve.values())[-1], low), high)
                 axes.plot(list(curve)[-1], end, "x", color=SERIES[4], markersize=8, markeredgewidth=2.2, zorder=5)
             axes.set_title("\n".join(wrap(name, 30)[:3]), fontsize=8, fontweight="normal", pad=4)

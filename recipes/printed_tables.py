@@ -8,7 +8,7 @@ import numpy as np
 from recipes.agreement import Agreement, Claim, difference
 from recipes.printed import CRASH
 from recipes.results import StudyRecord
-from recipes.sentences import capital, mean_and_half, signed
+from recipes.sentences import capital, crash_kind, mean_and_half, signed
 from recipes.statistics import student_interval
 from recipes.table_findings import Row, TableFindings, layer_values, sorted_by
 from recipes.table_words import TableWords
@@ -55,7 +55,7 @@ class PrintedTables(RunTables):
             total = len(row.runs) + len(row.crashes)
             groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
             for repeat, crash in row.crashes.items():
-                ending = CRASH, crash.stage, crash.kind.replace("_", " ") or "–"
+                ending = CRASH, crash.stage, crash_kind(crash.kind) or "–"
                 groups.setdefault(ending, []).append((repeat, f"{crash.step:,}"))
             for repeat, verdict in row.collapses.items():
                 groups.setdefault((verdict.replace("_", " "), "–", "–"), []).append((repeat, ""))

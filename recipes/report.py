@@ -1,6 +1,7 @@
 """Owns writing a study's report: page, Markdown, CSV and figures, from run folders alone."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,20 @@ def write_report(folder: Path) -> Report:
 
 def write_pages(study: StudyRecord) -> Report:
     """Write the report of a study that was read, into its folder."""
-    table = isinstance(study.plan.study.reading, TableReading)
-    page: Report = TablePage(study) if table else ComparisonPage(study)
-    figures = {}
-    for name, drawing, caption in table_figures(page) if isinstance(page, TablePage) else comparison_figures(page):
-        (study.folder / "figures").mkdir(exist_ok=True)
-        (study.folder / "figures" / f"{name}.png").write_bytes(to_png(drawing))
-        figures[name] = Drawn(f"figures/{name}.png", to_svg(drawing, name, caption), caption)
+    page = page_of(study)
+    for name, text in render(page, _draw(page)).items():
+        write_atomically(study.folder / name, text)
+    write_atomically(study.folder / "results.csv", write_csv(study))
+    return page
+
+
+def page_of(study: StudyRecord) -> Report:
+    """Return what stands on a study's page: that of a table, or that of a comparison."""
+    return TablePage(study) if isinstance(study.plan.study.reading, TableReading) else ComparisonPage(study)
+
+
+def render(page: Report, figures: Mapping[str, Drawn]) -> dict[str, str]:
+    """Return the text of report.html and report.md, by file."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -52,9 +60,18 @@ def write_pages(study: StudyRecord) -> Report:
         autoescape=lambda name: bool(name and ".html" in name),
     )
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    texts = {}
     for kind in ("html", "md"):
-        template = environment.get_template(f"{page.template}.{kind}.j2")
-        text = template.render(page=page, figures=figures, style=style)
-        write_atomically(study.folder / f"report.{kind}", re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n")
-    write_atomically(study.folder / "results.csv", write_csv(study))
-    return page
+        text = environment.get_template(f"{page.template}.{kind}.j2").render(page=page, figures=figures, style=style)
+        texts[f"report.{kind}"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return texts
+
+
+def _draw(page: Report) -> dict[str, Drawn]:
+    """Write the figures of a page as PNG files; return them by name."""
+    folder, figures = page.study.folder, {}
+    for name, drawing, caption in table_figures(page) if isinstance(page, TablePage) else comparison_figures(page):
+        (folder / "figures").mkdir(exist_ok=True)
+        (folder / "figures" / f"{name}.png").write_bytes(to_png(drawing))
+        figures[name] = Drawn(f"figures/{name}.png", to_svg(drawing, name, caption), caption)
+    return figures

@@ -130,7 +130,18 @@ def write_csv(study: StudyRecord) -> str:
     """Return one line for each run: id, stage, levels, state, verdict, cost and every metric."""
     axes = [axis.name for axis in study.plan.study.axes]
     metrics = sorted({name for run in study.runs.values() if run.result for name in run.result.metrics})
-    columns = [*axes, "state", "verdict", "step", "reason", "seconds", "images", "images_per_second", "parameters"]
+    columns = [
+        *axes,
+        "state",
+        "verdict",
+        "kind",
+        "step",
+        "reason",
+        "seconds",
+        "images",
+        "images_per_second",
+        "parameters",
+    ]
     buffer = io.StringIO()
     header = ["run", "stage", *columns, "train_images", "num_processes", "starts_from", *metrics]
     writer = csv.DictWriter(buffer, header, restval="", extrasaction="ignore", lineterminator="\n")

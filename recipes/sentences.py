@@ -178,6 +178,11 @@ def within_95(interval: Interval, size: bool = False) -> str:
     return f"95% interval {signed(low, digits)} to {signed(high, digits)}"
 
 
+def crash_kind(kind: str) -> str:
+    """Return the kind of a crash as people write it."""
+    return kind.replace("non_finite", "non-finite").replace("_", " ")
+
+
 def listed(items: Sequence[str]) -> str:
     """Return items as people list them: `a`, `a and b`, `a, b and c`."""
     return " and ".join([*([", ".join(items[:-1])] if len(items) > 1 else []), *items[-1:]])

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from recipes.captions import CAPTIONS, TABLE_CAPTIONS, fill
 from recipes.figures_distribution import draw_distribution
-from recipes.figures_lines import draw_curve, draw_gap, draw_layers
+from recipes.figures_gap import draw_gap
+from recipes.figures_lines import draw_curve, draw_layers
 from recipes.figures_rows import draw_rows, row_colours
 from recipes.figures_runs import draw_cost, draw_multiples
 from recipes.results import RunRecord

@@ -138,8 +138,7 @@ class TableWords:
         if all(row.standing(self.findings.main) is None for row in self.findings.rows):
             return "No row of this table is measured yet."
         measured = Counter(claim.outcome for claim in main)
-        measured.pop(Outcome.MISSING, None)
-        if measured:
+        if set(measured) - {Outcome.MISSING}:
             return _count_outcomes(measured, self.reading.repeats)
         if self.agreements:
             first = self.agreements[0]
@@ -235,9 +234,10 @@ def _count_outcomes(measured: Mapping[Outcome, int], repeats: str) -> str:
     words = {
         Outcome.SAME: ("holds here", "hold here"),
         Outcome.SAME_ONE: (f"points the same way in one {repeats}", f"point the same way in one {repeats}"),
-        Outcome.UNCLEAR: ("cannot be told", "cannot be told"),
-        Outcome.OPPOSITE: ("is reversed", "are reversed"),
+        Outcome.UNCLEAR: ("cannot be told here", "cannot be told here"),
+        Outcome.OPPOSITE: ("is reversed here", "are reversed here"),
         Outcome.OPPOSITE_ONE: (f"points the other way in one {repeats}", f"point the other way in one {repeats}"),
+        Outcome.MISSING: ("is not measured", "are not measured"),
     }
     total = sum(measured.values())
     parts = [f"{measured[one]} {told[measured[one] > 1]}" for one, told in words.items() if measured.get(one)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from recipes.cost import ArmCost
 from recipes.results import RunRecord, StudyRecord
-from recipes.sentences import capital
+from recipes.sentences import capital, crash_kind
 
 BEFORE = {
     "knn_top1_untrained": "k-NN untrained, %",
@@ -139,7 +139,7 @@ def _metric(run: RunRecord, name: str) -> str:
 
 def ending_of(run: RunRecord) -> str:
     """Return how a run ended, with the kind of a crash."""
-    kind = f" ({run.result.kind.replace('_', ' ')})" if run.result and run.result.kind else ""
+    kind = f" ({crash_kind(run.result.kind)})" if run.result and run.result.kind else ""
     return _verdict(run) + kind
 
 

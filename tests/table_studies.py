@@ -20,7 +20,7 @@ TITLES = {
     "top1": "top-1, %",
 }
 ENDING = Mapping[str, Any]
-"""What a run of the last stage ends with: `value`, or `crash` (a step), or `waiting`; and what is written beside."""
+"""What a run of the last stage ends with: `value`, or `crash` (a step), or `waiting`; and what is written beside; `curve` False: no metrics.jsonl."""
 
 
 def axis_of_rows(rows: Sequence[Mapping[str, Any]]) -> Axis:
@@ -89,6 +89,8 @@ def write_ending(folder: Path, ending: ENDING, stage: str = "finetune") -> None:
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.yaml").write_text("train: {epochs: 20}\n")
+    if not ending.get("curve", True):
+        return
     lines = []
     for epoch in range(1, 21 if not crash else 7):
         grown = 1 - math.exp(-epoch / 5)
