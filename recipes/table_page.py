@@ -111,9 +111,8 @@ class TablePage(Page):
         for metric, epochs in self.findings.epochs_read.items():
             name, _, share = metric.partition("@")
             read = ", ".join(f"{epoch} of {last}" for epoch, last in epochs)
-            said.append(
-                f"{capital(self.words.title(name))} after {100 * float(share):.3g}% of the epochs: read after epoch {read}."
-            )
+            name = capital(self.words.title(name))
+            said.append(f"{name} after {100 * float(share):.3g}% of the epochs: read after epoch {read}.")
         return said
 
     def notes(self) -> list[str]:

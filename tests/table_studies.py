@@ -20,7 +20,9 @@ TITLES = {
     "top1": "top-1, %",
 }
 ENDING = Mapping[str, Any]
-"""What a run of the last stage ends with: `value`, or `crash` (a step), or `waiting`; and what is written beside; `curve` False: no metrics.jsonl."""
+"""What a run of the last stage ends with: `value`, or `crash` (a step), or `waiting`; and what is written beside.
+
+`curve` False leaves out metrics.jsonl."""
 
 
 def axis_of_rows(rows: Sequence[Mapping[str, Any]]) -> Axis:

@@ -115,7 +115,7 @@ def test_a_half_done_study_shows_what_there_is(tmp_path: Path) -> None:
         return {"waiting": True} if waits else end_table1(stage, levels)
 
     page, said = told(written(study_table1(), tmp_path, end))
-    assert page.words.headline() == "Of the paper's 2 claims, 1 holds here and 1 cannot be told here."
+    assert page.words.headline() == "Of the paper's 4 claims, 2 hold here and 2 are not measured."
     assert cells(said, "patchify stem", "0.0005", "AdamW", "5", "89.8 ± 3.8", "79.8", "+10.0", "2 of 3")
     assert cells(said, "conv stem", "0.001", "SAM", "5", "–", "81.7", "–", "–")
     assert any(sentence.startswith("Not measured yet: the conv stem carries lr 1e-3") for sentence in page.answer())
