@@ -137,7 +137,7 @@ def find_table(study: StudyRecord) -> TableFindings:
     printed = load_printed(reading.table) if reading.table else None
     drawn = reading.figure.over if reading.figure.kind == "distribution" else None
     groups: dict[tuple[str, ...], dict[str, Cell]] = {}
-    inner = [axis for axis in (drawn, reading.repeats) if axis is not None]
+    inner = [axis for axis in dict.fromkeys((drawn, reading.repeats)) if axis is not None]
     for cell in study.plan.cells:
         key = tuple(level for axis, level in cell.levels.items() if axis not in inner)
         groups.setdefault(key, {})["/".join(cell.levels[axis] for axis in inner if axis in cell.levels)] = cell

@@ -46,9 +46,11 @@ class TablePage(Page):
         measured = [outcome for outcome in main if outcome is not Outcome.MISSING]
         if measured:
             same, opposite = measured.count(Outcome.SAME), measured.count(Outcome.OPPOSITE)
-            unclear = len(measured) - same - opposite
+            one = measured.count(Outcome.SAME_ONE) + measured.count(Outcome.OPPOSITE_ONE)
+            unclear = len(measured) - same - opposite - one
             tone = "up" if same and not opposite else "down" if opposite > same else ""
             told = f"{opposite} reversed, {unclear} not distinguishable"
+            told += f", {one} with one {self.findings.reading.repeats} alone" if one else ""
             cards.append(Card("Claims of the paper that hold here", f"{same} of {len(measured)}", told, "", tone))
         for agreement in self.agreements[:1]:
             share = f"{100 * agreement.same / agreement.pairs:.0f}%" if agreement.pairs else "–"
@@ -83,7 +85,8 @@ class TablePage(Page):
         metric, over = self.words.metric(self.findings.main), self.words.title(self.findings.reading.figure.over or "")
         kinds = {"rows": "Row by row", "curve": f"{capital(metric)} over {over}", "gap": f"The gap to the last {over}"}
         kinds |= {"layers": "Layer by layer", "distribution": "Draw by draw"}
-        beside = ", beside the paper" if self.findings.printed else ""
+        printed = any(score.printed is not None for row in self.findings.rows for score in row.scores.values())
+        beside = ", beside the paper" if printed else ""
         return kinds[self.findings.reading.figure.kind] + beside
 
     def main_tables(self) -> list[Table]:
