@@ -1,4 +1,4 @@
-"""Judge a network: `accelerate launch -m common.evaluation linear|knn|tokens|complexity|token_labels <recipe.yaml> key=value ...`."""
+"""Judge a network, or count it: `accelerate launch -m common.evaluation linear|knn|tokens|... <recipe.yaml> key=value ...`."""
 
 import argparse
 import sys
