@@ -81,7 +81,7 @@ class Monitor:
             len(split), self.config.train.batch_size, rank=self.run.rank, num_processes=self.run.num_processes
         )
         data = self.config.data
-        view = EvaluationView(data.image_size, self.config.augment.evaluation_crop)
+        view = EvaluationView(data.image_size, self.config.augment.evaluation_crop, stretch=self.config.augment.stretch)
         loader = view_loader(split, view, sampler, workers=data.workers)
         with self.run.accelerator.autocast():
             logits, indices = network_outputs(network, loader, mean=data.mean, std=data.std, device=self.run.device)

@@ -34,6 +34,7 @@ from common.data.splits import (
 )
 from common.data.subset import Subset, read_subset
 from common.data.verification import verify_and_cache
+from common.data.views import height_and_width
 from common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -76,8 +77,8 @@ class DataConfig:
     """Seed of the subset; smaller subsets of a seed lie inside larger ones."""
     subset_file: str | None = None
     """Published list of training images, a name per line, or the subset.json of another run, instead of a fraction."""
-    image_size: int = 224
-    """Side of the square images the network sees, in pixels."""
+    image_size: int | tuple[int, int] = 224
+    """Side of the square images the network sees, or [height, width] of upright or wide ones, in pixels."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Mean of the red, green and blue channel that is taken off, for values of 0 to 1."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -105,7 +106,9 @@ class DataConfig:
         ways = [self.fraction != 1, self.images_per_class is not None, self.subset_file is not None]
         if sum(ways) > 1:
             yield "fraction", "fraction, images_per_class and subset_file exclude each other; keep one of them"
-        for name, least in (("image_size", 1), ("workers", 0), ("cache_megabytes", 0)):
+        if min(height_and_width(self.image_size)) < 1:
+            yield "image_size", f"{self.image_size} must be at least 1; give a side, or [height, width]"
+        for name, least in (("workers", 0), ("cache_megabytes", 0)):
             if getattr(self, name) < least:
                 yield name, f"{getattr(self, name)} must be at least {least}"
         for number in range(3):

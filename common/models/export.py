@@ -29,7 +29,7 @@ def export_network(
     class_names: Sequence[str],
     mean: Sequence[float],
     std: Sequence[float],
-    image_size: int,
+    image_size: int | tuple[int, int],
     metrics: Mapping[str, float],
 ) -> None:
     """Write the network into `folder`, the weights first and the config last, each file whole or not at all.
@@ -39,6 +39,7 @@ def export_network(
     Class names are written where the network has a classifier of them; `metrics` are for people.
     """
     arguments = _arguments(model)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     plain = arguments["stem"] == "1Proj"
     config = {
         "architecture": _PLAIN_ARCHITECTURE if plain else model_name,
@@ -47,7 +48,7 @@ def export_network(
         "global_pool": model.global_pool,
         "model_args": _plain_arguments(model, arguments) if plain else arguments,
         "pretrained_cfg": {
-            "input_size": [3, image_size, image_size],
+            "input_size": [3, height, width],
             "fixed_input_size": True,
             "interpolation": "bicubic",
             "crop_pct": 1.0,
