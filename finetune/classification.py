@@ -1,5 +1,7 @@
 """Owns supervised classification as DeiT does it: erased, mixed images and soft targets (Touvron et al. 2021, section 5)."""
 
+from pathlib import Path
+
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
@@ -10,7 +12,7 @@ from common.data.sampler import EpochSampler
 from common.data.splits import Splits
 from common.data.supervised import build_supervised_view
 from common.training.run import Run
-from finetune.build import build_classifier
+from finetune.build import build_classifier, export_classifier
 from finetune.config import FinetuneConfig
 from finetune.monitor import Monitor
 
@@ -63,3 +65,7 @@ class Classification:
         """Return the mean cross-entropy to the soft targets."""
         images, targets = inputs
         return soft_cross_entropy(model(images), targets)
+
+    def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
+        """Write the network with its classifier."""
+        export_classifier(network, self.config, self.splits, metrics, folder)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from common.data.sources import DataConfig
 from common.data.supervised import AugmentConfig
 from common.models.networks import ModelConfig
 from common.training.optimizers import OptimConfig
 from common.training.run import TrainConfig
+from finetune.triplet import IdentificationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,8 @@ class FinetuneConfig:
     """Run folder. The same recipe with the same folder goes on where it stopped."""
     init: str | None = None
     """What the network starts from: none, a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
+    objective: Literal["classification", "identification"] = "classification"
+    """What is learnt: to tell classes apart, or to know identities again that training never showed (`identification`)."""
     head_init_scale: float = 1.0
     """Factor on the classifier's first weights; 0.001 lets a pre-trained network start undisturbed."""
     ema_decay: float | None = None
@@ -25,6 +29,7 @@ class FinetuneConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    identification: IdentificationConfig = field(default_factory=IdentificationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -39,3 +44,25 @@ class FinetuneConfig:
                 "train.precision",
                 "fp16 scales gradients, and SAM's climb needs them unscaled; use bf16 or fp32 with sam.",
             )
+        if self.objective == "identification":
+            yield from self._identification_problems()
+        elif self.identification != IdentificationConfig():
+            yield (
+                "identification",
+                f"has no part in objective: {self.objective}; leave it out or set objective=identification.",
+            )
+
+    def _identification_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for what does not fit batches of identities with one label an image."""
+        images = self.identification.images_per_identity
+        if images > 1 and (self.train.batch_size % images or self.train.batch_size < 2 * images):
+            yield (
+                "train.batch_size",
+                f"{self.train.batch_size} must be a multiple, from 2 times on, of identification.images_per_identity = {images}.",
+            )
+        for name, off in (("mixup", 0.0), ("cutmix", 0.0), ("repeats", 1)):
+            if getattr(self.augment, name) != off:
+                yield (
+                    f"augment.{name}",
+                    f"{getattr(self.augment, name)} has no part in objective: identification; set it to {off:g}.",
+                )

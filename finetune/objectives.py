@@ -3,16 +3,20 @@
 An objective is one module beside this one (`classification.py`, ...). The loop of `train.py` knows nothing but these members.
 """
 
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from common.data.identities import IdentitySplits
 from common.data.loader import Batch, View
-from common.data.sampler import EpochSampler
+from common.data.sampler import Sampler
 from common.data.splits import Splits
+from common.errors import UserError
 from common.training.run import Run
 from finetune.classification import Classification
 from finetune.config import FinetuneConfig
+from finetune.identification import Identification
 from finetune.monitor import Monitor
 
 
@@ -23,7 +27,7 @@ class Objective(Protocol):
         """Return the network with whatever the loss needs on top, started from `init`. Seed torch's generator first."""
         ...
 
-    def build_sampler(self, *, rank: int, num_processes: int) -> EpochSampler:
+    def build_sampler(self, *, rank: int, num_processes: int) -> Sampler:
         """Return the order of this process's samples, epoch by epoch."""
         ...
 
@@ -43,7 +47,24 @@ class Objective(Protocol):
         """Return the mean loss of `inputs` by one call of `model`'s forward."""
         ...
 
+    def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
+        """Write the trained network as a folder that timm loads."""
+        ...
+
 
 def build_objective(config: FinetuneConfig, splits: Splits) -> Objective:
-    """Return the objective of a recipe."""
+    """Return the objective of a recipe; raise UserError where the images are not of its kind."""
+    source = f"data.source '{config.data.source}'"
+    if config.objective == "identification":
+        if not isinstance(splits, IdentitySplits):
+            raise UserError(
+                f"objective: identification needs to know who is seen by which camera, and {source} holds images of classes."
+                " Name a folder in the layout of Market-1501 or MSMT17, or 'digits_identities'."
+            )
+        return Identification(config, splits)
+    if isinstance(splits, IdentitySplits):
+        raise UserError(
+            f"objective: {config.objective} is judged by images of the classes it was trained on, and the identities that"
+            f" {source} tests are others. Set objective=identification."
+        )
     return Classification(config, splits)

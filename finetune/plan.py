@@ -1,20 +1,24 @@
 """Owns what `--dry-run` tells of a supervised run: the network's size, steps, images, multiply-adds."""
 
+from common.data.identities import IdentitySplits
 from common.data.sources import open_splits
 from common.models.complexity import measure
 from common.training.optimizers import peak_lr
-from finetune.build import build_classifier
 from finetune.config import FinetuneConfig
+from finetune.objectives import build_objective
 
 
 def describe_plan(config: FinetuneConfig) -> str:
     """Return what the run would do and cost. The data is opened, so that its mistakes show; nothing is trained."""
     splits = open_splits(config.data, labelled=True)
     num_images, batch = len(splits.train), config.train.batch_size
-    steps = config.train.epochs * max(1, num_images // batch)
-    size = measure(build_classifier(config, num_classes=len(splits.class_names)), config.data.image_size)
+    objective = build_objective(config, splits)
+    steps = config.train.epochs * objective.build_sampler(rank=0, num_processes=1).steps_per_epoch
+    size = measure(objective.build_network(), config.data.image_size)
     passes = 6 if config.optim.name == "sam" else 3
     held_out = {name: len(part) for name in ("validation", "test") if (part := getattr(splits, name)) is not None}
+    if isinstance(splits, IdentitySplits):
+        held_out = {f"{name} queries": len(search.query) for name, search in splits.searches.items()}
     lines = [
         f"network       {config.model.name}: {size.parameters / 1e6:.2f} M parameters, "
         f"{size.multiply_adds / 1e9:.3f} G multiply-adds at {config.data.image_size} px, {len(splits.class_names)} classes",
