@@ -43,8 +43,9 @@ def rank_gallery(queries: Sighted, gallery: Sighted, *, chunk: int = 128) -> Ret
     among what is left, its average precision is the mean over k of k / r_k, and it counts for the CMC curve from rank
     r_1 on. Equal distances stand in the order of the gallery. Queries without a match are left out of both measures.
 
-    Time is Q * N * (D + log N); the memory beyond the features is about 40 bytes * chunk * N. MSMT17 (11,659 queries, 82,161
-    gallery images) takes 0.4 GB at the chunk of 128, Market-1501 (3,368 and 19,732) 0.1 GB.
+    Time is Q * N * (D + log N); the memory beyond the features is about 40 bytes * chunk * N at a time. With 384 numbers a
+    feature, one CPU core took 6 s and 0.6 GB at its peak for Market-1501's size (3,368 queries, 19,732 gallery images),
+    and takes 2 minutes and 0.8 GB for MSMT17's (11,659 and 82,161; reckoned from 640 of the queries).
     """
     bank = normalize(gallery.features.float(), dim=1).T.contiguous()
     precisions, firsts = [], []

@@ -13,7 +13,7 @@ from common.data.sources import DataConfig, open_identities, open_splits
 from common.errors import UserError
 
 MARKET = {
-    "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c2s1_000001_01.jpg", "0007_c3s2_000111_01.jpg", "0007_c1s1_000002_01.jpg"],
+    "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c2s1_000001_01.jpg", "0007_c3s2_000111_01.jpg", "0007_c1s1_01.jpg"],
     "query": ["0003_c1s1_000010_00.jpg"],
     "bounding_box_test": ["-1_c1s1_000401_03.jpg", "0000_c2s1_000020_01.jpg", "0003_c1s1_000011_00.jpg", "0003_c4s1_000012_00.jpg"],
 }  # fmt: skip
