@@ -4,11 +4,11 @@ The TransReID baseline without camera embedding and jigsaw (He et al. 2021), on 
 the training identities behind a BN-neck (Luo et al. 2019) and the soft-margin triplet loss in front of it.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -17,8 +17,9 @@ from common.data.identities import IdentitySplits
 from common.data.identity_sampler import IdentitySampler
 from common.data.loader import Batch, View, normalise
 from common.data.supervised import build_supervised_view
-from common.models.networks import build_network
+from common.models.networks import Network, build_network
 from common.models.weights import export_network, load_init
+from common.training.loss_watch import chance_loss
 from common.training.run import Run
 from finetune.config import FinetuneConfig
 from finetune.monitor import Monitor
@@ -29,7 +30,7 @@ from finetune.triplet import triplet_over_processes
 class Identifier(nn.Module):
     """A network without classifier, a BN-neck whose bias stays 0, and a classifier without bias behind it."""
 
-    def __init__(self, backbone: VisionTransformer, num_identities: int, *, classifier_std: float) -> None:
+    def __init__(self, backbone: Network, num_identities: int, *, classifier_std: float) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = nn.BatchNorm1d(backbone.num_features)
@@ -114,6 +115,13 @@ class Identification:
         with torch.autocast(images.device.type, enabled=False):
             triplet = triplet_over_processes(features, labels, margin=settings.margin)
         return entropy + settings.triplet_weight * triplet
+
+    def chance(self) -> float | None:
+        """Return the cross-entropy of the best constant answer and the triplet loss of features that are all the same."""
+        assert self.splits.train.labels is not None
+        entropy = chance_loss(self.splits.train.labels, len(self.splits.class_names), self.config.augment.smoothing)
+        settings = self.config.identification
+        return entropy + settings.triplet_weight * (math.log(2) if settings.margin is None else settings.margin)
 
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
         """Write the network without neck and classifier as a folder that timm loads."""

@@ -47,6 +47,10 @@ class Objective(Protocol):
         """Return the mean loss of `inputs` by one call of `model`'s forward."""
         ...
 
+    def chance(self) -> float | None:
+        """Return the loss, in nats, of one who knows nothing: what a crash is measured by; none where there is no such number."""
+        ...
+
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
         """Write the trained network as a folder that timm loads."""
         ...
