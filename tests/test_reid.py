@@ -46,10 +46,10 @@ def test_a_run_tells_map_and_cmc(reid: Stage, tmp_path: Path) -> None:
     assert result["cmc"][4] == result["metrics"]["test_rank5"]
 
 
-@pytest.mark.parametrize("extra", [("data.workers=2",), ("optim.name=sam", "optim.base=sgd", "ema_decay=0.9")])
 def test_a_killed_run_ends_as_the_uninterrupted_one(
-    reid: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
+    reid: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    extra = ("data.workers=2", "optim.name=sam", "optim.base=sgd", "ema_decay=0.9")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert reid(whole, *extra) == 0
     advance = Progress.advance

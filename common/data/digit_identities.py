@@ -8,7 +8,6 @@ A camera is a rendering: tint, brightness, tilt and place. Every third scan is s
 Runs 0 to 8 train, runs 9 to 11 are searched for, and run 12 gives the gallery's distractors.
 """
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -63,6 +62,8 @@ def read_digit_identities() -> IdentitySet:
 
 def render(values: npt.NDArray[np.uint8], camera: int) -> npt.NDArray[np.uint8]:
     """Return a scan of 64 brightnesses as camera 0, 1 or 2 sees it, (3, 24, 12) uint8."""
+    import cv2
+
     ink, ground, degrees, top = _CAMERAS[camera]
     scan = cv2.resize(
         values.reshape(8, 8).astype(np.float32) / _BRIGHTEST, (WIDTH, _DIGIT_HEIGHT), interpolation=cv2.INTER_LINEAR

@@ -25,6 +25,7 @@ from common.data.open_tables import (
     open_saved_dataset,
     open_table_files,
 )
+from common.data.sizes import height_and_width
 from common.data.split import Split
 from common.data.splits import (
     Division,
@@ -38,7 +39,6 @@ from common.data.splits import (
 )
 from common.data.subset import Subset, read_subset
 from common.data.verification import verify_and_cache
-from common.data.views import height_and_width
 from common.errors import UserError
 
 _log = logging.getLogger(__name__)

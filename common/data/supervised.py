@@ -22,7 +22,8 @@ from common.data.parameters import ViewRanges, draw_uniforms, draw_views
 from common.data.photometry import apply_on_crop, crop_steps
 from common.data.policies import Policy, build_policy, global_states_kept, is_policy, run_policy
 from common.data.sampler import SampleKey
-from common.data.views import Views, as_interleaved, crop_and_resize, height_and_width
+from common.data.sizes import height_and_width
+from common.data.views import Views, as_interleaved, crop_and_resize
 
 
 @dataclass(frozen=True, kw_only=True)

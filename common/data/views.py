@@ -20,6 +20,7 @@ from common.data.erasing import Erasures
 from common.data.parameters import ViewRanges, draw_uniforms, draw_views
 from common.data.photometry import apply_on_crop, crop_steps
 from common.data.sampler import SampleKey
+from common.data.sizes import height_and_width
 
 
 class Views(NamedTuple):
@@ -170,11 +171,6 @@ def as_interleaved(image: Tensor) -> Tensor:
         # Nine times as fast as `contiguous`.
         pixels = torch.from_numpy(cv2.merge(list(image.contiguous().numpy())))
     return pixels[None].permute(0, 3, 1, 2)
-
-
-def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width) in pixels of a size, which is one number for a square."""
-    return (size, size) if isinstance(size, int) else size
 
 
 def crop_and_resize(source: Tensor, record: Sequence[float], size: int | tuple[int, int]) -> Any:
