@@ -1,5 +1,7 @@
 """Owns supervised classification as DeiT does it: erased, mixed images and soft targets (Touvron et al. 2021, section 5)."""
 
+from pathlib import Path
+
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
@@ -12,7 +14,7 @@ from common.data.splits import Splits
 from common.data.supervised import build_supervised_view
 from common.training.loss_watch import chance_loss
 from common.training.run import Run
-from finetune.build import build_classifier
+from finetune.build import build_classifier, export_classifier
 from finetune.config import FinetuneConfig
 from finetune.monitor import Monitor
 
@@ -73,3 +75,7 @@ class Classification:
         """Return the cross-entropy of the best constant answer."""
         assert self.splits.train.labels is not None
         return chance_loss(self.splits.train.labels, len(self.splits.class_names), self.config.augment.smoothing)
+
+    def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
+        """Write the network with its classifier."""
+        export_classifier(network, self.config, self.splits, metrics, folder)

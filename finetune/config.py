@@ -10,6 +10,7 @@ from common.models.networks import ModelConfig
 from common.training.optimizers import OptimConfig
 from common.training.run import TrainConfig
 from common.training.verdicts import SupervisedVerdictConfig
+from finetune.triplet import IdentificationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,9 @@ class FinetuneConfig:
     """Run folder. The same recipe with the same folder goes on where it stopped."""
     init: str | None = None
     """What the network starts from: none, a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
-    objective: Literal["classification", "token_labels"] = "classification"
-    """What is learnt: classes of images; or classes of images and of every token (VOLO alone)."""
+    objective: Literal["classification", "token_labels", "identification"] = "classification"
+    """What is learnt: classes of images; classes of images and of every token (`token_labels`, VOLO alone); or to know identities
+    again that training never showed (`identification`)."""
     head_init_scale: float = 1.0
     """Factor on the classifier's first weights; 0.001 lets a pre-trained network start undisturbed."""
     ema_decay: float | None = None
@@ -57,6 +59,7 @@ class FinetuneConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     token_labels: TokenLabelsConfig = field(default_factory=TokenLabelsConfig)
+    identification: IdentificationConfig = field(default_factory=IdentificationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     verdict: SupervisedVerdictConfig = field(default_factory=SupervisedVerdictConfig)
@@ -77,8 +80,32 @@ class FinetuneConfig:
                 "augment.mixup",
                 "token_labels mixes tokens, and nothing else; set augment.mixup=0 augment.cutmix=0.",
             )
+        if self.objective == "token_labels" and not isinstance(self.data.image_size, int):
+            yield "data.image_size", f"{list(self.data.image_size)}: token_labels takes square images; give one side."
         if self.objective != "token_labels" and self.token_labels != TokenLabelsConfig():
             yield (
                 "token_labels",
                 f"set, but objective is {self.objective}. Set objective=token_labels, or leave the section out.",
             )
+        if self.objective == "identification":
+            yield from self._identification_problems()
+        elif self.identification != IdentificationConfig():
+            yield (
+                "identification",
+                f"has no part in objective: {self.objective}; leave it out or set objective=identification.",
+            )
+
+    def _identification_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for what does not fit batches of identities with one label an image."""
+        images = self.identification.images_per_identity
+        if images > 1 and (self.train.batch_size % images or self.train.batch_size < 2 * images):
+            yield (
+                "train.batch_size",
+                f"{self.train.batch_size} must be a multiple, from 2 times on, of identification.images_per_identity = {images}.",
+            )
+        for name, off in (("mixup", 0.0), ("cutmix", 0.0), ("repeats", 1)):
+            if getattr(self.augment, name) != off:
+                yield (
+                    f"augment.{name}",
+                    f"{getattr(self.augment, name)} has no part in objective: identification; set it to {off:g}.",
+                )

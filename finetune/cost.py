@@ -9,7 +9,8 @@ from finetune.config import FinetuneConfig
 
 
 def network_complexity(config: FinetuneConfig, *, num_classes: int) -> Complexity:
-    """Return the size of the network with its classifier; nothing is computed, nothing is loaded."""
+    """Return the size of the network, with its classifier where it tells classes apart; nothing is computed or loaded."""
+    num_classes = 0 if config.objective == "identification" else num_classes
     with torch.device("meta"):
         network = build_network(config.model, image_size=config.data.image_size, num_classes=num_classes)
     return measure(network, config.data.image_size)

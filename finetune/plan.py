@@ -1,5 +1,8 @@
 """Owns what `--dry-run` tells of a supervised run: the network's size, steps, images, multiply-adds."""
 
+from dataclasses import replace
+
+from common.data.identities import IdentitySplits
 from common.data.sources import open_splits
 from common.training.optimizers import peak_lr
 from finetune.config import FinetuneConfig
@@ -10,11 +13,16 @@ from finetune.objectives import build_objective
 def describe_plan(config: FinetuneConfig) -> str:
     """Return what the run would do and cost. Data and weights are opened, so that their mistakes show; nothing is trained."""
     splits = open_splits(config.data, labelled=True)
+    objective = build_objective(config, splits)
+    objective.build_network()
     num_images, num_classes = len(splits.train), len(splits.class_names)
-    build_objective(config, splits).build_network()
     size = network_complexity(config, num_classes=num_classes)
+    steps = config.train.epochs * objective.build_sampler(rank=0, num_processes=1).steps_per_epoch
     cost = training_cost(config, num_images=num_images, num_classes=num_classes)
+    cost = replace(cost, steps=steps, images=steps * config.train.batch_size)
     held_out = {name: len(part) for name in ("validation", "test") if (part := getattr(splits, name)) is not None}
+    if isinstance(splits, IdentitySplits):
+        held_out = {f"{name} queries": len(search.query) for name, search in splits.searches.items()}
     lines = [
         f"network       {config.model.name}: {size.parameters / 1e6:.2f} M parameters, "
         f"{size.multiply_adds / 1e9:.3f} G multiply-adds at {config.data.image_size} px, {num_classes} classes",

@@ -29,7 +29,6 @@ from common.training.progress import Progress
 from common.training.run import Run
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
 from common.training.verdicts import Ending, Verdict
-from finetune.build import export_classifier
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
 
@@ -194,9 +193,7 @@ class Finetuning:
             self._save(step)
             facts = self.monitor.test(self.evaluated)
             if self.run.is_main:
-                export_classifier(
-                    self.evaluated, self.config, self.splits, self.monitor.result(), self.run.folder / "export"
-                )
+                self.objective.export(self.evaluated, self.monitor.result(), self.run.folder / "export")
         return self.run.finish(
             ending,
             step=step,

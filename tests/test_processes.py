@@ -18,7 +18,7 @@ Stage = Callable[..., int]
 ROOT = RECIPES.parent
 
 
-def launch_two(name: str, out: Path, *overrides: str) -> None:
+def launch_two(name: str, out: Path, *overrides: str, recipe: Path | None = None) -> None:
     """Start the stage on two CPU processes, as the README says."""
     command = [
         sys.executable,
@@ -29,7 +29,7 @@ def launch_two(name: str, out: Path, *overrides: str) -> None:
         "-m",
         *COMMANDS[name],
     ]
-    command += [str(RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
+    command += [str(recipe or RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     launched = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

@@ -185,6 +185,11 @@ class DenseLabelsConfig:
         """Yield (field, message) for values that cannot work."""
         if self.classes < 1:
             yield "classes", f"{self.classes} must be at least 1."
+        if not isinstance(self.data.image_size, int):
+            yield (
+                "data.image_size",
+                f"{list(self.data.image_size)}: dense labels are made of square images; give one side.",
+            )
 
 
 CONFIGS: dict[str, type[Any]] = {

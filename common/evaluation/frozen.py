@@ -9,6 +9,7 @@ import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
+from common.data.sizes import height_and_width
 from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
@@ -16,7 +17,7 @@ from common.models.weights import load_init
 logger = logging.getLogger(__name__)
 
 
-def build_frozen(model: ModelConfig, init: str | None, *, image_size: int, seed: int) -> nn.Module:
+def build_frozen(model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int) -> nn.Module:
     """Return the network without a classifier, with the weights of `init`, in evaluation mode and without gradients.
 
     Without `init` its weights are the ones a training of that seed starts from: the mark that any training must beat.
@@ -89,8 +90,8 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
     return PooledFeatures(network)
 
 
-def feature_dim(features: nn.Module, image_size: int) -> int:
+def feature_dim(features: nn.Module, image_size: int | tuple[int, int]) -> int:
     """Return how many numbers describe an image, by looking at a black one."""
     device = next(features.parameters()).device
     with torch.no_grad():
-        return int(features(torch.zeros(1, 3, image_size, image_size, device=device)).shape[1])
+        return int(features(torch.zeros(1, 3, *height_and_width(image_size), device=device)).shape[1])

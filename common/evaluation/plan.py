@@ -62,7 +62,7 @@ def describe_tokens(config: TokensConfig) -> str:
     )
 
 
-def _network(name: str, size: Complexity, image_size: int, init: str | None) -> str:
+def _network(name: str, size: Complexity, image_size: int | tuple[int, int], init: str | None) -> str:
     """Return the words for a frozen network."""
     return (
         f"{name}, frozen: {size.parameters / 1e6:.2f} M parameters, {size.multiply_adds / 1e9:.3f} G multiply-adds at "

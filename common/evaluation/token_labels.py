@@ -39,7 +39,7 @@ def describe_plan(config: DenseLabelsConfig) -> str:
         [
             "",
             f"teacher       {config.init}, {sum(p.numel() for p in teacher.parameters()) / 1e6:.2f} M parameters",
-            f"images        {description.num_images}, of {config.data.image_size} px",
+            f"images        {description.num_images}, of {side(config)} px",
             f"labels        {height} x {width} places, {config.classes} of {description.num_classes} classes at each",
             f"size          {description.num_bytes / 1e6:.1f} MB in {description.num_shards} files",
         ]
@@ -54,10 +54,10 @@ def describe(config: DenseLabelsConfig, splits: Splits, teacher: nn.Module) -> D
             f"classes = {config.classes}: the data has {num_classes} classes. Keep at most that many, of at most {MAX_CLASSES}."
         )
     with torch.no_grad():
-        grid = dense_scores(teacher, torch.zeros(1, 3, config.data.image_size, config.data.image_size)).shape[1:3]
-    if config.data.image_size % grid[0] or grid[0] != grid[1]:
+        grid = dense_scores(teacher, torch.zeros(1, 3, side(config), side(config))).shape[1:3]
+    if side(config) % grid[0] or grid[0] != grid[1]:
         raise UserError(
-            f"data.image_size = {config.data.image_size}: {config.init} sees {grid[0]} x {grid[1]} places there, which do not tile"
+            f"data.image_size = {side(config)}: {config.init} sees {grid[0]} x {grid[1]} places there, which do not tile"
             " the image. Give a multiple of the teacher's patch or stride."
         )
     return DenseLabelsDescription(
@@ -67,7 +67,7 @@ def describe(config: DenseLabelsConfig, splits: Splits, teacher: nn.Module) -> D
         num_classes=num_classes,
         teacher=config.init,
         teacher_hash=weights_hash(teacher),
-        image_size=config.data.image_size,
+        image_size=side(config),
         mean=config.data.mean,
         std=config.data.std,
         precision=config.train.precision,
@@ -115,3 +115,10 @@ def make(config: DenseLabelsConfig, overrides: list[str]) -> int:
         parameters=parameters,
         metrics={"dense_label_top1": top1},
     )
+
+
+def side(config: DenseLabelsConfig) -> int:
+    """Return the side of the teacher's images, pixels."""
+    size = config.data.image_size
+    assert isinstance(size, int), "the recipe's class refuses others"
+    return size

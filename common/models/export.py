@@ -31,7 +31,7 @@ def export_network(
     class_names: Sequence[str],
     mean: Sequence[float],
     std: Sequence[float],
-    image_size: int,
+    image_size: int | tuple[int, int],
     metrics: Mapping[str, float],
 ) -> None:
     """Write the network into `folder`, the weights first and the config last, each file whole or not at all.
@@ -42,6 +42,7 @@ def export_network(
     """
     arguments = _arguments(model)
     architecture, model_arguments = _plain_form(model, model_name, arguments) or (model_name, arguments)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     config = {
         "architecture": architecture,
         "num_classes": model.num_classes,
@@ -49,7 +50,7 @@ def export_network(
         "global_pool": "avg" if isinstance(model, RegNetY) else model.global_pool,
         "model_args": model_arguments,
         "pretrained_cfg": {
-            "input_size": [3, image_size, image_size],
+            "input_size": [3, height, width],
             "fixed_input_size": not isinstance(model, RegNetY),
             "interpolation": "bicubic",
             "crop_pct": 1.0,

@@ -28,9 +28,11 @@ class OptimConfig:
     warmup_epochs: float = 5.0
     """Linear warm-up of the learning rate, in epochs."""
     warmup_lr: float = 0.0
-    """Learning rate at the first step of the warm-up, absolute."""
+    """Learning rate at the first step of the warm-up, absolute or a share of the peak (`optim.relative_ends`)."""
     min_lr: float = 1e-6
-    """Learning rate at the end of the cosine, absolute."""
+    """Learning rate at the end of the cosine, absolute or a share of the peak (`optim.relative_ends`)."""
+    relative_ends: bool = False
+    """Whether `optim.warmup_lr` and `optim.min_lr` are shares of the peak learning rate, and so follow it."""
     weight_decay: float = 0.05
     """Decoupled weight decay (AdamW) or L2 penalty (SGD) at the first step."""
     weight_decay_end: float | None = None
@@ -62,6 +64,9 @@ class OptimConfig:
             yield "layer_decay", f"{self.layer_decay} must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off."
         if self.clip_norm is not None and self.clip_norm <= 0:
             yield "clip_norm", f"{self.clip_norm} must be above 0; none turns clipping off."
+        for name in ("warmup_lr", "min_lr"):
+            if self.relative_ends and getattr(self, name) > 1:
+                yield name, f"{getattr(self, name)} must be at most 1: with relative_ends it is a share of the peak."
         if self.lr_batch is not None and self.lr_batch <= 0:
             yield "lr_batch", f"{self.lr_batch} must be above 0; none takes optim.lr as it is."
 
@@ -73,12 +78,14 @@ def peak_lr(config: OptimConfig, batch_size: int) -> float:
 
 def learning_rates(config: OptimConfig, *, batch_size: int, steps: int, steps_per_epoch: int) -> Schedule:
     """Return the learning rate of every step."""
+    peak = peak_lr(config, batch_size)
+    unit = peak if config.relative_ends else 1.0
     return cosine(
-        peak_lr(config, batch_size),
-        config.min_lr,
+        peak,
+        config.min_lr * unit,
         steps=steps,
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
-        warmup_start=config.warmup_lr,
+        warmup_start=config.warmup_lr * unit,
     )
 
 

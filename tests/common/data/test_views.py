@@ -73,6 +73,12 @@ def test_a_shift_repeats_the_edges():
     assert np.array_equal(moved, expected)
 
 
+def test_an_upright_view_is_turned_about_its_middle():
+    image = photograph(24, 12)
+    turned = crop_and_resize(as_interleaved(image), record(HEIGHT=24, WIDTH=12, ANGLE=180), (24, 12))
+    assert np.array_equal(turned, np.rot90(image.permute(1, 2, 0).numpy(), 2))
+
+
 def test_the_flip_comes_before_the_turn():
     image = photograph(16, 16)
     turned = crop_and_resize(as_interleaved(image), record(HEIGHT=16, WIDTH=16, ANGLE=90, FLIP=1), 16)

@@ -16,6 +16,7 @@ from common.training.optimizers import (
     clip_gradients,
     frozen_statistics,
     guarded_step,
+    learning_rates,
     parameter_groups,
     peak_lr,
     set_step,
@@ -186,3 +187,18 @@ def test_set_step_scales_by_layer_and_spares_the_undecayed() -> None:
 def test_peak_rate_follows_the_batch_only_where_asked() -> None:
     assert peak_lr(OptimConfig(lr=1e-3), 4096) == 1e-3
     assert peak_lr(OptimConfig(lr=5e-4, lr_batch=256), 1024) == pytest.approx(2e-3)
+
+
+def test_the_ends_of_the_schedule_are_absolute_or_shares_of_the_peak() -> None:
+    ends = {"warmup_lr": 0.01, "min_lr": 0.002, "warmup_epochs": 1}
+    absolute, relative = (
+        learning_rates(
+            OptimConfig(lr=0.4, lr_batch=32, relative_ends=shares, **ends),
+            batch_size=64,
+            steps=1000,
+            steps_per_epoch=10,
+        )
+        for shares in (False, True)
+    )
+    assert (absolute[0], absolute[9], absolute[-1]) == pytest.approx((0.01, 0.8, 0.002), rel=1e-2)
+    assert (relative[0], relative[9], relative[-1]) == pytest.approx((0.008, 0.8, 0.0016), rel=1e-2)
