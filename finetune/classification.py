@@ -9,6 +9,7 @@ from common.data.mixing import build_mixing
 from common.data.sampler import EpochSampler
 from common.data.splits import Splits
 from common.data.supervised import build_supervised_view
+from common.training.loss_watch import chance_loss
 from common.training.run import Run
 from finetune.build import build_classifier
 from finetune.config import FinetuneConfig
@@ -63,3 +64,8 @@ class Classification:
         """Return the mean cross-entropy to the soft targets."""
         images, targets = inputs
         return soft_cross_entropy(model(images), targets)
+
+    def chance(self) -> float | None:
+        """Return the cross-entropy of the best constant answer."""
+        assert self.splits.train.labels is not None
+        return chance_loss(self.splits.train.labels, len(self.splits.class_names), self.config.augment.smoothing)

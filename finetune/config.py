@@ -8,6 +8,7 @@ from common.data.supervised import AugmentConfig
 from common.models.networks import ModelConfig
 from common.training.optimizers import OptimConfig
 from common.training.run import TrainConfig
+from common.training.verdicts import SupervisedVerdictConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class FinetuneConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    verdict: SupervisedVerdictConfig = field(default_factory=SupervisedVerdictConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that do not fit each other."""

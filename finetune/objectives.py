@@ -43,6 +43,10 @@ class Objective(Protocol):
         """Return the mean loss of `inputs` by one call of `model`'s forward."""
         ...
 
+    def chance(self) -> float | None:
+        """Return the loss, in nats, of one who knows nothing: what a crash is measured by; none where there is no such number."""
+        ...
+
 
 def build_objective(config: FinetuneConfig, splits: Splits) -> Objective:
     """Return the objective of a recipe."""

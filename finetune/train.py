@@ -14,6 +14,7 @@ from common.data.sources import open_splits
 from common.data.splits import Splits
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
+from common.training.loss_watch import watch_supervised
 from common.training.optimizers import (
     SharpnessAware,
     build_optimizer,
@@ -27,7 +28,7 @@ from common.training.optimizers import (
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
-from common.training.verdicts import Ending, LossWatch, Verdict
+from common.training.verdicts import Ending, Verdict
 from finetune.build import export_classifier
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
@@ -77,6 +78,14 @@ class Finetuning:
         )
         self.weight_decay = weight_decays(config.optim, steps=self.steps)
         self.monitor = self.objective.build_monitor(run)
+        self.watch = watch_supervised(
+            config.verdict,
+            run,
+            chance=self.objective.chance(),
+            num_steps=self.steps,
+            steps_per_epoch=self.steps_per_epoch,
+            warmup_epochs=config.optim.warmup_epochs,
+        )
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -96,23 +105,23 @@ class Finetuning:
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
-        return self._end(Ending(Verdict.FINISHED, self.monitor.summary()), step)
+        finished = Ending(Verdict.FINISHED, self.monitor.summary(), complete=True)
+        return self._end(self.watch.at_end(step) or finished, step)
 
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        watch = LossWatch()
         for batch in self.loader:
             inputs = self.objective.inputs(batch.to(self.run.device), epoch=epoch, step=step)
             loss, skipped = self._train_step(inputs, step)
             step += 1
             self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
             progress.advance(step)
-            if ending := watch.see(step, torch.where(skipped > 0, torch.nan, loss)):
+            if ending := self.watch.see(step, loss, skipped):
                 return ending
             if step % self.steps_per_epoch and (ending := self._pause(step)):
-                return watch.flush() or ending
-        return watch.flush()
+                return ending
+        return None
 
     def _pause(self, step: int) -> Ending | None:
         """Save when it is time to; return an ending when a signal asked for a stop."""
@@ -162,6 +171,7 @@ class Finetuning:
             load_module_state("average", self.average, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
+        self.watch.load_state(checkpoint.values["watch"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
         return checkpoint.step
@@ -172,13 +182,14 @@ class Finetuning:
         if self.average is not None:
             tensors |= module_state("average", self.average)
         scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "scaler": scaler and scaler.state_dict()}
+        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
+        values["scaler"] = scaler and scaler.state_dict()
         self.run.save(step, tensors, values)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""
         facts: dict[str, Any] = {}
-        if ending.verdict is Verdict.FINISHED:
+        if ending.complete:
             self._save(step)
             facts = self.monitor.test(self.evaluated)
             if self.run.is_main:

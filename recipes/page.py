@@ -88,7 +88,7 @@ class Page(ABC):
         return [
             run,
             f"python -m recipes report {shlex.quote(folder)}",
-            f"accelerate launch -m {last.module} {arguments}",
+            f"accelerate launch -m {last.package} {arguments}",
         ]
 
     def surroundings(self) -> list[tuple[str, str]]:

@@ -2,21 +2,19 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Any, Literal
 
-import yaml
-
-from common.config import nearest
-from common.errors import UserError
+from recipes.sections import read_yaml
 from recipes.study import STUDIES
 
-PAPERS = STUDIES / "printed" / "papers.yaml"
+PRINTED = STUDIES / "printed" / "papers.yaml"
 CRASH: Literal["crash"] = "crash"
 """The papers' word for a run that diverged, in the place of a value."""
 PrintedValue = float | Literal["crash"] | None
 """A printed value; none where the paper prints nothing."""
-SENTINEL = object()
+MISSING = object()
+"""What a printed row has in a column that it lacks: like nothing else."""
 
 
 @dataclass(frozen=True)
@@ -35,37 +33,30 @@ class PrintedRow:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A table as its paper prints it."""
+    """A table as its paper prints it: its caption, and its rows as mappings of columns to values."""
 
-    name: str
     caption: str
-    rows: tuple[PrintedRow, ...]
+    rows: tuple[Mapping[str, Any], ...]
 
     def find(self, columns: Mapping[str, Any], metrics: Collection[str]) -> PrintedRow | None:
         """Return the one row with the values of `columns`, or None where there is none, or more than one.
 
         Columns that the table prints nowhere, and those of the `metrics`, do not count.
         """
-        printed = {name for row in self.rows for name in row.entries} - set(metrics)
+        printed = {name for row in self.rows for name in row} - {*metrics, "doubtful"}
         wanted = {name: value for name, value in columns.items() if name in printed}
-        found = [
-            row for row in self.rows if all(is_same(row.entries.get(name, SENTINEL), wanted[name]) for name in wanted)
-        ]
-        return found[0] if len(found) == 1 else None
+        found = [row for row in self.rows if all(is_same(row.get(name, MISSING), wanted[name]) for name in wanted)]
+        return PrintedRow(found[0], frozenset(found[0].get("doubtful", ()))) if len(found) == 1 else None
 
 
-def load_printed(name: str, path: Path = PAPERS) -> PrintedTable:
-    """Return the table called `name`; raise UserError where there is none of that name."""
-    tables: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if name not in tables:
-        raise UserError(
-            f"report.table = {name}: no such printed table.{nearest(name, list(tables))} There are {', '.join(tables)}."
-        )
-    rows = tuple(
-        PrintedRow({key: value for key, value in row.items() if key != "doubtful"}, frozenset(row.get("doubtful", ())))
-        for row in tables[name]["rows"]
-    )
-    return PrintedTable(name, " ".join(str(tables[name]["caption"]).split()), rows)
+@cache
+def load_printed() -> Mapping[str, PrintedTable]:
+    """Return every printed table by name."""
+    tables = read_yaml(PRINTED.read_text(encoding="utf-8"))
+    return {
+        name: PrintedTable(" ".join(str(table["caption"]).split()), tuple(table["rows"]))
+        for name, table in tables.items()
+    }
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -66,7 +66,7 @@ class TablePage(Page):
         """Return what to know first: the scale, the number of repeats, rows without a printed value, and the runs."""
         findings, repeats = self.findings, self.findings.reading.repeats
         said = []
-        scale = self.study.plan.study.mapping.get("scale")
+        scale = self.study.plan.study.scale
         if findings.printed and scale != PAPER_SCALE:
             at = f"at the scale {scale}" if scale else "not at the paper's scale"
             said.append(
@@ -76,7 +76,7 @@ class TablePage(Page):
             meaning = "there are no intervals" if len(findings.repeats) < 2 else "the intervals are wide"
             said.append(f"{counted(len(findings.repeats), repeats).capitalize()} only: {meaning}.")
         alone = sum(row.scores[findings.main].printed is None for row in findings.rows)
-        if findings.printed and alone and any(findings.main in row.entries for row in findings.printed.rows):
+        if findings.printed and alone and any(findings.main in row for row in findings.printed.rows):
             said.append(f"{alone} of {counted(len(findings.rows), 'row')} stand beside no printed value.")
         return [*said, *super().warnings()]
 
