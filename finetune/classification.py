@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from common.data.dense_labels import DenseLabelSource
 from common.data.erasing import erase
 from common.data.loader import Batch, View, normalise
 from common.data.mixing import build_mixing
@@ -16,13 +17,15 @@ from finetune.config import FinetuneConfig
 from finetune.monitor import Monitor
 
 
-def soft_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
-    """Return the mean over images of -sum_c target_c * log softmax(logits)_c."""
-    return -(targets_BC * log_softmax(logits_BC.float(), dim=1)).sum(1).mean()
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over images (B, C), or over images and their tokens (B, N, C), of -sum_c target_c * log softmax(logits)_c."""
+    return -(targets * log_softmax(logits.float(), dim=-1)).sum(-1).mean()
 
 
 class Classification:
     """Tell classes apart."""
+
+    dense_labels: DenseLabelSource | None = None
 
     def __init__(self, config: FinetuneConfig, splits: Splits) -> None:
         self.config, self.splits = config, splits
@@ -52,13 +55,14 @@ class Classification:
         """Return the accuracies on the validation and test images."""
         return Monitor(self.config, run, self.splits)
 
+    def images(self, batch: Batch) -> Tensor:
+        """Return normalised, erased images (B, 3, S, S)."""
+        return erase(normalise(batch.views[0][0], self.config.data.mean, self.config.data.std), batch.erasures)
+
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
         """Return normalised, erased, mixed images (B, 3, S, S) and soft targets (B, C)."""
-        images = normalise(batch.views[0][0], self.config.data.mean, self.config.data.std)
-        if batch.erasures is not None:
-            images = erase(images, batch.erasures)
         assert batch.labels is not None
-        return self.mixing(images, batch.labels, epoch=epoch, step=step)
+        return self.mixing(self.images(batch), batch.labels, epoch=epoch, step=step)
 
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return the mean cross-entropy to the soft targets."""

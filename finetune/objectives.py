@@ -3,10 +3,12 @@
 An objective is one module beside this one (`classification.py`, ...). The loop of `train.py` knows nothing but these members.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from common.data.dense_labels import DenseLabelSource
 from common.data.loader import Batch, View
 from common.data.sampler import EpochSampler
 from common.data.splits import Splits
@@ -14,10 +16,16 @@ from common.training.run import Run
 from finetune.classification import Classification
 from finetune.config import FinetuneConfig
 from finetune.monitor import Monitor
+from finetune.token_labels import TokenLabels
 
 
 class Objective(Protocol):
     """What a network learns: from which images in which order, by which loss, and how it is judged."""
+
+    @property
+    def dense_labels(self) -> DenseLabelSource | None:
+        """Return what the loader reads for each place of an image, or none."""
+        ...
 
     def build_network(self) -> nn.Module:
         """Return the network with whatever the loss needs on top, started from `init`. Seed torch's generator first."""
@@ -48,6 +56,12 @@ class Objective(Protocol):
         ...
 
 
+_OBJECTIVES: dict[str, Callable[[FinetuneConfig, Splits], Objective]] = {
+    "classification": Classification,
+    "token_labels": TokenLabels,
+}
+
+
 def build_objective(config: FinetuneConfig, splits: Splits) -> Objective:
     """Return the objective of a recipe."""
-    return Classification(config, splits)
+    return _OBJECTIVES[config.objective](config, splits)

@@ -2,16 +2,16 @@
 
 from common.data.sources import open_splits
 from common.training.optimizers import peak_lr
-from finetune.build import build_classifier
 from finetune.config import FinetuneConfig
 from finetune.cost import network_complexity, training_cost
+from finetune.objectives import build_objective
 
 
 def describe_plan(config: FinetuneConfig) -> str:
     """Return what the run would do and cost. Data and weights are opened, so that their mistakes show; nothing is trained."""
     splits = open_splits(config.data, labelled=True)
     num_images, num_classes = len(splits.train), len(splits.class_names)
-    build_classifier(config, num_classes=num_classes)
+    build_objective(config, splits).build_network()
     size = network_complexity(config, num_classes=num_classes)
     cost = training_cost(config, num_images=num_images, num_classes=num_classes)
     held_out = {name: len(part) for name in ("validation", "test") if (part := getattr(splits, name)) is not None}

@@ -70,6 +70,7 @@ class Finetuning:
             self.batches,
             workers=config.data.workers,
             pin_memory=run.device.type == "cuda",
+            dense_labels=self.objective.dense_labels,
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch

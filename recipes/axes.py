@@ -18,7 +18,7 @@ from typing import Any
 
 from common.config import nearest
 from recipes.draws import Interval, draw_points
-from recipes.printed import load_printed
+from recipes.printed import load_printed, printed_names
 from recipes.sections import named, section
 from recipes.study import Axis
 from recipes.translations import write_level
@@ -65,12 +65,11 @@ def _rows(name: str, fields: Mapping[str, Any], where: str, problems: list[str])
     """Return an axis whose levels are the rows of a table; a level is named by the row's values."""
     rows = fields.get("rows")
     if "table" in fields:
-        tables = load_printed()
-        if fields["table"] not in tables:
-            hint = nearest(str(fields["table"]), list(tables))
+        if fields["table"] not in printed_names():
+            hint = nearest(str(fields["table"]), printed_names())
             problems.append(f"{where}.table = {fields['table']}: no such printed table.{hint}")
             return Axis(name, {})
-        rows = list(tables[fields["table"]].rows)
+        rows = [dict(row.entries) for row in load_printed(fields["table"]).rows]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         problems.append(f"{where}.rows: needs a list of rows, each a mapping of columns to values.")
         return Axis(name, {})

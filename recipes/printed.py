@@ -3,18 +3,20 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
+from common.config import nearest
+from common.errors import UserError
 from recipes.sections import read_yaml
 from recipes.study import STUDIES
 
-PRINTED = STUDIES / "printed" / "papers.yaml"
+PAPERS = STUDIES / "printed" / "papers.yaml"
 CRASH: Literal["crash"] = "crash"
 """The papers' word for a run that diverged, in the place of a value."""
 PrintedValue = float | Literal["crash"] | None
 """A printed value; none where the paper prints nothing."""
-MISSING = object()
-"""What a printed row has in a column that it lacks: like nothing else."""
+SENTINEL = object()
 
 
 @dataclass(frozen=True)
@@ -33,30 +35,49 @@ class PrintedRow:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A table as its paper prints it: its caption, and its rows as mappings of columns to values."""
+    """A table as its paper prints it."""
 
+    name: str
     caption: str
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[PrintedRow, ...]
 
     def find(self, columns: Mapping[str, Any], metrics: Collection[str]) -> PrintedRow | None:
         """Return the one row with the values of `columns`, or None where there is none, or more than one.
 
         Columns that the table prints nowhere, and those of the `metrics`, do not count.
         """
-        printed = {name for row in self.rows for name in row} - {*metrics, "doubtful"}
+        printed = {name for row in self.rows for name in row.entries} - set(metrics)
         wanted = {name: value for name, value in columns.items() if name in printed}
-        found = [row for row in self.rows if all(is_same(row.get(name, MISSING), wanted[name]) for name in wanted)]
-        return PrintedRow(found[0], frozenset(found[0].get("doubtful", ()))) if len(found) == 1 else None
+        found = [
+            row for row in self.rows if all(is_same(row.entries.get(name, SENTINEL), wanted[name]) for name in wanted)
+        ]
+        return found[0] if len(found) == 1 else None
+
+
+def printed_names() -> list[str]:
+    """Return the names of all printed tables."""
+    return list(_read(PAPERS))
 
 
 @cache
-def load_printed() -> Mapping[str, PrintedTable]:
-    """Return every printed table by name."""
-    tables = read_yaml(PRINTED.read_text(encoding="utf-8"))
-    return {
-        name: PrintedTable(" ".join(str(table["caption"]).split()), tuple(table["rows"]))
-        for name, table in tables.items()
-    }
+def _read(path: Path) -> dict[str, Any]:
+    """Return the file of the printed tables."""
+    tables: dict[str, Any] = read_yaml(path.read_text(encoding="utf-8"))
+    return tables
+
+
+def load_printed(name: str, path: Path = PAPERS) -> PrintedTable:
+    """Return the table called `name`; raise UserError where there is none of that name."""
+    tables = _read(path)
+    if name not in tables:
+        raise UserError(
+            f"report.table = {name}: no such printed table.{nearest(name, list(tables))} There are {', '.join(tables)}."
+        )
+    rows = tuple(
+        PrintedRow({key: value for key, value in row.items() if key != "doubtful"}, frozenset(row.get("doubtful", ())))
+        for row in tables[name]["rows"]
+    )
+    return PrintedTable(name, " ".join(str(tables[name]["caption"]).split()), rows)
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from common.config import nearest
-from recipes.printed import load_printed
+from recipes.printed import printed_names
 from recipes.sections import is_number, named, section
 from recipes.study import Axis, Figure, Pair, Reading, TableReading
 from recipes.translations import write_level
@@ -59,8 +59,8 @@ def _table_reading(entry: Mapping[str, Any], axes: Mapping[str, Axis], problems:
     required = ("metrics", "repeats", "figure")
     fields = section(entry, "report", (*required, "table", "pairs", "titles", "notes"), required, problems)
     table = fields.get("table")
-    if table is not None and table not in load_printed():
-        hint = nearest(str(table), list(load_printed()))
+    if table is not None and table not in printed_names():
+        hint = nearest(str(table), printed_names())
         problems.append(f"report.table = {table}: no such printed table.{hint}")
     if fields.get("repeats") not in axes:
         problems.append(f"report.repeats = {fields.get('repeats')}: no such axis. There are {', '.join(axes)}.")

@@ -134,7 +134,7 @@ def find_table(study: StudyRecord) -> TableFindings:
     """Return the findings of a study's folder, from the runs that are done."""
     reading = study.plan.study.reading
     assert isinstance(reading, TableReading)
-    printed = load_printed()[reading.table] if reading.table else None
+    printed = load_printed(reading.table) if reading.table else None
     drawn = reading.figure.over if reading.figure.kind == "distribution" else None
     groups: dict[tuple[str, ...], dict[str, Cell]] = {}
     inner = [axis for axis in dict.fromkeys((drawn, reading.repeats)) if axis is not None]

@@ -73,7 +73,7 @@ class TablePage(Page):
             meaning = "there are no intervals" if len(findings.repeats) < 2 else "the intervals are wide"
             said.append(f"{counted(len(findings.repeats), repeats).capitalize()} only: {meaning}.")
         alone = sum(row.scores[findings.main].printed is None for row in findings.rows)
-        if findings.printed and alone and any(findings.main in row for row in findings.printed.rows):
+        if findings.printed and alone and any(findings.main in row.entries for row in findings.printed.rows):
             said.append(f"{alone} of {counted(len(findings.rows), 'row')} stand beside no printed value.")
         return [*said, *super().warnings()]
 

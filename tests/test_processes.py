@@ -49,6 +49,7 @@ def launch_two(name: str, out: Path, *overrides: str) -> None:
         ("pretrain", ("dino.centering=sinkhorn", "model.stem=conv", "optim.lr=2e-4")),
         ("finetune", ("model.stem=conv", "augment.mixup=0.8", "augment.cutmix=1.0", "augment.erasing=0.5")),
         ("linear", ("model.stem=conv", "augment.mixup=0.8", "augment.erasing=0.5")),
+        ("finetune", ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv")),
     ],
 )
 def test_two_processes_give_the_losses_of_one(

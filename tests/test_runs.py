@@ -51,11 +51,14 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the project catches it."""
 
 
+TOKENS = ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv")
+
 CASES = [
     ("pretrain", ("model.stem=conv", "model.drop_path=0.2", "dino.centering=mean", "dino.freeze_last_layer_epochs=1")),
     ("finetune", ("optim.name=adamw", "model.drop_path=0.2")),
     ("finetune", ("optim.name=sgd", "optim.lr=0.01", "data.workers=2")),
     ("finetune", (*SAM, "model.stem=conv")),
+    ("finetune", (*TOKENS, "optim.name=sam", "model.drop_path=0.2", "augment.erasing=0.5")),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Judge a network: `accelerate launch -m common.evaluation linear|knn|tokens|complexity <recipe.yaml> key=value ...`."""
+"""Judge a network, or count it: `accelerate launch -m common.evaluation linear|knn|tokens|... <recipe.yaml> key=value ...`."""
 
 import argparse
 import sys
@@ -12,12 +12,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="accelerate launch -m common.evaluation",
         description="Judge a network that stays as it is. `<evaluation> --help` lists the keys of its recipe.",
-        epilog="\n".join(f"  {name:8} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in CONFIGS.items()),
+        epilog="\n".join(f"  {name:13} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in CONFIGS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("evaluation", choices=tuple(CONFIGS), help="what to do; recipe and key=value follow")
     name = parser.parse_args(arguments[:1]).evaluation
-    return {"linear": _linear, "knn": _knn, "tokens": _tokens, "complexity": _complexity}[name](arguments[1:])
+    runs = {"linear": _linear, "knn": _knn, "tokens": _tokens, "complexity": _complexity, "token_labels": _token_labels}
+    return runs[name](arguments[1:])
 
 
 def _linear(arguments: list[str]) -> int:
@@ -49,6 +50,13 @@ def _complexity(arguments: list[str]) -> int:
     from common.evaluation.complexity_run import describe, evaluate
 
     return run_stage(ComplexityConfig, evaluate, describe, stage="common.evaluation complexity", arguments=arguments)
+
+
+def _token_labels(arguments: list[str]) -> int:
+    """Make dense labels."""
+    from common.evaluation.token_labels import main as make
+
+    return make(arguments)
 
 
 if __name__ == "__main__":

@@ -152,10 +152,46 @@ class ComplexityConfig:
                 yield name, f"{getattr(self, name)} must be at least 1."
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabellingConfig:
+    """How the teacher goes over the images."""
+
+    batch_size: int = 256
+    """Images that all processes together look at at once."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the teacher; probabilities are taken in fp32 and stored in 16 bits."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for values that cannot work."""
+        if self.batch_size < 1:
+            yield "batch_size", f"{self.batch_size} must be at least 1."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseLabelsConfig:
+    """Make dense labels of training images for token labelling (Jiang et al. 2021)."""
+
+    out: str
+    """Run folder, and what `token_labels.labels` of a fine-tuning names. The same recipe goes on where it stopped."""
+    init: str
+    """The teacher: a run folder of fine-tuning, timm:<name>, hf-hub:<id>, local-dir:<folder>."""
+    classes: int = 5
+    """Likeliest classes that are kept at each place."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Its training images are labelled; `image_size`, `mean` and `std` are the teacher's."""
+    train: LabellingConfig = field(default_factory=LabellingConfig)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for values that cannot work."""
+        if self.classes < 1:
+            yield "classes", f"{self.classes} must be at least 1."
+
+
 CONFIGS: dict[str, type[Any]] = {
     "linear": LinearConfig,
     "knn": KnnEvaluationConfig,
     "tokens": TokensConfig,
     "complexity": ComplexityConfig,
+    "token_labels": DenseLabelsConfig,
 }
 """The evaluations by the word that follows `-m common.evaluation`."""

@@ -6,7 +6,7 @@ import pytest
 
 from recipes.estimates import SetSize, estimate
 from recipes.plan import Plan, make_plan
-from recipes.printed import load_printed
+from recipes.printed import load_printed, printed_names
 from recipes.scales import load_scale
 from recipes.sections import read_yaml
 from recipes.stages import resolve_by_config
@@ -38,7 +38,7 @@ def test_every_printed_table_has_a_study_that_stands_beside_it() -> None:
     for path, scales in OFFERED.items():
         reading = load_study(path, scale=scales[0]).reading
         beside |= {reading.table} if isinstance(reading, TableReading) else set()
-    assert beside - {None} == set(load_printed())
+    assert beside - {None} == set(printed_names())
 
 
 def test_every_experiment_of_the_early_convolutions_has_a_study() -> None:
@@ -51,7 +51,7 @@ def test_every_experiment_of_the_early_convolutions_has_a_study() -> None:
 def test_the_rows_of_a_study_are_the_rows_that_the_paper_prints(path) -> None:  # type: ignore[no-untyped-def]
     study = load_study(path, scale="imagenet1k")
     assert isinstance(study.reading, TableReading) and study.reading.table
-    rows = load_printed()[study.reading.table].rows
+    rows = [row.entries for row in load_printed(study.reading.table).rows]
     ours = [study.columns({**cell.levels}) for cell in planned(path, "imagenet1k").cells]
     for row in rows:
         assert any(all(row[name] == value for name, value in mine.items() if name in row) for mine in ours), row
