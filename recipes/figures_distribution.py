@@ -1,5 +1,7 @@
 """Owns the figure of the early-convolutions paper: error distribution functions, a line for each row."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -32,9 +34,9 @@ def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | No
                 axes.plot(places, heights, drawstyle="steps-post", color=colour, label=name, marker=mark, markersize=5,
                           markevery=every)  # fmt: skip
                 if row.crashes:
-                    end = high + margin, 100 * (len(errors) - len(row.crashes)) / len(errors)
-                    told = f"{len(row.crashes)} of {len(errors)} crash"
-                    axes.annotate(told, end, (-4, 4), textcoords="offset points", ha="right", color=colour, fontsize=8)
+                    told = f"{name}: {len(row.crashes)} of {len(errors)} crash"
+                    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "color": colour, "fontsize": 8}
+                    axes.text(0.98, 0.04 + 0.055 * len(axes.texts), told, **place)
             axes.set_xlim(low - margin, high + margin)
             axes.set_ylim(0, 103)
             axes.axhline(100, color=MUTED, linewidth=0.8)

@@ -8,13 +8,11 @@ from recipes.printed import CRASH
 from recipes.printed_tables import PrintedTables
 from recipes.results import StudyRecord
 from recipes.runner import counted
+from recipes.scales import PAPER_SCALE
 from recipes.sentences import capital, signed
 from recipes.table_findings import TableFindings, find_table
 from recipes.table_words import DOUBTFUL, TableWords
 from recipes.tables import Table
-
-PAPER_SCALE = "imagenet1k"
-"""The scale at which our values and the printed ones may be compared as values."""
 
 
 class TablePage(Page):
@@ -66,11 +64,10 @@ class TablePage(Page):
         """Return what to know first: the scale, the number of repeats, rows without a printed value, and the runs."""
         findings, repeats = self.findings, self.findings.reading.repeats
         said = []
-        scale = self.study.plan.study.mapping.get("scale")
-        if findings.printed and scale != PAPER_SCALE:
-            at = f"at the scale {scale}" if scale else "not at the paper's scale"
+        scale = self.study.plan.study.scale
+        if findings.printed and scale not in (None, PAPER_SCALE):
             said.append(
-                f"These runs are {at}: only directions compare with the paper; differences of values say nothing."
+                f"These runs are at the scale {scale}: only directions compare with the paper; differences of values say nothing."
             )
         if len(findings.repeats) < 3 and not findings.is_distribution:
             meaning = "there are no intervals" if len(findings.repeats) < 2 else "the intervals are wide"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.agreement import Agreement, Claim, Crashes, Outcome, printed_difference
+from recipes.outcome_words import count_outcomes, crash_here, lead_of
 from recipes.printed import CRASH, PrintedValue, as_number
 from recipes.runner import counted
 from recipes.sentences import capital, listed, mean_and_half, signed
@@ -24,6 +25,7 @@ class TableWords:
         self.findings, self.reading = findings, findings.reading
         self.claims, self.agreements = claims, agreements
         self.varied = findings.varied
+        self.naming = _naming(findings) if findings.is_distribution else self.varied
 
     def title(self, name: str) -> str:
         """Return the study's title of a column, a level or a metric, or its name with spaces."""
@@ -40,7 +42,7 @@ class TableWords:
         """Return a row's name: its entries in the columns in which rows differ, a number with its column before it."""
         parts = []
         for name, value in columns.items():
-            if name in self.varied and name not in without and value is not None:
+            if name in self.naming and name not in without and value is not None:
                 bare = as_number(value) is not None or isinstance(value, list | tuple)
                 parts.append(f"{self.title(name)} {self.entry(value)}" if bare else self.entry(value))
         return ", ".join(parts) or "all runs"
@@ -139,7 +141,7 @@ class TableWords:
             return "No row of this table is measured yet."
         measured = Counter(claim.outcome for claim in main)
         if set(measured) - {Outcome.MISSING}:
-            return _count_outcomes(measured, self.reading.repeats)
+            return count_outcomes(measured, self.reading.repeats)
         if self.agreements:
             first = self.agreements[0]
             return f"{first.same} of {first.pairs} pairs of rows stand in the paper's order."
@@ -151,6 +153,8 @@ class TableWords:
         top = _highest([(row, row.standing(column)) for row in rows])
         if top is None:
             return "Every run that ended crashed." if any(row.crashes for row in rows) else ""
+        if len(rows) == 1:
+            return f"{capital(self.metric(column))} here {self.ours(top, column)}, in the paper {self.printed(top, column)}."
         said = f"Highest {self.metric(column)} here: {self.label(top.columns)} with {self.ours(top, column)}"
         first = _highest([(row, row.printed_standing(column)) for row in rows])
         if first is None:
@@ -170,7 +174,7 @@ class TableWords:
                 groups.setdefault(claim.outcome, []).append(
                     f"{claim.pair.claim} ({inside})" if inside else claim.pair.claim
                 )
-        leads = {outcome: _lead(outcome, self.reading.repeats) for outcome in Outcome}
+        leads = {outcome: lead_of(outcome, self.reading.repeats) for outcome in Outcome}
         return [f"{leads[outcome]}: {'; '.join(groups[outcome])}." for outcome in Outcome if outcome in groups]
 
     def order(self, agreement: Agreement) -> str:
@@ -193,12 +197,12 @@ class TableWords:
             return ""
         said = []
         if printed:
-            parts = [f"{_crash_here(len(crashes.both), 'here, too')}{self._named(crashes.both)}"]
+            parts = [f"{crash_here(len(crashes.both), 'here, too')}{self._named(crashes.both)}"]
             if crashes.printed:
                 parts.append(f"{len(crashes.printed)} not{self._named(crashes.printed)}")
             said.append(f"of the {counted(printed, 'row')} where the paper prints a crash, {listed(parts)}")
         if crashes.ours:
-            said.append(f"{_crash_here(len(crashes.ours), 'here alone')}{self._named(crashes.ours)}")
+            said.append(f"{crash_here(len(crashes.ours), 'here alone')}{self._named(crashes.ours)}")
         return f"{capital('; '.join(said))}."
 
     def _named(self, rows: Sequence[Row]) -> str:
@@ -206,43 +210,17 @@ class TableWords:
         return f" ({'; '.join(self.label(row.columns) for row in rows)})" if rows else ""
 
 
-def _crash_here(count: int, where: str) -> str:
-    """Return how many rows crash, with the verb in its number."""
-    return f"{count or 'none'} {'crashes' if count < 2 else 'crash'} {where}"
-
-
-def _lead(outcome: Outcome, repeats: str) -> str:
-    """Return how the sentence on the claims with an outcome begins."""
-    return {
-        Outcome.SAME: "As in the paper",
-        Outcome.SAME_ONE: f"As in the paper, by one {repeats} alone",
-        Outcome.OPPOSITE: "Against the paper",
-        Outcome.OPPOSITE_ONE: f"Against the paper, by one {repeats} alone",
-        Outcome.UNCLEAR: "Not distinguishable here",
-        Outcome.MISSING: "Not measured yet",
-    }[outcome]
+def _naming(findings: TableFindings) -> list[str]:
+    """Return the varied columns that it takes to tell the rows apart: a network's own rates name nothing more."""
+    names = findings.varied
+    for name in reversed(findings.varied):
+        fewer = [other for other in names if other != name]
+        if len({repr([row.columns.get(other) for other in fewer]) for row in findings.rows}) == len(findings.rows):
+            names = fewer
+    return names
 
 
 def _highest(standings: Sequence[tuple[Row, float | None]]) -> Row | None:
     """Return the row that stands highest, the crashes left out; None where there is none."""
     known = [(standing, row) for row, standing in standings if standing is not None and standing > -math.inf]
     return max(known, key=lambda pair: pair[0])[1] if known else None
-
-
-def _count_outcomes(measured: Mapping[Outcome, int], repeats: str) -> str:
-    """Return how many of the paper's claims hold, in one line."""
-    words = {
-        Outcome.SAME: ("holds here", "hold here"),
-        Outcome.SAME_ONE: (f"points the same way in one {repeats}", f"point the same way in one {repeats}"),
-        Outcome.UNCLEAR: ("cannot be told here", "cannot be told here"),
-        Outcome.OPPOSITE: ("is reversed here", "are reversed here"),
-        Outcome.OPPOSITE_ONE: (f"points the other way in one {repeats}", f"point the other way in one {repeats}"),
-        Outcome.MISSING: ("is not measured", "are not measured"),
-    }
-    total = sum(measured.values())
-    parts = [f"{measured[one]} {told[measured[one] > 1]}" for one, told in words.items() if measured.get(one)]
-    if total == 1:
-        return f"The paper's claim {parts[0][2:]}."
-    if len(parts) == 1:
-        return f"All of the paper's {total} claims {parts[0].partition(' ')[2]}."
-    return f"Of the paper's {total} claims, {listed(parts)}."

@@ -64,6 +64,7 @@ def table_study(
         TableReading(figure=figure, **whole),
         {"name": "table"},
         "table.yaml",
+        "digits",
     )
 
 
