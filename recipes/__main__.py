@@ -154,7 +154,7 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
 
 def _report(folder: Path) -> int:
     """Write a study's report and print its answer."""
-    from recipes.report import write_report
+    from recipes.reports.report import write_report
 
     page = write_report(folder)
     print("\n" + "\n".join([page.words.headline(), *page.answer()]))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.plan import Plan, make_plan
-from recipes.results import StudyRecord, read_runs
+from recipes.reports.results import StudyRecord, read_runs
 from recipes.study import Axis, Figure, Pair, Stage, Study, TableReading
 
 TITLES = {

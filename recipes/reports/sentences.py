@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from recipes.findings import Effect, Estimate, Findings, Levels
+from recipes.reports.findings import Effect, Estimate, Findings, Levels
+from recipes.reports.statistics import Interval, Saving
 from recipes.runner import counted
-from recipes.statistics import Interval, Saving
 from recipes.study import Reading
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from recipes.agreement import Outcome
-from recipes.sentences import listed
+from recipes.reports.agreement import Outcome
+from recipes.reports.sentences import listed
 
 
 def count_outcomes(measured: Mapping[Outcome, int], repeats: str) -> str:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recipes.agreement import Agreement, Claim, difference
 from recipes.printed import CRASH
-from recipes.results import StudyRecord
-from recipes.sentences import capital, crash_kind, mean_and_half, signed
-from recipes.statistics import student_interval
-from recipes.table_findings import Row, TableFindings, layer_values, sorted_by
-from recipes.table_words import TableWords
-from recipes.tables import RunTables, Table
+from recipes.reports.agreement import Agreement, Claim, difference
+from recipes.reports.results import StudyRecord
+from recipes.reports.sentences import capital, crash_kind, mean_and_half, signed
+from recipes.reports.statistics import student_interval
+from recipes.reports.table_findings import Row, TableFindings, layer_values, sorted_by
+from recipes.reports.table_words import TableWords
+from recipes.reports.tables import RunTables, Table
 
 MOST_LISTED = 4
 """Runs of a kind that are named one by one."""

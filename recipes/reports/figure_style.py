@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.statistics import Interval
+from recipes.reports.statistics import Interval
 
 WIDTH = 9.6
 """Inches; every figure is as wide as the page's column."""

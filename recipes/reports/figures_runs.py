@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.cost import ArmCost
-from recipes.figure_style import FAINT, MUTED, SERIES, WIDTH, figure, grid, legend_above
-from recipes.results import RunRecord, StudyRecord, read_curves
-from recipes.sentences import Words
+from recipes.reports.cost import ArmCost
+from recipes.reports.figure_style import FAINT, MUTED, SERIES, WIDTH, figure, grid, legend_above
+from recipes.reports.results import RunRecord, StudyRecord, read_curves
+from recipes.reports.sentences import Words
 
 LEARNING = {
     "knn_top1": "k-NN top-1, %",

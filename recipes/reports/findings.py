@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.results import StudyRecord
-from recipes.statistics import Interval, Saving, label_saving, paired_differences, student_interval
+from recipes.reports.results import StudyRecord
+from recipes.reports.statistics import Interval, Saving, label_saving, paired_differences, student_interval
 from recipes.study import Reading
 
 Levels = Mapping[str, str]

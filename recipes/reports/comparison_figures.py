@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.captions import CAPTIONS, fill
-from recipes.comparison_page import ComparisonPage
-from recipes.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure, legend_above
-from recipes.figures_runs import draw_cost, draw_learning
-from recipes.findings import Effect, Estimate, Findings, Levels
-from recipes.sentences import Words
-from recipes.statistics import Saving
+from recipes.reports.captions import CAPTIONS, fill
+from recipes.reports.comparison_page import ComparisonPage
+from recipes.reports.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure, legend_above
+from recipes.reports.figures_runs import draw_cost, draw_learning
+from recipes.reports.findings import Effect, Estimate, Findings, Levels
+from recipes.reports.sentences import Words
+from recipes.reports.statistics import Saving
 from recipes.study import Reading, Study
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import yaml
 
-from recipes.cost import ArmCost, stage_seconds
-from recipes.results import StudyRecord, read_num_classes, read_surroundings
+from recipes.reports.cost import ArmCost, stage_seconds
+from recipes.reports.results import StudyRecord, read_num_classes, read_surroundings
 from recipes.runner import in_words
 from recipes.study import shown
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.results import RunRecord, StudyRecord
+from recipes.reports.results import RunRecord, StudyRecord
 
 
 @dataclass(frozen=True)

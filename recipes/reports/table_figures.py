@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from recipes.captions import CAPTIONS, TABLE_CAPTIONS, fill
-from recipes.figures_distribution import draw_distribution
-from recipes.figures_gap import draw_gap
-from recipes.figures_lines import draw_curve, draw_layers
-from recipes.figures_rows import draw_rows, row_colours
-from recipes.figures_runs import draw_cost, draw_multiples
-from recipes.results import RunRecord
-from recipes.table_page import TablePage
+from recipes.reports.captions import CAPTIONS, TABLE_CAPTIONS, fill
+from recipes.reports.figures_distribution import draw_distribution
+from recipes.reports.figures_gap import draw_gap
+from recipes.reports.figures_lines import draw_curve, draw_layers
+from recipes.reports.figures_rows import draw_rows, row_colours
+from recipes.reports.figures_runs import draw_cost, draw_multiples
+from recipes.reports.results import RunRecord
+from recipes.reports.table_page import TablePage
 
 MOST_PANELS = 32
 """Small panels, or bars, up to which a figure of the runs is drawn: more would not be read."""

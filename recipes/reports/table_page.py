@@ -1,18 +1,18 @@
 """Owns the page of a study that stands beside a printed table: the answer, cards, notes, and where to be careful."""
 
-from recipes.agreement import Outcome, find_agreements, find_claims, find_crashes
-from recipes.captions import TABLE_NOTES, fill
-from recipes.cost import arm_costs
-from recipes.page import Card, Page
 from recipes.printed import CRASH
-from recipes.printed_tables import PrintedTables
-from recipes.results import StudyRecord
+from recipes.reports.agreement import Outcome, find_agreements, find_claims, find_crashes
+from recipes.reports.captions import TABLE_NOTES, fill
+from recipes.reports.cost import arm_costs
+from recipes.reports.page import Card, Page
+from recipes.reports.printed_tables import PrintedTables
+from recipes.reports.results import StudyRecord
+from recipes.reports.sentences import capital, signed
+from recipes.reports.table_findings import TableFindings, find_table
+from recipes.reports.table_words import DOUBTFUL, TableWords
+from recipes.reports.tables import Table
 from recipes.runner import counted
 from recipes.scales import PAPER_SCALE
-from recipes.sentences import capital, signed
-from recipes.table_findings import TableFindings, find_table
-from recipes.table_words import DOUBTFUL, TableWords
-from recipes.tables import Table
 
 
 class TablePage(Page):

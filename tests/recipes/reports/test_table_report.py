@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from table_studies import TABLE1, axis_of_rows, end_table1, seeds, study_table1, table_study, written
 
-from recipes.figure_style import to_svg
-from recipes.report import page_of, render, write_pages
-from recipes.results import StudyRecord
+from recipes.reports.figure_style import to_svg
+from recipes.reports.report import page_of, render, write_pages
+from recipes.reports.results import StudyRecord
+from recipes.reports.table_figures import table_figures
+from recipes.reports.table_page import TablePage
 from recipes.study import Axis, Figure, Pair
-from recipes.table_figures import table_figures
-from recipes.table_page import TablePage
 
 Texts = tuple[str, str]
 """A report's page and Markdown as plain text."""

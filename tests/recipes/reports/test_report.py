@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recipes.comparison_page import ComparisonPage
-from recipes.findings import Findings, find
 from recipes.plan import PlannedRun
-from recipes.report import write_report
-from recipes.results import read_curves, read_study
-from recipes.sentences import Words
+from recipes.reports.comparison_page import ComparisonPage
+from recipes.reports.findings import Findings, find
+from recipes.reports.report import write_report
+from recipes.reports.results import read_curves, read_study
+from recipes.reports.sentences import Words
 
 
 def page_of(folder: Path) -> ComparisonPage:

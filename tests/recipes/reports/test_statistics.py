@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from recipes.statistics import Interval, label_saving, paired_differences, student_interval
+from recipes.reports.statistics import Interval, label_saving, paired_differences, student_interval
 
 TIGHT = {"0": 0.0, "1": 0.0, "2": 0.0}
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from recipes.plan import Cell
 from recipes.printed import CRASH, PrintedTable, PrintedValue, as_number, load_printed
-from recipes.results import RunRecord, StudyRecord, read_at_share
-from recipes.statistics import Interval, student_interval
+from recipes.reports.results import RunRecord, StudyRecord, read_at_share
+from recipes.reports.statistics import Interval, student_interval
 from recipes.study import Study, TableReading
 
 NEAR = 2.0

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from recipes.comparison_figures import comparison_figures
-from recipes.comparison_page import ComparisonPage
-from recipes.figure_style import to_png, to_svg
 from recipes.plan import write_atomically
-from recipes.results import StudyRecord, read_study, write_csv
+from recipes.reports.comparison_figures import comparison_figures
+from recipes.reports.comparison_page import ComparisonPage
+from recipes.reports.figure_style import to_png, to_svg
+from recipes.reports.results import StudyRecord, read_study, write_csv
+from recipes.reports.table_figures import table_figures
+from recipes.reports.table_page import TablePage
 from recipes.study import TableReading
-from recipes.table_figures import table_figures
-from recipes.table_page import TablePage
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

@@ -2,15 +2,15 @@
 
 import math
 
-from recipes.captions import NOTES, fill
-from recipes.comparison_tables import ComparisonTables
-from recipes.cost import arm_costs
-from recipes.findings import Effect, Findings, find
-from recipes.page import Card, Page
-from recipes.results import StudyRecord
+from recipes.reports.captions import NOTES, fill
+from recipes.reports.comparison_tables import ComparisonTables
+from recipes.reports.cost import arm_costs
+from recipes.reports.findings import Effect, Findings, find
+from recipes.reports.page import Card, Page
+from recipes.reports.results import StudyRecord
+from recipes.reports.sentences import Words, capital, signed, verdict, within_95
+from recipes.reports.statistics import CONFIDENCE, Saving
 from recipes.runner import counted
-from recipes.sentences import Words, capital, signed, verdict, within_95
-from recipes.statistics import CONFIDENCE, Saving
 
 
 class ComparisonPage(Page):

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from recipes.figure_style import INK, SERIES
-from recipes.table_findings import Row, TableFindings
-from recipes.table_words import TableWords
+from recipes.reports.figure_style import INK, SERIES
+from recipes.reports.table_findings import Row, TableFindings
+from recipes.reports.table_words import TableWords
 
 MARKS = ("o", "s", "^", "v", "P", "X", "<", ">")
 """Marks of the lines, so that none is told by its colour alone."""

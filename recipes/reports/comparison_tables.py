@@ -1,9 +1,9 @@
 """Owns the tables of a comparison: the metric by arm, the paired differences, the label savings."""
 
-from recipes.findings import Effect, Estimate, Findings
-from recipes.results import StudyRecord
-from recipes.sentences import Words, capital, mean_and_half, signed, verdict
-from recipes.tables import RunTables, Table
+from recipes.reports.findings import Effect, Estimate, Findings
+from recipes.reports.results import StudyRecord
+from recipes.reports.sentences import Words, capital, mean_and_half, signed, verdict
+from recipes.reports.tables import RunTables, Table
 
 
 class ComparisonTables(RunTables):

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from recipes.figure_panels import look_of, name_lines, panels_of, title_panel
-from recipes.figure_style import MUTED, WIDTH, figure
-from recipes.table_findings import TableFindings
-from recipes.table_words import TableWords
+from recipes.reports.figure_panels import look_of, name_lines, panels_of, title_panel
+from recipes.reports.figure_style import MUTED, WIDTH, figure
+from recipes.reports.table_findings import TableFindings
+from recipes.reports.table_words import TableWords
 
 
 def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.cost import ArmCost
-from recipes.results import RunRecord, StudyRecord
-from recipes.sentences import capital, crash_kind
+from recipes.reports.cost import ArmCost
+from recipes.reports.results import RunRecord, StudyRecord
+from recipes.reports.sentences import capital, crash_kind
 
 BEFORE = {
     "knn_top1_untrained": "k-NN untrained, %",
