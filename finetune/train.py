@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from common.data.broken import ErrorCount
 from common.data.erasing import erase
+from common.data.fingerprint import check_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.mixing import build_mixing
 from common.data.sampler import EpochBatches, EpochSampler
@@ -46,8 +48,7 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=True)
-    if run.is_main:
-        splits.subset.save(run.folder / "subset.json")
+    check_data(splits, run.folder, writes=run.is_main)
     return Finetuning(config, run, splits).run_to_end()
 
 
@@ -79,8 +80,20 @@ class Finetuning:
         )
         self.batches = EpochBatches(sampler)
         view = build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
+        self.errors = ErrorCount(
+            on_error=config.data.on_error,
+            max_errors=config.data.max_errors,
+            num_images=len(splits.train),
+            left_out=splits.left_out,
+            accelerator=run.accelerator,
+        )
         self.loader = view_loader(
-            splits.train, view, self.batches, workers=config.data.workers, pin_memory=run.device.type == "cuda"
+            splits.train,
+            view,
+            self.batches,
+            workers=config.data.workers,
+            pin_memory=run.device.type == "cuda",
+            replacement_seed=config.train.seed,
         )
         self.mixing = build_mixing(config.augment, config.train.seed, len(splits.class_names))
         self.steps_per_epoch = sampler.steps_per_epoch
@@ -115,7 +128,7 @@ class Finetuning:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
         watch = LossWatch()
-        for batch in self.loader:
+        for batch in self.errors.watch(self.loader):
             images, targets = self._inputs(batch.to(self.run.device), epoch, step)
             loss, skipped = self._train_step(images, targets, step)
             step += 1
@@ -183,6 +196,7 @@ class Finetuning:
             load_module_state("average", self.average, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
+        self.errors.load_state(checkpoint.values["errors"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
         return checkpoint.step
@@ -193,7 +207,11 @@ class Finetuning:
         if self.average is not None:
             tensors |= module_state("average", self.average)
         scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "scaler": scaler and scaler.state_dict()}
+        values: dict[str, Any] = {
+            "monitor": self.monitor.state(),
+            "errors": self.errors.state(),
+            "scaler": scaler and scaler.state_dict(),
+        }
         self.run.save(step, tensors, values)
 
     def _end(self, ending: Ending, step: int) -> int:
@@ -213,5 +231,6 @@ class Finetuning:
             train_images=len(self.splits.train),
             parameters=sum(p.numel() for p in self.network.parameters()),
             metrics=self.monitor.result(),
+            **self.errors.facts(),
             **facts,
         )

@@ -4,7 +4,7 @@ Shapes: V views of one resolution, B samples of this process, P numbers of a vie
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import cv2
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.data.broken import BrokenImage, read_images
 from common.data.erasing import Erasures
 from common.data.sampler import EvaluationSampler, SampleKey
 from common.data.views import Views
@@ -52,7 +53,9 @@ class Batch:
     labels: Tensor | None
     """(B,) int64 class indices."""
     indices: Tensor
-    """(B,) int64 indices of the images in the split."""
+    """(B,) int64 indices of the images in the split; those of the replacements where images are broken."""
+    broken: list[BrokenImage] = field(default_factory=list)
+    """Broken images that others stand in for here."""
 
     def __len__(self) -> int:
         """Return the number of samples B."""
@@ -66,6 +69,7 @@ class Batch:
             erasures,
             None if self.labels is None else change(self.labels),
             change(self.indices),
+            self.broken,
         )
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -88,18 +92,25 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 class _Samples(Dataset[Batch]):
     """Make whole batches from lists of keys, so that a worker draws and assembles a batch in one go."""
 
-    def __init__(self, split: ImageSource, view: View) -> None:
-        self.split, self.view = split, view
+    def __init__(self, split: ImageSource, view: View, replacement_seed: int | None) -> None:
+        self.split, self.view, self.replacement_seed = split, view, replacement_seed
         self.labels = None if split.labels is None else torch.as_tensor(split.labels, dtype=torch.int64)
 
     def __getitem__(self, key: SampleKey) -> Batch:
         return self.__getitems__([key])
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch:
-        indices = torch.tensor([key.index for key in keys])
-        blocks, parameters, erasures = self.view([self.split.image(key.index) for key in keys], keys)
+        images, chosen, broken = self._read(keys)
+        blocks, parameters, erasures = self.view(images, keys)
+        indices = torch.tensor(chosen)
         labels = None if self.labels is None else self.labels[indices]
-        return Batch(blocks, parameters, erasures, labels, indices)
+        return Batch(blocks, parameters, erasures, labels, indices, broken)
+
+    def _read(self, keys: list[SampleKey]) -> tuple[list[Tensor], list[int], list[BrokenImage]]:
+        """Return the images, their indices, and the broken ones that were replaced, if they may be."""
+        if self.replacement_seed is None:
+            return [self.split.image(key.index) for key in keys], [key.index for key in keys], []
+        return read_images(self.split.image, len(self.split), keys, replacement_seed=self.replacement_seed)
 
 
 def _unchanged(batch: Any) -> Any:
@@ -114,14 +125,21 @@ def _start_worker(worker: int) -> None:
 
 
 def view_loader(
-    split: ImageSource, view: View, batches: Iterable[list[SampleKey]], *, workers: int, pin_memory: bool = False
+    split: ImageSource,
+    view: View,
+    batches: Iterable[list[SampleKey]],
+    *,
+    workers: int,
+    pin_memory: bool = False,
+    replacement_seed: int | None = None,
 ) -> DataLoader[Batch]:
     """Return a loader of `Batch`es: the images that `batches` names (by an `EpochBatches`, say), as `view` shows them.
 
-    The workers stay alive between epochs; their number (0: this process) changes nothing in the stream.
+    The workers stay alive between epochs; their number (0: this process) changes nothing in the stream. A broken image
+    raises UserError, or, with a `replacement_seed`, is replaced by another one with its own label (`read_images`).
     """
     return DataLoader(
-        _Samples(split, view),
+        _Samples(split, view, replacement_seed),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_unchanged,

@@ -5,10 +5,11 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from common.data.decode import MAX_PIXELS, MOST_MEGAPIXELS
 from common.data.digits import DigitsSource
 from common.data.folders import FolderSource
 from common.data.open_tables import (
@@ -90,6 +91,16 @@ class DataConfig:
     20,000 images, a sample of more."""
     cache_megabytes: int = 1024
     """Memory for decoded images, in MiB; a split that fits is decoded once, before training. 0 for none."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a broken image does: stop ends the run and names it. With skip another training image, drawn by the seed,
+    stands in for it with its own label; validation and test images are all decoded before training, whatever
+    `data.verify` says, and the broken ones left out. Both are told in result.json."""
+    max_errors: float = 0.01
+    """Share of the training, validation or test images that may be broken under on_error=skip, at least 0 and below 1;
+    beyond it the run stops."""
+    max_megapixels: int = MAX_PIXELS // 10**6
+    """Largest image that is decoded, in millions of pixels; one that is larger by its header counts as broken. A file
+    of few kilobytes may unpack to gigabytes, and every worker holds 3 bytes for each pixel."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what is allowed)."""
@@ -108,6 +119,10 @@ class DataConfig:
         for name, least in (("image_size", 1), ("workers", 0), ("cache_megabytes", 0)):
             if getattr(self, name) < least:
                 yield name, f"{getattr(self, name)} must be at least {least}"
+        if not 0 <= self.max_errors < 1:
+            yield "max_errors", f"{self.max_errors} must be at least 0 and below 1: it is a share of the images"
+        if not 1 <= self.max_megapixels <= MOST_MEGAPIXELS:
+            yield "max_megapixels", f"{self.max_megapixels} must lie in 1 to {MOST_MEGAPIXELS}, Pillow's own bound"
         for number in range(3):
             if not self.std[number] > 0:
                 yield "std", f"{self.std[number]} must be above 0"
@@ -208,11 +223,13 @@ def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
     )
     _announce(source, whole, subset, division)
     parts = {"train": whole.select(subset.indices), "validation": division.validation, "test": division.test}
-    ready = verify_and_cache(
-        {part: split for part, split in parts.items() if split is not None},
+    max_pixels = config.max_megapixels * 10**6
+    ready, left_out = verify_and_cache(
+        {part: replace(split, max_pixels=max_pixels) for part, split in parts.items() if split is not None},
         verify=config.verify,
         cache_bytes=config.cache_megabytes * 2**20,
         threads=max(1, config.workers),
+        max_errors=config.max_errors if config.on_error == "skip" else None,
     )
     return Splits(
         train=ready["train"],
@@ -220,6 +237,7 @@ def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
         test=ready.get("test"),
         class_names=whole.class_names,
         subset=subset,
+        left_out=left_out,
     )
 
 

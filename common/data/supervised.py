@@ -24,6 +24,8 @@ from common.data.policies import Policy, build_policy, global_states_kept, is_po
 from common.data.sampler import SampleKey
 from common.data.views import Views, as_interleaved, crop_and_resize
 
+_LONGEST_STRIP = 50
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -184,7 +186,11 @@ class EvaluationView:
 
 
 def _resize_short_side(source: Tensor, short_side: int) -> Tensor:
-    """Return a (1, 3, H, W) image whose shorter side has the given number of pixels, its aspect kept (bicubic)."""
+    """Return a (1, 3, H, W) image whose shorter side has the given number of pixels, its aspect kept (bicubic).
+
+    Of a strip, the ends are cut off first: resized in whole, 65,535 x 1 pixels would fill gigabytes.
+    """
+    source = _shorten(source)
     height, width = source.shape[2:]
     shorter = min(height, width)
     if shorter == short_side:
@@ -192,6 +198,16 @@ def _resize_short_side(source: Tensor, short_side: int) -> Tensor:
     # The longer side is rounded down, as torchvision does.
     size = (short_side * height // shorter, short_side * width // shorter)
     return F.interpolate(source, size=size, mode="bicubic", antialias=True)
+
+
+def _shorten(source: Tensor) -> Tensor:
+    """Return the middle of a (1, 3, H, W) strip, its longer side 50 times its shorter; any other image as it is."""
+    height, width = source.shape[2:]
+    longest = _LONGEST_STRIP * min(height, width)
+    if max(height, width) <= longest:
+        return source
+    top, left = (max(side - longest, 0) // 2 for side in (height, width))
+    return source[:, :, top : top + longest, left : left + longest]
 
 
 def _pad(source: Tensor, padding: int, border: int) -> Tensor:

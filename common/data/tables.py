@@ -53,9 +53,9 @@ class TableImages:
         """Return the number of rows."""
         return len(self._dataset)
 
-    def decode(self, index: int) -> Tensor:
+    def decode(self, index: int, *, max_pixels: int) -> Tensor:
         """Decode the image of row `index`."""
-        return decode_image(self._read(index), self.name(index))
+        return decode_image(self._read(index), self.name(index), max_pixels=max_pixels)
 
     def name(self, index: int) -> str:
         """Return the file and the row in it, counted from 0."""

@@ -34,6 +34,8 @@ OPERATIONAL = (
     "data.workers",
     "data.cache_megabytes",
     "data.verify",
+    "data.on_error",
+    "data.max_errors",
     "train.checkpoint_minutes",
     "train.log_every",
 )

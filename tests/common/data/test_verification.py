@@ -32,7 +32,7 @@ def prepared(
     splits: dict[str, Split], *, verify: str = "auto", cache_bytes: int = 0, threads: int = 2
 ) -> dict[str, Split]:
     """Verify with the defaults of these tests."""
-    return verify_and_cache(splits, verify=verify, cache_bytes=cache_bytes, threads=threads)
+    return verify_and_cache(splits, verify=verify, cache_bytes=cache_bytes, threads=threads, max_errors=None).splits
 
 
 def decodes(split: Split) -> bool:
