@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from common.errors import UserError
+from common.paths import user_path
 
 Config = TypeVar("Config")
 
@@ -94,6 +95,7 @@ def nearest(name: str, choices: list[str]) -> str:
 
 def _with_extended(path: Path, seen: tuple[Path, ...]) -> Any:
     """Return the recipe at `path` merged over the one it extends, read from the first to the last."""
+    user_path(str(path), "extends" if seen else "recipe")
     if path.resolve() in seen:
         raise UserError(f"extends: {path} extends itself, by way of {', '.join(map(str, seen))}. Break the circle.")
     if not path.is_file():

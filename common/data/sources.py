@@ -36,6 +36,7 @@ from common.data.splits import (
 from common.data.subset import Subset, read_subset
 from common.data.verification import verify_and_cache
 from common.errors import UserError
+from common.paths import user_path
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def open_source(config: DataConfig) -> Source:
     """Return the source that `config` names: the digits, else what lies at that path, else a data set of the hub."""
     columns = {"image_column": config.image_column, "label_column": config.label_column}
     declared = _declared_splits(config)
-    path = Path(config.source).expanduser()
+    path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
         _refuse(config, "a pattern of files", "revision", "config_name")
         files = match_table_files(str(path))

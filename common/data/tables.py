@@ -146,7 +146,11 @@ class TableSource:
         unlabelled = Split(images=images, labels=None, class_names=())
         if label_column is None:
             return unlabelled
-        labels, class_names = read_labels(dataset.data.column(label_column).to_pylist(), rest[label_column])
+        labels, class_names = read_labels(
+            dataset.data.column(label_column).to_pylist(),
+            rest[label_column],
+            title=f"data.label_column: the column '{label_column}' of {title}",
+        )
         missing = int(np.count_nonzero(labels == UNLABELLED))
         if missing and not labelled:
             return unlabelled

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from common import config as recipes
 from common.errors import UserError
+from common.paths import user_path
 from common.training.state import Checkpoint, newest_checkpoint, save_checkpoint
 from common.training.verdicts import Ending, Verdict
 
@@ -77,7 +78,7 @@ class Run:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-        self.stage, self.train, self.folder = stage, train, Path(out)
+        self.stage, self.train, self.folder = stage, train, user_path(out, "out")
         if train.precision == "fp16" and not torch.accelerator.is_available():
             raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
         self.accelerator = Accelerator(
