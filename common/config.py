@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import sys
 import textwrap
 import types
 import typing
@@ -27,8 +28,8 @@ Config = TypeVar("Config")
 
 def resolve(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the recipe at `path` with everything it extends and every `key=value` merged in, as plain containers."""
-    merged = OmegaConf.merge(_with_extended(Path(path), ()), _parse_overrides(overrides))
     try:
+        merged = _merge(_with_extended(Path(path), ()), _parse_overrides(overrides))
         container = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from error
@@ -110,7 +111,24 @@ def _with_extended(path: Path, seen: tuple[Path, ...]) -> Any:
     parent = typing.cast(Any, node).pop("extends", None)
     if parent is None:
         return node
-    return OmegaConf.merge(_with_extended(path.parent / str(parent), (*seen, path.resolve())), node)
+    return _merge(_with_extended(path.parent / str(parent), (*seen, path.resolve())), node)
+
+
+def _merge(lower: Any, upper: Any) -> Any:
+    """Return `upper` merged over `lower`; where a list meets a mapping, which do not merge, the upper one is taken."""
+    below, above = (OmegaConf.to_container(node, resolve=False) for node in (lower, upper))
+    _drop_other_kinds(below, above)
+    return OmegaConf.merge(below, above)
+
+
+def _drop_other_kinds(below: Any, above: Any) -> None:
+    """Drop the keys of `below` whose value is a list where that of `above` is a mapping, or the other way round."""
+    for key in below.keys() & above.keys():
+        kinds = isinstance(below[key], dict), isinstance(above[key], dict)
+        if all(kinds):
+            _drop_other_kinds(below[key], above[key])
+        elif any(kinds):
+            del below[key]
 
 
 def _recipes_beside(path: Path) -> str:
@@ -183,7 +201,7 @@ def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
             return None
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         return tuple(_convert(kind, item, f"{key}[{i}]", problems) for i, (kind, item) in enumerate(zip(kinds, value)))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value

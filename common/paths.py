@@ -1,5 +1,6 @@
 """Owns the paths that users name: ~ is expanded, and what no system could hold is told before anything is opened."""
 
+import os
 from pathlib import Path
 
 from common.errors import UserError
@@ -12,7 +13,9 @@ def user_path(text: str, key: str) -> Path:
     """
     try:
         path = Path(text).expanduser()
-        path.exists()
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Path(text).expanduser()
     except (OSError, RuntimeError, ValueError) as error:
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
