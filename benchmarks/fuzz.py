@@ -7,6 +7,7 @@ C) is what <folder>/last_case holds.
 
 import argparse
 import importlib
+import resource
 import sys
 import tempfile
 import time
@@ -17,6 +18,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 MODULES = {"images": "benchmarks.fuzz_images", "recipes": "benchmarks.fuzz_recipes", "runs": "benchmarks.fuzz_runs"}
+
+ADDRESS_SPACE = 12 * 2**30
+"""Bytes this process may ask for: what would fill the machine's memory fails at once, as it would on a smaller one."""
 
 
 def fuzz(name: str, *, cases: int, start: int, note: Path | None = None) -> Counter[bool]:
@@ -51,6 +55,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the cases (default: %(default)s)")
     options = parser.parse_args()
     note = Path(tempfile.mkdtemp(prefix="fuzz-")) / "last_case"
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     started = time.monotonic()
     endings = fuzz(options.name, cases=options.cases, start=options.seed, note=note)
     print(

@@ -25,7 +25,17 @@ VIEWS = (
     build_supervised_view(AugmentConfig(), 16, 0, mean=(0.5, 0.5, 0.5)),
     EvaluationView(16, 0.875),
 )
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x40\0\0\0WEBPVP8 ", b"BM", b"II*\0", b"MM\0*", b"P6\n", b"")
+MAGIC = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"RIFF\x40\0\0\0WEBPVP8 ",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"P6\n",
+    b"",
+)
 SIZES = (0, 1, 2, 255, 256, 20_000, 65_535, 2**16, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
 
@@ -69,7 +79,9 @@ def _encoded(image: Image.Image, kind: str, options: dict[str, object]) -> bytes
 def damaged_files(draw: st.DrawFn, files: list[bytes]) -> bytes:
     """Draw the bytes of a file after up to 4 kinds of damage."""
     data = bytearray(draw(st.sampled_from(files)))
-    for kind in draw(st.lists(st.sampled_from(["flip", "cut", "size", "noise", "drop", "repeat", "splice"]), max_size=4)):
+    for kind in draw(
+        st.lists(st.sampled_from(["flip", "cut", "size", "noise", "drop", "repeat", "splice"]), max_size=4)
+    ):
         # Headers are short and matter most.
         place = draw(st.one_of(st.integers(0, min(64, len(data))), st.integers(0, len(data))))
         length = draw(st.integers(1, 40))

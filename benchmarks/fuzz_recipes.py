@@ -29,10 +29,14 @@ STAGES: dict[str, tuple[type[Any], Callable[[list[str]], int]]] = {
     "finetune": (FinetuneConfig, finetune),
 }
 BASE = Path(__file__).resolve().parents[1] / "recipes" / "digits"
-TEXTS = ("", "9" * 5000, " ", "none", "null", "~", "nan", "inf", "-1", "true", "..", "/", "/dev/null", "x" * 5000, "ä/ß", "\U0001f600",
-         "${out}", "${oops}", "???", "a:b", "[", "{", "'", "\\", "%s", "{0}", "\x07", "\u2028", "digits", "owner/name*")  # fmt: skip
-NUMBERS = (0, 1, 2, 3, 4, 7, 12, 16, 32, -1, 0.0, 0.5, -0.5, 1.0, 1e-300, 1e308, float("nan"), float("inf"), -float("inf"),
-           2**31, 2**63, 2**64, 10**18, 10**30, -(2**63), 10**400)  # fmt: skip
+TEXTS = (
+    "", " ", "none", "null", "~", "nan", "inf", "-1", "true", "..", "/", "/dev/null", "9" * 5000, "x" * 5000, "ä/ß", "\U0001f600",
+    "${out}", "${oops}", "???", "a:b", "[", "{", "'", "\\", "%s", "{0}", "\x07", "\u2028", "digits", "owner/name*",
+)  # fmt: skip
+NUMBERS = (
+    0, 1, 2, 3, 4, 7, 12, 16, 32, -1, 0.0, 0.5, -0.5, 1.0, 1e-300, 1e308, float("nan"), float("inf"), -float("inf"),
+    2**31, 2**63, 2**64, 10**18, 10**30, -(2**63), 10**400,
+)  # fmt: skip
 # What would fetch from the hub or take minutes is no case of this fuzzer.
 KEPT = {"data.source": ("digits", "no/such/folder"), "data.revision": (None,), "data.config_name": (None,),
         "model.name": ("vit_mini", "vit_micro", "vit_c_1gf", "vit_giant")}  # fmt: skip
@@ -65,7 +69,8 @@ def anything() -> st.SearchStrategy[Any]:
     return st.recursive(
         leaf,
         lambda inner: st.one_of(
-            st.lists(inner, max_size=4), st.dictionaries(st.one_of(st.text(max_size=4), st.integers()), inner, max_size=3)
+            st.lists(inner, max_size=4),
+            st.dictionaries(st.one_of(st.text(max_size=4), st.integers()), inner, max_size=3),
         ),
         max_leaves=6,
     )
@@ -131,7 +136,10 @@ def texts(draw: st.DrawFn, stage: str, extends: str | None) -> bytes:
     with contextlib.suppress(yaml.YAMLError):
         text = yaml.safe_dump(tree, allow_unicode=draw(st.booleans()))
         if not draw(st.integers(0, 14)):
-            place, noise = draw(st.integers(0, len(text))), draw(st.sampled_from(["\t", ":", "- ", "&a *a", "{", "!!python/x ", "\0"]))
+            place, noise = (
+                draw(st.integers(0, len(text))),
+                draw(st.sampled_from(["\t", ":", "- ", "&a *a", "{", "!!python/x ", "\0"])),
+            )
             text = text[:place] + noise + text[place:]
         return text.encode(errors="surrogatepass")
     return b""
@@ -150,7 +158,14 @@ def cases(draw: st.DrawFn) -> Case:
     words = draw(st.lists(settings_of(stage), max_size=2))
     made = tuple(f"{key}={_word(value)}" for key, value in words)
     if not draw(st.integers(0, 14)):
-        made += (draw(st.one_of(st.text(max_size=12), st.sampled_from(["=", "a==", "a.=1", ".a=1", "=1", "a[0]=1", "a={", "optim=1"]))),)
+        made += (
+            draw(
+                st.one_of(
+                    st.text(max_size=12),
+                    st.sampled_from(["=", "a==", "a.=1", ".a=1", "=1", "a[0]=1", "a={", "optim=1"]),
+                )
+            ),
+        )
     return Case(stage, recipe, parent, made)
 
 

@@ -7,7 +7,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
-import sys
+import math
 import textwrap
 import types
 import typing
@@ -201,7 +201,10 @@ def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
             return None
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         return tuple(_convert(kind, item, f"{key}[{i}]", problems) for i, (kind, item) in enumerate(zip(kinds, value)))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+    if isinstance(value, int | float) and (bound := _beyond(hint, value)):
+        problems.append(f"{key} = {str(value)[:40]}: {bound}")
+        return None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
@@ -209,6 +212,13 @@ def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
         return str(value)
     problems.append(f"{key} = {value!r}: must be {_type_name(hint)}, this is {_kind(value)}.")
     return None
+
+
+def _beyond(hint: Any, value: float) -> str | None:
+    """Return what is wrong with a number that no key can take: not finite, or a whole one beyond 64 bits; else None."""
+    if isinstance(value, int) and hint in (int, float):
+        return None if -(2**63) <= value < 2**63 else "must be a number of at most 64 bits."
+    return None if hint is not float or math.isfinite(value) else "must be a finite number."
 
 
 def _range_problems(config: Any, prefix: str) -> Iterator[tuple[str, str]]:

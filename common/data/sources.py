@@ -35,6 +35,7 @@ from common.data.splits import (
 )
 from common.data.subset import Subset, read_subset
 from common.data.verification import verify_and_cache
+from common.data.views import MOST_SIDE
 from common.errors import UserError
 from common.paths import user_path
 
@@ -117,16 +118,18 @@ class DataConfig:
         ways = [self.fraction != 1, self.images_per_class is not None, self.subset_file is not None]
         if sum(ways) > 1:
             yield "fraction", "fraction, images_per_class and subset_file exclude each other; keep one of them"
-        for name, least in (("image_size", 1), ("workers", 0), ("cache_megabytes", 0)):
-            if getattr(self, name) < least:
-                yield name, f"{getattr(self, name)} must be at least {least}"
+        for name, least, most in (("image_size", 1, MOST_SIDE), ("workers", 0, 1024), ("cache_megabytes", 0, 2**30)):
+            if not least <= getattr(self, name) <= most:
+                yield name, f"{getattr(self, name)} must be at least {least} and at most {most}"
         if not 0 <= self.max_errors < 1:
             yield "max_errors", f"{self.max_errors} must be at least 0 and below 1: it is a share of the images"
         if not 1 <= self.max_megapixels <= MOST_MEGAPIXELS:
             yield "max_megapixels", f"{self.max_megapixels} must lie in 1 to {MOST_MEGAPIXELS}, Pillow's own bound"
         for number in range(3):
-            if not self.std[number] > 0:
-                yield "std", f"{self.std[number]} must be above 0"
+            if not 0 <= self.mean[number] <= 1:
+                yield "mean", f"{self.mean[number]} must lie in 0 to 1, as the images' values are taken to"
+            if not 1e-3 <= self.std[number] <= 1e3:
+                yield "std", f"{self.std[number]} must lie in 0.001 to 1000, for values of 0 to 1"
 
 
 def open_source(config: DataConfig) -> Source:

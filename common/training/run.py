@@ -67,6 +67,11 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "evaluate_every", "log_every"):
             if getattr(self, name) < 1:
                 yield name, f"{getattr(self, name)} must be at least 1."
+        for name, most in (("epochs", 10**6), ("batch_size", 2**24)):
+            if getattr(self, name) > most:
+                yield name, f"{getattr(self, name)} must be at most {most}."
+        if self.seed < 0:
+            yield "seed", f"{self.seed} must be at least 0."
         if self.checkpoint_minutes <= 0:
             yield "checkpoint_minutes", f"{self.checkpoint_minutes} must be above 0."
 
