@@ -27,17 +27,11 @@ SMALL = {
     ),
     "finetune": ("train.evaluate_every=1",),
 }
-# Keys whose sensible values cost minutes, and those that name things: the recipes' fuzzer has them.
+# Keys whose sensible values cost minutes, those that name things, and one that a process can set only once.
 LEFT_OUT = (
-    "out",
-    "init",
-    "model.name",
-    "data.source",
-    "data.revision",
-    "data.config_name",
-    "data.workers",
-    "train.epochs",
-)
+    "out", "init", "model.name", "data.source", "data.revision", "data.config_name", "data.workers", "train.epochs",
+    "train.precision", "views.global_count", "views.local_count",
+)  # fmt: skip
 HUGE = (2**31, 10**12, 2**63, 10**30)
 
 

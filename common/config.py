@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from common.errors import UserError
 from common.paths import user_path
@@ -104,8 +103,8 @@ def _with_extended(path: Path, seen: tuple[Path, ...]) -> Any:
         raise UserError(f"{wanted}: no such file. {_recipes_beside(path)}")
     try:
         node = OmegaConf.load(path)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    except Exception as error:  # a parser's own errors, and ValueError, OverflowError, RecursionError, ... of its input
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from error
     if not OmegaConf.is_dict(node):
         raise UserError(f"{path}: a recipe is a mapping of keys to values, this file is not one.")
     parent = typing.cast(Any, node).pop("extends", None)
@@ -146,8 +145,8 @@ def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> Any:
         raise UserError(f"{', '.join(wrong)}: an override is key=value, such as optim.lr=1e-3.")
     try:
         return OmegaConf.from_dotlist(list(overrides))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"{' '.join(overrides)}: not readable as key=value: {_first_line(error)}") from error
+    except Exception as error:  # as above
+        raise UserError(f"{' '.join(overrides)[:500]}: not readable as key=value: {_first_line(error)}") from error
 
 
 def _build_section(cls: Any, mapping: Any, prefix: str, problems: list[str]) -> Any:
