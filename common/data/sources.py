@@ -22,6 +22,7 @@ from common.data.open_tables import (
     open_saved_dataset,
     open_table_files,
 )
+from common.data.parameters import MOST_SIDE
 from common.data.split import Split
 from common.data.splits import (
     Division,
@@ -35,7 +36,6 @@ from common.data.splits import (
 )
 from common.data.subset import Subset, read_subset
 from common.data.verification import verify_and_cache
-from common.data.views import MOST_SIDE
 from common.errors import UserError
 from common.paths import user_path
 

@@ -17,12 +17,10 @@ from torch import Tensor
 
 from common.data import parameters as columns
 from common.data.erasing import Erasures
-from common.data.parameters import ViewRanges, draw_uniforms, draw_views
+from common.data.parameters import MOST_SIDE, ViewRanges, draw_uniforms, draw_views
 from common.data.photometry import apply_on_crop, crop_steps
 from common.data.sampler import SampleKey
 
-MOST_SIDE = 2**13
-"""Largest side of a view, in pixels."""
 _MOST_VIEWS = 1000
 _MOST_BLUR = 100
 

@@ -216,6 +216,7 @@ def gif_header(width: int, height: int) -> bytes:
     ],
     ids=["large", "huge", "gif", "long"],
 )
+@pytest.mark.filterwarnings("ignore")
 def test_a_decompression_bomb_is_told_by_its_header(data: bytes, reason: str) -> None:
     with pytest.raises(UserError, match=r"^x\.png: the image .*Scale it down or remove it\.$") as caught:
         decode_image(data, "x.png")
