@@ -23,7 +23,7 @@ _OUT_OF_MEMORY = (
 )
 _SMALLER = (
     "Make train.batch_size, data.image_size, model.name, dino.outputs or data.cache_megabytes smaller, or use more"
-    " processes; the same command goes on from the last checkpoint."
+    " processes."
 )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from common.data.broken import ErrorCount
+from common.data.broken import build_error_count
 from common.data.erasing import erase
 from common.data.fingerprint import check_data
 from common.data.loader import Batch, normalise, view_loader
@@ -80,13 +80,7 @@ class Finetuning:
         )
         self.batches = EpochBatches(sampler)
         view = build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
-        self.errors = ErrorCount(
-            on_error=config.data.on_error,
-            max_errors=config.data.max_errors,
-            num_images=len(splits.train),
-            left_out=splits.left_out,
-            accelerator=run.accelerator,
-        )
+        self.errors = build_error_count(config.data, splits, run.accelerator)
         self.loader = view_loader(
             splits.train,
             view,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.broken import ErrorCount
+from common.data.broken import build_error_count
 from common.data.fingerprint import check_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.photometry import apply_on_batch
@@ -71,13 +71,7 @@ class Pretraining:
         )
         self.batches = EpochBatches(sampler)
         views = build_multi_crop(config.views, config.train.seed, photometry_in_worker=run.device.type == "cpu")
-        self.errors = ErrorCount(
-            on_error=config.data.on_error,
-            max_errors=config.data.max_errors,
-            num_images=len(splits.train),
-            left_out=splits.left_out,
-            accelerator=run.accelerator,
-        )
+        self.errors = build_error_count(config.data, splits, run.accelerator)
         self.loader = view_loader(
             splits.train,
             views,

@@ -14,6 +14,9 @@ from common.errors import UserError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from common.data.sources import DataConfig
+    from common.data.splits import Splits
+
 _log = logging.getLogger(__name__)
 
 OnError = Literal["stop", "skip"]
@@ -81,6 +84,17 @@ class _Batch(Protocol):
 
 
 AnyBatch = TypeVar("AnyBatch", bound=_Batch)
+
+
+def build_error_count(config: "DataConfig", splits: "Splits", accelerator: "Accelerator") -> "ErrorCount":
+    """Return the count of broken images that the recipe sets, for the training images of `splits`."""
+    return ErrorCount(
+        on_error=config.on_error,
+        max_errors=config.max_errors,
+        num_images=len(splits.train),
+        left_out=splits.left_out,
+        accelerator=accelerator,
+    )
 
 
 class ErrorCount:
