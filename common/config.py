@@ -177,8 +177,13 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 @cache
 def _meanings(cls: Any) -> dict[str, str]:
-    """Return the docstring literal that follows each field in the source of a dataclass."""
-    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+    """Return the docstring literal that follows each field in the source of a dataclass or of one that it extends."""
+    body = [
+        statement
+        for part in reversed(inspect.getmro(cls))
+        if dataclasses.is_dataclass(part) and isinstance(part, type)
+        for statement in typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]).body
+    ]
     return {
         before.target.id: " ".join(str(after.value.value).split())
         for before, after in zip(body, body[1:])

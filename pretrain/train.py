@@ -17,6 +17,7 @@ from common.data.sources import open_splits
 from common.data.splits import Splits
 from common.data.views import build_multi_crop
 from common.models.normalization import synchronise_batch_norm
+from common.training.loss_watch import watch_distillation
 from common.training.optimizers import (
     build_optimizer,
     clip_gradients,
@@ -29,7 +30,7 @@ from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import cosine, linear_warmup_by_epoch
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
-from common.training.verdicts import Ending, LossWatch, Verdict, judge_teacher
+from common.training.verdicts import Ending, judge_teacher
 from pretrain.build import build_dino, export_teacher
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts
@@ -84,6 +85,9 @@ class Pretraining:
         self.steps = config.train.epochs * self.steps_per_epoch
         self._set_schedules()
         self.monitor = Monitor(config, run, splits)
+        self.watch = watch_distillation(
+            config.verdict, run, outputs=config.dino.outputs, steps_per_epoch=self.steps_per_epoch
+        )
         for warning in known_failures(config, num_images=len(splits.train), steps=self.steps):
             logger.warning("warning: %s", warning)
 
@@ -102,22 +106,23 @@ class Pretraining:
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
-        return self._end(judge_teacher(**self.monitor.teacher_means(), outputs=self.config.dino.outputs), step)
+        means, outputs = self.monitor.teacher_means(), self.config.dino.outputs
+        teacher = judge_teacher(self.config.verdict, **means, outputs=outputs)
+        return self._end(self.watch.at_end(step) or teacher, step)
 
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        watch = LossWatch()
         for batch in self.errors.watch(self.loader):
             parts, skipped = self._train_step(self._views(batch.to(self.run.device)), step)
             step += 1
             self.monitor.add(parts, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
             progress.advance(step)
-            if ending := watch.see(step, torch.where(skipped > 0, torch.nan, parts.loss)):
+            if ending := self.watch.see(step, parts.loss, skipped):
                 return ending
             if step % self.steps_per_epoch and (ending := self._pause(step)):
-                return watch.flush() or ending
-        return watch.flush()
+                return ending
+        return None
 
     def _pause(self, step: int) -> Ending | None:
         """Save when it is time to; return an ending when a signal asked for a stop."""
@@ -184,6 +189,7 @@ class Pretraining:
         load_module_state("dino", self.dino, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
+        self.watch.load_state(checkpoint.values["watch"])
         self.errors.load_state(checkpoint.values["errors"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
@@ -193,16 +199,13 @@ class Pretraining:
         """Write a checkpoint of `step` done steps."""
         tensors = module_state("dino", self.dino) | optimizer_state(self.optimizer)
         scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {
-            "monitor": self.monitor.state(),
-            "errors": self.errors.state(),
-            "scaler": scaler and scaler.state_dict(),
-        }
+        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
+        values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
         self.run.save(step, tensors, values)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Save and export what was reached, and write the result."""
-        if ending.verdict not in (Verdict.INTERRUPTED, Verdict.CRASH):
+        if ending.complete:
             self._save(step)
             if self.run.is_main:
                 export_teacher(self.dino, self.config, self.splits, self.monitor.latest, self.run.folder / "export")

@@ -31,6 +31,51 @@ NOTES = (
 )
 
 
+TABLE_CAPTIONS = {
+    "rows": """{metric}, a line for each row: dots are our means, bars Student's 95% intervals, small dots the single
+        {repeats}s; diamonds are the printed values (pale where doubtful). A cross at the left is a crash. Where the two ranges
+        lie far apart, ours (left) and the paper's (right) have axes of their own.""",
+    "curve": """{metric} over {over}: ours with Student's 95% intervals, the paper's values dashed and hollow. A cross at the
+        foot is a crash.""",
+    "gap": """How far {metric} at each {over} is below that at the last: ours paired by {repeats}, with Student's 95%
+        intervals, the paper's dashed and hollow. Nearer to zero is more stable.""",
+    "layers": """{metric} layer by layer: the mean over the {repeats}s, with Student's 95% interval as a band.""",
+    "distribution": """Error distribution functions: the share of the draws with an error of at most x. Steeper and further left
+        is easier to tune. A draw that crashed counts as an error of 100, so that its line ends below 100%.""",
+    "curves": """How {stage} went: {measure} over the epochs, a panel for each row with a thin line for each run and a thick one for
+        their mean, before the other rows in grey. A cross ends a run that crashed, which is in no mean.""",
+}
+
+TABLE_NOTES = {
+    "all": (
+        """± is the half-width of Student's 95% interval of the mean over {count}. A {repeats} sets {keys}.""",
+        """Differences of ours and the printed values compare only where data, network, and length of training are the paper's.
+        At any other scale look at directions: which row is above which, and what crashes.""",
+    ),
+    "crash": (
+        """A crash is a run that diverged, in whatever stage; what starts from it is not run. A row counts as a crash where at
+        least half of its runs that ended crashed; then it is below every value. Otherwise its mean is that of the others.""",
+    ),
+    "claims": (
+        """A claim holds where the interval of the difference, paired by {repeats}, lies above zero, or where the lower row alone
+        crashes. “Not distinguishable” means that the interval holds zero, or that both crash. It does not mean equal.""",
+    ),
+    "order": (
+        """Kendall's τ is 1 where all pairs of rows have the paper's order, 0 where there is no relation, −1 where all are reversed.
+        It looks at means alone, whatever their intervals.""",
+    ),
+    "distribution": (
+        """Of each row of draws the table gives the best and the median draw, and how many come near the best. The claims compare
+        the share of the draws within 2 points of each row's own best, draw by draw; a crashed draw has the value 0.""",
+    ),
+    "gap": (
+        """A claim about gaps compares two rows by how far each is below its own last value: it holds where the interval of
+        the difference of the gaps, paired by {repeats}, lies above zero.""",
+    ),
+    "layers": ("""Where one number stands for a row, it is the mean over its layers.""",),
+}
+
+
 def fill(text: str, **words: object) -> str:
     """Return a caption or note with its words filled in, on one line, its first letter in upper case."""
     filled = " ".join(text.split()).format(**words)

@@ -1,6 +1,7 @@
 """Owns how figures look: one palette, light in PNG files, CSS variables in the page so that it follows the theme."""
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recipes.statistics import Interval
+
+WIDTH = 9.6
+"""Inches; every figure is as wide as the page's column."""
 INK, MUTED, FAINT, PAPER = "#1c2430", "#5f6b7c", "#dde2ea", "#fefefe"
 SERIES = ("#b85c00", "#1559c7", "#7a3fb0", "#0b7d6b", "#b3224c", "#5b6b1a", "#444c5a", "#9a7a00")
 """Colours of levels, told apart by colour-blind readers in pairs; the axes take them one after the other."""
@@ -62,10 +67,32 @@ def figure(width: float, height: float, panels: int, *, share_y: bool = True) ->
         yield drawing, list(axes)
 
 
+@contextmanager
+def grid(width: float, height: float, lines: int, columns: int) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure of axes in lines and columns that share both scales (inches), in the house's style."""
+    with matplotlib.rc_context(STYLE):
+        drawing = Figure(figsize=(width, height), layout="constrained")
+        axes = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        yield drawing, list(axes.flat)
+
+
 def legend_above(drawing: Figure, axes: Axes) -> None:
     """Put the legend of `axes` in one line at the top left of the figure."""
     handles, labels = axes.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside upper left", ncols=max(1, len(labels)), handlelength=1.8)
+
+
+def draw_interval(
+    axes: Axes, at: float, interval: Interval, colour: str, *, horizontal: bool = False, marker_size: float = 6.0
+) -> None:
+    """Draw a mean as a dot and its interval as a bar; a hollow dot where the interval holds no verdict."""
+    if math.isnan(interval.mean):
+        return
+    low, high = (interval.low, interval.high) if interval.is_known else (interval.mean, interval.mean)
+    ends, here = [low, high], [at, at]
+    axes.plot(*((ends, here) if horizontal else (here, ends)), color=colour, alpha=0.55, linewidth=2.2, zorder=3)
+    spot = (interval.mean, at) if horizontal else (at, interval.mean)
+    axes.plot(*spot, "o", color=colour, markersize=marker_size, zorder=4)
 
 
 def to_png(drawing: Figure) -> bytes:

@@ -96,6 +96,7 @@ class CellValues:
 def find(study: StudyRecord) -> Findings:
     """Return the findings of a study's folder, from the runs that are done."""
     reading = study.plan.study.reading
+    assert isinstance(reading, Reading)
     axes = {axis.name: list(axis.levels) for axis in study.plan.study.axes}
     cells = [(cell.levels, study.value(cell, reading.metric)) for cell in study.plan.cells]
     values = CellValues(axes, reading.repeats, cells)

@@ -1,22 +1,25 @@
 """Owns writing a study's report: page, Markdown, CSV and figures, from run folders alone."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 
-from recipes.captions import CAPTIONS, fill
+from recipes.comparison_figures import comparison_figures
+from recipes.comparison_page import ComparisonPage
 from recipes.figure_style import to_png, to_svg
-from recipes.figures import draw_curves, draw_differences, draw_effects, draw_savings, level_colours
-from recipes.figures_runs import draw_cost, draw_learning
-from recipes.page import Page
 from recipes.plan import write_atomically
-from recipes.results import read_study, write_csv
+from recipes.results import StudyRecord, read_study, write_csv
+from recipes.study import TableReading
+from recipes.table_figures import table_figures
+from recipes.table_page import TablePage
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+Report = ComparisonPage | TablePage
+"""What stands on the page of either kind of study."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,27 @@ class Drawn:
     caption: str
 
 
-def write_report(folder: Path) -> Page:
+def write_report(folder: Path) -> Report:
     """Write the report of the study in `folder`; return what stands on its page."""
-    page = Page(read_study(folder))
-    figures = {}
-    for name, drawing, caption in _figures(page):
-        (folder / "figures").mkdir(exist_ok=True)
-        (folder / "figures" / f"{name}.png").write_bytes(to_png(drawing))
-        figures[name] = Drawn(f"figures/{name}.png", to_svg(drawing, name, caption), caption)
+    return write_pages(read_study(folder))
+
+
+def write_pages(study: StudyRecord) -> Report:
+    """Write the report of a study that was read, into its folder."""
+    page = page_of(study)
+    for name, text in render(page, _draw(page)).items():
+        write_atomically(study.folder / name, text)
+    write_atomically(study.folder / "results.csv", write_csv(study))
+    return page
+
+
+def page_of(study: StudyRecord) -> Report:
+    """Return what stands on a study's page: that of a table, or that of a comparison."""
+    return TablePage(study) if isinstance(study.plan.study.reading, TableReading) else ComparisonPage(study)
+
+
+def render(page: Report, figures: Mapping[str, Drawn]) -> dict[str, str]:
+    """Return the text of report.html and report.md, by file."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -44,28 +60,18 @@ def write_report(folder: Path) -> Page:
         autoescape=lambda name: bool(name and ".html" in name),
     )
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    for name in ("report.html", "report.md"):
-        text = environment.get_template(f"{name}.j2").render(page=page, figures=figures, style=style)
-        write_atomically(folder / name, re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n")
-    write_atomically(folder / "results.csv", write_csv(page.study))
-    return page
+    texts = {}
+    for kind in ("html", "md"):
+        text = environment.get_template(f"{page.template}.{kind}.j2").render(page=page, figures=figures, style=style)
+        texts[f"report.{kind}"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return texts
 
 
-def _figures(page: Page) -> Iterator[tuple[str, Figure, str]]:
-    """Yield (name, figure, caption) of every figure there are numbers for."""
-    findings, words, main = page.findings, page.words, page.findings.main
-    colours = level_colours(page.study.plan.study)
-    drawn = [
-        ("accuracy", draw_curves(findings, words, colours), CAPTIONS["accuracy"]),
-        ("differences", draw_differences(findings, words, colours), CAPTIONS["differences"]),
-        ("labels", draw_savings(findings, words, colours), CAPTIONS["labels"]),
-        ("effects", draw_effects(findings, words, colours), CAPTIONS["effects"]),
-        ("cost", draw_cost(page.costs, words, colours, main.axis), CAPTIONS["cost"]),
-    ]
-    for stage in page.study.plan.study.stages[:-1]:
-        drawing = draw_learning(page.study, stage.name, words, colours)
-        drawn.append((f"learning_{stage.name}", drawing, CAPTIONS["learning"].replace("{stage}", stage.name)))
-    known = {**vars(findings.reading), "base": main.base, "other": main.other}
-    for name, figure, caption in drawn:
-        if figure is not None:
-            yield name, figure, fill(caption, **known)
+def _draw(page: Report) -> dict[str, Drawn]:
+    """Write the figures of a page as PNG files; return them by name."""
+    folder, figures = page.study.folder, {}
+    for name, drawing, caption in table_figures(page) if isinstance(page, TablePage) else comparison_figures(page):
+        (folder / "figures").mkdir(exist_ok=True)
+        (folder / "figures" / f"{name}.png").write_bytes(to_png(drawing))
+        figures[name] = Drawn(f"figures/{name}.png", to_svg(drawing, name, caption), caption)
+    return figures

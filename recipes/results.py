@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from common.config import flatten
 from recipes.plan import Cell, Plan, PlannedRun, read_plan
 from recipes.states import Result, State, read_result, read_state
@@ -52,7 +54,11 @@ class StudyRecord:
 
 def read_study(folder: Path) -> StudyRecord:
     """Return everything a report needs from a study's folder."""
-    plan = read_plan(folder)
+    return read_runs(read_plan(folder), folder)
+
+
+def read_runs(plan: Plan, folder: Path) -> StudyRecord:
+    """Return what the run folders of `plan` under `folder` hold."""
     runs = {}
     for planned in plan.runs:
         place = folder / "runs" / planned.id
@@ -74,6 +80,27 @@ def read_curves(run: RunRecord, names: Sequence[str]) -> dict[str, list[tuple[fl
             if isinstance(entry.get(name), int | float) and "epoch" in entry:
                 curves[name].append((float(entry["epoch"]), float(entry[name])))
     return curves
+
+
+@dataclass(frozen=True)
+class OnTheWay:
+    """A metric on the way: its value after `epoch` of `epochs`."""
+
+    value: float
+    epoch: int
+    epochs: int
+
+
+def read_at_share(run: RunRecord, metric: str, share: float) -> OnTheWay | None:
+    """Return a run's metric at the epoch it was looked at nearest to `share` of its epochs; None where it never was."""
+    points = read_curves(run, [metric])[metric]
+    if not points:
+        return None
+    config = run.folder / "config.yaml"
+    told = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    epochs = int(told["train"]["epochs"]) if told else int(max(epoch for epoch, _ in points))
+    epoch, value = min(points, key=lambda point: abs(point[0] - share * epochs))
+    return OnTheWay(value, int(epoch), epochs)
 
 
 def read_surroundings(study: StudyRecord) -> dict[str, list[str]]:
@@ -103,7 +130,18 @@ def write_csv(study: StudyRecord) -> str:
     """Return one line for each run: id, stage, levels, state, verdict, cost and every metric."""
     axes = [axis.name for axis in study.plan.study.axes]
     metrics = sorted({name for run in study.runs.values() if run.result for name in run.result.metrics})
-    columns = [*axes, "state", "verdict", "step", "reason", "seconds", "images", "images_per_second", "parameters"]
+    columns = [
+        *axes,
+        "state",
+        "verdict",
+        "kind",
+        "step",
+        "reason",
+        "seconds",
+        "images",
+        "images_per_second",
+        "parameters",
+    ]
     buffer = io.StringIO()
     header = ["run", "stage", *columns, "train_images", "num_processes", "starts_from", *metrics]
     writer = csv.DictWriter(buffer, header, restval="", extrasaction="ignore", lineterminator="\n")

@@ -178,6 +178,16 @@ def within_95(interval: Interval, size: bool = False) -> str:
     return f"95% interval {signed(low, digits)} to {signed(high, digits)}"
 
 
+def crash_kind(kind: str) -> str:
+    """Return the kind of a crash as people write it."""
+    return kind.replace("non_finite", "non-finite").replace("_", " ")
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return items as people list them: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([*([", ".join(items[:-1])] if len(items) > 1 else []), *items[-1:]])
+
+
 def verdict(interval: Interval) -> str:
     """Return what an interval says about zero."""
     if not interval.is_known:
@@ -185,11 +195,12 @@ def verdict(interval: Interval) -> str:
     return {1: "above zero", -1: "below zero", 0: "not distinguishable from zero"}[interval.sign]
 
 
-def mean_and_half(interval: Interval) -> str:
+def mean_and_half(interval: Interval, digits: int = 1) -> str:
     """Return `97.1 ± 0.6` for a table; a dash where nothing is measured."""
     if math.isnan(interval.mean):
         return "–"
-    return f"{interval.mean:.1f}" + (f" ± {interval.half_width:.1f}" if interval.is_known else "")
+    half = f" ± {interval.half_width:.{digits}f}" if interval.is_known else ""
+    return f"{interval.mean:.{digits}f}".replace("-", "−") + half
 
 
 def capital(text: str) -> str:

@@ -1,14 +1,16 @@
-"""Owns the tables of a report: plain text in rows and columns, that both templates lay out."""
+"""Owns the tables that every report has: how the runs ended, what the earlier stages reached, what the arms cost.
 
-from collections.abc import Sequence
+A table is plain text in rows and columns, that both templates lay out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from recipes.cost import ArmCost
-from recipes.findings import Effect, Estimate, Findings, Levels
 from recipes.results import RunRecord, StudyRecord
-from recipes.sentences import Words, capital, mean_and_half, signed, verdict
+from recipes.sentences import capital, crash_kind
 
 BEFORE = {
     "knn_top1_untrained": "k-NN untrained, %",
@@ -29,62 +31,16 @@ class Table:
     num_names: int = 1
 
 
-class Tables:
-    """The tables of one study."""
+class RunTables:
+    """The tables about the runs of one study."""
 
-    def __init__(self, study: StudyRecord, findings: Findings, words: Words) -> None:
-        """Take a study's folder as it was read, what was found in it, and how to write it."""
-        self.study, self.findings, self.words = study, findings, words
-        self.repeats = next(list(a.levels) for a in study.plan.study.axes if a.name == findings.reading.repeats)
-
-    def accuracies(self) -> Table:
-        """Return the metric of every arm at every point of the curve, mean and half-width."""
-        findings, main = self.findings, self.findings.main.axis
-        rows = [
-            [*self._titles({**panel, main: level}, findings.arm_axes), *map(self._mean, findings.arm(panel, level))]
-            for panel in findings.panels
-            for level in dict.fromkeys(arm.levels[main] for arm in findings.arms)
-        ]
-        header = [*self._heads(findings.arm_axes), *map(self.words.labels, findings.over)]
-        return Table(header, rows, len(findings.arm_axes))
-
-    def differences(self, effect: Effect) -> Table:
-        """Return every paired difference of an effect: mean, interval, each repeat, verdict."""
-        over = self.findings.reading.over
-        axes = [axis for axis in effect.one_by_one[0].levels if axis != over]
-        heads = [
-            *self._heads(axes),
-            capital(self.words.reading.over_name),
-            f"{effect.other} − {effect.base}",
-            "95% interval",
-        ]
-        rows = [
-            [*self._titles(one.levels, axes), self.words.over(float(one.levels[over])), *self._difference(one)]
-            for one in effect.one_by_one
-        ]
-        repeats = [f"{self.findings.reading.repeats} {name}" for name in self.repeats]
-        return Table([*heads, *repeats, "Verdict"], rows, len(axes) + 1)
-
-    def savings(self) -> Table:
-        """Return for every share of labels of the one arm the share at which the other is as good."""
-        main, words = self.findings.main, self.words
-        axes = list(self.findings.panels[0]) if self.findings.panels else []
-        rows = [
-            [
-                *self._titles(panel, axes),
-                words.over(one.fraction),
-                words.equal(one),
-                words.bounds(one),
-                words.factor(one),
-            ]
-            for panel, savings in self.findings.savings
-            for one in savings
-        ]
-        heads = [f"{main.other} with", f"equals {main.base} with", "95% interval", f"{main.other} needs"]
-        return Table([*self._heads(axes), *heads], rows, len(axes) + 1)
+    def __init__(self, study: StudyRecord, title: Callable[[str], str]) -> None:
+        """Take a study's folder as it was read, and how to write the name of an axis or a level."""
+        self.study, self.title = study, title
 
     def costs(self, costs: Sequence[ArmCost]) -> Table:
         """Return what each arm cost: seconds, the share of the stage before, images and rate."""
+        axes = list(costs[0].levels) if costs else []
         numbers = [
             "Runs",
             "Seconds of a run",
@@ -97,7 +53,7 @@ class Tables:
         ]
         rows = [
             [
-                *self._titles(cost.levels, self.findings.arm_axes),
+                *self.titles(cost.levels, axes),
                 str(cost.runs),
                 f"{cost.seconds:,.1f}",
                 f"{cost.before_seconds:,.1f}" if cost.shared_by else "–",
@@ -109,7 +65,7 @@ class Tables:
             ]
             for cost in costs
         ]
-        return Table([*self._heads(self.findings.arm_axes), *numbers], rows, len(self.findings.arm_axes))
+        return Table([*self.heads(axes), *numbers], rows, len(axes))
 
     def verdicts(self) -> Table:
         """Return how many runs of each stage ended how."""
@@ -120,7 +76,7 @@ class Tables:
     def casualties(self) -> Table:
         """Return the runs that ended otherwise than `finished`: verdict, step and reason."""
         rows = [
-            [run.planned.id, _verdict(run), f"step {run.result.step:,}", run.result.reason]
+            [run.planned.id, ending_of(run), f"step {run.result.step:,}", run.result.reason]
             for run in self.study.runs.values()
             if run.result and run.result.verdict != "finished"
         ]
@@ -133,29 +89,25 @@ class Tables:
         axes = list(dict.fromkeys(axis for run in runs for axis in run.planned.levels))
         keys = [key for key in BEFORE if any(run.result and key in run.result.metrics for run in runs)]
         rows = [
-            [*self._titles(run.planned.levels, axes), *(_metric(run, key) for key in keys), _verdict(run)]
+            [*self.titles(run.planned.levels, axes), *(_metric(run, key) for key in keys), _verdict(run)]
             for run in runs
         ]
-        return Table([*self._heads(axes), *(BEFORE[key] for key in keys), "Verdict"], rows, len(axes))
+        return Table([*self.heads(axes), *(BEFORE[key] for key in keys), "Verdict"], rows, len(axes))
 
-    def measures(self) -> Table:
-        """Return the mean of every measure of the last stage, by arm and point of the curve."""
-        axes = [*self.findings.arm_axes, self.findings.reading.over]
+    def measures(self, axes: Sequence[str]) -> Table:
+        """Return the mean of every measure of the last stage, by the levels of `axes`."""
         groups: dict[tuple[str, ...], list[RunRecord]] = {}
         for cell in self.study.plan.cells:
             run = self.study.final_run(cell)
             if run.result and run.result.is_usable:
                 groups.setdefault(tuple(cell.levels[axis] for axis in axes), []).append(run)
         names = sorted({n for runs in groups.values() for run in runs if run.result for n in run.result.metrics})
-        rows = [
-            [*map(self.words.title, at[:-1]), self.words.over(float(at[-1])), *(_mean_metric(runs, n) for n in names)]
-            for at, runs in groups.items()
-        ]
-        return Table([*self._heads(axes), *(name.replace("_", " ") for name in names)], rows, len(axes))
+        rows = [[*map(self.level, axes, at), *(_mean_metric(runs, n) for n in names)] for at, runs in groups.items()]
+        return Table([*self.heads(axes), *(name.replace("_", " ") for name in names)], rows, len(axes))
 
     def runs(self) -> Table:
         """Return every run with its verdict, metric and cost."""
-        metric = self.findings.reading.metric
+        metric = self.study.plan.study.reading.metric
         rows = [
             [run.planned.id, _verdict(run), _metric(run, metric)]
             + ([f"{run.result.seconds:,.1f}", f"{run.result.images:,}"] if run.result else ["–", "–"])
@@ -163,30 +115,32 @@ class Tables:
         ]
         return Table(["Run", "Verdict", metric.replace("_", " "), "Seconds", "Images"], rows, 2)
 
-    def _heads(self, axes: Sequence[str]) -> list[str]:
+    def head(self, axis: str) -> str:
+        """Return an axis as a column's head."""
+        return capital(axis)
+
+    def heads(self, axes: Sequence[str]) -> list[str]:
         """Return axes as column heads."""
-        return [capital(self.words.reading.over_name if a == self.words.reading.over else a) for a in axes]
+        return [self.head(axis) for axis in axes]
 
-    def _titles(self, levels: Levels, axes: Sequence[str]) -> list[str]:
-        """Return the titles of the levels on `axes`, a dash where an axis does not matter."""
-        return [self.words.title(levels[axis]) if axis in levels else "–" for axis in axes]
+    def level(self, axis: str, level: str) -> str:
+        """Return a level of an axis as a cell."""
+        return self.title(level)
 
-    def _difference(self, one: Estimate) -> list[str]:
-        """Return a difference's cells: mean, interval, repeats, verdict."""
-        interval = one.interval
-        bounds = f"{signed(interval.low)} to {signed(interval.high)}" if interval.is_known else "–"
-        repeats = [signed(one.points[name]) if name in one.points else "–" for name in self.repeats]
-        return [signed(interval.mean) if one.points else "–", bounds, *repeats, verdict(interval)]
-
-    def _mean(self, arm: Estimate) -> str:
-        """Return an arm's mean, and how many repeats it is of where some are missing."""
-        missing = f" ({len(arm.points)} of {len(self.repeats)})" if 0 < len(arm.points) < len(self.repeats) else ""
-        return mean_and_half(arm.interval) + missing
+    def titles(self, levels: Mapping[str, str], axes: Sequence[str]) -> list[str]:
+        """Return the levels on `axes` as cells, a dash where an axis does not matter."""
+        return [self.level(axis, levels[axis]) if axis in levels else "–" for axis in axes]
 
 
 def _metric(run: RunRecord, name: str) -> str:
     """Return a metric of a run."""
     return f"{run.result.metrics[name]:.2f}" if run.result and name in run.result.metrics else "–"
+
+
+def ending_of(run: RunRecord) -> str:
+    """Return how a run ended, with the kind of a crash."""
+    kind = f" ({crash_kind(run.result.kind)})" if run.result and run.result.kind else ""
+    return _verdict(run) + kind
 
 
 def _verdict(run: RunRecord) -> str:

@@ -78,6 +78,10 @@ def parquet(path: Path, columns: dict[str, str]) -> Path:
             ["data.subset_file = 'xxx", "this path cannot be looked up"],
         ),
         (["out=" + "x" * 5000], ["out = 'xxx", "this path cannot be looked up"]),
+        (["objective=token_labels"], ["model.name", "vit_mini", "volo_d1"]),
+        (["objective=token_labels", "augment.mixup=0.5"], ["augment.mixup", "mixes tokens"]),
+        (["objective=token_labels", "token_labels.labels=no/such"], ["token_labels.labels", "no/such"]),
+        (["token_labels.mix_token=0"], ["token_labels", "objective=token_labels"]),
     ],
 )
 def test_a_wrong_key_or_value_is_told(
@@ -127,7 +131,7 @@ def test_memory_that_runs_out_is_told_with_what_to_make_smaller(
     def run_out(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("finetune.train.build_classifier", run_out)
+    monkeypatch.setattr("finetune.train.open_splits", run_out)
     assert stage("finetune", tmp_path / "run") == 2
     told = capsys.readouterr().err
     assert told.startswith("error: there is not enough memory for this recipe") and "train.batch_size" in told
@@ -139,7 +143,7 @@ def test_any_other_failure_of_the_machine_is_no_mistake_of_the_user(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a defect of ours")
 
-    monkeypatch.setattr("finetune.train.build_classifier", fail)
+    monkeypatch.setattr("finetune.train.open_splits", fail)
     with pytest.raises(RuntimeError, match="a defect of ours"):
         stage("finetune", tmp_path / "run")
 

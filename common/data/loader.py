@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.data.broken import BrokenImage, read_images
+from common.data.dense_labels import DenseLabels, DenseLabelSource
 from common.data.erasing import Erasures
 from common.data.sampler import EvaluationSampler, SampleKey
 from common.data.views import Views
@@ -54,6 +55,8 @@ class Batch:
     """(B,) int64 class indices."""
     indices: Tensor
     """(B,) int64 indices of the images in the split; those of the replacements where images are broken."""
+    dense: DenseLabels | None = None
+    """What a teacher sees at each place of the images, and where the views lie in them; none where nobody asked."""
     broken: list[BrokenImage] = field(default_factory=list)
     """Broken images that others stand in for here."""
 
@@ -69,7 +72,8 @@ class Batch:
             erasures,
             None if self.labels is None else change(self.labels),
             change(self.indices),
-            self.broken,
+            dense=None if self.dense is None else DenseLabels(*(change(part) for part in self.dense)),
+            broken=self.broken,
         )
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -92,8 +96,11 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 class _Samples(Dataset[Batch]):
     """Make whole batches from lists of keys, so that a worker draws and assembles a batch in one go."""
 
-    def __init__(self, split: ImageSource, view: View, replacement_seed: int | None) -> None:
-        self.split, self.view, self.replacement_seed = split, view, replacement_seed
+    def __init__(
+        self, split: ImageSource, view: View, replacement_seed: int | None, dense_labels: DenseLabelSource | None
+    ) -> None:
+        self.split, self.view = split, view
+        self.replacement_seed, self.dense_labels = replacement_seed, dense_labels
         self.labels = None if split.labels is None else torch.as_tensor(split.labels, dtype=torch.int64)
 
     def __getitem__(self, key: SampleKey) -> Batch:
@@ -101,10 +108,14 @@ class _Samples(Dataset[Batch]):
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch:
         images, chosen, broken = self._read(keys)
-        blocks, parameters, erasures = self.view(images, keys)
+        blocks, parameters, erasures, geometry = self.view(images, keys)
         indices = torch.tensor(chosen)
         labels = None if self.labels is None else self.labels[indices]
-        return Batch(blocks, parameters, erasures, labels, indices, broken)
+        dense = None
+        if self.dense_labels is not None:
+            assert geometry is not None, "dense labels need a view that tells its geometry"
+            dense = DenseLabels(*self.dense_labels.read(chosen), geometry)
+        return Batch(blocks, parameters, erasures, labels, indices, dense=dense, broken=broken)
 
     def _read(self, keys: list[SampleKey]) -> tuple[list[Tensor], list[int], list[BrokenImage]]:
         """Return the images, their indices, and the broken ones that were replaced, if they may be."""
@@ -132,14 +143,16 @@ def view_loader(
     workers: int,
     pin_memory: bool = False,
     replacement_seed: int | None = None,
+    dense_labels: DenseLabelSource | None = None,
 ) -> DataLoader[Batch]:
     """Return a loader of `Batch`es: the images that `batches` names (by an `EpochBatches`, say), as `view` shows them.
 
     The workers stay alive between epochs; their number (0: this process) changes nothing in the stream. A broken image
     raises UserError, or, with a `replacement_seed`, is replaced by another one with its own label (`read_images`).
+    With `dense_labels` the workers read those too, and `view` must tell its geometry.
     """
     return DataLoader(
-        _Samples(split, view, replacement_seed),
+        _Samples(split, view, replacement_seed, dense_labels),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_unchanged,

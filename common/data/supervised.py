@@ -18,7 +18,7 @@ from torch import Tensor
 from common.data import parameters as columns
 from common.data.erasing import draw_erasure, stack_erasures
 from common.data.keyed import generator
-from common.data.parameters import ViewRanges, draw_uniforms, draw_views
+from common.data.parameters import ViewRanges, draw_uniforms, draw_views, view_affines
 from common.data.photometry import apply_on_crop, crop_steps
 from common.data.policies import Policy, build_policy, global_states_kept, is_policy, run_policy
 from common.data.sampler import SampleKey
@@ -95,9 +95,12 @@ class AugmentConfig:
 
 
 def build_supervised_view(
-    config: AugmentConfig, image_size: int, seed: int, *, mean: Sequence[float]
+    config: AugmentConfig, image_size: int, seed: int, *, mean: Sequence[float], with_geometry: bool = False
 ) -> "SupervisedView":
-    """Return the training view of `image_size` pixels; `mean` (3 values in 0..1) fills what a policy uncovers."""
+    """Return the training view of `image_size` pixels; `mean` (3 values in 0..1) fills what a policy uncovers.
+
+    `with_geometry` tells where in its image each view lies, for labels of places.
+    """
     jitter = config.colour_jitter
     ranges = ViewRanges(
         scale=np.array([config.crop_scale]),
@@ -115,7 +118,14 @@ def build_supervised_view(
     policy = build_policy(config.auto_augment, image_size, mean) if config.auto_augment else None
     border = {"zero": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101}[config.padding_mode]
     return SupervisedView(
-        ranges, image_size, seed, padding=config.padding, border=border, policy=policy, erasing=config.erasing
+        ranges,
+        image_size,
+        seed,
+        padding=config.padding,
+        border=border,
+        policy=policy,
+        erasing=config.erasing,
+        with_geometry=with_geometry,
     )
 
 
@@ -132,21 +142,22 @@ class SupervisedView:
         border: int,
         policy: Policy | None,
         erasing: float,
+        with_geometry: bool = False,
     ) -> None:
         """Take the view's ranges (of one view), its side in pixels, and what follows the crop."""
-        self.ranges, self.size, self.seed = ranges, size, seed
+        self.ranges, self.size, self.seed, self.with_geometry = ranges, size, seed, with_geometry
         self.padding, self.border, self.policy, self.erasing = padding, border, policy, erasing
 
     def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
         """Return one (1, B, 3, S, S) block of B (3, H, W) uint8 images, and the erasures."""
         heights, widths = np.array([tuple(image.shape[1:]) for image in images]).T
         drawn = draw_views(self.ranges, heights, widths, draw_uniforms(self.seed, keys, 1, stream="supervised"))[:, 0]
-        steps = crop_steps(torch.from_numpy(drawn))
+        steps, records = crop_steps(torch.from_numpy(drawn)), drawn.tolist()
         block = torch.empty((1, len(keys), 3, self.size, self.size), dtype=torch.uint8)
         planes = block[0].numpy()
         erasures: list[tuple[tuple[int, ...], Any]] = []
         with global_states_kept():
-            for place, (image, key, record) in enumerate(zip(images, keys, drawn.tolist(), strict=True)):
+            for place, (image, key, record) in enumerate(zip(images, keys, records, strict=True)):
                 own = generator(self.seed, epoch=key.epoch, index=key.index, repeat=key.repeat, stream="policy")
                 crop = self._crop(as_interleaved(image), record, own.random(2).tolist())
                 if self.policy is not None:
@@ -155,10 +166,22 @@ class SupervisedView:
                 box = draw_erasure(own, self.size, self.erasing)
                 if box is not None:
                     erasures.append(((place, *box), own.standard_normal(3 * box[2] * box[3], dtype=np.float32)))
-        return Views([block], [], stack_erasures(erasures) if self.erasing else None)
+        geometry = self._geometry(np.array(records), heights, widths) if self.with_geometry else None
+        return Views([block], [], stack_erasures(erasures) if self.erasing else None, geometry)
+
+    def _geometry(self, records: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> Tensor:
+        """Return where the views lie in their images (B, 2, 3), from the (B, P) records that `_crop` left behind."""
+        if self.padding:
+            shorter = np.minimum(heights, widths)
+            heights, widths = self.size * heights // shorter, self.size * widths // shorter
+            records[:, [columns.TOP, columns.LEFT]] -= self.padding
+        return torch.from_numpy(view_affines(records, heights, widths))
 
     def _crop(self, source: Tensor, record: list[float], place: Sequence[float]) -> Any:
-        """Return the (S, S, 3) crop: a random resized one; with padding one cut at `place`, shares of its freedom."""
+        """Return the (S, S, 3) crop: a random resized one; with padding one cut at `place`, shares of its freedom.
+
+        With padding, the crop is entered into the record, in pixels of the padded image.
+        """
         if self.padding:
             source = _pad(_resize_short_side(source, self.size), self.padding, self.border)
             height, width = source.shape[2:]

@@ -33,6 +33,8 @@ class Views(NamedTuple):
     parameters: list[Tensor]
     """(V, B, P) float32; empty where the views need no photometry."""
     erasures: Erasures | None
+    geometry: Tensor | None = None
+    """(B, 2, 3) float32: where in its image a view lies (`parameters.view_affines`); none where nobody asked."""
 
 
 @dataclass(frozen=True, kw_only=True)

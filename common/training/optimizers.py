@@ -230,14 +230,14 @@ def guarded_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Param
     """Step unless a gradient is not finite, without waiting for the device; return 1.0 on it when the step was left out.
 
     The flag goes to the fused kernel, which then leaves weights and moments as they are. Under fp16 the gradient scaler
-    looks at the gradients itself, and a step left out is its daily work: the flag is 0.
+    looks at the gradients itself and leaves the step out, which is its daily work: a verdict must bear with some.
     """
     wrapped: Any = getattr(optimizer, "optimizer", optimizer)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     skipped = 1.0 - torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()).float()
     if getattr(optimizer, "scaler", None) is not None:
         optimizer.step()
-        return torch.zeros_like(skipped)
+        return skipped
     wrapped.grad_scale, wrapped.found_inf = None, skipped
     optimizer.step()
     return skipped

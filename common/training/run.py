@@ -157,12 +157,16 @@ class Run:
                 file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
 
     def finish(self, ending: Ending, *, step: int, images: int, **facts: Any) -> int:
-        """Write result.json and return the exit code of the process."""
+        """Write result.json and return the exit code of the process; `step` steps were trained on `images` images.
+
+        The result's step is the one at which a crash was sure, which was read some steps later.
+        """
         result = {
             "stage": self.stage,
             "verdict": str(ending.verdict),
+            "kind": ending.kind,
             "reason": ending.reason,
-            "step": step,
+            "step": step if ending.step is None else ending.step,
             "seconds": round(self.seconds, 2),
             "images": images,
             "images_per_second": round(images / max(self.seconds, 1e-9), 1),

@@ -135,6 +135,21 @@ def test_help_names_every_key_with_its_default_and_meaning() -> None:
     assert "epochs  (a whole number; default 3)" in text
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmOptimConfig(OptimConfig):
+    clip: float | None = 3.0
+    """Largest norm, of a warm start."""
+    warmup: int = 1
+    """Epochs."""
+
+
+def test_help_names_the_keys_that_a_section_inherits_and_overrides() -> None:
+    text = describe(WarmOptimConfig)
+    assert "lr  (a number; default 0.001)\n      Learning rate." in text
+    assert "clip  (a number or none; default 3.0)\n      Largest norm, of a warm start." in text
+    assert "warmup  (a whole number; default 1)\n      Epochs." in text
+
+
 def test_flatten_gives_dotted_keys() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recipes.comparison_page import ComparisonPage
 from recipes.findings import Findings, find
-from recipes.page import Page
 from recipes.plan import PlannedRun
 from recipes.report import write_report
 from recipes.results import read_curves, read_study
 from recipes.sentences import Words
 
 
-def page_of(folder: Path) -> Page:
+def page_of(folder: Path) -> ComparisonPage:
     """Return what stands on the page of the study in `folder`."""
-    return Page(read_study(folder))
+    return ComparisonPage(read_study(folder))
 
 
 def overwrite(folder: Path, run: PlannedRun, **facts: object) -> None:

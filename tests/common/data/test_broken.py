@@ -57,7 +57,7 @@ def error_count(on_error="skip", max_errors=0.2, left_out=None):
 
 def batch(*broken):
     reasons = [BrokenImage(index, f"pictures/{index}.png: the image is truncated.") for index in broken]
-    return Batch([], [], None, None, torch.zeros(4), reasons)
+    return Batch([], [], None, None, torch.zeros(4), broken=reasons)
 
 
 def test_whole_images_are_left_as_they_are():

@@ -71,7 +71,7 @@ def test_global_random_states_are_left_as_they_were():
 
 def test_shapes_of_a_batch():
     images = [pictures(1, 20, 33)[0], pictures(1, 64, 64)[0]]
-    blocks, parameters, erasures = build_supervised_view(AugmentConfig(), 16, seed=1, mean=MEAN)(images, keys(2))
+    blocks, parameters, erasures, *_ = build_supervised_view(AugmentConfig(), 16, seed=1, mean=MEAN)(images, keys(2))
     assert [block.shape for block in blocks] == [(1, 2, 3, 16, 16)] and blocks[0].dtype == torch.uint8
     assert parameters == [] and erasures is not None
     assert build_supervised_view(AugmentConfig(**PLAIN), 16, 1, mean=MEAN)(images, keys(2)).erasures is None

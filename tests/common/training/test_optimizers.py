@@ -1,6 +1,8 @@
 """Parameter groups, clipping, SAM and the guarded step, each against a step made by hand."""
 
 import copy
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -129,6 +131,21 @@ def test_a_gradient_that_is_not_finite_never_reaches_weights_or_moments(name: st
         assert step(network, optimizer) == step(reference, reference_optimizer) == 0.0
     for mine, theirs in zip(network.parameters(), reference.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_under_a_gradient_scaler_the_step_it_leaves_out_is_told() -> None:
+    weight, scaler = nn.Parameter(torch.ones(3)), torch.amp.GradScaler("cpu")
+    plain = torch.optim.SGD([weight], lr=0.1, fused=True)
+    # What accelerate's optimizer is under fp16.
+    wrapped: Any = SimpleNamespace(
+        optimizer=plain, scaler=scaler, step=lambda: (scaler.step(plain), scaler.update()), zero_grad=plain.zero_grad
+    )
+    for factor, skipped in ((1.0, 0.0), (torch.inf, 1.0), (1.0, 0.0)):
+        before = weight.detach().clone()
+        wrapped.zero_grad()
+        scaler.scale((weight * factor).sum()).backward()
+        assert guarded_step(wrapped, [weight]).item() == skipped
+        assert torch.equal(weight, before) == bool(skipped)
 
 
 def test_biases_and_1d_parameters_are_not_decayed_and_embeddings_as_asked() -> None:

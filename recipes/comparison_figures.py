@@ -1,23 +1,46 @@
-"""Owns the figures of a report; each function draws one and returns it, or None where its numbers are not there."""
+"""Owns the figures of a comparison; each function draws one and returns it, or None where its numbers are not there."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.figure_style import FAINT, INK, MUTED, SERIES, figure, legend_above
+from recipes.captions import CAPTIONS, fill
+from recipes.comparison_page import ComparisonPage
+from recipes.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure, legend_above
+from recipes.figures_runs import draw_cost, draw_learning
 from recipes.findings import Effect, Estimate, Findings, Levels
 from recipes.sentences import Words
-from recipes.statistics import Interval, Saving
-from recipes.study import Study
+from recipes.statistics import Saving
+from recipes.study import Reading, Study
 
-WIDTH = 9.6
-"""Inches; every figure is as wide as the page's column."""
+
+def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]]:
+    """Yield (name, figure, caption) of every figure there are numbers for."""
+    findings, words, main = page.findings, page.words, page.findings.main
+    colours = level_colours(page.study.plan.study)
+    arms = [", ".join(map(words.title, cost.levels.values())) for cost in page.costs]
+    shades = [colours[cost.levels[main.axis]] for cost in page.costs]
+    drawn: list[tuple[str, Figure | None, str]] = [
+        ("accuracy", draw_curves(findings, words, colours), CAPTIONS["accuracy"]),
+        ("differences", draw_differences(findings, words, colours), CAPTIONS["differences"]),
+        ("labels", draw_savings(findings, words, colours), CAPTIONS["labels"]),
+        ("effects", draw_effects(findings, words, colours), CAPTIONS["effects"]),
+        ("cost", draw_cost(page.costs, arms, shades), CAPTIONS["cost"]),
+    ]
+    for stage in page.study.plan.study.stages[:-1]:
+        drawing = draw_learning(page.study, stage.name, words, colours)
+        drawn.append((f"learning_{stage.name}", drawing, CAPTIONS["learning"].replace("{stage}", stage.name)))
+    known = {**vars(findings.reading), "base": main.base, "other": main.other}
+    for name, drawing, caption in drawn:
+        if drawing is not None:
+            yield name, drawing, fill(caption, **known)
 
 
 def level_colours(study: Study) -> dict[str, str]:
     """Return a colour for every level of the compared axes."""
+    assert isinstance(study.reading, Reading)
     levels = [name for axis in study.reading.compare for name in _levels(study, axis)]
     return {name: SERIES[number % len(SERIES)] for number, name in enumerate(dict.fromkeys(levels))}
 
@@ -54,7 +77,7 @@ def draw_differences(findings: Findings, words: Words, colours: dict[str, str]) 
             for one in _of_panel(main, panel):
                 x = float(one.levels[findings.reading.over])
                 colour = colours[main.other if one.interval.mean > 0 else main.base]
-                _draw_interval(axes, x, one.interval, colour)
+                draw_interval(axes, x, one.interval, colour)
                 for number, value in enumerate(one.points.values()):
                     side = x * (1 + 0.05 * (number - (len(one.points) - 1) / 2))
                     axes.plot(side, value, "o", color=colour, alpha=0.45, markersize=4.0, markeredgewidth=0)
@@ -102,7 +125,7 @@ def draw_effects(findings: Findings, words: Words, colours: dict[str, str]) -> F
             name = f"{effect.other} − {effect.base}, {label}" if not one.levels else label
             ticks.append((height, name))
             size = 8.0 if not one.levels else 5.5
-            _draw_interval(axes, height, one.interval, colour, horizontal=True, marker_size=size)
+            draw_interval(axes, height, one.interval, colour, horizontal=True, marker_size=size)
         axes.set_yticks([height for height, _ in ticks], [name for _, name in ticks])
         axes.set_ylim(height + 0.7, 0.3)
         axes.grid(visible=False, axis="y")
@@ -118,23 +141,10 @@ def _draw_line(
     positions = [float(one.levels[findings.reading.over]) * shift for one in measured]
     axes.plot(positions, [one.interval.mean for one in measured], color=colour, label=label, zorder=3)
     for x, one in zip(positions, measured, strict=True):
-        _draw_interval(axes, x, one.interval, colour)
+        draw_interval(axes, x, one.interval, colour)
         axes.plot(
             [x] * len(one.points), list(one.points.values()), "o", color=colour, alpha=0.35, markersize=3.2, mew=0
         )
-
-
-def _draw_interval(
-    axes: Axes, at: float, interval: Interval, colour: str, *, horizontal: bool = False, marker_size: float = 6.0
-) -> None:
-    """Draw a mean as a dot and its interval as a bar; a hollow dot where the interval holds no verdict."""
-    if math.isnan(interval.mean):
-        return
-    low, high = (interval.low, interval.high) if interval.is_known else (interval.mean, interval.mean)
-    ends, here = [low, high], [at, at]
-    axes.plot(*((ends, here) if horizontal else (here, ends)), color=colour, alpha=0.55, linewidth=2.2, zorder=3)
-    spot = (interval.mean, at) if horizontal else (at, interval.mean)
-    axes.plot(*spot, "o", color=colour, markersize=marker_size, zorder=4)
 
 
 def _draw_saving(
