@@ -58,7 +58,7 @@ def killed_after(last: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear"])
 def test_skipping_trains_on_and_tells_what_was_replaced_and_left_out(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -86,7 +86,7 @@ def test_neither_workers_nor_the_cache_change_a_run_over_broken_images(stage: St
         assert read_result(out)["data_errors"] == read_result(alone)["data_errors"]
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear"])
 def test_a_killed_run_over_broken_images_ends_as_the_uninterrupted_one(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
