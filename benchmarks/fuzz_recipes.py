@@ -189,8 +189,11 @@ def check(case: Case) -> bool:
 
 
 def run_quietly(main: Callable[[list[str]], int], arguments: list[str]) -> tuple[int, str]:
-    """Return a stage's exit code and what it wrote to stderr."""
+    """Return a stage's exit code and what it wrote to stderr; a word that looks like an option ends in argparse's usage."""
     told = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told), np.errstate(all="ignore"):
-        code = main(arguments)
+        try:
+            code = main(arguments)
+        except SystemExit as ending:
+            return int(ending.code or 0), told.getvalue()[told.getvalue().find("error: ") :]
     return code, told.getvalue()
