@@ -15,6 +15,17 @@ USER_ERROR = 2
 INTERRUPTED_AT_ONCE = 130
 """Exit code after a second SIGINT: nothing more was saved."""
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "Invalid buffer size",
+)
+_SMALLER = (
+    "Make train.batch_size, data.image_size, model.name, dino.outputs or data.cache_megabytes smaller, or use more"
+    " processes."
+)
+
 
 def run_stage(
     cls: type[Any],
@@ -48,6 +59,21 @@ def run_stage(
         if is_main:
             print(f"error: {_own_words(error)}", file=sys.stderr)
         return USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(f"error: there is not enough memory for this recipe ({_first_line(error)}). {_SMALLER}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that host or device memory ran out; torch says so in words on the host."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _own_words(error: UserError) -> str:

@@ -1,12 +1,13 @@
-"""Owns recipes: YAML that may extend another, `key=value` on top, checked against typed dataclasses, all problems at once.
+"""Owns recipes: `recipe_files` reads and merges them, typed dataclasses of the stages check them, all problems at once.
 
-OmegaConf reads and merges; the dataclasses of the stages say what is allowed. Nothing mutates a config.
+Nothing mutates a config.
 """
 
 import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import textwrap
 import types
 import typing
@@ -16,22 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from common.errors import UserError
+from common.recipe_files import nearest as nearest
+from common.recipe_files import resolve as resolve
 
 Config = TypeVar("Config")
-
-
-def resolve(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the recipe at `path` with everything it extends and every `key=value` merged in, as plain containers."""
-    merged = OmegaConf.merge(_with_extended(Path(path), ()), _parse_overrides(overrides))
-    try:
-        container = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
-    return typing.cast(dict[str, Any], container)
 
 
 def load(cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -86,50 +77,6 @@ def flatten(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def nearest(name: str, choices: list[str]) -> str:
-    """Return ` Did you mean X?` for the choice closest to `name`, or nothing."""
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
-def _with_extended(path: Path, seen: tuple[Path, ...]) -> Any:
-    """Return the recipe at `path` merged over the one it extends, read from the first to the last."""
-    if path.resolve() in seen:
-        raise UserError(f"extends: {path} extends itself, by way of {', '.join(map(str, seen))}. Break the circle.")
-    if not path.is_file():
-        wanted = f"extends: {path}, named in {seen[-1]}" if seen else f"recipe {path}"
-        raise UserError(f"{wanted}: no such file. {_recipes_beside(path)}")
-    try:
-        node = OmegaConf.load(path)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if not OmegaConf.is_dict(node):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values, this file is not one.")
-    parent = typing.cast(Any, node).pop("extends", None)
-    if parent is None:
-        return node
-    return OmegaConf.merge(_with_extended(path.parent / str(parent), (*seen, path.resolve())), node)
-
-
-def _recipes_beside(path: Path) -> str:
-    """Return a sentence that names the YAML files where `path` was looked for."""
-    found = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-    if not found:
-        return "Give the path of a YAML file, such as recipes/digits/pretrain.yaml."
-    return f"There are {', '.join(found)}.{nearest(path.name, found)}"
-
-
-def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> Any:
-    """Return `key=value` words as a config; dotted keys nest, values are read as YAML."""
-    wrong = [word for word in overrides if "=" not in word or word.startswith("=")]
-    if wrong:
-        raise UserError(f"{', '.join(wrong)}: an override is key=value, such as optim.lr=1e-3.")
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"{' '.join(overrides)}: not readable as key=value: {_first_line(error)}") from error
-
-
 def _build_section(cls: Any, mapping: Any, prefix: str, problems: list[str]) -> Any:
     """Return `mapping` as a `cls`, or None after adding what is wrong with it to `problems`."""
     if not isinstance(mapping, dict):
@@ -181,6 +128,9 @@ def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
             return None
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         return tuple(_convert(kind, item, f"{key}[{i}]", problems) for i, (kind, item) in enumerate(zip(kinds, value)))
+    if isinstance(value, int | float) and (bound := _beyond(hint, value)):
+        problems.append(f"{key} = {str(value)[:40]}: {bound}")
+        return None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
@@ -195,6 +145,13 @@ def _alternative(hints: list[Any], value: Any) -> Any:
     """Return which of a field's types `value` is to be read as: a list as the one that is a tuple, else the first."""
     lists = [hint for hint in hints if typing.get_origin(hint) is tuple]
     return lists[0] if lists and isinstance(value, list | tuple) else hints[0]
+
+
+def _beyond(hint: Any, value: float) -> str | None:
+    """Return what is wrong with a number that no key can take: not finite, or a whole one beyond 64 bits; else None."""
+    if isinstance(value, int) and hint in (int, float):
+        return None if -(2**63) <= value < 2**63 else "must be a number of at most 64 bits."
+    return None if hint is not float or math.isfinite(value) else "must be a finite number."
 
 
 def _range_problems(config: Any, prefix: str) -> Iterator[tuple[str, str]]:
@@ -288,8 +245,3 @@ def _type_name(hint: Any) -> str:
 def _kind(value: Any) -> str:
     """Return what kind of value a user gave."""
     return _type_name(type(value)) if type(value) in (int, float, str, bool, type(None)) else type(value).__name__
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an exception's text."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

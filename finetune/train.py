@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.broken import build_error_count
+from common.data.fingerprint import check_data
 from common.data.loader import view_loader
 from common.data.sampler import EpochBatches
 from common.data.sources import open_splits
@@ -42,8 +44,7 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=True)
-    if run.is_main:
-        splits.subset.save(run.folder / "subset.json")
+    check_data(splits, run.folder, writes=run.is_main)
     return Finetuning(config, run, splits).run_to_end()
 
 
@@ -63,12 +64,14 @@ class Finetuning:
         )
         sampler = self.objective.build_sampler(rank=run.rank, num_processes=run.num_processes)
         self.batches = EpochBatches(sampler)
+        self.errors = build_error_count(config.data, splits, run.accelerator)
         self.loader = view_loader(
             splits.train,
             self.objective.build_view(),
             self.batches,
             workers=config.data.workers,
             pin_memory=run.device.type == "cuda",
+            replacement_seed=config.train.seed,
             dense_labels=self.objective.dense_labels,
         )
         self.steps_per_epoch = sampler.steps_per_epoch
@@ -111,7 +114,7 @@ class Finetuning:
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        for batch in self.loader:
+        for batch in self.errors.watch(self.loader):
             inputs = self.objective.inputs(batch.to(self.run.device), epoch=epoch, step=step)
             loss, skipped = self._train_step(inputs, step)
             step += 1
@@ -172,6 +175,7 @@ class Finetuning:
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
         self.watch.load_state(checkpoint.values["watch"])
+        self.errors.load_state(checkpoint.values["errors"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
         return checkpoint.step
@@ -183,7 +187,7 @@ class Finetuning:
             tensors |= module_state("average", self.average)
         scaler = self.run.accelerator.scaler
         values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
-        values["scaler"] = scaler and scaler.state_dict()
+        values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
         self.run.save(step, tensors, values)
 
     def _end(self, ending: Ending, step: int) -> int:
@@ -201,5 +205,6 @@ class Finetuning:
             train_images=len(self.splits.train),
             parameters=sum(p.numel() for p in self.network.parameters()),
             metrics=self.monitor.result(),
+            **self.errors.facts(),
             **facts,
         )

@@ -12,6 +12,8 @@ from common.training.optimizers import OptimConfig
 from common.training.run import TrainConfig
 from common.training.verdicts import TeacherVerdictConfig
 
+_MOST_CODES = 2**22
+
 
 @dataclass(frozen=True, kw_only=True)
 class DinoConfig:
@@ -50,6 +52,8 @@ class DinoConfig:
         for name in ("outputs", "hidden_dim", "bottleneck_dim"):
             if getattr(self, name) < 1:
                 yield name, f"{getattr(self, name)} must be at least 1."
+            elif getattr(self, name) > _MOST_CODES:
+                yield name, f"{getattr(self, name)} must be at most {_MOST_CODES}."
         for name in ("student_temperature", "teacher_temperature", "teacher_temperature_start"):
             if getattr(self, name) <= 0:
                 yield name, f"{getattr(self, name)} must be above 0."
@@ -95,6 +99,8 @@ class PretrainConfig:
         """Yield (field, message) for sections that do not fit each other."""
         if self.optim.name == "sam":
             yield "optim.name", "sam is for fine-tuning; DINO is pre-trained with adamw or sgd."
+        if self.optim.layer_decay != 1:
+            yield "optim.layer_decay", f"{self.optim.layer_decay} is for fine-tuning; DINO is pre-trained with 1."
         if self.views.global_size != self.data.image_size:
             yield (
                 "views.global_size",

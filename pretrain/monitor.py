@@ -57,7 +57,10 @@ class Monitor:
         self.latest = {"feature_rank": feature_rank(queries)}
         if held_out.labels is not None and self.splits.train.labels is not None:
             bank_split = self._bank()
-            bank, bank_indices = self._features(teacher, bank_split)
+            skips = self.config.data.on_error == "skip"
+            bank, bank_indices = self._features(
+                teacher, bank_split, replacement_seed=self.config.train.seed if skips else None
+            )
             self.latest |= knn_accuracy(
                 queries,
                 _labels(held_out, query_indices),
@@ -123,13 +126,15 @@ class Monitor:
         self._log_sum = torch.tensor(log, device=self.run.device)
         self._epoch_sum = torch.tensor(epoch, device=self.run.device)
 
-    def _features(self, teacher: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
-        """Return (features, indices) of every image of a split, over all processes."""
+    def _features(
+        self, teacher: nn.Module, split: Split, *, replacement_seed: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return (features, indices) of every image of a split, over all processes; a seed replaces broken images."""
         sampler = EvaluationSampler(
             len(split), self.config.train.batch_size, rank=self.run.rank, num_processes=self.run.num_processes
         )
         view = EvaluationView(self.config.data.image_size, self.config.knn.crop)
-        loader = view_loader(split, view, sampler, workers=self.config.data.workers)
+        loader = view_loader(split, view, sampler, workers=self.config.data.workers, replacement_seed=replacement_seed)
         data = self.config.data
         with self.run.accelerator.autocast():
             features, indices = network_outputs(teacher, loader, mean=data.mean, std=data.std, device=self.run.device)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.broken import build_error_count
+from common.data.fingerprint import check_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.photometry import apply_on_batch
 from common.data.sampler import EpochBatches, EpochSampler
@@ -46,8 +48,7 @@ def train(config: PretrainConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=False)
-    if run.is_main:
-        splits.subset.save(run.folder / "subset.json")
+    check_data(splits, run.folder, writes=run.is_main)
     return Pretraining(config, run, splits).run_to_end()
 
 
@@ -71,8 +72,14 @@ class Pretraining:
         )
         self.batches = EpochBatches(sampler)
         views = build_multi_crop(config.views, config.train.seed, photometry_in_worker=run.device.type == "cpu")
+        self.errors = build_error_count(config.data, splits, run.accelerator)
         self.loader = view_loader(
-            splits.train, views, self.batches, workers=config.data.workers, pin_memory=run.device.type == "cuda"
+            splits.train,
+            views,
+            self.batches,
+            workers=config.data.workers,
+            pin_memory=run.device.type == "cuda",
+            replacement_seed=config.train.seed,
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
@@ -106,7 +113,7 @@ class Pretraining:
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        for batch in self.loader:
+        for batch in self.errors.watch(self.loader):
             parts, skipped = self._train_step(self._views(batch.to(self.run.device)), step)
             step += 1
             self.monitor.add(parts, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
@@ -183,6 +190,7 @@ class Pretraining:
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
         self.watch.load_state(checkpoint.values["watch"])
+        self.errors.load_state(checkpoint.values["errors"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
         return checkpoint.step
@@ -192,7 +200,7 @@ class Pretraining:
         tensors = module_state("dino", self.dino) | optimizer_state(self.optimizer)
         scaler = self.run.accelerator.scaler
         values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
-        values["scaler"] = scaler and scaler.state_dict()
+        values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
         self.run.save(step, tensors, values)
 
     def _end(self, ending: Ending, step: int) -> int:
@@ -208,6 +216,7 @@ class Pretraining:
             train_images=len(self.splits.train),
             parameters=sum(p.numel() for p in self.dino.teacher.parameters()),
             metrics=self.monitor.result(),
+            **self.errors.facts(),
             splits={name: len(part) for name, part in self._parts()},
         )
 

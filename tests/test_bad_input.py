@@ -58,6 +58,26 @@ def parquet(path: Path, columns: dict[str, str]) -> Path:
         (["train.precision=fp16", "optim.name=sam"], ["train.precision", "sam"]),
         (["train.batch_size=21", "augment.mixup=0.5"], ["train.batch_size", "even"]),
         (["optim.lr=-1"], ["optim.lr", "-1", "above 0"]),
+        (["optim.lr=.inf"], ["optim.lr = inf: must be a finite number"]),
+        (["optim.betas=[1,1]"], ["optim.betas: [1.0, 1.0] must both lie in [0, 1)"]),
+        (["optim.momentum=1.5"], ["optim.momentum: 1.5 must lie in [0, 1)"]),
+        (["optim.eps=-1"], ["optim.eps: -1.0 must not be negative"]),
+        (["optim.weight_decay_end=-1"], ["optim.weight_decay_end: -1.0 must not be negative"]),
+        (["optim.warmup_epochs=1e308"], ["optim.warmup_epochs", "must be at most 1000000"]),
+        (["train.seed=-1"], ["train.seed: -1 must be at least 0"]),
+        (["train.epochs=1000000000000"], ["train.epochs: 1000000000000 must be at most 1000000"]),
+        (["train.batch_size=100000000000"], ["train.batch_size: 100000000000 must be at most"]),
+        (["data.image_size=1000000"], ["data.image_size: 1000000 must be at least 1 and at most 8192"]),
+        (["data.mean=[0,0,1e300]"], ["data.mean: 1e+300 must lie in 0 to 1"]),
+        (["data.std=[1,1,1e-300]"], ["data.std: 1e-300 must lie in 0.001 to 1000"]),
+        (["data.max_errors=1"], ["data.max_errors: 1.0 must be at least 0 and below 1"]),
+        (["data.max_megapixels=1000"], ["data.max_megapixels: 1000 must lie in 1 to 178"]),
+        (["data.source=" + "x" * 5000], ["data.source = 'xxx", "this path cannot be looked up"]),
+        (
+            ["data.images_per_class=none", "data.subset_file=" + "x" * 5000],
+            ["data.subset_file = 'xxx", "this path cannot be looked up"],
+        ),
+        (["out=" + "x" * 5000], ["out = 'xxx", "this path cannot be looked up"]),
         (["objective=token_labels"], ["model.name", "vit_mini", "volo_d1"]),
         (["objective=token_labels", "augment.mixup=0.5"], ["augment.mixup", "mixes tokens"]),
         (["objective=token_labels", "token_labels.labels=no/such"], ["token_labels.labels", "no/such"]),
@@ -72,6 +92,60 @@ def test_a_wrong_key_or_value_is_told(
     assert error.startswith("error: ") and "Traceback" not in error
     for word in words:
         assert word in error
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optim.layer_decay=0.7", "optim.layer_decay: 0.7 is for fine-tuning"),
+        ("dino.outputs=100000000", "dino.outputs: 100000000 must be at most 4194304"),
+        ("dino.hidden_dim=1000000000000", "dino.hidden_dim: 1000000000000 must be at most"),
+        ("views.global_count=1001", "views.global_count: 1001: the loss compares global views, so give 2 to 1000"),
+        ("views.local_size=100000", "views.local_size: 100000 is no size"),
+        ("views.blur_sigma=[1,1e16]", "views.blur_sigma: (1.0, 1e+16) leaves nothing to see"),
+    ],
+)
+def test_a_wrong_value_of_a_pre_training_is_told(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, words: str
+) -> None:
+    assert stage("pretrain", tmp_path / "run", override) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and words in error
+
+
+def test_embeddings_may_be_spared_decay_in_pre_training_too(stage: Stage, tmp_path: Path) -> None:
+    assert stage("pretrain", tmp_path / "run", "optim.decay_embeddings=false", "train.epochs=1") == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 20 MiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 140737488355328 bytes."),
+    ],
+)
+def test_memory_that_runs_out_is_told_with_what_to_make_smaller(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def run_out(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("finetune.train.open_splits", run_out)
+    assert stage("finetune", tmp_path / "run") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: there is not enough memory for this recipe") and "train.batch_size" in told
+
+
+def test_any_other_failure_of_the_machine_is_no_mistake_of_the_user(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect of ours")
+
+    monkeypatch.setattr("finetune.train.open_splits", fail)
+    with pytest.raises(RuntimeError, match="a defect of ours"):
+        stage("finetune", tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])

@@ -46,7 +46,10 @@ def find_label_column(features: Mapping[str, Any], wanted: str | None, *, labell
     if wanted is not None:
         _demand(features, wanted, key="data.label_column", title=title)
         if not any(fits(features[wanted]) for fits in _LABEL_KINDS):
-            raise UserError(f"data.label_column '{wanted}' of {title} holds no classes but {_kind(features[wanted])}.")
+            raise UserError(
+                f"data.label_column '{wanted}' of {title} holds no classes but {_kind(features[wanted])}. Classes are"
+                " whole numbers or names: write the column as one of these."
+            )
         return wanted
     candidates = _first_kind(features, _LABEL_KINDS)
     if len(candidates) == 1:
@@ -63,7 +66,7 @@ def find_label_column(features: Mapping[str, Any], wanted: str | None, *, labell
     if not candidates:
         raise UserError(
             f"data.label_column: {title} has no column of classes, only {_listing(features)}. Labels are needed: add"
-            " a column of class names or numbers."
+            " a column of class names or whole numbers."
         )
     raise UserError(
         f"data.label_column: {title} has several columns of classes: {some(candidates)}. Set data.label_column to one"
@@ -71,13 +74,20 @@ def find_label_column(features: Mapping[str, Any], wanted: str | None, *, labell
     )
 
 
-def read_labels(values: list[Any], feature: Any) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Return (N,) labels and the class names of a column; missing and negative labels are UNLABELLED.
+def read_labels(values: list[Any], feature: Any, *, title: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Return (N,) labels and the class names of a column; missing, negative and blank labels are UNLABELLED.
 
-    A ClassLabel brings its names. Numbers and text are numbered in sorted order, and are their own names.
+    A ClassLabel brings its names; raise UserError that opens with `title` for numbers beyond them. Numbers and text are
+    numbered in sorted order, and are their own names.
     """
     if _is_class_label(feature):
         names = tuple(str(name) for name in feature.names)
+        beyond = [row for row, value in enumerate(values) if value is not None and value >= len(names)]
+        if beyond:
+            raise UserError(
+                f"{title}: {len(beyond)} labels lie beyond the {len(names)} declared classes (0 to {len(names) - 1}), the"
+                f" first is {values[beyond[0]]} in row {beyond[0]}. Correct the labels or declare all classes."
+            )
         labels = [UNLABELLED if value is None or value < 0 else value for value in values]
         return np.array(labels, dtype=np.int64), names
     given = [None if _is_missing(value) else value for value in values]
@@ -105,7 +115,7 @@ def are_classes(num_images: int, num_classes: int, column: str, *, labelled: boo
 
 def _is_missing(value: Any) -> bool:
     """Say whether a value of a column without class names stands for no label."""
-    return value is None or (isinstance(value, int) and value < 0)
+    return value is None or (value < 0 if isinstance(value, int) else not value.strip())
 
 
 def _dtype(feature: Any) -> str:

@@ -5,11 +5,16 @@ threads run; everything else goes through Pillow. Neither is left alone with dam
 with grey and says nothing, so that it only gets those that end as they should. (torchvision's PNG decoder ends the
 process on damaged data, and its decoders are deprecated.) 16 bits are scaled to 8, where Pillow would clip or cut
 them. Transparent images are composited on white, the commonest background they are shown on. Colour profiles are not
-applied.
+applied. Files are hostile until read: their size is taken from the header and bounded before a pixel is decoded, and
+only formats of photographs are tried, for Pillow hands others (PostScript, WMF) to programs outside.
 """
 
 import io
 import struct
+import warnings
+from functools import cache
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +27,28 @@ _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _PNG_GREY, _PNG_RGB = 0, 2
 _EXIF_ORIENTATION = 0x0112
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 _FLIPS = ((1, 1), (1, -1), (-1, -1), (-1, 1))
 
 
-def decode_image(data: bytes, name: str) -> Tensor:
+MAX_PIXELS = 89_000_000
+"""Pixels of the largest image that is decoded unless a recipe says otherwise: where Pillow begins to warn."""
+MOST_MEGAPIXELS = 178
+"""Millions of pixels beyond which Pillow opens no image at all."""
+MAX_SIDE = 2**20
+"""Pixels of the longest side that is decoded: OpenCV's own bound; places in a crop stay exact in float32."""
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Return the image in `data` as uint8 RGB (3, H, W), upright by its EXIF orientation; the first of several frames.
 
-    `name` is the file or row that an error names. Raise UserError for data that is empty, truncated or no image.
+    `name` is the file or row that an error names. Raise UserError for data that is empty, truncated or no image, and
+    for an image of more than `max_pixels`, of which nothing but the header is read.
     """
     if not data:
         raise UserError(f"{name}: the image is empty (0 bytes). Restore or remove it.")
     try:
+        _check_size(data, max_pixels)
         if data.startswith(_JPEG) and data.endswith(_JPEG_END):
             return _decode_plain(data)
         if data.startswith(_PNG):
@@ -45,6 +61,8 @@ def decode_image(data: bytes, name: str) -> Tensor:
         ) from error
     except UnsupportedPixels as error:
         raise UserError(f"{name}: {error} Save it with 8 or 16 bits per channel.") from error
+    except TooLarge as error:
+        raise UserError(f"{name}: {error} Scale it down or remove it.") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, RuntimeError, struct.error, ... for damaged data
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(f"{name}: the image is truncated or damaged ({reason[0]}). Restore or remove it.") from error
@@ -56,6 +74,44 @@ class UnknownFormat(Exception):
 
 class UnsupportedPixels(Exception):
     """The image's numbers have no known range."""
+
+
+class TooLarge(Exception):
+    """The image's header promises more pixels than are allowed."""
+
+
+@cache
+def _pillow() -> ModuleType:
+    """Return Pillow's module, its warnings silenced: of sizes, which are bounded here, and of odd metadata."""
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    return Image
+
+
+def _open(data: bytes) -> Any:
+    """Return the image as Pillow opens it: its header read, nothing decoded."""
+    pillow = _pillow()
+    try:
+        return pillow.open(io.BytesIO(data), formats=_FORMATS)
+    except pillow.UnidentifiedImageError as error:
+        raise UnknownFormat from error
+    except pillow.DecompressionBombError as error:
+        raise TooLarge(f"the image is beyond what Pillow opens ({error}).") from error
+
+
+def _check_size(data: bytes, max_pixels: int) -> None:
+    """Raise TooLarge for an image that is larger than allowed by its header."""
+    with _open(data) as image:
+        width, height = image.size
+    if width * height > max_pixels:
+        raise TooLarge(
+            f"the image has {width} x {height} = {width * height / 1e6:.0f} million pixels, more than"
+            f" data.max_megapixels = {max_pixels / 1e6:g} allows."
+        )
+    if max(width, height) > MAX_SIDE:
+        raise TooLarge(f"the image has {width} x {height} pixels, and no side may be longer than {MAX_SIDE}.")
 
 
 def _decode_plain(data: bytes) -> Tensor:
@@ -94,9 +150,7 @@ def _planes(pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
 
 def _upright(planes: npt.NDArray[np.uint16], data: bytes) -> npt.NDArray[np.uint16]:
     """Turn (C, H, W) as the file's EXIF orientation (1 to 8) says."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
+    with _open(data) as image:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if orientation not in range(1, 9):
         return planes
@@ -125,13 +179,9 @@ def _reduce(deep: npt.NDArray[np.uint16]) -> Tensor:
 
 def _decode_any(data: bytes) -> Tensor:
     """Decode whatever Pillow reads."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
-    try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        raise UnknownFormat from error
-    with image:
+    with _open(data) as image:
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         return _reduce(_sixteen_bits(np.asarray(upright))[None])

@@ -29,6 +29,8 @@ def divide_identities(
     verify: Verify,
     cache_bytes: int,
     threads: int,
+    max_errors: float | None,
+    max_pixels: int,
 ) -> IdentitySplits:
     """Return the splits of an identity set: validation identities held out, reduced to the subset, verified and cached.
 
@@ -55,17 +57,24 @@ def divide_identities(
     parts = {"train": train}
     for name, search in searches.items():
         parts |= {f"{name} query": search.query.split, f"{name} gallery": search.gallery.split}
-    ready = verify_and_cache(parts, verify=verify, cache_bytes=cache_bytes, threads=threads)
+    parts = {part: replace(split, max_pixels=max_pixels) for part, split in parts.items()}
+    ready, left_out = verify_and_cache(
+        parts, verify=verify, cache_bytes=cache_bytes, threads=threads, max_errors=max_errors
+    )
+    searches = {
+        name: Search(replace(query, split=ready[f"{name} query"]), replace(gallery, split=ready[f"{name} gallery"]))
+        for name, (query, gallery) in searches.items()
+    }
+    for name, search in searches.items() if left_out else ():
+        check_search(search, f"what is left of the {name} queries")
     return IdentitySplits(
         train=ready["train"],
         validation=None,
         test=None,
         class_names=train.class_names,
         subset=subset,
-        searches={
-            name: Search(replace(query, split=ready[f"{name} query"]), replace(gallery, split=ready[f"{name} gallery"]))
-            for name, (query, gallery) in searches.items()
-        },
+        searches=searches,
+        left_out=left_out,
     )
 
 

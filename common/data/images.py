@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +21,8 @@ class Images(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def decode(self, index: int) -> Tensor:
-        """Return image `index` as uint8 RGB (3, H, W); raise UserError with its name when it is broken."""
+    def decode(self, index: int, *, max_pixels: int) -> Tensor:
+        """Return image `index` as uint8 RGB (3, H, W); raise UserError with its name when it is broken or larger."""
 
     def name(self, index: int) -> str:
         """Return what a user would look for: a path, or a file and its row."""
@@ -45,14 +45,14 @@ class FileImages:
         """Return the number of files."""
         return len(self._paths)
 
-    def decode(self, index: int) -> Tensor:
+    def decode(self, index: int, *, max_pixels: int) -> Tensor:
         """Read and decode file `index`."""
         name = self.name(index)
         try:
             data = Path(name).read_bytes()
         except OSError as error:
             raise UserError(f"{name}: cannot be read ({error.strerror or error}). Restore or remove it.") from error
-        return decode_image(data, name)
+        return decode_image(data, name, max_pixels=max_pixels)
 
     def name(self, index: int) -> str:
         """Return the path of file `index`."""
@@ -75,7 +75,7 @@ class PixelImages:
 
     Block k holds the images from k * `block_length` on, (3, H, W) each, one behind the other; `shapes` is (N, 2):
     height and width of every image. `origin` is the collection the pixels were decoded from, for names; `title` names
-    the images where there is none.
+    the images where there is none. `broken` are the errors of images that could not be decoded; they have no pixels.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class PixelImages:
         block_length: int,
         origin: Images | None = None,
         title: str = "image",
+        broken: Mapping[int, str] | None = None,
     ) -> None:
+        self._broken = dict(broken or {})
         self._blocks = list(blocks)
         self._shapes = shapes
         self._block_length = block_length
@@ -100,8 +102,14 @@ class PixelImages:
         """Return the number of images."""
         return len(self._shapes)
 
-    def decode(self, index: int) -> Tensor:
-        """Return a view of image `index` in its block; it is not to be written to."""
+    def decode(self, index: int, *, max_pixels: int) -> Tensor:
+        """Return a view of image `index` in its block; it is not to be written to. Its size was bounded before."""
+        if index in self._broken:
+            raise UserError(self._broken[index])
+        return self._pixels(index)
+
+    def _pixels(self, index: int) -> Tensor:
+        """Return the (3, H, W) view of image `index`."""
         height, width = self._shapes[index].tolist()
         block, size = index // self._block_length, 3 * height * width
         first = block * self._block_length
@@ -118,7 +126,7 @@ class PixelImages:
 
     def content(self, index: int) -> bytes:
         """Return the origin's content, so that caching changes no fingerprint, or else the pixels."""
-        return self._origin.content(index) if self._origin is not None else self.decode(index).numpy().tobytes()
+        return self._origin.content(index) if self._origin is not None else self._pixels(index).numpy().tobytes()
 
 
 class SelectedImages:
@@ -132,9 +140,9 @@ class SelectedImages:
         """Return the number of selected images."""
         return len(self.indices)
 
-    def decode(self, index: int) -> Tensor:
+    def decode(self, index: int, *, max_pixels: int) -> Tensor:
         """Return the `index`-th selected image."""
-        return self.images.decode(int(self.indices[index]))
+        return self.images.decode(int(self.indices[index]), max_pixels=max_pixels)
 
     def name(self, index: int) -> str:
         """Return the name of the `index`-th selected image in its own collection."""

@@ -4,7 +4,7 @@ Shapes: V views of one resolution, B samples of this process, P numbers of a vie
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import cv2
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.data.broken import BrokenImage, read_images
 from common.data.dense_labels import DenseLabels, DenseLabelSource
 from common.data.erasing import Erasures
 from common.data.sampler import EvaluationSampler, SampleKey
@@ -53,9 +54,11 @@ class Batch:
     labels: Tensor | None
     """(B,) int64 class indices."""
     indices: Tensor
-    """(B,) int64 indices of the images in the split."""
+    """(B,) int64 indices of the images in the split; those of the replacements where images are broken."""
     dense: DenseLabels | None = None
     """What a teacher sees at each place of the images, and where the views lie in them; none where nobody asked."""
+    broken: list[BrokenImage] = field(default_factory=list)
+    """Broken images that others stand in for here."""
 
     def __len__(self) -> int:
         """Return the number of samples B."""
@@ -70,6 +73,7 @@ class Batch:
             None if self.labels is None else change(self.labels),
             change(self.indices),
             dense=None if self.dense is None else DenseLabels(*(change(part) for part in self.dense)),
+            broken=self.broken,
         )
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -92,22 +96,32 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 class _Samples(Dataset[Batch]):
     """Make whole batches from lists of keys, so that a worker draws and assembles a batch in one go."""
 
-    def __init__(self, split: ImageSource, view: View, dense_labels: DenseLabelSource | None) -> None:
-        self.split, self.view, self.dense_labels = split, view, dense_labels
+    def __init__(
+        self, split: ImageSource, view: View, replacement_seed: int | None, dense_labels: DenseLabelSource | None
+    ) -> None:
+        self.split, self.view = split, view
+        self.replacement_seed, self.dense_labels = replacement_seed, dense_labels
         self.labels = None if split.labels is None else torch.as_tensor(split.labels, dtype=torch.int64)
 
     def __getitem__(self, key: SampleKey) -> Batch:
         return self.__getitems__([key])
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch:
-        indices = torch.tensor([key.index for key in keys])
-        blocks, parameters, erasures, geometry = self.view([self.split.image(key.index) for key in keys], keys)
+        images, chosen, broken = self._read(keys)
+        blocks, parameters, erasures, geometry = self.view(images, keys)
+        indices = torch.tensor(chosen)
         labels = None if self.labels is None else self.labels[indices]
         dense = None
         if self.dense_labels is not None:
             assert geometry is not None, "dense labels need a view that tells its geometry"
-            dense = DenseLabels(*self.dense_labels.read(indices.tolist()), geometry)
-        return Batch(blocks, parameters, erasures, labels, indices, dense=dense)
+            dense = DenseLabels(*self.dense_labels.read(chosen), geometry)
+        return Batch(blocks, parameters, erasures, labels, indices, dense=dense, broken=broken)
+
+    def _read(self, keys: list[SampleKey]) -> tuple[list[Tensor], list[int], list[BrokenImage]]:
+        """Return the images, their indices, and the broken ones that were replaced, if they may be."""
+        if self.replacement_seed is None:
+            return [self.split.image(key.index) for key in keys], [key.index for key in keys], []
+        return read_images(self.split.image, len(self.split), keys, replacement_seed=self.replacement_seed)
 
 
 def _unchanged(batch: Any) -> Any:
@@ -128,15 +142,17 @@ def view_loader(
     *,
     workers: int,
     pin_memory: bool = False,
+    replacement_seed: int | None = None,
     dense_labels: DenseLabelSource | None = None,
 ) -> DataLoader[Batch]:
     """Return a loader of `Batch`es: the images that `batches` names (by an `EpochBatches`, say), as `view` shows them.
 
-    The workers stay alive between epochs; their number (0: this process) changes nothing in the stream.
+    The workers stay alive between epochs; their number (0: this process) changes nothing in the stream. A broken image
+    raises UserError, or, with a `replacement_seed`, is replaced by another one with its own label (`read_images`).
     With `dense_labels` the workers read those too, and `view` must tell its geometry.
     """
     return DataLoader(
-        _Samples(split, view, dense_labels),
+        _Samples(split, view, replacement_seed, dense_labels),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_unchanged,

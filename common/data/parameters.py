@@ -20,6 +20,8 @@ from common.data.sampler import SampleKey
 """Photometry: three factors (1 = as it was), hue in turns (0), the place of the drawn order in `ORDERS`, 1 for grey,
 the blur's standard deviation in pixels (0 = none), 1 for solarize."""
 NUM_PARAMETERS = 16
+MOST_SIDE = 2**13
+"""Largest side of a view, in pixels."""
 
 ORDERS = tuple(permutations(range(4)))
 """The orders in which brightness, contrast, saturation and hue (0 to 3) may come."""

@@ -5,11 +5,12 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from common.data import digit_identities
+from common.data.decode import MAX_PIXELS, MOST_MEGAPIXELS
 from common.data.digits import DigitsSource
 from common.data.folders import FolderSource
 from common.data.identities import IdentitySet
@@ -25,6 +26,7 @@ from common.data.open_tables import (
     open_saved_dataset,
     open_table_files,
 )
+from common.data.parameters import MOST_SIDE
 from common.data.sizes import height_and_width
 from common.data.split import Split
 from common.data.splits import (
@@ -40,6 +42,7 @@ from common.data.splits import (
 from common.data.subset import Subset, read_subset
 from common.data.verification import verify_and_cache
 from common.errors import UserError
+from common.paths import user_path
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +101,16 @@ class DataConfig:
     20,000 images, a sample of more."""
     cache_megabytes: int = 1024
     """Memory for decoded images, in MiB; a split that fits is decoded once, before training. 0 for none."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a broken image does: stop ends the run and names it. With skip another training image, drawn by the seed,
+    stands in for it with its own label; validation and test images are all decoded before training, whatever
+    `data.verify` says, and the broken ones left out. Both are told in result.json."""
+    max_errors: float = 0.01
+    """Share of the training, validation or test images that may be broken under on_error=skip, at least 0 and below 1;
+    beyond it the run stops."""
+    max_megapixels: int = MAX_PIXELS // 10**6
+    """Largest image that is decoded, in millions of pixels; one that is larger by its header counts as broken. A file
+    of few kilobytes may unpack to gigabytes, and every worker holds 3 bytes for each pixel."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what is allowed)."""
@@ -113,21 +126,30 @@ class DataConfig:
         ways = [self.fraction != 1, self.images_per_class is not None, self.subset_file is not None]
         if sum(ways) > 1:
             yield "fraction", "fraction, images_per_class and subset_file exclude each other; keep one of them"
-        if min(height_and_width(self.image_size)) < 1:
-            yield "image_size", f"{self.image_size} must be at least 1; give a side, or [height, width]"
-        for name, least in (("workers", 0), ("cache_megabytes", 0)):
-            if getattr(self, name) < least:
-                yield name, f"{getattr(self, name)} must be at least {least}"
+        if not all(1 <= side <= MOST_SIDE for side in height_and_width(self.image_size)):
+            yield (
+                "image_size",
+                f"{self.image_size} must be at least 1 and at most {MOST_SIDE}; give a side, or [height, width]",
+            )
+        for name, most in (("workers", 1024), ("cache_megabytes", 2**30)):
+            if not 0 <= getattr(self, name) <= most:
+                yield name, f"{getattr(self, name)} must be at least 0 and at most {most}"
+        if not 0 <= self.max_errors < 1:
+            yield "max_errors", f"{self.max_errors} must be at least 0 and below 1: it is a share of the images"
+        if not 1 <= self.max_megapixels <= MOST_MEGAPIXELS:
+            yield "max_megapixels", f"{self.max_megapixels} must lie in 1 to {MOST_MEGAPIXELS}, Pillow's own bound"
         for number in range(3):
-            if not self.std[number] > 0:
-                yield "std", f"{self.std[number]} must be above 0"
+            if not 0 <= self.mean[number] <= 1:
+                yield "mean", f"{self.mean[number]} must lie in 0 to 1, as the images' values are taken to"
+            if not 1e-3 <= self.std[number] <= 1e3:
+                yield "std", f"{self.std[number]} must lie in 0.001 to 1000, for values of 0 to 1"
 
 
 def open_source(config: DataConfig) -> Source:
     """Return the source that `config` names: the digits, else what lies at that path, else a data set of the hub."""
     columns = {"image_column": config.image_column, "label_column": config.label_column}
     declared = _declared_splits(config)
-    path = Path(config.source).expanduser()
+    path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
         _refuse(config, "a pattern of files", "revision", "config_name")
         files = match_table_files(str(path))
@@ -152,7 +174,7 @@ def open_source(config: DataConfig) -> Source:
 
 def open_identities(config: DataConfig) -> IdentitySet | None:
     """Return the set for re-identification that `config` names; none where it names images of classes."""
-    path = Path(config.source).expanduser()
+    path = user_path(config.source, "data.source")
     embedded = config.source == digit_identities.SOURCE
     layout = config.layout or (find_layout(path) if path.is_dir() and not embedded else None)
     if layout is None and not embedded:
@@ -229,6 +251,8 @@ def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
             verify=config.verify,
             cache_bytes=config.cache_megabytes * 2**20,
             threads=max(1, config.workers),
+            max_errors=config.max_errors if config.on_error == "skip" else None,
+            max_pixels=config.max_megapixels * 10**6,
         )
     source = open_source(config)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
@@ -253,11 +277,13 @@ def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
     )
     _announce(source, whole, subset, division)
     parts = {"train": whole.select(subset.indices), "validation": division.validation, "test": division.test}
-    ready = verify_and_cache(
-        {part: split for part, split in parts.items() if split is not None},
+    max_pixels = config.max_megapixels * 10**6
+    ready, left_out = verify_and_cache(
+        {part: replace(split, max_pixels=max_pixels) for part, split in parts.items() if split is not None},
         verify=config.verify,
         cache_bytes=config.cache_megabytes * 2**20,
         threads=max(1, config.workers),
+        max_errors=config.max_errors if config.on_error == "skip" else None,
     )
     return Splits(
         train=ready["train"],
@@ -265,6 +291,7 @@ def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
         test=ready.get("test"),
         class_names=whole.class_names,
         subset=subset,
+        left_out=left_out,
     )
 
 

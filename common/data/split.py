@@ -8,16 +8,21 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from common.data.decode import MAX_PIXELS
 from common.data.images import Images, SelectedImages, content_hash
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images with, or without, labels. `labels` is (N,) int64 in [0, len(class_names)) or None."""
+    """Images with, or without, labels. `labels` is (N,) int64 in [0, len(class_names)) or None.
+
+    An image of more than `max_pixels` counts as broken.
+    """
 
     images: Images
     labels: npt.NDArray[np.int64] | None
     class_names: tuple[str, ...]
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         """Hold the labels to the images and the class names."""
@@ -31,7 +36,7 @@ class Split:
 
     def image(self, index: int) -> Tensor:
         """Return image `index` as uint8 RGB (3, H, W), read-only; raise UserError with its name when it is broken."""
-        return self.images.decode(index)
+        return self.images.decode(index, max_pixels=self.max_pixels)
 
     def name(self, index: int) -> str:
         """Return the path of image `index`, or its file and row."""

@@ -33,13 +33,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """What a run trains on and is measured by; `subset` says which images of the source's training set train."""
+    """What a run trains on and is measured by; `subset` says which images of the source's training set train.
+
+    `left_out` names the broken images that were taken out of validation and test (data.on_error=skip), by part.
+    """
 
     train: Split
     validation: Split | None
     test: Split | None
     class_names: tuple[str, ...]
     subset: Subset
+    left_out: dict[str, list[str]]
 
 
 class Roles(NamedTuple):

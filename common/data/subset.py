@@ -14,6 +14,7 @@ from common.data.file_names import match_file_names, some
 from common.data.split import Split
 from common.data.stratified import Indices, class_prefixes
 from common.errors import UserError
+from common.paths import user_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,7 @@ def import_subset(path: str | Path, split: Split) -> Subset:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"data.subset_file {path}: the list cannot be read ({error}).") from error
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not names:
@@ -175,6 +176,7 @@ def import_subset(path: str | Path, split: Split) -> Subset:
 
 def read_subset(path: str, split: Split) -> Subset:
     """Return the subset of `split` that a manifest (*.json) or a published list (any other file) holds."""
+    user_path(path, "data.subset_file")
     if not path.endswith(".json"):
         return import_subset(path, split)
     subset = Subset.load(path)

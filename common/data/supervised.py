@@ -25,6 +25,8 @@ from common.data.sampler import SampleKey
 from common.data.sizes import height_and_width
 from common.data.views import Views, as_interleaved, crop_and_resize
 
+_LONGEST_STRIP = 50
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -234,12 +236,26 @@ def _size_after(height: int, width: int, size: tuple[int, int], *, stretch: bool
 
 
 def _resize(source: Tensor, size: tuple[int, int], *, stretch: bool) -> Tensor:
-    """Return a (1, 3, H, W) image of `size` (height, width) where `stretch`; otherwise the smallest that covers it (bicubic)."""
+    """Return a (1, 3, H, W) image of `size` (height, width) where `stretch`; otherwise the smallest that covers it (bicubic).
+
+    Of a strip, the ends are cut off before it is to cover: resized in whole, 65,535 x 1 pixels would fill gigabytes.
+    """
+    source = source if stretch else _shorten(source)
     height, width = source.shape[2:]
     target = _size_after(height, width, size, stretch=stretch)
     if target == (height, width):
         return source
     return F.interpolate(source, size=target, mode="bicubic", antialias=True)
+
+
+def _shorten(source: Tensor) -> Tensor:
+    """Return the middle of a (1, 3, H, W) strip, its longer side 50 times its shorter; any other image as it is."""
+    height, width = source.shape[2:]
+    longest = _LONGEST_STRIP * min(height, width)
+    if max(height, width) <= longest:
+        return source
+    top, left = (max(side - longest, 0) // 2 for side in (height, width))
+    return source[:, :, top : top + longest, left : left + longest]
 
 
 def _pad(source: Tensor, padding: int, border: int) -> Tensor:

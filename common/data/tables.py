@@ -53,9 +53,9 @@ class TableImages:
         """Return the number of rows."""
         return len(self._dataset)
 
-    def decode(self, index: int) -> Tensor:
+    def decode(self, index: int, *, max_pixels: int) -> Tensor:
         """Decode the image of row `index`."""
-        return decode_image(self._read(index), self.name(index))
+        return decode_image(self._read(index), self.name(index), max_pixels=max_pixels)
 
     def name(self, index: int) -> str:
         """Return the file and the row in it, counted from 0."""
@@ -146,7 +146,11 @@ class TableSource:
         unlabelled = Split(images=images, labels=None, class_names=())
         if label_column is None:
             return unlabelled
-        labels, class_names = read_labels(dataset.data.column(label_column).to_pylist(), rest[label_column])
+        labels, class_names = read_labels(
+            dataset.data.column(label_column).to_pylist(),
+            rest[label_column],
+            title=f"data.label_column: the column '{label_column}' of {title}",
+        )
         missing = int(np.count_nonzero(labels == UNLABELLED))
         if missing and not labelled:
             return unlabelled

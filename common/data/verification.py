@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from common.data.broken import bound_problem
 from common.data.images import PixelImages, SelectedImages
 from common.data.keyed import generator
 from common.data.split import Split
@@ -25,21 +26,35 @@ _NAMED = 10
 
 
 class Block(NamedTuple):
-    """What decoding some consecutive images gave: flat pixels, (n, 2) heights and widths, and the errors met."""
+    """What decoding some consecutive images gave: flat pixels, (n, 2) heights and widths, and the errors by position.
+
+    A broken image has no pixels, and height and width 0.
+    """
 
     pixels: npt.NDArray[np.uint8]
     shapes: npt.NDArray[np.int64]
-    problems: list[str]
+    broken: dict[int, str]
 
 
-def verify_and_cache(splits: dict[str, Split], *, verify: Verify, cache_bytes: int, threads: int) -> dict[str, Split]:
+class Ready(NamedTuple):
+    """Splits that may be trained on, and the names of the broken images left out of those only looked at, by part."""
+
+    splits: dict[str, Split]
+    left_out: dict[str, list[str]]
+
+
+def verify_and_cache(
+    splits: dict[str, Split], *, verify: Verify, cache_bytes: int, threads: int, max_errors: float | None
+) -> Ready:
     """Return the splits, those that fit decoded into memory; `cache_bytes` is shared in the order of the splits.
 
     What is cached is decoded, and so verified, in whole; of the rest, `verify` says which images are decoded once to
-    find broken ones. Raise one UserError that counts the broken images of all splits and names the first 10.
+    find broken ones. Without `max_errors`, raise one UserError that counts the broken images of all splits and names
+    the first 10. Otherwise broken training images stay, for the loader replaces them; the other splits are verified in
+    whole, and lose theirs; and UserError is raised for a split of which a larger share than `max_errors` is broken.
     """
     prepared = dict(splits)
-    problems: list[str] = []
+    broken: dict[str, dict[int, str]] = {}
     looked_at = 0
     for part, split in splits.items():
         if _is_decoded(split):
@@ -47,9 +62,9 @@ def verify_and_cache(splits: dict[str, Split], *, verify: Verify, cache_bytes: i
         fits = cache_bytes > 0 and _estimate_bytes(split) <= cache_bytes
         images, found = _load(split, cache_bytes, threads) if fits else (None, None)
         if found is None:
-            chosen = choose_to_verify(len(split), verify)
+            chosen = choose_to_verify(len(split), verify if max_errors is None or part == "train" else "all")
             _log.info("data: decoding %d of %d %s images once, to find broken ones", len(chosen), len(split), part)
-            found = [problem for block in _decode(split, chosen, threads, keep=False) for problem in block.problems]
+            found = _find_broken(split, chosen, threads)
             looked_at += len(chosen)
         else:
             looked_at += len(split)
@@ -57,10 +72,33 @@ def verify_and_cache(splits: dict[str, Split], *, verify: Verify, cache_bytes: i
             cache_bytes -= images.num_bytes
             prepared[part] = replace(split, images=images)
             _log.info("data: %d decoded %s images in memory, %.1f MiB", len(split), part, images.num_bytes / 2**20)
-        problems += found
+        broken[part] = found
+    if max_errors is not None:
+        return _leave_out(prepared, broken, max_errors)
+    problems = [problem for found in broken.values() for problem in found.values()]
     if problems:
         raise UserError(_report(problems, looked_at, sum(len(split) for split in splits.values())))
-    return prepared
+    return Ready(prepared, {})
+
+
+def _leave_out(splits: dict[str, Split], broken: dict[str, dict[int, str]], max_errors: float) -> Ready:
+    """Take the broken images out of all splits but the training one; raise UserError where they are too many."""
+    found = {part: errors for part, errors in broken.items() if errors}
+    problems = [
+        bound_problem(len(errors), len(splits[part]), part, max_errors=max_errors) for part, errors in found.items()
+    ]
+    if any(problems):
+        names = [text for errors in found.values() for text in errors.values()]
+        raise UserError("\n".join([*filter(None, problems), *(f"  {line}" for line in _first(names))]))
+    left_out: dict[str, list[str]] = {}
+    for part, errors in found.items():
+        fate = "replaced by others wherever they come" if part == "train" else "left out"
+        lines = "\n  ".join(_first(list(errors.values())))
+        _log.warning("data: %d broken %s images are %s:\n  %s", len(errors), part, fate, lines)
+        if part != "train":
+            left_out[part] = [splits[part].name(index) for index in sorted(errors)]
+            splits[part] = splits[part].select(np.setdiff1d(np.arange(len(splits[part])), list(errors)))
+    return Ready(splits, left_out)
 
 
 def choose_to_verify(num_images: int, verify: Verify) -> list[int]:
@@ -74,12 +112,14 @@ def choose_to_verify(num_images: int, verify: Verify) -> list[int]:
 
 def _report(problems: list[str], looked_at: int, total: int) -> str:
     """Return the words for all broken images at once."""
-    more = f"\n  and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-    return (
-        f"data.source: {len(problems)} of the {looked_at} images looked at (of {total}) cannot be used:\n  "
-        + "\n  ".join(problems[:_NAMED])
-        + more
-    )
+    head = f"data.source: {len(problems)} of the {looked_at} images looked at (of {total}) cannot be used:"
+    return "\n  ".join([head, *_first(problems)])
+
+
+def _first(lines: list[str]) -> list[str]:
+    """Return the first 10 lines, and one that says how many more there are."""
+    more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+    return [*lines[:_NAMED], *more]
 
 
 def _is_decoded(split: Split) -> bool:
@@ -92,14 +132,15 @@ def _estimate_bytes(split: Split) -> float:
     """Return the size of the decoded images in bytes, judged by at most 64 evenly spaced ones."""
     probe = np.unique(np.linspace(0, len(split) - 1, min(_PROBE, len(split))).astype(np.int64))
     blocks = list(_decode(split, probe.tolist(), 1, keep=True))
-    return len(split) * sum(block.pixels.size for block in blocks) / max(1, sum(len(block.shapes) for block in blocks))
+    return (
+        len(split)
+        * sum(block.pixels.size for block in blocks)
+        / max(1, sum(len(block.shapes) - len(block.broken) for block in blocks))
+    )
 
 
-def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | None, list[str] | None]:
-    """Return all images decoded and the errors met.
-
-    There are no images when one is broken, and neither images nor errors when they take more than `cache_bytes`.
-    """
+def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | None, dict[int, str] | None]:
+    """Return all images decoded and the errors met, by position; neither when they take more than `cache_bytes`."""
     blocks: list[Block] = []
     taken = 0
     for block in _decode(split, list(range(len(split))), threads, keep=True):
@@ -107,12 +148,17 @@ def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | N
         taken += block.pixels.size
         if taken > cache_bytes:
             return None, None
-    problems = [problem for block in blocks for problem in block.problems]
-    if problems:
-        return None, problems
+    broken = {index: problem for block in blocks for index, problem in block.broken.items()}
     shapes = np.concatenate([block.shapes for block in blocks]) if blocks else np.zeros((0, 2), np.int64)
     pixels = [block.pixels for block in blocks]
-    return PixelImages(pixels, shapes, block_length=BLOCK_LENGTH, origin=split.images), []
+    images = PixelImages(pixels, shapes, block_length=BLOCK_LENGTH, origin=split.images, broken=broken)
+    return images, broken
+
+
+def _find_broken(split: Split, indices: list[int], threads: int) -> dict[int, str]:
+    """Return the errors of the images at `indices`, by position."""
+    blocks = _decode(split, indices, threads, keep=False)
+    return {index: problem for block in blocks for index, problem in block.broken.items()}
 
 
 def _decode(split: Split, indices: list[int], threads: int, *, keep: bool) -> Iterator[Block]:
@@ -132,15 +178,16 @@ def _decode_block(split: Split, indices: list[int], *, keep: bool) -> Block:
     """Decode a few images one after the other."""
     pixels: list[npt.NDArray[np.uint8]] = []
     shapes: list[tuple[int, ...]] = []
-    problems: list[str] = []
+    broken: dict[int, str] = {}
     for index in indices:
         try:
             image = split.image(index)
         except UserError as error:
-            problems.append(str(error))
-            continue
+            broken[index] = str(error)
+            image = None
         if keep:
+            shapes.append((0, 0) if image is None else tuple(image.shape[1:]))
+        if keep and image is not None:
             pixels.append(image.numpy().reshape(-1))
-            shapes.append(tuple(image.shape[1:]))
     flat = np.concatenate(pixels) if pixels else np.zeros(0, np.uint8)
-    return Block(flat, np.array(shapes, dtype=np.int64).reshape(-1, 2), problems)
+    return Block(flat, np.array(shapes, dtype=np.int64).reshape(-1, 2), broken)

@@ -17,10 +17,13 @@ from torch import Tensor
 
 from common.data import parameters as columns
 from common.data.erasing import Erasures
-from common.data.parameters import ViewRanges, draw_uniforms, draw_views
+from common.data.parameters import MOST_SIDE, ViewRanges, draw_uniforms, draw_views
 from common.data.photometry import apply_on_crop, crop_steps
 from common.data.sampler import SampleKey
 from common.data.sizes import height_and_width
+
+_MOST_VIEWS = 1000
+_MOST_BLUR = 100
 
 
 class Views(NamedTuple):
@@ -80,13 +83,13 @@ class ViewsConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong with it and what is allowed)."""
-        if self.global_count < 2:
-            yield "global_count", f"{self.global_count} is too few: the loss compares global views, so give 2 or more"
-        if self.local_count < 0:
-            yield "local_count", f"{self.local_count} is negative: give 0 or more"
+        if not 2 <= self.global_count <= _MOST_VIEWS:
+            yield "global_count", f"{self.global_count}: the loss compares global views, so give 2 to {_MOST_VIEWS}"
+        if not 0 <= self.local_count <= _MOST_VIEWS:
+            yield "local_count", f"{self.local_count} is no number of views: give 0 to {_MOST_VIEWS}"
         for name in ("global_size", "local_size"):
-            if getattr(self, name) < 1:
-                yield name, f"{getattr(self, name)} is no size: give a positive number of pixels"
+            if not 1 <= getattr(self, name) <= MOST_SIDE:
+                yield name, f"{getattr(self, name)} is no size: give a number of pixels from 1 to {MOST_SIDE}"
         for name in ("global_scale", "local_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
@@ -95,6 +98,8 @@ class ViewsConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
                 yield name, f"({low}, {high}) is no range: give 0 < lowest <= highest"
+        if self.blur_sigma[1] > _MOST_BLUR:
+            yield "blur_sigma", f"{self.blur_sigma} leaves nothing to see: give at most {_MOST_BLUR} pixels"
         for name in ("flip", "jitter_probability", "grey", "blur", "solarize"):
             values = getattr(self, name)
             if not all(0 <= value <= 1 for value in (values if isinstance(values, tuple) else (values,))):

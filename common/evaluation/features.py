@@ -62,6 +62,8 @@ def feature_rank(features_ND: Tensor) -> float:
 
     D when they spread evenly over all directions, 1 when all lie on a line: the sign of a collapse. Features are centred.
     """
+    if not torch.isfinite(features_ND).all():
+        return float("nan")
     values = torch.linalg.svdvals(features_ND.float() - features_ND.float().mean(0))
     shares = values / values.sum().clamp_min(1e-12)
     return float(torch.exp(-(shares * shares.clamp_min(1e-12).log()).sum()))

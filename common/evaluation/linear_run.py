@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from common.data.broken import build_error_count
 from common.data.erasing import erase
+from common.data.fingerprint import check_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.mixing import build_mixing
 from common.data.sampler import EpochBatches, EpochSampler
@@ -45,8 +47,7 @@ def evaluate(config: LinearConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=True)
-    if run.is_main:
-        splits.subset.save(run.folder / "subset.json")
+    check_data(splits, run.folder, writes=run.is_main)
     return LinearEvaluation(config, run, splits).run_to_end()
 
 
@@ -85,8 +86,14 @@ class LinearEvaluation:
         )
         self.batches = EpochBatches(sampler)
         view = build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
+        self.errors = build_error_count(config.data, splits, run.accelerator)
         self.loader = view_loader(
-            splits.train, view, self.batches, workers=config.data.workers, pin_memory=run.device.type == "cuda"
+            splits.train,
+            view,
+            self.batches,
+            workers=config.data.workers,
+            pin_memory=run.device.type == "cuda",
+            replacement_seed=config.train.seed,
         )
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
         self.steps_per_epoch = sampler.steps_per_epoch
@@ -123,7 +130,7 @@ class LinearEvaluation:
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        for batch in self.loader:
+        for batch in self.errors.watch(self.loader):
             features, targets = self._inputs(batch.to(self.run.device), epoch, step)
             loss, skipped = self._train_step(features, targets, step)
             step += 1
@@ -173,6 +180,7 @@ class LinearEvaluation:
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
         self.watch.load_state(checkpoint.values["watch"])
+        self.errors.load_state(checkpoint.values["errors"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
         return checkpoint.step
@@ -182,7 +190,7 @@ class LinearEvaluation:
         tensors = module_state("classifier", self.classifier) | optimizer_state(self.optimizer)
         scaler = self.run.accelerator.scaler
         values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
-        values["scaler"] = scaler and scaler.state_dict()
+        values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
         self.run.save(step, tensors, values)
 
     def _end(self, ending: Ending, step: int) -> int:
@@ -199,5 +207,6 @@ class LinearEvaluation:
             train_images=len(self.splits.train),
             parameters=sum(parameter.numel() for parameter in parameters),
             metrics=self.monitor.result(),
+            **self.errors.facts(),
             **facts,
         )

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from common.errors import UserError
+from common.paths import user_path
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 _CHOICES = (
@@ -33,7 +33,7 @@ def read_weights(init: str) -> tuple[str, dict[str, Tensor]]:
         return init, _read_timm(init, init)
     if scheme == "timm":
         return init, _read_timm(init, name)
-    path = Path(name if scheme == "local-dir" else init).expanduser()
+    path = user_path(name if scheme == "local-dir" else init, "init")
     if path.is_dir():
         path = _find_in_folder(init, path)
     if path.is_file():
@@ -84,7 +84,7 @@ def _read_pickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damage shows as whatever the reader trips over: struct.error, AttributeError, ...
         raise UserError(
             f"init: {path} cannot be read as weights alone: it is cut short, or a pickle that holds more than tensors,"
             " which could run code and is not opened; convert it to safetensors where you trust it"
@@ -97,7 +97,11 @@ def _backbone(path: Path, content: Any) -> dict[str, Tensor]:
         nested = [content[key] for key in ("teacher", "state_dict", "model") if isinstance(content.get(key), Mapping)]
         content = nested[0] if nested else content
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"init: {path} holds no tensors by name, nor a 'teacher', 'state_dict' or 'model' that does")
+        raise UserError(
+            f"init: {path} holds no tensors by name, nor a 'teacher', 'state_dict' or 'model' that does; {_CHOICES}"
+        )
+    if not content:
+        raise UserError(f"init: {path} holds no tensor at all; {_CHOICES}")
     weights = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
     backbone = {
         name.removeprefix("backbone."): tensor for name, tensor in weights.items() if name.startswith("backbone.")

@@ -1,6 +1,7 @@
 """Owns weights in and out: `load_init` starts a network from what a recipe names, `export_network` writes it out.
 
-Loading is strict: whatever is missing, unexpected, misshapen or not finite is named, all at once, and nothing loaded.
+Loading is strict: whatever is missing, unexpected, misshapen, not finite or of another kind is named, all at once, and
+nothing is loaded.
 Two differences are allowed, and logged: a classifier of another class count keeps its fresh weights, and a position
 embedding for another grid is resized (bicubic, antialiased). Nothing is unpickled that could run code.
 """
@@ -49,6 +50,7 @@ def load_init(model: nn.Module, init: str, *, image_size: int | tuple[int, int])
     Errors: a source that is not there or not whole; any tensor that does not fit.
     """
     source, weights = read_weights(init)
+    _refuse_kinds(init, weights)
     expected = dict(model.state_dict())
     head = _settle_head(model, weights, expected)
     resized_from = _resize_position_embedding(model, weights)
@@ -113,11 +115,30 @@ def _resize_position_embedding(model: nn.Module, weights: dict[str, Tensor]) -> 
     num_prefix_tokens = model.num_prefix_tokens
     num_patches = given.shape[1] - num_prefix_tokens
     side = math.isqrt(max(num_patches, 0))
-    if side == 0 or side**2 != num_patches:
+    if side == 0 or side**2 != num_patches or given.shape[0] != ours.shape[0]:
         return None
     grid = list(model.patch_embed.grid_size)
     weights["pos_embed"] = resample_abs_pos_embed(given, new_size=grid, num_prefix_tokens=num_prefix_tokens)
     return side, side
+
+
+def _refuse_kinds(init: str, weights: Mapping[str, Tensor]) -> None:
+    """Raise one error that names every tensor that is not a plain array of real numbers.
+
+    A count of batches (`num_batches_tracked`) is whole; everything else is floating-point, of any width.
+    """
+    strange = [
+        f"{name} ({tensor.dtype}, {str(tensor.layout).removeprefix('torch.')}, on {tensor.device.type})"
+        for name, tensor in weights.items()
+        if tensor.layout != torch.strided
+        or tensor.device.type == "meta"
+        or not (tensor.is_floating_point() or (tensor.dtype == torch.int64 and tensor.dim() == 0))
+    ]
+    if strange:
+        raise UserError(
+            f"init: the weights of {init} are not all plain floating-point tensors; save the network's state_dict in"
+            f" float32\n  {len(strange)} of another kind: {', '.join(strange)}"
+        )
 
 
 def _refuse_differences(init: str, source: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -131,7 +152,7 @@ def _refuse_differences(init: str, source: str, weights: Mapping[str, Tensor], e
             for name in shared
             if weights[name].shape != expected[name].shape
         ],
-        "not finite": [name for name in shared if not torch.isfinite(weights[name]).all()],
+        "not finite": [name for name in shared if not torch.isfinite(weights[name].to(expected[name].dtype)).all()],
     }
     found = {kind: names for kind, names in groups.items() if names}
     if not found:

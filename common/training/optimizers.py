@@ -57,9 +57,17 @@ class OptimConfig:
         for name in ("lr", "rho"):
             if getattr(self, name) <= 0:
                 yield name, f"{getattr(self, name)} must be above 0."
-        for name in ("warmup_epochs", "warmup_lr", "min_lr", "weight_decay", "momentum"):
+        for name in ("warmup_epochs", "warmup_lr", "min_lr", "weight_decay", "eps"):
             if getattr(self, name) < 0:
                 yield name, f"{getattr(self, name)} must not be negative."
+        if self.warmup_epochs > 10**6:
+            yield "warmup_epochs", f"{self.warmup_epochs} must be at most {10**6}."
+        if not 0 <= self.momentum < 1:
+            yield "momentum", f"{self.momentum} must lie in [0, 1)."
+        if not all(0 <= beta < 1 for beta in self.betas):
+            yield "betas", f"{list(self.betas)} must both lie in [0, 1)."
+        if self.weight_decay_end is not None and self.weight_decay_end < 0:
+            yield "weight_decay_end", f"{self.weight_decay_end} must not be negative; none keeps the decay constant."
         if not 0 < self.layer_decay <= 1:
             yield "layer_decay", f"{self.layer_decay} must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off."
         if self.clip_norm is not None and self.clip_norm <= 0:
@@ -116,7 +124,7 @@ def parameter_groups(model: nn.Module, *, layer_decay: float, decay_embeddings: 
     class token, position embedding). With L layers as the network's `group_matcher` counts them, layer l has
     lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier the last.
     """
-    exempt: set[str] = set() if decay_embeddings else set(model.no_weight_decay())  # type: ignore[operator]
+    exempt: set[str] = set() if decay_embeddings else _exempt(model)
     layer_of = _layers(model) if layer_decay < 1 else {}
     deepest = max(layer_of.values(), default=0)
     groups: dict[tuple[int, bool], dict[str, object]] = {}
@@ -130,6 +138,16 @@ def parameter_groups(model: nn.Module, *, layer_decay: float, decay_embeddings: 
         )
         group["params"].append(parameter)  # type: ignore[attr-defined]
     return list(groups.values())
+
+
+def _exempt(model: nn.Module) -> set[str]:
+    """Return the parameters that the networks in `model`, or it itself, exempt from decay, by their names in `model`."""
+    return {
+        f"{place}.{name}".removeprefix(".")
+        for place, network in model.named_modules()
+        if hasattr(network, "no_weight_decay")
+        for name in network.no_weight_decay()
+    }
 
 
 def _layers(model: nn.Module) -> dict[str, int]:

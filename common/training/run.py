@@ -21,6 +21,7 @@ from torch import Tensor
 
 from common import config as recipes
 from common.errors import UserError
+from common.paths import user_path
 from common.training.state import Checkpoint, newest_checkpoint, save_checkpoint
 from common.training.verdicts import Ending, Verdict
 
@@ -34,6 +35,8 @@ OPERATIONAL = (
     "data.workers",
     "data.cache_megabytes",
     "data.verify",
+    "data.on_error",
+    "data.max_errors",
     "train.checkpoint_minutes",
     "train.log_every",
 )
@@ -64,6 +67,11 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "evaluate_every", "log_every"):
             if getattr(self, name) < 1:
                 yield name, f"{getattr(self, name)} must be at least 1."
+        for name, most in (("epochs", 10**6), ("batch_size", 2**24)):
+            if getattr(self, name) > most:
+                yield name, f"{getattr(self, name)} must be at most {most}."
+        if self.seed < 0:
+            yield "seed", f"{self.seed} must be at least 0."
         if self.checkpoint_minutes <= 0:
             yield "checkpoint_minutes", f"{self.checkpoint_minutes} must be above 0."
 
@@ -75,7 +83,7 @@ class Run:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-        self.stage, self.train, self.folder = stage, train, Path(out)
+        self.stage, self.train, self.folder = stage, train, user_path(out, "out")
         if train.precision == "fp16" and not torch.accelerator.is_available():
             raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
         self.accelerator = Accelerator(

@@ -107,15 +107,26 @@ def test_a_circle_of_recipes_is_refused(tmp_path: Path) -> None:
         resolve(write(tmp_path, "b.yaml", "extends: a.yaml\n"))
 
 
-@pytest.mark.parametrize("text", ["a: [1\n", "- 1\n", "a: b: c\n"])
+@pytest.mark.parametrize("text", ["a: [1\n", "- 1\n", "a: b: c\n", "[" * 3000, "a: " + "9" * 5000])
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match="r.yaml"):
+    with pytest.raises(UserError, match="r.yaml: "):
         resolve(write(tmp_path, "r.yaml", text))
 
 
 def test_a_word_that_is_no_override_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="epochs3: an override is key=value"):
         resolve(write(tmp_path, "r.yaml", "out: x\n"), ["epochs3"])
+
+
+@pytest.mark.parametrize("word", ["epochs=" + "9" * 5000, "epochs=" + "[" * 3000, "epochs=2026-13-41"])
+def test_a_word_that_no_parser_takes_is_told(tmp_path: Path, word: str) -> None:
+    with pytest.raises(UserError, match=r"not readable as key=value|must be a whole number"):
+        load(Recipe, write(tmp_path, "r.yaml", "out: x\n"), [word])
+
+
+def test_words_that_contradict_each_other_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"optim=\[\] optim\.lr=1: not readable as key=value"):
+        load(Recipe, write(tmp_path, "r.yaml", "out: x\n"), ["optim=[]", "optim.lr=1"])
 
 
 def test_help_names_every_key_with_its_default_and_meaning() -> None:
@@ -153,3 +164,44 @@ def test_a_key_of_two_kinds_takes_a_number_or_a_list() -> None:
         build(Recipe, {"out": "a", "size": [8, 4, 2]}, source="r")
     with pytest.raises(UserError, match="size = 'wide': must be a whole number"):
         build(Recipe, {"out": "a", "size": "wide"}, source="r")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        ("out: x\noptim: [1, 2]\n", (), "optim = [1, 2]: a section of keys is needed here"),
+        ("out: x\n", ("optim.lr.more=1",), "optim.lr = {'more': 1}: must be a number"),
+        ("out: x\noptim: {lr: [1]}\n", ("optim.lr={a: 1}",), "optim.lr = {'a': 1}: must be a number"),
+    ],
+)
+def test_a_list_and_a_mapping_for_one_key_end_in_its_message(
+    tmp_path: Path, text: str, overrides: tuple[str, ...], words: str
+) -> None:
+    write(tmp_path, "base.yaml", "out: y\noptim: {lr: 1}\n")
+    with pytest.raises(UserError) as caught:
+        load(Recipe, write(tmp_path, "r.yaml", f"extends: base.yaml\n{text}"), overrides)
+    assert words in str(caught.value)
+
+
+def test_the_upper_of_a_list_and_a_mapping_is_taken(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", "deep: {a: [1], b: {c: 2}, d: 3}\n")
+    path = write(tmp_path, "r.yaml", "extends: base.yaml\ndeep: {a: {e: 4}, b: [5]}\n")
+    assert resolve(path) == {"deep": {"a": {"e": 4}, "b": [5], "d": 3}}
+
+
+@pytest.mark.parametrize("name", ["\\0", "x" * 300, "~nobody-by-this-name/r.yaml"])
+def test_an_extended_path_that_no_system_holds_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="extends"):
+        resolve(write(tmp_path, "r.yaml", f'extends: "{name}"\n'))
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", str(10**400), str(2**64)])
+def test_numbers_that_no_key_can_take_are_told(tmp_path: Path, value: str) -> None:
+    with pytest.raises(UserError, match=r"optim\.lr = .*: must be a (finite number|number of at most 64 bits)"):
+        load(Recipe, write(tmp_path, "r.yaml", f"out: x\noptim: {{lr: {value}}}\n"))
+
+
+@pytest.mark.parametrize("value", [str(2**63), str(-(2**63) - 1), "9" * 5000])
+def test_whole_numbers_beyond_64_bits_are_told(tmp_path: Path, value: str) -> None:
+    with pytest.raises(UserError):
+        load(Recipe, write(tmp_path, "r.yaml", f"out: x\nepochs: {value}\n"))

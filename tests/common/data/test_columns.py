@@ -127,3 +127,38 @@ def test_images_without_a_label_are_counted_and_the_first_is_named(hole: int | N
         source.read("train", labelled=True)
     assert "2 of 6 images" in str(caught.value) and "the first is x.parquet row 2" in str(caught.value)
     assert source.read("train", labelled=False).labels is None
+
+
+def test_a_label_beyond_the_declared_classes_is_named() -> None:
+    dataset = Dataset.from_dict(rows(6) | {"label": [0, 1, 0, 1, 4, 3]})
+    undeclared = dataset.data.table
+    dataset.info.features = Features(
+        DECLARED
+    )  # as a file that declares its classes wrongly: nothing is checked on reading
+    source = TableSource(
+        "the table",
+        {"train": dataset},
+        {"train": (Part("x.parquet", 6),)},
+        image_column=None,
+        label_column=None,
+        base=Path(),
+    )
+    assert undeclared.column("label").to_pylist()[4] == 4
+    with pytest.raises(
+        UserError, match=r"'label' .*2 labels lie beyond the 2 declared classes \(0 to 1\).* 4 in row 4"
+    ):
+        source.read("train", labelled=True)
+
+
+def test_blank_text_is_no_label() -> None:
+    with pytest.raises(UserError, match="2 of 6 images .* the first is x.parquet row 1"):
+        table(rows(6) | {"label": ["a", "", "b", "a", " ", "b"]}).read("train", labelled=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [([0.0, 1.0, float("nan"), 1.0], "float64"), ([[0], [1], [0], [1]], "List"), ([None] * 4, "null")],
+)
+def test_columns_that_cannot_hold_classes_are_listed_with_their_kind(labels: list, kind: str) -> None:
+    with pytest.raises(UserError, match=rf"no column of classes, only 'label' \({kind}\).* names or whole numbers"):
+        table(rows(4) | {"label": labels}).read("train", labelled=True)

@@ -1,6 +1,8 @@
 """Decoding: every kind of image comes out as upright 8-bit RGB, and every broken one is named with a remedy."""
 
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -190,3 +192,52 @@ def test_a_damaged_png_is_damaged() -> None:
 def test_numbers_without_a_known_range_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"^x\.tif: the pixels .* Save it with 8 or 16 bits per channel\.$"):
         decode_image(encode(Image.fromarray(pixels), "TIFF"), "x.tif")
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Return a PNG that promises a size and holds no pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [struct.pack(">I", 13), chunk, struct.pack(">I", zlib.crc32(chunk)), b"\0\0\0\0IEND\xaeB`\x82"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def gif_header(width: int, height: int) -> bytes:
+    """Return a GIF that promises a size and holds no pixels."""
+    return b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0" + b"\0\0\0\xff\xff\xff" + b"\x2c" + b"\0" * 20
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (png_header(12_000, 12_000), "12000 x 12000 = 144 million pixels, more than data.max_megapixels = 89 allows"),
+        (png_header(60_000, 60_000), "beyond what Pillow opens"),
+        (gif_header(65_535, 65_535), "beyond what Pillow opens"),
+        (png_header(2**21, 1), "no side may be longer than 1048576"),
+    ],
+    ids=["large", "huge", "gif", "long"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_decompression_bomb_is_told_by_its_header(data: bytes, reason: str) -> None:
+    with pytest.raises(UserError, match=r"^x\.png: the image .*Scale it down or remove it\.$") as caught:
+        decode_image(data, "x.png")
+    assert reason in str(caught.value)
+
+
+def test_the_bound_on_pixels_is_the_one_given() -> None:
+    data = encode(picture(), "JPEG")
+    assert decode_image(data, "x", max_pixels=WIDTH * HEIGHT).shape == (3, HEIGHT, WIDTH)
+    with pytest.raises(UserError, match="40 x 24"):
+        decode_image(data, "x", max_pixels=WIDTH * HEIGHT - 1)
+
+
+@pytest.mark.parametrize(
+    "data", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\xd7\xcd\xc6\x9a" + b"\0" * 40]
+)
+def test_formats_that_pillow_hands_to_other_programs_are_not_opened(data: bytes) -> None:
+    with pytest.raises(UserError, match="of no kind that Pillow reads"):
+        decode_image(data, "photo.jpg")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (20_000, 10), (10, 20_000)])
+def test_points_and_strips_are_images(width: int, height: int) -> None:
+    assert decode_image(encode(Image.new("RGB", (width, height)), "PNG"), "x").shape == (3, height, width)

@@ -215,3 +215,20 @@ def test_settings_out_of_range_are_named(key, value):
 
 def test_default_settings_are_in_range():
     assert list(AugmentConfig().problems()) == []
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60_000), (60_000, 1), (10, 20_000)])
+def test_points_and_strips_make_views_in_little_memory(shape, padding):
+    """Resized in whole, a strip of 60,000 x 1 pixels would take 12 GB at 256 pixels."""
+    images, keys = [torch.full((3, *shape), 90, dtype=torch.uint8)], [SampleKey(0, 0, 0, 0)]
+    view = build_supervised_view(AugmentConfig(auto_augment="", padding=padding, erasing=0.0), 224, 0, mean=(0.5,) * 3)
+    for block in (view(images, keys).blocks[0], EvaluationView(224, 0.875)(images, keys).blocks[0]):
+        assert block.shape == (1, 1, 3, 224, 224) and (block[..., 112, 112] == 90).all()
+
+
+def test_a_strip_is_judged_by_its_middle():
+    strip = torch.zeros(3, 2, 400, dtype=torch.uint8)
+    strip[:, :, 195:205] = 200
+    view = EvaluationView(8, 1.0)([strip], [SampleKey(0, 0, 0, 0)]).blocks[0]
+    assert (view == 200).all()

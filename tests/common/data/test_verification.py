@@ -10,7 +10,7 @@ from PIL import Image
 from common.data.folders import FolderSource
 from common.data.images import PixelImages
 from common.data.split import Split
-from common.data.verification import ALL_UP_TO, SAMPLE, choose_to_verify, verify_and_cache
+from common.data.verification import ALL_UP_TO, SAMPLE, Ready, choose_to_verify, verify_and_cache
 from common.errors import UserError
 
 IMAGE_BYTES = 3 * 4 * 6
@@ -32,7 +32,7 @@ def prepared(
     splits: dict[str, Split], *, verify: str = "auto", cache_bytes: int = 0, threads: int = 2
 ) -> dict[str, Split]:
     """Verify with the defaults of these tests."""
-    return verify_and_cache(splits, verify=verify, cache_bytes=cache_bytes, threads=threads)
+    return verify_and_cache(splits, verify=verify, cache_bytes=cache_bytes, threads=threads, max_errors=None).splits
 
 
 def decodes(split: Split) -> bool:
@@ -123,3 +123,40 @@ def test_pixels_in_memory_are_not_looked_at_again() -> None:
     split = Split(images=images, labels=None, class_names=())
     for same in (split, split.select([0])):
         assert prepared({"train": same}, cache_bytes=10**6)["train"] is same
+
+
+def skipped(splits: dict[str, Split], *, max_errors: float, verify: str = "auto", cache_bytes: int = 0) -> Ready:
+    """Verify with data.on_error=skip."""
+    return verify_and_cache(splits, verify=verify, cache_bytes=cache_bytes, threads=2, max_errors=max_errors)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**6])
+def test_skipping_leaves_broken_images_out_of_what_is_only_looked_at(tmp_path: Path, cache_bytes: int) -> None:
+    splits = {
+        "train": folder_split(tmp_path / "one", 20, broken=(3, 17)),
+        "test": folder_split(tmp_path / "two", 10, broken=(1,)),
+    }
+    ready, left_out = skipped(splits, max_errors=0.1, cache_bytes=cache_bytes)
+    assert left_out == {"test": [str(tmp_path / "two" / "001.png")]}
+    assert len(ready["test"]) == 9 and [int(ready["test"].image(i)[0, 0, 0]) for i in range(3)] == [0, 2, 3]
+    assert len(ready["train"]) == 20 and ready["train"].image(4)[0, 0, 0] == 4
+    for broken in (3, 17):
+        with pytest.raises(UserError, match=rf"{broken:03d}\.png: the image is truncated"):
+            ready["train"].image(broken)
+
+
+@pytest.mark.parametrize("verify", ["none", "sample"])
+def test_skipping_looks_at_every_image_that_cannot_be_replaced(tmp_path: Path, verify: str) -> None:
+    splits = {name: folder_split(tmp_path / name, 20, broken=(5,)) for name in ("train", "validation")}
+    ready, left_out = skipped(splits, max_errors=0.1, verify=verify)
+    assert len(ready["validation"]) == 19 and list(left_out) == ["validation"]
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_skipping_stops_at_its_bound_and_names_images(tmp_path: Path, part: str) -> None:
+    splits = {"train": folder_split(tmp_path / "one", 10), part: folder_split(tmp_path / "two", 10, broken=(1, 2))}
+    with pytest.raises(UserError) as caught:
+        skipped(splits, max_errors=0.1)
+    first, *names = str(caught.value).splitlines()
+    assert first.startswith(f"data.max_errors = 0.1: 2 of the 10 {part} images are broken")
+    assert [name.split(":")[0].strip() for name in names] == [str(tmp_path / "two" / f"00{n}.png") for n in (1, 2)]

@@ -150,3 +150,10 @@ def test_settings_out_of_range_are_named(key, value):
 
 def test_default_settings_are_in_range():
     assert list(ViewsConfig().problems()) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60_000), (20_000, 10)])
+def test_points_and_strips_make_views(shape):
+    views = build_multi_crop(ViewsConfig(global_size=32, local_size=16), 0, photometry_in_worker=True)
+    blocks = views([torch.full((3, *shape), 90, dtype=torch.uint8)], [SampleKey(0, 0, 0, 0)]).blocks
+    assert [tuple(block.shape) for block in blocks] == [(2, 1, 3, 32, 32), (8, 1, 3, 16, 16)]

@@ -227,6 +227,67 @@ def test_a_folder_without_weights_and_a_file_of_no_known_kind_are_refused(tmp_pa
         load_init(_build(), str(tmp_path / "list.pth"), image_size=16)
 
 
+def _quantised(tensor: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "change", [Tensor.long, Tensor.bool, Tensor.cfloat, Tensor.to_sparse, lambda tensor: tensor.to("meta"), _quantised]
+)
+def test_tensors_of_another_kind_are_named(tmp_path: Path, change: Any) -> None:
+    weights = _weights(num_classes=0)
+    weights["norm.weight"] = change(weights["norm.weight"])
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(
+        UserError, match=r"plain floating-point tensors; save(.|\n)*1 of another kind: norm\.weight \(torch"
+    ):
+        load_init(_build(), str(tmp_path / "w.pth"), image_size=16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floating_point_of_any_width_is_loaded(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = {name: tensor.to(dtype) for name, tensor in _weights().items()}
+    model = _build()
+    load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
+    _assert_loaded(model, {name: tensor.float() for name, tensor in weights.items()})
+
+
+def test_numbers_beyond_float32_are_not_finite(tmp_path: Path) -> None:
+    weights = {name: tensor.double() for name, tensor in _weights().items()}
+    weights["norm.bias"][0] = 1e300
+    with pytest.raises(UserError, match=r"1 not finite: norm\.bias"):
+        load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"teacher": {}}, [1, 2], torch.zeros(3), {"model": {"a": {"b": torch.zeros(1)}}}]
+)
+def test_a_file_without_tensors_by_name_is_refused_with_what_to_give(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"init: .*w\.pth holds no tensor.*; give a run folder"):
+        load_init(_build(), str(tmp_path / "w.pth"), image_size=16)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04" + b"\0" * 60])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"init: .*w\.pth cannot be read as weights alone"):
+        load_init(_build(), str(tmp_path / "w.pth"), image_size=16)
+
+
+@pytest.mark.parametrize("init", ["a" * 5000, "b/" * 3000, "~nobody-by-this-name/run", "local-dir:" + "c" * 5000])
+def test_a_path_that_no_system_holds_is_told(init: str) -> None:
+    with pytest.raises(UserError, match="init = .*: this path cannot be looked up"):
+        load_init(_build(), init, image_size=16)
+
+
+def test_a_position_embedding_of_a_strange_shape_is_misshapen(tmp_path: Path) -> None:
+    weights = _weights() | {"pos_embed": torch.zeros(5, 10, 64)}
+    with pytest.raises(UserError, match=r"1 misshapen: pos_embed \(5, 10, 64\)"):
+        load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
+
+
 def test_volos_position_embedding_is_resized_on_its_grid(tmp_path: Path) -> None:
     weights = _weights(name="volo_mini", image_size=16)
     model = build_network(ModelConfig(name="volo_mini"), image_size=(24, 12), num_classes=3)

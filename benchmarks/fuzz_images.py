@@ -1,0 +1,124 @@
+"""Fuzz the way from the bytes of an image to its views: what is damaged in any way ends as an image or as one UserError.
+
+Real files of every format are cut, flipped, overwritten, spliced and given absurd sizes; some bytes are mere noise
+behind the first bytes of a format.
+"""
+
+import io
+import struct
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from PIL import Image, features
+
+from common.data.decode import decode_image
+from common.data.sampler import SampleKey
+from common.data.supervised import AugmentConfig, EvaluationView, build_supervised_view
+from common.data.views import ViewsConfig, build_multi_crop
+from common.errors import UserError
+
+MAX_PIXELS = 4_000_000
+KEY = SampleKey(0, 0, 0, 0)
+VIEWS = (
+    build_multi_crop(ViewsConfig(global_size=16, local_size=8, local_count=2), 0, photometry_in_worker=True),
+    build_supervised_view(AugmentConfig(), 16, 0, mean=(0.5, 0.5, 0.5)),
+    EvaluationView(16, 0.875),
+)
+MAGIC = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"RIFF\x40\0\0\0WEBPVP8 ",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"P6\n",
+    b"",
+)
+SIZES = (0, 1, 2, 255, 256, 20_000, 65_535, 2**16, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+def whole_files() -> list[bytes]:
+    """Return a small file of every format and colour mode that is read."""
+    rows, columns = np.mgrid[0:20, 0:32]
+    picture = Image.fromarray(np.stack([rows * 12, columns * 7, rows + columns], -1).astype(np.uint8))
+    palette, clear = picture.quantize(32), picture.convert("RGBA")
+    clear.putalpha(Image.fromarray((columns * 8).astype(np.uint8)))
+    deep = Image.fromarray((rows * 3000).astype(np.uint16))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a note"
+    wanted: list[tuple[Image.Image, str, dict[str, object]]] = [
+        *((image, "JPEG", {}) for image in (picture, picture.convert("L"), picture.convert("CMYK"))),
+        (picture, "JPEG", {"progressive": True, "exif": exif}),
+        (picture, "JPEG", {"restart_marker_rows": 1, "subsampling": 0}),
+        *((image, "PNG", {}) for image in (picture, palette, clear, deep, picture.convert("1"), picture.convert("LA"))),
+        (picture, "PNG", {"exif": exif, "compress_level": 0}),
+        *((image, "WEBP", {"lossless": lossless}) for image in (picture, clear) for lossless in (False, True)),
+        (picture, "WEBP", {"save_all": True, "append_images": [clear]}),
+        (palette, "GIF", {"save_all": True, "append_images": [picture.rotate(90)]}),
+        *((image, "BMP", {}) for image in (picture, palette, clear)),
+        *((picture, "TIFF", {"compression": kind}) for kind in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg")),
+        *((image, "TIFF", {}) for image in (deep, palette, Image.fromarray(rows.astype(np.float32)))),
+        *((image, "PPM", {}) for image in (picture, deep)),
+        (picture, "TGA", {"compression": "tga_rle"}),
+        (clear, "ICO", {"sizes": [(16, 16)]}),
+    ]
+    wanted += [(picture, "JPEG2000", {})] if features.check("jpg_2000") else []
+    wanted += [(picture, "AVIF", {})] if features.check("avif") else []
+    return [_encoded(image, kind, options) for image, kind, options in wanted]
+
+
+def _encoded(image: Image.Image, kind: str, options: dict[str, object]) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@st.composite
+def damaged_files(draw: st.DrawFn, files: list[bytes]) -> bytes:
+    """Draw the bytes of a file after up to 4 kinds of damage."""
+    data = bytearray(draw(st.sampled_from(files)))
+    for kind in draw(
+        st.lists(st.sampled_from(["flip", "cut", "size", "noise", "drop", "repeat", "splice"]), max_size=4)
+    ):
+        # Headers are short and matter most.
+        place = draw(st.one_of(st.integers(0, min(64, len(data))), st.integers(0, len(data))))
+        length = draw(st.integers(1, 40))
+        if kind == "flip" and place < len(data):
+            data[place] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "cut":
+            del data[place:]
+        elif kind == "size":
+            order = draw(st.sampled_from([">I", "<I", ">H", "<H"]))
+            value = draw(st.sampled_from(SIZES)) % (2**32 if order[1] == "I" else 2**16)
+            data[place : place + struct.calcsize(order)] = struct.pack(order, value)
+        elif kind == "noise":
+            data[place : place + length] = draw(st.binary(min_size=length, max_size=length))
+        elif kind == "drop":
+            del data[place : place + length]
+        elif kind == "repeat":
+            data[place:place] = data[place : place + length] * draw(st.integers(1, 4))
+        elif kind == "splice":
+            data[place:] = draw(st.sampled_from(files))[place:]
+    return bytes(data)
+
+
+def cases() -> st.SearchStrategy[bytes]:
+    """Return the strategy of the bytes of image files: damaged ones, and noise behind a format's first bytes."""
+    noise = st.tuples(st.sampled_from(MAGIC), st.binary(max_size=200)).map(lambda parts: parts[0] + parts[1])
+    return st.one_of(*[damaged_files(whole_files())] * 9, noise)
+
+
+def check(data: bytes) -> bool:
+    """Decode the bytes and make all views of them; return whether they are an image. Anything but UserError goes through."""
+    try:
+        image = decode_image(data, "x", max_pixels=MAX_PIXELS)
+    except UserError as error:
+        assert str(error).startswith("x: ") and "\n" not in str(error)
+        return False
+    assert image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3 and image.is_contiguous()
+    assert 0 < image.shape[1] * image.shape[2] <= MAX_PIXELS
+    for view in VIEWS:
+        view([image], [KEY])
+    return True

@@ -1,0 +1,109 @@
+"""Owns the fingerprint of a run's data: what it began with is written into its folder, and a run goes on with nothing else."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from common.data.images import content_hash
+from common.data.split import Split
+from common.data.splits import Splits
+from common.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+DATA_FILE, SUBSET_FILE = "data.json", "subset.json"
+_MEANINGS = {
+    "images": "number of {part} images",
+    "labels": "labels of the {part} images",
+    "content": "content of the {part} images (up to 256 of them are looked at)",
+}
+
+
+def check_data(splits: Splits, folder: Path, *, writes: bool) -> None:
+    """Write the data's fingerprint and the subset's manifest into a run folder that holds no checkpoint.
+
+    In one that holds some, compare instead, on every process, and raise UserError with everything that differs: the
+    checkpoint's sample stream would go on over other images. Only the process that `writes` writes.
+    """
+    path, now = folder / DATA_FILE, describe_data(splits)
+    began = any((folder / "checkpoints").glob("step-*"))
+    before = _read(path) if began else None
+    if before is not None:
+        _refuse_differences(folder, before, now)
+    elif writes:
+        if began:
+            _log.warning(
+                "data: %s holds no %s: the images cannot be compared with those it began with", folder, DATA_FILE
+            )
+        partial = path.with_name(f".{DATA_FILE}.writing")
+        partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+        splits.subset.save(folder / SUBSET_FILE)
+
+
+def describe_data(splits: Splits) -> dict[str, Any]:
+    """Return what a run's data is known by: for each part its size and hashes of labels and content; classes, subset.
+
+    At most 256 images of each part are read, evenly spaced: one that is exchanged between them is not noticed.
+    """
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    return {
+        "classes": _hash("\0".join(splits.class_names).encode()),
+        "subset": splits.subset.hash,
+        **{part: _describe_part(split) for part, split in parts.items() if split is not None},
+    }
+
+
+def _describe_part(split: Split) -> dict[str, Any]:
+    """Return the size and the hashes of one part."""
+    labels = b"unlabelled" if split.labels is None else split.labels.astype("<i8").tobytes()
+    return {"images": len(split), "labels": _hash(labels), "content": content_hash(split.images)}
+
+
+def _hash(data: bytes) -> str:
+    """Return a short hash."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return the fingerprint that a run began with; None where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: the fingerprint of the data cannot be read ({error}). Restore it or name another out."
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: this is no fingerprint of data. Restore it or name another out.")
+    return found
+
+
+def _refuse_differences(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise UserError that tells all that differs between two fingerprints."""
+    lines = []
+    if before.get("classes") != now["classes"]:
+        lines.append("  names of the classes: others than there")
+    for part in ("training", "validation", "test"):
+        there, here = before.get(part) or {}, now.get(part) or {}
+        lines += [
+            f"  {meaning.format(part=part)}: {_shown(name, there)} there, {_shown(name, here)} now"
+            for name, meaning in _MEANINGS.items()
+            if there.get(name) != here.get(name)
+        ]
+    if before.get("subset") != now["subset"] and not lines:
+        lines.append("  the subset of the training images: another one than there")
+    if lines:
+        raise UserError(
+            f"out = {folder}: the images are not those that this run began with. Restore them, or name another folder to"
+            " begin anew.\n" + "\n".join(lines)
+        )
+
+
+def _shown(name: str, part: dict[str, Any]) -> str:
+    """Return a value of a part as a person reads it."""
+    value = part.get(name, "none")
+    return str(value) if name == "images" else str(value)[:8]

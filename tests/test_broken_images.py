@@ -1,0 +1,162 @@
+"""Whole runs over broken images and changed data: what is replaced, counted and told, and what is refused."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import read_losses, read_result
+from PIL import Image
+from test_processes import launch_two
+
+from common.training.progress import Progress
+
+Stage = Callable[..., int]
+
+SKIP = (
+    "data.on_error=skip",
+    "data.max_errors=0.2",
+    "data.images_per_class=none",
+    "data.cache_megabytes=0",
+    "train.batch_size=10",
+)
+
+
+def image_folder(root: Path, *, broken: int = 2) -> Path:
+    """Write 48 training and 12 test images of two classes; some of each class cut short, in training and test."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 6)):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                path = root / split / name / f"{number:02d}.png"
+                Image.fromarray(generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(path)
+                if number < (broken if split == "train" else broken // 2):
+                    path.write_bytes(path.read_bytes()[:200])
+    return root
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the project catches it."""
+
+
+@contextmanager
+def killed_after(last: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the run inside die after step `last`."""
+    advance = Progress.advance
+
+    def advance_or_die(self: Progress, step: int) -> None:
+        advance(self, step)
+        if step == last:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Progress, "advance", advance_or_die)
+        yield
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear"])
+def test_skipping_trains_on_and_tells_what_was_replaced_and_left_out(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    root = image_folder(tmp_path / "images")
+    assert stage(name, tmp_path / "run", f"data.source={root}", *SKIP, "data.verify=none", "train.epochs=3") == 0
+    found = read_result(tmp_path / "run")["data_errors"]
+    in_training = [int(part) for part in re.findall(r"training image (\d+) is replaced", capsys.readouterr().out)]
+    assert len(in_training) == len(set(in_training)) == found["broken_images"] == len(found["listed"]) > 0
+    assert found["replaced_samples"] > found["broken_images"]
+    assert all(re.search(r"train/(cat|dog)/0[01]\.png: the image is truncated", line) for line in found["listed"])
+    assert found["left_out"]["test"] == [str(root / "test" / name / "00.png") for name in ("cat", "dog")]
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert told["test"]["images"] == 10 and told["training"]["images"] + told["validation"]["images"] >= 46
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_neither_workers_nor_the_cache_change_a_run_over_broken_images(stage: Stage, tmp_path: Path, name: str) -> None:
+    source = f"data.source={image_folder(tmp_path / 'images')}"
+    variants = {"alone": (), "workers": ("data.workers=2",), "cached": ("data.cache_megabytes=64",)}
+    for out, overrides in variants.items():
+        assert stage(name, tmp_path / out, source, *SKIP, *overrides) == 0
+    alone = tmp_path / "alone"
+    for out in (tmp_path / "workers", tmp_path / "cached"):
+        assert read_losses(out) == read_losses(alone)
+        assert read_result(out)["data_errors"] == read_result(alone)["data_errors"]
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear"])
+def test_a_killed_run_over_broken_images_ends_as_the_uninterrupted_one(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    overrides = (f"data.source={image_folder(tmp_path / 'images')}", *SKIP, "train.epochs=4")
+    assert stage(name, tmp_path / "whole", *overrides) == 0
+    with killed_after(5, monkeypatch):
+        stage(name, tmp_path / "parts", *overrides, "train.checkpoint_minutes=1e-9")
+    assert stage(name, tmp_path / "parts", *overrides) == 0
+    assert read_losses(tmp_path / "parts") == read_losses(tmp_path / "whole")
+    whole, parts = read_result(tmp_path / "whole"), read_result(tmp_path / "parts")
+    assert parts["data_errors"] == whole["data_errors"] and parts["metrics"] == whole["metrics"]
+    assert whole["data_errors"]["replaced_samples"] > 0
+
+
+def test_a_run_that_stopped_at_a_broken_image_goes_on_with_skip(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = image_folder(tmp_path / "images", broken=0), tmp_path / "run"
+    overrides = (f"data.source={root}", *SKIP[1:], "data.verify=none", "train.checkpoint_minutes=1e-9")
+    for broken in (root / "train").glob("*/03.png"):
+        broken.write_bytes(b"no image")
+    assert stage("finetune", out, *overrides, "data.on_error=stop", "train.epochs=3") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {root / 'train'}") and "data.on_error=skip" in error
+    assert stage("finetune", out, *overrides, "data.on_error=skip", "train.epochs=3") == 0
+    assert stage("finetune", tmp_path / "whole", *overrides, "data.on_error=skip", "train.epochs=3") == 0
+    assert read_losses(out) == read_losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("verify", ["all", "none"])
+def test_more_broken_images_than_the_bound_stop_the_run(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], verify: str
+) -> None:
+    root = image_folder(tmp_path / "images", broken=0)
+    for broken in (root / "train").glob("*/1?.png"):
+        broken.write_bytes(b"")
+    assert stage("finetune", tmp_path / "run", f"data.source={root}", *SKIP, f"data.verify={verify}") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: data.max_errors = 0.2: ") and "train" in error and "Traceback" not in error
+
+
+def test_two_processes_count_broken_images_together(stage: Stage, tmp_path: Path) -> None:
+    overrides = (f"data.source={image_folder(tmp_path / 'images')}", *SKIP)
+    assert stage("finetune", tmp_path / "one", *overrides) == 0
+    launch_two("finetune", tmp_path / "two", *overrides)
+    one, two = read_result(tmp_path / "one")["data_errors"], read_result(tmp_path / "two")["data_errors"]
+    assert two["replaced_samples"] == one["replaced_samples"] > 0 and sorted(two["listed"]) == sorted(one["listed"])
+    assert read_losses(tmp_path / "two") == pytest.approx(read_losses(tmp_path / "one"), rel=2e-5, abs=5e-6)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_a_data_set_that_shrinks_between_start_and_resume_is_refused(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = image_folder(tmp_path / "images", broken=0)
+    overrides = (
+        f"data.source={root}",
+        "data.images_per_class=none",
+        "train.batch_size=10",
+        "train.checkpoint_minutes=1e-9",
+    )
+    with killed_after(2, monkeypatch):
+        stage(name, tmp_path / "run", *overrides)
+    subset = (tmp_path / "run" / "subset.json").read_text()
+    removed = root / "train" / "cat" / "07.png"
+    content = removed.read_bytes()
+    removed.unlink()
+    assert stage(name, tmp_path / "run", *overrides) == 2
+    error = capsys.readouterr().err
+    assert "number of training images: " in error and str(tmp_path / "run") in error
+    assert (tmp_path / "run" / "subset.json").read_text() == subset
+    removed.write_bytes(content)
+    assert stage(name, tmp_path / "run", *overrides) == 0
