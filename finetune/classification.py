@@ -23,6 +23,8 @@ def soft_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
 class Classification:
     """Tell classes apart."""
 
+    divisible = True
+
     def __init__(self, config: FinetuneConfig, splits: Splits) -> None:
         self.config, self.splits = config, splits
         self.mixing = build_mixing(config.augment, config.train.seed, len(splits.class_names))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from common.data.sources import DataConfig
 from common.data.supervised import AugmentConfig
 from common.models.networks import ModelConfig
+from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.run import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

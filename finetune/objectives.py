@@ -19,6 +19,9 @@ from finetune.monitor import Monitor
 class Objective(Protocol):
     """What a network learns: from which images in which order, by which loss, and how it is judged."""
 
+    divisible: bool
+    """Whether `loss` is a mean over images, so that a batch may go through in parts (`train.micro_batch`)."""
+
     def build_network(self) -> nn.Module:
         """Return the network with whatever the loss needs on top, started from `init`. Seed torch's generator first."""
         ...
@@ -40,7 +43,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Return the mean loss of `inputs` by one call of `model`'s forward."""
+        """Return the mean loss of `inputs` by one call of `model`'s forward. With a micro-batch `inputs` are rows of a batch's."""
         ...
 
 

@@ -12,8 +12,11 @@ from common.data.loader import view_loader
 from common.data.sampler import EpochBatches
 from common.data.sources import open_splits
 from common.data.splits import Splits
+from common.errors import UserError
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
+from common.training.checkpoints import Checkpoint
+from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
     SharpnessAware,
     build_optimizer,
@@ -26,6 +29,7 @@ from common.training.optimizers import (
 )
 from common.training.progress import Progress
 from common.training.run import Run
+from common.training.schedules import Schedule
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
 from common.training.verdicts import Ending, LossWatch, Verdict
 from finetune.build import export_classifier
@@ -42,8 +46,7 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=True)
-    if run.is_main:
-        splits.subset.save(run.folder / "subset.json")
+    run.write(run.folder, lambda: splits.subset.save(run.folder / "subset.json"))
     return Finetuning(config, run, splits).run_to_end()
 
 
@@ -72,11 +75,15 @@ class Finetuning:
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
-        self.lr = learning_rates(
-            config.optim, batch_size=config.train.batch_size, steps=self.steps, steps_per_epoch=self.steps_per_epoch
-        )
-        self.weight_decay = weight_decays(config.optim, steps=self.steps)
+        self.schedules = self._schedules(config.train.epochs)
+        self.watch = LossWatch()
         self.monitor = self.objective.build_monitor(run)
+        if config.train.micro_batch and not self.objective.divisible:
+            raise UserError(
+                f"train.micro_batch = {config.train.micro_batch}: this loss compares the images of a batch with each other, so it "
+                "is not a mean over parts. Set train.micro_batch=none and a smaller train.batch_size."
+            )
+        warn_of_batch_norm(self.network, config.train.micro_batch)
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -86,13 +93,20 @@ class Finetuning:
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; then look at the test images once."""
         step, progress = self._restore(), Progress(self.run, self.steps, self.config.train.batch_size)
-        for epoch in range(step // self.steps_per_epoch, self.config.train.epochs):
-            ending = self._train_epoch(epoch, step, progress)
+        if step == 0 and self.config.train.on_crash == "rewind":
+            self._save(0)
+        while step < self.steps:
+            ending = self._train_epoch(step // self.steps_per_epoch, step, progress)
+            if ending:
+                ending = self._take_back(ending, progress)
             step = progress.step
             if ending:
                 return self._end(ending, step)
-            if (epoch + 1) % self.config.train.evaluate_every == 0 or epoch + 1 == self.config.train.epochs:
-                self.monitor.validate(self.evaluated, step=step, epoch=epoch + 1)
+            if step % self.steps_per_epoch:
+                continue  # gone back after a crash: the rest of the epoch comes first
+            epoch = step // self.steps_per_epoch
+            if epoch % self.config.train.evaluate_every == 0 or epoch == self.config.train.epochs:
+                self.monitor.validate(self.evaluated, step=step, epoch=epoch)
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
@@ -101,29 +115,41 @@ class Finetuning:
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
         self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        watch = LossWatch()
         for batch in self.loader:
             inputs = self.objective.inputs(batch.to(self.run.device), epoch=epoch, step=step)
             loss, skipped = self._train_step(inputs, step)
             step += 1
             self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
             progress.advance(step)
-            if ending := watch.see(step, torch.where(skipped > 0, torch.nan, loss)):
+            if ending := self.watch.see(step, torch.where(skipped > 0, torch.nan, loss)):
                 return ending
             if step % self.steps_per_epoch and (ending := self._pause(step)):
-                return watch.flush() or ending
-        return watch.flush()
+                return ending
+        return self.watch.flush()
 
     def _pause(self, step: int) -> Ending | None:
-        """Save when it is time to; return an ending when a signal asked for a stop."""
-        stop = self.run.wants_stop()
-        if stop or self.run.wants_checkpoint():
-            self._save(step)
-        return self.run.interrupted() if stop else None
+        """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""
+        due = self.run.due(step, steps_per_epoch=self.steps_per_epoch)
+        if due.checkpoint:
+            if ending := self.watch.flush():
+                return ending
+            self._save(step, milestone=due.milestone)
+        return self.run.interrupted() if due.stop else None
+
+    def _take_back(self, ending: Ending, progress: Progress) -> Ending | None:
+        """Go back to the last checkpoint after a crash, where the recipe says so; return the ending where it does not."""
+        crashed_at = ending.step or progress.step
+        checkpoint = self.run.rewind(ending, crashed_at)
+        if checkpoint is None:
+            return ending
+        self._load(checkpoint)
+        progress.step = crashed_at
+        self._save(crashed_at)
+        return None
 
     def _train_step(self, inputs: tuple[Tensor, ...], step: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; return the loss and 1.0 when a gradient was not finite."""
-        set_step(self.optimizer, self.lr[step], self.weight_decay[step])
+        set_step(self.optimizer, self.schedules["learning rate"][step], self.schedules["weight decay"][step])
         self.optimizer.zero_grad(set_to_none=True)
         if self.sharpness is None:
             loss = self._backward(inputs, step)
@@ -145,18 +171,40 @@ class Finetuning:
         return loss, skipped
 
     def _backward(self, inputs: tuple[Tensor, ...], step: int) -> Tensor:
-        """Run forward and backward; the same step draws the same dropped paths, so SAM's two passes agree."""
+        """Run forward and backward, part by part where the recipe splits the batch; return the batch's mean loss.
+
+        The same step draws the same dropped paths, so SAM's two passes agree.
+        """
         torch.manual_seed(np.random.SeedSequence([self.config.train.seed, step, self.run.rank]).generate_state(1)[0])
-        with self.run.accelerator.autocast():
-            loss = self.objective.loss(self.model, inputs)
-        self.run.accelerator.backward(loss)
-        return loss.detach()
+        total = torch.zeros((), device=self.run.device)
+        for part in micro_batches(len(inputs[0]), self.config.train.micro_batch):
+            with part.synchronised(self.run.accelerator, self.model):
+                with self.run.accelerator.autocast():
+                    loss = self.objective.loss(self.model, tuple(tensor[part.rows] for tensor in inputs)) * part.share
+                self.run.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _schedules(self, epochs: int) -> dict[str, Schedule]:
+        """Return every schedule of a run of so many epochs, step by step."""
+        config, steps = self.config, epochs * self.steps_per_epoch
+        return {
+            "learning rate": learning_rates(
+                config.optim, batch_size=config.train.batch_size, steps=steps, steps_per_epoch=self.steps_per_epoch
+            ),
+            "weight decay": weight_decays(config.optim, steps=steps),
+        }
 
     def _restore(self) -> int:
         """Read the newest checkpoint back and return the number of steps done."""
-        checkpoint = self.run.restore()
+        checkpoint = self.run.restore(self._schedules)
         if checkpoint is None:
             return 0
+        self._load(checkpoint)
+        return checkpoint.step
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Bring the networks, the optimizer and what was counted back to where the checkpoint was written."""
         load_module_state("network", self.network, checkpoint.tensors)
         if self.average is not None:
             load_module_state("average", self.average, checkpoint.tensors)
@@ -164,16 +212,15 @@ class Finetuning:
         self.monitor.load_state(checkpoint.values["monitor"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
-        return checkpoint.step
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, *, milestone: bool = False) -> None:
         """Write a checkpoint of `step` done steps."""
         tensors = module_state("network", self.network) | optimizer_state(self.optimizer)
         if self.average is not None:
             tensors |= module_state("average", self.average)
         scaler = self.run.accelerator.scaler
         values: dict[str, Any] = {"monitor": self.monitor.state(), "scaler": scaler and scaler.state_dict()}
-        self.run.save(step, tensors, values)
+        self.run.save(step, tensors, values, milestone=milestone)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""
@@ -181,10 +228,8 @@ class Finetuning:
         if ending.verdict is Verdict.FINISHED:
             self._save(step)
             facts = self.monitor.test(self.evaluated)
-            if self.run.is_main:
-                export_classifier(
-                    self.evaluated, self.config, self.splits, self.monitor.result(), self.run.folder / "export"
-                )
+            folder, metrics = self.run.folder / "export", self.monitor.result()
+            self.run.write(folder, lambda: export_classifier(self.evaluated, self.config, self.splits, metrics, folder))
         return self.run.finish(
             ending,
             step=step,

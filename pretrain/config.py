@@ -7,8 +7,8 @@ from typing import Literal
 from common.data.sources import DataConfig
 from common.data.views import ViewsConfig
 from common.models.networks import ModelConfig
+from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.run import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,7 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
 
     Keys that change no number (where it writes, how many workers) are left out: they do not make another run.
     """
-    from common.training.run import OPERATIONAL
+    from common.training.run_folder import OPERATIONAL
 
     words = [*overrides, "out=planned"]
     try:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.data.erasing import Erasures
 from common.data.sampler import EvaluationSampler, SampleKey
 from common.data.views import Views
+from common.data.worker import start_worker
 
 
 class ImageSource(Protocol):
@@ -107,12 +107,6 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(worker: int) -> None:
-    """Give a worker one thread: the processes already fill the cores."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-
-
 def view_loader(
     split: ImageSource, view: View, batches: Iterable[list[SampleKey]], *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Batch]:
@@ -125,7 +119,7 @@ def view_loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         # Workers draw nothing from it, and without it the loader would draw its seed from the global state.

@@ -33,13 +33,15 @@ class Ending:
 
     verdict: Verdict
     reason: str
+    step: int | None = None
+    """Step, counted from 1, at which a crash was sure; none where it is the last step trained."""
 
 
 def judge_loss(loss: float, step: int) -> Ending | None:
     """Return a crash when a loss is not finite."""
     if math.isfinite(loss):
         return None
-    return Ending(Verdict.CRASH, f"the loss was {loss} at step {step}")
+    return Ending(Verdict.CRASH, f"the loss was {loss} at step {step}", step=step)
 
 
 class LossWatch:
