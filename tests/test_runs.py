@@ -53,6 +53,13 @@ def test_a_damaged_checkpoint_is_passed_over(stage: Stage, tmp_path: Path, caplo
     assert_same_run(whole, parts)
 
 
+def test_checkpoints_by_steps_and_milestones_by_epochs(stage: Stage, tmp_path: Path) -> None:
+    overrides = ("train.checkpoint_steps=3", "train.milestone_epochs=1", "train.keep_checkpoints=1", "train.epochs=3")
+    assert stage("finetune", tmp_path / "run", *overrides) == 0
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-000000004", "step-000000008", "step-000000009", "step-000000012"]
+
+
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
 def test_the_number_of_workers_changes_nothing(stage: Stage, tmp_path: Path, name: str) -> None:
     overrides = ("augment.auto_augment=rand-m9-mstd0.5-inc1", "augment.erasing=0.5") if name == "finetune" else ()

@@ -60,7 +60,8 @@ class Run:
         )
         self._check_processes()
         self.device: torch.device = self.accelerator.device
-        self.rank, self.num_processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.rank: int = self.accelerator.process_index
+        self.num_processes: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
         self.agreement = Agreement(self.accelerator)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=train.keep_checkpoints)
