@@ -39,14 +39,17 @@ RUNS = {
 def main() -> None:
     """Kill, compare and print the count and the time."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200, help="kills over both stages together")
+    parser.add_argument("--kills", type=int, default=200, help="kills over all stages together")
+    parser.add_argument(
+        "--stages", nargs="+", choices=list(RUNS), default=list(RUNS), help="which stages; both by default"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="longest life of a process, in processor seconds")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     options = parser.parse_args()
     draw, began = random.Random(options.seed), time.monotonic()
-    for name in RUNS:
+    for name in options.stages:
         with tempfile.TemporaryDirectory() as folder:
-            kills, ends = kill_stage(name, Path(folder), options.kills // len(RUNS), options.seconds, draw)
+            kills, ends = kill_stage(name, Path(folder), options.kills // len(options.stages), options.seconds, draw)
         seconds = time.monotonic() - began
         print(
             f"{name}: {kills} kills, {ends} runs to the end, all bit-equal; {seconds:.0f} s since the start", flush=True
