@@ -167,7 +167,7 @@ def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None or (value == "none" and type(None) in arguments):
             return None
-        hint = next(argument for argument in arguments if argument is not type(None))
+        hint = _alternative([argument for argument in arguments if argument is not type(None)], value)
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value in arguments:
@@ -189,6 +189,12 @@ def _convert(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
         return str(value)
     problems.append(f"{key} = {value!r}: must be {_type_name(hint)}, this is {_kind(value)}.")
     return None
+
+
+def _alternative(hints: list[Any], value: Any) -> Any:
+    """Return which of a field's types `value` is to be read as: a list as the one that is a tuple, else the first."""
+    lists = [hint for hint in hints if typing.get_origin(hint) is tuple]
+    return lists[0] if lists and isinstance(value, list | tuple) else hints[0]
 
 
 def _range_problems(config: Any, prefix: str) -> Iterator[tuple[str, str]]:
@@ -220,8 +226,13 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 @cache
 def _meanings(cls: Any) -> dict[str, str]:
-    """Return the docstring literal that follows each field in the source of a dataclass."""
-    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+    """Return the docstring literal that follows each field in the source of a dataclass or of one that it extends."""
+    body = [
+        statement
+        for part in reversed(inspect.getmro(cls))
+        if dataclasses.is_dataclass(part) and isinstance(part, type)
+        for statement in typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]).body
+    ]
     return {
         before.target.id: " ".join(str(after.value.value).split())
         for before, after in zip(body, body[1:])

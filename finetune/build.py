@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from common.data.splits import Splits
+from common.models.classifier import classifier_layers
 from common.models.networks import build_network
 from common.models.weights import export_network, load_init
 from finetune.config import FinetuneConfig
@@ -21,10 +22,9 @@ def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
     if config.init is not None:
         load_init(network, config.init, image_size=size)
     with torch.no_grad():
-        classifier = network.get_classifier()  # type: ignore[operator]
-        assert isinstance(classifier, nn.Linear)
-        classifier.weight.mul_(config.head_init_scale)
-        classifier.bias.mul_(config.head_init_scale)
+        for classifier in classifier_layers(network):
+            classifier.weight.mul_(config.head_init_scale)
+            classifier.bias.mul_(config.head_init_scale)
     return network
 
 

@@ -3,17 +3,24 @@
 An objective is one module beside this one (`classification.py`, ...). The loop of `train.py` knows nothing but these members.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from common.data.dense_labels import DenseLabelSource
+from common.data.identities import IdentitySplits
 from common.data.loader import Batch, View
-from common.data.sampler import EpochSampler
+from common.data.sampler import Sampler
 from common.data.splits import Splits
+from common.errors import UserError
 from common.training.run import Run
 from finetune.classification import Classification
 from finetune.config import FinetuneConfig
+from finetune.identification import Identification
 from finetune.monitor import Monitor
+from finetune.token_labels import TokenLabels
 
 
 class Objective(Protocol):
@@ -22,11 +29,16 @@ class Objective(Protocol):
     divisible: bool
     """Whether `loss` is a mean over images, so that a batch may go through in parts (`train.micro_batch`)."""
 
+    @property
+    def dense_labels(self) -> DenseLabelSource | None:
+        """Return what the loader reads for each place of an image, or none."""
+        ...
+
     def build_network(self) -> nn.Module:
         """Return the network with whatever the loss needs on top, started from `init`. Seed torch's generator first."""
         ...
 
-    def build_sampler(self, *, rank: int, num_processes: int) -> EpochSampler:
+    def build_sampler(self, *, rank: int, num_processes: int) -> Sampler:
         """Return the order of this process's samples, epoch by epoch."""
         ...
 
@@ -46,7 +58,34 @@ class Objective(Protocol):
         """Return the mean loss of `inputs` by one call of `model`'s forward. With a micro-batch `inputs` are rows of a batch's."""
         ...
 
+    def chance(self) -> float | None:
+        """Return the loss, in nats, of one who knows nothing: what a crash is measured by; none where there is no such number."""
+        ...
+
+    def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
+        """Write the trained network as a folder that timm loads."""
+        ...
+
+
+_OBJECTIVES: dict[str, Callable[[FinetuneConfig, Splits], Objective]] = {
+    "classification": Classification,
+    "token_labels": TokenLabels,
+}
+
 
 def build_objective(config: FinetuneConfig, splits: Splits) -> Objective:
-    """Return the objective of a recipe."""
-    return Classification(config, splits)
+    """Return the objective of a recipe; raise UserError where the images are not of its kind."""
+    source = f"data.source '{config.data.source}'"
+    if config.objective == "identification":
+        if not isinstance(splits, IdentitySplits):
+            raise UserError(
+                f"objective: identification needs to know who is seen by which camera, and {source} holds images of classes."
+                " Name a folder in the layout of Market-1501 or MSMT17, or 'digits_identities'."
+            )
+        return Identification(config, splits)
+    if isinstance(splits, IdentitySplits):
+        raise UserError(
+            f"objective: {config.objective} is judged by images of the classes it was trained on, and the identities that"
+            f" {source} tests are others. Set objective=identification."
+        )
+    return _OBJECTIVES[config.objective](config, splits)

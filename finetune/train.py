@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
 from common.training.checkpoints import Checkpoint
+from common.training.loss_watch import watch_supervised
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
     SharpnessAware,
@@ -31,8 +32,7 @@ from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
-from common.training.verdicts import Ending, LossWatch, Verdict
-from finetune.build import export_classifier
+from common.training.verdicts import Ending, Verdict
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
 
@@ -72,12 +72,20 @@ class Finetuning:
             self.batches,
             workers=config.data.workers,
             pin_memory=run.device.type == "cuda",
+            dense_labels=self.objective.dense_labels,
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
-        self.watch = LossWatch()
         self.monitor = self.objective.build_monitor(run)
+        self.watch = watch_supervised(
+            config.verdict,
+            run,
+            chance=self.objective.chance(),
+            num_steps=self.steps,
+            steps_per_epoch=self.steps_per_epoch,
+            warmup_epochs=config.optim.warmup_epochs,
+        )
         if config.train.micro_batch and not self.objective.divisible:
             raise UserError(
                 f"train.micro_batch = {config.train.micro_batch}: this loss compares the images of a batch with each other, so it "
@@ -110,7 +118,8 @@ class Finetuning:
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
-        return self._end(Ending(Verdict.FINISHED, self.monitor.summary()), step)
+        finished = Ending(Verdict.FINISHED, self.monitor.summary(), complete=True)
+        return self._end(self.watch.at_end(step) or finished, step)
 
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
@@ -121,11 +130,11 @@ class Finetuning:
             step += 1
             self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
             progress.advance(step)
-            if ending := self.watch.see(step, torch.where(skipped > 0, torch.nan, loss)):
+            if ending := self.watch.see(step, loss, skipped):
                 return ending
             if step % self.steps_per_epoch and (ending := self._pause(step)):
                 return ending
-        return self.watch.flush()
+        return None
 
     def _pause(self, step: int) -> Ending | None:
         """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""
@@ -210,6 +219,7 @@ class Finetuning:
             load_module_state("average", self.average, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
+        self.watch.load_state(checkpoint.values["watch"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
 
@@ -219,17 +229,18 @@ class Finetuning:
         if self.average is not None:
             tensors |= module_state("average", self.average)
         scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "scaler": scaler and scaler.state_dict()}
+        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
+        values["scaler"] = scaler and scaler.state_dict()
         self.run.save(step, tensors, values, milestone=milestone)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""
         facts: dict[str, Any] = {}
-        if ending.verdict is Verdict.FINISHED:
+        if ending.complete:
             self._save(step)
             facts = self.monitor.test(self.evaluated)
             folder, metrics = self.run.folder / "export", self.monitor.result()
-            self.run.write(folder, lambda: export_classifier(self.evaluated, self.config, self.splits, metrics, folder))
+            self.run.write(folder, lambda: self.objective.export(self.evaluated, metrics, folder))
         return self.run.finish(
             ending,
             step=step,

@@ -6,9 +6,11 @@ from typing import Literal
 
 from common.data.sources import DataConfig
 from common.data.views import ViewsConfig
+from common.evaluation.config import NeighboursConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
+from common.training.verdicts import TeacherVerdictConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,31 +59,19 @@ class DinoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnnConfig:
+class KnnConfig(NeighboursConfig):
     """The look at the teacher's features while it trains: k-NN on the validation images."""
 
     every_epochs: int = 10
     """Epochs between looks; the untrained network and the last epoch are always looked at."""
-    ks: tuple[int, ...] = (20, 10, 100, 200)
-    """Numbers of neighbours; the first is the one reported."""
-    temperature: float = 0.07
-    """Temperature of a neighbour's vote, exp(similarity / temperature)."""
-    crop: float = 0.875
-    """Share of the resized image's side that the central crop keeps; 1 for small images that fill their frame."""
     bank_images: int = 20000
     """Training images at most that serve as neighbours."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
+        yield from super().problems()
         if self.every_epochs < 1:
             yield "every_epochs", f"{self.every_epochs} must be at least 1."
-        if not self.ks or min(self.ks) < 1:
-            yield "ks", f"{list(self.ks)} must hold at least one number, each at least 1."
-        if not 0 < self.crop <= 1:
-            yield "crop", f"{self.crop} must lie in (0, 1]."
-        for name in ("temperature", "bank_images"):
-            if getattr(self, name) <= 0:
-                yield name, f"{getattr(self, name)} must be above 0."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +89,7 @@ class PretrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
+    verdict: TeacherVerdictConfig = field(default_factory=TeacherVerdictConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that do not fit each other."""

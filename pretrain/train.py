@@ -16,6 +16,7 @@ from common.data.splits import Splits
 from common.data.views import build_multi_crop
 from common.models.normalization import synchronise_batch_norm
 from common.training.checkpoints import Checkpoint
+from common.training.loss_watch import watch_distillation
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
     build_optimizer,
@@ -29,7 +30,7 @@ from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule, cosine, linear_warmup_by_epoch
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
-from common.training.verdicts import Ending, LossWatch, Verdict, judge_teacher
+from common.training.verdicts import Ending, judge_teacher
 from pretrain.build import build_dino, export_teacher
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts
@@ -80,8 +81,10 @@ class Pretraining:
         # Read on the device, step by step: a value that is copied there would make it wait.
         temperature = torch.tensor(self.schedules["teacher temperature"], dtype=torch.float32)
         self.temperature = temperature.to(run.device)
-        self.watch = LossWatch()
         self.monitor = Monitor(config, run, splits)
+        self.watch = watch_distillation(
+            config.verdict, run, outputs=config.dino.outputs, steps_per_epoch=self.steps_per_epoch
+        )
         for warning in known_failures(config, num_images=len(splits.train), steps=self.steps):
             logger.warning("warning: %s", warning)
         warn_of_batch_norm(self.dino.student, config.train.micro_batch)
@@ -108,7 +111,9 @@ class Pretraining:
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
-        return self._end(judge_teacher(**self.monitor.teacher_means(), outputs=self.config.dino.outputs), step)
+        means, outputs = self.monitor.teacher_means(), self.config.dino.outputs
+        teacher = judge_teacher(self.config.verdict, **means, outputs=outputs)
+        return self._end(self.watch.at_end(step) or teacher, step)
 
     def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
         """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
@@ -118,11 +123,11 @@ class Pretraining:
             step += 1
             self.monitor.add(parts, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
             progress.advance(step)
-            if ending := self.watch.see(step, torch.where(skipped > 0, torch.nan, parts.loss)):
+            if ending := self.watch.see(step, parts.loss, skipped):
                 return ending
             if step % self.steps_per_epoch and (ending := self._pause(step)):
                 return ending
-        return self.watch.flush()
+        return None
 
     def _pause(self, step: int) -> Ending | None:
         """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""
@@ -220,6 +225,7 @@ class Pretraining:
         load_module_state("dino", self.dino, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
+        self.watch.load_state(checkpoint.values["watch"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
 
@@ -227,12 +233,13 @@ class Pretraining:
         """Write a checkpoint of `step` done steps."""
         tensors = module_state("dino", self.dino) | optimizer_state(self.optimizer)
         scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "scaler": scaler and scaler.state_dict()}
+        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
+        values["scaler"] = scaler and scaler.state_dict()
         self.run.save(step, tensors, values, milestone=milestone)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Save and export what was reached, and write the result."""
-        if ending.verdict not in (Verdict.INTERRUPTED, Verdict.CRASH):
+        if ending.complete:
             self._save(step)
             folder = self.run.folder / "export"
             self.run.write(

@@ -16,10 +16,13 @@ from recipes.engines import (
     visible_devices,
     warm_server,
 )
-from recipes.plan import Plan, Resolver, make_plan, resolve_by_config, write_plan
-from recipes.runner import StudyRunner, in_words
-from recipes.states import read_result, read_state
-from recipes.study import STUDIES, shown
+from recipes.overview import print_list, print_plan
+from recipes.plan import Plan, Resolver, make_plan, write_plan
+from recipes.runner import StudyRunner, counted
+from recipes.scales import scale_names
+from recipes.sharing import link_shared
+from recipes.stages import resolve_by_config
+from recipes.study import shown
 from recipes.study_file import find_study, load_study
 
 USER_ERROR = 2
@@ -43,13 +46,16 @@ def main(
         options.overrides += rest
     try:
         if options.command == "list":
-            return _list()
+            return print_list()
         if options.command == "report":
             return _report(Path(options.folder))
-        plan = make_plan(load_study(find_study(options.study), tuple(options.overrides)), resolve)
-        folder = Path(options.out or Path("outputs") / plan.study.name)
+        study = load_study(
+            find_study(options.study), tuple(options.overrides), options.scale, read_seeds(options.seeds)
+        )
+        plan = make_plan(study, resolve)
+        folder = Path(options.out or Path("outputs", *([study.scale] if study.scale else []), study.name))
         if options.command == "plan":
-            return _plan(plan, folder, options.only)
+            return print_plan(plan, folder, options.only, rate=options.rate, every_run=options.runs)
         engine = (build_engine or local_engine)(options.jobs, tuple(shlex.split(options.launch)), options.cold)
         return _run(plan, folder, options.only, engine)
     except UserError as error:
@@ -87,7 +93,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--only", metavar="PATTERN", help="runs whose name holds this (* is anything), and what they need"
         )
-        command.add_argument("--out", metavar="DIR", help="folder of the study (default: outputs/<name>)")
+        command.add_argument(
+            "--scale", metavar="NAME", help=f"size of a paper's study: {', '.join(scale_names())} (see list)"
+        )
+        command.add_argument(
+            "--seeds", metavar="0,1,2", help="seeds of the repeats (default: what the study or its scale says)"
+        )
+        command.add_argument("--out", metavar="DIR", help="folder of the study (default: outputs/[<scale>/]<name>)")
+        if name == "plan":
+            command.add_argument(
+                "--rate",
+                type=float,
+                metavar="T",
+                help="multiply-adds of a device in units of 1e12 a second, for the hours",
+            )
+            command.add_argument("--runs", action="store_true", help="print every run's command as well")
         if name == "run":
             command.add_argument(
                 "--jobs", type=int, help="runs at once (default: one for each GPU, otherwise for each core)"
@@ -106,35 +126,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list() -> int:
-    """Print every study with its question."""
-    for path in sorted(STUDIES.glob("*.yaml")):
-        study = load_study(path)
-        print(f"{study.name}\n    {study.question}\n    {' x '.join(f'{len(a.levels)} {a.name}' for a in study.axes)}")
-    return 0
-
-
-def _plan(plan: Plan, folder: Path, only: str | None) -> int:
-    """Print every run of a study: how far it is, its name, what it starts from, and its command."""
-    runs = plan.select(only) if only else plan.runs
-    states = {run.id: read_state(folder / "runs" / run.id) for run in runs}
-    for run in runs:
-        result = read_result(folder / "runs" / run.id)
-        took = f"  {result.verdict}, {in_words(result.seconds)}" if result and result.is_final else ""
-        print(f"{states[run.id]:<11} {run.id}{f'  from {run.needs}' if run.needs else ''}{took}")
-        print(f"{'':<11} accelerate launch -m {run.module} {' '.join(run.arguments(folder / 'runs'))}")
-    stages = ", ".join(f"{sum(run.stage == s.name for run in runs)} {s.name}" for s in plan.study.stages)
-    done = sum(state == "done" for state in states.values())
-    print(f"\n{plan.study.name}: {len(runs)} runs ({stages}) for {len(plan.cells)} cells; {done} done")
-    print(f"folder: {shown(folder)}")
-    return 0
+def read_seeds(text: str | None) -> tuple[int, ...]:
+    """Return the seeds of a comma-separated list."""
+    try:
+        return tuple(int(word) for word in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UserError(f"--seeds {text}: needs whole numbers with commas between, such as 0,1,2.") from error
 
 
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
     """Run what is not done, write the report, and print the answer."""
     runs = plan.select(only) if only else plan.runs
     write_plan(plan, folder)
-    print(f"{plan.study.name}: {plan.study.question}", flush=True)
+    shared = link_shared(runs, folder)
+    print(f"{plan.study.title}: {plan.study.question}", flush=True)
+    if shared:
+        print(f"{counted(len(shared), 'run')} shared with the studies beside {shown(folder)}", flush=True)
     outcome = StudyRunner(
         runs, folder / "runs", engine, lambda line: print(line, flush=True), plan.study.reading.metric
     ).run()
@@ -147,7 +154,7 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
 
 def _report(folder: Path) -> int:
     """Write a study's report and print its answer."""
-    from recipes.report import write_report
+    from recipes.reports.report import write_report
 
     page = write_report(folder)
     print("\n" + "\n".join([page.words.headline(), *page.answer()]))

@@ -43,7 +43,7 @@ class Engine(Protocol):
         """End every job: ask, wait up to `grace_seconds` for checkpoints to be written, then kill."""
 
 
-PRELOADED = ("pretrain.train", "finetune.train")
+PRELOADED = ("pretrain.train", "finetune.train", "common.evaluation.linear_run", "common.evaluation.tokens_run")
 """What the process that runs are forked from imports, by name: the study itself knows of a stage only its config."""
 
 

@@ -1,11 +1,10 @@
 """Owns the runs of a study: which there are, their names by hash, what each needs, their commands, and what is done.
 
 A run is named by the hash of its stage's resolved config, the run it starts from included: two cells of a study that
-ask for the same pre-training share its folder, and a changed recipe gets folders of its own.
+ask for the same pre-training share its folder, as do two studies (`sharing`), and a changed recipe gets folders of its own.
 """
 
 import hashlib
-import importlib
 import itertools
 import json
 import os
@@ -17,10 +16,13 @@ from typing import Any
 
 import yaml
 
-from common.config import flatten, load, to_mapping
 from common.errors import UserError
+from recipes.stages import canonical_stem
 from recipes.study import Stage, Study, shown
 from recipes.study_file import build_study
+
+DIGEST = 8
+"""Hex digits of a run's hash."""
 
 Resolver = Callable[[str, Path, tuple[str, ...]], dict[str, Any]]
 """(module of a stage, recipe, overrides) -> what a run depends on, as plain containers; UserError if wrong."""
@@ -41,7 +43,17 @@ class PlannedRun:
     def arguments(self, folder: Path) -> tuple[str, ...]:
         """Return what the stage's command gets, for a study whose run folders lie in `folder`."""
         start = (f"init={shown(folder / self.needs)}",) if self.needs else ()
-        return (self.recipe, *self.overrides, *start, f"out={shown(folder / self.id)}")
+        return (*self.module.split()[1:], self.recipe, *self.overrides, *start, f"out={shown(folder / self.id)}")
+
+    @property
+    def package(self) -> str:
+        """Return what `python -m` gets; a module of several stages takes the stage's name as its first argument."""
+        return self.module.split()[0]
+
+    @property
+    def digest(self) -> str:
+        """Return the hash that names this run in every study."""
+        return self.id[-DIGEST:]
 
 
 @dataclass(frozen=True)
@@ -107,8 +119,8 @@ def _add_run(
     if needed is not None and needed not in before:
         raise UserError(f"stages.{stage.name}: needs {needed}, but can only need an earlier stage ({before}).")
     start = _add_run(study, before.index(needed), levels, resolve, runs, served) if needed else None
-    overrides = tuple(f"{key}={write_value(value)}" for key, value in settings.items())
-    digest = _digest(stage, resolve(stage.module, stage.recipe, overrides), start)
+    overrides, config = _resolve(stage, settings, resolve)
+    digest = _digest(stage, config, start)
     touching = {axis.name: levels[axis.name] for axis in study.axes if study.touches(axis, stage)}
     if start:
         touching = {name: level for name, level in levels.items() if name in touching or name in start.levels}
@@ -122,6 +134,17 @@ def _add_run(
     return run
 
 
+def _resolve(stage: Stage, settings: Mapping[str, Any], resolve: Resolver) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return a run's overrides and its whole config, with one name for each stem: two tables may call it differently."""
+    overrides = tuple(f"{key}={write_value(value)}" for key, value in settings.items())
+    config = resolve(stage.module, stage.recipe, overrides)
+    canonical = {key: value for key, value in canonical_stem(config).items() if key in settings}
+    if all(settings[key] == value for key, value in canonical.items()):
+        return overrides, config
+    overrides = tuple(f"{key}={write_value(value)}" for key, value in {**settings, **canonical}.items())
+    return overrides, resolve(stage.module, stage.recipe, overrides)
+
+
 def write_value(value: Any) -> str:
     """Return a value as the right side of `key=value`, so that it reads back as the same value."""
     if isinstance(value, str) and value and yaml.safe_load(value) == value:
@@ -130,9 +153,9 @@ def write_value(value: Any) -> str:
 
 
 def _digest(stage: Stage, config: Mapping[str, Any], start: PlannedRun | None) -> str:
-    """Return 8 hex digits for a stage's config and the run it starts from."""
-    whole = {"stage": stage.name, "module": stage.module, "config": config, "start": start.id[-8:] if start else None}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    """Return the hash of a stage's config and of the run it starts from."""
+    whole = {"module": stage.module, "config": config, "start": start.digest if start else None}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:DIGEST]
 
 
 def _readable(axis: str, level: str) -> str:
@@ -141,31 +164,14 @@ def _readable(axis: str, level: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+_]+", "_", word)
 
 
-def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Return a stage's whole config as dotted keys, checked by its config class (`<module>.config.<Module>Config`).
-
-    Keys that change no number (where it writes, how many workers) are left out: they do not make another run.
-    """
-    from common.training.run_folder import OPERATIONAL
-
-    words = [*overrides, "out=planned"]
-    try:
-        cls = getattr(importlib.import_module(f"{module}.config"), f"{module.capitalize()}Config")
-    except ModuleNotFoundError as error:
-        raise UserError(f"stages: {module} is not a stage. Use pretrain or finetune.") from error
-    return {
-        key: value for key, value in flatten(to_mapping(load(cls, recipe, words))).items() if key not in OPERATIONAL
-    }
-
-
 def write_plan(plan: Plan, folder: Path) -> None:
     """Write `folder`/study.yaml: the study as given, its runs and cells; all that a report needs beside the runs."""
     path = folder / "study.yaml"
     if path.is_file():
-        other = read_plan(folder).study.name
-        if other != plan.study.name:
+        other = read_plan(folder).study
+        if (other.name, other.scale) != (plan.study.name, plan.study.scale):
             raise UserError(
-                f"--out {folder}: holds the study {other}, this is {plan.study.name}. Choose another folder."
+                f"--out {folder}: holds the study {other.title}, this is {plan.study.title}. Choose another folder."
             )
     content = {
         "file": plan.study.source,

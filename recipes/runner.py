@@ -101,7 +101,7 @@ class StudyRunner:
             if self._note_done(run):  # by another process that held its folder
                 self.todo.remove(run)
                 self._report(run, "done elsewhere", "")
-            elif self.engine.start(Job(run.module, run.arguments(self.folder), self.folder / run.id)):
+            elif self.engine.start(Job(run.package, run.arguments(self.folder), self.folder / run.id)):
                 self.todo.remove(run)
                 self.started[run.id] = time.monotonic()
             elif run.id not in self.waited:

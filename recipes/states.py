@@ -37,6 +37,8 @@ class Result:
     parameters: int
     train_images: int
     num_processes: int
+    kind: str = ""
+    """What a crash was, such as `non_finite_loss`; empty for every other verdict."""
 
     @property
     def is_final(self) -> bool:
@@ -68,6 +70,7 @@ def read_result(folder: Path) -> Result | None:
             parameters=int(content["parameters"]),
             train_images=int(content["train_images"]),
             num_processes=int(content["num_processes"]),
+            kind=str(content.get("kind") or ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the result of a run ({error!r}). Delete the folder to run it again.") from error

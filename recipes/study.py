@@ -5,18 +5,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from common.errors import UserError
+from recipes.translations import Translation, short
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 STUDIES = Path(__file__).resolve().parent / "studies"
+
+FACTOR = "*"
+"""Ends a key whose value is a factor on what is set for the key."""
+UNCHANGED = Translation()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a study: the module that runs it, its recipe, and what the study sets on top."""
+    """One step of a study: the module that runs it, its recipe, and what is set on top.
+
+    From the bottom: the scale's `base`, what the study sets (`settings`, then its axes) through the scale's `translations`, and
+    `overrides`, which the command line gives.
+    """
 
     name: str
     module: str
     recipe: Path
     settings: Mapping[str, Any]
+    base: Mapping[str, Any] = field(default_factory=dict)
+    translations: Mapping[str, Translation] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,13 +114,33 @@ class Study:
     reading: Reading | TableReading
     mapping: Mapping[str, Any]
     source: str
+    scale: str | None = None
+    """Name of the scale it is at, or none where it has but one."""
+
+    @property
+    def title(self) -> str:
+        """Return the name, with the scale where there are several."""
+        return f"{self.name} at scale {self.scale}" if self.scale else self.name
 
     def settings(self, stage: Stage, levels: Mapping[str, str]) -> dict[str, Any]:
-        """Return the keys `stage` gets in the cell at `levels` (level by axis): the stage's own, then each axis's."""
-        merged = self._addressed(stage, stage.settings)
+        """Return the keys `stage` gets in the cell at `levels` (level by axis).
+
+        A key `name*` multiplies what is set for `name` by then: draws around the best value of each network.
+        """
+        told = self.addressed(stage, stage.settings)
         for axis in self.axes:
-            merged |= self._addressed(stage, axis.levels[levels[axis.name]])
-        return merged
+            merge(told, self.addressed(stage, axis.levels[levels[axis.name]]))
+        merged = self.addressed(stage, stage.base)
+        for key, value in told.items():
+            merge(merged, stage.translations.get(key, UNCHANGED).apply(key, value))
+        for starred in [key for key in merged if key.endswith(FACTOR)]:
+            key, factor = starred.removesuffix(FACTOR), merged.pop(starred)
+            if not isinstance(merged.get(key), int | float):
+                raise UserError(
+                    f"{starred}: multiplies {key}, which neither the study nor its scale sets for {stage.name}."
+                )
+            merged[key] = short(merged[key] * factor)
+        return merged | self.addressed(stage, stage.overrides)
 
     def columns(self, levels: Mapping[str, str]) -> dict[str, Any]:
         """Return what a table prints of the row at `levels`: column -> value, the repeats left out."""
@@ -118,12 +152,18 @@ class Study:
 
     def touches(self, axis: Axis, stage: Stage) -> bool:
         """Tell whether any level of `axis` sets a key of `stage`."""
-        return any(self._addressed(stage, settings) for settings in axis.levels.values())
+        return any(self.addressed(stage, settings) for settings in axis.levels.values())
 
-    def _addressed(self, stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def addressed(self, stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys meant for `stage`, without its name; a key with no stage before it is meant for all."""
         others = tuple(f"{other.name}." for other in self.stages if other.name != stage.name)
         return {k.removeprefix(f"{stage.name}."): v for k, v in settings.items() if not k.startswith(others)}
+
+
+def merge(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Put `more` over `settings`; factors on the same key multiply."""
+    for key, value in more.items():
+        settings[key] = settings[key] * value if key.endswith(FACTOR) and key in settings else value
 
 
 def shown(path: Path) -> str:

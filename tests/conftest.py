@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from common.evaluation.__main__ import main as evaluation_main
 from finetune.__main__ import main as finetune_main
 from pretrain.__main__ import main as pretrain_main
 
@@ -23,7 +24,18 @@ TINY = {
         "data.images_per_class=8", "data.workers=0", "train.epochs=2", "train.batch_size=20", "train.log_every=1",
         "optim.warmup_epochs=1", "model.drop_path=0.0", "train.evaluate_every=1",
     ],
+    "linear": [
+        "init=none", "data.images_per_class=8", "data.workers=0", "train.epochs=2", "train.batch_size=20", "train.log_every=1",
+        "train.evaluate_every=1",
+    ],
+    "knn": ["init=none", "data.images_per_class=8", "data.workers=0", "train.batch_size=64"],
+    "tokens": ["init=none", "data.images_per_class=8", "data.workers=0", "train.batch_size=64", "images=200"],
 }  # fmt: skip
+
+COMMANDS = {name: (name,) for name in ("pretrain", "finetune")} | {
+    name: ("common.evaluation", name) for name in ("linear", "knn", "tokens")
+}
+"""What follows `accelerate launch -m` for each stage, before the recipe."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +50,9 @@ def stage() -> Callable[..., int]:
 
     def run(name: str, out: Path, *overrides: str, recipe: Path | None = None) -> int:
         path = recipe or RECIPES / "digits" / f"{name}.yaml"
-        main = {"pretrain": pretrain_main, "finetune": finetune_main}[name]
-        return main([str(path), *TINY[name], f"out={out}", *overrides])
+        module, *words = COMMANDS[name]
+        main = {"pretrain": pretrain_main, "finetune": finetune_main, "common.evaluation": evaluation_main}[module]
+        return main([*words, str(path), *TINY[name], f"out={out}", *overrides])
 
     return run
 

@@ -58,6 +58,10 @@ def parquet(path: Path, columns: dict[str, str]) -> Path:
         (["train.precision=fp16", "optim.name=sam"], ["train.precision", "sam"]),
         (["train.batch_size=21", "augment.mixup=0.5"], ["train.batch_size", "even"]),
         (["optim.lr=-1"], ["optim.lr", "-1", "above 0"]),
+        (["objective=token_labels"], ["model.name", "vit_mini", "volo_d1"]),
+        (["objective=token_labels", "augment.mixup=0.5"], ["augment.mixup", "mixes tokens"]),
+        (["objective=token_labels", "token_labels.labels=no/such"], ["token_labels.labels", "no/such"]),
+        (["token_labels.mix_token=0"], ["token_labels", "objective=token_labels"]),
     ],
 )
 def test_a_wrong_key_or_value_is_told(

@@ -17,11 +17,20 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear"])
 def test_a_stage_runs_in_every_precision(stage: Stage, tmp_path: Path, name: str, precision: str) -> None:
     assert stage(name, tmp_path / "run", f"train.precision={precision}", "model.stem=conv") == 0
     assert read_result(tmp_path / "run")["verdict"] != "crash"
     assert len(read_losses(tmp_path / "run")) == 8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", ["knn", "tokens"])
+def test_an_evaluation_that_trains_nothing_runs_in_every_precision(
+    stage: Stage, tmp_path: Path, name: str, precision: str
+) -> None:
+    assert stage(name, tmp_path / "run", f"train.precision={precision}", "model.stem=conv") == 0
+    assert read_result(tmp_path / "run")["verdict"] == "finished"
 
 
 def test_sam_in_bf16(stage: Stage, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ SAM = (
 )
 ADAMW = ("optim.name=adamw", "augment.mixup=0.8", "ema_decay=0.9", "augment.repeats=2", "augment.erasing=0.5")
 DINO = ("model.stem=conv", "dino.centering=mean", "dino.freeze_last_layer_epochs=1")
+TOKENS = ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv", "optim.name=sam")
 COMMON = ("model.drop_path=0.2", "train.log_every=3", "train.checkpoint_steps=2")
 
 IN_STEPS = (Fault("step", 3), Fault("step", 2), Fault("step", 4))
@@ -52,6 +53,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         pytest.param("finetune", ADAMW, 1, IN_WRITES, id="adamw"),
         pytest.param("finetune", ("optim.name=sgd", "optim.lr=0.01"), 1, (*IN_STEPS, IN_WRITES[0]), id="sgd"),
         pytest.param("finetune", SAM, 1, IN_CLIMBS, id="sam"),
+        pytest.param("finetune", TOKENS, 1, IN_CLIMBS, id="token labels"),
         pytest.param("finetune", SAM, 2, (Fault("climbed", 3, rank=1), IN_STEPS[1]), id="sam, 2 processes"),
     ],
 )

@@ -20,6 +20,7 @@ CASES = [
     ("pretrain", (*ADAMW[1:], "dino.centering=mean", "optim.lr=2e-4")),
     ("pretrain", (*ADAMW[1:], "dino.centering=sinkhorn", "optim.lr=2e-4")),
     ("finetune", ADAMW),
+    ("finetune", (*ADAMW, "objective=token_labels", "model.name=volo_mini", "model.patch_size=2")),
     ("finetune", ("optim.name=sam", "optim.base=sgd", "optim.lr=0.01", *MIXED)),
 ]
 

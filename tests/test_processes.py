@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import RECIPES, TINY, read_losses, read_result
+from conftest import COMMANDS, RECIPES, TINY, read_losses, read_result
 from forked_runs import log, run
 
 Stage = Callable[..., int]
@@ -19,10 +19,18 @@ Stage = Callable[..., int]
 ROOT = RECIPES.parent
 
 
-def launch_two(name: str, out: Path, *overrides: str) -> None:
+def launch_two(name: str, out: Path, *overrides: str, recipe: Path | None = None) -> None:
     """Start the stage on two CPU processes, as the README says."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", name]
-    command += [str(RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        *COMMANDS[name],
+    ]
+    command += [str(recipe or RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     launched = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -41,6 +49,8 @@ def launch_two(name: str, out: Path, *overrides: str) -> None:
         ("pretrain", ("dino.centering=mean", "dino.freeze_last_layer_epochs=1", "optim.lr=2e-4")),
         ("pretrain", ("dino.centering=sinkhorn", "model.stem=conv", "optim.lr=2e-4")),
         ("finetune", ("model.stem=conv", "augment.mixup=0.8", "augment.cutmix=1.0", "augment.erasing=0.5")),
+        ("linear", ("model.stem=conv", "augment.mixup=0.8", "augment.erasing=0.5")),
+        ("finetune", ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv")),
     ],
 )
 def test_two_processes_give_the_losses_of_one(
@@ -52,7 +62,7 @@ def test_two_processes_give_the_losses_of_one(
     assert len(one) == 8 and two == pytest.approx(one, rel=2e-5, abs=5e-6)
     result = read_result(tmp_path / "two")
     assert result["num_processes"] == 2
-    key = {"pretrain": "knn_top1", "finetune": "test_loss"}[name]
+    key = {"pretrain": "knn_top1", "finetune": "test_loss", "linear": "test_loss"}[name]
     assert result["metrics"][key] == pytest.approx(read_result(tmp_path / "one")["metrics"][key], rel=1e-3)
 
 
@@ -60,6 +70,24 @@ def test_a_launcher_starts_two(tmp_path: Path) -> None:
     launch_two("finetune", tmp_path / "run", "train.epochs=1")
     result = read_result(tmp_path / "run")
     assert result["verdict"] == "finished" and result["num_processes"] == 2
+
+
+def test_two_processes_see_the_images_that_one_sees(stage: Stage, tmp_path: Path) -> None:
+    """What holds for k-NN holds for tokens: both look at images by the same function."""
+    assert stage("knn", tmp_path / "one") == 0
+    launch_two("knn", tmp_path / "two")
+    one, two = read_result(tmp_path / "one"), read_result(tmp_path / "two")
+    assert two["num_processes"] == 2 and two["images"] == one["images"]
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4, abs=1e-6)
+
+
+def test_two_processes_agree_on_a_crash(stage: Stage, tmp_path: Path) -> None:
+    overrides = ("optim.name=sgd", "optim.lr=1e30", "optim.warmup_epochs=0", "train.epochs=1")
+    assert stage("finetune", tmp_path / "one", *overrides) == 0
+    launch_two("finetune", tmp_path / "two", *overrides)
+    one, two = read_result(tmp_path / "one"), read_result(tmp_path / "two")
+    assert one["verdict"] == two["verdict"] == "crash"
+    assert (one["kind"], one["step"]) == (two["kind"], two["step"])
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(tmp_path: Path) -> None:

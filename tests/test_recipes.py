@@ -1,25 +1,38 @@
 """Every recipe and every study in the repository loads; a list that is empty is a failure."""
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import RECIPES
 
-from common.config import load, resolve
+from common.config import load
+from common.evaluation.config import CONFIGS, KnnEvaluationConfig, LinearConfig
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 
 FILES = sorted(path for path in RECIPES.rglob("*.yaml") if "studies" not in path.relative_to(RECIPES).parts)
 
 
-def test_there_are_recipes() -> None:
-    assert len(FILES) >= 8
+STAGES = {"pretrain": PretrainConfig, "finetune": FinetuneConfig} | {
+    f"common.evaluation {name}": cls for name, cls in CONFIGS.items()
+}
+
+
+def stage_of(path: Path) -> str:
+    """Return the stage that the command in a recipe's opening lines runs."""
+    command = re.search(r"accelerate launch -m (common\.evaluation \w+|\w+) \S*?recipes/(\S+)", path.read_text())
+    assert command and RECIPES / command[2] == path, "the recipe's command names another recipe"
+    return command[1]
+
+
+def test_there_are_recipes_for_every_stage() -> None:
+    assert {stage_of(path) for path in FILES} == STAGES.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
 def test_a_recipe_loads_as_its_stage(path: Path) -> None:
-    stage = PretrainConfig if {"dino", "views", "knn"} & resolve(path).keys() else FinetuneConfig
-    assert load(stage, path).out.startswith("runs/")
+    assert load(STAGES[stage_of(path)], path).out.startswith("runs/")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
@@ -33,3 +46,19 @@ def test_dinos_imagenet_recipe_holds_the_papers_numbers() -> None:
     assert (config.dino.outputs, config.dino.teacher_momentum, config.dino.center_momentum) == (65536, 0.996, 0.9)
     assert config.views.blur == (1.0, 0.1, 0.5) and config.views.solarize == (0.0, 0.2, 0.0)
     assert config.optim.lr * config.train.batch_size / config.optim.lr_batch == pytest.approx(1e-3)
+
+
+def test_imagenets_linear_recipe_is_dinos_protocol() -> None:
+    config = load(LinearConfig, RECIPES / "imagenet1k" / "linear.yaml")
+    optim, augment = config.optim, config.augment
+    assert (config.blocks, config.average_pool, config.train.epochs) == (4, False, 100)
+    assert (optim.name, optim.lr, optim.lr_batch, optim.momentum) == ("sgd", 1e-3, 256, 0.9)
+    assert optim.weight_decay == optim.warmup_epochs == optim.min_lr == 0
+    assert augment.crop_scale == (0.08, 1.0) and augment.flip == 0.5
+    assert augment.auto_augment == "" and augment.mixup == augment.cutmix == augment.erasing == augment.smoothing == 0
+
+
+def test_imagenets_knn_recipe_asks_every_training_image() -> None:
+    knn = load(KnnEvaluationConfig, RECIPES / "imagenet1k" / "knn.yaml").knn
+    assert sorted(knn.ks) == [10, 20, 100, 200] and knn.ks[0] == 20
+    assert knn.bank_images is None and knn.temperature == 0.07 and knn.crop == 0.875

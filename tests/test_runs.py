@@ -75,10 +75,32 @@ def test_two_runs_of_one_seed_are_the_same_and_another_seed_differs(stage: Stage
     assert read_losses(tmp_path / "a") != read_losses(tmp_path / "c")
 
 
-def test_a_diverging_run_is_a_crash_with_its_step_and_its_weights_stay_finite(stage: Stage, tmp_path: Path) -> None:
-    assert stage("finetune", tmp_path / "run", "optim.name=sgd", "optim.lr=1e30", "optim.warmup_epochs=0") == 0
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_a_diverging_run_is_a_crash_with_its_kind_and_step(stage: Stage, tmp_path: Path, name: str) -> None:
+    assert stage(name, tmp_path / "run", "optim.name=sgd", "optim.lr=1e30", "optim.warmup_epochs=0") == 0
     result = read_result(tmp_path / "run")
-    assert result["verdict"] == "crash" and "at step" in result["reason"] and result["step"] < 8
+    assert result["verdict"] == "crash" and result["kind"] in ("non_finite_loss", "non_finite_gradient")
+    assert f"at step {result['step']}" in result["reason"] and 1 < result["step"] < 8
+    assert not (tmp_path / "run" / "export").exists()
+
+
+STUCK = (
+    "optim.lr=1e-12", "optim.min_lr=1e-12", "optim.warmup_epochs=0", "head_init_scale=0", "verdict.chance_until=1",
+    "verdict.chance_epochs=1", "verdict.chance_steps=1",
+)  # fmt: skip
+
+
+def test_a_run_stuck_at_chance_stops_and_without_stop_is_tested(stage: Stage, tmp_path: Path) -> None:
+    assert (
+        stage("finetune", tmp_path / "stops", *STUCK)
+        == stage("finetune", tmp_path / "on", *STUCK, "verdict.stop=false")
+        == 0
+    )
+    stops, on = read_result(tmp_path / "stops"), read_result(tmp_path / "on")
+    assert (stops["verdict"], stops["kind"], stops["step"]) == (on["verdict"], on["kind"], on["step"])
+    assert (stops["kind"], stops["step"]) == ("chance_level", 4)
+    assert stops["images"] == 80 and "test_top1" not in stops["metrics"]
+    assert on["images"] == 160 and "test_top1" in on["metrics"]
 
 
 def test_two_stages_start_from_the_pretrained_teacher(stage: Stage, tmp_path: Path) -> None:

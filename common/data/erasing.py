@@ -1,7 +1,7 @@
 """Owns random erasing (Zhong et al. 2020) as timm's `pixel` mode does it: one rectangle of noise, after normalisation.
 
-The worker draws the rectangle and its noise, keyed by the sample; the device only copies. Shapes: B samples, S pixels,
-E erasures.
+The worker draws the rectangle and its noise, keyed by the sample; the device only copies. Shapes: B samples, H and W
+pixels, E erasures.
 """
 
 import math
@@ -25,22 +25,24 @@ class Erasures(NamedTuple):
     """The rectangles' (3, height, width) float32 values one after another, flat."""
 
 
-def draw_erasure(own: np.random.Generator, size: int, probability: float) -> tuple[int, int, int, int] | None:
-    """Return (top, left, height, width) of the rectangle in a view of `size` pixels, or none."""
+def draw_erasure(
+    own: np.random.Generator, size: tuple[int, int], probability: float
+) -> tuple[int, int, int, int] | None:
+    """Return (top, left, height, width) of the rectangle in a view of `size` (height, width) pixels, or none."""
     if own.random() >= probability:
         return None
     for area, log_aspect, down, right in own.random((10, 4)).tolist():
         low, high = _AREA
-        target = (low + (high - low) * area) * size * size
+        target = (low + (high - low) * area) * size[0] * size[1]
         ratio = math.exp(_LOG_ASPECT * (2 * log_aspect - 1))
         height, width = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
-        if height < size and width < size:
-            return int(down * (size - height + 1)), int(right * (size - width + 1)), height, width
+        if height < size[0] and width < size[1]:
+            return int(down * (size[0] - height + 1)), int(right * (size[1] - width + 1)), height, width
     return None
 
 
 def erase(images: Tensor, erasures: Erasures | None) -> Tensor:
-    """Overwrite the rectangles in normalised (B, 3, S, S) images by their noise, in place; return the images."""
+    """Overwrite the rectangles in normalised (B, 3, H, W) images by their noise, in place; return the images."""
     if erasures is None:
         return images
     first = 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.data.dense_labels import DenseLabels, DenseLabelSource
 from common.data.erasing import Erasures
 from common.data.sampler import EvaluationSampler, SampleKey
 from common.data.views import Views
@@ -53,6 +54,8 @@ class Batch:
     """(B,) int64 class indices."""
     indices: Tensor
     """(B,) int64 indices of the images in the split."""
+    dense: DenseLabels | None = None
+    """What a teacher sees at each place of the images, and where the views lie in them; none where nobody asked."""
 
     def __len__(self) -> int:
         """Return the number of samples B."""
@@ -66,6 +69,7 @@ class Batch:
             erasures,
             None if self.labels is None else change(self.labels),
             change(self.indices),
+            dense=None if self.dense is None else DenseLabels(*(change(part) for part in self.dense)),
         )
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -88,8 +92,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 class _Samples(Dataset[Batch]):
     """Make whole batches from lists of keys, so that a worker draws and assembles a batch in one go."""
 
-    def __init__(self, split: ImageSource, view: View) -> None:
-        self.split, self.view = split, view
+    def __init__(self, split: ImageSource, view: View, dense_labels: DenseLabelSource | None) -> None:
+        self.split, self.view, self.dense_labels = split, view, dense_labels
         self.labels = None if split.labels is None else torch.as_tensor(split.labels, dtype=torch.int64)
 
     def __getitem__(self, key: SampleKey) -> Batch:
@@ -97,9 +101,13 @@ class _Samples(Dataset[Batch]):
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch:
         indices = torch.tensor([key.index for key in keys])
-        blocks, parameters, erasures = self.view([self.split.image(key.index) for key in keys], keys)
+        blocks, parameters, erasures, geometry = self.view([self.split.image(key.index) for key in keys], keys)
         labels = None if self.labels is None else self.labels[indices]
-        return Batch(blocks, parameters, erasures, labels, indices)
+        dense = None
+        if self.dense_labels is not None:
+            assert geometry is not None, "dense labels need a view that tells its geometry"
+            dense = DenseLabels(*self.dense_labels.read(indices.tolist()), geometry)
+        return Batch(blocks, parameters, erasures, labels, indices, dense=dense)
 
 
 def _unchanged(batch: Any) -> Any:
@@ -108,14 +116,21 @@ def _unchanged(batch: Any) -> Any:
 
 
 def view_loader(
-    split: ImageSource, view: View, batches: Iterable[list[SampleKey]], *, workers: int, pin_memory: bool = False
+    split: ImageSource,
+    view: View,
+    batches: Iterable[list[SampleKey]],
+    *,
+    workers: int,
+    pin_memory: bool = False,
+    dense_labels: DenseLabelSource | None = None,
 ) -> DataLoader[Batch]:
     """Return a loader of `Batch`es: the images that `batches` names (by an `EpochBatches`, say), as `view` shows them.
 
     The workers stay alive between epochs; their number (0: this process) changes nothing in the stream.
+    With `dense_labels` the workers read those too, and `view` must tell its geometry.
     """
     return DataLoader(
-        _Samples(split, view),
+        _Samples(split, view, dense_labels),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_unchanged,

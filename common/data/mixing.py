@@ -77,14 +77,14 @@ class Mixing:
                 "even number for each process, or set augment.mixup=0 augment.cutmix=0"
             )
         share, box = self.draw(images.shape[-1], epoch=epoch, step=step)
-        partners = _swap_neighbours(images)
+        partners = swap_neighbours(images)
         if box is None:
             images = torch.lerp(partners, images, share)
         else:
             top, bottom, left, right = box
             images = images.clone()
             images[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
-        return images, torch.lerp(_swap_neighbours(targets), targets, share)
+        return images, torch.lerp(swap_neighbours(targets), targets, share)
 
 
 def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
@@ -93,6 +93,6 @@ def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor
     return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / num_classes)
 
 
-def _swap_neighbours(values: Tensor) -> Tensor:
+def swap_neighbours(values: Tensor) -> Tensor:
     """Return the rows with 2k and 2k + 1 exchanged."""
     return values.view(-1, 2, *values.shape[1:]).flip(1).view_as(values)

@@ -115,3 +115,23 @@ def _central_crops(aspect: tuple[float, float], height: np.ndarray, width: np.nd
     crop_width = np.maximum(np.minimum(width, np.rint(height * aspect[1])), 1)
     top, left = (height - crop_height) // 2, (width - crop_width) // 2
     return np.concatenate([top, left, crop_height, crop_width], axis=-1)
+
+
+def view_affines(records: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Return the (B, 2, 3) float32 affine maps from a view to its image, for (B, P) records of images of (B,) sizes.
+
+    Both are measured from -1 to 1 between their outer edges, (x, y), as `torch.nn.functional.affine_grid` wants it. The
+    maps hold what `views.crop_and_resize` does: crop, flip, rotation, shift; nothing of what a policy does afterwards.
+    """
+    records = np.asarray(records, dtype=np.float64)
+    top, left, height, width = np.moveaxis(records[:, TOP : WIDTH + 1], -1, 0)
+    cosine, sine = np.cos(np.radians(records[:, ANGLE])), np.sin(np.radians(records[:, ANGLE]))
+    crop = np.zeros((len(records), 2, 2))
+    crop[:, 0, 0], crop[:, 1, 1] = np.where(records[:, FLIP] > 0, -1, 1) * width / widths, height / heights
+    centre = np.stack([(2 * left + width) / widths - 1, (2 * top + height) / heights - 1], axis=-1)
+    # A view was turned and then shifted: going back, the shift is taken off first.
+    back = np.stack([np.stack([cosine, -sine], axis=-1), np.stack([sine, cosine], axis=-1)], axis=-2)
+    linear = crop @ back
+    shift = 2 * records[:, [SHIFT_X, SHIFT_Y]]
+    offset = centre - (linear @ shift[..., None])[..., 0]
+    return np.concatenate([linear, offset[..., None]], axis=-1).astype(np.float32)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +22,19 @@ class SampleKey(NamedTuple):
     """Index of the image in its split."""
     repeat: int
     """How often the image already came in this global batch."""
+
+
+class Sampler(Protocol):
+    """What deals the images of an epoch to the batches of this process."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the number of batches of an epoch, the same for every process."""
+        ...
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[list[SampleKey]]:
+        """Yield this process's part of each batch, from step `first_step` of the epoch on."""
+        ...
 
 
 class EpochSampler:
@@ -96,12 +109,12 @@ class EpochSampler:
 
 
 class EpochBatches:
-    """Hand an `EpochSampler`'s batches to a `DataLoader` as its `batch_sampler`, from any step of any epoch on.
+    """Hand a `Sampler`'s batches to a `DataLoader` as its `batch_sampler`, from any step of any epoch on.
 
     One iteration may run over several epochs, so that the workers never wait for an epoch to end.
     """
 
-    def __init__(self, sampler: EpochSampler) -> None:
+    def __init__(self, sampler: Sampler) -> None:
         """Start at epoch 0, and go through one epoch."""
         self.sampler = sampler
         self.set(0)

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from common.data import digit_identities
 from common.data.digits import DigitsSource
 from common.data.folders import FolderSource
+from common.data.identities import IdentitySet
+from common.data.identity_layouts import Layout, find_layout, read_layout
+from common.data.identity_splits import divide_identities
 from common.data.open_tables import (
     TABLE_EXTENSIONS,
     find_table_files,
@@ -21,6 +25,7 @@ from common.data.open_tables import (
     open_saved_dataset,
     open_table_files,
 )
+from common.data.sizes import height_and_width
 from common.data.split import Split
 from common.data.splits import (
     Division,
@@ -46,8 +51,10 @@ class DataConfig:
     """Which images are used, how they are divided, and how they are read."""
 
     source: str = "digits"
-    """Where the images are: 'digits' (embedded), a folder, a parquet file or a folder or pattern of them, a folder
-    written by save_to_disk, or the id of a data set on the Hugging Face hub."""
+    """Where the images are: 'digits' or 'digits_identities' (embedded), a folder, a parquet file or a folder or pattern of
+    them, a folder written by save_to_disk, or the id of a data set on the Hugging Face hub."""
+    layout: Layout | None = None
+    """How a folder for re-identification is laid out; none: found by its folders or lists."""
     revision: str | None = None
     """Branch, tag or commit of a hub data set; empty for its main branch."""
     config_name: str | None = None
@@ -63,7 +70,8 @@ class DataConfig:
     label_column: str | None = None
     """Column of the labels in a table; empty: the one column that holds classes."""
     validation_fraction: float = 0.1
-    """Part of every class's training images that is held out where there is no validation split; 0 for none."""
+    """Part of every class's training images that is held out where there is no validation split; 0 for none. For
+    re-identification: part of the training identities."""
     test_fraction: float = 0.2
     """Part of every class's training images that is held out where there is no test split; 0 for none."""
     split_seed: int = 0
@@ -76,8 +84,8 @@ class DataConfig:
     """Seed of the subset; smaller subsets of a seed lie inside larger ones."""
     subset_file: str | None = None
     """Published list of training images, a name per line, or the subset.json of another run, instead of a fraction."""
-    image_size: int = 224
-    """Side of the square images the network sees, in pixels."""
+    image_size: int | tuple[int, int] = 224
+    """Side of the square images the network sees, or [height, width] of upright or wide ones, in pixels."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Mean of the red, green and blue channel that is taken off, for values of 0 to 1."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -105,7 +113,9 @@ class DataConfig:
         ways = [self.fraction != 1, self.images_per_class is not None, self.subset_file is not None]
         if sum(ways) > 1:
             yield "fraction", "fraction, images_per_class and subset_file exclude each other; keep one of them"
-        for name, least in (("image_size", 1), ("workers", 0), ("cache_megabytes", 0)):
+        if min(height_and_width(self.image_size)) < 1:
+            yield "image_size", f"{self.image_size} must be at least 1; give a side, or [height, width]"
+        for name, least in (("workers", 0), ("cache_megabytes", 0)):
             if getattr(self, name) < least:
                 yield name, f"{getattr(self, name)} must be at least {least}"
         for number in range(3):
@@ -138,6 +148,28 @@ def open_source(config: DataConfig) -> Source:
             " or the id of a hub data set (owner/name)."
         )
     return open_hub_dataset(config.source, config_name=config.config_name, revision=config.revision, **columns)
+
+
+def open_identities(config: DataConfig) -> IdentitySet | None:
+    """Return the set for re-identification that `config` names; none where it names images of classes."""
+    path = Path(config.source).expanduser()
+    embedded = config.source == digit_identities.SOURCE
+    layout = config.layout or (find_layout(path) if path.is_dir() and not embedded else None)
+    if layout is None and not embedded:
+        return None
+    kind = "a set for re-identification"
+    _refuse(config, kind, "revision", "config_name", "image_column", "label_column", "validation_split", "test_split")
+    if config.train_split != "train":
+        raise UserError(
+            f"data.train_split is '{config.train_split}', but data.source '{config.source}' is {kind}. Leave the key out."
+        )
+    if embedded:
+        _refuse(config, "embedded", "layout")
+        return digit_identities.read_digit_identities()
+    assert layout is not None
+    if not path.is_dir():
+        raise UserError(f"data.source '{config.source}' is no folder, and data.layout '{layout}' lies in one.")
+    return read_layout(layout, path)
 
 
 def _open_file(path: Path, columns: dict[str, str | None]) -> Source:
@@ -185,6 +217,19 @@ def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
     `labelled` demands labels; without it they come where the source has them. Raise UserError for everything that is
     wrong with the source, before any training.
     """
+    if (identity_set := open_identities(config)) is not None:
+        return divide_identities(
+            identity_set,
+            validation_fraction=config.validation_fraction,
+            split_seed=config.split_seed,
+            fraction=config.fraction,
+            images_per_class=config.images_per_class,
+            subset_seed=config.subset_seed,
+            subset_file=config.subset_file,
+            verify=config.verify,
+            cache_bytes=config.cache_megabytes * 2**20,
+            threads=max(1, config.workers),
+        )
     source = open_source(config)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
     whole = source.read(roles.train, labelled=labelled)

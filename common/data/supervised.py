@@ -1,7 +1,7 @@
 """Owns what the fine-tuner sees of an image: DeiT's training view (crop, RandAugment, erasing) and the evaluation view.
 
 Every draw is keyed by the sample; a policy's global random states are put back after each batch.
-Shapes: B samples, S pixels.
+Shapes: B samples, H and W pixels.
 """
 
 import math
@@ -18,10 +18,11 @@ from torch import Tensor
 from common.data import parameters as columns
 from common.data.erasing import draw_erasure, stack_erasures
 from common.data.keyed import generator
-from common.data.parameters import ViewRanges, draw_uniforms, draw_views
+from common.data.parameters import ViewRanges, draw_uniforms, draw_views, view_affines
 from common.data.photometry import apply_on_crop, crop_steps
 from common.data.policies import Policy, build_policy, global_states_kept, is_policy, run_policy
 from common.data.sampler import SampleKey
+from common.data.sizes import height_and_width
 from common.data.views import Views, as_interleaved, crop_and_resize
 
 
@@ -35,9 +36,12 @@ class AugmentConfig:
     """Bounds of the random crop's width over height."""
     padding: int = 0
     """Pixels added on each side before a crop of the network's size is cut at random, 4 for CIFAR; 0 for random resized
-    crops. Above 0 `crop_scale` and `aspect` have no part: the shorter side is resized to the network's size."""
+    crops. Above 0 `crop_scale` and `aspect` have no part: the image is resized until it just covers the network's size."""
     padding_mode: Literal["zero", "reflect"] = "zero"
     """What the padding holds: black, or the image mirrored at its edge."""
+    stretch: bool = False
+    """Whether an image that is resized in whole (`padding`, evaluation) gets the network's height and width exactly, its
+    aspect not kept, as in re-identification; otherwise it covers them and is cut."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     rotation_degrees: float = 0.0
@@ -93,9 +97,18 @@ class AugmentConfig:
 
 
 def build_supervised_view(
-    config: AugmentConfig, image_size: int, seed: int, *, mean: Sequence[float]
+    config: AugmentConfig,
+    image_size: int | tuple[int, int],
+    seed: int,
+    *,
+    mean: Sequence[float],
+    with_geometry: bool = False,
 ) -> "SupervisedView":
-    """Return the training view of `image_size` pixels; `mean` (3 values in 0..1) fills what a policy uncovers."""
+    """Return the training view of `image_size` pixels; `mean` (3 values in 0..1) fills what a policy uncovers.
+
+    `with_geometry` tells where in its image each view lies, for labels of places.
+    """
+    size = height_and_width(image_size)
     jitter = config.colour_jitter
     ranges = ViewRanges(
         scale=np.array([config.crop_scale]),
@@ -110,10 +123,18 @@ def build_supervised_view(
         blur_sigma=(0.0, 0.0),
         solarize=np.zeros(1),
     )
-    policy = build_policy(config.auto_augment, image_size, mean) if config.auto_augment else None
+    policy = build_policy(config.auto_augment, min(size), mean) if config.auto_augment else None
     border = {"zero": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101}[config.padding_mode]
     return SupervisedView(
-        ranges, image_size, seed, padding=config.padding, border=border, policy=policy, erasing=config.erasing
+        ranges,
+        size,
+        seed,
+        padding=config.padding,
+        border=border,
+        stretch=config.stretch,
+        policy=policy,
+        erasing=config.erasing,
+        with_geometry=with_geometry,
     )
 
 
@@ -123,28 +144,31 @@ class SupervisedView:
     def __init__(
         self,
         ranges: ViewRanges,
-        size: int,
+        size: tuple[int, int],
         seed: int,
         *,
         padding: int,
         border: int,
+        stretch: bool,
         policy: Policy | None,
         erasing: float,
+        with_geometry: bool = False,
     ) -> None:
-        """Take the view's ranges (of one view), its side in pixels, and what follows the crop."""
-        self.ranges, self.size, self.seed = ranges, size, seed
-        self.padding, self.border, self.policy, self.erasing = padding, border, policy, erasing
+        """Take the view's ranges (of one view), its (height, width) in pixels, and what follows the crop."""
+        self.ranges, self.size, self.seed, self.with_geometry = ranges, size, seed, with_geometry
+        self.padding, self.border, self.stretch = padding, border, stretch
+        self.policy, self.erasing = policy, erasing
 
     def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
-        """Return one (1, B, 3, S, S) block of B (3, H, W) uint8 images, and the erasures."""
+        """Return one (1, B, 3, H, W) block of B (3, H, W) uint8 images, and the erasures."""
         heights, widths = np.array([tuple(image.shape[1:]) for image in images]).T
         drawn = draw_views(self.ranges, heights, widths, draw_uniforms(self.seed, keys, 1, stream="supervised"))[:, 0]
-        steps = crop_steps(torch.from_numpy(drawn))
-        block = torch.empty((1, len(keys), 3, self.size, self.size), dtype=torch.uint8)
+        steps, records = crop_steps(torch.from_numpy(drawn)), drawn.tolist()
+        block = torch.empty((1, len(keys), 3, *self.size), dtype=torch.uint8)
         planes = block[0].numpy()
         erasures: list[tuple[tuple[int, ...], Any]] = []
         with global_states_kept():
-            for place, (image, key, record) in enumerate(zip(images, keys, drawn.tolist(), strict=True)):
+            for place, (image, key, record) in enumerate(zip(images, keys, records, strict=True)):
                 own = generator(self.seed, epoch=key.epoch, index=key.index, repeat=key.repeat, stream="policy")
                 crop = self._crop(as_interleaved(image), record, own.random(2).tolist())
                 if self.policy is not None:
@@ -153,45 +177,69 @@ class SupervisedView:
                 box = draw_erasure(own, self.size, self.erasing)
                 if box is not None:
                     erasures.append(((place, *box), own.standard_normal(3 * box[2] * box[3], dtype=np.float32)))
-        return Views([block], [], stack_erasures(erasures) if self.erasing else None)
+        geometry = self._geometry(np.array(records), heights, widths) if self.with_geometry else None
+        return Views([block], [], stack_erasures(erasures) if self.erasing else None, geometry)
+
+    def _geometry(self, records: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> Tensor:
+        """Return where the views lie in their images (B, 2, 3), from the (B, P) records that `_crop` left behind."""
+        if self.padding:
+            sizes = zip(heights, widths, strict=True)
+            covering = [_size_after(height, width, self.size, stretch=self.stretch) for height, width in sizes]
+            heights, widths = np.array(covering).T
+            records[:, [columns.TOP, columns.LEFT]] -= self.padding
+        return torch.from_numpy(view_affines(records, heights, widths))
 
     def _crop(self, source: Tensor, record: list[float], place: Sequence[float]) -> Any:
-        """Return the (S, S, 3) crop: a random resized one; with padding one cut at `place`, shares of its freedom."""
+        """Return the (H, W, 3) crop: a random resized one; with padding one cut at `place`, shares of its freedom.
+
+        With padding, the crop is entered into the record, in pixels of the padded image.
+        """
         if self.padding:
-            source = _pad(_resize_short_side(source, self.size), self.padding, self.border)
+            source = _pad(_resize(source, self.size, stretch=self.stretch), self.padding, self.border)
             height, width = source.shape[2:]
-            record[columns.TOP] = int(place[0] * (height - self.size + 1))
-            record[columns.LEFT] = int(place[1] * (width - self.size + 1))
-            record[columns.HEIGHT] = record[columns.WIDTH] = self.size
+            record[columns.TOP] = int(place[0] * (height - self.size[0] + 1))
+            record[columns.LEFT] = int(place[1] * (width - self.size[1] + 1))
+            record[columns.HEIGHT], record[columns.WIDTH] = self.size
         return crop_and_resize(source, record, self.size)
 
 
 class EvaluationView:
-    """Turn images into evaluation views: shorter side resized to size / crop ratio (bicubic), centre crop."""
+    """Turn images into evaluation views: resized to cover size / crop ratio (bicubic), or stretched to it; centre crop.
 
-    def __init__(self, image_size: int, crop_ratio: float) -> None:
-        """Take the side of the view in pixels, and its share of the resized image's shorter side."""
-        self.size, self.short_side = image_size, round(image_size / crop_ratio)
+    For a square view, covering means that the shorter side gets that length.
+    """
+
+    def __init__(self, image_size: int | tuple[int, int], crop_ratio: float, *, stretch: bool = False) -> None:
+        """Take the view's side or (height, width) in pixels, and its share of the resized image's."""
+        self.size, self.stretch = height_and_width(image_size), stretch
+        self.resized = round(self.size[0] / crop_ratio), round(self.size[1] / crop_ratio)
 
     def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
-        """Return one (1, B, 3, S, S) uint8 block; nothing is drawn, so the keys have no part in it."""
-        block = torch.empty((1, len(images), 3, self.size, self.size), dtype=torch.uint8)
+        """Return one (1, B, 3, H, W) uint8 block; nothing is drawn, so the keys have no part in it."""
+        block = torch.empty((1, len(images), 3, *self.size), dtype=torch.uint8)
         for view, image in zip(block[0], images, strict=True):
-            resized = _resize_short_side(as_interleaved(image), self.short_side)[0]
-            top, left = (round((side - self.size) / 2) for side in resized.shape[1:])
-            view.copy_(resized[:, top : top + self.size, left : left + self.size])
+            resized = _resize(as_interleaved(image), self.resized, stretch=self.stretch)[0]
+            top, left = (round((side - kept) / 2) for side, kept in zip(resized.shape[1:], self.size, strict=True))
+            view.copy_(resized[:, top : top + self.size[0], left : left + self.size[1]])
         return Views([block], [], None)
 
 
-def _resize_short_side(source: Tensor, short_side: int) -> Tensor:
-    """Return a (1, 3, H, W) image whose shorter side has the given number of pixels, its aspect kept (bicubic)."""
+def _size_after(height: int, width: int, size: tuple[int, int], *, stretch: bool) -> tuple[int, int]:
+    """Return the (height, width) that `_resize` gives an image; the further side is rounded down, as torchvision does."""
+    if stretch:
+        return size
+    if height * size[1] >= width * size[0]:
+        return size[1] * height // width, size[1]
+    return size[0], size[0] * width // height
+
+
+def _resize(source: Tensor, size: tuple[int, int], *, stretch: bool) -> Tensor:
+    """Return a (1, 3, H, W) image of `size` (height, width) where `stretch`; otherwise the smallest that covers it (bicubic)."""
     height, width = source.shape[2:]
-    shorter = min(height, width)
-    if shorter == short_side:
+    target = _size_after(height, width, size, stretch=stretch)
+    if target == (height, width):
         return source
-    # The longer side is rounded down, as torchvision does.
-    size = (short_side * height // shorter, short_side * width // shorter)
-    return F.interpolate(source, size=size, mode="bicubic", antialias=True)
+    return F.interpolate(source, size=target, mode="bicubic", antialias=True)
 
 
 def _pad(source: Tensor, padding: int, border: int) -> Tensor:

@@ -20,6 +20,7 @@ from common.data.erasing import Erasures
 from common.data.parameters import ViewRanges, draw_uniforms, draw_views
 from common.data.photometry import apply_on_crop, crop_steps
 from common.data.sampler import SampleKey
+from common.data.sizes import height_and_width
 
 
 class Views(NamedTuple):
@@ -30,6 +31,8 @@ class Views(NamedTuple):
     parameters: list[Tensor]
     """(V, B, P) float32; empty where the views need no photometry."""
     erasures: Erasures | None
+    geometry: Tensor | None = None
+    """(B, 2, 3) float32: where in its image a view lies (`parameters.view_affines`); none where nobody asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +175,8 @@ def as_interleaved(image: Tensor) -> Tensor:
     return pixels[None].permute(0, 3, 1, 2)
 
 
-def crop_and_resize(source: Tensor, record: Sequence[float], size: int) -> Any:
-    """Return the (S, S, 3) uint8 crop of an `as_interleaved` image that a record names: cut, resized, flipped, turned.
+def crop_and_resize(source: Tensor, record: Sequence[float], size: int | tuple[int, int]) -> Any:
+    """Return the (height, width, 3) uint8 crop of an `as_interleaved` image that a record names: cut, resized, flipped, turned.
 
     Resizing is bicubic with antialiasing, as PIL's; a rotation or shift moves the resized crop, its edges repeated.
     """
@@ -182,21 +185,22 @@ def crop_and_resize(source: Tensor, record: Sequence[float], size: int) -> Any:
     # One strided view, where two slices cost as much as resizing a crop of 16 pixels.
     start = source.storage_offset() + top * row + left * 3
     crop = source.as_strided((1, 3, height, width), (row * height, 1, row, 3), start)
-    resized = F.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)
+    view_height, view_width = height_and_width(size)
+    resized = F.interpolate(crop, size=(view_height, view_width), mode="bicubic", antialias=True)
     pixels: Any = resized[0].permute(1, 2, 0).numpy()
     if record[columns.FLIP]:
         pixels = cv2.flip(pixels, 1)
     angle, shift_x, shift_y = record[columns.ANGLE], record[columns.SHIFT_X], record[columns.SHIFT_Y]
     if angle or shift_x or shift_y:
-        pixels = _move(pixels, angle, shift_x * size, shift_y * size)
+        pixels = _move(pixels, angle, shift_x * view_width, shift_y * view_height)
     return pixels
 
 
 def _move(pixels: Any, degrees: float, right: float, down: float) -> Any:
-    """Turn an (S, S, 3) image counter-clockwise about its centre, then shift it by pixels; its edges are repeated."""
-    size = pixels.shape[0]
+    """Turn an (H, W, 3) image counter-clockwise about its centre, then shift it by pixels; its edges are repeated."""
+    height, width = pixels.shape[:2]
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    centre = (size - 1) / 2
-    offset_x, offset_y = centre * (1 - cosine - sine) + right, centre * (1 - cosine + sine) + down
+    across, down_to = (width - 1) / 2, (height - 1) / 2
+    offset_x, offset_y = across * (1 - cosine) - down_to * sine + right, down_to * (1 - cosine) + across * sine + down
     matrix = np.array([[cosine, sine, offset_x], [-sine, cosine, offset_y]])
-    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

@@ -1,1 +1,1 @@
-"""What is measured of a network: classification, k-NN, feature rank. Evaluators return {name: value}."""
+"""What is measured of a network: classification, k-NN, feature rank, likeness of tokens; and the stages that measure it frozen."""

@@ -1,12 +1,11 @@
 """Owns what a network makes of a split: outputs of every image, in the split's order, and how rich the features are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from common.data.loader import Batch, normalise
 
@@ -29,7 +28,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def network_outputs(
     model: nn.Module,
-    loader: DataLoader[Batch],
+    loader: Iterable[Batch],
     *,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],

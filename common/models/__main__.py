@@ -16,11 +16,21 @@ import torch
 import yaml
 
 from common.models.complexity import Complexity, measure
+from common.models.feed_forward import FEED_FORWARDS
 from common.models.networks import ARCHITECTURES, ModelConfig, build_network
-from common.models.stem_grammar import ALIASES, PAPER_STEMS, parse_stem
+from common.models.stem_grammar import ALIASES, PAPER_STEMS, StemSpec, parse_stem
 
 UNITS = {"parameters": 1e6, "multiply_adds": 1e9, "activations": 1e6}
-HEADINGS = ("network", "stem", "patch", "image", "parameters (M)", "multiply-adds (G)", "activations (M)")
+HEADINGS = (
+    "network",
+    "stem",
+    "feed-forward",
+    "patch",
+    "image",
+    "parameters (M)",
+    "multiply-adds (G)",
+    "activations (M)",
+)
 AGREES, DECLARED, DISAGREES = "=", "~", "!"
 LEGEND = f"""{AGREES} the printed digits
 {DECLARED} not the printed digits: a difference that printed.yaml declares and explains
@@ -51,8 +61,16 @@ class Row:
         costs = []
         for name, unit in UNITS.items():
             costs.append(f"{getattr(self.cost, name) / unit:9.3f} {self.verdict(name)} {self.printed.get(name, '')}")
-        stem = parse_stem(self.config.stem or ARCHITECTURES[self.config.name].stem).name
-        return (self.config.name, stem, f"{self.config.patch():5d}", f"{self.image_size:5d}", *costs)
+        choices = ["its own", "none", "none"]
+        if (stem := stem_of(self.config)) is not None:
+            choices = [stem.name, self.config.ffn, f"{self.config.patch():5d}"]
+        return (self.config.name, *choices, f"{self.image_size:5d}", *costs)
+
+
+def stem_of(config: ModelConfig) -> StemSpec | None:
+    """Return the stem of a network; none where it has nothing to choose."""
+    name = config.stem or ARCHITECTURES[config.name].stem
+    return None if name is None else parse_stem(name)
 
 
 def as_printed(value: int, measure_name: str, printed: str) -> str:
@@ -68,17 +86,21 @@ def read_printed() -> list[dict[str, Any]]:
 
 
 def networks() -> Iterator[tuple[ModelConfig, int]]:
-    """Yield (network, image size): every size with its own stem and with `conv`, DeiT-S with every stem."""
+    """Yield (network, image size): every size with its own stem and with conv or patchify, then what the tables vary."""
     for name, architecture in ARCHITECTURES.items():
         yield ModelConfig(name=name), architecture.image_size
-        if architecture.stem == "patchify" and not name.startswith("vit_p_"):
-            yield ModelConfig(name=name, stem="conv"), architecture.image_size
+        other = {"patchify": "conv", "conv": "patchify"}.get(architecture.stem or "")
+        if other is not None and not name.startswith("vit_p_"):
+            yield ModelConfig(name=name, stem=other), architecture.image_size
     for name in ("vit_tiny", "vit_small", "vit_base"):
         for patch_size, image_size in ((8, 224), (4, 32), (2, 32)):
             yield ModelConfig(name=name, patch_size=patch_size), image_size
     for stem in PAPER_STEMS:
         if stem not in ALIASES.values():
             yield ModelConfig(name="deit_small", stem=stem), 224
+    for name in ("deit_small", "volo_d1"):
+        for design in FEED_FORWARDS[1:]:
+            yield ModelConfig(name=name, stem="conv", ffn=design), 224
 
 
 def measure_row(config: ModelConfig, image_size: int, printed: list[dict[str, Any]]) -> Row:
@@ -87,11 +109,15 @@ def measure_row(config: ModelConfig, image_size: int, printed: list[dict[str, An
         model = build_network(config, image_size=image_size, num_classes=1000)
     architecture = ARCHITECTURES[config.name]
     here: dict[str, Any] = {}
-    if (config.patch(), image_size) == (architecture.patch_size, architecture.image_size):
-        stem = parse_stem(config.stem or architecture.stem)
+    if (config.patch(), image_size, config.ffn) == (architecture.patch_size, architecture.image_size, "mlp"):
         candidates = [row for row in printed if row["name"] == config.name]
-        here = next((row for row in candidates if parse_stem(row.get("stem", architecture.stem)) == stem), here)
+        here = next((row for row in candidates if stem_of(_as_printed_network(row)) == stem_of(config)), here)
     return Row(config=config, image_size=image_size, cost=measure(model, image_size), printed=here)
+
+
+def _as_printed_network(row: dict[str, Any]) -> ModelConfig:
+    """Return the network that a printed row is of."""
+    return ModelConfig(name=row["name"], stem=row.get("stem"))
 
 
 def as_table(rows: list[Row]) -> str:

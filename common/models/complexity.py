@@ -1,14 +1,19 @@
 """Owns what a network costs: parameters, multiply-adds and activations, counted as Early Convolutions counts them.
 
-Multiply-adds and activations are those of convolutions, linear layers and the two products of every attention. Norms,
-activation functions, additions and the softmax are not counted. A multiply-add is one, not two.
+Multiply-adds and activations are those of convolutions, linear layers and the matrix products of every attention.
+Norms, activation functions, pooling, additions and the softmax are not counted. A multiply-add is one, not two.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 import torch
 from timm.layers.attention import Attention
+from timm.models.volo import Attention as GridAttention
+from timm.models.volo import ClassAttention, OutlookAttention
 from torch import Tensor, nn
 
 
@@ -29,17 +34,39 @@ class _Tally:
     multiply_adds: int = 0
     activations: int = 0
 
-    def count_layer(self, layer: nn.Conv2d | nn.Linear, _: Any, output: Tensor) -> None:
+    def count_layer(self, layer: nn.Conv1d | nn.Conv2d | nn.Linear, _: Any, output: Tensor) -> None:
         """Add a convolution or a linear layer: each output costs the size of one output channel's weights."""
         self.multiply_adds += output.numel() * layer.weight[0].numel()
         self.activations += output.numel()
 
-    def count_attention(self, attention: Attention, inputs: tuple[Tensor, ...], _: Any) -> None:
+    def count_attention(self, attention: Attention | GridAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
         """Add Q K^T (heads * tokens^2 outputs) and its product with V (tokens * width outputs); the rest are layers."""
-        _, tokens, _ = inputs[0].shape
-        width = attention.num_heads * attention.head_dim
+        tokens, width = inputs[0][0, ..., 0].numel(), attention.proj.in_features
         self.multiply_adds += 2 * tokens * tokens * width
         self.activations += attention.num_heads * tokens * tokens + tokens * width
+
+    def count_class_attention(self, attention: ClassAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
+        """Add the same two products for one query, the class token's."""
+        tokens, width = inputs[0].shape[1], attention.proj.in_features
+        self.multiply_adds += 2 * tokens * width
+        self.activations += attention.num_heads * tokens + width
+
+    def count_outlook(self, attention: OutlookAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
+        """Add the product of each window's weights, k^2 x k^2 a head, with its k^2 values; the weights come from a layer."""
+        _, height, width, channels = inputs[0].shape
+        windows = math.ceil(height / attention.stride) * math.ceil(width / attention.stride)
+        places = attention.kernel_size**2
+        self.multiply_adds += windows * places**2 * channels
+        self.activations += windows * places * channels
+
+    def counters(self) -> tuple[tuple[type | UnionType, Callable[..., None]], ...]:
+        """Return what is counted, and by which hook."""
+        return (
+            (nn.Conv1d | nn.Conv2d | nn.Linear, self.count_layer),
+            (Attention | GridAttention, self.count_attention),
+            (ClassAttention, self.count_class_attention),
+            (OutlookAttention, self.count_outlook),
+        )
 
 
 def measure(model: nn.Module, image_size: int | tuple[int, int]) -> Complexity:
@@ -50,10 +77,9 @@ def measure(model: nn.Module, image_size: int | tuple[int, int]) -> Complexity:
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     tally, hooks = _Tally(), []
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            hooks.append(module.register_forward_hook(tally.count_layer))
-        elif isinstance(module, Attention):
-            hooks.append(module.register_forward_hook(tally.count_attention))
+        for kind, counter in tally.counters():
+            if isinstance(module, kind):
+                hooks.append(module.register_forward_hook(counter))
     training = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():

@@ -1,14 +1,14 @@
 """Owns how the weights of a transformer are drawn, by the paper it comes from. The stems draw their own in `stems`."""
 
 import math
+from typing import Any
 
-from timm.models import VisionTransformer
 from torch import nn
 
 from common.models.stems import Stem
 
 
-def initialise_deit(model: VisionTransformer) -> None:
+def initialise_deit(model: Any) -> None:
     """Draw as DeiT and DINO do: linear layers, position embedding and class token truncated normal 0.02, biases zero.
 
     timm has drawn all of them so when it built the model, but for the class token.
@@ -17,7 +17,7 @@ def initialise_deit(model: VisionTransformer) -> None:
     nn.init.trunc_normal_(model.cls_token, std=0.02)
 
 
-def initialise_narrow(model: VisionTransformer) -> None:
+def initialise_narrow(model: Any) -> None:
     """Draw linear layers Xavier uniform with zero biases, position embedding and class token truncated normal 0.02.
 
     For networks narrower than DeiT's: at width 64 a deviation of 0.02 is 5 times smaller than Xavier's, every block adds
@@ -29,7 +29,7 @@ def initialise_narrow(model: VisionTransformer) -> None:
             nn.init.xavier_uniform_(layer.weight)
 
 
-def initialise_xiao(model: VisionTransformer) -> None:
+def initialise_xiao(model: Any) -> None:
     """Draw as Early Convolutions does (appendix and published program).
 
     Patchify: truncated normal, sigma = sqrt(1 / fan_in), zero bias (the convolutional stems draw their own). Position

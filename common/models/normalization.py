@@ -9,6 +9,7 @@ import logging
 
 import torch
 import torch.distributed as distributed
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,18 @@ class ProcessBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var += momentum * (unbiased_variance - self.running_var)
 
 
+class ProcessBatchNormAct(ProcessBatchNorm):
+    """Normalise over all processes, then apply the activation that timm keeps inside its BatchNormAct2d (RegNetY)."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised and activated input."""
+        output: Tensor = self.act(self.drop(super().forward(input)))
+        return output
+
+
 def synchronise_batch_norm(module: nn.Module, *, device_type: str) -> nn.Module:
     """Return the module with every BatchNorm over all processes; parameters and buffers are kept, by name and identity.
 
@@ -90,7 +103,8 @@ def synchronise_batch_norm(module: nn.Module, *, device_type: str) -> nn.Module:
         way = "SyncBatchNorm" if device_type == "cuda" else "an all-reduce of our own: SyncBatchNorm has no CPU kernel"
         logger.info("batch norm: statistics over all %d processes, by %s", distributed.get_world_size(), way)
     if device_type == "cuda":
-        synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        # timm's, for PyTorch's own would lose the activations inside BatchNormAct2d
+        synchronised: nn.Module = convert_sync_batchnorm(module)
         return synchronised
     return _convert(module)
 
@@ -105,8 +119,9 @@ def _convert(module: nn.Module) -> nn.Module:
 
 
 def _as_process_batch_norm(norm: nn.modules.batchnorm._BatchNorm) -> ProcessBatchNorm:
-    """Return a ProcessBatchNorm that holds the very parameters and buffers of a BatchNorm."""
-    replacement = ProcessBatchNorm(
+    """Return a ProcessBatchNorm that holds the very parameters, buffers and activation of a BatchNorm."""
+    with_activation = isinstance(norm, BatchNormAct2d)
+    replacement = (ProcessBatchNormAct if with_activation else ProcessBatchNorm)(
         norm.num_features,
         eps=norm.eps,
         momentum=norm.momentum,
@@ -116,4 +131,5 @@ def _as_process_batch_norm(norm: nn.modules.batchnorm._BatchNorm) -> ProcessBatc
     )
     replacement._parameters.update(norm._parameters)
     replacement._buffers.update(norm._buffers)
+    replacement._modules.update(norm._modules)
     return replacement.train(norm.training)

@@ -18,7 +18,8 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"ReLU": partial(nn.ReLU, inp
 
 
 class Stem(nn.Module):
-    """Turn images (B, 3, H, W) into tokens (B, L, D), or (B, H/patch, W/patch, D) with `output_fmt="NHWC"`.
+    """Turn images (B, 3, H, W) into tokens (B, L, D), or (B, H/patch, W/patch, D) with `output_fmt="NHWC"`,
+    or (B, D, H/patch, W/patch) with "NCHW".
 
     Convolutions pad with kernel // 2, so that any stride divides the size exactly; they have no bias, the projection
     has one. The interface is the one timm's VisionTransformer asks of its `embed_layer`. With `strict_img_size=False`
@@ -42,8 +43,10 @@ class Stem(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        assert output_fmt in ("NLC", "NHWC") and not dynamic_img_pad, "timm asked for what no network of ours uses"
-        self.spec, self.patch_size, self.output_fmt = spec, _pair(patch_size), output_fmt
+        assert output_fmt in ("NLC", "NHWC", "NCHW") and not dynamic_img_pad, (
+            "timm asked for what no network of ours uses"
+        )
+        self.spec, self.patch_size, self.output_fmt = spec, pair(patch_size), output_fmt
         if self.patch_size[0] != self.patch_size[1]:
             raise UserError(f"model.patch_size: {self.patch_size} is not square; give one number")
         for field, message in stem_problems(spec.name, strides, self.patch_size[0]):
@@ -84,12 +87,12 @@ class Stem(nn.Module):
         self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
     ) -> None:
         """Set the image size that the grid of tokens is counted for. The patch size is the stem's own and stays."""
-        if patch_size is not None and _pair(patch_size) != self.patch_size:
+        if patch_size is not None and pair(patch_size) != self.patch_size:
             raise UserError(
                 f"model.patch_size: {patch_size} is not the {self.patch_size[0]} of this stem; build it anew"
             )
         if img_size is not None:
-            self.img_size = _pair(img_size)
+            self.img_size = pair(img_size)
             self._refuse_partial_patches(*self.img_size)
             self.grid_size = self.dynamic_feat_size(self.img_size)
             self.num_patches = self.grid_size[0] * self.grid_size[1]
@@ -109,6 +112,8 @@ class Stem(nn.Module):
             raise UserError(f"data.image_size: images of {height}x{width} met a network built for {self.img_size}")
         self._refuse_partial_patches(height, width)
         tokens: Tensor = self.after(self.proj(self.conv(images)))
+        if self.output_fmt == "NCHW":
+            return tokens
         return tokens.permute(0, 2, 3, 1) if self.output_fmt == "NHWC" else tokens.flatten(2).transpose(1, 2)
 
     def _refuse_partial_patches(self, height: int, width: int) -> None:
@@ -123,8 +128,8 @@ class Stem(nn.Module):
                 )
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width)."""
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a size that is given as one number or as two."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 

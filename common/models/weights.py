@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import VisionTransformer
+from timm.models.volo import VOLO
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.models.classifier import classifier_names
 from common.models.export import export_network
 from common.models.weight_files import describe_network, read_weights
 
@@ -64,23 +66,20 @@ def load_init(model: nn.Module, init: str, *, image_size: int | tuple[int, int])
     return InitReport(source=source, num_loaded=len(expected), head=head, resized_from=resized_from)
 
 
-def _head_names(model: nn.Module) -> tuple[str, str]:
-    """Return the names of the classifier's parameters, as timm knows it."""
-    get_classifier = getattr(model, "get_classifier", None)
-    classifier = get_classifier() if callable(get_classifier) else None
-    prefix = next((name for name, module in model.named_modules() if module is classifier), "head")
-    return f"{prefix}.weight", f"{prefix}.bias"
-
-
 def _settle_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """Take the classifier out of the comparison where only its class count differs, and say what becomes of it."""
-    names = _head_names(model)
-    given, wanted = weights.get(names[0]), expected.get(names[0])
+    """Take the classifier out of the comparison where only its class count differs, and say what becomes of it.
+
+    A network with two classifiers, VOLO's of the image and of the tokens, keeps both fresh or takes both: they have the
+    same class count.
+    """
+    classifiers = classifier_names(model)
+    first = f"{classifiers[0]}.weight"
+    given, wanted = weights.get(first), expected.get(first)
     if given is not None and wanted is not None:
         only_count_differs = given.shape[1:] == wanted.shape[1:] and given.shape[:1] != wanted.shape[:1]
         if not only_count_differs:
             return "loaded"
-    for name in names:
+    for name in (f"{classifier}.{kind}" for classifier in classifiers for kind in ("weight", "bias")):
         weights.pop(name, None)
         expected.pop(name, None)
     if wanted is not None:
@@ -89,15 +88,32 @@ def _settle_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[st
 
 
 def _resize_position_embedding(model: nn.Module, weights: dict[str, Tensor]) -> tuple[int, int] | None:
-    """Resize the given position embedding to the network's grid where only the grid differs; return the old grid."""
-    given = weights.get("pos_embed")
-    if not isinstance(model, VisionTransformer) or model.pos_embed is None or given is None:
+    """Resize the given position embedding to the network's grid where only the grid differs; return the old grid.
+
+    A vision transformer's is (1, prefix + patches, D) and says its grid only where that is square; VOLO's is
+    (1, rows, columns, D).
+    """
+    given, ours = weights.get("pos_embed"), getattr(model, "pos_embed", None)
+    if (
+        not isinstance(ours, Tensor)
+        or given is None
+        or given.shape == ours.shape
+        or given.shape[-1:] != ours.shape[-1:]
+    ):
         return None
-    ours, num_prefix_tokens = model.pos_embed, model.num_prefix_tokens
-    num_patches = given.shape[1] - num_prefix_tokens if given.dim() == 3 else 0
+    if isinstance(model, VOLO) and given.dim() == 4:
+        old_grid, new_grid = (given.shape[1], given.shape[2]), list(ours.shape[1:3])
+        resized = resample_abs_pos_embed(
+            given.flatten(1, 2), new_size=new_grid, old_size=list(old_grid), num_prefix_tokens=0
+        )
+        weights["pos_embed"] = resized.unflatten(1, new_grid)
+        return old_grid
+    if not isinstance(model, VisionTransformer) or given.dim() != 3:
+        return None
+    num_prefix_tokens = model.num_prefix_tokens
+    num_patches = given.shape[1] - num_prefix_tokens
     side = math.isqrt(max(num_patches, 0))
-    square = side > 0 and side**2 == num_patches
-    if given.shape == ours.shape or not square or given.shape[2] != ours.shape[2]:
+    if side == 0 or side**2 != num_patches:
         return None
     grid = list(model.patch_embed.grid_size)
     weights["pos_embed"] = resample_abs_pos_embed(given, new_size=grid, num_prefix_tokens=num_prefix_tokens)
@@ -120,7 +136,7 @@ def _refuse_differences(init: str, source: str, weights: Mapping[str, Tensor], e
     found = {kind: names for kind, names in groups.items() if names}
     if not found:
         return
-    remedy = "set model.name, model.patch_size, model.stem and model.stem_strides to those the weights were made with"
+    remedy = "set model.name, model.patch_size, model.stem, model.stem_strides and model.ffn to those the weights were made with"
     remedy += describe_network(source)
     if list(found) == ["not finite"]:
         remedy = "the run that wrote them diverged or the file is damaged; take weights from before"

@@ -28,9 +28,11 @@ class OptimConfig:
     warmup_epochs: float = 5.0
     """Linear warm-up of the learning rate, in epochs."""
     warmup_lr: float = 0.0
-    """Learning rate at the first step of the warm-up, absolute."""
+    """Learning rate at the first step of the warm-up, absolute or a share of the peak (`optim.relative_ends`)."""
     min_lr: float = 1e-6
-    """Learning rate at the end of the cosine, absolute."""
+    """Learning rate at the end of the cosine, absolute or a share of the peak (`optim.relative_ends`)."""
+    relative_ends: bool = False
+    """Whether `optim.warmup_lr` and `optim.min_lr` are shares of the peak learning rate, and so follow it."""
     weight_decay: float = 0.05
     """Decoupled weight decay (AdamW) or L2 penalty (SGD) at the first step."""
     weight_decay_end: float | None = None
@@ -62,6 +64,9 @@ class OptimConfig:
             yield "layer_decay", f"{self.layer_decay} must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off."
         if self.clip_norm is not None and self.clip_norm <= 0:
             yield "clip_norm", f"{self.clip_norm} must be above 0; none turns clipping off."
+        for name in ("warmup_lr", "min_lr"):
+            if self.relative_ends and getattr(self, name) > 1:
+                yield name, f"{getattr(self, name)} must be at most 1: with relative_ends it is a share of the peak."
         if self.lr_batch is not None and self.lr_batch <= 0:
             yield "lr_batch", f"{self.lr_batch} must be above 0; none takes optim.lr as it is."
 
@@ -73,12 +78,14 @@ def peak_lr(config: OptimConfig, batch_size: int) -> float:
 
 def learning_rates(config: OptimConfig, *, batch_size: int, steps: int, steps_per_epoch: int) -> Schedule:
     """Return the learning rate of every step."""
+    peak = peak_lr(config, batch_size)
+    unit = peak if config.relative_ends else 1.0
     return cosine(
-        peak_lr(config, batch_size),
-        config.min_lr,
+        peak,
+        config.min_lr * unit,
         steps=steps,
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
-        warmup_start=config.warmup_lr,
+        warmup_start=config.warmup_lr * unit,
     )
 
 
@@ -212,14 +219,14 @@ def guarded_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Param
     """Step unless a gradient is not finite, without waiting for the device; return 1.0 on it when the step was left out.
 
     The flag goes to the fused kernel, which then leaves weights and moments as they are. Under fp16 the gradient scaler
-    looks at the gradients itself, and a step left out is its daily work: the flag is 0.
+    looks at the gradients itself and leaves the step out, which is its daily work: a verdict must bear with some.
     """
     wrapped: Any = getattr(optimizer, "optimizer", optimizer)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     skipped = 1.0 - torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()).float()
     if getattr(optimizer, "scaler", None) is not None:
         optimizer.step()
-        return torch.zeros_like(skipped)
+        return skipped
     wrapped.grad_scale, wrapped.found_inf = None, skipped
     optimizer.step()
     return skipped

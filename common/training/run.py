@@ -97,14 +97,15 @@ class Run:
         """Let the main process write to `where`; every process waits, and all raise the same UserError when it cannot."""
         self.agreement.write(f"out = {where}:", action)
 
-    def restore(self, schedules: Schedules) -> Checkpoint | None:
+    def restore(self, schedules: Schedules | None = None) -> Checkpoint | None:
         """Return the newest whole checkpoint and cut metrics.jsonl back to its step; None when there is none.
 
-        Another `train.epochs` than before is taken where `schedules` allow it, else it is a UserError.
+        Another `train.epochs` than before is taken where `schedules` allow it, else it is a UserError; a stage without epochs
+        has no schedules.
         """
         checkpoint = self.checkpoints.read_newest()
         step = checkpoint.step if checkpoint else 0
-        told = self.files.check_epochs(self.train.epochs, step, schedules)
+        told = schedules and self.files.check_epochs(self.train.epochs, step, schedules)
         if told:
             logger.info("%s", told)
         if checkpoint:
@@ -152,6 +153,10 @@ class Run:
         self.write(self.checkpoints.folder / f"step-{step:09d}", write)
         self._saved_at = time.monotonic()
 
+    def wants_stop(self) -> bool:
+        """Tell whether a signal asked any process to stop, for a stage without checkpoints; all processes agree."""
+        return self.agreement.any(self.signals.reason is not None)[0]
+
     def due(self, step: int, *, steps_per_epoch: int) -> Due:
         """Return what comes after `step` done steps; all processes get the same answer, and must ask at the same steps."""
         late = time.monotonic() - self._saved_at > 60 * self.train.checkpoint_minutes
@@ -182,12 +187,16 @@ class Run:
         return values[self.rank] if len(gathered) == self.num_processes else values.mean(0)
 
     def finish(self, ending: Ending, *, step: int, images: int, **facts: Any) -> int:
-        """Write result.json and return the exit code of the process."""
+        """Write result.json and return the exit code of the process; `step` steps were trained on `images` images.
+
+        The result's step is the one at which a crash was sure, which was read some steps later.
+        """
         result = {
             "stage": self.stage,
             "verdict": str(ending.verdict),
+            "kind": ending.kind,
             "reason": ending.reason,
-            "step": step,
+            "step": step if ending.step is None else ending.step,
             "seconds": round(self.seconds, 2),
             "images": images,
             "images_per_second": round(images / max(self.seconds, 1e-9), 1),

@@ -52,10 +52,7 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a text file so that a reader sees the old text or the new one, never a part."""
-        temporary = self.path / f".{name}.writing"
-        temporary.write_text(text)
-        flush(temporary)
-        temporary.replace(self.path / name)
+        write_whole(self.path / name, text)
 
     def forget_result(self) -> None:
         """Remove the result of a run that goes on, for good also across a loss of power."""
@@ -126,6 +123,14 @@ class RunFolder:
                 f"out = {self.path}: holds a run of another recipe. Name another folder, or give the same recipe to go on.\n"
                 + "\n".join(lines)
             )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old text or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text)
+    flush(temporary)
+    temporary.replace(path)
 
 
 def _step(line: str) -> float:

@@ -37,6 +37,8 @@ class Recipe:
     """Sizes."""
     deep: bool = False
     """Whether it is deep."""
+    size: int | tuple[int, int] = 4
+    """Side, or height and width."""
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
@@ -124,5 +126,30 @@ def test_help_names_every_key_with_its_default_and_meaning() -> None:
     assert "epochs  (a whole number; default 3)" in text
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmOptimConfig(OptimConfig):
+    clip: float | None = 3.0
+    """Largest norm, of a warm start."""
+    warmup: int = 1
+    """Epochs."""
+
+
+def test_help_names_the_keys_that_a_section_inherits_and_overrides() -> None:
+    text = describe(WarmOptimConfig)
+    assert "lr  (a number; default 0.001)\n      Learning rate." in text
+    assert "clip  (a number or none; default 3.0)\n      Largest norm, of a warm start." in text
+    assert "warmup  (a whole number; default 1)\n      Epochs." in text
+
+
 def test_flatten_gives_dotted_keys() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+
+
+def test_a_key_of_two_kinds_takes_a_number_or_a_list() -> None:
+    assert build(Recipe, {"out": "a", "size": 8}, source="r").size == 8
+    assert build(Recipe, {"out": "a", "size": [8, 4]}, source="r").size == (8, 4)
+    assert to_mapping(build(Recipe, {"out": "a", "size": [8, 4]}, source="r"))["size"] == [8, 4]
+    with pytest.raises(UserError, match="size = .*needs 2 values, has 3"):
+        build(Recipe, {"out": "a", "size": [8, 4, 2]}, source="r")
+    with pytest.raises(UserError, match="size = 'wide': must be a whole number"):
+        build(Recipe, {"out": "a", "size": "wide"}, source="r")

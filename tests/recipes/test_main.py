@@ -38,11 +38,11 @@ def test_plan_prints_every_run_and_starts_none(
     capsys: pytest.CaptureFixture[str],
     fake_stage: Callable[..., list[str]],
 ) -> None:
-    assert call("plan", study_file, "--out", tmp_path / "out") == 0
+    assert call("plan", study_file, "--runs", "--out", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     assert printed.count("waiting ") == 54
     assert printed.count("accelerate launch -m finetune") == 48
-    assert "known: 54 runs (6 pretrain, 48 finetune) for 48 cells; 0 done" in printed
+    assert "known: 54 runs for 48 cells; 0 done" in printed
     assert not (tmp_path / "out").exists()
     assert fake_stage() == []
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from recipes.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, resolve_by_config, write_plan, write_value
+from recipes.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_plan, write_value
+from recipes.stages import resolve_by_config
 from recipes.study import Study
 from recipes.study_file import build_study, find_study, load_study
 

@@ -13,7 +13,7 @@ from common.data.keyed import generator
 
 
 def boxes(size, probability, count=3000):
-    drawn = [draw_erasure(generator(1, index=index), size, probability) for index in range(count)]
+    drawn = [draw_erasure(generator(1, index=index), (size, size), probability) for index in range(count)]
     return [box for box in drawn if box is not None], drawn
 
 

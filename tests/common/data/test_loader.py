@@ -150,3 +150,22 @@ def test_normalise(dtype):
     normalised = normalise(images, mean, std)
     assert normalised.dtype == torch.float32
     assert torch.allclose(normalised.double(), expected, atol=1e-5)
+
+
+class Places:
+    """Dense labels whose numbers are the image's index."""
+
+    def read(self, indices):
+        numbers = torch.tensor(indices)[:, None, None, None]
+        return numbers.expand(-1, 2, 2, 1).int(), torch.ones(len(indices), 2, 2, 1).half()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_dense_labels_come_with_their_images(workers):
+    view = build_supervised_view(AugmentConfig(), 8, 5, mean=(0.5, 0.5, 0.5), with_geometry=True)
+    batches = EpochBatches(EpochSampler(20, 4, seed=5, repeats=2))
+    for batch in view_loader(Pictures(), view, batches, workers=workers, dense_labels=Places()):
+        moved = batch.to("cpu").dense
+        assert torch.equal(moved.classes[:, 1, 1, 0], batch.indices.int())
+        assert moved.probabilities.shape == (4, 2, 2, 1) and moved.geometry.shape == (4, 2, 3)
+        assert not torch.equal(moved.geometry[0], moved.geometry[1]), "each sample has its own crop"

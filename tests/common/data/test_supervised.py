@@ -17,6 +17,7 @@ from common.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
 PLAIN = {"auto_augment": "", "erasing": 0.0, "flip": 0.0}
+BICUBIC = reference.InterpolationMode.BICUBIC
 
 
 def pictures(count, height=40, width=50):
@@ -71,7 +72,7 @@ def test_global_random_states_are_left_as_they_were():
 
 def test_shapes_of_a_batch():
     images = [pictures(1, 20, 33)[0], pictures(1, 64, 64)[0]]
-    blocks, parameters, erasures = build_supervised_view(AugmentConfig(), 16, seed=1, mean=MEAN)(images, keys(2))
+    blocks, parameters, erasures, *_ = build_supervised_view(AugmentConfig(), 16, seed=1, mean=MEAN)(images, keys(2))
     assert [block.shape for block in blocks] == [(1, 2, 3, 16, 16)] and blocks[0].dtype == torch.uint8
     assert parameters == [] and erasures is not None
     assert build_supervised_view(AugmentConfig(**PLAIN), 16, 1, mean=MEAN)(images, keys(2)).erasures is None
@@ -143,6 +144,40 @@ def test_evaluation_view_is_resize_and_centre_crop(height, width, ratio):
     expected = reference.center_crop(resized, [32, 32])
     assert view.shape == (3, 32, 32)
     assert difference(view, expected).mean() <= 0.1 and difference(view, expected).max() <= 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 60), (61, 20), (32, 16), (64, 32)])
+def test_an_upright_evaluation_view_covers_its_size_or_is_stretched_to_it(height, width):
+    (image,) = pictures(1, height, width)
+    scale = max(32 / height, 16 / width)
+    covering = reference.resize(as_pillow(image), [int(height * scale + 1e-9), int(width * scale + 1e-9)], BICUBIC)
+    stretched = reference.resize(as_pillow(image), [32, 16], BICUBIC)
+    for stretch, expected in ((False, reference.center_crop(covering, [32, 16])), (True, stretched)):
+        view = EvaluationView((32, 16), 1.0, stretch=stretch)([image], keys(1)).blocks[0][0, 0]
+        assert view.shape == (3, 32, 16)
+        assert difference(view, expected).mean() <= 0.25 and difference(view, expected).max() <= 2
+
+
+def test_an_upright_training_view_is_stretched_padded_and_cut():
+    images = pictures(60, 24, 24)
+    config = AugmentConfig(**PLAIN, padding=2, stretch=True)
+    crops = build_supervised_view(config, (24, 12), 1, mean=MEAN)(images, keys(60)).blocks[0][0].numpy()
+    found = set()
+    for image, crop in zip(images, crops, strict=True):
+        narrow = EvaluationView((24, 12), 1.0, stretch=True)([image], keys(1)).blocks[0][0, 0].numpy()
+        padded = np.pad(narrow, ((0, 0), (2, 2), (2, 2)))
+        places = [(y, x) for y in range(5) for x in range(5) if np.array_equal(padded[:, y : y + 24, x : x + 12], crop)]
+        assert places
+        found.update(places)
+    assert len(found) > 15
+
+
+def test_an_upright_view_is_cropped_turned_and_erased_within_its_bounds():
+    config = AugmentConfig(rotation_degrees=10, shift=0.1, erasing=1.0)
+    blocks, _, erasures = build_supervised_view(config, (24, 12), 1, mean=MEAN)(pictures(40, 30, 30), keys(40))
+    assert blocks[0].shape == (1, 40, 3, 24, 12)
+    _, top, left, height, width = erasures.boxes.T
+    assert (top + height <= 24).all() and (left + width <= 12).all() and (top + height > 12).any()
 
 
 def test_evaluation_views_of_several_images_stand_in_order():

@@ -44,7 +44,7 @@ def test_geometry_agrees_with_pillow(height, width, size):
     config = ViewsConfig(global_size=size, local_size=size)
     views = build_multi_crop(config, 3, photometry_in_worker=False)
     keys = [SampleKey(0, 0, index, 0) for index in range(4)]
-    blocks, parameters, _ = views([image] * 4, keys)
+    blocks, parameters, *_ = views([image] * 4, keys)
     errors = []
     for block, records in zip(blocks, parameters, strict=True):
         for crop, numbers in zip(block.flatten(0, 1), records.flatten(0, 1).tolist(), strict=True):
@@ -73,6 +73,12 @@ def test_a_shift_repeats_the_edges():
     assert np.array_equal(moved, expected)
 
 
+def test_an_upright_view_is_turned_about_its_middle():
+    image = photograph(24, 12)
+    turned = crop_and_resize(as_interleaved(image), record(HEIGHT=24, WIDTH=12, ANGLE=180), (24, 12))
+    assert np.array_equal(turned, np.rot90(image.permute(1, 2, 0).numpy(), 2))
+
+
 def test_the_flip_comes_before_the_turn():
     image = photograph(16, 16)
     turned = crop_and_resize(as_interleaved(image), record(HEIGHT=16, WIDTH=16, ANGLE=90, FLIP=1), 16)
@@ -95,7 +101,7 @@ def test_blocks_hold_all_views_of_images_of_any_size(in_worker):
     keys = [SampleKey(2, 0, index, 0) for index in range(3)]
     config = ViewsConfig(global_count=3, global_size=24, local_count=4, local_size=10, rotation_degrees=5)
     views = build_multi_crop(config, 1, photometry_in_worker=in_worker)
-    blocks, parameters, erasures = views(images, keys)
+    blocks, parameters, erasures, *_ = views(images, keys)
     assert [block.shape for block in blocks] == [(3, 3, 3, 24, 24), (4, 3, 3, 10, 10)]
     assert [records.shape[:2] for records in parameters] == [(3, 3), (4, 3)]
     assert all(block.dtype == torch.uint8 and block.is_contiguous() for block in blocks) and erasures is None
@@ -118,7 +124,7 @@ def test_photometry_in_the_worker_is_what_the_device_does_with_the_parameters():
 
 def test_no_local_views():
     views = build_multi_crop(ViewsConfig(global_size=8, local_count=0), 1, photometry_in_worker=True)
-    blocks, parameters, _ = views([photograph(9, 9)], [SampleKey(0, 0, 0, 0)])
+    blocks, parameters, *_ = views([photograph(9, 9)], [SampleKey(0, 0, 0, 0)])
     assert len(blocks) == len(parameters) == 1 and blocks[0].shape == (2, 1, 3, 8, 8)
 
 

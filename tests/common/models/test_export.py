@@ -74,6 +74,46 @@ def test_every_kind_of_network_comes_back_with_its_logits(tmp_path: Path, config
     torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("config", "size", "architecture"),
+    [
+        ({"ffn": "mlp_relu"}, 16, "vit_base_patch16_224"),
+        ({"ffn": "no_norm"}, 16, "vit_mini"),
+        ({"ffn": "conv1d_bn"}, 16, "vit_mini"),
+        ({"ffn": "conv1d", "stem": "conv"}, 16, "vit_mini"),
+        ({"name": "volo_d1"}, 32, "volo_d1_224"),
+        ({"name": "volo_d1", "stem": "patchify"}, 32, "volo_d1"),
+        ({"name": "volo_d1", "patch_size": 4}, (16, 24), "volo_d1_224"),
+        ({"name": "volo_mini", "ffn": "conv1d_bn"}, 16, "volo_mini"),
+        ({"name": "regnety_mini"}, 64, "regnety_040"),
+        ({"name": "regnety_mini"}, 32, "regnety_mini"),
+    ],
+)
+def test_every_family_comes_back_by_timms_own_name_where_it_has_one(
+    tmp_path: Path, config: dict[str, Any], size: int | tuple[int, int], architecture: str
+) -> None:
+    network = ModelConfig(**{"name": "vit_mini", **config})
+    torch.manual_seed(0)
+    model = build_network(network, image_size=size, num_classes=3).eval()
+    export_network(
+        model,
+        tmp_path,
+        model_name=network.name,
+        class_names=["a", "b", "c"],
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        image_size=size if isinstance(size, int) else size[0],
+        metrics={},
+    )
+    assert json.loads((tmp_path / "config.json").read_text())["architecture"] == architecture
+    images = torch.randn(2, 3, *((size, size) if isinstance(size, int) else size))
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-6)
+    fewer = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=2).eval()
+    assert fewer(images).shape == (2, 2)
+
+
 def test_features_come_back_without_a_classifier(tmp_path: Path) -> None:
     model, images = _export(tmp_path, num_classes=0), torch.randn(2, 3, 16, 16)
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()

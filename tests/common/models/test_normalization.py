@@ -8,18 +8,27 @@ import pytest
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from common.models.normalization import ProcessBatchNorm, synchronise_batch_norm
 
-CASES = {"even": (3, 0.1), "uneven, cumulative statistics": (2, None)}  # images of the first process, momentum
+CASES: dict[str, tuple[int, dict[str, Any]]] = {  # images of the first process, arguments of the network
+    "even": (3, {}),
+    "uneven, cumulative statistics": (2, {"momentum": None}),
+    "activation within": (2, {"kind": BatchNormAct2d}),
+    "tokens": (2, {"kind": nn.BatchNorm1d}),
+}
 
 
-def _network(momentum: float | None = 0.1) -> nn.Sequential:
+def _network(momentum: float | None = 0.1, kind: type[nn.Module] = nn.BatchNorm2d) -> nn.Sequential:
     torch.manual_seed(0)
-    norm = nn.BatchNorm2d(4, momentum=momentum)
+    norm: Any = kind(4, momentum=momentum)
     nn.init.uniform_(norm.weight)
-    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    if kind is nn.BatchNorm1d:
+        return nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 4, 1, bias=False), norm, nn.ReLU(), nn.Conv1d(4, 2, 1))
+    activation = nn.Identity() if kind is BatchNormAct2d else nn.ReLU()
+    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), norm, activation, nn.Conv2d(4, 2, 1))
 
 
 def _batch() -> Tensor:
@@ -48,9 +57,9 @@ def _run_process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     results = {}
-    for case, (split, momentum) in CASES.items():
+    for case, (split, options) in CASES.items():
         part = _batch()[:split] if rank == 0 else _batch()[split:]
-        results[case] = _train(synchronise_batch_norm(_network(momentum), device_type="cpu"), part)
+        results[case] = _train(synchronise_batch_norm(_network(**options), device_type="cpu"), part)
         for gradient in results[case]["gradients"]:
             distributed.all_reduce(gradient)
     torch.save(results, f"{folder}/{rank}.pt")
@@ -67,7 +76,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, An
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_two_processes_agree_with_one(two_processes: list[dict[str, Any]], case: str) -> None:
-    expected = _train(_network(CASES[case][1]), _batch())
+    expected = _train(_network(**CASES[case][1]), _batch())
     ranks = [process[case] for process in two_processes]
     for name in ("outputs", "inputs", "evaluation"):
         joined = torch.cat([rank[name] for rank in ranks])
@@ -97,6 +106,14 @@ def test_conversion_keeps_names_parameters_and_mode() -> None:
     assert isinstance(ours[1], ProcessBatchNorm) and not ours[1].training
     assert list(ours.state_dict()) == names and ours[1].weight is weight and ours[1].running_mean is mean
     assert synchronise_batch_norm(ours, device_type="cpu")[1] is ours[1]
+
+
+def test_an_activation_within_a_norm_stays() -> None:
+    for device_type in ("cpu", "cuda"):
+        network, batch = _network(kind=BatchNormAct2d).eval(), _batch()
+        expected, norm = network(batch), network[1]
+        ours = synchronise_batch_norm(network, device_type=device_type)
+        assert ours[1] is not norm and torch.equal(ours(batch), expected)
 
 
 def test_on_gpus_pytorchs_own_layer_serves() -> None:

@@ -225,3 +225,33 @@ def test_a_folder_without_weights_and_a_file_of_no_known_kind_are_refused(tmp_pa
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(UserError, match=r"list\.pth holds no tensors by name"):
         load_init(_build(), str(tmp_path / "list.pth"), image_size=16)
+
+
+def test_volos_position_embedding_is_resized_on_its_grid(tmp_path: Path) -> None:
+    weights = _weights(name="volo_mini", image_size=16)
+    model = build_network(ModelConfig(name="volo_mini"), image_size=(24, 12), num_classes=3)
+    given = weights["pos_embed"].clone()
+    report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=(24, 12))
+    expected = resample_abs_pos_embed(given.flatten(1, 2), new_size=[6, 3], old_size=[4, 4], num_prefix_tokens=0)
+    torch.testing.assert_close(model.pos_embed.flatten(1, 2), expected)
+    assert report.resized_from == (4, 4) and report.head == "loaded"
+
+
+@pytest.mark.parametrize(("name", "heads"), [("volo_mini", ("head", "aux_head")), ("regnety_mini", ("head.fc",))])
+def test_all_classifiers_of_another_class_count_stay_fresh(tmp_path: Path, name: str, heads: tuple[str, ...]) -> None:
+    weights, model = _weights(name=name, num_classes=7), _build(name=name, num_classes=3)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    source = _saved(tmp_path / "w.safetensors", weights)
+    report = load_init(model, source, image_size=16)
+    fresh = {f"{head}.{kind}" for head in heads for kind in ("weight", "bias")}
+    assert report.head == "fresh" and report.num_loaded == len(before) - len(fresh)
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[key] if key in fresh else weights[key]), key
+    assert load_init(_build(name=name, num_classes=0), source, image_size=16).head == "dropped"
+    assert load_init(_build(name=name, num_classes=7), source, image_size=16).head == "loaded"
+
+
+def test_another_feed_forward_design_is_refused_by_name(tmp_path: Path) -> None:
+    source = _saved(tmp_path / "w.safetensors", _weights(ffn="conv1d_bn"))
+    with pytest.raises(UserError, match=r"model\.ffn(.|\n)*missing: .*blocks\.0\.mlp\.fc1\.weight"):
+        load_init(_build(), source, image_size=16)

@@ -1,6 +1,8 @@
 """Parameter groups, clipping, SAM and the guarded step, each against a step made by hand."""
 
 import copy
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from common.training.optimizers import (
     clip_gradients,
     frozen_statistics,
     guarded_step,
+    learning_rates,
     parameter_groups,
     peak_lr,
     set_step,
@@ -131,6 +134,21 @@ def test_a_gradient_that_is_not_finite_never_reaches_weights_or_moments(name: st
         assert torch.equal(mine, theirs)
 
 
+def test_under_a_gradient_scaler_the_step_it_leaves_out_is_told() -> None:
+    weight, scaler = nn.Parameter(torch.ones(3)), torch.amp.GradScaler("cpu")
+    plain = torch.optim.SGD([weight], lr=0.1, fused=True)
+    # What accelerate's optimizer is under fp16.
+    wrapped: Any = SimpleNamespace(
+        optimizer=plain, scaler=scaler, step=lambda: (scaler.step(plain), scaler.update()), zero_grad=plain.zero_grad
+    )
+    for factor, skipped in ((1.0, 0.0), (torch.inf, 1.0), (1.0, 0.0)):
+        before = weight.detach().clone()
+        wrapped.zero_grad()
+        scaler.scale((weight * factor).sum()).backward()
+        assert guarded_step(wrapped, [weight]).item() == skipped
+        assert torch.equal(weight, before) == bool(skipped)
+
+
 def test_biases_and_1d_parameters_are_not_decayed_and_embeddings_as_asked() -> None:
     network = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=5)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -169,3 +187,18 @@ def test_set_step_scales_by_layer_and_spares_the_undecayed() -> None:
 def test_peak_rate_follows_the_batch_only_where_asked() -> None:
     assert peak_lr(OptimConfig(lr=1e-3), 4096) == 1e-3
     assert peak_lr(OptimConfig(lr=5e-4, lr_batch=256), 1024) == pytest.approx(2e-3)
+
+
+def test_the_ends_of_the_schedule_are_absolute_or_shares_of_the_peak() -> None:
+    ends = {"warmup_lr": 0.01, "min_lr": 0.002, "warmup_epochs": 1}
+    absolute, relative = (
+        learning_rates(
+            OptimConfig(lr=0.4, lr_batch=32, relative_ends=shares, **ends),
+            batch_size=64,
+            steps=1000,
+            steps_per_epoch=10,
+        )
+        for shares in (False, True)
+    )
+    assert (absolute[0], absolute[9], absolute[-1]) == pytest.approx((0.01, 0.8, 0.002), rel=1e-2)
+    assert (relative[0], relative[9], relative[-1]) == pytest.approx((0.008, 0.8, 0.0016), rel=1e-2)

@@ -1,0 +1,97 @@
+"""Owns the frozen network that an evaluation looks through, and which of its numbers are the features of an image.
+
+Shapes: B images, S pixels, T patch tokens, D width of a token.
+"""
+
+import logging
+
+import torch
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+from common.data.sizes import height_and_width
+from common.errors import UserError
+from common.models.networks import ModelConfig, build_network
+from common.models.weights import load_init
+
+logger = logging.getLogger(__name__)
+
+
+def build_frozen(model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int) -> nn.Module:
+    """Return the network without a classifier, with the weights of `init`, in evaluation mode and without gradients.
+
+    Without `init` its weights are the ones a training of that seed starts from: the mark that any training must beat.
+    """
+    torch.manual_seed(seed)
+    network: nn.Module = build_network(model, image_size=image_size, num_classes=0)
+    if init is None:
+        logger.info("init: none, so an untrained network is looked at")
+    else:
+        load_init(network, init, image_size=image_size)
+    return network.requires_grad_(False).eval()
+
+
+class PooledFeatures(nn.Module):
+    """Describe an image by what the network's own classifier would see: (B, D)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features (B, D) of normalised images (B, 3, S, S)."""
+        features = self.network.forward_features(images)  # type: ignore[operator]
+        return self.network.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
+
+
+class BlockFeatures(nn.Module):
+    """Describe an image by the class tokens of a vision transformer's last blocks, each through the final norm.
+
+    (B, blocks * D), from the first of these blocks to the last; with `average_pool`, D more: the last block's patch tokens through
+    the final norm, averaged (DINO, section 4.1 and appendix: 4 blocks for ViT-S, 1 block and the average for ViT-B).
+    """
+
+    def __init__(self, network: VisionTransformer, *, blocks: int, average_pool: bool) -> None:
+        super().__init__()
+        self.network, self.blocks, self.average_pool = network, blocks, average_pool
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features of normalised images (B, 3, S, S)."""
+        layers: list[tuple[Tensor, Tensor]] = self.network.forward_intermediates(
+            images,
+            indices=self.blocks,
+            return_prefix_tokens=True,
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        parts = [prefix_BPD[:, 0] for _, prefix_BPD in layers]
+        if self.average_pool:
+            patches_BTD, _ = layers[-1]
+            parts.append(patches_BTD.mean(1))
+        return torch.cat(parts, dim=1)
+
+
+def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> nn.Module:
+    """Return what turns images into the features of a linear evaluation.
+
+    A network that is no plain vision transformer has no class token after each block: it gives its pooled feature, and
+    asking it for more is refused.
+    """
+    if isinstance(network, VisionTransformer) and network.cls_token is not None:
+        if blocks > len(network.blocks):
+            raise UserError(f"blocks = {blocks}: model.name has {len(network.blocks)}. Give at most that many.")
+        return BlockFeatures(network, blocks=blocks, average_pool=average_pool)
+    if blocks != 1 or average_pool:
+        raise UserError(
+            f"blocks = {blocks}, average_pool = {str(average_pool).lower()}: model.name is a {type(network).__name__}, which has "
+            "no class token after each block. Set blocks=1 and average_pool=false to take its pooled feature."
+        )
+    return PooledFeatures(network)
+
+
+def feature_dim(features: nn.Module, image_size: int | tuple[int, int]) -> int:
+    """Return how many numbers describe an image, by looking at a black one."""
+    device = next(features.parameters()).device
+    with torch.no_grad():
+        return int(features(torch.zeros(1, 3, *height_and_width(image_size), device=device)).shape[1])

@@ -1,0 +1,155 @@
+"""Owns reading a study's folder back: every run with its state, result and curves; and the CSV of them all."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.config import flatten
+from recipes.plan import Cell, Plan, PlannedRun, read_plan
+from recipes.states import Result, State, read_result, read_state
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run of a plan as its folder tells of it; `result` is None until there is a final one."""
+
+    planned: PlannedRun
+    folder: Path
+    state: State
+    result: Result | None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study's folder, read: its plan and every run by id."""
+
+    plan: Plan
+    folder: Path
+    runs: Mapping[str, RunRecord]
+
+    def of_stage(self, stage: str) -> list[RunRecord]:
+        """Return the runs of a stage, in the plan's order."""
+        return [run for run in self.runs.values() if run.planned.stage == stage]
+
+    @property
+    def last_stage(self) -> str:
+        """Return the name of the stage whose results are reported."""
+        return self.plan.study.stages[-1].name
+
+    def final_run(self, cell: Cell) -> RunRecord:
+        """Return the run whose metric is the cell's."""
+        return self.runs[cell.runs[self.last_stage]]
+
+    def value(self, cell: Cell, metric: str) -> float | None:
+        """Return a cell's metric, or None where its run is not done, crashed, or has no such metric."""
+        result = self.final_run(cell).result
+        return result.metrics.get(metric) if result and result.is_usable else None
+
+
+def read_study(folder: Path) -> StudyRecord:
+    """Return everything a report needs from a study's folder."""
+    return read_runs(read_plan(folder), folder)
+
+
+def read_runs(plan: Plan, folder: Path) -> StudyRecord:
+    """Return what the run folders of `plan` under `folder` hold."""
+    runs = {}
+    for planned in plan.runs:
+        place = folder / "runs" / planned.id
+        state = read_state(place)
+        runs[planned.id] = RunRecord(planned, place, state, read_result(place) if state == "done" else None)
+    return StudyRecord(plan, folder, runs)
+
+
+def read_curves(run: RunRecord, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    """Return (epoch, value) pairs by name from a run's metrics.jsonl; a half-written last line is left out."""
+    curves: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    path = run.folder / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        for name in names:
+            if isinstance(entry.get(name), int | float) and "epoch" in entry:
+                curves[name].append((float(entry["epoch"]), float(entry[name])))
+    return curves
+
+
+@dataclass(frozen=True)
+class OnTheWay:
+    """A metric on the way: its value after `epoch` of `epochs`."""
+
+    value: float
+    epoch: int
+    epochs: int
+
+
+def read_at_share(run: RunRecord, metric: str, share: float) -> OnTheWay | None:
+    """Return a run's metric at the epoch it was looked at nearest to `share` of its epochs; None where it never was."""
+    points = read_curves(run, [metric])[metric]
+    if not points:
+        return None
+    config = run.folder / "config.yaml"
+    told = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    epochs = int(told["train"]["epochs"]) if told else int(max(epoch for epoch, _ in points))
+    epoch, value = min(points, key=lambda point: abs(point[0] - share * epochs))
+    return OnTheWay(value, int(epoch), epochs)
+
+
+def read_surroundings(study: StudyRecord) -> dict[str, list[str]]:
+    """Return what the runs' environment.json say (versions, hardware, code): values by key, most frequent first."""
+    seen: dict[str, dict[str, int]] = {}
+    for run in study.runs.values():
+        path = run.folder / "environment.json"
+        if run.result is None or not path.is_file():
+            continue
+        for key, value in flatten(json.loads(path.read_text(encoding="utf-8"))).items():
+            counts = seen.setdefault(key, {})
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            counts[text] = counts.get(text, 0) + 1
+    return {key: sorted(counts, key=lambda text: -counts[text]) for key, counts in seen.items()}
+
+
+def read_num_classes(study: StudyRecord) -> int | None:
+    """Return the number of classes that the exported networks of the last stage tell apart, if any was exported."""
+    for run in study.of_stage(study.last_stage):
+        path = run.folder / "export" / "config.json"
+        if path.is_file():
+            return int(json.loads(path.read_text(encoding="utf-8")).get("num_classes", 0)) or None
+    return None
+
+
+def write_csv(study: StudyRecord) -> str:
+    """Return one line for each run: id, stage, levels, state, verdict, cost and every metric."""
+    axes = [axis.name for axis in study.plan.study.axes]
+    metrics = sorted({name for run in study.runs.values() if run.result for name in run.result.metrics})
+    columns = [
+        *axes,
+        "state",
+        "verdict",
+        "kind",
+        "step",
+        "reason",
+        "seconds",
+        "images",
+        "images_per_second",
+        "parameters",
+    ]
+    buffer = io.StringIO()
+    header = ["run", "stage", *columns, "train_images", "num_processes", "starts_from", *metrics]
+    writer = csv.DictWriter(buffer, header, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for run in study.runs.values():
+        line: dict[str, Any] = {"run": run.planned.id, "stage": run.planned.stage, "state": run.state}
+        line |= {**run.planned.levels, "starts_from": run.planned.needs or ""}
+        if run.result:
+            line |= {**vars(run.result), **run.result.metrics}
+        writer.writerow(line)
+    return buffer.getvalue()

@@ -1,0 +1,41 @@
+"""Owns sharing runs between studies whose folders lie side by side: what one has run, the others do not run again.
+
+A run is known by its hash. A study that plans a run which lies in a neighbour's folder gets a link to it in its own, and from
+there on everything is as if the run were its own: its state, its lock, its result. A link whose target is gone counts as nothing.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.plan import DIGEST, PlannedRun
+from recipes.states import read_state
+
+
+def neighbours(folder: Path) -> dict[str, Path]:
+    """Return the run folders that lie in the studies beside `folder`, by hash; those that are further win."""
+    order = {"waiting": 0, "interrupted": 1, "running": 2, "done": 3}
+    found: dict[str, tuple[int, Path]] = {}
+    for place in sorted(folder.absolute().parent.glob("*/runs/*-*")):
+        if place.parent.parent.name == folder.name or place.is_symlink() or not place.is_dir():
+            continue
+        rank = order[read_state(place)]
+        if rank > found.get(place.name[-DIGEST:], (0, place))[0]:
+            found[place.name[-DIGEST:]] = rank, place
+    return {digest: place for digest, (_, place) in found.items()}
+
+
+def link_shared(runs: Sequence[PlannedRun], folder: Path) -> list[str]:
+    """Link the runs that neighbouring studies have into the study in `folder`; return the ids of all linked ones."""
+    theirs, linked = neighbours(folder), []
+    for run in runs:
+        place = folder / "runs" / run.id
+        if place.is_symlink() and not place.exists():
+            place.unlink()
+        if not os.path.lexists(place) and run.digest in theirs:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            target = os.path.relpath(theirs[run.digest], place.parent.absolute())
+            place.symlink_to(target, target_is_directory=True)
+        if place.is_symlink():
+            linked.append(run.id)
+    return linked

@@ -1,0 +1,188 @@
+"""The linear evaluation as a stage: against a plain loop over fixed features, resumed, interrupted, diverged."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import read_losses, read_result
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from common.config import build, load
+from common.data.loader import normalise
+from common.data.sampler import EpochSampler
+from common.data.sources import open_splits
+from common.data.supervised import EvaluationView
+from common.errors import UserError
+from common.evaluation.config import LinearConfig
+from common.evaluation.frozen import build_frozen
+from common.training.progress import Progress
+from common.training.run import INTERRUPTED
+
+Stage = Callable[..., int]
+
+FIXED = ("augment.rotation_degrees=0.0", "augment.shift=0.0")
+"""Turns off what is left of the augmentation, so that an image has the same features in every epoch."""
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a run's last checkpoint."""
+    return load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
+    assert read_result(one)["metrics"] == read_result(other)["metrics"]
+
+
+def test_training_matches_a_plain_loop_over_fixed_features(stage: Stage, tmp_path: Path) -> None:
+    """SGD with momentum 0.9 by hand, on the class tokens of the last two blocks, at a rate that follows half a cosine."""
+    assert stage("linear", tmp_path / "run", "blocks=2", *FIXED) == 0
+    config = load(LinearConfig, tmp_path / "run" / "config.yaml")
+    split, data = open_splits(config.data, labelled=True).train, config.data
+    network = build_frozen(config.model, None, image_size=data.image_size, seed=0)
+    block = EvaluationView(data.image_size, 1.0)([split.image(index) for index in range(len(split))], []).blocks[0][0]
+    with torch.no_grad():
+        tokens = network.patch_embed(normalise(block, data.mean, data.std))
+        tokens = torch.cat([network.cls_token.expand(len(tokens), -1, -1), tokens], 1) + network.pos_embed
+        found = []
+        for layer in network.blocks:
+            tokens = layer(tokens)
+            found.append(network.norm(tokens)[:, 0])
+        features = torch.cat(found[-2:], 1)
+    weight = torch.empty(10, 128).normal_(std=0.01, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    bias = torch.zeros(10, requires_grad=True)
+    momenta, losses = [torch.zeros_like(weight), torch.zeros_like(bias)], []
+    labels, sampler = torch.as_tensor(split.labels), EpochSampler(80, 20, 0)
+    for step in range(8):
+        indices = sampler.order(step // 4)[step % 4 * 20 :][:20].copy()
+        loss = cross_entropy(features[indices] @ weight.T + bias, labels[indices])
+        gradients = torch.autograd.grad(loss, [weight, bias])
+        rate = 0.1 * 0.5 * (1 + np.cos(np.pi * step / 8))
+        with torch.no_grad():
+            for parameter, momentum, gradient in zip((weight, bias), momenta, gradients, strict=True):
+                momentum.mul_(0.9).add_(gradient)
+                parameter -= rate * momentum
+        losses.append(float(loss.detach()))
+    assert read_losses(tmp_path / "run") == pytest.approx(losses, rel=1e-4)
+    kept = weights(tmp_path / "run")
+    assert torch.allclose(kept["classifier.weight"], weight, atol=1e-5)
+    assert torch.allclose(kept["classifier.bias"], bias, atol=1e-5)
+
+
+def test_a_linear_run_folder_tells_the_last_epoch_and_names_the_best(stage: Stage, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert stage("linear", out) == 0
+    for file in ("config.yaml", "overrides.txt", "environment.json", "subset.json", "metrics.jsonl"):
+        assert (out / file).stat().st_size > 0, file
+    result = read_result(out)
+    assert result["verdict"] == "finished" and result["stage"] == "linear"
+    assert (result["step"], result["images"], result["train_images"]) == (8, 160, 80)
+    metrics = result["metrics"]
+    assert {"test_top1", "validation_top1", "best_validation_top1", "best_validation_epoch"} <= metrics.keys()
+    assert metrics["best_validation_top1"] >= metrics["validation_top1"]
+    assert len(result["per_class"]) == 10
+
+
+def test_the_network_is_frozen_and_comes_from_init(stage: Stage, tmp_path: Path) -> None:
+    assert stage("pretrain", tmp_path / "dino", "train.epochs=1") == 0
+    before = (tmp_path / "dino" / "export" / "model.safetensors").read_bytes()
+    assert stage("linear", tmp_path / "trained", f"init={tmp_path / 'dino'}") == 0
+    assert stage("linear", tmp_path / "untrained") == 0
+    assert read_losses(tmp_path / "trained") != read_losses(tmp_path / "untrained")
+    assert (tmp_path / "dino" / "export" / "model.safetensors").read_bytes() == before
+    kept = weights(tmp_path / "trained")
+    assert {name.partition(".")[0] for name in kept} == {"classifier", "optimizer"}
+
+
+@pytest.mark.parametrize("killed_at", [3, 4])
+def test_a_killed_run_ends_as_the_uninterrupted_one(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    overrides = ("augment.erasing=0.5", "augment.mixup=0.8", "augment.auto_augment=rand-m9-mstd0.5-inc1")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert stage("linear", whole, *overrides) == 0
+    advance = Progress.advance
+
+    def advance_or_die(self: Progress, step: int) -> None:
+        advance(self, step)
+        if step == killed_at:
+            raise SystemError("stands for a kill")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(Progress, "advance", advance_or_die)
+        stage("linear", parts, *overrides, "train.checkpoint_minutes=1e-9")
+    assert not (parts / "result.json").exists()
+    assert stage("linear", parts, *overrides) == 0
+    assert_same_run(whole, parts)
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert stage("linear", whole) == 0
+    advance = Progress.advance
+
+    def advance_and_signal(self: Progress, step: int) -> None:
+        advance(self, step)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", advance_and_signal)
+        assert stage("linear", parts) == INTERRUPTED
+    assert read_result(parts)["verdict"] == "interrupted" and read_result(parts)["step"] == 3
+    assert stage("linear", parts) == 0
+    assert_same_run(whole, parts)
+
+
+def test_a_diverging_run_is_a_crash_with_its_step(stage: Stage, tmp_path: Path) -> None:
+    assert stage("linear", tmp_path / "run", "optim.lr=1e38") == 0
+    result = read_result(tmp_path / "run")
+    assert result["verdict"] == "crash" and "at step" in result["reason"] and result["step"] < 8
+
+
+def test_linear_evaluation_tells_a_pretrained_network_from_an_untrained_one(stage: Stage, tmp_path: Path) -> None:
+    """A few epochs of labels give the network features; a linear classifier then reads more from them."""
+    overrides = ("data.images_per_class=10", "train.epochs=12")
+    assert stage("finetune", tmp_path / "trained", *overrides, "optim.lr=2e-3") == 0
+    found = {}
+    for name, init in (("trained", str(tmp_path / "trained")), ("untrained", "none")):
+        assert stage("linear", tmp_path / f"of_{name}", f"init={init}", *overrides) == 0
+        found[name] = read_result(tmp_path / f"of_{name}")["metrics"]["validation_top1"]
+    assert found["trained"] > found["untrained"] + 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["optim.name=sam"], ["optim.name", "sam"]),
+        (["optim.layer_decay=0.75"], ["optim.layer_decay", "0.75"]),
+        (["optim.decay_embeddings=false"], ["optim.decay_embeddings"]),
+        (["blocks=0"], ["blocks", "at least 1"]),
+        (["blocks=9"], ["blocks = 9", "4"]),
+        (["init=no/such/run"], ["init", "no/such/run"]),
+        (["block=2"], ["block: unknown key. Did you mean blocks?"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_told(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], words: list[str]
+) -> None:
+    assert stage("linear", tmp_path / "run", *overrides) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and all(word in error for word in words)
+
+
+def test_init_must_be_given_even_if_it_is_none() -> None:
+    with pytest.raises(UserError, match="init: missing"):
+        build(LinearConfig, {"out": "runs/x"}, source="recipe.yaml")
+    assert build(LinearConfig, {"out": "runs/x", "init": "none"}, source="recipe.yaml").init is None

@@ -1,0 +1,103 @@
+"""Vision transformers are timm's, with any stem, at any size, drawn as their papers draw them."""
+
+import math
+
+import pytest
+import timm
+import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models import VisionTransformer
+from torch import nn
+
+from common.models.networks import ModelConfig, build_network
+from common.models.stem_grammar import STEM_NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "heads"),
+    [("vit_tiny", 192, 12, 3), ("vit_small", 384, 12, 6), ("vit_base", 768, 12, 12)],
+)
+def test_sizes_equal_timms_own(name: str, width: int, depth: int, heads: int) -> None:
+    with torch.device("meta"):
+        ours, theirs = timm.create_model(name), timm.create_model(f"{name}_patch16_224")
+    shapes = {key: tensor.shape for key, tensor in theirs.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == shapes
+    assert (ours.embed_dim, len(ours.blocks), ours.blocks[0].attn.num_heads) == (width, depth, heads)
+
+
+def test_patchify_computes_what_timms_own_network_computes() -> None:
+    ours = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=5).eval()
+    theirs = VisionTransformer(img_size=16, patch_size=4, embed_dim=64, depth=4, num_heads=2, num_classes=5).eval()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(3, 3, 16, 16)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stem", [name for name in STEM_NAMES if not name.startswith("vit_c")])
+@pytest.mark.parametrize("patch_size", [8, 4, 2])
+def test_every_stem_trains_in_front_of_a_small_network(stem: str, patch_size: int) -> None:
+    model = build_network(ModelConfig(name="vit_mini", stem=stem, patch_size=patch_size), image_size=16, num_classes=3)
+    model(torch.randn(2, 3, 16, 16)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_without_classes_the_normalised_class_token_comes_out() -> None:
+    model = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=0).eval()
+    images = torch.randn(2, 3, 16, 16)
+    tokens = model.forward_features(images)
+    assert tokens.shape == (2, 17, 64)
+    torch.testing.assert_close(model(images), tokens[:, 0], rtol=0, atol=0)
+    normalised = model.norm(model.blocks(model._pos_embed(model.patch_embed(images))))
+    torch.testing.assert_close(tokens, normalised, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stem", ["patchify", "conv"])
+def test_local_views_use_the_position_embedding_interpolated(stem: str) -> None:
+    model = build_network(ModelConfig(name="vit_mini", stem=stem), image_size=16, num_classes=0, dynamic=True).eval()
+    small = build_network(ModelConfig(name="vit_mini", stem=stem), image_size=8, num_classes=0).eval()
+    weights = model.state_dict()
+    weights["pos_embed"] = resample_abs_pos_embed(weights["pos_embed"], new_size=[2, 2], old_size=[4, 4])
+    small.load_state_dict(weights)
+    images = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(model(images), small(images))
+    assert model(torch.randn(2, 3, 32, 16)).shape == (2, 64)
+
+
+def test_drop_path_rises_linearly_to_the_rate_asked_for() -> None:
+    model = build_network(ModelConfig(name="vit_mini", drop_path=0.3), image_size=16, num_classes=0)
+    rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in model.blocks]
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+def test_deit_draws_truncated_normal() -> None:
+    torch.manual_seed(0)
+    model = build_network(ModelConfig(name="vit_micro"), image_size=32, num_classes=10)
+    for tensor in (model.pos_embed, model.blocks[0].attn.qkv.weight, model.blocks[5].mlp.fc2.weight, model.head.weight):
+        assert tensor.std().item() == pytest.approx(0.02, rel=0.1)
+    assert model.cls_token.std().item() == pytest.approx(0.02, rel=0.3)
+    assert not model.blocks[0].mlp.fc1.bias.any()
+
+
+def test_early_convolutions_draws_as_its_appendix_says() -> None:
+    torch.manual_seed(0)
+    model = build_network(ModelConfig(name="vit_p_1gf"), image_size=32, num_classes=10)
+    projection, mlp, attention = model.patch_embed.proj, model.blocks[0].mlp, model.blocks[0].attn
+    assert projection.weight.std().item() == pytest.approx(math.sqrt(1 / (3 * 16 * 16)), rel=0.02)
+    assert not projection.bias.any()
+    assert not model.head.weight.any() and not model.head.bias.any() and not model.cls_token.any()
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)
+    for linear in (mlp.fc1, mlp.fc2, attention.qkv):
+        bound = math.sqrt(6 / (linear.in_features + linear.out_features))
+        assert 0.99 * bound < linear.weight.abs().max().item() <= bound
+    assert 0 < mlp.fc1.bias.abs().max().item() < 1e-5
+    assert 0.99 < attention.proj.weight.abs().max().item() * math.sqrt(192) <= 1
+    assert not attention.qkv.bias.any() and not attention.proj.bias.any()
+
+
+def test_vit_c_keeps_its_stems_draw_and_its_classifier_zero() -> None:
+    torch.manual_seed(0)
+    model = build_network(ModelConfig(name="vit_c_1gf"), image_size=32, num_classes=10)
+    assert model.patch_embed.spec.name == "vit_c_1gf" and len(model.blocks) == 11
+    last = [layer for layer in model.patch_embed.conv if isinstance(layer, nn.Conv2d)][-1]
+    assert last.weight.std().item() == pytest.approx(math.sqrt(2 / 192), rel=0.02)
+    assert not model.head.weight.any()

@@ -1,0 +1,146 @@
+"""Tests of token labelling: the loss against a loop over tokens, MixToken's box, what it does to the targets."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from common.data.dense_labels import DenseLabels
+from common.data.erasing import Erasures
+from common.data.loader import Batch
+from common.errors import UserError
+from finetune.config import FinetuneConfig, TokenLabelsConfig
+from finetune.objectives import build_objective
+from finetune.token_labels import NO_BOX, TokenLabels, draw_box
+
+GRID, CLASSES = (2, 3), 5
+
+
+class Network(nn.Module):
+    """Classifies tokens by their colour; the box is exchanged before, and the dense logits back after."""
+
+    token_grid = GRID
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.tokens = nn.Parameter(torch.randn(3, CLASSES, generator=generator))
+        self.images = nn.Parameter(torch.randn(3, CLASSES, generator=generator))
+
+    def forward(self, images, box):
+        top, left, bottom, right = box
+        tokens = nn.functional.adaptive_avg_pool2d(images, GRID).permute(0, 2, 3, 1)
+        tokens = self.exchange(tokens, top, left, bottom, right)
+        dense = self.exchange(tokens @ self.tokens, top, left, bottom, right)
+        return tokens.mean((1, 2)) @ self.images, dense.flatten(1, 2)
+
+    @staticmethod
+    def exchange(values, top, left, bottom, right):
+        partner = [place ^ 1 for place in range(len(values))]
+        mixed = values.clone()
+        mixed[:, top:bottom, left:right] = values[partner][:, top:bottom, left:right]
+        return mixed
+
+
+def objective(**section):
+    config = FinetuneConfig(out="none", objective="token_labels", token_labels=TokenLabelsConfig(**section))
+    splits = SimpleNamespace(class_names=tuple("abcde"), subset=None)
+    made = build_objective(config, splits)
+    assert isinstance(made, TokenLabels)
+    made.token_grid = GRID
+    return made
+
+
+def batch(count=4, dense=False):
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (1, count, 3, 8, 12), generator=generator).to(torch.uint8)
+    noise = torch.full((3 * 2 * 2,), 7.0)
+    labels = None
+    if dense:
+        probabilities = torch.rand(count, *GRID, CLASSES, generator=generator).softmax(-1).half()
+        classes = torch.arange(CLASSES).expand(count, *GRID, -1).int()
+        labels = DenseLabels(classes, probabilities, torch.eye(3)[:2].expand(count, 2, 3))
+    erasures = Erasures(torch.tensor([[1, 0, 0, 2, 2]]), noise)
+    return Batch([pixels], [], erasures, torch.arange(count) % CLASSES, torch.arange(count), dense=labels)
+
+
+def cross_entropy(logits, target):
+    return -sum(target[c] * logits.log_softmax(0)[c] for c in range(CLASSES))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("class_target", ["label", "dense"])
+@pytest.mark.parametrize("mix_token", [0.0, 1.0])
+def test_the_loss_is_that_of_a_loop_over_tokens(dense, class_target, mix_token):
+    made = objective(weight=0.3, class_weight=0.8, class_target=class_target, mix_token=mix_token)
+    samples, network = batch(dense=dense), Network()
+    step = next(step for step in range(20) if 0 < area(draw_box(GRID, 1.0, 0, epoch=2, step=step)) < 6)
+    inputs = made.inputs(samples, epoch=2, step=step)
+    images, box = inputs[0], tuple(inputs[3][0].tolist())
+    assert (images[1, :, :2, :2] == 7).all() and box == (
+        draw_box(GRID, 1.0, 0, epoch=2, step=step) if mix_token else NO_BOX
+    )
+    class_logits, dense_logits = network(images, box)
+    class_logits, dense_logits = class_logits.detach(), dense_logits.detach()
+    share, total = 1 - area(box) / 6, 0.0
+    own = [torch.eye(CLASSES)[label] * 0.9 + 0.1 / CLASSES for label in samples.labels]
+    tokens = [[target] * 6 for target in own]
+    if dense:
+        tokens = [[0.9 * place + 0.1 / CLASSES for place in image.flatten(0, 1).float()] for image in samples.dense[1]]
+    if class_target == "dense":
+        own = [sum(image) / 6 for image in tokens]
+    for i in range(4):
+        target = share * own[i] + (1 - share) * own[i ^ 1]
+        total += 0.8 * cross_entropy(class_logits[i], target) / 4
+        for n in range(6):
+            total += 0.3 * cross_entropy(dense_logits[i, n], tokens[i][n]) / 24
+    assert float(made.loss(network, inputs).detach()) == pytest.approx(float(total), rel=1e-4)
+
+
+def area(box):
+    top, left, bottom, right = box
+    return (bottom - top) * (right - left)
+
+
+def test_boxes_are_keyed_by_seed_epoch_and_step():
+    def draw(seed=0, epoch=0, step=0):
+        return draw_box((14, 14), 1.0, seed, epoch=epoch, step=step)
+
+    assert draw() == draw()
+    assert len({draw(seed=seed) for seed in range(8)} | {draw(epoch=epoch) for epoch in range(8)}) > 8
+    assert len({draw(step=step) for step in range(50)}) > 40
+
+
+def test_boxes_lie_in_the_grid_uniformly_with_areas_of_a_beta_distribution():
+    grid = (14, 10)
+    boxes = np.array([draw_box(grid, 1.0, 5, epoch=0, step=step) for step in range(4000)])
+    top, left, bottom, right = boxes.T
+    assert (top >= 0).all() and (top <= bottom).all() and (bottom <= 14).all()
+    assert (left >= 0).all() and (left <= right).all() and (right <= 10).all()
+    covered = np.zeros(grid)
+    for first_row, first_column, last_row, last_column in boxes.tolist():
+        covered[first_row:last_row, first_column:last_column] += 1 / len(boxes)
+    assert np.abs(covered - covered[::-1]).max() < 0.05 and np.abs(covered - covered[:, ::-1]).max() < 0.05
+    # An uncut box of area 1 - lambda holds half of the grid on average; the edge cuts some of it off.
+    whole = boxes[(top > 0) & (left > 0) & (bottom < 14) & (right < 10)]
+    assert 0.25 < covered.mean() < 0.45 and len(whole) > 400
+    large = np.mean([area(draw_box(grid, 50.0, 5, epoch=0, step=step)) for step in range(500)]) / 140
+    assert large == pytest.approx(0.5 * 0.68, abs=0.06), "alpha 50 draws areas near a half, less what the edge cuts off"
+
+
+def test_an_odd_part_of_a_batch_is_refused_only_where_tokens_are_mixed():
+    with pytest.raises(UserError, match="even number"):
+        objective().inputs(batch(3), epoch=0, step=0)
+    objective(mix_token=0.0).inputs(batch(3), epoch=0, step=0)
+
+
+def test_problems_of_the_section_are_told():
+    config = TokenLabelsConfig(weight=0, class_weight=0, class_target="dense", mix_token=-1)
+    assert {name for name, _ in config.problems()} == {"weight", "class_target", "mix_token"}
+    assert not list(TokenLabelsConfig().problems())
+    ignored = FinetuneConfig(out="none", token_labels=TokenLabelsConfig(weight=1.0))
+    assert [name for name, _ in ignored.problems()] == ["token_labels"]
+    mixed = FinetuneConfig(out="none", objective="token_labels")
+    assert [name for name, _ in mixed.problems()] == ["augment.mixup"]

@@ -1,0 +1,62 @@
+"""Studies side by side: a run that one has is not run again by another."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipes.engines import LocalSlots
+from recipes.plan import Plan, Resolver, make_plan
+from recipes.runner import StudyRunner
+from recipes.sharing import link_shared
+from recipes.states import read_state
+from recipes.study import Study
+from recipes.study_file import build_study
+
+
+@pytest.fixture
+def other(study: Study, echo_config: Resolver) -> Plan:
+    """Return a study of another name whose cells are some of the known one's."""
+    mapping: dict[str, Any] = copy.deepcopy(dict(study.mapping)) | {"name": "another"}
+    mapping["axes"]["fraction"]["values"] = [0.25, 0.75]
+    return make_plan(build_study(mapping, "another.yaml"), echo_config)
+
+
+def test_finished_runs_of_a_neighbour_are_linked_and_not_run_again(
+    study_folder: Path,
+    other: Plan,
+    fake_stage: Callable[..., list[str]],
+    slots: Callable[[int], LocalSlots],
+) -> None:
+    plan, folder = other, study_folder.parent / "another"
+    linked = link_shared(plan.runs, folder)
+    assert len(linked) == 6 + 12
+    outcome = StudyRunner(plan.runs, folder / "runs", slots(2), lambda line: None, "test_top1").run()
+    assert outcome.exit_code == 0
+    assert len(fake_stage()) == len(plan.runs) - len(linked) == 12
+    assert all(read_state(folder / "runs" / run.id) == "done" for run in plan.runs)
+
+
+def test_links_follow_the_folders_when_both_are_moved(study_folder: Path, other: Plan) -> None:
+    plan, folder = other, study_folder.parent / "another"
+    linked = link_shared(plan.runs, folder)
+    moved = study_folder.parent / "elsewhere"
+    moved.mkdir()
+    shutil.move(study_folder, moved)
+    shutil.move(folder, moved)
+    assert all(read_state(moved / "another" / "runs" / name) == "done" for name in linked)
+
+
+def test_a_link_to_nothing_is_taken_away(study_folder: Path, other: Plan) -> None:
+    plan, folder = other, study_folder.parent / "another"
+    linked = link_shared(plan.runs, folder)
+    shutil.rmtree(study_folder)
+    assert link_shared(plan.runs, folder) == []
+    assert all(read_state(folder / "runs" / name) == "waiting" for name in linked)
+
+
+def test_a_study_is_no_neighbour_of_itself(study_folder: Path, plan: Plan) -> None:
+    assert link_shared(plan.runs, study_folder) == []

@@ -1,0 +1,78 @@
+"""The studies of the house: every table and figure of the papers has one, and each plans at every scale it is offered at."""
+
+import re
+
+import pytest
+
+from recipes.estimates import SetSize, estimate
+from recipes.plan import Plan, make_plan
+from recipes.printed import load_printed, printed_names
+from recipes.scales import load_scale
+from recipes.sections import read_yaml
+from recipes.stages import resolve_by_config
+from recipes.study import STUDIES, TableReading
+from recipes.study_file import load_study
+
+OFFERED = {path: read_yaml(path.read_text()).get("scales") or [None] for path in sorted(STUDIES.glob("*.yaml"))}
+PLANNED = [pytest.param(path, scale, id=f"{path.stem}-{scale}") for path, all_ in OFFERED.items() for scale in all_]
+
+
+def planned(path, scale) -> Plan:  # type: ignore[no-untyped-def]
+    """Return the plan of a study with one seed."""
+    return make_plan(load_study(path, scale=scale, seeds=(0,)), resolve_by_config)
+
+
+@pytest.mark.parametrize(("path", "scale"), PLANNED)
+def test_every_study_plans_at_every_scale(path, scale) -> None:  # type: ignore[no-untyped-def]
+    plan = planned(path, scale)
+    assert plan.runs and all(cell.runs for cell in plan.cells)
+    known = load_scale(scale) if scale else None
+    size = SetSize(known.train_images, known.num_classes) if known else SetSize(1438, 10)  # type: ignore[arg-type]
+    for run in {run.stage: run for run in plan.runs}.values():
+        cost = estimate(run, size)
+        assert cost.images >= 0 and cost.multiply_adds_per_image > 0
+
+
+def test_every_printed_table_has_a_study_that_stands_beside_it() -> None:
+    beside = set()
+    for path, scales in OFFERED.items():
+        reading = load_study(path, scale=scales[0]).reading
+        beside |= {reading.table} if isinstance(reading, TableReading) else set()
+    assert beside - {None} == set(printed_names())
+
+
+def test_every_experiment_of_the_early_convolutions_has_a_study() -> None:
+    names = {path.stem for path in OFFERED}
+    wanted = ("complexity", "training_length", "optimizers", "hyperparameters", "peak")
+    assert {f"early_conv_{name}" for name in wanted} <= names
+
+
+@pytest.mark.parametrize("path", [path for path in OFFERED if "scaled_relu" in path.stem], ids=lambda path: path.stem)
+def test_the_rows_of_a_study_are_the_rows_that_the_paper_prints(path) -> None:  # type: ignore[no-untyped-def]
+    study = load_study(path, scale="imagenet1k")
+    assert isinstance(study.reading, TableReading) and study.reading.table
+    rows = [row.entries for row in load_printed(study.reading.table).rows]
+    ours = [study.columns({**cell.levels}) for cell in planned(path, "imagenet1k").cells]
+    for row in rows:
+        assert any(all(row[name] == value for name, value in mine.items() if name in row) for mine in ours), row
+
+
+def test_runs_that_two_tables_have_in_common_have_one_name() -> None:
+    def digests(name: str) -> set[str]:
+        return {run.digest for run in planned(STUDIES / f"{name}.yaml", "digits").runs}
+
+    table1, table2, table3 = (digests(f"scaled_relu_table{n}") for n in ("1", "2_deit", "3"))
+    assert len(table1 & table2) == 4  # patchify and conv at 1e-3 with AdamW, patchify at 5e-4, conv at 1e-3 with SAM
+    assert len(table2 & table3) == 4
+    assert digests("scaled_relu_convergence") <= table1
+    assert digests("early_conv_training_length") < digests("early_conv_optimizers")
+    assert digests("early_conv_peak") < digests("early_conv_training_length")
+    assert digests("scaled_relu_table6") & digests("scaled_relu_table7") & digests("scaled_relu_table2_dino")
+
+
+def test_the_draws_of_the_hyper_parameter_study_are_these() -> None:
+    plan = planned(STUDIES / "early_conv_hyperparameters.yaml", "imagenet1k")
+    assert len(plan.runs) == 3 * 2 * 64
+    first = next(run for run in plan.runs if run.levels["draw"] == "00" and "vit_p_1gf-adamw" in run.levels["network"])
+    drawn = dict(word.split("=") for word in first.overrides if re.match(r"optim\.(lr|weight_decay)=", word))
+    assert drawn == {"optim.lr": "LR", "optim.weight_decay": "WD"}

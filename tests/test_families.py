@@ -1,0 +1,76 @@
+"""Every family of networks goes through the stages: trained, resumed, pre-trained, exported, started from."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from conftest import RECIPES, TINY, read_losses, read_result
+from safetensors.torch import load_file
+
+from common.config import load
+from common.training.progress import Progress
+from common.training.run import INTERRUPTED
+from finetune.build import build_classifier
+from finetune.config import FinetuneConfig
+
+Stage = Callable[..., int]
+
+FAMILIES = {
+    "volo": ("model.name=volo_mini", "model.patch_size=2", "model.ffn=conv1d_bn"),
+    "regnety": ("model.name=regnety_mini", "model.patch_size=none", "model.stem=none"),
+}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_family_trains_with_labels_and_comes_back(stage: Stage, tmp_path: Path, family: str) -> None:
+    assert stage("finetune", tmp_path / "run", *FAMILIES[family]) == 0
+    result = read_result(tmp_path / "run")
+    assert result["verdict"] == "finished" and len(read_losses(tmp_path / "run")) == 8
+    network = timm.create_model(f"local-dir:{tmp_path / 'run' / 'export'}", pretrained=True).eval()
+    assert network(torch.randn(2, 3, 12, 12)).shape == (2, 10)
+    again = ("train.epochs=1", f"init={tmp_path / 'run'}")
+    assert stage("finetune", tmp_path / "again", *FAMILIES[family], *again) == 0
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_family_goes_on_to_the_bit(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    advance = Progress.advance
+
+    def advance_and_signal(self: Progress, step: int) -> None:
+        advance(self, step)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    model = (*FAMILIES[family], "model.drop_path=0.2", "train.epochs=1")
+    assert stage("finetune", tmp_path / "whole", *model) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", advance_and_signal)
+        assert stage("finetune", tmp_path / "parts", *model) == INTERRUPTED
+    assert stage("finetune", tmp_path / "parts", *model) == 0
+    whole, parts = (load_file(tmp_path / name / "export" / "model.safetensors") for name in ("whole", "parts"))
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def test_a_convolutional_network_is_pre_trained_and_started_from(stage: Stage, tmp_path: Path) -> None:
+    model = FAMILIES["regnety"]
+    assert stage("pretrain", tmp_path / "dino", *model) == 0
+    assert read_result(tmp_path / "dino")["verdict"] == "finished"
+    assert stage("finetune", tmp_path / "tst", *model, "train.epochs=1", f"init={tmp_path / 'dino'}") == 0
+
+
+def test_all_classifiers_start_small(tmp_path: Path) -> None:
+    def build(scale: float) -> torch.nn.Module:
+        overrides = [*TINY["finetune"], *FAMILIES["volo"], f"head_init_scale={scale}", f"out={tmp_path}"]
+        torch.manual_seed(0)
+        return build_classifier(load(FinetuneConfig, RECIPES / "digits" / "finetune.yaml", overrides), num_classes=4)
+
+    whole, tenth = build(1.0).state_dict(), build(0.1).state_dict()
+    scaled = {name for name in whole if not torch.equal(whole[name], tenth[name])}
+    assert scaled == {"head.weight", "aux_head.weight"}
+    assert all(torch.allclose(whole[name] * 0.1, tenth[name]) for name in scaled)
