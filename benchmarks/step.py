@@ -53,7 +53,7 @@ def our_step(dino: DINO, views: list[Tensor], optimizer: torch.optim.Optimizer, 
     """One step as `pretrain.train` takes it."""
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss = dino(views, TEMPERATURE).loss
+        loss = dino(views, dino.teach(views[0], TEMPERATURE)).loss
     loss.backward()
     clip_gradients(dino.student_parameters(), 3.0, each=True)
     optimizer.step()
@@ -90,7 +90,7 @@ def run(repeats: int) -> tuple[str, str, list[Row], str]:
     rows += compare(
         {
             "loss alone, 10 views: double loop": lambda: double_loop(student, teacher, center).backward(),
-            "loss alone, 10 views: ours": lambda: loss(student, teacher, TEMPERATURE).loss.backward(),
+            "loss alone, 10 views: ours": lambda: loss(student, loss.codes(teacher, TEMPERATURE)).loss.backward(),
         },
         repeats=repeats,
         per=IMAGES,

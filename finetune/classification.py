@@ -27,6 +27,7 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 class Classification:
     """Tell classes apart."""
 
+    divisible = True
     dense_labels: DenseLabelSource | None = None
 
     def __init__(self, config: FinetuneConfig, splits: Splits) -> None:

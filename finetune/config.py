@@ -7,8 +7,8 @@ from typing import Literal
 from common.data.sources import DataConfig
 from common.data.supervised import AugmentConfig
 from common.models.networks import ModelConfig
+from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.run import TrainConfig
 from common.training.verdicts import SupervisedVerdictConfig
 from finetune.triplet import IdentificationConfig
 
@@ -79,6 +79,15 @@ class FinetuneConfig:
             yield (
                 "augment.mixup",
                 "token_labels mixes tokens, and nothing else; set augment.mixup=0 augment.cutmix=0.",
+            )
+        if self.objective != "classification" and self.train.micro_batch is not None:
+            why = {
+                "identification": "its hard examples are mined over the whole batch",
+                "token_labels": "MixToken has one box for it",
+            }
+            yield (
+                "train.micro_batch",
+                f"{self.train.micro_batch}: {self.objective} takes the batch in one: {why[self.objective]}.",
             )
         if self.objective == "token_labels" and not isinstance(self.data.image_size, int):
             yield "data.image_size", f"{list(self.data.image_size)}: token_labels takes square images; give one side."

@@ -68,6 +68,7 @@ class Identification:
     """Tell identities apart that were never seen in training."""
 
     dense_labels: DenseLabelSource | None = None
+    divisible = False  # triplets are mined in the whole batch
 
     def __init__(self, config: FinetuneConfig, splits: IdentitySplits) -> None:
         self.config, self.splits = config, splits

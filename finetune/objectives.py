@@ -26,6 +26,9 @@ from finetune.token_labels import TokenLabels
 class Objective(Protocol):
     """What a network learns: from which images in which order, by which loss, and how it is judged."""
 
+    divisible: bool
+    """Whether `loss` is a mean over images, so that a batch may go through in parts (`train.micro_batch`)."""
+
     @property
     def dense_labels(self) -> DenseLabelSource | None:
         """Return what the loader reads for each place of an image, or none."""
@@ -52,7 +55,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Return the mean loss of `inputs` by one call of `model`'s forward."""
+        """Return the mean loss of `inputs` by one call of `model`'s forward. With a micro-batch `inputs` are rows of a batch's."""
         ...
 
     def chance(self) -> float | None:

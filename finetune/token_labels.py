@@ -58,7 +58,10 @@ class TokenLabels(Classification):
         )
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return erased images (B, 3, S, S), class targets (B, C), dense targets (B, N, C) and the box (4,), on the CPU."""
+        """Return erased images (B, 3, S, S), class targets (B, C), dense targets (B, N, C) and, on the CPU, the box (B, 4).
+
+        All rows of the box are the same: with `train.micro_batch` each part brings it along.
+        """
         assert batch.labels is not None and self.token_grid is not None, "build_network comes first"
         targets = smooth_targets(batch.labels, self.num_classes, self.config.augment.smoothing)
         rows, columns = self.token_grid
@@ -74,12 +77,12 @@ class TokenLabels(Classification):
         share = 1 - (box[2] - box[0]) * (box[3] - box[1]) / (rows * columns)
         if share < 1:
             targets = torch.lerp(swap_neighbours(targets), targets, share)
-        return self.images(batch), targets, dense, torch.tensor(box)
+        return self.images(batch), targets, dense, torch.tensor(box).repeat(len(targets), 1)
 
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return class_weight * cross-entropy of the class token + weight * mean cross-entropy of the tokens."""
-        images, targets, dense, box = inputs
-        class_logits, dense_logits = model(images, tuple(box.tolist()))
+        images, targets, dense, box_B4 = inputs
+        class_logits, dense_logits = model(images, tuple(box_B4[0].tolist()))
         class_loss, dense_loss = soft_cross_entropy(class_logits, targets), soft_cross_entropy(dense_logits, dense)
         return self.section.class_weight * class_loss + self.section.weight * dense_loss
 

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from common.data.broken import build_error_count
-from common.data.fingerprint import check_data
+from common.data.fingerprint import check_data, save_data
 from common.data.loader import view_loader
 from common.data.sampler import EpochBatches
 from common.data.sources import open_splits
 from common.data.splits import Splits
+from common.errors import UserError
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
+from common.training.checkpoints import Checkpoint
 from common.training.loss_watch import watch_supervised
+from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
     SharpnessAware,
     build_optimizer,
@@ -29,6 +32,7 @@ from common.training.optimizers import (
 )
 from common.training.progress import Progress
 from common.training.run import Run
+from common.training.schedules import Schedule
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
 from common.training.verdicts import Ending, Verdict
 from finetune.config import FinetuneConfig
@@ -44,7 +48,8 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=True)
-    check_data(splits, run.folder, writes=run.is_main)
+    data = check_data(splits, run.folder)
+    run.write(run.folder, lambda: save_data(data, splits, run.folder))
     return Finetuning(config, run, splits).run_to_end()
 
 
@@ -76,10 +81,7 @@ class Finetuning:
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
-        self.lr = learning_rates(
-            config.optim, batch_size=config.train.batch_size, steps=self.steps, steps_per_epoch=self.steps_per_epoch
-        )
-        self.weight_decay = weight_decays(config.optim, steps=self.steps)
+        self.schedules = self._schedules(config.train.epochs)
         self.monitor = self.objective.build_monitor(run)
         self.watch = watch_supervised(
             config.verdict,
@@ -89,6 +91,12 @@ class Finetuning:
             steps_per_epoch=self.steps_per_epoch,
             warmup_epochs=config.optim.warmup_epochs,
         )
+        if config.train.micro_batch and not self.objective.divisible:
+            raise UserError(
+                f"train.micro_batch = {config.train.micro_batch}: this loss compares the images of a batch with each other, so it "
+                "is not a mean over parts. Set train.micro_batch=none and a smaller train.batch_size."
+            )
+        warn_of_batch_norm(self.network, config.train.micro_batch)
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -98,13 +106,20 @@ class Finetuning:
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; then look at the test images once."""
         step, progress = self._restore(), Progress(self.run, self.steps, self.config.train.batch_size)
-        for epoch in range(step // self.steps_per_epoch, self.config.train.epochs):
-            ending = self._train_epoch(epoch, step, progress)
+        if step == 0 and self.config.train.on_crash == "rewind":
+            self._save(0)
+        while step < self.steps:
+            ending = self._train_epoch(step // self.steps_per_epoch, step, progress)
+            if ending:
+                ending = self._take_back(ending, progress)
             step = progress.step
             if ending:
                 return self._end(ending, step)
-            if (epoch + 1) % self.config.train.evaluate_every == 0 or epoch + 1 == self.config.train.epochs:
-                self.monitor.validate(self.evaluated, step=step, epoch=epoch + 1)
+            if step % self.steps_per_epoch:
+                continue  # gone back after a crash: the rest of the epoch comes first
+            epoch = step // self.steps_per_epoch
+            if epoch % self.config.train.evaluate_every == 0 or epoch == self.config.train.epochs:
+                self.monitor.validate(self.evaluated, step=step, epoch=epoch)
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
@@ -127,15 +142,28 @@ class Finetuning:
         return None
 
     def _pause(self, step: int) -> Ending | None:
-        """Save when it is time to; return an ending when a signal asked for a stop."""
-        stop = self.run.wants_stop()
-        if stop or self.run.wants_checkpoint():
-            self._save(step)
-        return self.run.interrupted() if stop else None
+        """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""
+        due = self.run.due(step, steps_per_epoch=self.steps_per_epoch)
+        if due.checkpoint:
+            if ending := self.watch.flush():
+                return ending
+            self._save(step, milestone=due.milestone)
+        return self.run.interrupted() if due.stop else None
+
+    def _take_back(self, ending: Ending, progress: Progress) -> Ending | None:
+        """Go back to the last checkpoint after a crash, where the recipe says so; return the ending where it does not."""
+        crashed_at = ending.step or progress.step
+        checkpoint = self.run.rewind(ending, crashed_at)
+        if checkpoint is None:
+            return ending
+        self._load(checkpoint)
+        progress.step = crashed_at
+        self._save(crashed_at)
+        return None
 
     def _train_step(self, inputs: tuple[Tensor, ...], step: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; return the loss and 1.0 when a gradient was not finite."""
-        set_step(self.optimizer, self.lr[step], self.weight_decay[step])
+        set_step(self.optimizer, self.schedules["learning rate"][step], self.schedules["weight decay"][step])
         self.optimizer.zero_grad(set_to_none=True)
         if self.sharpness is None:
             loss = self._backward(inputs, step)
@@ -157,18 +185,40 @@ class Finetuning:
         return loss, skipped
 
     def _backward(self, inputs: tuple[Tensor, ...], step: int) -> Tensor:
-        """Run forward and backward; the same step draws the same dropped paths, so SAM's two passes agree."""
+        """Run forward and backward, part by part where the recipe splits the batch; return the batch's mean loss.
+
+        The same step draws the same dropped paths, so SAM's two passes agree.
+        """
         torch.manual_seed(np.random.SeedSequence([self.config.train.seed, step, self.run.rank]).generate_state(1)[0])
-        with self.run.accelerator.autocast():
-            loss = self.objective.loss(self.model, inputs)
-        self.run.accelerator.backward(loss)
-        return loss.detach()
+        total = torch.zeros((), device=self.run.device)
+        for part in micro_batches(len(inputs[0]), self.config.train.micro_batch):
+            with part.synchronised(self.run.accelerator, self.model):
+                with self.run.accelerator.autocast():
+                    loss = self.objective.loss(self.model, tuple(tensor[part.rows] for tensor in inputs)) * part.share
+                self.run.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _schedules(self, epochs: int) -> dict[str, Schedule]:
+        """Return every schedule of a run of so many epochs, step by step."""
+        config, steps = self.config, epochs * self.steps_per_epoch
+        return {
+            "learning rate": learning_rates(
+                config.optim, batch_size=config.train.batch_size, steps=steps, steps_per_epoch=self.steps_per_epoch
+            ),
+            "weight decay": weight_decays(config.optim, steps=steps),
+        }
 
     def _restore(self) -> int:
         """Read the newest checkpoint back and return the number of steps done."""
-        checkpoint = self.run.restore()
+        checkpoint = self.run.restore(self._schedules)
         if checkpoint is None:
             return 0
+        self._load(checkpoint)
+        return checkpoint.step
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Bring the networks, the optimizer and what was counted back to where the checkpoint was written."""
         load_module_state("network", self.network, checkpoint.tensors)
         if self.average is not None:
             load_module_state("average", self.average, checkpoint.tensors)
@@ -178,9 +228,8 @@ class Finetuning:
         self.errors.load_state(checkpoint.values["errors"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
-        return checkpoint.step
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, *, milestone: bool = False) -> None:
         """Write a checkpoint of `step` done steps."""
         tensors = module_state("network", self.network) | optimizer_state(self.optimizer)
         if self.average is not None:
@@ -188,7 +237,7 @@ class Finetuning:
         scaler = self.run.accelerator.scaler
         values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
         values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
-        self.run.save(step, tensors, values)
+        self.run.save(step, tensors, values, milestone=milestone)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""
@@ -196,8 +245,8 @@ class Finetuning:
         if ending.complete:
             self._save(step)
             facts = self.monitor.test(self.evaluated)
-            if self.run.is_main:
-                self.objective.export(self.evaluated, self.monitor.result(), self.run.folder / "export")
+            folder, metrics = self.run.folder / "export", self.monitor.result()
+            self.run.write(folder, lambda: self.objective.export(self.evaluated, metrics, folder))
         return self.run.finish(
             ending,
             step=step,

@@ -8,8 +8,8 @@ from common.data.sources import DataConfig
 from common.data.views import ViewsConfig
 from common.evaluation.config import NeighboursConfig
 from common.models.networks import ModelConfig
+from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.run import TrainConfig
 from common.training.verdicts import TeacherVerdictConfig
 
 _MOST_CODES = 2**22

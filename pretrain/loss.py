@@ -3,7 +3,7 @@
 Shapes: G teacher (global) views, V student views of which the first G are the teacher's, B images, K outputs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,6 +25,22 @@ class LossParts:
     """Entropy of the teacher's distribution averaged over this process's images; 0 when all fall on one code."""
 
 
+@dataclass(frozen=True)
+class Codes:
+    """What the teacher says of a batch: the target of every student view."""
+
+    log_q_GBK: Tensor
+    """The teacher's log probabilities."""
+    entropy: Tensor
+    """`LossParts.teacher_entropy`, of the whole batch."""
+    code_entropy: Tensor
+    """`LossParts.code_entropy`, of the whole batch."""
+
+    def of(self, rows: slice) -> "Codes":
+        """Return the codes of some of the images; the entropies stay the whole batch's."""
+        return replace(self, log_q_GBK=self.log_q_GBK[:, rows])
+
+
 class DINOLoss(nn.Module):
     """Cross-entropy of sharpened, centred teacher outputs and student outputs (DINO, section 3.1, algorithm 1)."""
 
@@ -44,18 +60,27 @@ class DINOLoss(nn.Module):
         self.centering = centering
         self.register_buffer("center", torch.zeros(outputs))
 
-    def forward(self, student_VBK: Tensor, teacher_GBK: Tensor, teacher_temperature: Tensor) -> LossParts:
-        """Return the loss under the old centre, then move the centre.
+    @torch.no_grad()
+    def codes(self, teacher_GBK: Tensor, teacher_temperature: Tensor) -> Codes:
+        """Return the teacher's codes of this process's whole batch under the old centre, then move the centre."""
+        log_q = self.teacher_log_probabilities(teacher_GBK, teacher_temperature)
+        q = log_q.exp()
+        mean_q = q.mean((0, 1))
+        code_entropy = -(mean_q * mean_q.clamp_min(torch.finfo(mean_q.dtype).tiny).log()).sum()
+        self.update_center(teacher_GBK)
+        return Codes(log_q, -(q * log_q).sum(-1).mean(), code_entropy)
+
+    def forward(self, student_VBK: Tensor, codes: Codes) -> LossParts:
+        """Return the loss of the student's outputs against the teacher's codes of the same images.
 
         The plain form is a double loop: for teacher view i, for student view j != i, add mean_b sum_k -q_i log p_j, and
         divide by the G * (V - 1) pairs. It is linear in the teacher's probabilities, so with Q = sum_i q_i each student
         view meets one target T_j (Q - q_j when j is a teacher view, else Q) once, and
         sum_k -T_j log p_j = (sum_k T_j) * logsumexp(z_j) - <T_j, z_j>.
         """
-        num_teacher, num_views = len(teacher_GBK), len(student_VBK)
+        num_teacher, num_views = len(codes.log_q_GBK), len(student_VBK)
         pairs = num_teacher * (num_views - 1)
-        log_q = self.teacher_log_probabilities(teacher_GBK, teacher_temperature)
-        q = log_q.exp()
+        q = codes.log_q_GBK.exp()
         total = q.sum(0)
 
         scores = student_VBK / self.student_temperature
@@ -66,13 +91,7 @@ class DINOLoss(nn.Module):
             others = torch.linalg.vecdot(total, scores[num_teacher:])
             cross = cross + num_teacher * lse[num_teacher:].mean(1).sum() - others.mean(1).sum()
         loss = cross / pairs
-
-        with torch.no_grad():
-            entropy = -(q * log_q).sum(-1).mean()
-            mean_q = q.mean((0, 1))
-            code_entropy = -(mean_q * mean_q.clamp_min(torch.finfo(mean_q.dtype).tiny).log()).sum()
-            self.update_center(teacher_GBK)
-        return LossParts(loss, entropy, loss.detach() - entropy, code_entropy)
+        return LossParts(loss, codes.entropy, loss.detach() - codes.entropy, codes.code_entropy)
 
     def teacher_log_probabilities(self, teacher_GBK: Tensor, teacher_temperature: Tensor) -> Tensor:
         """Return the teacher's log distributions: the softmax of its centred scores, or their Sinkhorn balance."""

@@ -1,4 +1,4 @@
-"""Owns DINO as one module: student and teacher, their heads, the loss. One forward call, so one DDP forward.
+"""Owns DINO as one module: student and teacher, their heads, the loss. The student has one forward call, so one DDP forward.
 
 Shapes: B images, views of one resolution stacked as (V, B, 3, S, S), K outputs. Global views come first.
 """
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from common.training.averaging import update_average
+from common.training.micro_batches import micro_batches
 from pretrain.head import DINOHead
-from pretrain.loss import DINOLoss, LossParts
+from pretrain.loss import Codes, DINOLoss, LossParts
 
 
 class DINO(nn.Module):
@@ -31,18 +32,26 @@ class DINO(nn.Module):
             parameter.requires_grad_(False)
         self.loss = loss
 
-    def forward(self, views: list[Tensor], teacher_temperature: Tensor) -> LossParts:
-        """Return the loss of normalised views, one tensor (V, B, 3, S, S) per resolution, the global ones first."""
-        num_images = views[0].shape[1]
-        with torch.no_grad():
-            teacher = self.teacher_head(self.teacher(views[0].flatten(0, 1)))
-        features = torch.cat([self.student(view.flatten(0, 1)) for view in views])
-        student = self.student_head(features)
-        return self.loss(  # type: ignore[no-any-return]
-            student.float().unflatten(0, (-1, num_images)),
-            teacher.float().unflatten(0, (-1, num_images)),
-            teacher_temperature,
-        )
+    @torch.no_grad()
+    def teach(self, views_GB: Tensor, teacher_temperature: Tensor, *, micro_batch: int | None = None) -> Codes:
+        """Return the teacher's codes of the normalised global views (G, B, 3, S, S), and move the centre.
+
+        With `micro_batch` the teacher looks at so many images at a time, and centre or Sinkhorn balance still see all of them:
+        the codes are the whole batch's, but for a batch norm in the stem, which takes its statistics from each part.
+        """
+        parts = micro_batches(views_GB.shape[1], micro_batch)
+        outputs = [self._outputs(self.teacher, self.teacher_head, [views_GB[:, part.rows]]) for part in parts]
+        return self.loss.codes(torch.cat(outputs, dim=1), teacher_temperature)
+
+    def forward(self, views: list[Tensor], codes: Codes) -> LossParts:
+        """Return the student's loss on normalised views, one tensor (V, B, 3, S, S) per resolution, the global ones first."""
+        return self.loss(self._outputs(self.student, self.student_head, views), codes)  # type: ignore[no-any-return]
+
+    def _outputs(self, network: nn.Module, head: nn.Module, views: list[Tensor]) -> Tensor:
+        """Return (V, B, K) scores of all views in float32; each resolution goes through the network in one piece."""
+        features = torch.cat([network(view.flatten(0, 1)) for view in views])
+        scores: Tensor = head(features).float()
+        return scores.view(-1, views[0].shape[1], scores.shape[-1])
 
     def student_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that are trained."""

@@ -108,14 +108,14 @@ class Monitor:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold."""
+        """Return what a checkpoint must hold; every process calls it."""
         return {
             "latest": self.latest,
             "untrained": self.untrained,
             "best": self.best,
             "means": self._means,
-            "log": [self._log_sum.tolist(), self._log_steps],
-            "epoch": [self._epoch_sum.tolist(), self._epoch_steps],
+            "log": [self.run.of_every_process(self._log_sum), self._log_steps],
+            "epoch": [self.run.of_every_process(self._epoch_sum), self._epoch_steps],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -123,8 +123,7 @@ class Monitor:
         self.latest, self.untrained, self.best = state["latest"], state["untrained"], state["best"]
         self._means = state["means"]
         (log, self._log_steps), (epoch, self._epoch_steps) = state["log"], state["epoch"]
-        self._log_sum = torch.tensor(log, device=self.run.device)
-        self._epoch_sum = torch.tensor(epoch, device=self.run.device)
+        self._log_sum, self._epoch_sum = self.run.own_part(log), self.run.own_part(epoch)
 
     def _features(
         self, teacher: nn.Module, split: Split, *, replacement_seed: int | None = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from common.data.broken import build_error_count
-from common.data.fingerprint import check_data
+from common.data.fingerprint import check_data, save_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.photometry import apply_on_batch
 from common.data.sampler import EpochBatches, EpochSampler
@@ -17,7 +17,9 @@ from common.data.sources import open_splits
 from common.data.splits import Splits
 from common.data.views import build_multi_crop
 from common.models.normalization import synchronise_batch_norm
+from common.training.checkpoints import Checkpoint
 from common.training.loss_watch import watch_distillation
+from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
     build_optimizer,
     clip_gradients,
@@ -28,7 +30,7 @@ from common.training.optimizers import (
 )
 from common.training.progress import Progress
 from common.training.run import Run
-from common.training.schedules import cosine, linear_warmup_by_epoch
+from common.training.schedules import Schedule, cosine, linear_warmup_by_epoch
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
 from common.training.verdicts import Ending, judge_teacher
 from pretrain.build import build_dino, export_teacher
@@ -48,7 +50,8 @@ def train(config: PretrainConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=False)
-    check_data(splits, run.folder, writes=run.is_main)
+    data = check_data(splits, run.folder)
+    run.write(run.folder, lambda: save_data(data, splits, run.folder))
     return Pretraining(config, run, splits).run_to_end()
 
 
@@ -83,26 +86,37 @@ class Pretraining:
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
-        self._set_schedules()
+        self.schedules = self._schedules(config.train.epochs)
+        # Read on the device, step by step: a value that is copied there would make it wait.
+        temperature = torch.tensor(self.schedules["teacher temperature"], dtype=torch.float32)
+        self.temperature = temperature.to(run.device)
         self.monitor = Monitor(config, run, splits)
         self.watch = watch_distillation(
             config.verdict, run, outputs=config.dino.outputs, steps_per_epoch=self.steps_per_epoch
         )
         for warning in known_failures(config, num_images=len(splits.train), steps=self.steps):
             logger.warning("warning: %s", warning)
+        warn_of_batch_norm(self.dino.student, config.train.micro_batch)
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; evaluate, export and write the result."""
         step, progress = self._restore(), Progress(self.run, self.steps, self.config.train.batch_size)
         if step == 0:
             self.monitor.look(self.dino.teacher, step=0, epoch=0)
-        for epoch in range(step // self.steps_per_epoch, self.config.train.epochs):
-            ending = self._train_epoch(epoch, step, progress)
+            if self.config.train.on_crash == "rewind":
+                self._save(0)
+        while step < self.steps:
+            ending = self._train_epoch(step // self.steps_per_epoch, step, progress)
+            if ending:
+                ending = self._take_back(ending, progress)
             step = progress.step
             if ending:
                 return self._end(ending, step)
-            if (epoch + 1) % self.config.knn.every_epochs == 0 or epoch + 1 == self.config.train.epochs:
-                self.monitor.look(self.dino.teacher, step=step, epoch=epoch + 1)
+            if step % self.steps_per_epoch:
+                continue  # gone back after a crash: the rest of the epoch comes first
+            epoch = step // self.steps_per_epoch
+            if epoch % self.config.knn.every_epochs == 0 or epoch == self.config.train.epochs:
+                self.monitor.look(self.dino.teacher, step=step, epoch=epoch)
             progress.describe(self.monitor.summary())
             if ending := self._pause(step):
                 return self._end(ending, step)
@@ -125,21 +139,32 @@ class Pretraining:
         return None
 
     def _pause(self, step: int) -> Ending | None:
-        """Save when it is time to; return an ending when a signal asked for a stop."""
-        stop = self.run.wants_stop()
-        if stop or self.run.wants_checkpoint():
-            self._save(step)
-        return self.run.interrupted() if stop else None
+        """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""
+        due = self.run.due(step, steps_per_epoch=self.steps_per_epoch)
+        if due.checkpoint:
+            if ending := self.watch.flush():
+                return ending
+            self._save(step, milestone=due.milestone)
+        return self.run.interrupted() if due.stop else None
+
+    def _take_back(self, ending: Ending, progress: Progress) -> Ending | None:
+        """Go back to the last checkpoint after a crash, where the recipe says so; return the ending where it does not."""
+        crashed_at = ending.step or progress.step
+        checkpoint = self.run.rewind(ending, crashed_at)
+        if checkpoint is None:
+            return ending
+        self._load(checkpoint)
+        progress.step = crashed_at
+        self._save(crashed_at)
+        return None
 
     def _train_step(self, views: list[Tensor], step: int) -> tuple[LossParts, Tensor]:
         """Take one step of DINO's algorithm 1; return the loss and 1.0 when a gradient was not finite."""
         # Drop path is the only draw from torch's own generator: keyed by (seed, step, process), there is no state to save.
         torch.manual_seed(np.random.SeedSequence([self.config.train.seed, step, self.run.rank]).generate_state(1)[0])
-        set_step(self.optimizer, self.lr[step], self.weight_decay[step])
+        set_step(self.optimizer, self.schedules["learning rate"][step], self.schedules["weight decay"][step])
         self.optimizer.zero_grad(set_to_none=True)
-        with self.run.accelerator.autocast():
-            parts: LossParts = self.model(views, self.temperature[step])
-        self.run.accelerator.backward(parts.loss)
+        parts = self._backward(views, step)
         if self.config.optim.clip_norm is not None:
             self.run.accelerator.unscale_gradients(self.optimizer)
             clip_gradients(
@@ -148,8 +173,22 @@ class Pretraining:
         if step < self.config.dino.freeze_last_layer_epochs * self.steps_per_epoch:
             self.dino.freeze_last_layer()
         skipped = guarded_step(self.optimizer, self.dino.student_parameters())
-        self.dino.update_teacher(self.momentum[step])
+        self.dino.update_teacher(self.schedules["teacher momentum"][step])
         return parts, skipped
+
+    def _backward(self, views: list[Tensor], step: int) -> LossParts:
+        """Run the teacher, then the student forward and backward, part by part where the recipe splits the batch."""
+        accelerator, size = self.run.accelerator, self.config.train.micro_batch
+        with accelerator.autocast():
+            codes = self.dino.teach(views[0], self.temperature[step], micro_batch=size)
+        loss = torch.zeros((), device=self.run.device)
+        for part in micro_batches(views[0].shape[1], size):
+            with part.synchronised(accelerator, self.model):
+                with accelerator.autocast():
+                    parts: LossParts = self.model([block[:, part.rows] for block in views], codes.of(part.rows))
+                accelerator.backward(parts.loss * part.share)
+            loss += parts.loss.detach() * part.share
+        return LossParts(loss, codes.entropy, loss - codes.entropy, codes.code_entropy)
 
     def _views(self, batch: Batch) -> list[Tensor]:
         """Return the normalised views; on a GPU colour, blur and solarize are applied here, in one batched pass."""
@@ -164,28 +203,34 @@ class Pretraining:
             blocks.append(normalise(images, self.config.data.mean, self.config.data.std))
         return blocks
 
-    def _set_schedules(self) -> None:
-        """Compute every schedule for every step."""
-        config, dino = self.config, self.config.dino
-        self.lr = learning_rates(
-            config.optim, batch_size=config.train.batch_size, steps=self.steps, steps_per_epoch=self.steps_per_epoch
-        )
-        self.weight_decay = weight_decays(config.optim, steps=self.steps)
-        self.momentum = cosine(dino.teacher_momentum, dino.teacher_momentum_end, steps=self.steps)
-        temperature = linear_warmup_by_epoch(
-            dino.teacher_temperature_start,
-            dino.teacher_temperature,
-            epochs=config.train.epochs,
-            warmup_epochs=dino.teacher_temperature_warmup_epochs,
-            steps_per_epoch=self.steps_per_epoch,
-        )
-        self.temperature = torch.tensor(temperature, dtype=torch.float32, device=self.run.device)
+    def _schedules(self, epochs: int) -> dict[str, Schedule]:
+        """Return every schedule of a run of so many epochs, step by step."""
+        config, dino, steps = self.config, self.config.dino, epochs * self.steps_per_epoch
+        return {
+            "learning rate": learning_rates(
+                config.optim, batch_size=config.train.batch_size, steps=steps, steps_per_epoch=self.steps_per_epoch
+            ),
+            "weight decay": weight_decays(config.optim, steps=steps),
+            "teacher momentum": cosine(dino.teacher_momentum, dino.teacher_momentum_end, steps=steps),
+            "teacher temperature": linear_warmup_by_epoch(
+                dino.teacher_temperature_start,
+                dino.teacher_temperature,
+                epochs=epochs,
+                warmup_epochs=dino.teacher_temperature_warmup_epochs,
+                steps_per_epoch=self.steps_per_epoch,
+            ),
+        }
 
     def _restore(self) -> int:
         """Read the newest checkpoint back and return the number of steps done."""
-        checkpoint = self.run.restore()
+        checkpoint = self.run.restore(self._schedules)
         if checkpoint is None:
             return 0
+        self._load(checkpoint)
+        return checkpoint.step
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Bring the networks, the optimizer and what was counted back to where the checkpoint was written."""
         load_module_state("dino", self.dino, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
         self.monitor.load_state(checkpoint.values["monitor"])
@@ -193,22 +238,23 @@ class Pretraining:
         self.errors.load_state(checkpoint.values["errors"])
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
-        return checkpoint.step
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, *, milestone: bool = False) -> None:
         """Write a checkpoint of `step` done steps."""
         tensors = module_state("dino", self.dino) | optimizer_state(self.optimizer)
         scaler = self.run.accelerator.scaler
         values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
         values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
-        self.run.save(step, tensors, values)
+        self.run.save(step, tensors, values, milestone=milestone)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Save and export what was reached, and write the result."""
         if ending.complete:
             self._save(step)
-            if self.run.is_main:
-                export_teacher(self.dino, self.config, self.splits, self.monitor.latest, self.run.folder / "export")
+            folder = self.run.folder / "export"
+            self.run.write(
+                folder, lambda: export_teacher(self.dino, self.config, self.splits, self.monitor.latest, folder)
+            )
         return self.run.finish(
             ending,
             step=step,

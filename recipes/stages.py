@@ -46,7 +46,7 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
     Left out are keys that change no number (where it writes, how many workers), and those at their default: a key that a
     later version adds does not make finished runs other runs. The stem is always there (`canonical_stem`).
     """
-    from common.training.run import OPERATIONAL
+    from common.training.run_folder import OPERATIONAL
 
     cls = config_class(module)
     config = flatten(to_mapping(load_config(module, recipe, overrides)))

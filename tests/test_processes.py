@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import COMMANDS, RECIPES, TINY, read_losses, read_result
+from forked_runs import log, run
 
 Stage = Callable[..., int]
 
@@ -56,13 +57,19 @@ def test_two_processes_give_the_losses_of_one(
     stage: Stage, tmp_path: Path, name: str, overrides: tuple[str, ...]
 ) -> None:
     assert stage(name, tmp_path / "one", *overrides) == 0
-    launch_two(name, tmp_path / "two", *overrides)
+    assert run(name, tmp_path / "two", *overrides, processes=2) == 0, log(tmp_path / "two")
     one, two = read_losses(tmp_path / "one"), read_losses(tmp_path / "two")
     assert len(one) == 8 and two == pytest.approx(one, rel=2e-5, abs=5e-6)
     result = read_result(tmp_path / "two")
     assert result["num_processes"] == 2
     key = {"pretrain": "knn_top1", "finetune": "test_loss", "linear": "test_loss"}[name]
     assert result["metrics"][key] == pytest.approx(read_result(tmp_path / "one")["metrics"][key], rel=1e-3)
+
+
+def test_a_launcher_starts_two(tmp_path: Path) -> None:
+    launch_two("finetune", tmp_path / "run", "train.epochs=1")
+    result = read_result(tmp_path / "run")
+    assert result["verdict"] == "finished" and result["num_processes"] == 2
 
 
 def test_two_processes_see_the_images_that_one_sees(stage: Stage, tmp_path: Path) -> None:

@@ -10,12 +10,7 @@ import torch
 from conftest import read_losses, read_result
 from safetensors.torch import load_file
 
-from common.training.progress import Progress
-from common.training.run import INTERRUPTED
-
 Stage = Callable[..., int]
-
-SAM = ("optim.name=sam", "augment.mixup=0.8", "augment.cutmix=1.0", "ema_decay=0.9", "augment.repeats=2")
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -47,67 +42,6 @@ def test_a_run_folder_tells_its_whole_story(stage: Stage, tmp_path: Path, name: 
     assert wanted[name] <= result["metrics"].keys()
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the project catches it."""
-
-
-TOKENS = ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv")
-
-CASES = [
-    ("pretrain", ("model.stem=conv", "model.drop_path=0.2", "dino.centering=mean", "dino.freeze_last_layer_epochs=1")),
-    ("finetune", ("optim.name=adamw", "model.drop_path=0.2")),
-    ("finetune", ("optim.name=sgd", "optim.lr=0.01", "data.workers=2")),
-    ("finetune", (*SAM, "model.stem=conv")),
-    ("finetune", (*TOKENS, "optim.name=sam", "model.drop_path=0.2", "augment.erasing=0.5")),
-]
-
-
-@pytest.mark.parametrize(("name", "overrides"), CASES)
-@pytest.mark.parametrize("killed_at", [3, 4])
-def test_a_killed_run_ends_as_the_uninterrupted_one(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, overrides: tuple[str, ...], killed_at: int
-) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert stage(name, whole, *overrides) == 0
-    advance = Progress.advance
-
-    def advance_or_die(self: Progress, step: int) -> None:
-        advance(self, step)
-        if step == killed_at:
-            raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Progress, "advance", advance_or_die)
-        stage(name, parts, *overrides, "train.checkpoint_minutes=1e-9")
-    assert not (parts / "result.json").exists()
-    assert stage(name, parts, *overrides) == 0
-    assert_same_run(whole, parts)
-
-
-def test_a_signal_saves_and_the_same_command_goes_on(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import os
-    import signal
-
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert stage("finetune", whole) == 0
-    advance = Progress.advance
-
-    def advance_and_signal(self: Progress, step: int) -> None:
-        advance(self, step)
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "advance", advance_and_signal)
-        assert stage("finetune", parts) == INTERRUPTED
-    result = read_result(parts)
-    assert result["verdict"] == "interrupted" and result["step"] == 3 and "SIGTERM" in result["reason"]
-    assert stage("finetune", parts) == 0
-    assert_same_run(whole, parts)
-
-
 def test_a_damaged_checkpoint_is_passed_over(stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert stage("finetune", whole) == 0
@@ -117,6 +51,13 @@ def test_a_damaged_checkpoint_is_passed_over(stage: Stage, tmp_path: Path, caplo
     newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
     assert stage("finetune", parts) == 0
     assert_same_run(whole, parts)
+
+
+def test_checkpoints_by_steps_and_milestones_by_epochs(stage: Stage, tmp_path: Path) -> None:
+    overrides = ("train.checkpoint_steps=3", "train.milestone_epochs=1", "train.keep_checkpoints=1", "train.epochs=3")
+    assert stage("finetune", tmp_path / "run", *overrides) == 0
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-000000004", "step-000000008", "step-000000009", "step-000000012"]
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])

@@ -21,26 +21,37 @@ _MEANINGS = {
 }
 
 
-def check_data(splits: Splits, folder: Path, *, writes: bool) -> None:
-    """Write the data's fingerprint and the subset's manifest into a run folder that holds no checkpoint.
+def check_data(splits: Splits, folder: Path) -> dict[str, Any]:
+    """Return the data's fingerprint; in a run folder that holds checkpoints, compare it with what the run began with.
 
-    In one that holds some, compare instead, on every process, and raise UserError with everything that differs: the
-    checkpoint's sample stream would go on over other images. Only the process that `writes` writes.
+    Every process compares. Raise UserError with everything that differs: the checkpoint's sample stream would go on over other
+    images.
     """
-    path, now = folder / DATA_FILE, describe_data(splits)
-    began = any((folder / "checkpoints").glob("step-*"))
-    before = _read(path) if began else None
-    if before is not None:
-        _refuse_differences(folder, before, now)
-    elif writes:
-        if began:
-            _log.warning(
-                "data: %s holds no %s: the images cannot be compared with those it began with", folder, DATA_FILE
-            )
-        partial = path.with_name(f".{DATA_FILE}.writing")
-        partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-        splits.subset.save(folder / SUBSET_FILE)
+    now = describe_data(splits)
+    if has_begun(folder):
+        before = _read(folder / DATA_FILE)
+        if before is not None:
+            _refuse_differences(folder, before, now)
+        else:
+            told = "the images cannot be compared with those it began with"
+            _log.warning("data: %s holds no %s: %s", folder, DATA_FILE, told)
+    return now
+
+
+def save_data(now: dict[str, Any], splits: Splits, folder: Path) -> None:
+    """Write a fingerprint and the subset's manifest into a run folder that holds no checkpoint, or no fingerprint."""
+    path = folder / DATA_FILE
+    if has_begun(folder) and path.is_file():
+        return
+    partial = path.with_name(f".{DATA_FILE}.writing")
+    partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    splits.subset.save(folder / SUBSET_FILE)
+
+
+def has_begun(folder: Path) -> bool:
+    """Tell whether a run folder holds a checkpoint."""
+    return any((folder / "checkpoints").glob("step-*"))
 
 
 def describe_data(splits: Splits) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from common.data.dense_labels import DenseLabels, DenseLabelSource
 from common.data.erasing import Erasures
 from common.data.sampler import EvaluationSampler, SampleKey
 from common.data.views import Views
+from common.data.worker import start_worker
 
 
 class ImageSource(Protocol):
@@ -129,12 +129,6 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(worker: int) -> None:
-    """Give a worker one thread: the processes already fill the cores."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-
-
 def view_loader(
     split: ImageSource,
     view: View,
@@ -156,7 +150,7 @@ def view_loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         # Workers draw nothing from it, and without it the loader would draw its seed from the global state.

@@ -64,13 +64,14 @@ class ClassifierMonitor:
         return self._metrics | self._best
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold."""
-        return {"metrics": self._metrics, "best": self._best, "sum": float(self._sum), "steps": self._steps}
+        """Return what a checkpoint must hold; every process calls it."""
+        sums = self.run.of_every_process(self._sum[None])
+        return {"metrics": self._metrics, "best": self._best, "sums": sums, "steps": self._steps}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Read `state` back."""
         self._metrics, self._best, self._steps = state["metrics"], state["best"], state["steps"]
-        self._sum = torch.tensor(state["sum"], device=self.run.device)
+        self._sum = self.run.own_part(state["sums"])[0]
 
     def _look(self, classifier: nn.Module, part: str) -> tuple[Tensor, Tensor]:
         """Return (logits, labels) of every image of a split, over all processes."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from common.data.sources import DataConfig
 from common.data.supervised import AugmentConfig
 from common.models.networks import ModelConfig
+from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.run import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,16 @@ class LinearConfig:
         """Yield (field, message) for sections that do not fit each other."""
         if self.blocks < 1:
             yield "blocks", f"{self.blocks} must be at least 1."
+        if self.train.micro_batch is not None:
+            yield (
+                "train.micro_batch",
+                f"{self.train.micro_batch}: one layer is trained, any batch fits. Leave the key out.",
+            )
+        if self.train.on_crash == "rewind":
+            yield (
+                "train.on_crash",
+                "rewind is for training; a linear classifier that diverges needs a smaller optim.lr.",
+            )
         if self.optim.name == "sam":
             yield "optim.name", "sam is for fine-tuning; a linear classifier is trained with sgd or adamw."
         if self.optim.layer_decay != 1:

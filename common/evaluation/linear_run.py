@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from common.data.broken import build_error_count
 from common.data.erasing import erase
-from common.data.fingerprint import check_data
+from common.data.fingerprint import check_data, save_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.mixing import build_mixing
 from common.data.sampler import EpochBatches, EpochSampler
@@ -34,6 +34,7 @@ from common.training.optimizers import (
 )
 from common.training.progress import Progress
 from common.training.run import Run
+from common.training.schedules import Schedule
 from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
 from common.training.verdicts import Ending, Verdict, VerdictConfig
 
@@ -47,7 +48,8 @@ def evaluate(config: LinearConfig, overrides: list[str]) -> int:
         logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
         return 0
     splits = open_splits(config.data, labelled=True)
-    check_data(splits, run.folder, writes=run.is_main)
+    data = check_data(splits, run.folder)
+    run.write(run.folder, lambda: save_data(data, splits, run.folder))
     return LinearEvaluation(config, run, splits).run_to_end()
 
 
@@ -98,10 +100,7 @@ class LinearEvaluation:
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
-        self.lr = learning_rates(
-            config.optim, batch_size=config.train.batch_size, steps=self.steps, steps_per_epoch=self.steps_per_epoch
-        )
-        self.weight_decay = weight_decays(config.optim, steps=self.steps)
+        self.schedules = self._schedules(config.train.epochs)
         self.monitor = ClassifierMonitor(run, splits, config.data, crop=config.augment.evaluation_crop)
         # Without the rules on chance and explosion: features that tell a linear classifier nothing are a result, not a crash.
         judge = LossJudge([], allowed_skips=VerdictConfig().allowed_skips(config.train.precision), stop=True)
@@ -144,10 +143,12 @@ class LinearEvaluation:
 
     def _pause(self, step: int) -> Ending | None:
         """Save when it is time to; return an ending when a signal asked for a stop."""
-        stop = self.run.wants_stop()
-        if stop or self.run.wants_checkpoint():
-            self._save(step)
-        return self.run.interrupted() if stop else None
+        due = self.run.due(step, steps_per_epoch=self.steps_per_epoch)
+        if due.checkpoint:
+            if ending := self.watch.flush():
+                return ending
+            self._save(step, milestone=due.milestone)
+        return self.run.interrupted() if due.stop else None
 
     def _inputs(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return the features (B, D) of the batch's images, erased and mixed as the recipe says, and soft targets (B, C)."""
@@ -161,7 +162,7 @@ class LinearEvaluation:
 
     def _train_step(self, features: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; return the loss and 1.0 when a gradient was not finite."""
-        set_step(self.optimizer, self.lr[step], self.weight_decay[step])
+        set_step(self.optimizer, self.schedules["learning rate"][step], self.schedules["weight decay"][step])
         self.optimizer.zero_grad(set_to_none=True)
         with self.run.accelerator.autocast():
             loss = cross_entropy(self.model(features).float(), targets)
@@ -171,9 +172,17 @@ class LinearEvaluation:
             clip_gradients(self.classifier.parameters(), self.config.optim.clip_norm, each=self.config.optim.clip_each)
         return loss.detach(), guarded_step(self.optimizer, self.classifier.parameters())
 
+    def _schedules(self, epochs: int) -> dict[str, Schedule]:
+        """Return every schedule of a run of so many epochs, step by step."""
+        train, steps = self.config.train, epochs * self.steps_per_epoch
+        rates = learning_rates(
+            self.config.optim, batch_size=train.batch_size, steps=steps, steps_per_epoch=self.steps_per_epoch
+        )
+        return {"learning rate": rates, "weight decay": weight_decays(self.config.optim, steps=steps)}
+
     def _restore(self) -> int:
         """Read the newest checkpoint back and return the number of steps done."""
-        checkpoint = self.run.restore()
+        checkpoint = self.run.restore(self._schedules)
         if checkpoint is None:
             return 0
         load_module_state("classifier", self.classifier, checkpoint.tensors)
@@ -185,13 +194,13 @@ class LinearEvaluation:
             self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
         return checkpoint.step
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, *, milestone: bool = False) -> None:
         """Write a checkpoint of `step` done steps; the frozen network is not part of it."""
         tensors = module_state("classifier", self.classifier) | optimizer_state(self.optimizer)
         scaler = self.run.accelerator.scaler
         values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
         values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
-        self.run.save(step, tensors, values)
+        self.run.save(step, tensors, values, milestone=milestone)
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images and write the result; a run that crashed or stopped only writes."""

@@ -16,7 +16,9 @@ from common.errors import UserError
 from common.evaluation.config import DenseLabelsConfig
 from common.evaluation.labelling import Labelling
 from common.evaluation.teachers import build_teacher, dense_scores, weights_hash
-from common.training.run import Run, TrainConfig, write_whole
+from common.training.config import TrainConfig
+from common.training.run import Run
+from common.training.run_folder import write_whole
 from common.training.verdicts import Ending, Verdict
 
 logger = logging.getLogger(__name__)
@@ -101,8 +103,7 @@ def make(config: DenseLabelsConfig, overrides: list[str]) -> int:
             run.interrupted(), step=0, images=labelling.images, train_images=len(splits.train), metrics={}
         )
     top1 = 100 * count_right(run.folder, description) / description.num_images
-    if run.is_main:
-        write_whole(run.folder / MANIFEST, description.text() + "\n")
+    run.write(run.folder / MANIFEST, lambda: write_whole(run.folder / MANIFEST, description.text() + "\n"))
     ending = Ending(
         Verdict.FINISHED, f"{description.num_bytes / 1e6:.1f} MB; their mean over an image is right for {top1:.1f}%"
     )

@@ -17,7 +17,8 @@ from common.evaluation.frozen import build_frozen
 from common.evaluation.look import Stopped, draw_images, look_at, num_batches
 from common.evaluation.tokens import LayerSimilarities, layer_names
 from common.training.progress import Progress
-from common.training.run import Run, write_whole
+from common.training.run import Run
+from common.training.run_folder import write_whole
 from common.training.verdicts import Ending, Verdict
 
 logger = logging.getLogger(__name__)

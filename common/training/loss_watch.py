@@ -98,7 +98,15 @@ class LossWatch:
         last = step % self.steps_per_epoch == 0
         if not last and step % READ_EVERY:
             return None
-        self._fetch(leave=0 if last else 1)
+        return self._judge(leave=0 if last else 1)
+
+    def flush(self) -> Ending | None:
+        """Judge every loss taken so far, as `see` does; before a checkpoint, so that none is of a run that has crashed."""
+        return self._judge(leave=0)
+
+    def _judge(self, *, leave: int) -> Ending | None:
+        """Read all losses but the newest `leave` and return an ending that stops the run; every process calls it."""
+        self._fetch(leave=leave)
         judged, self._read = self._read, []
         endings = (self.judge.see(step, loss, skipped > 0) for step, loss, skipped in judged)
         return next((ending for ending in endings if ending), None)
@@ -116,6 +124,7 @@ class LossWatch:
     def load_state(self, state: dict[str, Any]) -> None:
         """Read `state` back."""
         self.judge.load_state(state["judge"])
+        self._rows = []
         self._read = [(step, loss, skipped) for step, loss, skipped in state["read"]]
 
     def _fetch(self, *, leave: int) -> None:

@@ -78,7 +78,7 @@ def test_the_loss_is_that_of_a_loop_over_tokens(dense, class_target, mix_token):
     samples, network = batch(dense=dense), Network()
     step = next(step for step in range(20) if 0 < area(draw_box(GRID, 1.0, 0, epoch=2, step=step)) < 6)
     inputs = made.inputs(samples, epoch=2, step=step)
-    images, box = inputs[0], tuple(inputs[3].tolist())
+    images, box = inputs[0], tuple(inputs[3][0].tolist())
     assert (images[1, :, :2, :2] == 7).all() and box == (
         draw_box(GRID, 1.0, 0, epoch=2, step=step) if mix_token else NO_BOX
     )

@@ -34,7 +34,7 @@ def test_loss_and_gradient_match_the_double_loop(teacher_views: int, views: int)
     expected = double_loop(student, teacher, loss.center.clone())
     (expected_gradient,) = torch.autograd.grad(expected, student)
 
-    parts = loss(student, teacher, torch.tensor(TEACHER_TEMPERATURE, dtype=torch.double))
+    parts = loss(student, loss.codes(teacher, torch.tensor(TEACHER_TEMPERATURE, dtype=torch.double)))
 
     assert parts.loss.item() == pytest.approx(expected.item(), abs=1e-10)
     (gradient,) = torch.autograd.grad(parts.loss, student)
@@ -47,29 +47,32 @@ def test_loss_uses_the_old_centre_and_then_moves_it() -> None:
     old = loss.center.clone()
     teacher, student = torch.randn(2, 4, 5, dtype=torch.double), torch.randn(3, 4, 5, dtype=torch.double)
     expected = double_loop(student, teacher, old)
-    parts = loss(student, teacher, torch.tensor(TEACHER_TEMPERATURE))
+    parts = loss(student, loss.codes(teacher, torch.tensor(TEACHER_TEMPERATURE)))
     assert parts.loss.item() == pytest.approx(expected.item(), abs=1e-7)
     assert torch.allclose(loss.center, 0.9 * old + 0.1 * teacher.flatten(0, 1).mean(0), atol=1e-12)
 
 
 def test_parts_tell_the_collapses_apart() -> None:
     loss, outputs = DINOLoss(8), 8
-    uniform = loss(torch.zeros(4, 3, 8), torch.zeros(2, 3, 8), torch.tensor(0.04))
+    uniform = loss(torch.zeros(4, 3, 8), loss.codes(torch.zeros(2, 3, 8), torch.tensor(0.04)))
     assert uniform.teacher_entropy.item() == pytest.approx(math.log(outputs), abs=1e-5)
     assert uniform.kl.item() == pytest.approx(0, abs=1e-5)
+    loss.center.zero_()
     one_code = torch.zeros(2, 3, 8)
     one_code[..., 2] = 10.0
-    collapsed = DINOLoss(8)(torch.zeros(4, 3, 8), one_code, torch.tensor(0.04))
+    collapsed = loss(torch.zeros(4, 3, 8), loss.codes(one_code, torch.tensor(0.04)))
     assert collapsed.code_entropy.item() == pytest.approx(0, abs=1e-5)
+    loss.center.zero_()
     spread = torch.zeros(2, 3, 8)
     spread[:, range(3), range(3)] = 10.0
-    learnt = DINOLoss(8)(torch.zeros(4, 3, 8), spread, torch.tensor(0.04))
+    learnt = loss(torch.zeros(4, 3, 8), loss.codes(spread, torch.tensor(0.04)))
     assert learnt.teacher_entropy.item() == pytest.approx(0, abs=1e-5)
     assert learnt.code_entropy.item() == pytest.approx(math.log(3), abs=1e-4)
 
 
 def test_kl_is_loss_less_entropy() -> None:
-    parts = DINOLoss(9)(torch.randn(4, 3, 9), torch.randn(2, 3, 9), torch.tensor(0.04))
+    loss = DINOLoss(9)
+    parts = loss(torch.randn(4, 3, 9), loss.codes(torch.randn(2, 3, 9), torch.tensor(0.04)))
     assert parts.kl.item() == pytest.approx(parts.loss.item() - parts.teacher_entropy.item(), abs=1e-5)
 
 
@@ -91,6 +94,6 @@ def test_sinkhorn_matches_the_plain_iteration_and_balances_the_codes() -> None:
 def test_sinkhorn_loss_does_not_depend_on_the_centre() -> None:
     student, teacher = torch.randn(4, 6, 9), torch.randn(2, 6, 9)
     loss = DINOLoss(9, centering="sinkhorn")
-    first = loss(student, teacher, torch.tensor(0.04)).loss
+    first = loss(student, loss.codes(teacher, torch.tensor(0.04))).loss
     loss.center.add_(torch.arange(9))
-    assert loss(student, teacher, torch.tensor(0.04)).loss.item() == pytest.approx(first.item(), abs=1e-6)
+    assert loss(student, loss.codes(teacher, torch.tensor(0.04))).loss.item() == pytest.approx(first.item(), abs=1e-6)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pretrain.head import DINOHead
-from pretrain.loss import DINOLoss
+from pretrain.loss import DINOLoss, LossParts
 from pretrain.method import DINO
 
 
@@ -33,10 +33,14 @@ def views() -> list[torch.Tensor]:
     return [torch.randn(2, 5, 3, 8, 8, generator=generator), torch.randn(3, 5, 3, 4, 4, generator=generator)]
 
 
+def loss_parts(dino: DINO, blocks: list[torch.Tensor]) -> LossParts:
+    return dino(blocks, dino.teach(blocks[0], torch.tensor(0.04)))
+
+
 def test_teacher_starts_as_the_student_and_gets_no_gradient(dino: DINO) -> None:
     for mine, theirs in zip(dino.teacher.parameters(), dino.student.parameters(), strict=True):
         assert torch.equal(mine, theirs)
-    dino(views(), torch.tensor(0.04)).loss.backward()
+    loss_parts(dino, views()).loss.backward()
     assert all(parameter.grad is None for parameter in dino.teacher.parameters())
     assert all(parameter.grad is not None for parameter in dino.student.parameters())
 
@@ -51,7 +55,7 @@ def test_teacher_follows_the_student(dino: DINO) -> None:
 
 
 def test_average_covers_parameters_only(dino: DINO) -> None:
-    dino(views(), torch.tensor(0.04))
+    loss_parts(dino, views())
     own = dino.teacher.norm.running_mean.clone()
     assert not torch.equal(own, dino.student.norm.running_mean)  # the student also saw the local views
     dino.update_teacher(0.0)
@@ -71,7 +75,7 @@ def test_head_outputs_are_cosines(dino: DINO) -> None:
 
 
 def test_freezing_drops_the_last_layers_gradient_alone(dino: DINO) -> None:
-    dino(views(), torch.tensor(0.04)).loss.backward()
+    loss_parts(dino, views()).loss.backward()
     dino.freeze_last_layer()
     assert all(parameter.grad is None for parameter in dino.student_head.last_layer.parameters())
     assert all(parameter.grad is not None for parameter in dino.student_head.mlp.parameters())
@@ -86,5 +90,18 @@ def test_two_forwards_for_two_resolutions_see_every_view(dino: DINO) -> None:
         student = torch.cat(
             [dino.student_head(dino.student(block.flatten(0, 1))).view(len(block), 5, 12) for block in blocks]
         )
-        by_hand = DINOLoss(12)(student, teacher, torch.tensor(0.04)).loss
-        assert dino(blocks, torch.tensor(0.04)).loss.item() == pytest.approx(by_hand.item(), abs=1e-6)
+        loss = DINOLoss(12)
+        by_hand = loss(student, loss.codes(teacher, torch.tensor(0.04))).loss
+        assert loss_parts(dino, blocks).loss.item() == pytest.approx(by_hand.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("centering", ["mean", "sinkhorn"])
+def test_codes_of_a_teacher_that_looks_at_parts_are_the_whole_batchs(dino: DINO, centering: str) -> None:
+    dino.teacher.norm.eval()  # batch norm alone sees a part
+    parts = copy.deepcopy(dino)
+    dino.loss.centering = parts.loss.centering = centering
+    whole = dino.teach(views()[0], torch.tensor(0.04))
+    pieces = parts.teach(views()[0], torch.tensor(0.04), micro_batch=2)
+    assert torch.allclose(whole.log_q_GBK, pieces.log_q_GBK, atol=1e-5)
+    assert torch.allclose(dino.loss.center, parts.loss.center, atol=1e-7)
+    assert torch.equal(pieces.of(slice(2, 4)).log_q_GBK, pieces.log_q_GBK[:, 2:4])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.fingerprint import check_data, describe_data
+from common.data.fingerprint import check_data, describe_data, save_data
 from common.data.sources import DataConfig, open_splits
 from common.data.splits import Splits
 from common.errors import UserError
@@ -31,6 +31,11 @@ def opened(root: Path, **options: object) -> Splits:
     return open_splits(DataConfig(source=str(root), workers=0, validation_fraction=0.2, **options), labelled=True)
 
 
+def begin(splits: Splits, folder: Path) -> None:
+    """Begin or go on with a run over the images, as the main process does."""
+    save_data(check_data(splits, folder), splits, folder)
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     return write_images(tmp_path / "images")
@@ -41,7 +46,7 @@ def begun(tmp_path: Path, images: Path) -> Path:
     """Return the folder of a run over the images that has a checkpoint."""
     folder = tmp_path / "run"
     folder.mkdir()
-    check_data(opened(images), folder, writes=True)
+    begin(opened(images), folder)
     (folder / "checkpoints" / "step-000000004").mkdir(parents=True)
     return folder
 
@@ -54,7 +59,7 @@ def test_a_run_writes_what_it_began_with(begun: Path, images: Path) -> None:
 
 def test_the_same_images_in_another_place_go_on(begun: Path, images: Path, tmp_path: Path) -> None:
     shutil.move(images, tmp_path / "moved")
-    check_data(opened(tmp_path / "moved", cache_megabytes=0), begun, writes=True)
+    begin(opened(tmp_path / "moved", cache_megabytes=0), begun)
 
 
 def lose_one(root: Path) -> None:
@@ -89,20 +94,20 @@ def test_other_images_are_refused_with_what_differs(
     before = (begun / "data.json").read_text(), (begun / "subset.json").read_text()
     change(images)
     with pytest.raises(UserError) as caught:
-        check_data(opened(images), begun, writes=True)
+        begin(opened(images), begun)
     assert words in str(caught.value) and str(begun) in str(caught.value)
     assert before == ((begun / "data.json").read_text(), (begun / "subset.json").read_text())
 
 
 def test_another_subset_is_refused(begun: Path, images: Path) -> None:
     with pytest.raises(UserError, match="content of the training images"):
-        check_data(opened(images, split_seed=1), begun, writes=True)
+        begin(opened(images, split_seed=1), begun)
 
 
 def test_before_the_first_checkpoint_the_images_may_change(begun: Path, images: Path) -> None:
     shutil.rmtree(begun / "checkpoints")
     lose_one(images)
-    check_data(opened(images), begun, writes=True)
+    begin(opened(images), begun)
     assert json.loads((begun / "data.json").read_text())["training"]["images"] == 7
 
 
@@ -110,7 +115,7 @@ def test_a_run_without_a_fingerprint_goes_on_and_gets_one(
     begun: Path, images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (begun / "data.json").unlink()
-    check_data(opened(images), begun, writes=True)
+    begin(opened(images), begun)
     assert "cannot be compared" in caplog.text and (begun / "data.json").is_file()
 
 
@@ -118,9 +123,9 @@ def test_a_run_without_a_fingerprint_goes_on_and_gets_one(
 def test_a_damaged_fingerprint_is_named(begun: Path, images: Path, content: str) -> None:
     (begun / "data.json").write_text(content)
     with pytest.raises(UserError, match=r"data\.json: "):
-        check_data(opened(images), begun, writes=True)
+        begin(opened(images), begun)
 
 
 def test_only_one_process_writes(tmp_path: Path, images: Path) -> None:
-    check_data(opened(images), tmp_path, writes=False)
+    check_data(opened(images), tmp_path)
     assert not (tmp_path / "data.json").exists()

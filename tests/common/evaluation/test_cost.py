@@ -4,7 +4,7 @@ from common.data.sources import DataConfig
 from common.evaluation.config import KnnEvaluationConfig, LinearConfig, NeighboursConfig, PassConfig, TokensConfig
 from common.evaluation.cost import knn_cost, linear_cost, network_complexity, tokens_cost
 from common.models.networks import ModelConfig
-from common.training.run import TrainConfig
+from common.training.config import TrainConfig
 
 COMMON = {"out": "runs/x", "init": None, "model": ModelConfig(name="vit_mini"), "data": DataConfig(image_size=12)}
 

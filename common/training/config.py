@@ -1,0 +1,67 @@
+"""Owns the keys of a training run that both stages share."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how much at once, on what."""
+
+    epochs: int = 100
+    """Passes over the (subset of the) training images."""
+    batch_size: int = 256
+    """Images per optimizer step over all processes together."""
+    micro_batch: int | None = None
+    """Images per forward pass of one process, for a batch that does not fit into the memory: gradients are summed over the
+    parts, and the step is the same up to rounding. none = the whole batch at once. Batch norm in a conv stem is the exception:
+    it takes its statistics from one part. Drop path draws anew for each part."""
+    seed: int = 0
+    """Seed of the weights, the order of the images and every random draw."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward and backward pass; weights and moments stay in fp32."""
+    evaluate_every: int = 10
+    """Epochs between looks at the validation images; the last epoch is always looked at."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints; one is also written when a signal stops the run, and at the end."""
+    checkpoint_steps: int | None = None
+    """Steps between checkpoints, beside those by the clock; none = by the clock alone."""
+    keep_checkpoints: int = 2
+    """Checkpoints that stay: the last so many. Two, so that one is left when the last is damaged."""
+    milestone_epochs: int | None = None
+    """Epochs between checkpoints that are kept for ever; none = there are none."""
+    on_crash: Literal["stop", "rewind"] = "stop"
+    """What a crash does: end the run, or go back to the last checkpoint and leave out the batches up to the crash. Where the
+    checkpoints lie by the clock, so does the way back: set `train.checkpoint_steps` for a run that can be repeated."""
+    max_rewinds: int = 3
+    """How often a run may go back before a crash ends it after all; read only when `train.on_crash` is rewind."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl; every epoch ends with one in any case."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for values that cannot work."""
+        for name in (
+            "epochs",
+            "batch_size",
+            "evaluate_every",
+            "checkpoint_steps",
+            "keep_checkpoints",
+            "milestone_epochs",
+            "max_rewinds",
+            "log_every",
+        ):
+            if (value := getattr(self, name)) is not None and value < 1:
+                yield name, f"{value} must be at least 1."
+        for name, most in (("epochs", 10**6), ("batch_size", 2**24)):
+            if getattr(self, name) > most:
+                yield name, f"{getattr(self, name)} must be at most {most}."
+        if self.seed < 0:
+            yield "seed", f"{self.seed} must be at least 0."
+        if self.checkpoint_minutes <= 0:
+            yield "checkpoint_minutes", f"{self.checkpoint_minutes} must be above 0."
+        if self.micro_batch is not None and (self.micro_batch < 2 or self.micro_batch % 2):
+            yield (
+                "micro_batch",
+                f"{self.micro_batch} must be even and at least 2: neighbours, which are mixed in pairs, stay together.",
+            )

@@ -1,0 +1,51 @@
+"""Owns the record of what a run depends on beyond its recipe: versions, hardware, the state of the checkout."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what a run depends on beyond its recipe: versions, hardware, the state of the checkout."""
+    from importlib.metadata import version
+
+    names = ("torch", "torchvision", "timm", "accelerate", "datasets", "safetensors", "numpy")
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changed": bool(_git("status", "--porcelain")),
+        "command": " ".join(sys.orig_argv),
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name as the system gives it."""
+    path = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
+        if path.is_file()
+        else []
+    )
+    return names[0] if names else platform.processor()
+
+
+def _git(*words: str) -> str:
+    """Return what git says of the checkout, or nothing where there is none."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -1,0 +1,143 @@
+"""Owns the files of a run folder but its checkpoints: the recipe it holds, the metrics line by line, the result."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import config as recipes
+from common.errors import UserError
+from common.training.checkpoints import flush
+from common.training.schedules import Schedule
+
+Schedules = Callable[[int], Mapping[str, Schedule]]
+"""Every schedule of a run by its name, one value for each step, for a number of epochs."""
+
+OPERATIONAL = (
+    "out",
+    "data.workers",
+    "data.cache_megabytes",
+    "data.verify",
+    "data.on_error",
+    "data.max_errors",
+    "train.checkpoint_minutes",
+    "train.checkpoint_steps",
+    "train.keep_checkpoints",
+    "train.milestone_epochs",
+    "train.log_every",
+)
+"""Keys that may differ when a run goes on: they change no number."""
+
+
+class RunFolder:
+    """A run's folder as a new process of it finds it."""
+
+    def __init__(self, path: Path, config: Any) -> None:
+        """Take the folder and the recipe of now. Raise UserError when another recipe's run lies there."""
+        self.path = path
+        self.epochs_before: int | None = None
+        """`train.epochs` of the run that lies there, when it alone differs; none otherwise."""
+        held = path / "config.yaml"
+        began = any((path / name).exists() for name in ("checkpoints", "metrics.jsonl", "result.json"))
+        if held.is_file() and began:
+            self._compare(config)
+        elif began or (path.exists() and not path.is_dir()):
+            raise UserError(f"out = {path}: not a run folder of this project. Name another one.")
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the result that was written last, or None."""
+        path = self.path / "result.json"
+        found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+        return found
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file so that a reader sees the old text or the new one, never a part."""
+        write_whole(self.path / name, text)
+
+    def forget_result(self) -> None:
+        """Remove the result of a run that goes on, for good also across a loss of power."""
+        (self.path / "result.json").unlink(missing_ok=True)
+        flush(self.path)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def flush_log(self) -> None:
+        """Bring metrics.jsonl onto the disk: a checkpoint must not be there without the lines before it."""
+        if (path := self.path / "metrics.jsonl").is_file():
+            flush(path)
+
+    def cut_log(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl beyond `step`, and whatever a kill or a full disk left torn."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return
+        kept = [line for line in path.read_text(errors="replace").splitlines(keepends=True) if _step(line) <= step]
+        self.write("metrics.jsonl", "".join(kept))
+
+    def check_epochs(self, epochs: int, steps_done: int, schedules: Schedules) -> str | None:
+        """Return what another `train.epochs` means for the run that lies here, or None where it is the same as before.
+
+        Raise UserError when a schedule would have been another one in the steps done: no recipe describes a run that is
+        half the one and half the other.
+        """
+        if self.epochs_before is None:
+            return None
+        before, now = schedules(self.epochs_before), schedules(epochs)
+        for name, values in now.items():
+            done, wanted = before[name][:steps_done], values[:steps_done]
+            if len(wanted) < steps_done:
+                raise UserError(
+                    f"train.epochs = {epochs}: {self.path} has done {steps_done} steps already, and {epochs} epochs have "
+                    f"{len(wanted)}. Give train.epochs={self.epochs_before} to go on, or another out."
+                )
+            differing = np.flatnonzero(done != wanted)
+            if len(differing):
+                step = int(differing[-1])
+                raise UserError(
+                    f"train.epochs = {epochs}: {self.path} was begun with {self.epochs_before}, and its {name} follows a curve "
+                    f"over all epochs: at step {step} of the {steps_done} done it was {done[step]:.4g}, under {epochs} epochs it "
+                    f"is {wanted[step]:.4g}. Going on would join two schedules into one that no recipe describes. Give "
+                    f"train.epochs={self.epochs_before} to go on, another out for a run of {epochs} epochs, or another out with "
+                    f"init={self.path} to train the weights further. A constant schedule can be extended (optim.min_lr equal to "
+                    "the peak rate, no optim.weight_decay_end)."
+                )
+        return (
+            f"train.epochs: {self.epochs_before} before, {epochs} now. {', '.join(now)}: the same values under both for the "
+            f"{steps_done} steps done, so the run goes on as if {epochs} had been asked for from the start."
+        )
+
+    def _compare(self, config: Any) -> None:
+        """Refuse to go on with a recipe that differs in a key that changes numbers; more or fewer epochs are noted."""
+        now = recipes.flatten(recipes.to_mapping(config))
+        before = recipes.flatten(recipes.resolve(self.path / "config.yaml"))
+        keys = [key for key in sorted({*before, *now}) if key not in OPERATIONAL]
+        differing = [key for key in keys if before.get(key) != now.get(key)]
+        if differing == ["train.epochs"]:
+            self.epochs_before = int(before["train.epochs"])
+        elif differing:
+            lines = [f"  {key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in differing]
+            raise UserError(
+                f"out = {self.path}: holds a run of another recipe. Name another folder, or give the same recipe to go on.\n"
+                + "\n".join(lines)
+            )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old text or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text)
+    flush(temporary)
+    temporary.replace(path)
+
+
+def _step(line: str) -> float:
+    """Return the step of a line of metrics.jsonl; infinity where the line is torn."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else float("inf")
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
