@@ -81,13 +81,14 @@ class FinetuneConfig:
                 "token_labels mixes tokens, and nothing else; set augment.mixup=0 augment.cutmix=0.",
             )
         if self.objective != "classification" and self.train.micro_batch is not None:
-            why = {
-                "identification": "its hard examples are mined over the whole batch",
-                "token_labels": "MixToken has one box for it",
-            }
+            why = (
+                "hard examples are mined over it"
+                if self.objective == "identification"
+                else "MixToken has one box for it"
+            )
             yield (
                 "train.micro_batch",
-                f"{self.train.micro_batch}: {self.objective} takes the batch in one: {why[self.objective]}.",
+                f"{self.train.micro_batch}: {self.objective} takes the batch in one, {why}; set none.",
             )
         if self.objective == "token_labels" and not isinstance(self.data.image_size, int):
             yield "data.image_size", f"{list(self.data.image_size)}: token_labels takes square images; give one side."
