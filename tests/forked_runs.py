@@ -18,10 +18,20 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from conftest import RECIPES, TINY
+from conftest import COMMANDS, RECIPES, TINY
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pretrain.train", "finetune.train", "conftest", "sklearn.datasets", "timm", "datasets"])
+SERVER.set_forkserver_preload(
+    [
+        "pretrain.train",
+        "finetune.train",
+        "common.evaluation.linear_run",
+        "conftest",
+        "sklearn.datasets",
+        "timm",
+        "datasets",
+    ]
+)
 TIMEOUT_SECONDS = 240.0
 LIMIT_BYTES = 50_000
 """Size beyond which no file grows on a "full disk": less than a checkpoint's, more than a log's."""
@@ -52,13 +62,14 @@ def run(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = [str(RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
+    module, *words = COMMANDS[name]
+    arguments = [*words, str(RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
     started = []
     for rank in range(processes):
         mine = [fault for fault in faults if fault.rank == rank]
         log = out.with_name(f"{out.name}-{rank}.log")
         process = SERVER.Process(
-            target=_become, args=(name, arguments, mine, rank, processes, port, log, out if keys else None)
+            target=_become, args=(module, arguments, mine, rank, processes, port, log, out if keys else None)
         )
         process.start()
         started.append(process)
@@ -86,7 +97,7 @@ def _wait(started: Sequence[ForkServerProcess]) -> int:
 
 
 def _become(
-    name: str,
+    module: str,
     arguments: list[str],
     faults: list[Fault],
     rank: int,
@@ -116,7 +127,7 @@ def _become(
         _arrange(fault)
     if keys is not None:
         _record_keys(keys.with_name(f"{keys.name}-{rank}.keys"))
-    main: Callable[[list[str]], int] = __import__(f"{name}.__main__", fromlist=["main"]).main
+    main: Callable[[list[str]], int] = __import__(f"{module}.__main__", fromlist=["main"]).main
     code = main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
