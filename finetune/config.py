@@ -80,16 +80,6 @@ class FinetuneConfig:
                 "augment.mixup",
                 "token_labels mixes tokens, and nothing else; set augment.mixup=0 augment.cutmix=0.",
             )
-        if self.objective != "classification" and self.train.micro_batch is not None:
-            why = (
-                "hard examples are mined over it"
-                if self.objective == "identification"
-                else "MixToken has one box for it"
-            )
-            yield (
-                "train.micro_batch",
-                f"{self.train.micro_batch}: {self.objective} takes the batch in one, {why}; set none.",
-            )
         if self.objective == "token_labels" and not isinstance(self.data.image_size, int):
             yield "data.image_size", f"{list(self.data.image_size)}: token_labels takes square images; give one side."
         if self.objective != "token_labels" and self.token_labels != TokenLabelsConfig():
