@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.data.sources import DataConfig
+from common.data.config import DataConfig
 from common.data.supervised import AugmentConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig

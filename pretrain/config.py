@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.data.sources import DataConfig
+from common.data.config import DataConfig
 from common.data.views import ViewsConfig
 from common.evaluation.config import NeighboursConfig
 from common.models.networks import ModelConfig

@@ -14,7 +14,7 @@ from common.errors import UserError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from common.data.sources import DataConfig
+    from common.data.config import DataConfig
     from common.data.splits import Splits
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.data.sources import DataConfig
+from common.data.config import DataConfig
 from common.data.splits import Splits
 from common.evaluation.classification import classification_metrics, per_class_accuracy
 from common.evaluation.look import look_at

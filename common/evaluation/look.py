@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from common.data.config import DataConfig
 from common.data.keyed import generator
 from common.data.loader import Batch, evaluation_loader
-from common.data.sources import DataConfig
 from common.data.split import Split
 from common.data.supervised import EvaluationView
 from common.errors import UserError

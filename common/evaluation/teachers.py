@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import common.models.networks  # noqa: F401  # registers this project's architectures with timm
-from common.data.sources import DataConfig
+from common.data.config import DataConfig
 from common.errors import UserError
 from common.models.weight_files import CONFIG_FILE
 

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 
+from common.data.config import DataConfig
 from common.data.digits import DigitsSource, read_values
-from common.data.sources import DataConfig, Splits, open_splits
+from common.data.sources import Splits, open_splits
 
 
 def opened(**options: object) -> Splits:
@@ -59,7 +60,8 @@ def test_digits_keep_their_label() -> None:
 def test_the_digits_open_without_the_slow_libraries() -> None:
     program = (
         "import sys\n"
-        "from common.data.sources import DataConfig, open_splits\n"
+        "from common.data.config import DataConfig\n"
+        "from common.data.sources import open_splits\n"
         "open_splits(DataConfig(), labelled=True)\n"
         "print(*{'datasets', 'pyarrow', 'torchvision', 'sklearn', 'PIL', 'cv2', 'timm'} & set(sys.modules))"
     )

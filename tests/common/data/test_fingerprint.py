@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.data.config import DataConfig
 from common.data.fingerprint import check_data, describe_data, save_data
-from common.data.sources import DataConfig, open_splits
+from common.data.sources import open_splits
 from common.data.splits import Splits
 from common.errors import UserError
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from common.config import build
+from common.data.config import DataConfig
 from common.data.digit_identities import read_digit_identities
 from common.data.identities import IdentitySplits
-from common.data.sources import DataConfig, open_identities, open_splits
+from common.data.sources import open_identities, open_splits
 from common.errors import UserError
 
 MARKET = {

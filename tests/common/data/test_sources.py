@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from common.data.sources import DataConfig, Splits, open_splits
+from common.data.config import DataConfig
+from common.data.sources import Splits, open_splits
 from common.data.split import Split
 from common.errors import UserError
 

@@ -1,6 +1,6 @@
 """What an evaluation costs, against counts by hand."""
 
-from common.data.sources import DataConfig
+from common.data.config import DataConfig
 from common.evaluation.config import KnnEvaluationConfig, LinearConfig, NeighboursConfig, PassConfig, TokensConfig
 from common.evaluation.cost import knn_cost, linear_cost, network_complexity, tokens_cost
 from common.models.networks import ModelConfig
