@@ -38,6 +38,10 @@ COMMANDS = {name: (name,) for name in ("pretrain", "finetune")} | {
 """What follows `accelerate launch -m` for each stage, before the recipe."""
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing in the project catches it."""
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Keep the arithmetic of every test the same on any machine."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import read_losses, read_result
+from conftest import Killed, read_losses, read_result
 from PIL import Image
 from test_processes import launch_two
 
@@ -37,10 +37,6 @@ def image_folder(root: Path, *, broken: int = 2) -> Path:
                 if number < (broken if split == "train" else broken // 2):
                     path.write_bytes(path.read_bytes()[:200])
     return root
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the project catches it."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import read_result
+from conftest import Killed, read_result
 from test_kills import assert_same_run
 
 from common.training.progress import Progress
@@ -66,10 +66,6 @@ def test_without_it_a_crash_ends_the_run(stage: Stage, tmp_path: Path, monkeypat
     assert stage("finetune", tmp_path / "run", "train.checkpoint_steps=2") == 0
     result = read_result(tmp_path / "run")
     assert result["verdict"] == "crash" and result["rewinds"] == []
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the project catches it."""
 
 
 @pytest.mark.parametrize("killed_at", [5, 7])
