@@ -51,6 +51,16 @@ def to_mapping(config: Any) -> dict[str, Any]:
     }
 
 
+def defaults(cls: type[Any]) -> dict[str, Any]:
+    """Return the keys of a recipe's class that have a default, with it, as `to_mapping` writes them."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if not _is_required(field):
+            value = _default(field)
+            found[field.name] = to_mapping(value) if dataclasses.is_dataclass(value) else _plain(value)
+    return found
+
+
 def to_yaml(config: Any) -> str:
     """Return a config as the YAML text of a recipe."""
     return str(OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))

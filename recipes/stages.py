@@ -1,6 +1,5 @@
 """Owns what a study knows of the stages: the class of each one's recipe, and which of its keys make another run."""
 
-import dataclasses
 import importlib
 import math
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common.config import flatten, load, nearest, to_mapping
+from common.config import defaults, flatten, load, nearest, to_mapping
 from common.errors import UserError
 from common.models.stem_grammar import ALIASES, parse_stem
 
@@ -50,8 +49,8 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
 
     cls = config_class(module)
     config = flatten(to_mapping(load_config(module, recipe, overrides)))
-    defaults = flatten(to_mapping(cls(**{field.name: "planned" for field in _required(cls)})))
-    telling = {key: value for key, value in config.items() if key not in defaults or defaults[key] != value}
+    usual = flatten(defaults(cls))
+    telling = {key: value for key, value in config.items() if key not in usual or usual[key] != value}
     stem = {key: config[key] for key in ("model.name", "model.stem", "model.patch_size") if key in config}
     return {key: value for key, value in (telling | stem).items() if key not in OPERATIONAL}
 
@@ -65,9 +64,3 @@ def canonical_stem(config: Mapping[str, Any]) -> dict[str, Any]:
     if strides is not None and tuple(strides) == parse_stem(name).strides(math.prod(strides)):
         canonical["model.stem_strides"] = None
     return canonical
-
-
-def _required(cls: type[Any]) -> list["dataclasses.Field[Any]"]:
-    """Return the fields of a recipe's class that have no default."""
-    missing = dataclasses.MISSING
-    return [field for field in dataclasses.fields(cls) if field.default is missing and field.default_factory is missing]

@@ -136,3 +136,19 @@ def test_dino_learns_the_digits(stage: Stage, tmp_path: Path) -> None:
     assert result["verdict"] == "finished"
     assert result["metrics"]["knn_top1"] > result["metrics"]["knn_top1_untrained"] + 6
     assert result["metrics"]["kl"] > 0.1 and result["metrics"]["code_entropy"] > 0.5 * 6.24  # of ln 512
+
+
+def test_a_key_that_a_run_was_begun_without_had_its_default(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert stage("finetune", out) == 0
+    held = out / "config.yaml"
+    lines = held.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if "max_rewinds" not in line]
+    assert len(kept) == len(lines) - 1
+    held.write_text("".join(kept))
+    assert stage("finetune", out) == 0
+    held.write_text("".join(kept))
+    assert stage("finetune", out, "train.max_rewinds=7") == 2
+    assert "train.max_rewinds: 3 there, 7 now" in capsys.readouterr().err

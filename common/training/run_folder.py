@@ -112,9 +112,14 @@ class RunFolder:
         )
 
     def _compare(self, config: Any) -> None:
-        """Refuse to go on with a recipe that differs in a key that changes numbers; more or fewer epochs are noted."""
+        """Refuse to go on with a recipe that differs in a key that changes numbers; more or fewer epochs are noted.
+
+        A key that the run was begun without, by an earlier version, had its default.
+        """
         now = recipes.flatten(recipes.to_mapping(config))
-        before = recipes.flatten(recipes.resolve(self.path / "config.yaml"))
+        before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(
+            recipes.resolve(self.path / "config.yaml")
+        )
         keys = [key for key in sorted({*before, *now}) if key not in OPERATIONAL]
         differing = [key for key in keys if before.get(key) != now.get(key)]
         if differing == ["train.epochs"]:
