@@ -128,7 +128,7 @@ def test_layer_decay_counts_the_network_and_then_neck_and_classifier() -> None:
         (("data.source=digits",), ["objective: identification", "data.source 'digits'"]),
         (("objective=classification",), ["objective: classification", "objective=identification"]),
         (("objective=classification", "identification.margin=0.3"), ["identification", "objective: classification"]),
-        (("objective=recognition",), ["objective", "recognition", "classification, identification"]),
+        (("objective=recognition",), ["objective", "recognition", "identification"]),
         (("train.batch_size=17",), ["train.batch_size", "17", "identification.images_per_identity"]),
         (("train.batch_size=256",), ["train.batch_size", "256", "90"]),
         (("augment.mixup=0.8", "augment.repeats=3"), ["augment.mixup", "augment.repeats"]),

@@ -197,8 +197,8 @@ class TableWords:
             return ""
         said = []
         if printed:
-            parts = [f"{crash_here(len(crashes.both), 'here, too')}{self._named(crashes.both)}"]
-            if crashes.printed:
+            parts = [f"{crash_here(len(crashes.both), 'here')}{self._named(crashes.both)}"]
+            if crashes.printed and crashes.both:
                 parts.append(f"{len(crashes.printed)} not{self._named(crashes.printed)}")
             said.append(f"of the {counted(printed, 'row')} where the paper prints a crash, {listed(parts)}")
         if crashes.ours:

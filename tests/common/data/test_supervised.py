@@ -174,7 +174,7 @@ def test_an_upright_training_view_is_stretched_padded_and_cut():
 
 def test_an_upright_view_is_cropped_turned_and_erased_within_its_bounds():
     config = AugmentConfig(rotation_degrees=10, shift=0.1, erasing=1.0)
-    blocks, _, erasures = build_supervised_view(config, (24, 12), 1, mean=MEAN)(pictures(40, 30, 30), keys(40))
+    blocks, _, erasures, *_ = build_supervised_view(config, (24, 12), 1, mean=MEAN)(pictures(40, 30, 30), keys(40))
     assert blocks[0].shape == (1, 40, 3, 24, 12)
     _, top, left, height, width = erasures.boxes.T
     assert (top + height <= 24).all() and (left + width <= 12).all() and (top + height > 12).any()

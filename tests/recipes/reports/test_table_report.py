@@ -78,7 +78,7 @@ def test_the_answer_comes_first_and_says_how_far_it_agrees(said: Texts) -> None:
         assert "All of the paper's 4 claims hold here." in text[:400]
         assert "only directions compare with the paper" in text
         assert "Of the 27 pairs of rows that the paper orders, 24 stand in the same order here" in text
-        assert "Of the 2 rows where the paper prints a crash, 1 crashes here, too (patchify stem, lr 0.001" in text
+        assert "Of the 2 rows where the paper prints a crash, 1 crashes here (patchify stem, lr 0.001" in text
 
 
 def test_figures_are_inline_and_beside_the_markdown(folder: Path) -> None:
