@@ -12,11 +12,11 @@ from common.data.mixing import build_mixing
 from common.data.sampler import EpochSampler
 from common.data.splits import Splits
 from common.data.supervised import build_supervised_view
+from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.training.loss_watch import chance_loss
 from common.training.run import Run
 from finetune.build import build_classifier, export_classifier
 from finetune.config import FinetuneConfig
-from finetune.monitor import Monitor
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -54,9 +54,11 @@ class Classification:
         config = self.config
         return build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
 
-    def build_monitor(self, run: Run) -> Monitor:
+    def build_monitor(self, run: Run) -> ClassifierMonitor:
         """Return the accuracies on the validation and test images."""
-        return Monitor(self.config, run, self.splits)
+        augment = self.config.augment
+        crop, stretch = augment.evaluation_crop, augment.stretch
+        return ClassifierMonitor(run, self.splits, self.config.data, crop=crop, stretch=stretch)
 
     def images(self, batch: Batch) -> Tensor:
         """Return normalised, erased images (B, 3, S, S)."""

@@ -18,12 +18,12 @@ from common.data.identities import IdentitySplits
 from common.data.identity_sampler import IdentitySampler
 from common.data.loader import Batch, View, normalise
 from common.data.supervised import build_supervised_view
+from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.models.networks import Network, build_network
 from common.models.weights import export_network, load_init
 from common.training.loss_watch import chance_loss
 from common.training.run import Run
 from finetune.config import FinetuneConfig
-from finetune.monitor import Monitor
 from finetune.retrieval import RetrievalMonitor
 from finetune.triplet import triplet_over_processes
 
@@ -100,7 +100,7 @@ class Identification:
         config = self.config
         return build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
 
-    def build_monitor(self, run: Run) -> Monitor:
+    def build_monitor(self, run: Run) -> ClassifierMonitor:
         """Return mAP and CMC of the searches."""
         return RetrievalMonitor(self.config, run, self.splits)
 

@@ -15,11 +15,11 @@ from common.data.loader import Batch, View
 from common.data.sampler import Sampler
 from common.data.splits import Splits
 from common.errors import UserError
+from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.training.run import Run
 from finetune.classification import Classification
 from finetune.config import FinetuneConfig
 from finetune.identification import Identification
-from finetune.monitor import Monitor
 from finetune.token_labels import TokenLabels
 
 
@@ -46,7 +46,7 @@ class Objective(Protocol):
         """Return what turns the images of a batch into training views."""
         ...
 
-    def build_monitor(self, run: Run) -> Monitor:
+    def build_monitor(self, run: Run) -> ClassifierMonitor:
         """Return what looks at the run: the mean loss, the validation and test images."""
         ...
 

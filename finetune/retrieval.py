@@ -6,19 +6,20 @@ import torch
 from torch import nn
 
 from common.data.identities import IdentitySplits, Part, Sightings
+from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.evaluation.retrieval import Retrieval, Sighted, rank_gallery
 from common.training.run import Run
 from finetune.config import FinetuneConfig
-from finetune.monitor import Monitor
 
 
-class RetrievalMonitor(Monitor):
+class RetrievalMonitor(ClassifierMonitor):
     """Average the loss over steps and search for identities the network was not trained on."""
 
     words = (("train_loss", "loss"), ("validation_map", "validation mAP"), ("validation_rank1", "rank 1"))
 
     def __init__(self, config: FinetuneConfig, run: Run, splits: IdentitySplits) -> None:
-        super().__init__(config, run, splits)
+        augment = config.augment
+        super().__init__(run, splits, config.data, crop=augment.evaluation_crop, stretch=augment.stretch)
         self.searches = splits.searches
 
     def validate(self, network: nn.Module, *, step: int, epoch: int) -> None:

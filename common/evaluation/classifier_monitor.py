@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data.config import DataConfig
+from common.data.split import Split
 from common.data.splits import Splits
 from common.evaluation.classification import classification_metrics, per_class_accuracy
 from common.evaluation.look import look_at
@@ -15,9 +16,16 @@ from common.training.run import Run
 class ClassifierMonitor:
     """Average the loss over steps and judge a classifier on images it was not trained on."""
 
-    def __init__(self, run: Run, splits: Splits, data: DataConfig, *, crop: float) -> None:
-        """Take the run, its images, and the share of the resized image's side that the evaluation's crop keeps."""
-        self.run, self.splits, self.data, self.crop = run, splits, data, crop
+    words: tuple[tuple[str, str], ...] = (
+        ("train_loss", "loss"),
+        ("validation_top1", "validation top-1"),
+        ("validation_ece", "calibration error"),
+    )
+    """Metrics that stand in the line for a person, with their names there."""
+
+    def __init__(self, run: Run, splits: Splits, data: DataConfig, *, crop: float, stretch: bool = False) -> None:
+        """Take the run, its images, and how an evaluation sees them: the share of the resized side kept, the aspect given up."""
+        self.run, self.splits, self.data, self.crop, self.stretch = run, splits, data, crop, stretch
         self._sum, self._steps = torch.zeros((), device=run.device), 0
         self._metrics: dict[str, float] = {}
         self._best: dict[str, float] = {}
@@ -35,29 +43,20 @@ class ClassifierMonitor:
         """Judge the classifier on the validation images, and write a line."""
         if self.splits.validation is None:
             return
-        logits, labels = self._look(classifier, "validation")
-        found = {f"validation_{name}": value for name, value in classification_metrics(logits, labels).items()}
-        self._metrics |= found
-        if found["validation_top1"] > self._best.get("best_validation_top1", -1.0):
-            self._best = {"best_validation_top1": found["validation_top1"], "best_validation_epoch": epoch}
-        self.run.log(step, epoch, found)
+        logits, labels = self._outputs(classifier, self.splits.validation)
+        self._keep(classification_metrics(logits, labels), best="top1", step=step, epoch=epoch)
 
     def test(self, classifier: nn.Module) -> dict[str, Any]:
         """Judge the classifier on the test images, once; return what result.json tells beside the metrics."""
         if self.splits.test is None or self.splits.test.labels is None:
             return {}
-        logits, labels = self._look(classifier, "test")
+        logits, labels = self._outputs(classifier, self.splits.test)
         self._metrics |= {f"test_{name}": value for name, value in classification_metrics(logits, labels).items()}
         return {"per_class": per_class_accuracy(logits, labels, list(self.splits.class_names))}
 
     def summary(self) -> str:
         """Return how the run stands, for a person."""
-        shown = (
-            ("train_loss", "loss"),
-            ("validation_top1", "validation top-1"),
-            ("validation_ece", "calibration error"),
-        )
-        return ", ".join(f"{word} {self._metrics[key]:.3f}" for key, word in shown if key in self._metrics)
+        return ", ".join(f"{word} {self._metrics[key]:.3f}" for key, word in self.words if key in self._metrics)
 
     def result(self) -> dict[str, float]:
         """Return the metrics of result.json: the last epoch's, and the best epoch's on the validation images, so named."""
@@ -73,13 +72,16 @@ class ClassifierMonitor:
         self._metrics, self._best, self._steps = state["metrics"], state["best"], state["steps"]
         self._sum = self.run.own_part(state["sums"])[0]
 
-    def _look(self, classifier: nn.Module, part: str) -> tuple[Tensor, Tensor]:
-        """Return (logits, labels) of every image of a split, over all processes."""
-        return look_at(
-            getattr(self.splits, part),
-            classifier,
-            self.run,
-            self.data,
-            crop=self.crop,
-            batch_size=self.run.train.batch_size,
-        )
+    def _keep(self, found: dict[str, float], *, best: str, step: int, epoch: int) -> None:
+        """Take in what the validation images show, remember the epoch where `best` was highest, and write a line."""
+        named = {f"validation_{name}": value for name, value in found.items()}
+        self._metrics |= named
+        value = named[f"validation_{best}"]
+        if value > self._best.get(f"best_validation_{best}", -1.0):
+            self._best = {f"best_validation_{best}": value, "best_validation_epoch": epoch}
+        self.run.log(step, epoch, named)
+
+    def _outputs(self, network: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+        """Return (outputs, labels) of every image of a split, over all processes."""
+        size = self.run.train.batch_size
+        return look_at(split, network, self.run, self.data, crop=self.crop, stretch=self.stretch, batch_size=size)

@@ -41,18 +41,19 @@ def look_at(
     *,
     crop: float,
     batch_size: int,
+    stretch: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what a network makes of every image of a split, in its order (fp32, the same on every process), and the labels.
 
-    `crop` is the share of the resized image's side that the central crop keeps. With `progress` a signal to stop is
-    heeded between batches by raising `Stopped`, on every process. Labels are -1 where the split has none.
+    `crop` is the share of the resized image's side that the central crop keeps; `stretch` gives up the aspect. With `progress` a
+    signal to stop is heeded between batches by raising `Stopped`, on every process. Labels are -1 where the split has none.
     """
     if len(split) < run.num_processes:
         raise UserError(
             f"data.source: a split of {len(split)} images is too small for {run.num_processes} processes. Start fewer processes."
         )
-    view = EvaluationView(data.image_size, crop)
+    view = EvaluationView(data.image_size, crop, stretch=stretch)
     loader = evaluation_loader(
         split,
         view,
