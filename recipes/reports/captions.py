@@ -36,7 +36,8 @@ TABLE_CAPTIONS = {
         {repeats}s; diamonds are the printed values (pale where doubtful). A cross at the left is a crash. Where the two ranges
         lie far apart, ours (left) and the paper's (right) have axes of their own.""",
     "curve": """{metric} over {over}: ours with Student's 95% intervals, the paper's values dashed and hollow. A cross at the
-        foot is a crash.""",
+        foot is a crash. Intervals that leave the picture
+    are cut.""",
     "gap": """How far {metric} at each {over} is below that at the last: ours paired by {repeats}, with Student's 95%
         intervals, the paper's dashed and hollow. Nearer to zero is more stable.""",
     "layers": """{metric} layer by layer: the mean over the {repeats}s, with Student's 95% interval as a band.""",

@@ -97,12 +97,22 @@ def draw_panels(findings: TableFindings, words: TableWords, points: Mapping[int,
             _label_over(axes, findings, words, points, scale)
             title_panel(axes, findings, words, entry)
         axes_of[0].set_ylabel(name)
-        low, high = axes_of[0].get_ylim()
+        low, high = _framed(points, axes_of[0].get_ylim())
         axes_of[0].set_ylim(low, high)
         for axes in axes_of:
             _draw_crashes(axes, low + 0.025 * (high - low))
         name_lines(drawing, axes_of, printed=any(printed is not None for _, _, printed in points.values()))
     return drawing
+
+
+def _framed(points: Mapping[int, Point], whole: tuple[float, float]) -> tuple[float, float]:
+    """Return the axis's ends: around the means and the printed values; intervals far wider than their spread are cut."""
+    marks = [
+        interval.mean for _, interval, _ in points.values() if interval is not None and not math.isnan(interval.mean)
+    ]
+    marks += [printed for _, _, printed in points.values() if printed is not None]
+    room = 0.6 * max(max(marks) - min(marks), 1.0)
+    return max(whole[0], min(marks) - room), min(whole[1], max(marks) + room)
 
 
 def _beside(x: float, steps: float, scale: str) -> float:
