@@ -6,7 +6,7 @@ import pytest
 
 from recipes.estimates import SetSize, estimate
 from recipes.plan import Plan, make_plan
-from recipes.printed import load_printed, printed_names
+from recipes.printed import CRASH, load_printed, printed_names
 from recipes.scales import load_scale
 from recipes.sections import read_yaml
 from recipes.stages import resolve_by_config
@@ -77,3 +77,19 @@ def test_the_draws_of_the_hyper_parameter_study_are_these() -> None:
     first = next(run for run in plan.runs if run.levels["draw"] == "00" and "vit_p_1gf-adamw" in run.levels["network"])
     drawn = dict(word.split("=") for word in first.overrides if re.match(r"optim\.(lr|weight_decay)=", word))
     assert drawn == {"optim.lr": "0.000501678", "optim.weight_decay": "0.035926"}
+
+
+def test_every_claim_is_one_that_the_paper_prints() -> None:
+    claims = 0
+    for path, scales in OFFERED.items():
+        reading = load_study(path, scale=scales[0]).reading
+        for pair in reading.pairs if isinstance(reading, TableReading) and reading.table else ():
+            table = load_printed(reading.table)
+            rows = [table.find(side, reading.metrics) for side in (pair.base, pair.other)]
+            if rows[0] is None or rows[1] is None:
+                continue  # the paper prints one side alone
+            base, other = (row.value(next(iter(reading.metrics))) for row in rows if row)
+            below = -1.0 if base == CRASH else base
+            assert isinstance(other, float) and isinstance(below, float) and other > below, (path.stem, pair.claim)
+            claims += 1
+    assert claims > 20
