@@ -22,7 +22,7 @@ def main() -> None:
         parser.error(f"{', '.join(unknown)}: not a benchmark; there are {', '.join(NAMES)}")
     for name in options.names:
         module = importlib.import_module(f"benchmarks.{name}")
-        show(*module.run(options.repeats), options.json / f"{name}.json" if options.json else None)
+        show(module.run(options.repeats), options.json / f"{name}.json" if options.json else None)
 
 
 if __name__ == "__main__":

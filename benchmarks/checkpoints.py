@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, Table, compare
 from common.config import load
 from common.training.checkpoints import Checkpoints
 from common.training.optimizers import build_optimizer
@@ -17,14 +17,16 @@ from pretrain.config import PretrainConfig
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "cifar10"
 
 
-def run(repeats: int) -> tuple[str, str, list[Row], str]:
-    """Return the benchmark's title, unit, rows and limit."""
+def run(repeats: int) -> list[Table]:
+    """Return the benchmark's tables."""
     rows: list[Row] = []
     shares = []
     for recipe in ("pretrain_cpu", "pretrain"):
         rows += write_twice(recipe, repeats)
         shares.append(f"{recipe} {rows[-1].median_ms / 60_000:.2%}")
-    return "A checkpoint", "ms", rows, f"share of the time when one is written every minute: {', '.join(shares)}"
+    return [
+        Table("A checkpoint", "ms", rows, f"share of the time when one is written every minute: {', '.join(shares)}")
+    ]
 
 
 def write_twice(recipe: str, repeats: int) -> list[Row]:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
 
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Table, compare
 from common.data.decode import decode_image
 from common.data.sampler import SampleKey
 from common.data.views import ViewsConfig, build_multi_crop
@@ -60,8 +60,8 @@ class PlainViews:
         return views + [self.view(image, 96, (0.05, 0.4), 0.5, 0.0) for _ in range(8)]
 
 
-def run(repeats: int) -> tuple[str, str, list[Row], str]:
-    """Return the benchmark's title, unit, rows and limit."""
+def run(repeats: int) -> list[Table]:
+    """Return the benchmark's tables."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     files, plain = make_jpegs(16), PlainViews()
@@ -80,4 +80,4 @@ def run(repeats: int) -> tuple[str, str, list[Row], str]:
     )
     decoding, worker = rows[-1].median_ms, rows[2].median_ms
     limit = f"decoding alone is {decoding:.2f} ms an image; the worker's part for a GPU takes {worker / decoding:.1f} times that"
-    return "DINO's data path, 500x375 JPEG to 2x224 + 8x96, one core", "ms an image", rows, limit
+    return [Table("DINO's data path, 500x375 JPEG to 2x224 + 8x96, one core", "ms an image", rows, limit)]

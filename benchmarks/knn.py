@@ -2,14 +2,14 @@
 
 import torch
 
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Table, compare
 from common.evaluation.knn import knn_votes
 
 QUERIES, BANK, WIDTH = 2000, 50000, 384
 
 
-def run(repeats: int) -> tuple[str, str, list[Row], str]:
-    """Return the benchmark's title, unit, rows and limit."""
+def run(repeats: int) -> list[Table]:
+    """Return the benchmark's tables."""
     torch.manual_seed(0)
     queries, bank, labels = torch.randn(QUERIES, WIDTH), torch.randn(BANK, WIDTH), torch.randint(0, 1000, (BANK,))
     rows = compare(
@@ -22,4 +22,4 @@ def run(repeats: int) -> tuple[str, str, list[Row], str]:
     )
     rate = 2 * BANK * WIDTH / rows[0].median_ms / 1e6
     limit = f"the product runs at {rate:.0f} GFLOP/s; with neighbours and votes it takes {1 / rows[1].ratio:.2f} times as long"
-    return f"k-NN, {QUERIES} queries over {BANK} x {WIDTH}", "ms a query", rows, limit
+    return [Table(f"k-NN, {QUERIES} queries over {BANK} x {WIDTH}", "ms a query", rows, limit)]

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Row, compare, matrix_rate
+from benchmarks.timing import Table, compare, matrix_rate
 from common.models.networks import ModelConfig, build_network
 from common.training.averaging import update_average
 from common.training.optimizers import clip_gradients
@@ -71,8 +71,8 @@ def build() -> tuple[DINO, torch.optim.Optimizer, torch.optim.Optimizer]:
     return dino, torch.optim.AdamW(parameters, foreach=False), torch.optim.AdamW(parameters, fused=True)
 
 
-def run(repeats: int) -> tuple[str, str, list[Row], str]:
-    """Return the benchmark's title, unit, rows and limit."""
+def run(repeats: int) -> list[Table]:
+    """Return the benchmark's tables."""
     dino, plain, fused = build()
     views = [torch.randn(2, IMAGES, 3, 32, 32), torch.randn(4, IMAGES, 3, 16, 16)]
     center = torch.zeros(OUTPUTS)
@@ -107,7 +107,9 @@ def run(repeats: int) -> tuple[str, str, list[Row], str]:
     limit = (
         f"fp32 products run at {matrix_rate():.0f} GFLOP/s here; the step's arithmetic is in `-m pretrain --dry-run`"
     )
-    return f"DINO's step, vit_micro, 2x32 + 4x16, {OUTPUTS} outputs, {IMAGES} images", "ms an image", rows, limit
+    return [
+        Table(f"DINO's step, vit_micro, 2x32 + 4x16, {OUTPUTS} outputs, {IMAGES} images", "ms an image", rows, limit)
+    ]
 
 
 @torch.no_grad()

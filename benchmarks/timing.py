@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,20 @@ class Row:
     high_ms: float
     ratio: float
     """How many times faster than the plain variant: the median of the ratios, repeat by repeat."""
+    memory_mb: float | None = None
+    """Peak memory of the process that ran it, where it had one to itself."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a benchmark measured under one set of conditions; the first row is the plain way."""
+
+    title: str
+    unit: str
+    """What the times are for: "ms an image"."""
+    rows: list[Row]
+    limit: str
+    """What bounds it, measured on the spot, and the share of it that is reached."""
 
 
 def compare(variants: Mapping[str, Variant], *, repeats: int, per: int = 1) -> list[Row]:
@@ -36,7 +50,12 @@ def compare(variants: Mapping[str, Variant], *, repeats: int, per: int = 1) -> l
             begun = time.perf_counter()
             variant()
             times[name].append((time.perf_counter() - begun) * 1000 / per)
-    plain = times[next(iter(variants))]
+    return summarise(times)
+
+
+def summarise(times: Mapping[str, list[float]], memory_mb: Mapping[str, float] | None = None) -> list[Row]:
+    """Return a row for each variant's times, in milliseconds, taken in turn; the first variant is the plain one."""
+    plain = times[next(iter(times))]
     return [
         Row(
             name,
@@ -44,6 +63,7 @@ def compare(variants: Mapping[str, Variant], *, repeats: int, per: int = 1) -> l
             min(own),
             max(own),
             statistics.median(reference / mine for reference, mine in zip(plain, own, strict=True)),
+            (memory_mb or {}).get(name),
         )
         for name, own in times.items()
     ]
@@ -63,33 +83,47 @@ def hardware() -> dict[str, object]:
     }
 
 
-def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
-    """Return the machine's fp32 matrix rate in GFLOP/s, measured on the spot."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
+def matrix_rate(size: int = 1024, repeats: int = 20, dtype: torch.dtype = torch.float32) -> float:
+    """Return the machine's matrix rate in GFLOP/s, measured on the spot, with as many threads as torch has now."""
+    left, right = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
     [row] = compare({"product": lambda: left @ right}, repeats=repeats)
     return 2 * size**3 / row.median_ms / 1e6
 
 
-def show(title: str, unit: str, rows: list[Row], limit: str, out: Path | None) -> None:
-    """Print a table and, where `out` is given, write it as JSON with the hardware it was measured on."""
+def copy_rate(megabytes: int = 1024, repeats: int = 5) -> float:
+    """Return how many GB/s a copy within the memory moves, read and written together, measured on the spot."""
+    source = torch.ones(megabytes * 2**18)
+    target = torch.empty_like(source)
+    [row] = compare({"copy": lambda: target.copy_(source)}, repeats=repeats)
+    return 2 * source.nbytes / row.median_ms / 1e6
+
+
+def show(tables: Sequence[Table], out: Path | None) -> None:
+    """Print a benchmark's tables and, where `out` is given, write them as JSON with the hardware they were measured on."""
     machine = hardware()
-    print(
-        f"\n{title}\n{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, load {machine['load']}"
-    )
-    width = max(len(row.variant) for row in rows)
-    print(f"  {'':{width}}  {unit:>14}  {'spread':>19}  {'against plain':>13}")
-    for row in rows:
+    for table in tables:
+        print(f"\n{table.title}")
         print(
-            f"  {row.variant:{width}}  {row.median_ms:14.3f}  {row.low_ms:8.3f} .. {row.high_ms:7.3f}  {row.ratio:12.2f}x"
+            f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']},"
+            f" load {machine['load']}"
         )
-    print(f"  limit: {limit}")
+        _print_rows(table)
+        print(f"  limit: {table.limit}", flush=True)
     if out is not None:
-        content = {
-            "title": title,
-            "unit": unit,
-            "hardware": machine,
-            "rows": [asdict(row) for row in rows],
-            "limit": limit,
-        }
+        content = {"hardware": machine, "tables": [asdict(table) for table in tables]}
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _print_rows(table: Table) -> None:
+    """Print one line a variant."""
+    width = max(len(row.variant) for row in table.rows)
+    measured = any(row.memory_mb for row in table.rows)
+    memory = f"  {'peak memory':>12}" if measured else ""
+    print(f"  {'':{width}}  {table.unit:>14}  {'spread':>21}  {'against plain':>13}{memory}")
+    for row in table.rows:
+        memory = f"  {row.memory_mb or 0:9,.0f} MB" if measured else ""
+        print(
+            f"  {row.variant:{width}}  {row.median_ms:14.3f}  {row.low_ms:9.3f} .. {row.high_ms:8.3f}"
+            f"  {row.ratio:12.2f}x{memory}"
+        )
