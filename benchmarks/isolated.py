@@ -1,0 +1,159 @@
+"""Owns measuring in fresh processes: each variant and repeat warms up, is timed in its steady state and tells its memory.
+
+`BENCHMARK_PREFIX` is put before each child's command, for a machine that is shared or has to be divided:
+`BENCHMARK_PREFIX="numactl --cpunodebind=0" python -m benchmarks loop`.
+"""
+
+import dataclasses
+import importlib
+import json
+import multiprocessing
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from benchmarks.timing import Row, matrix_rate, summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How a loop is run and timed, whatever it trains."""
+
+    batch: int = 64
+    """Images of a step, over all processes together."""
+    processes: int = 1
+    """Training processes; they share the threads and the workers."""
+    threads: int = 2
+    """Threads of torch, over all processes together."""
+    workers: int = 2
+    """Processes that load images, over all training processes together."""
+    warm_up: int = 2
+    """Steps before the clock starts; compiling and filling the loader's queue fall into them."""
+    steps: int = 6
+    """Steps that are timed."""
+
+    @property
+    def own_batch(self) -> int:
+        """Return the images of a step in one process."""
+        return self.batch // self.processes
+
+    @property
+    def own_workers(self) -> int:
+        """Return the loading processes of one training process."""
+        return max(self.workers // self.processes, 1)
+
+    @property
+    def num_images(self) -> int:
+        """Return how many images it takes for a queue that is full to the last timed step."""
+        return self.batch * (self.warm_up + self.steps + 4)
+
+
+class EnoughError(Exception):
+    """Leaves a training loop once its last timed step is done."""
+
+
+class StepWatch:
+    """Count a loop's steps, time those in the steady state, then leave the loop by `EnoughError`."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self._laps = setting, list[float]()
+        self.memory_mb = 0.0
+
+    def lap(self) -> None:
+        """Take note that a step is done."""
+        self._laps.append(time.perf_counter())
+        if len(self._laps) == self.setting.warm_up + self.setting.steps:
+            self.memory_mb = _over_processes(peak_memory())
+            raise EnoughError
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Return the mean over the timed steps, waiting for the loader included."""
+        return (self._laps[-1] - self._laps[self.setting.warm_up - 1]) / self.setting.steps
+
+
+def peak_memory() -> float:
+    """Return the MB this process held at most, and beside it what its loader's workers hold for themselves alone.
+
+    Workers are forked: what they share with their parent counts once. Without /proc, the parent's peak alone.
+    """
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    kilobytes = _kilobytes(status, ("VmHWM",))
+    for child in multiprocessing.active_children():
+        kilobytes += _kilobytes(Path(f"/proc/{child.pid}/smaps_rollup"), ("Private_Clean", "Private_Dirty"))
+    return kilobytes / 1024
+
+
+def _kilobytes(path: Path, names: tuple[str, ...]) -> int:
+    lines = (line.split() for line in path.read_text().splitlines())
+    return sum(int(words[1]) for words in lines if words[0].rstrip(":") in names)
+
+
+def _over_processes(value: float) -> float:
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = torch.tensor(value)
+    dist.all_reduce(total)
+    return float(total)
+
+
+def call(function: str, *, setting: Setting, **arguments: Any) -> dict[str, Any]:
+    """Return what `function` ("module:name") returns in processes of its own, called with the setting and the arguments.
+
+    Raise RuntimeError with the end of what they printed when they fail.
+    """
+    launcher = ["-m", "benchmarks.isolated"]
+    if setting.processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", f"{setting.processes}", *launcher]
+    content = json.dumps({"setting": dataclasses.asdict(setting), **arguments})
+    command = [*shlex.split(os.environ.get("BENCHMARK_PREFIX", "")), sys.executable, *launcher, function, content]
+    threads = str(max(setting.threads // setting.processes, 1))
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{function} {content} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare_in_turn(function: str, variants: Sequence[str], *, setting: Setting, repeats: int) -> list[Row]:
+    """Return a row for each variant, milliseconds an image, each repeat a process of its own; the first is the plain one."""
+    times: dict[str, list[float]] = {variant: [] for variant in variants}
+    memory = dict.fromkeys(variants, 0.0)
+    for _ in range(repeats):
+        for variant in variants:
+            found = call(function, setting=setting, variant=variant)
+            times[variant].append(found["seconds_per_step"] * 1000 / setting.batch)
+            memory[variant] = max(memory[variant], found["memory_mb"])
+    return summarise(times, memory)
+
+
+def rates(setting: dict[str, Any]) -> dict[str, float]:
+    """Return the matrix rates in GFLOP/s of a process with all threads of the setting."""
+    return {"fp32": matrix_rate(dtype=torch.float32), "bf16": matrix_rate(dtype=torch.bfloat16, repeats=60)}
+
+
+def main() -> None:
+    """Call a function in this process and print what it returns, as JSON in the last line."""
+    function, content = sys.argv[1:]
+    module, name = function.split(":")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    found = getattr(importlib.import_module(module), name)(**json.loads(content))
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

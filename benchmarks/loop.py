@@ -1,0 +1,147 @@
+"""DINO end to end on the CPU, the data path included: the real trainer against the plain recipe and against lightly.
+
+Each variant and repeat is a process of its own. lightly's rows need `pip install -e '.[benchmarks]'`.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from benchmarks import lightly_dino, our_loops, plain_dino
+from benchmarks.isolated import EnoughError, StepWatch, call, compare_in_turn
+from benchmarks.plain_dino import MEAN, STD, DinoSetting
+from benchmarks.timing import Row, Table
+from common import config as recipes
+from pretrain.config import PretrainConfig
+from pretrain.cost import training_cost
+
+PHOTOGRAPHS = DinoSetting(
+    model="vit_small", patch=16, global_size=224, local_size=96, side=None, batch=16, warm_up=2, steps=4
+)
+MOST_REPEATS = 3
+"""Repeats at most: a repeat of all variants takes minutes."""
+
+
+def recipe(setting: DinoSetting, *, precision: str, compiled: bool = False) -> dict[str, Any]:
+    """Return our recipe of a setting: the paper's, with the last layer trained from the start."""
+    return {
+        "out": "unused",
+        "model": {"name": setting.model, "patch_size": setting.patch, "drop_path": 0.1},
+        "data": {"image_size": setting.global_size, "workers": setting.own_workers, "mean": MEAN, "std": STD},
+        "views": {
+            "global_size": setting.global_size,
+            "local_size": setting.local_size,
+            "local_count": setting.local_count,
+        },
+        "dino": {"outputs": setting.outputs, "freeze_last_layer_epochs": 0},
+        "optim": {"lr": 1e-4, "weight_decay": 0.04, "weight_decay_end": 0.4, "clip_norm": 3.0, "clip_each": True},
+        "train": our_loops.train_section(setting.batch, precision, compiled=compiled),
+    }
+
+
+def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, compiled: bool = False) -> None:
+    """Run the real trainer."""
+    our_loops.time_pretraining(
+        recipe(setting, precision=precision, compiled=compiled), setting.pictures(), watch
+    )
+
+
+VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
+    "plain": plain_dino.train,
+    "lightly": lightly_dino.train,
+    "ours, fp32": partial(ours, precision="fp32"),
+    "ours, bf16": partial(ours, precision="bf16"),
+    "ours, bf16, compiled": partial(ours, precision="bf16", compiled=True),
+}
+
+
+def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
+    """Time a variant in this process."""
+    watch = StepWatch(DinoSetting(**setting))
+    try:
+        VARIANTS[variant](DinoSetting(**setting), watch)
+    except EnoughError:
+        return {"seconds_per_step": watch.seconds_per_step, "memory_mb": watch.memory_mb}
+    raise AssertionError("the loop ended before its last timed step")
+
+
+def available() -> list[str]:
+    """Return the variants that can run here."""
+    missing = set()
+    if importlib.util.find_spec("lightly") is None:
+        print("lightly is not installed (pip install -e '.[benchmarks]'): its rows are left out", flush=True)
+        missing.add("lightly")
+    if not our_loops.CAN_COMPILE:
+        missing.add("ours, bf16, compiled")
+    return [name for name in VARIANTS if name not in missing]
+
+
+def compare_loops(title: str, setting: DinoSetting, variants: list[str], repeats: int) -> Table:
+    """Return one table: the variants at one setting, and the share of the matrix rate that ours reach."""
+    rows = compare_in_turn("benchmarks.loop:measure", variants, setting=setting, repeats=repeats)
+    return Table(title, "ms an image", rows, describe_limit(setting, rows))
+
+
+def describe_limit(setting: DinoSetting, rows: list[Row]) -> str:
+    """Return the arithmetic of an image, the matrix rates of this machine and what share of them each row stands for."""
+    config = recipes.build(PretrainConfig, recipe(setting, precision="fp32"), source="benchmark")
+    gigaflops = 2 * training_cost(config, num_images=setting.num_images).multiply_adds_per_image / 1e9
+    found = call("benchmarks.isolated:rates", setting=setting)
+    shares = []
+    for row in rows:
+        kind = "bf16" if "bf16" in row.variant else "fp32"
+        reached = gigaflops / row.median_ms * 1000 / found[kind]
+        shares.append(f"{row.variant} {1000 / row.median_ms:.1f} images/s, {reached:.0%} of the {kind} rate")
+    return (
+        f"{gigaflops:.1f} GFLOP an image; products of 1,024 x 1,024 run at {found['fp32']:.0f} GFLOP/s in fp32 and"
+        f" {found['bf16']:.0f} in bf16 with {setting.threads} threads; {'; '.join(shares)}"
+    )
+
+
+def run(repeats: int) -> list[Table]:
+    """Return the benchmark's tables."""
+    repeats, variants = min(repeats, MOST_REPEATS), available()
+    small = DinoSetting()
+    title = "DINO's loop, ViT 192x12x3, patch 4, 2x32 + 8x16, batch 64, {outputs:,} outputs, 2 workers"
+    tables = [
+        compare_loops(title.format(outputs=outputs), replace(small, outputs=outputs), variants, repeats)
+        for outputs in (4096, 65536)
+    ]
+    title = "DINO's loop, ViT-S/16, 500x375 JPEG to 2x224 + 8x96, batch 16, 4,096 outputs, 2 workers"
+    tables.append(compare_loops(title, PHOTOGRAPHS, variants, min(repeats, 2)))
+    return tables
+
+
+def growth(repeats: int) -> list[Table]:
+    """Return how time and memory grow along one axis each, the others as in the main table."""
+    base = DinoSetting(steps=4)
+    axes = {
+        "local views": {str(count): replace(base, local_count=count) for count in (0, 4, 8, 12)},
+        "batch": {str(batch): replace(base, batch=batch) for batch in (16, 64, 128)},
+        "outputs": {f"{outputs:,}": replace(base, outputs=outputs) for outputs in (1024, 4096, 65536)},
+        "image size": {
+            str(size): replace(base, side=size, global_size=size, local_size=size // 2) for size in (32, 64)
+        },
+        "processes": {str(count): replace(base, processes=count) for count in (1, 2)},
+    }
+    known: dict[DinoSetting, tuple[Row, ...]] = {}
+    for settings in axes.values():
+        for setting in settings.values():
+            if setting not in known:
+                known[setting] = tuple(_pair(setting, min(repeats, 2)))
+    return [
+        Table(
+            f"DINO's loop as it grows with the {axis}",
+            "ms an image",
+            [replace(row, variant=f"{row.variant}, {axis} {value}") for value, at in settings.items() for row in known[at]],
+            "each pair is compared with its own plain row; the memory is that of all processes together",
+        )
+        for axis, settings in axes.items()
+    ]
+
+
+def _pair(setting: DinoSetting, repeats: int) -> list[Row]:
+    """Return plain fp32 beside ours in bf16."""
+    return compare_in_turn("benchmarks.loop:measure", ["plain", "ours, bf16"], setting=setting, repeats=repeats)
