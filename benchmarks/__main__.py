@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m benchmarks data step knn checkpoints [--repeats 7] [--json benchmarks/results]`."""
+"""Run benchmarks: `python -m benchmarks data step loop [--repeats 7] [--growth] [--json benchmarks/results]`."""
 
 import argparse
 import importlib
@@ -6,7 +6,9 @@ from pathlib import Path
 
 from benchmarks.timing import show
 
-NAMES = ("data", "step", "knn", "checkpoints")
+NAMES = ("data", "step", "loop", "finetune", "knn", "checkpoints")
+GROWING = ("loop",)
+"""Those that also measure how time and memory grow, by their function `growth`."""
 
 
 def main() -> None:
@@ -16,13 +18,20 @@ def main() -> None:
         "names", nargs="*", default=list(NAMES), metavar="name", help=f"which of {', '.join(NAMES)}; all by default"
     )
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats (default: %(default)s)")
+    parser.add_argument(
+        "--growth", action="store_true", help=f"how time and memory grow instead ({', '.join(GROWING)}); minutes"
+    )
     parser.add_argument("--json", type=Path, metavar="DIR", help="also write <DIR>/<name>.json")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in NAMES]:
         parser.error(f"{', '.join(unknown)}: not a benchmark; there are {', '.join(NAMES)}")
+    if options.growth and (fixed := [name for name in options.names if name not in GROWING]):
+        parser.error(f"--growth: {', '.join(fixed)} does not measure it; name {', '.join(GROWING)}")
     for name in options.names:
         module = importlib.import_module(f"benchmarks.{name}")
-        show(module.run(options.repeats), options.json / f"{name}.json" if options.json else None)
+        tables = module.growth(options.repeats) if options.growth else module.run(options.repeats)
+        file = f"{name}_growth.json" if options.growth else f"{name}.json"
+        show(tables, options.json / file if options.json else None)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 import dataclasses
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -14,10 +15,10 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -50,12 +51,15 @@ class Setting:
     @property
     def own_workers(self) -> int:
         """Return the loading processes of one training process."""
-        return max(self.workers // self.processes, 1)
+        return math.ceil(self.workers / self.processes)
 
     @property
     def num_images(self) -> int:
         """Return how many images it takes for a queue that is full to the last timed step."""
         return self.batch * (self.warm_up + self.steps + 4)
+
+
+AnySetting = TypeVar("AnySetting", bound=Setting)
 
 
 class EnoughError(Exception):
@@ -80,6 +84,16 @@ class StepWatch:
     def seconds_per_step(self) -> float:
         """Return the mean over the timed steps, waiting for the loader included."""
         return (self._laps[-1] - self._laps[self.setting.warm_up - 1]) / self.setting.steps
+
+
+def time_steps(loop: Callable[[AnySetting, StepWatch], None], setting: AnySetting) -> dict[str, float]:
+    """Run a loop in this process until it has taken its timed steps; return the seconds of one and the peak memory."""
+    watch = StepWatch(setting)
+    try:
+        loop(setting, watch)
+    except EnoughError:
+        return {"seconds_per_step": watch.seconds_per_step, "memory_mb": watch.memory_mb}
+    raise AssertionError("the loop ended before its last timed step")
 
 
 def peak_memory() -> float:
@@ -116,7 +130,14 @@ def call(function: str, *, setting: Setting, **arguments: Any) -> dict[str, Any]
     """
     launcher = ["-m", "benchmarks.isolated"]
     if setting.processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", f"{setting.processes}", *launcher]
+        launcher = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            f"{setting.processes}",
+            *launcher,
+        ]
     content = json.dumps({"setting": dataclasses.asdict(setting), **arguments})
     command = [*shlex.split(os.environ.get("BENCHMARK_PREFIX", "")), sys.executable, *launcher, function, content]
     threads = str(max(setting.threads // setting.processes, 1))
@@ -143,6 +164,20 @@ def compare_in_turn(function: str, variants: Sequence[str], *, setting: Setting,
 def rates(setting: dict[str, Any]) -> dict[str, float]:
     """Return the matrix rates in GFLOP/s of a process with all threads of the setting."""
     return {"fp32": matrix_rate(dtype=torch.float32), "bf16": matrix_rate(dtype=torch.bfloat16, repeats=60)}
+
+
+def describe_limit(setting: Setting, rows: Sequence[Row], multiply_adds: float) -> str:
+    """Return the arithmetic of an image, the matrix rates measured in a process now, and the share of them each row reaches."""
+    gigaflops, found = 2 * multiply_adds / 1e9, call("benchmarks.isolated:rates", setting=setting)
+    shares = []
+    for row in rows:
+        kind = "bf16" if "bf16" in row.variant else "fp32"
+        reached = gigaflops / row.median_ms * 1000 / found[kind]
+        shares.append(f"{row.variant} {1000 / row.median_ms:.1f} images/s, {reached:.0%} of the {kind} rate")
+    return (
+        f"{gigaflops:.1f} GFLOP an image; products of 1,024 x 1,024 run at {found['fp32']:.0f} GFLOP/s in fp32 and"
+        f" {found['bf16']:.0f} in bf16 with {setting.threads} threads; {'; '.join(shares)}"
+    )
 
 
 def main() -> None:

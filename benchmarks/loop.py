@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import lightly_dino, our_loops, plain_dino
-from benchmarks.isolated import EnoughError, StepWatch, call, compare_in_turn
+from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
 from benchmarks.plain_dino import MEAN, STD, DinoSetting
 from benchmarks.timing import Row, Table
 from common import config as recipes
@@ -43,9 +43,7 @@ def recipe(setting: DinoSetting, *, precision: str, compiled: bool = False) -> d
 
 def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, compiled: bool = False) -> None:
     """Run the real trainer."""
-    our_loops.time_pretraining(
-        recipe(setting, precision=precision, compiled=compiled), setting.pictures(), watch
-    )
+    our_loops.time_pretraining(recipe(setting, precision=precision, compiled=compiled), setting.pictures(), watch)
 
 
 VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
@@ -59,12 +57,7 @@ VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
 
 def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
     """Time a variant in this process."""
-    watch = StepWatch(DinoSetting(**setting))
-    try:
-        VARIANTS[variant](DinoSetting(**setting), watch)
-    except EnoughError:
-        return {"seconds_per_step": watch.seconds_per_step, "memory_mb": watch.memory_mb}
-    raise AssertionError("the loop ended before its last timed step")
+    return time_steps(VARIANTS[variant], DinoSetting(**setting))
 
 
 def available() -> list[str]:
@@ -81,23 +74,9 @@ def available() -> list[str]:
 def compare_loops(title: str, setting: DinoSetting, variants: list[str], repeats: int) -> Table:
     """Return one table: the variants at one setting, and the share of the matrix rate that ours reach."""
     rows = compare_in_turn("benchmarks.loop:measure", variants, setting=setting, repeats=repeats)
-    return Table(title, "ms an image", rows, describe_limit(setting, rows))
-
-
-def describe_limit(setting: DinoSetting, rows: list[Row]) -> str:
-    """Return the arithmetic of an image, the matrix rates of this machine and what share of them each row stands for."""
     config = recipes.build(PretrainConfig, recipe(setting, precision="fp32"), source="benchmark")
-    gigaflops = 2 * training_cost(config, num_images=setting.num_images).multiply_adds_per_image / 1e9
-    found = call("benchmarks.isolated:rates", setting=setting)
-    shares = []
-    for row in rows:
-        kind = "bf16" if "bf16" in row.variant else "fp32"
-        reached = gigaflops / row.median_ms * 1000 / found[kind]
-        shares.append(f"{row.variant} {1000 / row.median_ms:.1f} images/s, {reached:.0%} of the {kind} rate")
-    return (
-        f"{gigaflops:.1f} GFLOP an image; products of 1,024 x 1,024 run at {found['fp32']:.0f} GFLOP/s in fp32 and"
-        f" {found['bf16']:.0f} in bf16 with {setting.threads} threads; {'; '.join(shares)}"
-    )
+    cost = training_cost(config, num_images=setting.num_images)
+    return Table(title, "ms an image", rows, describe_limit(setting, rows, cost.multiply_adds_per_image))
 
 
 def run(repeats: int) -> list[Table]:
@@ -135,7 +114,11 @@ def growth(repeats: int) -> list[Table]:
         Table(
             f"DINO's loop as it grows with the {axis}",
             "ms an image",
-            [replace(row, variant=f"{row.variant}, {axis} {value}") for value, at in settings.items() for row in known[at]],
+            [
+                replace(row, variant=f"{row.variant}, {axis} {value}")
+                for value, at in settings.items()
+                for row in known[at]
+            ],
             "each pair is compared with its own plain row; the memory is that of all processes together",
         )
         for axis, settings in axes.items()

@@ -1,7 +1,6 @@
 """Owns the timing of our own trainers: the real ones, by the epoch's loop they run, on images held in memory."""
 
 import dataclasses
-import logging
 import tempfile
 from typing import Any
 
@@ -48,7 +47,6 @@ def time_finetuning(recipe: dict[str, Any], pictures: Pictures, watch: StepWatch
 
 
 def _time(trainer_class: type[Any], config: Any, stage: str, pictures: Pictures, watch: StepWatch) -> None:
-    logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, config.train, stage=stage, out=folder, overrides=[])
         trainer = trainer_class(config, run, pictures.splits())

@@ -46,9 +46,7 @@ class Pictures:
             images = PixelImages([block.ravel()], shapes, block_length=len(self))
         train = Split(images=images, labels=self.labels, class_names=self.class_names)
         subset = Subset(indices=np.arange(len(self)), num_images=len(self), class_counts=train.class_counts())
-        return Splits(
-            train=train, validation=None, test=None, class_names=self.class_names, subset=subset, left_out={}
-        )
+        return Splits(train=train, validation=None, test=None, class_names=self.class_names, subset=subset, left_out={})
 
 
 class Transformed(Dataset[tuple[object, int]]):

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image, ImageFilter, ImageOps
-from timm.layers import set_fused_attn
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -25,7 +24,7 @@ from benchmarks.isolated import Setting, StepWatch
 from benchmarks.pictures import Pictures, Transformed
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SIZES = {"vit_tiny": (192, 12, 3), "vit_small": (384, 12, 6)}
+SIZES = {"vit_mini": (64, 4, 2), "vit_tiny": (192, 12, 3), "vit_small": (384, 12, 6), "deit_small": (384, 12, 6)}
 """Width, depth and heads by our names of the networks."""
 
 
@@ -74,9 +73,8 @@ class PlainViews:
 
 def plain_network(model: str, *, image_size: int, patch: int, drop_path: float, **options: object) -> VisionTransformer:
     """Return timm's vision transformer with explicit attention, softmax(q k) v, as the published networks have it."""
-    set_fused_attn(False)
     width, depth, heads = SIZES[model]
-    return VisionTransformer(
+    network = VisionTransformer(
         img_size=image_size,
         patch_size=patch,
         embed_dim=width,
@@ -85,6 +83,9 @@ def plain_network(model: str, *, image_size: int, patch: int, drop_path: float, 
         drop_path_rate=drop_path,
         **options,
     )
+    for block in network.blocks:
+        block.attn.fused_attn = False
+    return network
 
 
 class MultiCrop(nn.Module):

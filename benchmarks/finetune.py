@@ -1,0 +1,78 @@
+"""Supervised training end to end on the CPU, the data path included: the real trainer against DeiT's recipe through timm.
+
+Each variant and repeat is a process of its own. Both show each image once an epoch (no repeated augmentation) and keep no moving
+average of the weights.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from benchmarks import our_loops, plain_deit
+from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
+from benchmarks.plain_deit import RHO, SupervisedSetting
+from benchmarks.plain_dino import MEAN, STD
+from benchmarks.timing import Table
+from common import config as recipes
+from finetune.config import FinetuneConfig
+from finetune.cost import training_cost
+
+PHOTOGRAPHS = SupervisedSetting(
+    model="deit_small", patch=16, image_size=224, num_classes=1000, side=None, batch=16, steps=4
+)
+MOST_REPEATS = 3
+"""Repeats at most: a repeat of all variants takes minutes."""
+
+
+def recipe(setting: SupervisedSetting, *, precision: str, compiled: bool = False) -> dict[str, Any]:
+    """Return our recipe of a setting: DeiT's."""
+    optim = {"lr": 1e-4, "min_lr": 1e-5, "weight_decay": 0.05, "decay_embeddings": False}
+    return {
+        "out": "unused",
+        "model": {"name": setting.model, "patch_size": setting.patch, "drop_path": 0.1},
+        "data": {"image_size": setting.image_size, "workers": setting.own_workers, "mean": MEAN, "std": STD},
+        "augment": {"padding": 4 if setting.image_size <= 32 else 0, "repeats": 1},
+        "optim": optim | ({"name": "sam", "rho": RHO} if setting.sam else {}),
+        "train": our_loops.train_section(setting.batch, precision, compiled=compiled),
+    }
+
+
+def ours(setting: SupervisedSetting, watch: StepWatch, *, precision: str, compiled: bool = False) -> None:
+    """Run the real trainer."""
+    our_loops.time_finetuning(recipe(setting, precision=precision, compiled=compiled), setting.pictures(), watch)
+
+
+VARIANTS: Mapping[str, Callable[[SupervisedSetting, StepWatch], None]] = {
+    "plain": plain_deit.train,
+    "ours, fp32": partial(ours, precision="fp32"),
+    "ours, bf16": partial(ours, precision="bf16"),
+    "ours, bf16, compiled": partial(ours, precision="bf16", compiled=True),
+}
+
+
+def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
+    """Time a variant in this process."""
+    return time_steps(VARIANTS[variant], SupervisedSetting(**setting))
+
+
+def compare_loops(title: str, setting: SupervisedSetting, repeats: int) -> Table:
+    """Return one table: the variants at one setting, and the share of the matrix rate that each reaches."""
+    variants = [name for name in VARIANTS if our_loops.CAN_COMPILE or "compiled" not in name]
+    rows = compare_in_turn("benchmarks.finetune:measure", variants, setting=setting, repeats=repeats)
+    config = recipes.build(FinetuneConfig, recipe(setting, precision="fp32"), source="benchmark")
+    cost = training_cost(config, num_images=setting.num_images, num_classes=setting.num_classes)
+    return Table(title, "ms an image", rows, describe_limit(setting, rows, cost.multiply_adds_per_image))
+
+
+def run(repeats: int) -> list[Table]:
+    """Return the benchmark's tables."""
+    small, repeats = SupervisedSetting(steps=10), min(repeats, MOST_REPEATS)
+    network = "ViT 192x12x3, patch 4, 32 px, batch 64, 2 workers"
+    return [
+        compare_loops(f"Supervised loop, DeiT's recipe, {network}", small, repeats),
+        compare_loops(f"Supervised loop with SAM, {network}", replace(small, sam=True, steps=5), min(repeats, 2)),
+        compare_loops(
+            "Supervised loop, DeiT-S/16, 500x375 JPEG to 224, batch 16, 2 workers", PHOTOGRAPHS, min(repeats, 2)
+        ),
+    ]

@@ -1,0 +1,108 @@
+"""Owns the plain reference of the supervised loop: DeiT's recipe through timm (Touvron et al. 2021), fp32; and SAM on top of it.
+
+PIL and timm's RandAugment image by image, torch's default collate, timm's Mixup, AdamW. SAM is written from its paper (Foret et
+al. 2021, algorithm 1), with a Python loop over the parameters.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from timm.data import Mixup, create_transform
+from timm.loss import SoftTargetCrossEntropy
+from torch import Tensor, nn
+from torchvision import transforms
+
+from benchmarks.isolated import Setting, StepWatch
+from benchmarks.pictures import Pictures
+from benchmarks.plain_dino import MEAN, STD, cosine, parameter_groups, plain_loader, plain_network
+
+RHO = 0.05
+"""SAM's radius."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedSetting(Setting):
+    """A supervised loop: which network on which images."""
+
+    model: str = "vit_tiny"
+    patch: int = 4
+    image_size: int = 32
+    num_classes: int = 10
+    side: int | None = 32
+    """Side of the decoded images in pixels; none: JPEGs of 500x375 pixels, decoded as they are loaded."""
+    sam: bool = False
+    """Whether SAM's two passes make a step."""
+
+    def pictures(self) -> Pictures:
+        """Return the images to train on."""
+        return Pictures(self.num_images, side=self.side, num_classes=self.num_classes)
+
+
+def train_transform(size: int) -> transforms.Compose:
+    """Return DeiT's view of a PIL image; small images are padded and cut, as its program does."""
+    transform = create_transform(
+        input_size=size,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        color_jitter=None,
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        re_prob=0.25,
+        re_mode="pixel",
+    )
+    if size <= 32:
+        transform.transforms[0] = transforms.RandomCrop(size, padding=4)
+    return transform
+
+
+@torch.no_grad()
+def climb(network: nn.Module) -> list[Tensor]:
+    """Go to the worst weights nearby, parameter by parameter; return the weights as they were."""
+    norm = torch.norm(torch.stack([p.grad.norm(p=2) for p in network.parameters()]), p=2)
+    before = []
+    for parameter in network.parameters():
+        before.append(parameter.detach().clone())
+        parameter.add_(parameter.grad * (RHO / (norm + 1e-12)))
+    return before
+
+
+@torch.no_grad()
+def descend(network: nn.Module, before: list[Tensor]) -> None:
+    """Bring the weights back."""
+    for parameter, own in zip(network.parameters(), before, strict=True):
+        parameter.copy_(own)
+
+
+def train(setting: SupervisedSetting, watch: StepWatch) -> None:
+    """Run DeiT's loop until the watch has seen enough."""
+    torch.manual_seed(0)
+    loader = plain_loader(setting, setting.pictures(), train_transform(setting.image_size))
+    network = plain_network(
+        setting.model,
+        image_size=setting.image_size,
+        patch=setting.patch,
+        drop_path=0.1,
+        num_classes=setting.num_classes,
+    )
+    mixing = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=setting.num_classes)
+    criterion = SoftTargetCrossEntropy()
+    optimizer = torch.optim.AdamW(parameter_groups(network), weight_decay=0.05)
+    rates = cosine(1e-4, 1e-5, 100 * len(loader))
+    for step, (images, labels) in enumerate(loader):
+        for group in optimizer.param_groups:
+            group["lr"] = rates[step]
+        images, targets = mixing(images, labels)
+        loss = criterion(network(images), targets)
+        if not math.isfinite(loss.item()):
+            raise RuntimeError(f"the loss is {loss.item()}")
+        optimizer.zero_grad()
+        loss.backward()
+        if setting.sam:
+            before = climb(network)
+            optimizer.zero_grad()
+            criterion(network(images), targets).backward()
+            descend(network, before)
+        optimizer.step()
+        watch.lap()
