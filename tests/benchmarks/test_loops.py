@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,9 +24,10 @@ PRETRAINING = {name: run for name, run in loop.VARIANTS.items() if name in ("pla
 SUPERVISED_LOOPS = {name: run for name, run in finetune.VARIANTS.items() if name in ("plain", "ours, fp32")}
 
 
+@pytest.mark.parametrize("local_count", [0, 2])
 @pytest.mark.parametrize("run", PRETRAINING.values(), ids=PRETRAINING)
-def test_pretraining_loops_run(run: Callable[[plain_dino.DinoSetting, StepWatch], None]) -> None:
-    assert time_steps(run, DINO)["seconds_per_step"] > 0
+def test_pretraining_loops_run(run: Callable[[plain_dino.DinoSetting, StepWatch], None], local_count: int) -> None:
+    assert time_steps(run, replace(DINO, local_count=local_count))["seconds_per_step"] > 0
 
 
 def test_lightlys_loop_runs() -> None:
