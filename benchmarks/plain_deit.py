@@ -5,10 +5,14 @@ al. 2021, algorithm 1), with a Python loop over the parameters.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from PIL import Image
 from timm.data import Mixup, create_transform
+from timm.data.auto_augment import RandAugment
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torchvision import transforms
@@ -54,7 +58,16 @@ def train_transform(size: int) -> transforms.Compose:
     )
     if size <= 32:
         transform.transforms[0] = transforms.RandomCrop(size, padding=4)
+    [policy] = [step for step in transform.transforms if isinstance(step, RandAugment)]
+    for step in policy.ops:
+        if step.name.startswith("Posterize"):
+            step.aug_fn = partial(posterize, step.aug_fn)
     return transform
+
+
+def posterize(keep_bits: Callable[..., Image.Image], image: Image.Image, bits: int, **settings: object) -> Image.Image:
+    """Return the image with `bits` bits a colour, black at 0, which timm draws and Pillow refuses from version 13 on."""
+    return keep_bits(image, bits, **settings) if bits > 0 else Image.new(image.mode, image.size)
 
 
 @torch.no_grad()

@@ -121,3 +121,10 @@ def test_pictures_are_the_same_as_pil_and_as_a_split(side: int | None) -> None:
     assert len(split) == 3
     assert list(split.labels) == [0, 1, 0]
     assert (split.image(2).int() - shown.int()).abs().max() <= 3  # two JPEG decoders round differently
+
+
+def test_the_plain_policy_draws_at_every_strength() -> None:
+    transform = plain_deit.train_transform(32)
+    picture = Pictures(1, side=32, num_classes=1).picture(0)
+    torch.manual_seed(0)
+    assert all(transform(picture).shape == (3, 32, 32) for _ in range(300))
