@@ -80,6 +80,9 @@ class Files:
     def file_name(self, index: int) -> str | None:
         return None
 
+    def file_names(self) -> list[str | None]:
+        return [None] * self._count
+
     def content(self, index: int) -> bytes:
         return self._files[index % len(self._files)]
 
