@@ -1,6 +1,7 @@
 """Owns DINO's loss: cross-entropy between every teacher view and every other student view, and how it is balanced.
 
-Shapes: G teacher (global) views, V student views of which the first G are the teacher's, B images, K outputs.
+Shapes: G teacher (global) views, V student views of which the first G are the teacher's, B images, D width of the
+bottleneck, K outputs.
 """
 
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from pretrain.view_cross_entropy import view_losses
 
 
 @dataclass(frozen=True)
@@ -70,27 +73,24 @@ class DINOLoss(nn.Module):
         self.update_center(teacher_GBK)
         return Codes(log_q, -(q * log_q).sum(-1).mean(), code_entropy)
 
-    def forward(self, student_VBK: Tensor, codes: Codes) -> LossParts:
-        """Return the loss of the student's outputs against the teacher's codes of the same images.
+    def forward(self, bottleneck_VBD: Tensor, weight_KD: Tensor, codes: Codes) -> LossParts:
+        """Return the loss of the student against the teacher's codes of the same images.
 
-        The plain form is a double loop: for teacher view i, for student view j != i, add mean_b sum_k -q_i log p_j, and
-        divide by the G * (V - 1) pairs. It is linear in the teacher's probabilities, so with Q = sum_i q_i each student
-        view meets one target T_j (Q - q_j when j is a teacher view, else Q) once, and
-        sum_k -T_j log p_j = (sum_k T_j) * logsumexp(z_j) - <T_j, z_j>.
+        The student's scores are bottleneck_VBD @ weight_KD.T, in autocast's type where it is on (`view_cross_entropy`). The
+        plain form is a double loop: for teacher view i, for student view j != i, add mean_b sum_k -q_i log p_j, and divide by
+        the G * (V - 1) pairs. It is linear in the teacher's probabilities: each student view meets their sum once.
         """
-        num_teacher, num_views = len(codes.log_q_GBK), len(student_VBK)
-        pairs = num_teacher * (num_views - 1)
-        q = codes.log_q_GBK.exp()
-        total = q.sum(0)
-
-        scores = student_VBK / self.student_temperature
-        lse = torch.logsumexp(scores, dim=-1)
-        own = torch.linalg.vecdot(total - q, scores[:num_teacher])
-        cross = (num_teacher - 1) * lse[:num_teacher].mean(1).sum() - own.mean(1).sum()
-        if num_views > num_teacher:
-            others = torch.linalg.vecdot(total, scores[num_teacher:])
-            cross = cross + num_teacher * lse[num_teacher:].mean(1).sum() - others.mean(1).sum()
-        loss = cross / pairs
+        pairs = len(codes.log_q_GBK) * (len(bottleneck_VBD) - 1)
+        device = bottleneck_VBD.device.type
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        cross = view_losses(
+            bottleneck_VBD,
+            weight_KD,
+            codes.log_q_GBK.exp(),
+            temperature=self.student_temperature,
+            dtype=autocast or bottleneck_VBD.dtype,
+        )
+        loss = cross.sum() / pairs
         return LossParts(loss, codes.entropy, loss.detach() - codes.entropy, codes.code_entropy)
 
     def teacher_log_probabilities(self, teacher_GBK: Tensor, teacher_temperature: Tensor) -> Tensor:
