@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
 from common.training.checkpoints import Checkpoint
+from common.training.execution import set_execution
 from common.training.loss_watch import watch_supervised
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
@@ -62,6 +63,7 @@ class Finetuning:
         torch.manual_seed(config.train.seed)
         self.network = self.objective.build_network()
         self.network = synchronise_batch_norm(self.network, device_type=run.device.type).to(run.device)
+        set_execution(self.network, config.train, run.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False) if config.ema_decay else None
         self.model, self.optimizer = run.accelerator.prepare(self.network, build_optimizer(config.optim, self.network))
         self.sharpness = (

@@ -42,6 +42,10 @@ class DINOHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores (N, outputs) of features (N, feature_dim)."""
+        return self.last_layer(self.project(features))  # type: ignore[no-any-return]
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return what the last layer is given: the normalised bottleneck (N, bottleneck_dim) of features (N, feature_dim)."""
         bottleneck = self.mlp(features)
         guard = 1e-6 if bottleneck.dtype == torch.float16 else 1e-12
-        return self.last_layer(normalize(bottleneck, dim=-1, eps=guard))  # type: ignore[no-any-return]
+        return normalize(bottleneck, dim=-1, eps=guard)

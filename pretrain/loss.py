@@ -1,6 +1,7 @@
 """Owns DINO's loss: cross-entropy between every teacher view and every other student view, and how it is balanced.
 
-Shapes: G teacher (global) views, V student views of which the first G are the teacher's, B images, K outputs.
+Shapes: G teacher (global) views, V student views of which the first G are the teacher's, B images, D width of the
+bottleneck, K outputs.
 """
 
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from pretrain.view_cross_entropy import Kernels, compiled_kernels, view_losses
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,19 @@ class Codes:
         return replace(self, log_q_GBK=self.log_q_GBK[:, rows])
 
 
+def sharpen(teacher_GBK: Tensor, center_K: Tensor, temperature: Tensor) -> Tensor:
+    """Return the logarithm of the softmax of centred scores (G, B, K)."""
+    return torch.log_softmax((teacher_GBK - center_K) / temperature, dim=-1)
+
+
+def entropies(log_q_GBK: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean entropy of distributions, and the entropy of their mean, in nats."""
+    q = log_q_GBK.exp()
+    mean_q = q.mean((0, 1))
+    of_mean = -(mean_q * mean_q.clamp_min(torch.finfo(mean_q.dtype).tiny).log()).sum()
+    return -(q * log_q_GBK).sum(-1).mean(), of_mean
+
+
 class DINOLoss(nn.Module):
     """Cross-entropy of sharpened, centred teacher outputs and student outputs (DINO, section 3.1, algorithm 1)."""
 
@@ -58,46 +74,46 @@ class DINOLoss(nn.Module):
         self.student_temperature = student_temperature
         self.center_momentum = center_momentum
         self.centering = centering
+        self.kernels, self.sharpen, self.entropies = Kernels(), sharpen, entropies
         self.register_buffer("center", torch.zeros(outputs))
+
+    def compile_kernels(self) -> None:
+        """Have what is done to scores, the student's and the teacher's, compiled at the first step."""
+        self.kernels = compiled_kernels()
+        self.sharpen = torch.compile(sharpen, dynamic=False)
+        self.entropies = torch.compile(entropies, dynamic=False)
 
     @torch.no_grad()
     def codes(self, teacher_GBK: Tensor, teacher_temperature: Tensor) -> Codes:
         """Return the teacher's codes of this process's whole batch under the old centre, then move the centre."""
-        log_q = self.teacher_log_probabilities(teacher_GBK, teacher_temperature)
-        q = log_q.exp()
-        mean_q = q.mean((0, 1))
-        code_entropy = -(mean_q * mean_q.clamp_min(torch.finfo(mean_q.dtype).tiny).log()).sum()
-        self.update_center(teacher_GBK)
-        return Codes(log_q, -(q * log_q).sum(-1).mean(), code_entropy)
-
-    def forward(self, student_VBK: Tensor, codes: Codes) -> LossParts:
-        """Return the loss of the student's outputs against the teacher's codes of the same images.
-
-        The plain form is a double loop: for teacher view i, for student view j != i, add mean_b sum_k -q_i log p_j, and
-        divide by the G * (V - 1) pairs. It is linear in the teacher's probabilities, so with Q = sum_i q_i each student
-        view meets one target T_j (Q - q_j when j is a teacher view, else Q) once, and
-        sum_k -T_j log p_j = (sum_k T_j) * logsumexp(z_j) - <T_j, z_j>.
-        """
-        num_teacher, num_views = len(codes.log_q_GBK), len(student_VBK)
-        pairs = num_teacher * (num_views - 1)
-        q = codes.log_q_GBK.exp()
-        total = q.sum(0)
-
-        scores = student_VBK / self.student_temperature
-        lse = torch.logsumexp(scores, dim=-1)
-        own = torch.linalg.vecdot(total - q, scores[:num_teacher])
-        cross = (num_teacher - 1) * lse[:num_teacher].mean(1).sum() - own.mean(1).sum()
-        if num_views > num_teacher:
-            others = torch.linalg.vecdot(total, scores[num_teacher:])
-            cross = cross + num_teacher * lse[num_teacher:].mean(1).sum() - others.mean(1).sum()
-        loss = cross / pairs
-        return LossParts(loss, codes.entropy, loss.detach() - codes.entropy, codes.code_entropy)
-
-    def teacher_log_probabilities(self, teacher_GBK: Tensor, teacher_temperature: Tensor) -> Tensor:
-        """Return the teacher's log distributions: the softmax of its centred scores, or their Sinkhorn balance."""
         if self.centering == "sinkhorn":
-            return balance_codes(teacher_GBK, teacher_temperature)
-        return torch.log_softmax((teacher_GBK - self.center) / teacher_temperature, dim=-1)
+            log_q = balance_codes(teacher_GBK, teacher_temperature)
+        else:
+            log_q = self.sharpen(teacher_GBK, self.center, teacher_temperature)
+        codes = Codes(log_q, *self.entropies(log_q))
+        self.update_center(teacher_GBK)
+        return codes
+
+    def forward(self, bottleneck_VBD: Tensor, weight_KD: Tensor, codes: Codes) -> LossParts:
+        """Return the loss of the student against the teacher's codes of the same images.
+
+        The student's scores are bottleneck_VBD @ weight_KD.T, in autocast's type where it is on (`view_cross_entropy`). The
+        plain form is a double loop: for teacher view i, for student view j != i, add mean_b sum_k -q_i log p_j, and divide by
+        the G * (V - 1) pairs. It is linear in the teacher's probabilities: each student view meets their sum once.
+        """
+        pairs = len(codes.log_q_GBK) * (len(bottleneck_VBD) - 1)
+        device = bottleneck_VBD.device.type
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        cross = view_losses(
+            bottleneck_VBD,
+            weight_KD,
+            codes.log_q_GBK.exp(),
+            temperature=self.student_temperature,
+            dtype=autocast or bottleneck_VBD.dtype,
+            kernels=self.kernels,
+        )
+        loss = cross.sum() / pairs
+        return LossParts(loss, codes.entropy, loss.detach() - codes.entropy, codes.code_entropy)
 
     @torch.no_grad()
     def update_center(self, teacher_GBK: Tensor) -> None:

@@ -40,18 +40,19 @@ class DINO(nn.Module):
         the codes are the whole batch's, but for a batch norm in the stem, which takes its statistics from each part.
         """
         parts = micro_batches(views_GB.shape[1], micro_batch)
-        outputs = [self._outputs(self.teacher, self.teacher_head, [views_GB[:, part.rows]]) for part in parts]
-        return self.loss.codes(torch.cat(outputs, dim=1), teacher_temperature)
+        scores = [self._teacher_scores(views_GB[:, part.rows]) for part in parts]
+        return self.loss.codes(torch.cat(scores, dim=1), teacher_temperature)
 
     def forward(self, views: list[Tensor], codes: Codes) -> LossParts:
         """Return the student's loss on normalised views, one tensor (V, B, 3, S, S) per resolution, the global ones first."""
-        return self.loss(self._outputs(self.student, self.student_head, views), codes)  # type: ignore[no-any-return]
+        bottleneck = self.student_head.project(_features(self.student, views))
+        weight = self.student_head.last_layer.weight
+        return self.loss(bottleneck.view(-1, views[0].shape[1], bottleneck.shape[1]), weight, codes)  # type: ignore[no-any-return]
 
-    def _outputs(self, network: nn.Module, head: nn.Module, views: list[Tensor]) -> Tensor:
-        """Return (V, B, K) scores of all views in float32; each resolution goes through the network in one piece."""
-        features = torch.cat([network(view.flatten(0, 1)) for view in views])
-        scores: Tensor = head(features).float()
-        return scores.view(-1, views[0].shape[1], scores.shape[-1])
+    def _teacher_scores(self, views_GB: Tensor) -> Tensor:
+        """Return the teacher's scores (G, B, K) in fp32 for views (G, B, 3, S, S)."""
+        scores: Tensor = self.teacher_head(_features(self.teacher, [views_GB])).float()
+        return scores.view(*views_GB.shape[:2], -1)
 
     def student_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that are trained."""
@@ -69,3 +70,8 @@ class DINO(nn.Module):
             [*self.student.parameters(), *self.student_head.parameters()],
             momentum,
         )
+
+
+def _features(network: nn.Module, views: list[Tensor]) -> Tensor:
+    """Return the features (V * B, D) of all views; each resolution goes through the network in one piece."""
+    return torch.cat([network(view.flatten(0, 1)) for view in views])

@@ -18,6 +18,7 @@ from common.data.splits import Splits
 from common.data.views import build_multi_crop
 from common.models.normalization import synchronise_batch_norm
 from common.training.checkpoints import Checkpoint
+from common.training.execution import set_execution
 from common.training.loss_watch import watch_distillation
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
@@ -64,6 +65,7 @@ class Pretraining:
         dino = synchronise_batch_norm(build_dino(config), device_type=run.device.type).to(run.device)
         assert isinstance(dino, DINO)
         self.dino: DINO = dino
+        self._set_execution()
         optimizer = build_optimizer(config.optim, torch.nn.ModuleList([self.dino.student, self.dino.student_head]))
         self.model, self.optimizer = run.accelerator.prepare(self.dino, optimizer)
         sampler = EpochSampler(
@@ -97,6 +99,13 @@ class Pretraining:
         for warning in known_failures(config, num_images=len(splits.train), steps=self.steps):
             logger.warning("warning: %s", warning)
         warn_of_batch_norm(self.dino.student, config.train.micro_batch)
+
+    def _set_execution(self) -> None:
+        """Choose how student, teacher and loss are computed here."""
+        for network in (self.dino.student, self.dino.teacher):
+            set_execution(network, self.config.train, self.run.device)
+        if self.config.train.compile:
+            self.dino.loss.compile_kernels()
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; evaluate, export and write the result."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data.loader import Batch, normalise
+from common.training.execution import uncompiled
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of `model` in evaluation mode and each back to its own mode afterwards."""
+    """Put every module of `model` in evaluation mode, uncompiled, and each back to its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
+        with uncompiled():
+            yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -20,6 +20,7 @@ from common.training.agreement import Agreement
 from common.training.checkpoints import Checkpoint, Checkpoints
 from common.training.config import TrainConfig
 from common.training.environment import environment
+from common.training.execution import keep_freed_memory
 from common.training.run_folder import RunFolder, Schedules
 from common.training.signals import StopSignals
 from common.training.verdicts import Ending, Verdict
@@ -64,6 +65,8 @@ class Run:
         self.rank: int = self.accelerator.process_index
         self.num_processes: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.agreement = Agreement(self.accelerator)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=train.keep_checkpoints)
         self.rewinds: list[dict[str, Any]] = []

@@ -1,0 +1,94 @@
+"""Owns how a step's arithmetic is carried out where that leaves its result as it is, to rounding: kernels, compiler, memory."""
+
+import ctypes
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from common.errors import UserError
+from common.models.gelu import keep_gelu_kernels
+from common.training.config import TrainConfig
+
+
+def set_execution(network: nn.Module, train: TrainConfig, device: torch.device) -> None:
+    """Choose the network's kernels for the device, and compile or recompute as the recipe says; names and weights stay.
+
+    Errors: `train.compile` without a C++ compiler, `train.recompute` over a batch norm.
+    """
+    on_cpu = device.type == "cpu"
+    if on_cpu and train.precision != "fp32":
+        use_plain_attention(network)
+    if train.recompute:
+        recompute_blocks(network)
+    if train.compile:
+        compile_network(network, on_cpu=on_cpu)
+
+
+def use_plain_attention(network: nn.Module) -> None:
+    """Let attention be two products and a softmax instead of PyTorch's fused kernel.
+
+    In bf16 on a CPU the fused kernel's backward pass takes ten times as long (65 tokens, 3 heads of 64), half of a step.
+    """
+    for module in network.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # type: ignore[assignment]
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Keep only what goes into each block for the backward pass, and run its forward pass once more there."""
+    stem = {id(module) for name, module in network.named_modules() if name.startswith("patch_embed")}
+    inside = (module for module in network.modules() if id(module) not in stem)
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in inside):
+        raise UserError(
+            "train.recompute = true: this network has batch norms behind its stem, whose running statistics would count every "
+            "batch twice. Set train.recompute=false; train.micro_batch saves memory too."
+        )
+    network.set_grad_checkpointing(True)  # type: ignore[operator]
+
+
+def compile_network(network: nn.Module, *, on_cpu: bool) -> None:
+    """Have PyTorch's compiler fuse what lies between the network's products; it happens at the first step, once a shape."""
+    if on_cpu:
+        check_compiler()
+        keep_gelu_kernels(network)
+    network.compile(dynamic=False)
+
+
+def check_compiler() -> None:
+    """Raise UserError where there is no C++ compiler, which torch.compile needs for a CPU."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+    if not any(shutil.which(name) for name in names):
+        raise UserError(
+            f"train.compile = true: needs a C++ compiler, and there is no {' or '.join(names)} here. Install one (Debian: "
+            "apt install g++), name yours in the environment variable CXX, or set train.compile=false."
+        )
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run networks as they are within the block: for evaluation, whose batches of other shapes would be compiled each."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+_MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2
+"""Names of glibc's mallopt."""
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next step, where it would hand large blocks back to the system each time.
+
+    A step on a CPU allocates the same large tensors again and again; each page that comes anew from the system is filled
+    with zeros first. Elsewhere than under glibc nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for name, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
+            mallopt(name, value)

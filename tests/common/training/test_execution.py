@@ -1,0 +1,130 @@
+"""How a step is carried out changes nothing of it: attention kernels, recomputation, GELU; and what cannot be had is said."""
+
+import ctypes
+
+import pytest
+import torch
+from torch import nn
+
+from common.errors import UserError
+from common.evaluation.features import evaluating
+from common.models.gelu import KernelGELU, keep_gelu_kernels
+from common.models.networks import ModelConfig, build_network
+from common.training import execution
+from common.training.config import TrainConfig
+from common.training.execution import check_compiler, recompute_blocks, set_execution, use_plain_attention
+
+CPU = torch.device("cpu")
+
+
+def network(name: str = "vit_mini", **options: object) -> nn.Module:
+    torch.manual_seed(0)
+    return build_network(ModelConfig(name=name, **options), image_size=16, num_classes=10)
+
+
+def gradients(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gradients of a loss whose drop path draws from seed 1."""
+    torch.manual_seed(1)
+    model.zero_grad()
+    model(images).square().mean().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["vit_mini", "volo_mini"])
+def test_plain_attention_is_the_fused_one(name: str) -> None:
+    model, images = network(name), torch.randn(6, 3, 16, 16)
+    fused = gradients(model, images)
+    use_plain_attention(model)
+    assert not any(getattr(module, "fused_attn", False) for module in model.modules())
+    for parameter, gradient in gradients(model, images).items():
+        assert torch.allclose(gradient, fused[parameter], atol=1e-5, rtol=1e-3), parameter
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("bf16", False)])
+def test_attention_is_plain_in_bf16_on_a_cpu_alone(precision: str, fused: bool) -> None:
+    model = network()
+    set_execution(model, TrainConfig(precision=precision), CPU)
+    assert {block.attn.fused_attn for block in model.blocks} == {fused}
+    model = network()
+    set_execution(model, TrainConfig(precision=precision), torch.device("cuda"))
+    assert {block.attn.fused_attn for block in model.blocks} == {True}
+
+
+@pytest.mark.parametrize("stem", ["patchify", "conv"])
+def test_recomputed_blocks_give_the_same_gradients_and_statistics(stem: str) -> None:
+    kept, again, images = (
+        network(stem=stem, drop_path=0.5),
+        network(stem=stem, drop_path=0.5),
+        torch.randn(6, 3, 16, 16),
+    )
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    set_execution(again, TrainConfig(recompute=True), CPU)
+    again.blocks[0].register_forward_pre_hook(count)
+    expected, found = gradients(kept, images), gradients(again, images)
+    assert calls == 2
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert [
+        name for name, tensor in kept.state_dict().items() if not torch.equal(tensor, again.state_dict()[name])
+    ] == []
+
+
+@pytest.mark.parametrize("model", [("regnety_mini", {}), ("vit_mini", {"ffn": "conv1d_bn"})])
+def test_blocks_with_batch_norms_are_not_recomputed(model: tuple[str, dict[str, str]]) -> None:
+    with pytest.raises(
+        UserError, match=r"train\.recompute = true: this network has batch norms .* Set train\.recompute=false"
+    ):
+        recompute_blocks(network(model[0], **model[1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu_by_its_kernels_is_gelu(dtype: torch.dtype) -> None:
+    mine = torch.randn(5, 7).to(dtype).requires_grad_()
+    theirs = mine.detach().clone().requires_grad_()
+    one, other = KernelGELU()(mine), nn.GELU()(theirs)
+    one.float().square().sum().backward()
+    other.float().square().sum().backward()
+    assert torch.equal(one, other) and torch.equal(mine.grad, theirs.grad)
+
+
+def test_gelu_kernels_replace_exact_gelus_alone() -> None:
+    model = nn.Sequential(nn.GELU(), nn.Sequential(nn.GELU(), nn.Linear(2, 2)), nn.GELU("tanh"), nn.ReLU())
+    names = list(model.state_dict())
+    keep_gelu_kernels(model)
+    assert [type(module) for module in model] == [KernelGELU, nn.Sequential, nn.GELU, nn.ReLU]
+    assert isinstance(model[1][0], KernelGELU) and list(model.state_dict()) == names
+
+
+def test_a_compiled_network_is_judged_as_it_is() -> None:
+    model = network()
+    model.compile(backend=lambda graph, inputs: pytest.fail("compiled in an evaluation"))
+    with evaluating(model), torch.no_grad():
+        assert model(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+
+
+def test_no_compiler_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"train\.compile = true: needs a C\+\+ compiler, .* no-such-compiler"):
+        check_compiler()
+
+
+def test_freed_memory_is_kept_where_the_system_is_glibcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Library:
+        @staticmethod
+        def mallopt(name: int, value: int) -> int:
+            told.append((name, value))
+            return 1
+
+    monkeypatch.setattr(execution.sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Library)
+    execution.keep_freed_memory()
+    assert (-4, 0) in told and len(told) == 3
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    execution.keep_freed_memory()  # another C library: nothing to tell
+    assert len(told) == 3
