@@ -58,8 +58,7 @@ def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
 
 def compare_loops(title: str, setting: SupervisedSetting, repeats: int) -> Table:
     """Return one table: the variants at one setting, and the share of the matrix rate that each reaches."""
-    variants = [name for name in VARIANTS if our_loops.CAN_COMPILE or "compiled" not in name]
-    rows = compare_in_turn("benchmarks.finetune:measure", variants, setting=setting, repeats=repeats)
+    rows = compare_in_turn("benchmarks.finetune:measure", list(VARIANTS), setting=setting, repeats=repeats)
     config = recipes.build(FinetuneConfig, recipe(setting, precision="fp32"), source="benchmark")
     cost = training_cost(config, num_images=setting.num_images, num_classes=setting.num_classes)
     return Table(title, "ms an image", rows, describe_limit(setting, rows, cost.multiply_adds_per_image))

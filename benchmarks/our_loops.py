@@ -1,21 +1,17 @@
 """Owns the timing of our own trainers: the real ones, by the epoch's loop they run, on images held in memory."""
 
-import dataclasses
 import tempfile
 from typing import Any
 
 from benchmarks.isolated import EnoughError, StepWatch
 from benchmarks.pictures import Pictures
 from common import config as recipes
-from common.training.config import TrainConfig
 from common.training.progress import Progress
 from common.training.run import Run
 from finetune.config import FinetuneConfig
 from finetune.train import Finetuning
 from pretrain.config import PretrainConfig
 from pretrain.train import Pretraining
-
-CAN_COMPILE = "compile" in {field.name for field in dataclasses.fields(TrainConfig)}
 
 
 class TimedProgress(Progress):
@@ -32,8 +28,13 @@ class TimedProgress(Progress):
 
 def train_section(batch: int, precision: str, *, compiled: bool) -> dict[str, Any]:
     """Return the keys of a run that neither looks at images nor saves within the timed steps."""
-    section: dict[str, Any] = {"epochs": 100, "batch_size": batch, "precision": precision, "checkpoint_minutes": 1e6}
-    return section | ({"compile": True} if compiled else {})
+    return {
+        "epochs": 100,
+        "batch_size": batch,
+        "precision": precision,
+        "compile": compiled,
+        "checkpoint_minutes": 1e6,
+    }
 
 
 def time_pretraining(recipe: dict[str, Any], pictures: Pictures, watch: StepWatch) -> None:
