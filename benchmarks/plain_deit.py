@@ -43,7 +43,7 @@ class SupervisedSetting(Setting):
         return Pictures(self.num_images, side=self.side, num_classes=self.num_classes)
 
 
-def train_transform(size: int) -> transforms.Compose:
+def train_transform(size: int, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> transforms.Compose:
     """Return DeiT's view of a PIL image; small images are padded and cut, as its program does."""
     transform = create_transform(
         input_size=size,
@@ -51,8 +51,8 @@ def train_transform(size: int) -> transforms.Compose:
         auto_augment="rand-m9-mstd0.5-inc1",
         color_jitter=None,
         interpolation="bicubic",
-        mean=MEAN,
-        std=STD,
+        mean=mean,
+        std=std,
         re_prob=0.25,
         re_mode="pixel",
     )
