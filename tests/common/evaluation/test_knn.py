@@ -24,7 +24,7 @@ def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor,
 def test_votes_match_a_brute_force_vote(k: int) -> None:
     torch.manual_seed(k)
     queries, bank, labels = torch.randn(23, 7), torch.randn(61, 7), torch.randint(0, 4, (61,))
-    votes = knn_votes(queries, bank, labels, num_classes=4, k=k, chunk=5)
+    votes = knn_votes(queries, bank, labels, num_classes=4, k=k, at_once=5 * len(bank))
     assert torch.allclose(votes, brute_force(queries, bank, labels, 4, k), rtol=1e-4)
 
 
