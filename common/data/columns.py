@@ -100,11 +100,8 @@ def read_labels(column: Any, feature: Any, *, title: str) -> tuple[npt.NDArray[n
 
 def _encode(column: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:
     """Return the distinct values of an Arrow column, missing ones as None, and for each row the number of its value."""
-    encoded = column.dictionary_encode(null_encoding="encode").unify_dictionaries()
-    if not encoded.num_chunks:
-        return [], np.zeros(0, dtype=np.int64)
-    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
-    return encoded.chunk(0).dictionary.to_pylist(), np.concatenate(codes).astype(np.int64)
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
 def _table(numbers: Sequence[int]) -> npt.NDArray[np.int64]:
