@@ -1,4 +1,4 @@
-"""Start-up: time and memory up to the first step, and what each part takes as the set grows from the digits to 1.28 million rows."""
+"""Start-up: time and memory up to the first step, and what each part takes as the set grows from digits to 1.28 million rows."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.indexes import write_folders, write_tables
-from benchmarks.timing import Row, Table, compare, summarise
+from benchmarks.timing import Table, compare, summarise
 from common.data.columns import read_labels
 from common.data.folders import FolderSource
 from common.data.sampler import EpochSampler
@@ -86,11 +86,6 @@ def describe_start(title: str, starts: list[dict[str, dict[str, float]]]) -> Tab
         part: [1000 * start["seconds"].get(part, 0.0) for start in others]
         for part in ("all", *(name for name in others[0]["seconds"] if name != "all"))
     }
-    peak = max(start["memory"]["peak"] for start in others)
-    rows = [
-        Row(row.variant, row.median_ms, row.low_ms, row.high_ms, row.ratio, peak if row.variant == "all" else None)
-        for row in summarise(times)
-    ]
     index = statistics.median(sum(start["seconds"].get(part, 0.0) for part in INDEX_PARTS) for start in others)
     subset = statistics.median(
         sum(start["seconds"].get(part, 0.0) for part in ("divide", "subset", "sampler")) for start in others
@@ -100,7 +95,7 @@ def describe_start(title: str, starts: list[dict[str, dict[str, float]]]) -> Tab
         f"the index (open, labels, hold-outs, subset, fingerprint, sampler) takes {index:.2f} s, hold-outs, subset and sampler"
         f" {subset:.2f} s of it; the very first start {first['seconds']['all']:.1f} s; a worker has {worker:.0f} MB of its own"
     )
-    return Table(f"Start of a pre-training to the end of its first step, {title}", "ms", rows, limit)
+    return Table(f"Start of a pre-training to the end of its first step, {title}", "ms", summarise(times), limit)
 
 
 def describe_growth(starts: dict[str, list[dict[str, dict[str, float]]]]) -> Table:
@@ -113,7 +108,9 @@ def describe_growth(starts: dict[str, list[dict[str, dict[str, float]]]]) -> Tab
         for title, others in starts.items()
     }
     peaks = {title: max(start["memory"]["peak"] for start in others[1:]) for title, others in starts.items()}
-    limit = "the imports, the same for all, are left out; up to 20,000 images are all decoded once, of more 1,000 a part"
+    limit = (
+        "the imports, the same for all, are left out; up to 20,000 images are all decoded once, of more 1,000 a part"
+    )
     return Table("Growth of a start with the set", "ms", summarise(times, peaks), limit)
 
 

@@ -18,8 +18,11 @@ def nearest(queries_QD: Tensor, bank_ND: Tensor, *, k: int, at_once: int = SIMIL
     queries, bank = normalize(queries_QD.float(), dim=1), normalize(bank_ND.float(), dim=1)
     k, chunk = min(k, len(bank)), max(1, min(at_once // max(1, len(bank)), len(queries)))
     buffer = queries.new_empty(chunk, len(bank))
-    values, rows = queries.new_empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.int64, device=queries.device)
-    for part, top, found in zip(*(block.split(chunk) for block in (queries, values, rows)), strict=True):
+    values, rows = (
+        queries.new_empty(len(queries), k),
+        torch.empty(len(queries), k, dtype=torch.int64, device=queries.device),
+    )
+    for part, top, found in zip(*(torch.split(block, chunk) for block in (queries, values, rows)), strict=True):
         torch.topk(torch.mm(part, bank.T, out=buffer[: len(part)]), k, dim=1, out=(top, found))
     return values, rows
 
