@@ -11,7 +11,7 @@ from common.evaluation.knn import SIMILARITIES, knn_accuracy
 QUERIES, BANK, WIDTH, CLASSES = 10_000, 50_000, 384, 1000
 KS = (10, 20, 100, 200)
 BANKS = (10_000, 50_000, 200_000)
-NOISE = 2.2
+NOISE = 3.0
 """Spread of a class's features around its centre: neighbours then agree with the class in about three cases of four."""
 
 
