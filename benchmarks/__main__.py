@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.timing import show
 
-NAMES = ("data", "step", "loop", "finetune", "knn", "checkpoints")
+NAMES = ("data", "photometry", "step", "loop", "finetune", "knn", "startup", "studies", "checkpoints")
 GROWING = ("loop",)
 """Those that also measure how time and memory grow, by their function `growth`."""
 

@@ -1,6 +1,6 @@
 """Is accuracy paid for speed? Whole trainings of CIFAR-10 recipes, the plain way and the fast way, seed by seed.
 
-`python -m benchmarks.parity pretrain plain <folder>/pretrain-plain-0 data.source=<CIFAR-10> train.seed=0 [key=value ...]`, then with
+`python -m benchmarks.parity pretrain plain <folder>/pretrain-plain-0 data.source=<CIFAR-10> train.seed=0 ...`, then with
 `fast`, then the other seeds; `finetune` likewise. Each run leaves a run folder; `... table <folder>` prints them side by side.
 
 Plain: PIL and torchvision (timm's RandAugment) image by image, fp32, one forward for each view, the loss as a double loop over

@@ -47,6 +47,10 @@ PRELOADED = ("pretrain.train", "finetune.train", "common.evaluation.linear_run",
 """What the process that runs are forked from imports, by name: the study itself knows of a stage only its config."""
 
 
+WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+"""Environment variables by which users say how OpenMP's threads wait."""
+
+
 def warm_server(slots: int) -> WarmServer:
     """Return what forks runs of this machine's slots; it starts with the first run."""
     command = [sys.executable, "-m", "accelerate.commands.launch", *SINGLE_PROCESS, "-m", "recipes.warm", *PRELOADED]
@@ -144,10 +148,16 @@ def _popen(command: list[str], variables: Mapping[str, str], log: int, lock: int
 
 
 def slot_variables(number: int, slots: int, devices: tuple[str, ...]) -> dict[str, str]:
-    """Return the environment of slot `number`: its share of the cores, and of the GPUs where slots share them."""
+    """Return the environment of slot `number`: its share of the cores, and of the GPUs where slots share them.
+
+    OpenMP's threads wait for one another asleep, unless the user says otherwise. By default they wait awake, and one whose
+    core does something else (a loader's worker, another program) holds up all: short steps then took 6 to 15 times as long.
+    """
     threads = str(max(1, available_cores() // slots))
     path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    if not WAITING & os.environ.keys():
+        variables["OMP_WAIT_POLICY"] = "passive"
     if devices and slots > 1:
         first, last = number * len(devices) // slots, (number + 1) * len(devices) // slots
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices[first : max(last, first + 1)])

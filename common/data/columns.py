@@ -1,7 +1,7 @@
 """Owns finding the image and the label column of a table by the type of their features, and reading the labels."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,27 +74,39 @@ def find_label_column(features: Mapping[str, Any], wanted: str | None, *, labell
     )
 
 
-def read_labels(values: list[Any], feature: Any, *, title: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Return (N,) labels and the class names of a column; missing, negative and blank labels are UNLABELLED.
+def read_labels(column: Any, feature: Any, *, title: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Return (N,) labels and the class names of an Arrow column; missing, negative and blank labels are UNLABELLED.
 
     A ClassLabel brings its names; raise UserError that opens with `title` for numbers beyond them. Numbers and text are
-    numbered in sorted order, and are their own names.
+    numbered in sorted order, and are their own names. Python looks at each distinct value once, not at each row.
     """
+    values, codes = _encode(column)
     if _is_class_label(feature):
         names = tuple(str(name) for name in feature.names)
-        beyond = [row for row, value in enumerate(values) if value is not None and value >= len(names)]
-        if beyond:
+        rows = np.flatnonzero(_table([value is not None and value >= len(names) for value in values])[codes])
+        if len(rows):
             raise UserError(
-                f"{title}: {len(beyond)} labels lie beyond the {len(names)} declared classes (0 to {len(names) - 1}), the"
-                f" first is {values[beyond[0]]} in row {beyond[0]}. Correct the labels or declare all classes."
+                f"{title}: {len(rows)} labels lie beyond the {len(names)} declared classes (0 to {len(names) - 1}), the"
+                f" first is {values[codes[rows[0]]]} in row {rows[0]}. Correct the labels or declare all classes."
             )
         labels = [UNLABELLED if value is None or value < 0 else value for value in values]
-        return np.array(labels, dtype=np.int64), names
+        return _table(labels)[codes], names
     given = [None if _is_missing(value) else value for value in values]
     known = sorted({value for value in given if value is not None})
     numbers = {value: number for number, value in enumerate(known)}
     labels = [UNLABELLED if value is None else numbers[value] for value in given]
-    return np.array(labels, dtype=np.int64), tuple(str(value) for value in known)
+    return _table(labels)[codes], tuple(str(value) for value in known)
+
+
+def _encode(column: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """Return the distinct values of an Arrow column, missing ones as None, and for each row the number of its value."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+
+def _table(numbers: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return numbers as an array to look up in."""
+    return np.array(numbers, dtype=np.int64)
 
 
 def are_classes(num_images: int, num_classes: int, column: str, *, labelled: bool, title: str) -> bool:

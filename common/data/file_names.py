@@ -21,7 +21,7 @@ def match_file_names(names: Sequence[str], split: Split, *, title: str) -> npt.N
 
     Raise UserError that opens with `title` and reports all unknown, ambiguous and repeated names together.
     """
-    index = _FileNames(split)
+    index = _FileNames(split, names)
     if not index.known:
         raise UserError(f"{title}: the images of this source have no file names to match; name a subset.json instead.")
     unknown, ambiguous, repeated = list[str](), list[str](), list[str]()
@@ -47,22 +47,33 @@ def match_file_names(names: Sequence[str], split: Split, *, title: str) -> npt.N
 
 
 class _FileNames:
-    """The images' file names, found by base name without extension."""
+    """The images' file names, found by base name without extension; only those that `wanted` could mean are kept."""
 
-    def __init__(self, split: Split) -> None:
-        self._files = [split.file_name(index) for index in range(len(split))]
+    def __init__(self, split: Split, wanted: Sequence[str]) -> None:
+        self._files = split.file_names()
+        self.known = any(file is not None for file in self._files)
         self._by_stem: defaultdict[str, list[int]] = defaultdict(list)
+        bases = [_base(name) for name in wanted]
+        stems = {*bases, *map(_stem, bases)}
         for position, file in enumerate(self._files):
-            if file is not None:
-                self._by_stem[_stem(file)].append(position)
-        self.known = bool(self._by_stem)
+            if file is not None and (stem := _stem(file)) in stems:
+                self._by_stem[stem].append(position)
 
     def matches(self, name: str) -> list[int]:
         """Return the positions of the images whose path ends in `name`, with or without the extension."""
-        name = name.replace("\\", "/").removeprefix("./")
-        base = name.rpartition("/")[2]
+        base, name = _base(name), _slashed(name)
         candidates = {*self._by_stem.get(_stem(base), ()), *self._by_stem.get(base, ())}
         return [position for position in sorted(candidates) if _is_tail(name, self._files[position] or "")]
+
+
+def _slashed(name: str) -> str:
+    """Return a published name as a relative path."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _base(name: str) -> str:
+    """Return the base name of a published name."""
+    return _slashed(name).rpartition("/")[2]
 
 
 def _stem(path: str) -> str:

@@ -39,9 +39,9 @@ class FolderSource:
     def read(self, name: str, *, labelled: bool) -> Split:
         """List the images of split `name`; raise UserError where there is none, or one without a class is labelled."""
         folder = self._splits[name]
-        classes = _folders(folder)
+        classes, beside = _entries(folder)
         files = [sorted(_images_below(folder / label, label)) for label in classes]
-        loose = sorted(file for file in _files(folder) if _is_image(file))
+        loose = sorted(file for file in beside if _is_image(file))
         if not loose and not any(files):
             raise UserError(
                 f"data.source: {folder} holds no images (files named {', '.join(_COMMON)}, ...). Name a folder"
@@ -71,14 +71,20 @@ def _are_splits(root: Path, folders: list[str]) -> bool:
 
 def _folders(folder: Path) -> list[str]:
     """Return the sorted names of the folders in `folder`, hidden ones left out."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return _entries(folder)[0]
 
 
-def _files(folder: Path) -> list[str]:
-    """Return the names of the files in `folder`, hidden ones left out."""
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the sorted names of the folders in `folder`, and the names of its files; hidden ones are left out."""
+    folders, files = list[str](), list[str]()
     with os.scandir(folder) as entries:
-        return [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        for entry in entries:
+            if not entry.name.startswith("."):
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file():
+                    files.append(entry.name)
+    return sorted(folders), files
 
 
 def _is_image(name: str) -> bool:
@@ -94,8 +100,9 @@ def _images_below(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Ite
     place = os.path.realpath(folder)
     if place in above:
         return
-    for file in _files(folder):
+    folders, files = _entries(folder)
+    for file in files:
         if _is_image(file):
             yield f"{prefix}/{file}"
-    for name in _folders(folder):
+    for name in folders:
         yield from _images_below(folder / name, f"{prefix}/{name}", (*above, place))

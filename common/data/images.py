@@ -30,6 +30,9 @@ class Images(Protocol):
     def file_name(self, index: int) -> str | None:
         """Return the relative path the data set itself gives the image, or None where it has none."""
 
+    def file_names(self) -> list[str | None]:
+        """Return `file_name` of every image."""
+
     def content(self, index: int) -> bytes:
         """Return bytes that stand for the image's content, for fingerprints; empty when it cannot be read."""
 
@@ -61,6 +64,10 @@ class FileImages:
     def file_name(self, index: int) -> str:
         """Return the path of file `index` below the folder."""
         return os.fsdecode(self._paths[index])
+
+    def file_names(self) -> list[str | None]:
+        """Return the path of every file below the folder."""
+        return [os.fsdecode(path) for path in self._paths.tolist()]
 
     def content(self, index: int) -> bytes:
         """Return the bytes of file `index`."""
@@ -124,6 +131,10 @@ class PixelImages:
         """Return the origin's file name of image `index`."""
         return self._origin.file_name(index) if self._origin is not None else None
 
+    def file_names(self) -> list[str | None]:
+        """Return the origin's file names."""
+        return self._origin.file_names() if self._origin is not None else [None] * len(self)
+
     def content(self, index: int) -> bytes:
         """Return the origin's content, so that caching changes no fingerprint, or else the pixels."""
         return self._origin.content(index) if self._origin is not None else self._pixels(index).numpy().tobytes()
@@ -151,6 +162,11 @@ class SelectedImages:
     def file_name(self, index: int) -> str | None:
         """Return the file name of the `index`-th selected image."""
         return self.images.file_name(int(self.indices[index]))
+
+    def file_names(self) -> list[str | None]:
+        """Return the file name of every selected image."""
+        names = self.images.file_names()
+        return [names[index] for index in self.indices.tolist()]
 
     def content(self, index: int) -> bytes:
         """Return the content of the `index`-th selected image."""

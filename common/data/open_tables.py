@@ -124,6 +124,16 @@ def open_saved_dataset(folder: Path, *, image_column: str | None, label_column: 
     return TableSource(title, splits, parts, image_column=image_column, label_column=label_column, base=folder)
 
 
+def is_described(folder: Path) -> bool:
+    """Say whether a metadata file describes the images of a folder or of the folders in it.
+
+    The names are asked for one by one: a pattern would go through every image of every class.
+    """
+    with os.scandir(folder) as entries:
+        places = [folder, *(Path(entry.path) for entry in entries if entry.is_dir())]
+    return any((place / f"metadata.{kind}").is_file() for place in places for kind in ("csv", "jsonl", "parquet"))
+
+
 def open_described_folder(folder: Path, *, image_column: str | None, label_column: str | None) -> TableSource:
     """Open a folder of images that a metadata file (metadata.csv, .jsonl or .parquet) describes."""
     import datasets

@@ -17,6 +17,7 @@ from common.data.identity_splits import divide_identities
 from common.data.open_tables import (
     TABLE_EXTENSIONS,
     find_table_files,
+    is_described,
     is_saved_dataset,
     match_table_files,
     open_described_folder,
@@ -114,7 +115,7 @@ def _open_folder(folder: Path, config: DataConfig, columns: dict[str, str | None
     """Open a folder by what lies in it: a saved data set, tables, images with a metadata file, or plain images."""
     if is_saved_dataset(folder):
         return open_saved_dataset(folder, **columns)
-    if any(folder.glob("metadata.*")) or any(folder.glob("*/metadata.*")):
+    if is_described(folder):
         return open_described_folder(folder, **columns)
     tables = find_table_files(folder)
     if tables:

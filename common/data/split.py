@@ -46,6 +46,10 @@ class Split:
         """Return the relative path the data set itself gives image `index`, or None where it has none."""
         return self.images.file_name(index)
 
+    def file_names(self) -> list[str | None]:
+        """Return `file_name` of every image, much faster than one by one."""
+        return self.images.file_names()
+
     def select(self, indices: npt.ArrayLike) -> "Split":
         """Return the split of these images, in this order."""
         chosen = np.asarray(indices, dtype=np.int64)

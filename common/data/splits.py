@@ -148,7 +148,10 @@ def divide(
                     f" every class has one image, or data.subset_file takes all. Name data.{part}_split, or set the"
                     " fraction to 0."
                 )
-            pool = np.setdiff1d(pool, held, assume_unique=True)
+            free = np.zeros(len(whole), dtype=bool)
+            free[pool] = True
+            free[held] = False
+            pool = np.flatnonzero(free)
             parts[part] = whole.select(held), f"held out of '{roles.train}' with data.split_seed {seed}"
     (validation, validation_origin), (test, test_origin) = parts["validation"], parts["test"]
     return Division(
@@ -236,7 +239,9 @@ def hold_out(split: Split, pool: Indices, fraction: float, *, seed: int, stream:
     the same with and without the subset wherever they do not meet.
     """
     labels = np.zeros(len(pool), np.int64) if split.labels is None else split.labels[pool]
-    passed_over = np.isin(pool, kept)
+    is_kept = np.zeros(len(split), dtype=bool)
+    is_kept[kept] = True
+    passed_over = is_kept[pool]
     chosen = [np.zeros(0, dtype=np.int64)]
     for _, order in class_permutations(labels, seed=seed, stream=stream):
         wanted = min(max(int(np.floor(fraction * len(order) + 0.5)), 1), len(order) - 1)

@@ -1,6 +1,7 @@
 """Owns the stratified choice behind subsets and hold-outs: prefixes of one keyed permutation per class."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,16 @@ def class_permutations(labels: Indices, *, seed: int, stream: str) -> Iterator[t
 
     The order of one class depends on the seed, the stream, the class and its number of images, on nothing else.
     """
-    order = np.argsort(labels, kind="stable")
-    classes, starts = np.unique(labels[order], return_index=True)
-    for label, positions in zip(classes.tolist(), np.split(order, starts[1:]), strict=True):
-        yield label, generator(seed, index=label, stream=stream).permutation(positions)
+    order = np.argsort(_narrowed(labels), kind="stable")
+    ends = np.cumsum(np.bincount(labels))
+    for label, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+        if end > start:
+            yield label, generator(seed, index=label, stream=stream).permutation(order[start:end])
+
+
+def _narrowed(labels: Indices) -> npt.NDArray[np.integer]:
+    """Return the labels in 16 bits where they fit: numpy sorts those by radix, an order of magnitude faster."""
+    return labels.astype(np.uint16) if len(labels) and labels.max() < 2**16 else labels
 
 
 def class_prefixes(labels: Indices, counts: Indices, *, seed: int, stream: str) -> Indices:

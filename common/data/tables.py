@@ -66,6 +66,13 @@ class TableImages:
         """Return the path that the row keeps beside the bytes."""
         return self._row(index)[1]
 
+    def file_names(self) -> list[str | None]:
+        """Return the path that each row keeps beside its bytes."""
+        names: list[str | None] = []
+        for data, paths in self._chunks:
+            names += [None] * len(data) if paths is None else paths.to_pylist()
+        return names
+
     def content(self, index: int) -> bytes:
         """Return the encoded bytes of row `index`."""
         try:
@@ -147,7 +154,7 @@ class TableSource:
         if label_column is None:
             return unlabelled
         labels, class_names = read_labels(
-            dataset.data.column(label_column).to_pylist(),
+            dataset.data.column(label_column),
             rest[label_column],
             title=f"data.label_column: the column '{label_column}' of {title}",
         )
@@ -161,7 +168,7 @@ class TableSource:
                 f" '{label_column}', the first is {first}. Remove them, or name another split or column."
             )
         if self._label_column is None and not are_classes(
-            len(labels), len(np.unique(labels)), label_column, labelled=labelled, title=title
+            len(labels), int(np.count_nonzero(np.bincount(labels))), label_column, labelled=labelled, title=title
         ):
             return unlabelled
         return Split(images=images, labels=labels, class_names=class_names)

@@ -4,17 +4,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+SIMILARITIES = 2**25
+"""Similarities at a time: 128 MiB."""
+
 
 @torch.no_grad()
-def nearest(queries_QD: Tensor, bank_ND: Tensor, *, k: int, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+def nearest(queries_QD: Tensor, bank_ND: Tensor, *, k: int, at_once: int = SIMILARITIES) -> tuple[Tensor, Tensor]:
     """Return the cosine similarities (Q, k) of the k most similar bank features for each query, and their rows (Q, k).
 
-    The most similar comes first; k is never more than the bank holds. Queries go in chunks, so that the memory is
-    chunk * N similarities.
+    The most similar comes first; k is never more than the bank holds. Queries go in chunks that take at most
+    `at_once` similarities (one query at least), written over one another: fresh memory costs half as much as the product.
     """
-    bank, k = normalize(bank_ND.float(), dim=1).T.contiguous(), min(k, len(bank_ND))
-    found = [torch.topk(part @ bank, k, dim=1) for part in torch.split(normalize(queries_QD.float(), dim=1), chunk)]
-    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+    queries, bank = normalize(queries_QD.float(), dim=1), normalize(bank_ND.float(), dim=1)
+    k, chunk = min(k, len(bank)), max(1, min(at_once // max(1, len(bank)), len(queries)))
+    buffer = queries.new_empty(chunk, len(bank))
+    values, rows = (
+        queries.new_empty(len(queries), k),
+        torch.empty(len(queries), k, dtype=torch.int64, device=queries.device),
+    )
+    for part, top, found in zip(*(torch.split(block, chunk) for block in (queries, values, rows)), strict=True):
+        torch.topk(torch.mm(part, bank.T, out=buffer[: len(part)]), k, dim=1, out=(top, found))
+    return values, rows
 
 
 @torch.no_grad()
@@ -32,10 +42,10 @@ def knn_votes(
     num_classes: int,
     k: int,
     temperature: float = 0.07,
-    chunk: int = 1024,
+    at_once: int = SIMILARITIES,
 ) -> Tensor:
     """Return the votes (Q, num_classes) of the k most similar bank features (of all, where there are fewer) for each query."""
-    similarities, neighbours = nearest(queries_QD, bank_ND, k=k, chunk=chunk)
+    similarities, neighbours = nearest(queries_QD, bank_ND, k=k, at_once=at_once)
     return count_votes(similarities, bank_labels_N[neighbours], num_classes=num_classes, temperature=temperature)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recipes import engines
-from recipes.engines import Job, LocalSlots, accelerate_command, default_jobs, slot_variables, visible_devices
+from recipes.engines import WAITING, Job, LocalSlots, accelerate_command, default_jobs, slot_variables, visible_devices
 from recipes.states import acquire, read_state
 
 
@@ -35,6 +35,14 @@ def test_slots_share_the_cores_and_the_devices(monkeypatch: pytest.MonkeyPatch) 
     shares = [slot_variables(number, 4, ("0", "1"))["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert shares == ["0", "0", "1", "1"]
     assert "CUDA_VISIBLE_DEVICES" not in slot_variables(0, 1, ("0", "1"))
+
+
+def test_threads_wait_asleep_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    assert slot_variables(0, 1, ())["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    assert "OMP_WAIT_POLICY" not in slot_variables(0, 1, ())
 
 
 def test_as_many_runs_at_once_as_devices_or_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,14 @@
 import io
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from common.data.columns import UNLABELLED, read_labels
 from common.data.tables import Part, TableSource
 from common.errors import UserError
 
@@ -162,3 +165,40 @@ def test_blank_text_is_no_label() -> None:
 def test_columns_that_cannot_hold_classes_are_listed_with_their_kind(labels: list, kind: str) -> None:
     with pytest.raises(UserError, match=rf"no column of classes, only 'label' \({kind}\).* names or whole numbers"):
         table(rows(4) | {"label": labels}).read("train", labelled=True)
+
+
+def naive_labels(values: list, names: list[str] | None) -> tuple[list[int], tuple[str, ...]]:
+    """Number the values row by row."""
+
+    def is_missing(value: object) -> bool:
+        return value is None or (not value.strip() if isinstance(value, str) else value < 0)
+
+    if names is not None:
+        return [UNLABELLED if is_missing(value) else value for value in values], tuple(names)
+    known = sorted({value for value in values if not is_missing(value)})
+    labels = [UNLABELLED if is_missing(value) else known.index(value) for value in values]
+    return labels, tuple(str(value) for value in known)
+
+
+COLUMNS = {
+    "declared": ([1, 0, None, -1, 1], pyarrow.int64(), ClassLabel(names=NAMES)),
+    "one row": ([4], pyarrow.int8(), Value("int8")),
+    "numbers": ([30, None, -2, 7, 30], pyarrow.int32(), Value("int32")),
+    "the largest numbers": ([2**64 - 1, 0, 2**63, 2**64 - 1], pyarrow.uint64(), Value("uint64")),
+    "truth": ([True, False, None], pyarrow.bool_(), Value("bool")),
+    "text": (["b", " ", "", None, "a", "b"], pyarrow.string(), Value("string")),
+    "large text": (["b", "a"], pyarrow.large_string(), Value("large_string")),
+    "nothing but gaps": ([None, None], pyarrow.string(), Value("string")),
+    "no rows": ([], pyarrow.int64(), Value("int64")),
+}
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize("case", COLUMNS.values(), ids=COLUMNS)
+def test_labels_are_those_of_a_loop_over_the_rows(case: tuple, pieces: int) -> None:
+    values, kind, feature = case
+    edges = np.linspace(0, len(values), pieces + 1).astype(int)
+    parts = [pyarrow.array(values[first:last], kind) for first, last in zip(edges[:-1], edges[1:])]
+    labels, names = read_labels(pyarrow.chunked_array(parts, kind), feature, title="the column")
+    assert labels.dtype == np.int64
+    assert (labels.tolist(), names) == naive_labels(values, getattr(feature, "names", None))

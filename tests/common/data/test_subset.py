@@ -73,6 +73,12 @@ def test_the_smallest_fraction_in_the_refusal_works_and_less_does_not(labels: np
             draw_subset(labels, fraction=smallest * 0.999, seed=0)
 
 
+def test_all_file_names_are_those_asked_for_one_by_one() -> None:
+    split = file_split(["a/1.png", "b/2.jpg", "b/ä.png"])
+    for part in (split, split.select([2, 0]), split.select([1, 2]).select([1])):
+        assert part.file_names() == [part.file_name(index) for index in range(len(part))]
+
+
 def test_fraction_one_and_no_fraction_are_everything() -> None:
     labels = np.array([2, 0, 1, 1, 2, 0, 0])
     for subset in (draw_subset(labels, fraction=1.0, seed=5), draw_subset(labels, seed=6)):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from common.evaluation.knn import knn_accuracy, knn_votes
+from common.evaluation.knn import knn_accuracy, knn_votes, nearest
 
 
 def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor, classes: int, k: int) -> torch.Tensor:
@@ -20,11 +20,28 @@ def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor,
     return votes
 
 
+@pytest.mark.parametrize("at_once", [1, 100, 61 * 23, 10**6])
+def test_neighbours_do_not_depend_on_how_many_queries_go_at_once(at_once: int) -> None:
+    torch.manual_seed(0)
+    queries, bank = torch.randn(23, 7), torch.randn(61, 7)
+    similarities = torch.nn.functional.normalize(queries, dim=1) @ torch.nn.functional.normalize(bank, dim=1).T
+    expected = similarities.sort(dim=1, descending=True)
+    values, rows = nearest(queries, bank, k=9, at_once=at_once)
+    assert torch.allclose(values, expected.values[:, :9], atol=1e-6)
+    assert torch.equal(rows, expected.indices[:, :9])
+
+
+@pytest.mark.parametrize(("queries", "bank"), [(0, 3), (2, 0), (1, 1)])
+def test_neighbours_of_next_to_nothing(queries: int, bank: int) -> None:
+    values, rows = nearest(torch.ones(queries, 4), torch.ones(bank, 4), k=5)
+    assert values.shape == rows.shape == (queries, min(bank, 5))
+
+
 @pytest.mark.parametrize("k", [1, 5, 1000])
 def test_votes_match_a_brute_force_vote(k: int) -> None:
     torch.manual_seed(k)
     queries, bank, labels = torch.randn(23, 7), torch.randn(61, 7), torch.randint(0, 4, (61,))
-    votes = knn_votes(queries, bank, labels, num_classes=4, k=k, chunk=5)
+    votes = knn_votes(queries, bank, labels, num_classes=4, k=k, at_once=5 * len(bank))
     assert torch.allclose(votes, brute_force(queries, bank, labels, 4, k), rtol=1e-4)
 
 

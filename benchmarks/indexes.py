@@ -1,0 +1,55 @@
+"""Owns the synthetic sets that start-up is measured on: as many rows as ImageNet, of a few small images that repeat."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+DISTINCT = 64
+"""Different images of a set; the rows repeat them."""
+SIDE = 12
+"""Pixels of an image's side: 12 x 12 x 3 of noise are about 500 bytes as PNG."""
+
+
+def encoded_images() -> list[bytes]:
+    """Return the distinct images as PNG."""
+    pixels = np.random.default_rng(0).integers(0, 256, (DISTINCT, SIDE, SIDE, 3), dtype=np.uint8)
+    return [cv2.imencode(".png", image)[1].tobytes() for image in pixels]
+
+
+def write_tables(folder: Path, *, rows: int, classes: int, shards: int) -> None:
+    """Write parquet shards as the hub holds image sets: a struct of bytes and path, and declared classes, shuffled."""
+    import datasets
+    import pyarrow
+    import pyarrow.parquet
+
+    generator, images = np.random.default_rng(1), pyarrow.array(encoded_images(), pyarrow.binary())
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=[f"class {number:04d}" for number in range(classes)]),
+        }
+    )
+    labels = generator.permutation(np.arange(rows) % classes)
+    edges = np.linspace(0, rows, shards + 1).astype(int)
+    for shard, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        numbers = pyarrow.array(generator.integers(0, DISTINCT, last - first))
+        paths = pyarrow.array([f"image_{number:07d}.png" for number in range(first, last)])
+        column = pyarrow.StructArray.from_arrays([images.take(numbers), paths], names=["bytes", "path"])
+        table = pyarrow.table({"image": column, "label": labels[first:last]}, schema=features.arrow_schema)
+        name = f"train-{shard:05d}-of-{shards:05d}.parquet"
+        pyarrow.parquet.write_table(table, folder / name, compression="snappy", row_group_size=1000)
+
+
+def write_folders(folder: Path, *, files: int, classes: int) -> None:
+    """Write class folders of image files: hard links to a few, which cost no blocks."""
+    originals = folder.parent / f"{folder.name} originals"
+    originals.mkdir(parents=True)
+    for number, data in enumerate(encoded_images()):
+        (originals / f"{number}.png").write_bytes(data)
+    for label in range(classes):
+        place = folder / f"class {label:04d}"
+        place.mkdir(parents=True)
+        for number in range(label, files, classes):
+            os.link(originals / f"{number // classes % DISTINCT}.png", place / f"image_{number:07d}.png")
