@@ -9,7 +9,7 @@ Shapes: N crops, P numbers of a record, S pixels.
 """
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -28,12 +28,12 @@ _SOLARIZE_TABLE = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange
 class CropSteps(NamedTuple):
     """Hold what a worker does to one crop."""
 
-    before: tuple[Any, Any] | None
-    """A and K of the map before the hue, (3, 3) each; none where it changes nothing."""
+    before: tuple[Any, Any | None] | None
+    """A of the map before the hue, (3, 4) with a column for K m, and K, none where it is 0; none where it changes nothing."""
     hue: int
     """Steps of 1/255 turn, modulo 256; 0 for none."""
-    after: tuple[Any, Any] | None
-    """A and K of the map after the hue."""
+    after: tuple[Any, Any | None] | None
+    """The same of the map after the hue."""
     kernel: Any
     """Weights of the blur along a line; none for no blur."""
     solarize: bool
@@ -101,21 +101,22 @@ def blur_kernels(sigma: Tensor, radius: int) -> Tensor:
 def crop_steps(parameters: Tensor) -> list[CropSteps]:
     """Return what each of (N, P) records asks for, as `apply_on_crop` takes it."""
     linear, from_mean, hue = colour_maps(parameters)
-    changes = ((linear != torch.eye(3)) | (from_mean != 0)).flatten(2).any(dim=2)
+    of_mean = from_mean.flatten(2).any(dim=2)
+    changes = (linear != torch.eye(3)).flatten(2).any(dim=2) | of_mean
     sigmas = parameters[:, columns.SIGMA]
     radius = blur_radius(sigmas.max().item())
-    maps = zip(linear.numpy(), from_mean.numpy(), changes.tolist(), strict=True)
+    maps = zip(F.pad(linear, (0, 1)).numpy(), from_mean.numpy(), changes.tolist(), of_mean.tolist(), strict=True)
     kernels = zip(blur_kernels(sigmas, radius).numpy(), sigmas.tolist(), strict=True)
     rest = zip(hue.int().tolist(), (parameters[:, columns.SOLARIZE] > 0).tolist(), strict=True)
     return [
         CropSteps(
-            before=(a[0], k[0]) if before else None,
+            before=(a[0], k[0] if uses_mean[0] else None) if before else None,
             hue=turn,
-            after=(a[1], k[1]) if after else None,
+            after=(a[1], k[1] if uses_mean[1] else None) if after else None,
             kernel=kernel[radius - blur_radius(sigma) : radius + blur_radius(sigma) + 1] if sigma else None,
             solarize=solarize,
         )
-        for (a, k, (before, after)), (kernel, sigma), (turn, solarize) in zip(maps, kernels, rest, strict=True)
+        for (a, k, (before, after), uses_mean), (kernel, sigma), (turn, solarize) in zip(maps, kernels, rest, strict=True)
     ]
 
 
@@ -133,10 +134,11 @@ def apply_on_crop(crop: Any, steps: CropSteps) -> Any:
     return cv2.LUT(crop, _SOLARIZE_TABLE) if steps.solarize else crop
 
 
-def _map_crop(crop: Any, linear: Any, from_mean: Any) -> Any:
-    """Return the crop's pixels as A x + K m."""
-    mean = np.array(cv2.mean(crop)[:3], dtype=np.float32)
-    return cv2.transform(crop, np.column_stack((linear, from_mean @ mean)))
+def _map_crop(crop: Any, linear: Any, from_mean: Any | None) -> Any:
+    """Return the crop's pixels as A x + K m, from A as (3, 4), whose last column is overwritten by K m."""
+    if from_mean is not None:
+        linear[:, 3] = from_mean @ np.array(cv2.mean(crop)[:3], dtype=np.float32)
+    return cv2.transform(crop, linear)
 
 
 def _turn_crop(crop: Any, turn: int) -> Any:
@@ -144,8 +146,14 @@ def _turn_crop(crop: Any, turn: int) -> Any:
     turned = cv2.cvtColor(crop, cv2.COLOR_RGB2HSV_FULL)
     # Whole rows are added, which is vectorised and wraps around, where a sum over one channel is not.
     rows = turned.reshape(len(crop), -1)
-    rows += np.tile(np.array([turn, 0, 0], dtype=np.uint8), crop.shape[1])
+    rows += _hue_row(turn, crop.shape[1])
     return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL)
+
+
+@lru_cache(maxsize=1024)
+def _hue_row(turn: int, width: int) -> Any:
+    """Return what turns the hue of `width` pixels of HSV, (3 * width,) uint8; kept, as it takes longer than to add it."""
+    return np.tile(np.array([turn, 0, 0], dtype=np.uint8), width)
 
 
 def apply_on_batch(crops: Tensor, parameters: Tensor, *, sigma_limit: float) -> Tensor:
