@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m benchmarks data step knn checkpoints [--repeats 7] [--json benchmarks/results]`."""
+"""Run benchmarks: `python -m benchmarks data photometry step knn checkpoints [--repeats 7] [--json benchmarks/results]`."""
 
 import argparse
 import importlib
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.timing import show
 
-NAMES = ("data", "step", "knn", "checkpoints")
+NAMES = ("data", "photometry", "step", "knn", "checkpoints")
 
 
 def main() -> None:

@@ -151,18 +151,21 @@ class MultiCrop:
         drawn = draw_views(self.ranges, heights, widths, draw_uniforms(self.seed, keys, self.num_views, stream="views"))
         # One call for all views: its many small steps cost the same for any number.
         steps = crop_steps(torch.from_numpy(drawn.reshape(-1, columns.NUM_PARAMETERS))) if self.photometry_in_worker else None
-        sources = [as_interleaved(image) for image in images]
         views = Views([], [], None)
         for size, members in self.groups:
-            block = torch.empty((members.stop - members.start, len(sources), 3, size, size), dtype=torch.uint8)
-            for planes, view in zip(block.numpy(), range(members.start, members.stop), strict=True):
-                for place, (source, record) in enumerate(zip(sources, drawn[:, view].tolist(), strict=True)):
-                    crop = crop_and_resize(source, record, size)
-                    if steps is not None:
-                        crop = apply_on_crop(crop, steps[place * self.num_views + view])
-                    cv2.split(crop, list(planes[place]))
-            views.blocks.append(block)
-            views.parameters.append(torch.from_numpy(np.ascontiguousarray(drawn[:, members].swapaxes(0, 1))))
+            records = np.ascontiguousarray(drawn[:, members].swapaxes(0, 1))
+            views.blocks.append(torch.empty((*records.shape[:2], 3, size, size), dtype=torch.uint8))
+            views.parameters.append(torch.from_numpy(records))
+        planes = [view for block in views.blocks for view in block.numpy()]
+        # Image by image, so that its pixels stay in the processor's cache for all of its views.
+        for place, (image, records) in enumerate(zip(images, drawn.tolist(), strict=True)):
+            source = as_interleaved(image)
+            for view, record in enumerate(records):
+                target = planes[view][place]
+                crop = crop_and_resize(source, record, target.shape[-1])
+                if steps is not None:
+                    crop = apply_on_crop(crop, steps[place * self.num_views + view])
+                cv2.split(crop, list(target))
         return views
 
 
