@@ -80,7 +80,12 @@ def plain_supervised() -> Any:
     from timm.data import create_transform
 
     return create_transform(
-        224, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic", re_prob=0.25, re_mode="pixel"
+        224,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        interpolation="bicubic",
+        re_prob=0.25,
+        re_mode="pixel",
     )
 
 

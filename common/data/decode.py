@@ -42,8 +42,9 @@ MAX_SIDE = 2**20
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Return the image in `data` as uint8 RGB (3, H, W), upright by its EXIF orientation; the first of several frames.
 
-    Nothing is promised about its strides: most decoders leave the colours of a pixel together in memory. `name` is
-    the file or row that an error names. Raise UserError for data that is empty, truncated or no image, and for an image of more than `max_pixels`, of which nothing but the header is read.
+    Nothing is promised about its strides: most decoders leave the colours of a pixel together in memory. `name` is the
+    file or row that an error names. Raise UserError for data that is empty, truncated or no image, and for an image of
+    more than `max_pixels`, of which nothing but the header is read.
     """
     if not data:
         raise UserError(f"{name}: the image is empty (0 bytes). Restore or remove it.")

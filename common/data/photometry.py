@@ -116,7 +116,9 @@ def crop_steps(parameters: Tensor) -> list[CropSteps]:
             kernel=kernel[radius - blur_radius(sigma) : radius + blur_radius(sigma) + 1] if sigma else None,
             solarize=solarize,
         )
-        for (a, k, (before, after), uses_mean), (kernel, sigma), (turn, solarize) in zip(maps, kernels, rest, strict=True)
+        for (a, k, (before, after), uses_mean), (kernel, sigma), (turn, solarize) in zip(
+            maps, kernels, rest, strict=True
+        )
     ]
 
 

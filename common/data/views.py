@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from common.data import parameters as columns
@@ -21,7 +22,6 @@ from common.data.photometry import apply_on_crop, crop_steps
 from common.data.sampler import SampleKey
 from common.data.sizes import height_and_width
 
-_resize_bicubic = torch.ops.aten._upsample_bicubic2d_aa.default
 _MOST_VIEWS = 1000
 _MOST_BLUR = 100
 
@@ -150,7 +150,11 @@ class MultiCrop:
         heights, widths = np.array([tuple(image.shape[1:]) for image in images]).T
         drawn = draw_views(self.ranges, heights, widths, draw_uniforms(self.seed, keys, self.num_views, stream="views"))
         # One call for all views: its many small steps cost the same for any number.
-        steps = crop_steps(torch.from_numpy(drawn.reshape(-1, columns.NUM_PARAMETERS))) if self.photometry_in_worker else None
+        steps = (
+            crop_steps(torch.from_numpy(drawn.reshape(-1, columns.NUM_PARAMETERS)))
+            if self.photometry_in_worker
+            else None
+        )
         views = Views([], [], None)
         for size, members in self.groups:
             records = np.ascontiguousarray(drawn[:, members].swapaxes(0, 1))
@@ -189,8 +193,7 @@ def crop_and_resize(source: Tensor, record: Sequence[float], size: int | tuple[i
     start = source.storage_offset() + top * row + left * 3
     crop = source.as_strided((1, 3, height, width), (row * height, 1, row, 3), start)
     view_height, view_width = height_and_width(size)
-    # What F.interpolate(..., mode="bicubic", antialias=True) calls, without its checks, a tenth of a small crop's time.
-    resized = _resize_bicubic(crop, (view_height, view_width), False, None, None)
+    resized = F.interpolate(crop, size=(view_height, view_width), mode="bicubic", antialias=True)
     pixels: Any = resized[0].permute(1, 2, 0).numpy()
     if record[columns.FLIP]:
         pixels = cv2.flip(pixels, 1)

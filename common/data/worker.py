@@ -17,6 +17,7 @@ import torch
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """glibc's numbers of these settings (malloc.h)."""
 
+
 def start_worker(_: int) -> None:
     """Prepare a worker process; `DataLoader` calls it in each."""
     torch.set_num_threads(1)  # the processes already fill the cores
