@@ -1,5 +1,6 @@
 """The data path on one core, JPEGs to views: DINO's and the supervised recipe's, against PIL crop by crop; its growth."""
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -150,5 +151,7 @@ def run(repeats: int) -> list[Table]:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()
+    random.seed(0)
     np.random.seed(0)
+    torch.manual_seed(0)
     return [dino(repeats), supervised(repeats), *growth(max(3, repeats // 2)), loading(repeats)]

@@ -79,14 +79,20 @@ def plain_supervised() -> Any:
     """Return timm's own training transform for DeiT's recipe at 224 pixels."""
     from timm.data import create_transform
 
-    return create_transform(
-        224,
-        is_training=True,
-        auto_augment="rand-m9-mstd0.5-inc1",
-        interpolation="bicubic",
-        re_prob=0.25,
-        re_mode="pixel",
+    policy = "rand-m9-mstd0.5-inc1"
+    transform = create_transform(
+        224, is_training=True, auto_augment=policy, interpolation="bicubic", re_prob=0.25, re_mode="pixel"
     )
+    for part in transform.transforms:
+        for step in getattr(part, "ops", ()):
+            if step.name.startswith("Posterize"):
+                step.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """Do as timm does, black for 0 bits, which it draws and Pillow 13 refuses."""
+    return ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)
 
 
 def lightly_views() -> Any | None:

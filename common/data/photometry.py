@@ -1,9 +1,10 @@
 """Owns the photometry of DINO's views: colour jitter, grey, blur and solarize, defined once and run by two executors.
 
-Brightness, contrast, saturation and grey are affine maps of a pixel, x -> A x + K m, with m the crop's mean colour.
+Brightness, contrast, saturation and grey are affine maps of a pixel, x -> A x + K m + c, with m the crop's mean colour.
 Those before the hue in the drawn order are composed to one map, those after it to another; values are rounded and cut
-to 0..255 after each map, not after each step; a constant makes up for Pillow, whose steps cut fractions off. The hue turns in HSV, as Pillow does it: a rotation in YIQ would make one
-map of all, but takes strong colours elsewhere (3.4 of 255 on average on CIFAR-10, against 0.2). Then blur and solarize.
+to 0..255 after each map, not after each step; c makes up for Pillow, whose steps cut fractions off. The hue turns in
+HSV, as Pillow does it: a rotation in YIQ would make one map of all, but takes strong colours elsewhere (3.4 of 255 on
+average on CIFAR-10, against 0.2). Then blur and solarize.
 `apply_on_crop` runs it by OpenCV on one uint8 crop in a worker, `apply_on_batch` by torch on a batch on the device.
 Shapes: N crops, P numbers of a record, S pixels.
 """
@@ -111,8 +112,8 @@ def crop_steps(parameters: Tensor) -> list[CropSteps]:
     changes = (linear != torch.eye(3)).flatten(2).any(dim=2) | of_mean
     sigmas = parameters[:, columns.SIGMA]
     radius = blur_radius(sigmas.max().item())
-    columns_of_constants = constant[:, :, None, None].expand(-1, -1, 3, 1)
-    linear, from_mean = (torch.cat([part, columns_of_constants], dim=3) for part in (linear, from_mean))
+    constants = constant[:, :, None, None].expand(-1, -1, 3, 1)
+    linear, from_mean = (torch.cat([part, constants], dim=3) for part in (linear, from_mean))
     maps = zip(linear.numpy(), from_mean.numpy(), changes.tolist(), of_mean.tolist(), strict=True)
     kernels = zip(blur_kernels(sigmas, radius).numpy(), sigmas.tolist(), strict=True)
     rest = zip(hue.int().tolist(), (parameters[:, columns.SOLARIZE] > 0).tolist(), strict=True)
