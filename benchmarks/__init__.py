@@ -1,1 +1,1 @@
-"""How fast the hot paths are, each against the plain way in the same run: `python -m benchmarks data | step | loop | finetune`."""
+"""How fast the hot paths are, each against the plain way in the same run; `python -m benchmarks --help` lists them."""

@@ -1,83 +1,157 @@
-"""DINO's data path on one core: 500x375 JPEGs to 2x224 + 8x96 views, against PIL and torchvision, crop by crop."""
+"""The data path on one core, JPEGs to views: DINO's and the supervised recipe's, against PIL crop by crop; its growth."""
 
-import io
 import random
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps
-from torchvision import transforms
 
-from benchmarks.timing import Table, compare
+from benchmarks.plain_views import (
+    MEAN,
+    PlainViews,
+    lightly_views,
+    make_jpegs,
+    make_pictures,
+    open_image,
+    plain_supervised,
+)
+from benchmarks.timing import Row, Table, compare
 from common.data.decode import decode_image
+from common.data.loader import view_loader
 from common.data.sampler import SampleKey
+from common.data.supervised import AugmentConfig, build_supervised_view
 from common.data.views import ViewsConfig, build_multi_crop
+from common.data.worker import keep_freed_memory
+
+_UNIT = "ms an image"
 
 
-def make_jpegs(count: int) -> list[bytes]:
-    """Return JPEGs of 500x375 pixels, quality 90, with the detail of a photograph: smooth shapes, edges, some grain."""
-    generator = np.random.default_rng(0)
-    files = []
-    for _ in range(count):
-        coarse = generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-        image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-        for _ in range(12):
-            x, y = generator.integers(0, 500), generator.integers(0, 375)
-            colour = tuple(float(value) for value in generator.integers(0, 255, 3))
-            cv2.circle(image, (int(x), int(y)), int(generator.integers(8, 60)), colour, -1)
-        image += generator.normal(0, 6, image.shape)
-        stream = io.BytesIO()
-        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
-        files.append(stream.getvalue())
-    return files
+def keys_of(files: Sequence[Any]) -> list[SampleKey]:
+    """Return the keys of one pass over the files."""
+    return [SampleKey(0, number, number, 0) for number in range(len(files))]
 
 
-class PlainViews:
-    """The published recipe written plainly: each view by PIL and torchvision, one after another."""
+def ours(view: Callable[..., Any], files: list[bytes]) -> Callable[[], object]:
+    """Return a call that makes the files' views."""
+    return lambda: view([decode_image(data, "jpeg") for data in files], keys_of(files))
 
-    def __init__(self) -> None:
-        jitter = transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8)
-        self.colour = transforms.Compose([transforms.RandomHorizontalFlip(), jitter, transforms.RandomGrayscale(0.2)])
-        self.finish = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+
+def dino(repeats: int) -> Table:
+    """Measure DINO's recipe."""
+    files, plain, lightly = make_jpegs(16), PlainViews(), lightly_views()
+    variants: dict[str, Callable[[], object]] = {
+        "plain: PIL and torchvision, crop by crop": lambda: [plain(open_image(data)) for data in files],
+        "ours, everything in the worker (CPU)": ours(
+            build_multi_crop(ViewsConfig(), 0, photometry_in_worker=True), files
+        ),
+        "ours, the worker's part for a GPU": ours(
+            build_multi_crop(ViewsConfig(), 0, photometry_in_worker=False), files
+        ),
+        "decoding alone": lambda: [decode_image(data, "jpeg") for data in files],
+    }
+    if lightly is not None:
+        variants["lightly's DINOTransform"] = lambda: [lightly(open_image(data)) for data in files]
+    rows = compare(variants, repeats=repeats, per=len(files))
+    return Table("DINO: 500x375 JPEG to 2x224 + 8x96, one core", _UNIT, rows, _limit(rows[3], rows[1], rows[2]))
+
+
+def supervised(repeats: int) -> Table:
+    """Measure DeiT's recipe."""
+    files, plain = make_jpegs(32), plain_supervised()
+    rows = compare(
+        {
+            "plain: timm's transform on PIL": lambda: [plain(open_image(data)) for data in files],
+            "ours": ours(build_supervised_view(AugmentConfig(), 224, 0, mean=MEAN), files),
+            "ours without the policy": ours(
+                build_supervised_view(AugmentConfig(auto_augment=""), 224, 0, mean=MEAN), files
+            ),
+            "decoding alone": lambda: [decode_image(data, "jpeg") for data in files],
+        },
+        repeats=repeats,
+        per=len(files),
+    )
+    return Table("supervised (DeiT): 500x375 JPEG to 224, one core", _UNIT, rows, _limit(rows[3], rows[1]))
+
+
+def _limit(decoding: Row, *measured: Row) -> str:
+    """Say which share of the rate of decoding alone is reached."""
+    shares = ", ".join(f"{row.variant}: {decoding.median_ms / row.median_ms:.0%}" for row in measured)
+    return f"decoding alone, {1000 / decoding.median_ms:.0f} images a second; share of that rate reached: {shares}"
+
+
+def growth(repeats: int) -> list[Table]:
+    """Measure how DINO's path grows, each setting against the plain way under the same setting."""
+    files, large, small = make_jpegs(8), make_jpegs(2, 1500, 2000), make_pictures(64, 32, 32)
+    crops = [_pair(f"{count} local views", {"local_count": count}, files, repeats) for count in (0, 4, 8, 16)]
+    sizes = [_pair(f"global views of {side} pixels", {"global_size": side}, files, repeats) for side in (96, 224, 384)]
+    images = [
+        _pair("32x32 pixels in memory, 2x32 + 8x16", {"global_size": 32, "local_size": 16}, small, repeats),
+        _pair("500x375 JPEG", {}, files, repeats),
+        _pair("2000x1500 JPEG", {}, large, repeats),
+    ]
+    titles = ("number of local views", "size of the global views", "size of the images")
+    limit = "the decoding of an image, the same for any views of it"
+    return [
+        Table(f"DINO, everything in the worker: {title}", _UNIT, [row for pair in pairs for row in pair], limit)
+        for title, pairs in zip(titles, (crops, sizes, images), strict=True)
+    ]
+
+
+def _pair(name: str, changes: dict[str, int], files: Sequence[Any], repeats: int) -> list[Row]:
+    """Measure the plain way and ours under one setting; the files are JPEGs, or pixels."""
+    plain, view = PlainViews(**changes), build_multi_crop(ViewsConfig(**changes), 0, photometry_in_worker=True)
+    if isinstance(files[0], bytes):
+        run_plain, run_ours = (lambda: [plain(open_image(data)) for data in files]), ours(view, list(files))
+    else:
+        from PIL import Image
+
+        tensors = [torch.from_numpy(pixels).permute(2, 0, 1).contiguous() for pixels in files]
+        run_plain = lambda: [plain(Image.fromarray(pixels)) for pixels in files]  # noqa: E731
+        run_ours = lambda: view(tensors, keys_of(tensors))  # noqa: E731
+    return compare({f"{name}: plain": run_plain, f"{name}: ours": run_ours}, repeats=repeats, per=len(files))
+
+
+class _Files:
+    """JPEGs in memory, as a loader reads them."""
+
+    labels = None
+
+    def __init__(self, files: list[bytes]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, index: int) -> torch.Tensor:
+        return decode_image(self.files[index], "jpeg")
+
+
+def loading(repeats: int) -> Table:
+    """Measure the loader: this process alone, and workers beside it."""
+    files, view = make_jpegs(16), build_multi_crop(ViewsConfig(), 0, photometry_in_worker=True)
+    batches = [keys_of(files)] * 12
+    loaders = {
+        f"{workers} workers" if workers else "no worker, in this process": view_loader(
+            _Files(files), view, batches, workers=workers
         )
-
-    def view(
-        self, image: Image.Image, size: int, scale: tuple[float, float], blur: float, solarize: float
-    ) -> torch.Tensor:
-        crop = transforms.RandomResizedCrop(size, scale=scale, interpolation=transforms.InterpolationMode.BICUBIC)
-        shown = self.colour(crop(image))
-        if random.random() < blur:
-            shown = shown.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
-        if random.random() < solarize:
-            shown = ImageOps.solarize(shown)
-        return self.finish(shown)
-
-    def __call__(self, data: bytes) -> list[torch.Tensor]:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-        views = [self.view(image, 224, (0.4, 1.0), 1.0, 0.0), self.view(image, 224, (0.4, 1.0), 0.1, 0.2)]
-        return views + [self.view(image, 96, (0.05, 0.4), 0.5, 0.0) for _ in range(8)]
+        for workers in (0, 1, 2)
+    }
+    variants = {name: (lambda loader=loader: sum(len(batch) for batch in loader)) for name, loader in loaders.items()}
+    rows = compare(variants, repeats=max(3, repeats // 2), per=len(files) * len(batches))
+    limit = f"{torch.multiprocessing.cpu_count()} cores; " + ", ".join(
+        f"{row.variant}: {1000 / row.median_ms:.0f} images a second" for row in rows
+    )
+    return Table("DINO through the loader, everything in the worker, batch 16", _UNIT, rows, limit)
 
 
 def run(repeats: int) -> list[Table]:
     """Return the benchmark's tables."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    files, plain = make_jpegs(16), PlainViews()
-    keys = [SampleKey(0, number, number, 0) for number in range(len(files))]
-    whole = build_multi_crop(ViewsConfig(), 0, photometry_in_worker=True)
-    geometry = build_multi_crop(ViewsConfig(), 0, photometry_in_worker=False)
-    rows = compare(
-        {
-            "plain: PIL and torchvision, crop by crop": lambda: [plain(data) for data in files],
-            "ours, everything in the worker (CPU)": lambda: whole([decode_image(d, "jpeg") for d in files], keys),
-            "ours, the worker's part for a GPU": lambda: geometry([decode_image(d, "jpeg") for d in files], keys),
-            "decoding alone": lambda: [decode_image(data, "jpeg") for data in files],
-        },
-        repeats=repeats,
-        per=len(files),
-    )
-    decoding, worker = rows[-1].median_ms, rows[2].median_ms
-    limit = f"decoding alone is {decoding:.2f} ms an image; the worker's part for a GPU takes {worker / decoding:.1f} times that"
-    return [Table("DINO's data path, 500x375 JPEG to 2x224 + 8x96, one core", "ms an image", rows, limit)]
+    keep_freed_memory()
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    return [dino(repeats), supervised(repeats), *growth(max(3, repeats // 2)), loading(repeats)]

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from benchmarks.data import make_jpegs
+from benchmarks.plain_views import make_jpegs
 from common.data.decode import decode_image
 from common.data.images import Images, PixelImages
 from common.data.split import Split

@@ -42,8 +42,9 @@ MAX_SIDE = 2**20
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Return the image in `data` as uint8 RGB (3, H, W), upright by its EXIF orientation; the first of several frames.
 
-    `name` is the file or row that an error names. Raise UserError for data that is empty, truncated or no image, and
-    for an image of more than `max_pixels`, of which nothing but the header is read.
+    Nothing is promised about its strides: most decoders leave the colours of a pixel together in memory. `name` is the
+    file or row that an error names. Raise UserError for data that is empty, truncated or no image, and for an image of
+    more than `max_pixels`, of which nothing but the header is read.
     """
     if not data:
         raise UserError(f"{name}: the image is empty (0 bytes). Restore or remove it.")
@@ -137,8 +138,8 @@ def _decode_png(data: bytes) -> Tensor:
 
 
 def _to_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
-    """Return (H, W, 3) as (3, H, W)."""
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    """Return (H, W, 3) as (3, H, W), a view: the colours of a pixel still lie together, as crops are cut from them fastest."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _planes(pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:

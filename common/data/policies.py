@@ -1,19 +1,22 @@
 """Owns timm's augmentation policies (RandAugment, AutoAugment): their names, their set-up and their randomness.
 
-They draw from the global states of `random` and `numpy.random`; `run_policy` sets these from a seed.
+timm chooses the steps and draws their strengths; `policy_ops` executes them. They draw from the global states of
+`random` and `numpy.random`; `run_policy` sets these from a seed.
 """
 
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
-Policy = Callable[[Image.Image], Image.Image]
+from common.data.policy_ops import OPERATIONS, through_pillow
+
+Policy = Callable[[Any], Any]
+"""Turns an (H, W, 3) uint8 array into another."""
 
 _GRAMMAR = re.compile(
     r"rand(-(m\d+|n\d+|p(0?\.\d+|0|1)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|t(weights|3aw?)))*"
@@ -27,7 +30,10 @@ def is_policy(name: str) -> bool:
 
 
 def build_policy(name: str, image_size: int, mean: Sequence[float]) -> Policy:
-    """Return timm's RandAugment or AutoAugment, set up as by timm's own training transform with bicubic sampling."""
+    """Return timm's RandAugment or AutoAugment, set up as by timm's own training transform with bicubic sampling.
+
+    It draws as timm's does, number by number, but takes and returns arrays: `policy_ops` executes its steps.
+    """
     from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 
     settings = {
@@ -39,14 +45,8 @@ def build_policy(name: str, image_size: int, mean: Sequence[float]) -> Policy:
     policy = build(name, settings)
     steps = policy.ops if name.startswith("rand") else [step for pair in policy.policy for step in pair]
     for step in steps:
-        if step.name.startswith("Posterize"):
-            step.aug_fn = partial(_posterize, step.aug_fn)
+        step.aug_fn = OPERATIONS[step.name] if step.name in OPERATIONS else through_pillow(step.aug_fn)
     return cast(Policy, policy)
-
-
-def _posterize(keep_bits: Callable[..., Image.Image], image: Image.Image, bits: int, **settings: Any) -> Image.Image:
-    """Return the image with `bits` bits a colour; at 0, which policies do draw and Pillow 13 refuses, black."""
-    return keep_bits(image, bits, **settings) if bits > 0 else Image.new(image.mode, image.size)
 
 
 @contextmanager
@@ -64,4 +64,4 @@ def run_policy(policy: Policy, crop: Any, seed: int) -> Any:
     """Return the (S, S, 3) crop as a policy leaves it whose draws come from `seed`."""
     random.seed(seed)
     np.random.seed(seed)
-    return np.asarray(policy(Image.fromarray(crop)))
+    return policy(crop)

@@ -149,26 +149,28 @@ class MultiCrop:
         """Return the views of B (3, H, W) uint8 images of any sizes, one block a resolution."""
         heights, widths = np.array([tuple(image.shape[1:]) for image in images]).T
         drawn = draw_views(self.ranges, heights, widths, draw_uniforms(self.seed, keys, self.num_views, stream="views"))
-        sources = [as_interleaved(image) for image in images]
+        # One call for all views: its many small steps cost the same for any number.
+        steps = (
+            crop_steps(torch.from_numpy(drawn.reshape(-1, columns.NUM_PARAMETERS)))
+            if self.photometry_in_worker
+            else None
+        )
         views = Views([], [], None)
         for size, members in self.groups:
             records = np.ascontiguousarray(drawn[:, members].swapaxes(0, 1))
-            block = torch.empty((*records.shape[:2], 3, size, size), dtype=torch.uint8)
-            self._fill(block, sources, records)
-            views.blocks.append(block)
+            views.blocks.append(torch.empty((*records.shape[:2], 3, size, size), dtype=torch.uint8))
             views.parameters.append(torch.from_numpy(records))
+        planes = [view for block in views.blocks for view in block.numpy()]
+        # Image by image, so that its pixels stay in the processor's cache for all of its views.
+        for place, (image, records) in enumerate(zip(images, drawn.tolist(), strict=True)):
+            source = as_interleaved(image)
+            for view, record in enumerate(records):
+                target = planes[view][place]
+                crop = crop_and_resize(source, record, target.shape[-1])
+                if steps is not None:
+                    crop = apply_on_crop(crop, steps[place * self.num_views + view])
+                cv2.split(crop, list(target))
         return views
-
-    def _fill(self, block: Tensor, sources: Sequence[Tensor], records: np.ndarray) -> None:
-        """Write the views of (V, B, P) records of B images into a (V, B, 3, S, S) block."""
-        flat = torch.from_numpy(records.reshape(-1, columns.NUM_PARAMETERS))
-        steps = crop_steps(flat) if self.photometry_in_worker else []
-        planes = block.flatten(0, 1).numpy()
-        for place, record in enumerate(flat.tolist()):
-            crop = crop_and_resize(sources[place % len(sources)], record, block.shape[-1])
-            if self.photometry_in_worker:
-                crop = apply_on_crop(crop, steps[place])
-            cv2.split(crop, list(planes[place]))
 
 
 def as_interleaved(image: Tensor) -> Tensor:

@@ -1,9 +1,7 @@
-"""Owns how a step's arithmetic is carried out where that leaves its result as it is, to rounding: kernels, compiler, memory."""
+"""Owns how a step is computed where that leaves its result as it is, to rounding: kernels, compiler, recomputation."""
 
-import ctypes
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -74,21 +72,3 @@ def uncompiled() -> Iterator[None]:
     """Run networks as they are within the block: for evaluation, whose batches of other shapes would be compiled each."""
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-_MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2
-"""Names of glibc's mallopt."""
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for the next step, where it would hand large blocks back to the system each time.
-
-    A step on a CPU allocates the same large tensors again and again; each page that comes anew from the system is filled
-    with zeros first. Elsewhere than under glibc nothing happens.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for name, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
-            mallopt(name, value)

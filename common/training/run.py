@@ -15,12 +15,12 @@ from torch import Tensor
 
 from common import config as recipes
 from common.errors import UserError
+from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.agreement import Agreement
 from common.training.checkpoints import Checkpoint, Checkpoints
 from common.training.config import TrainConfig
 from common.training.environment import environment
-from common.training.execution import keep_freed_memory
 from common.training.run_folder import RunFolder, Schedules
 from common.training.signals import StopSignals
 from common.training.verdicts import Ending, Verdict

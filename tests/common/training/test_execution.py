@@ -1,7 +1,5 @@
 """How a step is carried out changes nothing of it: attention kernels, recomputation, GELU; and what cannot be had is said."""
 
-import ctypes
-
 import pytest
 import torch
 from torch import nn
@@ -10,7 +8,6 @@ from common.errors import UserError
 from common.evaluation.features import evaluating
 from common.models.gelu import KernelGELU, keep_gelu_kernels
 from common.models.networks import ModelConfig, build_network
-from common.training import execution
 from common.training.config import TrainConfig
 from common.training.execution import check_compiler, recompute_blocks, set_execution, use_plain_attention
 
@@ -110,21 +107,3 @@ def test_no_compiler_is_told_before_training(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"train\.compile = true: needs a C\+\+ compiler, .* no-such-compiler"):
         check_compiler()
-
-
-def test_freed_memory_is_kept_where_the_system_is_glibcs(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, int]] = []
-
-    class Library:
-        @staticmethod
-        def mallopt(name: int, value: int) -> int:
-            told.append((name, value))
-            return 1
-
-    monkeypatch.setattr(execution.sys, "platform", "linux")
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: Library)
-    execution.keep_freed_memory()
-    assert (-4, 0) in told and len(told) == 3
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    execution.keep_freed_memory()  # another C library: nothing to tell
-    assert len(told) == 3
