@@ -23,7 +23,7 @@ class TrainConfig:
     """Arithmetic of the forward and backward pass; weights and moments stay in fp32."""
     compile: bool = False
     """Whether torch.compile fuses the network's operations. It costs a minute or two at the first start and some 15 s at later
-    ones, and makes steps about a fifth shorter on a CPU in bf16; on a CPU it needs a C++ compiler."""
+    ones, and makes steps an eighth shorter on a CPU in bf16 (docs/performance.md); on a CPU it needs a C++ compiler."""
     recompute: bool = False
     """Whether each block's forward pass is run again in the backward pass instead of being kept (activation checkpointing):
     a fraction of the memory for about a third more time. The step is the same to the bit."""
