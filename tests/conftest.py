@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from common.evaluation.__main__ import main as evaluation_main
 from finetune.__main__ import main as finetune_main
@@ -71,3 +72,23 @@ def read_losses(out: Path) -> list[float]:
     """Return the training losses of a run, step by step."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
+
+
+def last_weights(out: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a run's last checkpoint: weights, moments, teacher, centre."""
+    return load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Hold what two runs leave that no clock is in against each other, byte by byte: last checkpoint, metrics, export."""
+    mine, theirs = _files(one), _files(other)
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if mine[name] != theirs[name]] == []
+    assert read_result(one)["metrics"] == read_result(other)["metrics"]
+    assert not list((other / "checkpoints").glob(".*"))
+
+
+def _files(out: Path) -> dict[str, bytes]:
+    newest = sorted((out / "checkpoints").glob("step-*"))[-1]
+    paths = [newest / "state.safetensors", out / "metrics.jsonl", *sorted((out / "export").glob("*"))]
+    return {path.name: path.read_bytes() for path in paths}

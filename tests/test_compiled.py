@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import read_losses
+from conftest import assert_same_run, read_losses
 from forked_runs import Fault, run
-from test_runs import assert_same_run
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("g++", "clang++")), reason="there is no C++ compiler here"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import read_result
+from conftest import assert_same_run, read_result
 from forked_runs import Fault, log, run
 
 KILLED = -9
@@ -26,21 +26,6 @@ IN_STEPS = (Fault("step", 3), Fault("step", 2), Fault("step", 4))
 IN_WRITES = (Fault("half a file", 2), Fault("flush", 1), Fault("flush", 4), Fault("flush", 5), Fault("flush", 7))
 """Half the tensors; none flushed; all but the folder; renamed, the rename not flushed; a second write."""
 IN_CLIMBS = (Fault("climbed", 1), Fault("climbed", 4), Fault("half a file", 1))
-
-
-def files(out: Path) -> dict[str, bytes]:
-    """Return what a run leaves that no clock is in: weights, moments, teacher, centre; metrics; the export."""
-    newest = sorted((out / "checkpoints").glob("step-*"))[-1]
-    paths = [newest / "state.safetensors", out / "metrics.jsonl", *sorted((out / "export").iterdir())]
-    return {path.name: path.read_bytes() for path in paths}
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    mine, theirs = files(one), files(other)
-    assert mine.keys() == theirs.keys()
-    assert [name for name in mine if mine[name] != theirs[name]] == []
-    assert read_result(one)["metrics"] == read_result(other)["metrics"]
-    assert not list((other / "checkpoints").glob(".*"))
 
 
 @pytest.mark.parametrize(

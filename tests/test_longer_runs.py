@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import read_result
-from test_kills import assert_same_run
+from conftest import assert_same_run, read_result
 
 Stage = Callable[..., int]
 CONSTANT = ("optim.lr=1e-3", "optim.lr_batch=none", "optim.min_lr=1e-3", "optim.warmup_epochs=1")

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from conftest import RECIPES, Killed, read_losses, read_result
+from conftest import RECIPES, Killed, assert_same_run, read_losses, read_result
 from safetensors.torch import load_file
-from test_kills import assert_same_run
 from test_processes import launch_two
 
 from common.config import load

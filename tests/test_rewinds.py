@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Killed, read_result
-from test_kills import assert_same_run
+from conftest import Killed, assert_same_run, read_result
 
 from common.training.progress import Progress
 from finetune.train import Finetuning

@@ -7,23 +7,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from conftest import read_losses, read_result
+from conftest import assert_same_run, last_weights, read_losses, read_result
 from safetensors.torch import load_file
 
 Stage = Callable[..., int]
-
-
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of a run's last checkpoint, optimizer moments included."""
-    return load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    mine, theirs = weights(one), weights(other)
-    assert mine.keys() == theirs.keys()
-    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
-    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
-    assert read_result(one)["metrics"] == read_result(other)["metrics"]
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
@@ -115,7 +102,9 @@ def test_two_stages_start_from_the_pretrained_teacher(stage: Stage, tmp_path: Pa
 def test_the_export_of_a_run_is_what_was_tested(stage: Stage, tmp_path: Path) -> None:
     assert stage("finetune", tmp_path / "run") == 0
     model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'export'}", pretrained=True).eval()
-    kept = {n.removeprefix("network."): t for n, t in weights(tmp_path / "run").items() if n.startswith("network.")}
+    kept = {
+        n.removeprefix("network."): t for n, t in last_weights(tmp_path / "run").items() if n.startswith("network.")
+    }
     assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
 
 

@@ -5,9 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import read_result
+from conftest import assert_same_run, read_result
 from forked_runs import Fault, log, run
-from test_kills import assert_same_run
 
 from common.command import INTERRUPTED_AT_ONCE
 from common.training.run import INTERRUPTED

@@ -6,6 +6,7 @@ wherever a run was interrupted.
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from common.training.verdicts import CrashKind, SupervisedVerdictConfig, Verdict
 
 
 @dataclass(kw_only=True)
-class Rule:
+class Rule(ABC):
     """What looks at every loss and says when it amounts to a crash. The fields that `__init__` does not take are its state."""
 
     kind: ClassVar[CrashKind]
@@ -21,9 +22,9 @@ class Rule:
     """Loss of one who knows nothing, in nats."""
     steps_per_epoch: int
 
+    @abstractmethod
     def see(self, step: int, loss: float) -> str | None:
         """Take the finite loss of a step, counted from 1; return the reason as long as the loss amounts to a crash."""
-        raise NotImplementedError
 
     def at_end(self, step: int) -> str | None:
         """Return, after the last step, `step`, the reason why the run is a crash although `see` was not sure while it ran."""

@@ -60,7 +60,9 @@ def test_a_run_writes_what_it_began_with(begun: Path, images: Path) -> None:
 
 def test_the_same_images_in_another_place_go_on(begun: Path, images: Path, tmp_path: Path) -> None:
     shutil.move(images, tmp_path / "moved")
+    before = (begun / "data.json").read_text()
     begin(opened(tmp_path / "moved", cache_megabytes=0), begun)
+    assert (begun / "data.json").read_text() == before
 
 
 def lose_one(root: Path) -> None:

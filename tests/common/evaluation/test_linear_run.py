@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import read_losses, read_result
-from safetensors.torch import load_file
+from conftest import assert_same_run, last_weights, read_losses, read_result
 from torch.nn.functional import cross_entropy
 
 from common.config import build, load
@@ -25,19 +24,6 @@ Stage = Callable[..., int]
 
 FIXED = ("augment.rotation_degrees=0.0", "augment.shift=0.0")
 """Turns off what is left of the augmentation, so that an image has the same features in every epoch."""
-
-
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a run's last checkpoint."""
-    return load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    mine, theirs = weights(one), weights(other)
-    assert mine.keys() == theirs.keys()
-    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
-    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
-    assert read_result(one)["metrics"] == read_result(other)["metrics"]
 
 
 def test_training_matches_a_plain_loop_over_fixed_features(stage: Stage, tmp_path: Path) -> None:
@@ -70,7 +56,7 @@ def test_training_matches_a_plain_loop_over_fixed_features(stage: Stage, tmp_pat
                 parameter -= rate * momentum
         losses.append(float(loss.detach()))
     assert read_losses(tmp_path / "run") == pytest.approx(losses, rel=1e-4)
-    kept = weights(tmp_path / "run")
+    kept = last_weights(tmp_path / "run")
     assert torch.allclose(kept["classifier.weight"], weight, atol=1e-5)
     assert torch.allclose(kept["classifier.bias"], bias, atol=1e-5)
 
@@ -96,7 +82,7 @@ def test_the_network_is_frozen_and_comes_from_init(stage: Stage, tmp_path: Path)
     assert stage("linear", tmp_path / "untrained") == 0
     assert read_losses(tmp_path / "trained") != read_losses(tmp_path / "untrained")
     assert (tmp_path / "dino" / "export" / "model.safetensors").read_bytes() == before
-    kept = weights(tmp_path / "trained")
+    kept = last_weights(tmp_path / "trained")
     assert {name.partition(".")[0] for name in kept} == {"classifier", "optimizer"}
 
 
