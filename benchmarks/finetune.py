@@ -25,7 +25,7 @@ MOST_REPEATS = 3
 """Repeats at most: a repeat of all variants takes minutes."""
 
 
-def recipe(setting: SupervisedSetting, *, precision: str, compiled: bool = False) -> dict[str, Any]:
+def recipe(setting: SupervisedSetting, *, precision: str, **execution: bool) -> dict[str, Any]:
     """Return our recipe of a setting: DeiT's."""
     optim = {"lr": 1e-4, "min_lr": 1e-5, "weight_decay": 0.05, "decay_embeddings": False}
     return {
@@ -34,20 +34,20 @@ def recipe(setting: SupervisedSetting, *, precision: str, compiled: bool = False
         "data": {"image_size": setting.image_size, "workers": setting.own_workers, "mean": MEAN, "std": STD},
         "augment": {"padding": 4 if setting.image_size <= 32 else 0, "repeats": 1},
         "optim": optim | ({"name": "sam", "rho": RHO} if setting.sam else {}),
-        "train": our_loops.train_section(setting.batch, precision, compiled=compiled),
+        "train": our_loops.train_section(setting.batch, precision, **execution),
     }
 
 
-def ours(setting: SupervisedSetting, watch: StepWatch, *, precision: str, compiled: bool = False) -> None:
+def ours(setting: SupervisedSetting, watch: StepWatch, *, precision: str, **execution: bool) -> None:
     """Run the real trainer."""
-    our_loops.time_finetuning(recipe(setting, precision=precision, compiled=compiled), setting.pictures(), watch)
+    our_loops.time_finetuning(recipe(setting, precision=precision, **execution), setting.pictures(), watch)
 
 
 VARIANTS: Mapping[str, Callable[[SupervisedSetting, StepWatch], None]] = {
     "plain": plain_deit.train,
     "ours, fp32": partial(ours, precision="fp32"),
     "ours, bf16": partial(ours, precision="bf16"),
-    "ours, bf16, compiled": partial(ours, precision="bf16", compiled=True),
+    "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
 }
 
 

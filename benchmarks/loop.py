@@ -24,7 +24,7 @@ MOST_REPEATS = 3
 """Repeats at most: a repeat of all variants takes minutes."""
 
 
-def recipe(setting: DinoSetting, *, precision: str, compiled: bool = False) -> dict[str, Any]:
+def recipe(setting: DinoSetting, *, precision: str, **execution: bool) -> dict[str, Any]:
     """Return our recipe of a setting: the paper's, with the last layer trained from the start."""
     return {
         "out": "unused",
@@ -37,13 +37,13 @@ def recipe(setting: DinoSetting, *, precision: str, compiled: bool = False) -> d
         },
         "dino": {"outputs": setting.outputs, "freeze_last_layer_epochs": 0},
         "optim": {"lr": 1e-4, "weight_decay": 0.04, "weight_decay_end": 0.4, "clip_norm": 3.0, "clip_each": True},
-        "train": our_loops.train_section(setting.batch, precision, compiled=compiled),
+        "train": our_loops.train_section(setting.batch, precision, **execution),
     }
 
 
-def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, compiled: bool = False) -> None:
-    """Run the real trainer."""
-    our_loops.time_pretraining(recipe(setting, precision=precision, compiled=compiled), setting.pictures(), watch)
+def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, **execution: bool) -> None:
+    """Run the real trainer; `execution` are switches of its section `train`."""
+    our_loops.time_pretraining(recipe(setting, precision=precision, **execution), setting.pictures(), watch)
 
 
 VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
@@ -51,7 +51,8 @@ VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
     "lightly": lightly_dino.train,
     "ours, fp32": partial(ours, precision="fp32"),
     "ours, bf16": partial(ours, precision="bf16"),
-    "ours, bf16, compiled": partial(ours, precision="bf16", compiled=True),
+    "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
+    "ours, bf16, blocks recomputed": partial(ours, precision="bf16", recompute=True),
 }
 
 

@@ -26,15 +26,9 @@ class TimedProgress(Progress):
         self._watch.lap()
 
 
-def train_section(batch: int, precision: str, *, compiled: bool) -> dict[str, Any]:
+def train_section(batch: int, precision: str, **execution: bool) -> dict[str, Any]:
     """Return the keys of a run that neither looks at images nor saves within the timed steps."""
-    return {
-        "epochs": 100,
-        "batch_size": batch,
-        "precision": precision,
-        "compile": compiled,
-        "checkpoint_minutes": 1e6,
-    }
+    return {"epochs": 100, "batch_size": batch, "precision": precision, "checkpoint_minutes": 1e6, **execution}
 
 
 def time_pretraining(recipe: dict[str, Any], pictures: Pictures, watch: StepWatch) -> None:
