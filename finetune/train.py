@@ -27,14 +27,21 @@ from common.training.optimizers import (
     clip_gradients,
     frozen_statistics,
     guarded_step,
-    learning_rates,
+    optimizer_schedules,
     set_step,
-    weight_decays,
 )
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule
-from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
+from common.training.state import (
+    Counting,
+    counting_state,
+    load_counting_state,
+    load_module_state,
+    load_optimizer_state,
+    module_state,
+    optimizer_state,
+)
 from common.training.verdicts import Ending, Verdict
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
@@ -203,13 +210,10 @@ class Finetuning:
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
         """Return every schedule of a run of so many epochs, step by step."""
-        config, steps = self.config, epochs * self.steps_per_epoch
-        return {
-            "learning rate": learning_rates(
-                config.optim, batch_size=config.train.batch_size, steps=steps, steps_per_epoch=self.steps_per_epoch
-            ),
-            "weight decay": weight_decays(config.optim, steps=steps),
-        }
+        batch_size = self.config.train.batch_size
+        return optimizer_schedules(
+            self.config.optim, batch_size=batch_size, epochs=epochs, steps_per_epoch=self.steps_per_epoch
+        )
 
     def _restore(self) -> int:
         """Read the newest checkpoint back and return the number of steps done."""
@@ -225,21 +229,19 @@ class Finetuning:
         if self.average is not None:
             load_module_state("average", self.average, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
-        self.monitor.load_state(checkpoint.values["monitor"])
-        self.watch.load_state(checkpoint.values["watch"])
-        self.errors.load_state(checkpoint.values["errors"])
-        if self.run.accelerator.scaler is not None:
-            self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
+        load_counting_state(self.run.accelerator.scaler, checkpoint.values, **self._counting())
 
     def _save(self, step: int, *, milestone: bool = False) -> None:
         """Write a checkpoint of `step` done steps."""
         tensors = module_state("network", self.network) | optimizer_state(self.optimizer)
         if self.average is not None:
             tensors |= module_state("average", self.average)
-        scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
-        values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
+        values = counting_state(self.run.accelerator.scaler, **self._counting())
         self.run.save(step, tensors, values, milestone=milestone)
+
+    def _counting(self) -> dict[str, Counting]:
+        """Return what counts along, by its name in a checkpoint."""
+        return {"monitor": self.monitor, "watch": self.watch, "errors": self.errors}
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""

@@ -25,14 +25,21 @@ from common.training.optimizers import (
     build_optimizer,
     clip_gradients,
     guarded_step,
-    learning_rates,
+    optimizer_schedules,
     set_step,
-    weight_decays,
 )
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule, cosine, linear_warmup_by_epoch
-from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
+from common.training.state import (
+    Counting,
+    counting_state,
+    load_counting_state,
+    load_module_state,
+    load_optimizer_state,
+    module_state,
+    optimizer_state,
+)
 from common.training.verdicts import Ending, judge_teacher
 from pretrain.build import build_dino, export_teacher
 from pretrain.config import PretrainConfig
@@ -215,11 +222,10 @@ class Pretraining:
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
         """Return every schedule of a run of so many epochs, step by step."""
         config, dino, steps = self.config, self.config.dino, epochs * self.steps_per_epoch
-        return {
-            "learning rate": learning_rates(
-                config.optim, batch_size=config.train.batch_size, steps=steps, steps_per_epoch=self.steps_per_epoch
-            ),
-            "weight decay": weight_decays(config.optim, steps=steps),
+        of_optimizer = optimizer_schedules(
+            config.optim, batch_size=config.train.batch_size, epochs=epochs, steps_per_epoch=self.steps_per_epoch
+        )
+        return of_optimizer | {
             "teacher momentum": cosine(dino.teacher_momentum, dino.teacher_momentum_end, steps=steps),
             "teacher temperature": linear_warmup_by_epoch(
                 dino.teacher_temperature_start,
@@ -242,19 +248,17 @@ class Pretraining:
         """Bring the networks, the optimizer and what was counted back to where the checkpoint was written."""
         load_module_state("dino", self.dino, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
-        self.monitor.load_state(checkpoint.values["monitor"])
-        self.watch.load_state(checkpoint.values["watch"])
-        self.errors.load_state(checkpoint.values["errors"])
-        if self.run.accelerator.scaler is not None:
-            self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
+        load_counting_state(self.run.accelerator.scaler, checkpoint.values, **self._counting())
 
     def _save(self, step: int, *, milestone: bool = False) -> None:
         """Write a checkpoint of `step` done steps."""
         tensors = module_state("dino", self.dino) | optimizer_state(self.optimizer)
-        scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
-        values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
+        values = counting_state(self.run.accelerator.scaler, **self._counting())
         self.run.save(step, tensors, values, milestone=milestone)
+
+    def _counting(self) -> dict[str, Counting]:
+        """Return what counts along, by its name in a checkpoint."""
+        return {"monitor": self.monitor, "watch": self.watch, "errors": self.errors}
 
     def _end(self, ending: Ending, step: int) -> int:
         """Save and export what was reached, and write the result."""

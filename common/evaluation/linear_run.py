@@ -28,14 +28,21 @@ from common.training.optimizers import (
     build_optimizer,
     clip_gradients,
     guarded_step,
-    learning_rates,
+    optimizer_schedules,
     set_step,
-    weight_decays,
 )
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule
-from common.training.state import load_module_state, load_optimizer_state, module_state, optimizer_state
+from common.training.state import (
+    Counting,
+    counting_state,
+    load_counting_state,
+    load_module_state,
+    load_optimizer_state,
+    module_state,
+    optimizer_state,
+)
 from common.training.verdicts import Ending, Verdict, VerdictConfig
 
 logger = logging.getLogger(__name__)
@@ -174,11 +181,10 @@ class LinearEvaluation:
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
         """Return every schedule of a run of so many epochs, step by step."""
-        train, steps = self.config.train, epochs * self.steps_per_epoch
-        rates = learning_rates(
-            self.config.optim, batch_size=train.batch_size, steps=steps, steps_per_epoch=self.steps_per_epoch
+        batch_size = self.config.train.batch_size
+        return optimizer_schedules(
+            self.config.optim, batch_size=batch_size, epochs=epochs, steps_per_epoch=self.steps_per_epoch
         )
-        return {"learning rate": rates, "weight decay": weight_decays(self.config.optim, steps=steps)}
 
     def _restore(self) -> int:
         """Read the newest checkpoint back and return the number of steps done."""
@@ -187,20 +193,18 @@ class LinearEvaluation:
             return 0
         load_module_state("classifier", self.classifier, checkpoint.tensors)
         load_optimizer_state(self.optimizer, checkpoint.tensors)
-        self.monitor.load_state(checkpoint.values["monitor"])
-        self.watch.load_state(checkpoint.values["watch"])
-        self.errors.load_state(checkpoint.values["errors"])
-        if self.run.accelerator.scaler is not None:
-            self.run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
+        load_counting_state(self.run.accelerator.scaler, checkpoint.values, **self._counting())
         return checkpoint.step
 
     def _save(self, step: int, *, milestone: bool = False) -> None:
         """Write a checkpoint of `step` done steps; the frozen network is not part of it."""
         tensors = module_state("classifier", self.classifier) | optimizer_state(self.optimizer)
-        scaler = self.run.accelerator.scaler
-        values: dict[str, Any] = {"monitor": self.monitor.state(), "watch": self.watch.state()}
-        values |= {"errors": self.errors.state(), "scaler": scaler and scaler.state_dict()}
+        values = counting_state(self.run.accelerator.scaler, **self._counting())
         self.run.save(step, tensors, values, milestone=milestone)
+
+    def _counting(self) -> dict[str, Counting]:
+        """Return what counts along, by its name in a checkpoint."""
+        return {"monitor": self.monitor, "watch": self.watch, "errors": self.errors}
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images and write the result; a run that crashed or stopped only writes."""

@@ -103,6 +103,15 @@ def weight_decays(config: OptimConfig, *, steps: int) -> Schedule:
     return cosine(config.weight_decay, end, steps=steps)
 
 
+def optimizer_schedules(
+    config: OptimConfig, *, batch_size: int, epochs: int, steps_per_epoch: int
+) -> dict[str, Schedule]:
+    """Return what `set_step` takes at every step of a run of so many epochs."""
+    steps = epochs * steps_per_epoch
+    rates = learning_rates(config, batch_size=batch_size, steps=steps, steps_per_epoch=steps_per_epoch)
+    return {"learning rate": rates, "weight decay": weight_decays(config, steps=steps)}
+
+
 def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer over the parameters of `model` that need a gradient; under SAM, the one it steps with."""
     groups = parameter_groups(model, layer_decay=config.layer_decay, decay_embeddings=config.decay_embeddings)
