@@ -4,10 +4,12 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from benchmarks.timing import Table, compare, matrix_rate
+from benchmarks.timing import Table, compare, copy_rate, matrix_rate
 from common.models.networks import ModelConfig, build_network
 from common.training.averaging import update_average
+from common.training.execution import use_plain_attention
 from common.training.optimizers import clip_gradients
 from pretrain.head import DINOHead
 from pretrain.loss import DINOLoss
@@ -74,42 +76,58 @@ def build() -> tuple[DINO, torch.optim.Optimizer, torch.optim.Optimizer]:
 def run(repeats: int) -> list[Table]:
     """Return the benchmark's tables."""
     dino, plain, fused = build()
+    in_bf16, _, its_own = build()
+    for network in (in_bf16.student, in_bf16.teacher):
+        use_plain_attention(network)  # as the trainer has it in bf16 on a CPU
     views = [torch.randn(2, IMAGES, 3, 32, 32), torch.randn(4, IMAGES, 3, 16, 16)]
     center = torch.zeros(OUTPUTS)
     rows = compare(
         {
             "plain: a forward for each view, double loop": lambda: plain_step(dino, views, plain, center),
             "ours, fp32": lambda: our_step(dino, views, fused, bf16=False),
-            "ours, bf16": lambda: our_step(dino, views, fused, bf16=True),
+            "ours, bf16": lambda: our_step(in_bf16, views, its_own, bf16=True),
         },
         repeats=repeats,
         per=IMAGES,
     )
-    student, teacher = torch.randn(10, IMAGES, OUTPUTS, requires_grad=True), torch.randn(2, IMAGES, OUTPUTS)
-    loss = DINOLoss(OUTPUTS)
-    rows += compare(
+    limit = f"products run at {matrix_rate():.0f} GFLOP/s in fp32, {matrix_rate(dtype=torch.bfloat16):.0f} in bf16"
+    title = f"DINO's step, vit_micro, 2x32 + 4x16, {OUTPUTS} outputs, {IMAGES} images"
+    average = compare(
         {
-            "loss alone, 10 views: double loop": lambda: double_loop(student, teacher, center).backward(),
-            "loss alone, 10 views: ours": lambda: loss(student, loss.codes(teacher, TEMPERATURE)).loss.backward(),
+            "plain: a loop over the parameters": lambda: _loop_average(dino),
+            "ours": lambda: update_average(list(dino.teacher.parameters()), list(dino.student.parameters()), 0.99),
         },
         repeats=repeats,
-        per=IMAGES,
-    )
-    rows += compare(
-        {
-            "teacher's average alone: a loop": lambda: _loop_average(dino),
-            "teacher's average alone: ours": lambda: update_average(
-                list(dino.teacher.parameters()), list(dino.student.parameters()), 0.99
-            ),
-        },
-        repeats=repeats,
-    )
-    limit = (
-        f"fp32 products run at {matrix_rate():.0f} GFLOP/s here; the step's arithmetic is in `-m pretrain --dry-run`"
     )
     return [
-        Table(f"DINO's step, vit_micro, 2x32 + 4x16, {OUTPUTS} outputs, {IMAGES} images", "ms an image", rows, limit)
+        Table(title, "ms an image", rows, limit),
+        *(compare_losses(outputs, repeats) for outputs in (4096, 65536)),
+        Table("The teacher's average, vit_micro", "ms", average, f"a copy moves {copy_rate(256):.0f} GB/s"),
     ]
+
+
+def compare_losses(outputs: int, repeats: int) -> Table:
+    """Return the loss of ten views, from the bottleneck on, with its backward pass."""
+    bottleneck = normalize(torch.randn(10, IMAGES, 256), dim=-1).requires_grad_()
+    weight = normalize(torch.randn(outputs, 256), dim=-1).requires_grad_()
+    teacher, center, loss = torch.randn(2, IMAGES, outputs), torch.zeros(outputs), DINOLoss(outputs)
+
+    def ours(*, bf16: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = loss(bottleneck, weight, loss.codes(teacher, TEMPERATURE)).loss
+        found.backward()
+
+    rows = compare(
+        {
+            "plain: all scores, double loop": lambda: double_loop(bottleneck @ weight.T, teacher, center).backward(),
+            "ours, fp32": lambda: ours(bf16=False),
+            "ours, bf16": lambda: ours(bf16=True),
+        },
+        repeats=repeats,
+        per=IMAGES,
+    )
+    limit = f"products run at {matrix_rate():.0f} GFLOP/s in fp32, {matrix_rate(dtype=torch.bfloat16):.0f} in bf16"
+    return Table(f"DINO's loss from the bottleneck on, 10 views, {outputs} outputs", "ms an image", rows, limit)
 
 
 @torch.no_grad()
