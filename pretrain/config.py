@@ -60,6 +60,18 @@ class DinoConfig:
         for name in ("teacher_momentum", "teacher_momentum_end", "center_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 yield name, f"{getattr(self, name)} must lie in [0, 1]."
+        if self.centering == "sinkhorn" and self.center_momentum != DinoConfig.center_momentum:
+            yield "center_momentum", f"{self.center_momentum}: there is no centre with centering=sinkhorn. Leave the key out."
+        start = self.teacher_temperature_start
+        if not self.teacher_temperature_warmup_epochs and start not in (
+            self.teacher_temperature,
+            DinoConfig.teacher_temperature_start,
+        ):
+            yield (
+                "teacher_temperature_start",
+                f"{start} is where a warm-up begins, and there is none. Set dino.teacher_temperature_warmup_epochs, or leave the "
+                "key out.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +113,12 @@ class PretrainConfig:
             yield "optim.name", "sam is for fine-tuning; DINO is pre-trained with adamw or sgd."
         if self.optim.layer_decay != 1:
             yield "optim.layer_decay", f"{self.optim.layer_decay} is for fine-tuning; DINO is pre-trained with 1."
+        if self.train.evaluate_every != TrainConfig.evaluate_every:
+            yield (
+                "train.evaluate_every",
+                f"{self.train.evaluate_every} is for fine-tuning; the epochs between looks at the teacher's features are "
+                "knn.every_epochs.",
+            )
         if self.views.global_size != self.data.image_size:
             yield (
                 "views.global_size",

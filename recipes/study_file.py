@@ -89,6 +89,8 @@ def build_study(mapping: Mapping[str, Any], source: str, beside: Path | None = N
     seeds = sections.get("seeds") or (list(scale.seeds) if scale else [])
     axes = {}
     for name, entry in named(sections.get("axes"), "axes", problems):
+        if name == repeats and sections.get("seeds") and isinstance(entry, dict) and "values" not in entry:
+            problems.append(f"seeds = {sections['seeds']}: axes.{name} is no list of values that others could replace.")
         if name == repeats and seeds and isinstance(entry, dict) and "values" in entry:
             entry = {**entry, "values": seeds}
         axes[name] = _keep_levels(build_axis(name, entry, problems), scale)

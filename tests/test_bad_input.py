@@ -98,6 +98,9 @@ def test_a_wrong_key_or_value_is_told(
     ("override", "words"),
     [
         ("optim.layer_decay=0.7", "optim.layer_decay: 0.7 is for fine-tuning"),
+        ("train.evaluate_every=1", "train.evaluate_every: 1 is for fine-tuning"),
+        ("dino.center_momentum=0.5", "dino.center_momentum: 0.5: there is no centre with centering=sinkhorn"),
+        ("dino.teacher_temperature_start=0.01", "dino.teacher_temperature_start: 0.01 is where a warm-up begins"),
         ("dino.outputs=100000000", "dino.outputs: 100000000 must be at most 4194304"),
         ("dino.hidden_dim=1000000000000", "dino.hidden_dim: 1000000000000 must be at most"),
         ("views.global_count=1001", "views.global_count: 1001: the loss compares global views, so give 2 to 1000"),

@@ -70,6 +70,22 @@ def test_skipping_trains_on_and_tells_what_was_replaced_and_left_out(
     assert told["test"]["images"] == 10 and told["training"]["images"] + told["validation"]["images"] >= 46
 
 
+def test_skipping_judges_by_the_neighbours_that_are_whole(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = image_folder(tmp_path / "images")
+    overrides = (f"data.source={root}", *SKIP, "data.verify=none", "knn.ks=[3]")
+    assert stage("knn", tmp_path / "stopped", *overrides, "data.on_error=stop") == 2
+    assert str(root / "train") in capsys.readouterr().err
+    assert stage("knn", tmp_path / "run", *overrides) == 0
+    found = read_result(tmp_path / "run")["data_errors"]
+    assert found["broken_images"] == found["replaced_samples"] == len(found["listed"]) > 0
+    assert all(re.search(r"train/(cat|dog)/0[01]\.png", line) for line in found["listed"])
+    assert len(found["left_out"]["test"]) == 2
+    assert stage("knn", tmp_path / "strict", *overrides, "data.max_errors=0.01") == 2
+    assert "data.max_errors" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
 def test_neither_workers_nor_the_cache_change_a_run_over_broken_images(stage: Stage, tmp_path: Path, name: str) -> None:
     source = f"data.source={image_folder(tmp_path / 'images')}"

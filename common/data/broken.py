@@ -123,9 +123,13 @@ class ErrorCount:
     def watch(self, batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
         """Yield the batches, each once its broken images are counted; raise UserError before the batch that is too much."""
         for batch in batches:
-            for image in self._of_all_processes(batch.broken):
-                self._count(image)
+            self.add(batch.broken)
             yield batch
+
+    def add(self, broken: list[BrokenImage]) -> None:
+        """Count broken images that this process met; all processes call it together. Raise UserError where it is too much."""
+        for image in self._of_all_processes(broken):
+            self._count(image)
 
     def facts(self) -> dict[str, Any]:
         """Return what result.json tells under `data_errors`; nothing where the first error stops."""

@@ -159,8 +159,18 @@ def view_loader(
 
 
 def evaluation_loader(
-    split: ImageSource, view: View, batch_size: int, *, workers: int, rank: int = 0, num_processes: int = 1
+    split: ImageSource,
+    view: View,
+    batch_size: int,
+    *,
+    workers: int,
+    rank: int = 0,
+    num_processes: int = 1,
+    replacement_seed: int | None = None,
 ) -> DataLoader[Batch]:
-    """Return a loader of the split in order, each image once over all processes, `batch_size` at a time on each."""
+    """Return a loader of the split in order, each image once over all processes, `batch_size` at a time on each.
+
+    With a `replacement_seed` others stand in for broken images, as in `view_loader`.
+    """
     batches = EvaluationSampler(len(split), batch_size, rank=rank, num_processes=num_processes)
-    return view_loader(split, view, batches, workers=workers)
+    return view_loader(split, view, batches, workers=workers, replacement_seed=replacement_seed)

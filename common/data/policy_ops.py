@@ -8,6 +8,7 @@ Shapes: H and W pixels, RGB.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -144,29 +145,18 @@ def _warp(pixels: Any, inverse: np.ndarray, fill: Sequence[float]) -> Any:
     )
 
 
-def translate_x(pixels: Any, distance: float, *, fillcolor: Sequence[float], **_: Any) -> Any:
-    """Take each pixel from `distance` pixels further right."""
-    width = pixels.shape[1]
-    first, last, start, taps = _shifted(distance, width)
+def translate(pixels: Any, distance: float, *, axis: int, fillcolor: Sequence[float], **_: Any) -> Any:
+    """Take each pixel from `distance` pixels further down (axis 0) or further right (axis 1)."""
+    first, last, start, taps = _shifted(distance, pixels.shape[axis])
     moved = np.empty_like(pixels)
     moved[:] = fillcolor
     if first < last:
-        wide = cv2.copyMakeBorder(pixels, 0, 0, 2, 2, cv2.BORDER_REPLICATE)
-        between = cv2.sepFilter2D(wide, -1, taps, _ONE, anchor=(1, 0), delta=_CUT_OFF)
-        moved[:, first:last] = between[:, start : start + last - first]
-    return moved
-
-
-def translate_y(pixels: Any, distance: float, *, fillcolor: Sequence[float], **_: Any) -> Any:
-    """Take each pixel from `distance` pixels further down."""
-    height = pixels.shape[0]
-    first, last, start, taps = _shifted(distance, height)
-    moved = np.empty_like(pixels)
-    moved[:] = fillcolor
-    if first < last:
-        high = cv2.copyMakeBorder(pixels, 2, 2, 0, 0, cv2.BORDER_REPLICATE)
-        between = cv2.sepFilter2D(high, -1, _ONE, taps, anchor=(0, 1), delta=_CUT_OFF)
-        moved[first:last] = between[start : start + last - first]
+        down, right = (2, 0) if axis == 0 else (0, 2)
+        padded = cv2.copyMakeBorder(pixels, down, down, right, right, cv2.BORDER_REPLICATE)
+        kernels = (_ONE, taps) if axis == 0 else (taps, _ONE)
+        between = cv2.sepFilter2D(padded, -1, *kernels, anchor=(right // 2, down // 2), delta=_CUT_OFF)
+        lines = np.moveaxis(between, axis, 0)[start : start + last - first]
+        np.moveaxis(moved, axis, 0)[first:last] = lines
     return moved
 
 
@@ -182,13 +172,9 @@ def _shifted(distance: float, side: int) -> tuple[int, int, int, np.ndarray]:
     return first, last, first + whole + 2, np.where(away <= 1, near, far)
 
 
-def _relative(translate: Operation, axis: int) -> Operation:
-    """Return a shift by a share of the side instead of pixels."""
-
-    def run(pixels: Any, share: float, **settings: Any) -> Any:
-        return translate(pixels, share * pixels.shape[axis], **settings)
-
-    return run
+def translate_by_share(pixels: Any, share: float, *, axis: int, **settings: Any) -> Any:
+    """Do as `translate` by a share of the side instead of pixels."""
+    return translate(pixels, share * pixels.shape[axis], axis=axis, **settings)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -205,10 +191,10 @@ OPERATIONS: dict[str, Operation] = {
     **dict.fromkeys(("Sharpness", "SharpnessIncreasing"), sharpness),
     "ShearX": shear_x,
     "ShearY": shear_y,
-    "TranslateX": translate_x,
-    "TranslateY": translate_y,
-    "TranslateXRel": _relative(translate_x, 1),
-    "TranslateYRel": _relative(translate_y, 0),
+    "TranslateX": partial(translate, axis=1),
+    "TranslateY": partial(translate, axis=0),
+    "TranslateXRel": partial(translate_by_share, axis=1),
+    "TranslateYRel": partial(translate_by_share, axis=0),
     "Desaturate": desaturate,
 }
 """What executes a step, by timm's name of it."""

@@ -32,6 +32,12 @@ class PassConfig:
         return TrainConfig(batch_size=self.batch_size, seed=self.seed, precision=self.precision)
 
 
+def frozen_problems(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    """Yield (field, message) for what is asked of a network that is not trained, and is only for training."""
+    if model.drop_path != ModelConfig.drop_path:
+        yield "model.drop_path", f"{model.drop_path}: no path is dropped where nothing is trained. Leave the key out."
+
+
 @dataclass(frozen=True, kw_only=True)
 class NeighboursConfig:
     """k-NN classification of features (DINO, section 4.1 and appendix)."""
@@ -85,6 +91,9 @@ class LinearConfig:
                 "train.micro_batch",
                 f"{self.train.micro_batch}: one layer is trained, any batch fits. Leave the key out.",
             )
+        for name in ("compile", "recompute"):
+            if getattr(self.train, name):
+                yield f"train.{name}", "true: one layer is trained, there is nothing to gain. Leave the key out."
         if self.train.on_crash == "rewind":
             yield (
                 "train.on_crash",
@@ -99,6 +108,7 @@ class LinearConfig:
             )
         if not self.optim.decay_embeddings:
             yield "optim.decay_embeddings", "false: no embedding is trained here. Leave the key out."
+        yield from frozen_problems(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +124,10 @@ class KnnEvaluationConfig:
     data: DataConfig = field(default_factory=DataConfig)
     knn: NeighboursConfig = field(default_factory=NeighboursConfig)
     train: PassConfig = field(default_factory=PassConfig)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for sections that do not fit each other."""
+        yield from frozen_problems(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +155,7 @@ class TokensConfig:
             yield "images", f"{self.images} must be at least 1."
         if not 0 < self.crop <= 1:
             yield "crop", f"{self.crop} must lie in (0, 1]."
+        yield from frozen_problems(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +175,7 @@ class ComplexityConfig:
         for name in ("image_size", "num_classes"):
             if getattr(self, name) < 1:
                 yield name, f"{getattr(self, name)} must be at least 1."
+        yield from frozen_problems(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +211,12 @@ class DenseLabelsConfig:
         """Yield (field, message) for values that cannot work."""
         if self.classes < 1:
             yield "classes", f"{self.classes} must be at least 1."
+        if self.data.on_error == "skip":
+            yield (
+                "data.on_error",
+                "skip: every training image gets labels of its own, and no other can stand in for a broken one. Restore or remove "
+                "those that are broken, and leave the key out.",
+            )
         if not isinstance(self.data.image_size, int):
             yield (
                 "data.image_size",

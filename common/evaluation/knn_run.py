@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from common.data.broken import ErrorCount, build_error_count
 from common.data.sources import open_splits
 from common.data.split import Split
 from common.data.splits import Splits
@@ -38,8 +39,9 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     features = PooledFeatures(network).eval().to(run.device)
     looked_at = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
     images = sum(len(split) for split in looked_at.values())
+    errors = build_error_count(config.data, splits, run.accelerator)
     try:
-        metrics = _judge(config, run, features, looked_at, num_classes=len(splits.class_names))
+        metrics = _judge(config, run, features, looked_at, errors, num_classes=len(splits.class_names))
         ending = _verdict(metrics, config)
     except Stopped:
         metrics, images, ending = {}, 0, run.interrupted()
@@ -52,6 +54,7 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
         train_images=len(splits.train),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         metrics=metrics,
+        **errors.facts(),
         splits={name: len(split) for name, split in looked_at.items()},
     )
 
@@ -79,6 +82,7 @@ def _judge(
     run: Run,
     features: torch.nn.Module,
     looked_at: Mapping[str, Split],
+    errors: ErrorCount,
     *,
     num_classes: int,
 ) -> dict[str, float]:
@@ -86,7 +90,17 @@ def _judge(
     batch_size = config.train.batch_size
     progress = Progress(run, sum(num_batches(split, run, batch_size) for split in looked_at.values()), batch_size)
     found = {
-        name: look_at(split, features, run, config.data, crop=config.knn.crop, batch_size=batch_size, progress=progress)
+        name: look_at(
+            split,
+            features,
+            run,
+            config.data,
+            crop=config.knn.crop,
+            batch_size=batch_size,
+            progress=progress,
+            replacement_seed=config.train.seed if config.data.on_error == "skip" else None,
+            errors=errors,
+        )
         for name, split in looked_at.items()
     }
     bank, bank_labels = found.pop("bank")

@@ -108,7 +108,9 @@ class LinearEvaluation:
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
-        self.monitor = ClassifierMonitor(run, splits, config.data, crop=config.augment.evaluation_crop)
+        self.monitor = ClassifierMonitor(
+            run, splits, config.data, crop=config.augment.evaluation_crop, stretch=config.augment.stretch
+        )
         # Without the rules on chance and explosion: features that tell a linear classifier nothing are a result, not a crash.
         judge = LossJudge([], allowed_skips=VerdictConfig().allowed_skips(config.train.precision), stop=True)
         self.watch = LossWatch(judge, run, steps_per_epoch=self.steps_per_epoch)

@@ -1,13 +1,13 @@
 """Owns a run's look at a split: every image once over all processes, with progress and a stop by signal between batches."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from common.data.broken import BrokenImage, ErrorCount
 from common.data.config import DataConfig
 from common.data.keyed import generator
 from common.data.loader import Batch, evaluation_loader
@@ -43,11 +43,14 @@ def look_at(
     batch_size: int,
     stretch: bool = False,
     progress: Progress | None = None,
+    replacement_seed: int | None = None,
+    errors: ErrorCount | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what a network makes of every image of a split, in its order (fp32, the same on every process), and the labels.
 
     `crop` is the share of the resized image's side that the central crop keeps; `stretch` gives up the aspect. With `progress` a
-    signal to stop is heeded between batches by raising `Stopped`, on every process. Labels are -1 where the split has none.
+    signal to stop is heeded between batches by raising `Stopped`, on every process. With a `replacement_seed` others stand in
+    for broken images, with their own labels, and `errors` counts them. Labels are -1 where the split has none.
     """
     if len(split) < run.num_processes:
         raise UserError(
@@ -61,12 +64,16 @@ def look_at(
         workers=data.workers,
         rank=run.rank,
         num_processes=run.num_processes,
+        replacement_seed=replacement_seed,
     )
-    batches = (
-        loader if progress is None else _watched(loader, split, run, progress, num_batches(split, run, batch_size))
-    )
+    broken: list[BrokenImage] = []
+    batches = _noting(loader, broken)
+    if progress is not None:
+        batches = _watched(batches, split, run, progress, num_batches(split, run, batch_size))
     with run.accelerator.autocast():
         outputs, indices = network_outputs(network, batches, mean=data.mean, std=data.std, device=run.device)
+    if errors is not None:
+        errors.add(broken)
     known = split.labels if split.labels is not None else np.full(len(split), -1)
     labels = torch.as_tensor(known, device=run.device)[indices]
     gathered = [gather_blocks(block, len(split), run.accelerator) for block in (outputs, labels)]
@@ -81,9 +88,15 @@ def draw_images(split: Split, limit: int | None, *, seed: int, stream: str) -> S
     return split.select(np.sort(order[:limit]))
 
 
-def _watched(loader: DataLoader[Batch], split: Split, run: Run, progress: Progress, count: int) -> Iterator[Batch]:
-    """Yield the batches of a loader; after each of `count`, also where this process has fewer, all agree whether to stop."""
-    batches = iter(loader)
+def _noting(batches: Iterable[Batch], broken: list[BrokenImage]) -> Iterator[Batch]:
+    """Yield the batches, and add to `broken` what others stand in for."""
+    for batch in batches:
+        broken += batch.broken
+        yield batch
+
+
+def _watched(batches: Iterator[Batch], split: Split, run: Run, progress: Progress, count: int) -> Iterator[Batch]:
+    """Yield the batches; after each of `count`, also where this process has fewer, all agree whether to stop."""
     for _ in range(count):
         batch = next(batches, None)
         if batch is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from common.data.broken import build_error_count
 from common.data.sources import open_splits
 from common.data.split import Split
 from common.data.splits import Splits
@@ -56,6 +57,7 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
         parameters=sum(parameter.numel() for parameter in similarities.parameters()),
         metrics=metrics,
         layers=names,
+        **build_error_count(config.data, splits, run.accelerator).facts(),
     )
 
 

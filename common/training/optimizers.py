@@ -72,6 +72,8 @@ class OptimConfig:
             yield "layer_decay", f"{self.layer_decay} must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off."
         if self.clip_norm is not None and self.clip_norm <= 0:
             yield "clip_norm", f"{self.clip_norm} must be above 0; none turns clipping off."
+        if self.clip_each and self.clip_norm is None:
+            yield "clip_each", "true, and clip_norm is none: nothing is clipped. Set clip_norm, or leave the key out."
         for name in ("warmup_lr", "min_lr"):
             if self.relative_ends and getattr(self, name) > 1:
                 yield name, f"{getattr(self, name)} must be at most 1: with relative_ends it is a share of the peak."

@@ -89,6 +89,11 @@ def test_a_recipe_that_is_not_there_is_refused(study_file: Path) -> None:
     )
 
 
+def test_seeds_that_no_axis_takes_are_refused(study_file: Path) -> None:
+    axes = yaml.safe_load(study_file.read_text())["axes"] | {"seed": {"levels": {"0": {"train.seed": 0}}}}
+    assert "seeds = [1, 2]: axes.seed is no list of values" in refused(study_file, axes=axes, seeds=[1, 2])
+
+
 def test_needs_must_name_a_stage(study_file: Path) -> None:
     axes = yaml.safe_load(study_file.read_text())["axes"]
     axes["training"]["levels"]["TST"] = {"finetune.needs": "pretrian"}

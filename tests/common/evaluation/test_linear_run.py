@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same_run, last_weights, read_losses, read_result
+from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from common.config import build, load
@@ -148,12 +149,33 @@ def test_linear_evaluation_tells_a_pretrained_network_from_an_untrained_one(stag
     assert found["trained"] > found["untrained"] + 5
 
 
+def test_a_recipe_that_gives_up_the_aspect_is_judged_by_whole_images(stage: Stage, tmp_path: Path) -> None:
+    generator, found = np.random.default_rng(0), []
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(0, 255, (8, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    for stretch in ("false", "true"):
+        out = tmp_path / stretch
+        assert stage("linear", out, f"data.source={tmp_path / 'images'}", f"augment.stretch={stretch}") == 0
+        found.append(read_result(out)["metrics"])
+    assert found[0]["train_loss"] == found[1]["train_loss"]
+    assert found[0]["validation_ece"] != found[1]["validation_ece"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
         (["optim.name=sam"], ["optim.name", "sam"]),
         (["optim.layer_decay=0.75"], ["optim.layer_decay", "0.75"]),
         (["optim.decay_embeddings=false"], ["optim.decay_embeddings"]),
+        (["train.compile=true"], ["train.compile", "one layer is trained"]),
+        (["train.recompute=true"], ["train.recompute", "one layer is trained"]),
+        (["train.micro_batch=4"], ["train.micro_batch", "any batch fits"]),
+        (["train.on_crash=rewind"], ["train.on_crash"]),
+        (["model.drop_path=0.3"], ["model.drop_path: 0.3", "nothing is trained"]),
+        (["optim.clip_each=true"], ["optim.clip_each", "clip_norm is none"]),
         (["blocks=0"], ["blocks", "at least 1"]),
         (["blocks=9"], ["blocks = 9", "4"]),
         (["init=no/such/run"], ["init", "no/such/run"]),

@@ -139,6 +139,8 @@ def test_numbers_that_are_not_finite_are_a_crash(
         ("knn", ["knn.every_epochs=1"], ["knn.every_epochs: unknown key"]),
         ("knn", ["train.epochs=3"], ["train.epochs: unknown key"]),
         ("knn", ["train.precision=fp16"], ["train.precision", "fp16"]),
+        ("knn", ["model.drop_path=0.3"], ["model.drop_path: 0.3", "nothing is trained"]),
+        ("tokens", ["model.drop_path=0.3"], ["model.drop_path: 0.3", "nothing is trained"]),
     ],
 )  # fmt: skip
 def test_a_wrong_key_or_value_is_told(

@@ -145,6 +145,7 @@ def test_two_processes_write_what_one_writes(teacher, tmp_path):
         (["data.mean=[0.5,0.5,0.5]"], ["data.mean", "0.5", "0.3"]),
         (["classes=11"], ["classes = 11", "10 classes"]),
         (["classes=0"], ["classes", "at least 1"]),
+        (["data.on_error=skip"], ["data.on_error", "labels of its own"]),
         (["data.image_size=18"], ["data.image_size = 18", "4 x 4"]),
     ],
 )

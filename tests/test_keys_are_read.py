@@ -1,0 +1,115 @@
+"""Every key of every recipe is read by the command that takes it: none is accepted and ignored."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, get_type_hints
+
+import pytest
+from conftest import RECIPES
+
+from common import config as recipes
+from common.evaluation.__main__ import main as evaluate
+from common.evaluation.config import CONFIGS
+from finetune.config import FinetuneConfig
+from pretrain.config import PretrainConfig
+
+Stage = Callable[..., int]
+CHECKERS = (recipes.__file__, dataclasses.__file__, "<string>")
+"""Files that look at every key, whatever it is for; so do the classes' own `problems`."""
+
+
+def sections(cls: type[Any]) -> Iterator[type[Any]]:
+    """Yield the class of a recipe and those of its sections."""
+    yield cls
+    for hint in get_type_hints(cls).values():
+        if dataclasses.is_dataclass(hint):
+            yield from sections(hint)
+
+
+def checks(frame: FrameType | None) -> bool:
+    """Tell whether a function only checks or copies keys; a comprehension belongs to the function around it."""
+    while frame is not None and frame.f_code.co_name.startswith("<"):
+        frame = frame.f_back
+    return frame is None or frame.f_code.co_filename in CHECKERS or frame.f_code.co_name.endswith("problems")
+
+
+@contextmanager
+def reads(cls: type[Any]) -> Iterator[set[str]]:
+    """Note which keys of a recipe are read within the block, as <class>.<field>, checks of the whole recipe left out."""
+    read: set[str] = set()
+    classes = dict.fromkeys(sections(cls))
+    fields = {each: {field.name for field in dataclasses.fields(each)} for each in classes}
+    with pytest.MonkeyPatch.context() as patch:
+        for each in classes:
+
+            def get(self: Any, name: str) -> Any:
+                if name in fields.get(type(self), ()) and not checks(sys._getframe(1)):
+                    read.add(f"{type(self).__name__}.{name}")
+                return object.__getattribute__(self, name)
+
+            patch.setattr(each, "__getattribute__", get, raising=False)
+        yield read
+
+
+def keys(cls: type[Any]) -> set[str]:
+    """Return every key of a recipe as <class>.<field>, sections left out."""
+    return {
+        f"{section.__name__}.{field.name}"
+        for section in sections(cls)
+        for field in dataclasses.fields(section)
+        if not dataclasses.is_dataclass(get_type_hints(section)[field.name])
+    }
+
+
+LIMITS = ("verdict.smoothing_steps=1", "verdict.least_steps=1", "optim.warmup_epochs=0")
+CRASH = ("train.on_crash=rewind", "train.max_rewinds=1", "optim.lr=1e38")
+RUNS: dict[str, list[tuple[str, ...]]] = {
+    "pretrain": [(*LIMITS, "verdict.uniform_share=0"), ("optim.name=sgd", *CRASH)],
+    "finetune": [
+        (*LIMITS, "verdict.chance_epochs=1", "verdict.chance_steps=1", "verdict.learnt_share=0.01"),
+        ("optim.name=sam", "optim.base=sgd", "optim.clip_norm=1", *CRASH),
+        ("augment.mixup=0.5", "augment.cutmix=0.5", "ema_decay=0.9", "train.epochs=1"),
+        ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv", "train.epochs=1"),
+        ("objective=identification", "data.source=digits_identities", "data.images_per_class=4", "train.epochs=1"),
+    ],
+    "linear": [("optim.clip_norm=1",), ("optim.name=adamw", "train.epochs=1")],
+    "knn": [()],
+    "tokens": [()],
+}
+"""Overrides of as many tiny runs as it takes: some keys have a part only beside others."""
+REFUSED = {
+    "pretrain": {"TrainConfig.evaluate_every", "OptimConfig.base", "OptimConfig.rho"},
+    "linear": {
+        *(f"TrainConfig.{name}" for name in ("compile", "recompute", "micro_batch", "on_crash", "max_rewinds")),
+        *("OptimConfig.base", "OptimConfig.rho"),
+    },
+    "token_labels": {"DataConfig.max_errors"},
+}
+"""Keys that a command refuses, or that have a part only beside what it refuses: sam, rewind, skip."""
+CLASSES = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, **CONFIGS}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_key_is_read_or_refused(stage: Stage, tmp_path: Path, name: str) -> None:
+    with reads(CLASSES[name]) as read:
+        for number, overrides in enumerate(RUNS[name]):
+            assert stage(name, tmp_path / str(number), *overrides) == 0
+    assert keys(CLASSES[name]) - read == REFUSED.get(name, set())
+
+
+def test_every_key_of_a_count_is_read(tmp_path: Path) -> None:
+    with reads(CONFIGS["complexity"]) as read:
+        assert evaluate(["complexity", str(RECIPES / "imagenet1k" / "complexity.yaml"), f"out={tmp_path}"]) == 0
+    assert keys(CONFIGS["complexity"]) <= read
+
+
+def test_every_key_of_labelling_is_read(stage: Stage, tmp_path: Path) -> None:
+    assert stage("finetune", tmp_path / "teacher", "train.epochs=1") == 0
+    recipe = str(RECIPES / "digits" / "token_labels.yaml")
+    with reads(CONFIGS["token_labels"]) as read:
+        assert evaluate(["token_labels", recipe, f"init={tmp_path / 'teacher'}", f"out={tmp_path / 'labels'}"]) == 0
+    assert keys(CONFIGS["token_labels"]) - read == REFUSED["token_labels"]
