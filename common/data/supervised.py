@@ -12,10 +12,10 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.data import parameters as columns
+from common.data.covering import pad, resize, whole_after
 from common.data.erasing import draw_erasure, stack_erasures
 from common.data.keyed import generator
 from common.data.parameters import ViewRanges, draw_uniforms, draw_views, view_affines
@@ -24,9 +24,6 @@ from common.data.policies import Policy, build_policy, global_states_kept, is_po
 from common.data.sampler import SampleKey
 from common.data.sizes import height_and_width
 from common.data.views import Views, as_interleaved, crop_and_resize
-
-_LONGEST_STRIP = 50
-
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -186,9 +183,10 @@ class SupervisedView:
         """Return where the views lie in their images (B, 2, 3), from the (B, P) records that `_crop` left behind."""
         if self.padding:
             sizes = zip(heights, widths, strict=True)
-            covering = [_size_after(height, width, self.size, stretch=self.stretch) for height, width in sizes]
-            heights, widths = np.array(covering).T
-            records[:, [columns.TOP, columns.LEFT]] -= self.padding
+            whole = [whole_after(height, width, self.size, stretch=self.stretch) for height, width in sizes]
+            tops, lefts, heights, widths = np.array(whole).T
+            records[:, columns.TOP] += tops - self.padding
+            records[:, columns.LEFT] += lefts - self.padding
         return torch.from_numpy(view_affines(records, heights, widths))
 
     def _crop(self, source: Tensor, record: list[float], place: Sequence[float]) -> Any:
@@ -197,7 +195,7 @@ class SupervisedView:
         With padding, the crop is entered into the record, in pixels of the padded image.
         """
         if self.padding:
-            source = _pad(_resize(source, self.size, stretch=self.stretch), self.padding, self.border)
+            source = pad(resize(source, self.size, stretch=self.stretch), self.padding, self.border)
             height, width = source.shape[2:]
             record[columns.TOP] = int(place[0] * (height - self.size[0] + 1))
             record[columns.LEFT] = int(place[1] * (width - self.size[1] + 1))
@@ -220,46 +218,7 @@ class EvaluationView:
         """Return one (1, B, 3, H, W) uint8 block; nothing is drawn, so the keys have no part in it."""
         block = torch.empty((1, len(images), 3, *self.size), dtype=torch.uint8)
         for view, image in zip(block[0], images, strict=True):
-            resized = _resize(as_interleaved(image), self.resized, stretch=self.stretch)[0]
+            resized = resize(as_interleaved(image), self.resized, stretch=self.stretch)[0]
             top, left = (round((side - kept) / 2) for side, kept in zip(resized.shape[1:], self.size, strict=True))
             view.copy_(resized[:, top : top + self.size[0], left : left + self.size[1]])
         return Views([block], [], None)
-
-
-def _size_after(height: int, width: int, size: tuple[int, int], *, stretch: bool) -> tuple[int, int]:
-    """Return the (height, width) that `_resize` gives an image; the further side is rounded down, as torchvision does."""
-    if stretch:
-        return size
-    if height * size[1] >= width * size[0]:
-        return size[1] * height // width, size[1]
-    return size[0], size[0] * width // height
-
-
-def _resize(source: Tensor, size: tuple[int, int], *, stretch: bool) -> Tensor:
-    """Return a (1, 3, H, W) image of `size` (height, width) where `stretch`; otherwise the smallest that covers it (bicubic).
-
-    Of a strip, the ends are cut off before it is to cover: resized in whole, 65,535 x 1 pixels would fill gigabytes.
-    """
-    source = source if stretch else _shorten(source)
-    height, width = source.shape[2:]
-    target = _size_after(height, width, size, stretch=stretch)
-    if target == (height, width):
-        return source
-    return F.interpolate(source, size=target, mode="bicubic", antialias=True)
-
-
-def _shorten(source: Tensor) -> Tensor:
-    """Return the middle of a (1, 3, H, W) strip, its longer side 50 times its shorter; any other image as it is."""
-    height, width = source.shape[2:]
-    longest = _LONGEST_STRIP * min(height, width)
-    if max(height, width) <= longest:
-        return source
-    top, left = (max(side - longest, 0) // 2 for side in (height, width))
-    return source[:, :, top : top + longest, left : left + longest]
-
-
-def _pad(source: Tensor, padding: int, border: int) -> Tensor:
-    """Return an interleaved (1, 3, H, W) image with `padding` pixels more on each side."""
-    pixels = source[0].permute(1, 2, 0).numpy()
-    padded = cv2.copyMakeBorder(pixels, padding, padding, padding, padding, border)
-    return as_interleaved(torch.from_numpy(padded).permute(2, 0, 1))

@@ -86,6 +86,21 @@ def test_targets_are_what_the_view_shows(augment):
     assert shifted > 0.15, "the images must differ for the test to tell anything"
 
 
+@pytest.mark.parametrize("shape", [(8, 480), (480, 8)])
+def test_targets_of_a_strip_are_of_its_middle_which_the_view_shows(shape):
+    """The ends of an image more than 50 times as long as wide are cut off; its labels are of all of it."""
+    lines = torch.rand(12, 3, 12, generator=torch.Generator().manual_seed(1)).mul(3).softmax(1)
+    maps = lines[:, :, None].expand(-1, -1, 12, -1) if shape[1] > shape[0] else lines[..., None].expand(-1, -1, -1, 12)
+    pixels = (interpolate(maps, size=shape, mode="bilinear") * 255).round().to(torch.uint8)
+    config = AugmentConfig(auto_augment="", erasing=0.0, padding=6, padding_mode="reflect", flip=0.0)
+    view = build_supervised_view(config, 48, seed=4, mean=MEAN, with_geometry=True)
+    shown = view(list(pixels), [SampleKey(0, place, place, 0) for place in range(12)])
+    targets = dense_targets(DenseLabels(*all_classes(maps), shown.geometry), (6, 6), 3)
+    expected = avg_pool2d(shown.blocks[0][0].float() / 255, 8).flatten(2).transpose(1, 2)
+    assert (targets - expected).abs().amax() < 0.05
+    assert (targets.roll(1, 0) - expected).abs().amax() > 0.15
+
+
 def test_a_view_tells_its_geometry_only_when_asked():
     view = build_supervised_view(AugmentConfig(), 16, seed=4, mean=MEAN)
     assert view([torch.zeros(3, 20, 20, dtype=torch.uint8)], [SampleKey(0, 0, 0, 0)]).geometry is None
