@@ -113,7 +113,7 @@ class PlainPretraining(Pretraining):
         random.seed(config.train.seed)
         self.loader = PlainBatches(self.batches, splits.train, PilViews(config))
         groups = [{**group, "fused": None, "foreach": False} for group in self.optimizer.param_groups]
-        self.optimizer = torch.optim.AdamW(groups)
+        self.optimizer = self.state.optimizer = torch.optim.AdamW(groups)
 
     def _views(self, batch: Batch) -> list[Tensor]:
         return batch.views
@@ -166,7 +166,7 @@ class PlainFinetuning(Finetuning):
         view = train_transform(config.data.image_size, mean=config.data.mean, std=config.data.std)
         self.loader = PlainBatches(self.batches, splits.train, lambda picture: [view(picture)])
         groups = [{**group, "fused": None, "foreach": False} for group in self.optimizer.param_groups]
-        self.optimizer = torch.optim.AdamW(groups)
+        self.optimizer = self.state.optimizer = torch.optim.AdamW(groups)
         self.objective.inputs = self._inputs
 
     def _inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:

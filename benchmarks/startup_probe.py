@@ -25,7 +25,7 @@ PARTS = {
     "divide": ("common.data.sources.divide",),
     "subset": ("common.data.sources.choose_subset",),
     "verification": ("common.data.sources.verify_and_cache",),
-    "fingerprint, manifest": ("pretrain.train.check_data", "pretrain.train.save_data"),
+    "fingerprint, manifest": ("common.training.images.check_data", "common.training.images.save_data"),
     "network, optimizer": ("pretrain.train.build_dino", "pretrain.train.build_optimizer"),
     "sampler": ("common.data.sampler.EpochSampler.order",),
     "first step": ("pretrain.train.Pretraining._train_step",),

@@ -1,31 +1,25 @@
 """Owns the supervised run: forward, loss, backward, (SAM's second pass,) step, with what is logged and saved around it."""
 
 import copy
-import logging
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from common.data.broken import build_error_count
-from common.data.fingerprint import check_data, save_data
 from common.data.loader import view_loader
 from common.data.sampler import EpochBatches
-from common.data.sources import open_splits
 from common.data.splits import Splits
 from common.errors import UserError
 from common.models.normalization import synchronise_batch_norm
 from common.training.averaging import update_average
-from common.training.checkpoints import Checkpoint
 from common.training.execution import set_execution
+from common.training.images import open_images
 from common.training.loss_watch import watch_supervised
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
-    SharpnessAware,
     build_optimizer,
     clip_gradients,
-    frozen_statistics,
     guarded_step,
     optimizer_schedules,
     set_step,
@@ -33,31 +27,19 @@ from common.training.optimizers import (
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule
-from common.training.state import (
-    Counting,
-    counting_state,
-    load_counting_state,
-    load_module_state,
-    load_optimizer_state,
-    module_state,
-    optimizer_state,
-)
+from common.training.sharpness import SharpnessAware, frozen_statistics
+from common.training.state import TrainingState
 from common.training.verdicts import Ending, Verdict
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
-
-logger = logging.getLogger(__name__)
 
 
 def train(config: FinetuneConfig, overrides: list[str]) -> int:
     """Train as the recipe says, from the last checkpoint where there is one; return the exit code."""
     run = Run(config, config.train, stage="finetune", out=config.out, overrides=overrides)
-    if result := run.finished_result():
-        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+    if run.has_ended():
         return 0
-    splits = open_splits(config.data, labelled=True)
-    data = check_data(splits, run.folder)
-    run.write(run.folder, lambda: save_data(data, splits, run.folder))
+    splits = open_images(config.data, run, labelled=True)
     return Finetuning(config, run, splits).run_to_end()
 
 
@@ -100,6 +82,10 @@ class Finetuning:
             steps_per_epoch=self.steps_per_epoch,
             warmup_epochs=config.optim.warmup_epochs,
         )
+        networks = {"network": self.network} | ({"average": self.average} if self.average is not None else {})
+        self.state = TrainingState(
+            run, networks, self.optimizer, monitor=self.monitor, watch=self.watch, errors=self.errors
+        )
         if config.train.micro_batch and not self.objective.divisible:
             raise UserError(
                 f"train.micro_batch = {config.train.micro_batch}: this loss compares the images of a batch with each other, so it "
@@ -114,13 +100,16 @@ class Finetuning:
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; then look at the test images once."""
-        step, progress = self._restore(), Progress(self.run, self.steps, self.config.train.batch_size)
+        step, progress = (
+            self.state.restore(self._schedules),
+            Progress(self.run, self.steps, self.config.train.batch_size),
+        )
         if step == 0 and self.config.train.on_crash == "rewind":
-            self._save(0)
+            self.state.save(0)
         while step < self.steps:
             ending = self._train_epoch(step // self.steps_per_epoch, step, progress)
             if ending:
-                ending = self._take_back(ending, progress)
+                ending = self.state.take_back(ending, progress)
             step = progress.step
             if ending:
                 return self._end(ending, step)
@@ -130,7 +119,7 @@ class Finetuning:
             if epoch % self.config.train.evaluate_every == 0 or epoch == self.config.train.epochs:
                 self.monitor.validate(self.evaluated, step=step, epoch=epoch)
             progress.describe(self.monitor.summary())
-            if ending := self._pause(step):
+            if ending := self.state.pause(step):
                 return self._end(ending, step)
         finished = Ending(Verdict.FINISHED, self.monitor.summary(), complete=True)
         return self._end(self.watch.at_end(step) or finished, step)
@@ -146,28 +135,8 @@ class Finetuning:
             progress.advance(step)
             if ending := self.watch.see(step, loss, skipped):
                 return ending
-            if step % self.steps_per_epoch and (ending := self._pause(step)):
+            if step % self.steps_per_epoch and (ending := self.state.pause(step)):
                 return ending
-        return None
-
-    def _pause(self, step: int) -> Ending | None:
-        """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""
-        due = self.run.due(step, steps_per_epoch=self.steps_per_epoch)
-        if due.checkpoint:
-            if ending := self.watch.flush():
-                return ending
-            self._save(step, milestone=due.milestone)
-        return self.run.interrupted() if due.stop else None
-
-    def _take_back(self, ending: Ending, progress: Progress) -> Ending | None:
-        """Go back to the last checkpoint after a crash, where the recipe says so; return the ending where it does not."""
-        crashed_at = ending.step or progress.step
-        checkpoint = self.run.rewind(ending, crashed_at)
-        if checkpoint is None:
-            return ending
-        self._load(checkpoint)
-        progress.step = crashed_at
-        self._save(crashed_at)
         return None
 
     def _train_step(self, inputs: tuple[Tensor, ...], step: int) -> tuple[Tensor, Tensor]:
@@ -198,7 +167,7 @@ class Finetuning:
 
         The same step draws the same dropped paths, so SAM's two passes agree.
         """
-        torch.manual_seed(np.random.SeedSequence([self.config.train.seed, step, self.run.rank]).generate_state(1)[0])
+        self.run.seed_step(step)
         total = torch.zeros((), device=self.run.device)
         for part in micro_batches(len(inputs[0]), self.config.train.micro_batch):
             with part.synchronised(self.run.accelerator, self.model):
@@ -215,39 +184,11 @@ class Finetuning:
             self.config.optim, batch_size=batch_size, epochs=epochs, steps_per_epoch=self.steps_per_epoch
         )
 
-    def _restore(self) -> int:
-        """Read the newest checkpoint back and return the number of steps done."""
-        checkpoint = self.run.restore(self._schedules)
-        if checkpoint is None:
-            return 0
-        self._load(checkpoint)
-        return checkpoint.step
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        """Bring the networks, the optimizer and what was counted back to where the checkpoint was written."""
-        load_module_state("network", self.network, checkpoint.tensors)
-        if self.average is not None:
-            load_module_state("average", self.average, checkpoint.tensors)
-        load_optimizer_state(self.optimizer, checkpoint.tensors)
-        load_counting_state(self.run.accelerator.scaler, checkpoint.values, **self._counting())
-
-    def _save(self, step: int, *, milestone: bool = False) -> None:
-        """Write a checkpoint of `step` done steps."""
-        tensors = module_state("network", self.network) | optimizer_state(self.optimizer)
-        if self.average is not None:
-            tensors |= module_state("average", self.average)
-        values = counting_state(self.run.accelerator.scaler, **self._counting())
-        self.run.save(step, tensors, values, milestone=milestone)
-
-    def _counting(self) -> dict[str, Counting]:
-        """Return what counts along, by its name in a checkpoint."""
-        return {"monitor": self.monitor, "watch": self.watch, "errors": self.errors}
-
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""
         facts: dict[str, Any] = {}
         if ending.complete:
-            self._save(step)
+            self.state.save(step)
             facts = self.monitor.test(self.evaluated)
             folder, metrics = self.run.folder / "export", self.monitor.result()
             self.run.write(folder, lambda: self.objective.export(self.evaluated, metrics, folder))

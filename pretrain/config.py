@@ -61,7 +61,10 @@ class DinoConfig:
             if not 0 <= getattr(self, name) <= 1:
                 yield name, f"{getattr(self, name)} must lie in [0, 1]."
         if self.centering == "sinkhorn" and self.center_momentum != DinoConfig.center_momentum:
-            yield "center_momentum", f"{self.center_momentum}: there is no centre with centering=sinkhorn. Leave the key out."
+            yield (
+                "center_momentum",
+                f"{self.center_momentum}: there is no centre with centering=sinkhorn. Leave the key out.",
+            )
         start = self.teacher_temperature_start
         if not self.teacher_temperature_warmup_epochs and start not in (
             self.teacher_temperature,

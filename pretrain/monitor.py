@@ -2,18 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.data.keyed import generator
-from common.data.loader import view_loader
-from common.data.sampler import EvaluationSampler
 from common.data.split import Split
 from common.data.splits import Splits
-from common.data.supervised import EvaluationView
-from common.evaluation.features import feature_rank, gather_blocks, network_outputs
+from common.evaluation.features import feature_rank
 from common.evaluation.knn import knn_accuracy
+from common.evaluation.look import draw_images, look_at
 from common.training.run import Run
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts
@@ -53,22 +49,16 @@ class Monitor:
         held_out = self.splits.validation
         if held_out is None or len(held_out) < 2:
             return
-        queries, query_indices = self._features(teacher, held_out)
+        knn, seed = self.config.knn, self.config.train.seed
+        queries, labels = self._features(teacher, held_out)
         self.latest = {"feature_rank": feature_rank(queries)}
         if held_out.labels is not None and self.splits.train.labels is not None:
-            bank_split = self._bank()
+            neighbours = draw_images(self.splits.train, knn.bank_images, seed=seed, stream="knn bank")
             skips = self.config.data.on_error == "skip"
-            bank, bank_indices = self._features(
-                teacher, bank_split, replacement_seed=self.config.train.seed if skips else None
-            )
+            bank, bank_labels = self._features(teacher, neighbours, replacement_seed=seed if skips else None)
+            num_classes = len(self.splits.class_names)
             self.latest |= knn_accuracy(
-                queries,
-                _labels(held_out, query_indices),
-                bank,
-                _labels(bank_split, bank_indices),
-                num_classes=len(self.splits.class_names),
-                ks=self.config.knn.ks,
-                temperature=self.config.knn.temperature,
+                queries, labels, bank, bank_labels, num_classes=num_classes, ks=knn.ks, temperature=knn.temperature
             )
         if step == 0:
             self.untrained = self.latest
@@ -128,25 +118,16 @@ class Monitor:
     def _features(
         self, teacher: nn.Module, split: Split, *, replacement_seed: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return (features, indices) of every image of a split, over all processes; a seed replaces broken images."""
-        sampler = EvaluationSampler(
-            len(split), self.config.train.batch_size, rank=self.run.rank, num_processes=self.run.num_processes
+        """Return (features, labels) of every image of a split, over all processes; a seed replaces broken images."""
+        return look_at(
+            split,
+            teacher,
+            self.run,
+            self.config.data,
+            crop=self.config.knn.crop,
+            batch_size=self.config.train.batch_size,
+            replacement_seed=replacement_seed,
         )
-        view = EvaluationView(self.config.data.image_size, self.config.knn.crop)
-        loader = view_loader(split, view, sampler, workers=self.config.data.workers, replacement_seed=replacement_seed)
-        data = self.config.data
-        with self.run.accelerator.autocast():
-            features, indices = network_outputs(teacher, loader, mean=data.mean, std=data.std, device=self.run.device)
-        gathered = [gather_blocks(block, len(split), self.run.accelerator) for block in (features, indices)]
-        return gathered[0], gathered[1]
-
-    def _bank(self) -> Split:
-        """Return the training images that serve as neighbours: all, or a keyed draw of them."""
-        limit, total = self.config.knn.bank_images, len(self.splits.train)
-        if total <= limit:
-            return self.splits.train
-        order = generator(self.config.train.seed, stream="knn bank").permutation(total)
-        return self.splits.train.select(np.sort(order[:limit]))
 
     def _mean(self, total: Tensor, steps: int) -> dict[str, float]:
         """Return the mean over steps and processes of a sum of loss parts."""
@@ -156,9 +137,3 @@ class Monitor:
     def _zeros(self) -> Tensor:
         """Return an empty sum of loss parts."""
         return torch.zeros(len(PARTS), device=self.run.device)
-
-
-def _labels(split: Split, indices: Tensor) -> Tensor:
-    """Return the labels of the images at `indices`."""
-    assert split.labels is not None
-    return torch.as_tensor(split.labels, device=indices.device)[indices]

@@ -4,21 +4,18 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from common.data.broken import build_error_count
-from common.data.fingerprint import check_data, save_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.photometry import apply_on_batch
 from common.data.sampler import EpochBatches, EpochSampler
-from common.data.sources import open_splits
 from common.data.splits import Splits
 from common.data.views import build_multi_crop
 from common.models.normalization import synchronise_batch_norm
-from common.training.checkpoints import Checkpoint
 from common.training.execution import set_execution
+from common.training.images import open_images
 from common.training.loss_watch import watch_distillation
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
@@ -31,15 +28,7 @@ from common.training.optimizers import (
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule, cosine, linear_warmup_by_epoch
-from common.training.state import (
-    Counting,
-    counting_state,
-    load_counting_state,
-    load_module_state,
-    load_optimizer_state,
-    module_state,
-    optimizer_state,
-)
+from common.training.state import TrainingState
 from common.training.verdicts import Ending, judge_teacher
 from pretrain.build import build_dino, export_teacher
 from pretrain.config import PretrainConfig
@@ -54,12 +43,9 @@ logger = logging.getLogger(__name__)
 def train(config: PretrainConfig, overrides: list[str]) -> int:
     """Pre-train as the recipe says, from the last checkpoint where there is one; return the exit code."""
     run = Run(config, config.train, stage="pretrain", out=config.out, overrides=overrides)
-    if result := run.finished_result():
-        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+    if run.has_ended():
         return 0
-    splits = open_splits(config.data, labelled=False)
-    data = check_data(splits, run.folder)
-    run.write(run.folder, lambda: save_data(data, splits, run.folder))
+    splits = open_images(config.data, run, labelled=False)
     return Pretraining(config, run, splits).run_to_end()
 
 
@@ -103,6 +89,9 @@ class Pretraining:
         self.watch = watch_distillation(
             config.verdict, run, outputs=config.dino.outputs, steps_per_epoch=self.steps_per_epoch
         )
+        self.state = TrainingState(
+            run, {"dino": self.dino}, self.optimizer, monitor=self.monitor, watch=self.watch, errors=self.errors
+        )
         for warning in known_failures(config, num_images=len(splits.train), steps=self.steps):
             logger.warning("warning: %s", warning)
         warn_of_batch_norm(self.dino.student, config.train.micro_batch)
@@ -116,15 +105,18 @@ class Pretraining:
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; evaluate, export and write the result."""
-        step, progress = self._restore(), Progress(self.run, self.steps, self.config.train.batch_size)
+        step, progress = (
+            self.state.restore(self._schedules),
+            Progress(self.run, self.steps, self.config.train.batch_size),
+        )
         if step == 0:
             self.monitor.look(self.dino.teacher, step=0, epoch=0)
             if self.config.train.on_crash == "rewind":
-                self._save(0)
+                self.state.save(0)
         while step < self.steps:
             ending = self._train_epoch(step // self.steps_per_epoch, step, progress)
             if ending:
-                ending = self._take_back(ending, progress)
+                ending = self.state.take_back(ending, progress)
             step = progress.step
             if ending:
                 return self._end(ending, step)
@@ -134,7 +126,7 @@ class Pretraining:
             if epoch % self.config.knn.every_epochs == 0 or epoch == self.config.train.epochs:
                 self.monitor.look(self.dino.teacher, step=step, epoch=epoch)
             progress.describe(self.monitor.summary())
-            if ending := self._pause(step):
+            if ending := self.state.pause(step):
                 return self._end(ending, step)
         means, outputs = self.monitor.teacher_means(), self.config.dino.outputs
         teacher = judge_teacher(self.config.verdict, **means, outputs=outputs)
@@ -150,34 +142,13 @@ class Pretraining:
             progress.advance(step)
             if ending := self.watch.see(step, parts.loss, skipped):
                 return ending
-            if step % self.steps_per_epoch and (ending := self._pause(step)):
+            if step % self.steps_per_epoch and (ending := self.state.pause(step)):
                 return ending
-        return None
-
-    def _pause(self, step: int) -> Ending | None:
-        """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""
-        due = self.run.due(step, steps_per_epoch=self.steps_per_epoch)
-        if due.checkpoint:
-            if ending := self.watch.flush():
-                return ending
-            self._save(step, milestone=due.milestone)
-        return self.run.interrupted() if due.stop else None
-
-    def _take_back(self, ending: Ending, progress: Progress) -> Ending | None:
-        """Go back to the last checkpoint after a crash, where the recipe says so; return the ending where it does not."""
-        crashed_at = ending.step or progress.step
-        checkpoint = self.run.rewind(ending, crashed_at)
-        if checkpoint is None:
-            return ending
-        self._load(checkpoint)
-        progress.step = crashed_at
-        self._save(crashed_at)
         return None
 
     def _train_step(self, views: list[Tensor], step: int) -> tuple[LossParts, Tensor]:
         """Take one step of DINO's algorithm 1; return the loss and 1.0 when a gradient was not finite."""
-        # Drop path is the only draw from torch's own generator: keyed by (seed, step, process), there is no state to save.
-        torch.manual_seed(np.random.SeedSequence([self.config.train.seed, step, self.run.rank]).generate_state(1)[0])
+        self.run.seed_step(step)
         set_step(self.optimizer, self.schedules["learning rate"][step], self.schedules["weight decay"][step])
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._backward(views, step)
@@ -236,34 +207,10 @@ class Pretraining:
             ),
         }
 
-    def _restore(self) -> int:
-        """Read the newest checkpoint back and return the number of steps done."""
-        checkpoint = self.run.restore(self._schedules)
-        if checkpoint is None:
-            return 0
-        self._load(checkpoint)
-        return checkpoint.step
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        """Bring the networks, the optimizer and what was counted back to where the checkpoint was written."""
-        load_module_state("dino", self.dino, checkpoint.tensors)
-        load_optimizer_state(self.optimizer, checkpoint.tensors)
-        load_counting_state(self.run.accelerator.scaler, checkpoint.values, **self._counting())
-
-    def _save(self, step: int, *, milestone: bool = False) -> None:
-        """Write a checkpoint of `step` done steps."""
-        tensors = module_state("dino", self.dino) | optimizer_state(self.optimizer)
-        values = counting_state(self.run.accelerator.scaler, **self._counting())
-        self.run.save(step, tensors, values, milestone=milestone)
-
-    def _counting(self) -> dict[str, Counting]:
-        """Return what counts along, by its name in a checkpoint."""
-        return {"monitor": self.monitor, "watch": self.watch, "errors": self.errors}
-
     def _end(self, ending: Ending, step: int) -> int:
         """Save and export what was reached, and write the result."""
         if ending.complete:
-            self._save(step)
+            self.state.save(step)
             folder = self.run.folder / "export"
             self.run.write(
                 folder, lambda: export_teacher(self.dino, self.config, self.splits, self.monitor.latest, folder)

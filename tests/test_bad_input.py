@@ -134,7 +134,7 @@ def test_memory_that_runs_out_is_told_with_what_to_make_smaller(
     def run_out(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("finetune.train.open_splits", run_out)
+    monkeypatch.setattr("finetune.train.open_images", run_out)
     assert stage("finetune", tmp_path / "run") == 2
     told = capsys.readouterr().err
     assert told.startswith("error: there is not enough memory for this recipe") and "train.batch_size" in told
@@ -146,7 +146,7 @@ def test_any_other_failure_of_the_machine_is_no_mistake_of_the_user(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a defect of ours")
 
-    monkeypatch.setattr("finetune.train.open_splits", fail)
+    monkeypatch.setattr("finetune.train.open_images", fail)
     with pytest.raises(RuntimeError, match="a defect of ours"):
         stage("finetune", tmp_path / "run")
 

@@ -153,8 +153,8 @@ def translate(pixels: Any, distance: float, *, axis: int, fillcolor: Sequence[fl
     if first < last:
         down, right = (2, 0) if axis == 0 else (0, 2)
         padded = cv2.copyMakeBorder(pixels, down, down, right, right, cv2.BORDER_REPLICATE)
-        kernels = (_ONE, taps) if axis == 0 else (taps, _ONE)
-        between = cv2.sepFilter2D(padded, -1, *kernels, anchor=(right // 2, down // 2), delta=_CUT_OFF)
+        across, along = (_ONE, taps) if axis == 0 else (taps, _ONE)
+        between = cv2.sepFilter2D(padded, -1, across, along, anchor=(right // 2, down // 2), delta=_CUT_OFF)
         lines = np.moveaxis(between, axis, 0)[start : start + last - first]
         np.moveaxis(moved, axis, 0)[first:last] = lines
     return moved

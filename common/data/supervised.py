@@ -25,6 +25,7 @@ from common.data.sampler import SampleKey
 from common.data.sizes import height_and_width
 from common.data.views import Views, as_interleaved, crop_and_resize
 
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """Set the training view, the mixing and the evaluation crop; the defaults are DeiT's (Touvron et al. 2021)."""

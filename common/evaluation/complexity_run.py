@@ -1,7 +1,5 @@
 """Owns the count of a network's cost as a stage: what Early Convolutions' table of models prints, as a run's metrics."""
 
-import logging
-
 import torch
 
 from common.evaluation.config import ComplexityConfig, PassConfig
@@ -9,8 +7,6 @@ from common.models.complexity import Complexity, measure
 from common.models.networks import build_network
 from common.training.run import Run
 from common.training.verdicts import Ending, Verdict
-
-logger = logging.getLogger(__name__)
 
 
 def count(config: ComplexityConfig) -> Complexity:
@@ -32,8 +28,7 @@ def describe(config: ComplexityConfig) -> str:
 def evaluate(config: ComplexityConfig, overrides: list[str]) -> int:
     """Count and write the result; return the exit code."""
     run = Run(config, PassConfig().as_train(), stage="complexity", out=config.out, overrides=overrides)
-    if result := run.finished_result():
-        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+    if run.has_ended():
         return 0
     size = count(config)
     return run.finish(

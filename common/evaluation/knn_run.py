@@ -1,6 +1,5 @@
 """Owns the k-NN evaluation: a frozen network's features of the training images vote on the validation and test images."""
 
-import logging
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -19,8 +18,6 @@ from common.training.progress import Progress
 from common.training.run import Run
 from common.training.verdicts import Ending, Verdict
 
-logger = logging.getLogger(__name__)
-
 PREFIXES = {"validation": "", "test": "test_"}
 """What stands before a metric's name: on the validation images it is called as pre-training calls it."""
 
@@ -28,8 +25,7 @@ PREFIXES = {"validation": "", "test": "test_"}
 def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     """Look at the images once and write the result; return the exit code. A run that was stopped begins again."""
     run = Run(config, config.train.as_train(), stage="knn", out=config.out, overrides=overrides)
-    if result := run.finished_result():
-        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+    if run.has_ended():
         return 0
     run.restore()  # there is no checkpoint, but perhaps the log of a try that did not come to its end
     splits = open_splits(config.data, labelled=True)

@@ -4,7 +4,6 @@ The protocol is DINO's (Caron et al. 2021, section 4.1): SGD without weight deca
 to 0 (here step by step, there epoch by epoch). The last epoch is what is reported; the best one is named as such.
 """
 
-import logging
 from typing import Any
 
 import torch
@@ -13,16 +12,15 @@ from torch.nn.functional import cross_entropy
 
 from common.data.broken import build_error_count
 from common.data.erasing import erase
-from common.data.fingerprint import check_data, save_data
 from common.data.loader import Batch, normalise, view_loader
 from common.data.mixing import build_mixing
 from common.data.sampler import EpochBatches, EpochSampler
-from common.data.sources import open_splits
 from common.data.splits import Splits
 from common.data.supervised import build_supervised_view
 from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.evaluation.config import LinearConfig
 from common.evaluation.frozen import build_frozen, feature_dim, linear_features
+from common.training.images import open_images
 from common.training.loss_watch import LossJudge, LossWatch
 from common.training.optimizers import (
     build_optimizer,
@@ -34,29 +32,16 @@ from common.training.optimizers import (
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule
-from common.training.state import (
-    Counting,
-    counting_state,
-    load_counting_state,
-    load_module_state,
-    load_optimizer_state,
-    module_state,
-    optimizer_state,
-)
+from common.training.state import TrainingState
 from common.training.verdicts import Ending, Verdict, VerdictConfig
-
-logger = logging.getLogger(__name__)
 
 
 def evaluate(config: LinearConfig, overrides: list[str]) -> int:
     """Train and judge the classifier, from the last checkpoint where there is one; return the exit code."""
     run = Run(config, config.train, stage="linear", out=config.out, overrides=overrides)
-    if result := run.finished_result():
-        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+    if run.has_ended():
         return 0
-    splits = open_splits(config.data, labelled=True)
-    data = check_data(splits, run.folder)
-    run.write(run.folder, lambda: save_data(data, splits, run.folder))
+    splits = open_images(config.data, run, labelled=True)
     return LinearEvaluation(config, run, splits).run_to_end()
 
 
@@ -114,6 +99,11 @@ class LinearEvaluation:
         # Without the rules on chance and explosion: features that tell a linear classifier nothing are a result, not a crash.
         judge = LossJudge([], allowed_skips=VerdictConfig().allowed_skips(config.train.precision), stop=True)
         self.watch = LossWatch(judge, run, steps_per_epoch=self.steps_per_epoch)
+        # The frozen network is no part of it.
+        networks = {"classifier": self.classifier}
+        self.state = TrainingState(
+            run, networks, self.optimizer, monitor=self.monitor, watch=self.watch, errors=self.errors
+        )
 
     @property
     def judged(self) -> nn.Module:
@@ -122,7 +112,10 @@ class LinearEvaluation:
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; then look at the test images once."""
-        step, progress = self._restore(), Progress(self.run, self.steps, self.config.train.batch_size)
+        step, progress = (
+            self.state.restore(self._schedules),
+            Progress(self.run, self.steps, self.config.train.batch_size),
+        )
         for epoch in range(step // self.steps_per_epoch, self.config.train.epochs):
             ending = self._train_epoch(epoch, step, progress)
             step = progress.step
@@ -131,7 +124,7 @@ class LinearEvaluation:
             if (epoch + 1) % self.config.train.evaluate_every == 0 or epoch + 1 == self.config.train.epochs:
                 self.monitor.validate(self.judged, step=step, epoch=epoch + 1)
             progress.describe(self.monitor.summary())
-            if ending := self._pause(step):
+            if ending := self.state.pause(step):
                 return self._end(ending, step)
         return self._end(Ending(Verdict.FINISHED, self.monitor.summary(), complete=True), step)
 
@@ -146,18 +139,9 @@ class LinearEvaluation:
             progress.advance(step)
             if ending := self.watch.see(step, loss, skipped):
                 return ending
-            if step % self.steps_per_epoch and (ending := self._pause(step)):
+            if step % self.steps_per_epoch and (ending := self.state.pause(step)):
                 return ending
         return None
-
-    def _pause(self, step: int) -> Ending | None:
-        """Save when it is time to; return an ending when a signal asked for a stop."""
-        due = self.run.due(step, steps_per_epoch=self.steps_per_epoch)
-        if due.checkpoint:
-            if ending := self.watch.flush():
-                return ending
-            self._save(step, milestone=due.milestone)
-        return self.run.interrupted() if due.stop else None
 
     def _inputs(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return the features (B, D) of the batch's images, erased and mixed as the recipe says, and soft targets (B, C)."""
@@ -188,31 +172,11 @@ class LinearEvaluation:
             self.config.optim, batch_size=batch_size, epochs=epochs, steps_per_epoch=self.steps_per_epoch
         )
 
-    def _restore(self) -> int:
-        """Read the newest checkpoint back and return the number of steps done."""
-        checkpoint = self.run.restore(self._schedules)
-        if checkpoint is None:
-            return 0
-        load_module_state("classifier", self.classifier, checkpoint.tensors)
-        load_optimizer_state(self.optimizer, checkpoint.tensors)
-        load_counting_state(self.run.accelerator.scaler, checkpoint.values, **self._counting())
-        return checkpoint.step
-
-    def _save(self, step: int, *, milestone: bool = False) -> None:
-        """Write a checkpoint of `step` done steps; the frozen network is not part of it."""
-        tensors = module_state("classifier", self.classifier) | optimizer_state(self.optimizer)
-        values = counting_state(self.run.accelerator.scaler, **self._counting())
-        self.run.save(step, tensors, values, milestone=milestone)
-
-    def _counting(self) -> dict[str, Counting]:
-        """Return what counts along, by its name in a checkpoint."""
-        return {"monitor": self.monitor, "watch": self.watch, "errors": self.errors}
-
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images and write the result; a run that crashed or stopped only writes."""
         facts: dict[str, Any] = {}
         if ending.complete:
-            self._save(step)
+            self.state.save(step)
             facts = self.monitor.test(self.judged)
         parameters = [*self.features.parameters(), *self.classifier.parameters()]
         return self.run.finish(

@@ -3,8 +3,6 @@
 Shards are written one by one: the same command again makes those that are missing.
 """
 
-import logging
-
 import torch
 from torch import nn
 
@@ -20,8 +18,6 @@ from common.training.config import TrainConfig
 from common.training.run import Run
 from common.training.run_folder import write_whole
 from common.training.verdicts import Ending, Verdict
-
-logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -84,8 +80,7 @@ def make(config: DenseLabelsConfig, overrides: list[str]) -> int:
     """Make the shards that are missing; return the exit code."""
     settings = TrainConfig(batch_size=config.train.batch_size, precision=config.train.precision)
     run = Run(config, settings, stage="token_labels", out=config.out, overrides=overrides)
-    if result := run.finished_result():
-        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+    if run.has_ended():
         return 0
     splits = open_splits(config.data, labelled=True)
     teacher = build_teacher(config.init, config.data, splits.class_names)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 from pathlib import Path
 
 import torch
@@ -22,14 +21,11 @@ from common.training.run import Run
 from common.training.run_folder import write_whole
 from common.training.verdicts import Ending, Verdict
 
-logger = logging.getLogger(__name__)
-
 
 def evaluate(config: TokensConfig, overrides: list[str]) -> int:
     """Look at the images once and write the result; return the exit code. A run that was stopped begins again."""
     run = Run(config, config.train.as_train(), stage="tokens", out=config.out, overrides=overrides)
-    if result := run.finished_result():
-        logger.info("%s has ended already: %s. Nothing to do.", run.folder, result["verdict"])
+    if run.has_ended():
         return 0
     run.restore()  # there is no checkpoint, but perhaps the log of a try that did not come to its end
     splits = open_splits(config.data, labelled=False)

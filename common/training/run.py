@@ -1,22 +1,21 @@
-"""Owns a run: its accelerator, its folder, what its processes agree on and when it saves. The stages' loops own the training."""
+"""Owns a run: its folder, what its processes agree on and when it saves. The stages' loops own the training."""
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from common import config as recipes
-from common.errors import UserError
 from common.memory import keep_freed_memory
 from common.paths import user_path
+from common.training.accelerator import build_accelerator
 from common.training.agreement import Agreement
 from common.training.checkpoints import Checkpoint, Checkpoints
 from common.training.config import TrainConfig
@@ -47,20 +46,8 @@ class Run:
     """One training run and its folder, as every process of it sees it."""
 
     def __init__(self, config: Any, train: TrainConfig, *, stage: str, out: str, overrides: list[str]) -> None:
-        from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-
         self.config, self.stage, self.train, self.folder = config, stage, train, user_path(out, "out")
-        if train.precision == "fp16" and not torch.accelerator.is_available():
-            raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
-        self.accelerator = Accelerator(
-            mixed_precision="no" if train.precision == "fp32" else train.precision,
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(broadcast_buffers=False),
-                InitProcessGroupKwargs(timeout=timedelta(minutes=30)),
-            ],
-        )
-        self._check_processes()
+        self.accelerator = build_accelerator(train)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.num_processes: int = self.accelerator.num_processes
@@ -89,13 +76,19 @@ class Run:
         """Seconds of every device together, whatever the number of processes was in earlier tries."""
         return self._device_seconds_before + (time.monotonic() - self._started) * self.num_processes
 
-    def finished_result(self) -> dict[str, Any] | None:
-        """Return the result of a run that has ended for good already; None when there is more to do."""
+    def has_ended(self) -> bool:
+        """Tell whether the run has ended for good already, and say so."""
         result = self.files.result()
         if result is None or result["verdict"] == Verdict.INTERRUPTED:
-            return None
-        longer = self.files.epochs_before is not None and result["verdict"] != Verdict.CRASH
-        return None if longer else result
+            return False
+        if self.files.epochs_before is not None and result["verdict"] != Verdict.CRASH:
+            return False
+        logger.info("%s has ended already: %s. Nothing to do.", self.folder, result["verdict"])
+        return True
+
+    def seed_step(self, step: int) -> None:
+        """Key torch's own generator, which drop path draws from, by (seed, step, process): there is no state to save."""
+        torch.manual_seed(np.random.SeedSequence([self.train.seed, step, self.rank]).generate_state(1)[0])
 
     def write(self, where: Path, action: Callable[[], None]) -> None:
         """Let the main process write to `where`; every process waits, and all raise the same UserError when it cannot."""
@@ -251,12 +244,3 @@ class Run:
     def _raise_log_problem(self) -> None:
         if self._log_problem is not None:
             raise self._log_problem
-
-    def _check_processes(self) -> None:
-        """Refuse a launch whose processes do not know of each other: they would train independent copies."""
-        wanted, found = int(os.environ.get("WORLD_SIZE", "1")), self.accelerator.num_processes
-        if wanted != found:
-            raise UserError(
-                f"WORLD_SIZE = {wanted}, but accelerate sees {found} process. On CPUs set ACCELERATE_USE_CPU=true and launch "
-                "with `accelerate launch --multi_gpu --num_processes N` (the README's section on several processes)."
-            )

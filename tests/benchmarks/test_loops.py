@@ -13,7 +13,8 @@ from benchmarks import finetune, lightly_dino, loop, plain_deit, plain_dino
 from benchmarks.isolated import StepWatch, time_steps
 from benchmarks.pictures import Pictures
 from common import config as recipes
-from common.training.optimizers import SharpnessAware, clip_gradients
+from common.training.optimizers import clip_gradients
+from common.training.sharpness import SharpnessAware
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 from pretrain.loss import DINOLoss

@@ -81,7 +81,9 @@ def test_shifts_are_pillows_to_a_rounding(name, distance):
     assert errors.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel"])
+@pytest.mark.parametrize(
+    "name", ["Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel"]
+)
 def test_nothing_moves_by_nothing(name):
     pixels = photograph(20, 30, seed=4)
     assert np.array_equal(OPERATIONS[name](pixels, 0.0, fillcolor=FILL), pixels)

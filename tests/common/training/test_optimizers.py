@@ -1,4 +1,4 @@
-"""Parameter groups, clipping, SAM and the guarded step, each against a step made by hand."""
+"""Parameter groups, clipping and the guarded step, each against a step made by hand."""
 
 import copy
 from types import SimpleNamespace
@@ -11,10 +11,8 @@ from torch import nn
 from common.models.networks import ModelConfig, build_network
 from common.training.optimizers import (
     OptimConfig,
-    SharpnessAware,
     build_optimizer,
     clip_gradients,
-    frozen_statistics,
     guarded_step,
     learning_rates,
     parameter_groups,
@@ -32,62 +30,6 @@ def gradients(network: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
     network.zero_grad()
     network(inputs).square().sum().backward()
     return [parameter.grad.clone() for parameter in network.parameters()]
-
-
-def test_sam_agrees_with_a_step_by_hand() -> None:
-    network, inputs, rho, lr = small_network(), torch.randn(5, 4).double(), 0.05, 0.1
-    by_hand = copy.deepcopy(network)
-    first = gradients(by_hand, inputs)
-    norm = torch.sqrt(sum(gradient.square().sum() for gradient in first))
-    climbed = copy.deepcopy(by_hand)
-    with torch.no_grad():
-        for parameter, gradient in zip(climbed.parameters(), first, strict=True):
-            parameter.add_(rho * gradient / norm)
-    second = gradients(climbed, inputs)
-    expected = [p.detach() - lr * g for p, g in zip(by_hand.parameters(), second, strict=True)]
-
-    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
-    sam = SharpnessAware(network.parameters(), rho)
-    gradients(network, inputs)
-    with sam.climbed() as finite:
-        assert finite
-        network(inputs).square().sum().backward()
-    optimizer.step()
-    for parameter, wanted in zip(network.parameters(), expected, strict=True):
-        assert torch.allclose(parameter, wanted, atol=1e-10, rtol=0)
-
-
-def test_sam_restores_every_parameter_bit_by_bit() -> None:
-    network, inputs = small_network(), torch.randn(5, 4).double()
-    before = [parameter.detach().clone() for parameter in network.parameters()]
-    gradients(network, inputs)
-    with SharpnessAware(network.parameters(), 0.5).climbed():
-        assert not torch.equal(before[0], next(network.parameters()))
-        network[0](inputs).sum().backward()  # the second layer gets no gradient in the second pass
-    for parameter, old in zip(network.parameters(), before, strict=True):
-        assert torch.equal(parameter, old)
-
-
-def test_sam_stays_where_it_is_when_the_first_gradient_is_not_finite() -> None:
-    network = small_network()
-    before = copy.deepcopy(network.state_dict())
-    gradients(network, torch.full((2, 4), torch.nan).double())
-    with SharpnessAware(network.parameters(), 0.5).climbed() as finite:
-        assert not finite
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
-def test_sams_second_pass_leaves_running_statistics_alone() -> None:
-    norm = nn.BatchNorm1d(3)
-    norm(torch.randn(8, 3))
-    before = copy.deepcopy(norm.state_dict())
-    with frozen_statistics(norm):
-        batch = torch.randn(8, 3) + 5
-        output = norm(batch)
-        assert output.mean().abs() < 1e-5  # the batch's own statistics are used as ever
-    assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
-    norm(torch.randn(8, 3))
-    assert not torch.equal(before["running_mean"], norm.running_mean)
 
 
 def test_clipping_each_parameter_matches_the_loop() -> None:

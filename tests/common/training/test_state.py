@@ -1,0 +1,90 @@
+"""What a checkpoint holds: the names that earlier checkpoints have, and all that a run goes on from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import last_weights
+from torch import nn
+
+from common.training.checkpoints import Checkpoint
+from common.training.state import TrainingState
+
+Stage = Callable[..., int]
+
+
+class Count:
+    """Counts one number along."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def state(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.value = state["value"]
+
+
+def build(seed: int, scaler: Any = None) -> TrainingState:
+    """Return the state of two small networks after a step, and of what counts along; all of it is the seed's."""
+    torch.manual_seed(seed)
+    networks = {"network": nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), "average": nn.Linear(3, 2)}
+    optimizer = torch.optim.AdamW(networks["network"].parameters(), lr=0.1)
+    networks["network"](torch.randn(4, 3)).square().sum().backward()
+    optimizer.step()
+    run = SimpleNamespace(accelerator=SimpleNamespace(scaler=scaler))
+    counts = {name: Count(seed + place) for place, name in enumerate(("monitor", "watch", "errors"))}
+    return TrainingState(run, networks, optimizer, **counts)  # type: ignore[arg-type]
+
+
+def test_everything_comes_back_through_json_and_tensors() -> None:
+    taken, other = build(1, torch.amp.GradScaler("cpu", init_scale=8.0)), build(2, torch.amp.GradScaler("cpu"))
+    tensors, values = taken.take()
+    other.load(
+        Checkpoint(1, {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(values)))
+    )
+    found, numbers = other.take()
+    assert found.keys() == tensors.keys() and all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert numbers == values and values["scaler"]["scale"] == 8.0
+    assert [values[name]["value"] for name in ("monitor", "watch", "errors")] == [1, 2, 3]
+
+
+def test_a_network_that_lacks_a_tensor_is_refused() -> None:
+    state = build(1)
+    tensors, values = state.take()
+    del tensors["average.bias"]
+    with pytest.raises(RuntimeError, match="bias"):
+        state.load(Checkpoint(1, tensors, values))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "networks"),
+    [
+        ("pretrain", (), {"dino"}),
+        ("finetune", ("ema_decay=0.9",), {"network", "average"}),
+        ("finetune", (), {"network"}),
+        ("linear", (), {"classifier"}),
+    ],
+)
+def test_a_checkpoint_holds_the_names_that_earlier_ones_hold(
+    stage: Stage, tmp_path: Path, name: str, overrides: tuple[str, ...], networks: set[str]
+) -> None:
+    """The format: another name here, and no run that was begun before goes on."""
+    assert stage(name, tmp_path / "run", "train.epochs=1", *overrides) == 0
+    assert {key.partition(".")[0] for key in last_weights(tmp_path / "run")} == networks | {"optimizer"}
+    moments = {key.split(".")[2] for key in last_weights(tmp_path / "run") if key.startswith("optimizer.")}
+    assert moments == ({"momentum_buffer"} if name == "linear" else {"step", "exp_avg", "exp_avg_sq"})
+    (path,) = (tmp_path / "run" / "checkpoints").glob("step-*/state.json")
+    described = json.loads(path.read_text())
+    assert described.keys() == {"step", "values"}
+    values = described["values"]
+    own = {"seconds", "device_seconds", "rewinds"}
+    assert values.keys() == {"monitor", "watch", "errors", "scaler"} | own
+    assert values["watch"].keys() == {"judge", "read"} and values["errors"].keys() == {"replaced", "indices", "listed"}
+    of_monitor = {"latest", "untrained", "best", "means", "log", "epoch"}
+    assert values["monitor"].keys() == (of_monitor if name == "pretrain" else {"metrics", "best", "sums", "steps"})
