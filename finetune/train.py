@@ -100,10 +100,8 @@ class Finetuning:
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; then look at the test images once."""
-        step, progress = (
-            self.state.restore(self._schedules),
-            Progress(self.run, self.steps, self.config.train.batch_size),
-        )
+        step = self.state.restore(self._schedules)
+        progress = Progress(self.run, self.steps, self.config.train.batch_size)
         if step == 0 and self.config.train.on_crash == "rewind":
             self.state.save(0)
         while step < self.steps:

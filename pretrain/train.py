@@ -105,10 +105,8 @@ class Pretraining:
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; evaluate, export and write the result."""
-        step, progress = (
-            self.state.restore(self._schedules),
-            Progress(self.run, self.steps, self.config.train.batch_size),
-        )
+        step = self.state.restore(self._schedules)
+        progress = Progress(self.run, self.steps, self.config.train.batch_size)
         if step == 0:
             self.monitor.look(self.dino.teacher, step=0, epoch=0)
             if self.config.train.on_crash == "rewind":

@@ -1,6 +1,6 @@
 """Owns mixup, cutmix and label smoothing: one draw a global step, on the device, the same on every process.
 
-Shapes: B samples of this process, C classes, S pixels.
+Shapes: B samples of this process, C classes, H and W pixels.
 """
 
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from common.data.keyed import generator
+from common.data.sizes import height_and_width
 from common.data.supervised import AugmentConfig
 from common.errors import UserError
 
@@ -52,22 +53,22 @@ class Mixing:
         self.mixup, self.cutmix, self.switch = mixup, cutmix, switch
         self.smoothing, self.seed, self.num_classes = smoothing, seed, num_classes
 
-    def draw(self, size: int, *, epoch: int, step: int) -> MixingDraw:
-        """Return the draw of a step for images of `size` pixels, keyed by (seed, epoch, step)."""
+    def draw(self, size: int | tuple[int, int], *, epoch: int, step: int) -> MixingDraw:
+        """Return the draw of a step for images of `size` (side, or height and width) pixels, keyed by (seed, epoch, step)."""
         own = generator(self.seed, epoch=epoch, index=step, stream="mixing")
         by_cutmix = own.random() < self.switch if self.mixup and self.cutmix else bool(self.cutmix)
         alpha = self.cutmix if by_cutmix else self.mixup
         share = float(own.beta(alpha, alpha)) if alpha else 1.0
         if not by_cutmix:
             return MixingDraw(share, None)
-        side = int(size * np.sqrt(1 - share))
-        middle_y, middle_x = own.integers(size, size=2).tolist()
-        top, left = max(middle_y - side // 2, 0), max(middle_x - side // 2, 0)
-        bottom, right = min(middle_y + (side + 1) // 2, size), min(middle_x + (side + 1) // 2, size)
-        return MixingDraw(1 - (bottom - top) * (right - left) / size**2, (top, bottom, left, right))
+        height, width = height_and_width(size)
+        middle_y, middle_x = own.integers([height, width]).tolist()
+        top, bottom = _interval(middle_y, height, share)
+        left, right = _interval(middle_x, width, share)
+        return MixingDraw(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))
 
     def __call__(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return mixed (B, 3, S, S) images and their (B, C) float32 targets from normalised images and (B,) labels."""
+        """Return mixed (B, 3, H, W) images and their (B, C) float32 targets from normalised images and (B,) labels."""
         targets = smooth_targets(labels, self.num_classes, self.smoothing)
         if not (self.mixup or self.cutmix):
             return images, targets
@@ -76,7 +77,7 @@ class Mixing:
                 f"train.batch_size: each process gets {len(images)} images, and mixup and cutmix pair them; give an "
                 "even number for each process, or set augment.mixup=0 augment.cutmix=0"
             )
-        share, box = self.draw(images.shape[-1], epoch=epoch, step=step)
+        share, box = self.draw((images.shape[-2], images.shape[-1]), epoch=epoch, step=step)
         partners = swap_neighbours(images)
         if box is None:
             images = torch.lerp(partners, images, share)
@@ -85,6 +86,12 @@ class Mixing:
             images = images.clone()
             images[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
         return images, torch.lerp(swap_neighbours(targets), targets, share)
+
+
+def _interval(middle: int, side: int, share: float) -> tuple[int, int]:
+    """Return where a rectangle of area 1 - share around `middle` begins and ends on an axis of so many pixels."""
+    length = int(side * np.sqrt(1 - share))
+    return max(middle - length // 2, 0), min(middle + (length + 1) // 2, side)
 
 
 def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:

@@ -34,7 +34,7 @@ class PassConfig:
 
 def frozen_problems(model: ModelConfig) -> Iterator[tuple[str, str]]:
     """Yield (field, message) for what is asked of a network that is not trained, and is only for training."""
-    if model.drop_path != ModelConfig.drop_path:
+    if model.drop_path not in (0.0, ModelConfig.drop_path):
         yield "model.drop_path", f"{model.drop_path}: no path is dropped where nothing is trained. Leave the key out."
 
 
@@ -93,7 +93,10 @@ class LinearConfig:
             )
         for name in ("compile", "recompute"):
             if getattr(self.train, name):
-                yield f"train.{name}", "true: one layer is trained, there is nothing to gain. Leave the key out."
+                yield (
+                    f"train.{name}",
+                    "true: is for training a network, and here one layer is trained. Leave the key out.",
+                )
         if self.train.on_crash == "rewind":
             yield (
                 "train.on_crash",

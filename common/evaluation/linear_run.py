@@ -112,10 +112,8 @@ class LinearEvaluation:
 
     def run_to_end(self) -> int:
         """Train to the last step, a signal or a crash; then look at the test images once."""
-        step, progress = (
-            self.state.restore(self._schedules),
-            Progress(self.run, self.steps, self.config.train.batch_size),
-        )
+        step = self.state.restore(self._schedules)
+        progress = Progress(self.run, self.steps, self.config.train.batch_size)
         for epoch in range(step // self.steps_per_epoch, self.config.train.epochs):
             ending = self._train_epoch(epoch, step, progress)
             step = progress.step

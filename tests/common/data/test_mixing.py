@@ -102,6 +102,18 @@ def test_rectangles_are_timms_for_the_same_centre_and_share():
         assert mixing(mixup=0.0).draw(16, epoch=0, step=step).box == tuple(np.clip(edges, 0, 16))
 
 
+def test_rectangles_reach_every_part_of_an_upright_image():
+    mix, images = mixing(mixup=0.0), torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 32, 8)
+    lowest = 0
+    for step in range(50):
+        mixed, targets = mix(images, torch.tensor([0, 1]), epoch=0, step=step)
+        share, (_, bottom, _, _) = mix.draw((32, 8), epoch=0, step=step)
+        assert mixed[0].mean().item() == pytest.approx(1 - share, abs=1e-6)
+        assert targets[0, 0].item() == pytest.approx(0.9 * share + 0.02, abs=1e-6)
+        lowest = max(lowest, bottom)
+    assert lowest == 32
+
+
 def test_without_mixing_images_pass_and_odd_batches_are_fine():
     images, labels = batch(5)
     same, targets = mixing(mixup=0.0, cutmix=0.0)(images, labels, epoch=0, step=0)
