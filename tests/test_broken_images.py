@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Killed, read_losses, read_result
+from forked_runs import log, run
 from PIL import Image
 from test_processes import launch_two
 
@@ -147,6 +148,15 @@ def test_two_processes_count_broken_images_together(stage: Stage, tmp_path: Path
     one, two = read_result(tmp_path / "one")["data_errors"], read_result(tmp_path / "two")["data_errors"]
     assert two["replaced_samples"] == one["replaced_samples"] > 0 and sorted(two["listed"]) == sorted(one["listed"])
     assert read_losses(tmp_path / "two") == pytest.approx(read_losses(tmp_path / "one"), rel=2e-5, abs=5e-6)
+
+
+def test_two_processes_count_broken_neighbours_together(stage: Stage, tmp_path: Path) -> None:
+    overrides = (f"data.source={image_folder(tmp_path / 'images')}", *SKIP, "knn.ks=[3]", "train.batch_size=14")
+    assert stage("knn", tmp_path / "one", *overrides) == 0
+    assert run("knn", tmp_path / "two", *overrides, processes=2) == 0, log(tmp_path / "two")
+    one, two = read_result(tmp_path / "one"), read_result(tmp_path / "two")
+    assert two["data_errors"] == one["data_errors"] and one["data_errors"]["replaced_samples"] > 0
+    assert two["metrics"]["knn_top1"] == one["metrics"]["knn_top1"]
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
