@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import our_loops, plain_deit
 from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
 from benchmarks.plain_deit import RHO, SupervisedSetting
-from benchmarks.plain_dino import MEAN, STD
+from benchmarks.plain_views import MEAN, STD
 from benchmarks.timing import Table
 from common import config as recipes
 from finetune.config import FinetuneConfig

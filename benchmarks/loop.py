@@ -3,7 +3,6 @@
 Each variant and repeat is a process of its own. lightly's rows need `pip install -e '.[benchmarks]'`.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,8 @@ from typing import Any
 
 from benchmarks import lightly_dino, our_loops, plain_dino
 from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
-from benchmarks.plain_dino import MEAN, STD, DinoSetting
+from benchmarks.plain_dino import DinoSetting
+from benchmarks.plain_views import MEAN, STD
 from benchmarks.timing import Row, Table
 from common import config as recipes
 from pretrain.config import PretrainConfig
@@ -63,7 +63,7 @@ def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
 
 def available() -> list[str]:
     """Return the variants that can run here."""
-    if importlib.util.find_spec("lightly") is not None:
+    if lightly_dino.is_installed():
         return list(VARIANTS)
     print("lightly is not installed (pip install -e '.[benchmarks]'): its rows are left out", flush=True)
     return [name for name in VARIANTS if name != "lightly"]
