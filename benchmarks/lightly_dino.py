@@ -54,6 +54,7 @@ def train(setting: DinoSetting, watch: StepWatch) -> None:
     from lightly.loss import DINOLoss
     from lightly.models.utils import update_momentum
 
+    assert setting.device == "cpu", "lightly's loop is measured on CPUs only"
     torch.manual_seed(0)
     transform = views(global_size=setting.global_size, local_size=setting.local_size, local_count=setting.local_count)
     loader = DataLoader(

@@ -57,9 +57,11 @@ def descend(network: nn.Module, before: list[Tensor]) -> None:
         parameter.copy_(own)
 
 
-def train(setting: SupervisedSetting, watch: StepWatch) -> None:
-    """Run DeiT's loop until the watch has seen enough."""
+def train(setting: SupervisedSetting, watch: StepWatch, *, fp16: bool = False) -> None:
+    """Run DeiT's loop until the watch has seen enough; with `fp16` as the published program does on a GPU."""
+    assert not (fp16 and setting.sam), "SAM would climb by scaled gradients"
     torch.manual_seed(0)
+    device = torch.device(setting.device)
     loader = plain_loader(setting, setting.pictures(), plain_supervised(setting.image_size))
     network = plain_network(
         setting.model,
@@ -67,24 +69,27 @@ def train(setting: SupervisedSetting, watch: StepWatch) -> None:
         patch=setting.patch,
         drop_path=0.1,
         num_classes=setting.num_classes,
-    )
+    ).to(device)
     mixing = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=setting.num_classes)
     criterion = SoftTargetCrossEntropy()
     optimizer = torch.optim.AdamW(parameter_groups(network), weight_decay=0.05)
+    scaler = torch.amp.GradScaler(device.type, enabled=fp16)
     rates = cosine(1e-4, 1e-5, 100 * len(loader))
-    for step, (images, labels) in enumerate(loader):
+    for step, loaded in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = rates[step]
-        images, targets = mixing(images, labels)
-        loss = criterion(network(images), targets)
+        images, targets = mixing(*(part.to(device, non_blocking=True) for part in loaded))
+        with torch.autocast(device.type, torch.float16, enabled=fp16):
+            loss = criterion(network(images), targets)
         if not math.isfinite(loss.item()):
             raise RuntimeError(f"the loss is {loss.item()}")
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
         if setting.sam:
             before = climb(network)
             optimizer.zero_grad()
             criterion(network(images), targets).backward()
             descend(network, before)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         watch.lap()

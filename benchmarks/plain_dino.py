@@ -99,28 +99,34 @@ class PlainLoss(nn.Module):
         self.center = self.center * 0.9 + mean / len(teacher) * 0.1
 
 
-def train(setting: DinoSetting, watch: StepWatch) -> None:
-    """Run DINO's algorithm 1 until the watch has seen enough."""
+def train(setting: DinoSetting, watch: StepWatch, *, fp16: bool = False) -> None:
+    """Run DINO's algorithm 1 until the watch has seen enough; with `fp16` as the published program does on a GPU."""
     torch.manual_seed(0)
+    device, num_views = torch.device(setting.device), 2 + setting.local_count
     loader = plain_loader(setting, setting.pictures(), PlainViews(setting.views))
-    student, teacher = MultiCrop(setting, 0.1), MultiCrop(setting, 0.0)
+    student, teacher = MultiCrop(setting, 0.1).to(device), MultiCrop(setting, 0.0).to(device)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     model = DistributedDataParallel(student) if setting.processes > 1 else student
-    loss_of = PlainLoss(setting.outputs, 2 + setting.local_count)
+    loss_of = PlainLoss(setting.outputs, num_views).to(device)
     optimizer = torch.optim.AdamW(parameter_groups(student))
+    scaler = torch.amp.GradScaler(device.type, enabled=fp16)
     steps = 100 * len(loader)
     rates, decays, momenta = cosine(1e-4, 1e-6, steps), cosine(0.04, 0.4, steps), cosine(0.996, 1.0, steps)
-    for step, (views, _) in enumerate(loader):
+    for step, (loaded, _) in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = rates[step]
         optimizer.param_groups[0]["weight_decay"] = decays[step]
-        loss = loss_of(model(views), teacher(views[:2]))
+        views = [view.to(device, non_blocking=True) for view in loaded]
+        with torch.autocast(device.type, torch.float16, enabled=fp16):
+            loss = loss_of(model(views), teacher(views[:2]))
         if not math.isfinite(loss.item()):
             raise RuntimeError(f"the loss is {loss.item()}")
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         clip_each(student.parameters(), 3.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         follow(teacher.parameters(), student.parameters(), momenta[step])
         watch.lap()

@@ -45,6 +45,7 @@ def plain_loader(setting: Setting, pictures: Pictures, transform: object) -> Dat
         shuffle=setting.processes == 1,
         batch_size=setting.own_batch,
         num_workers=setting.own_workers,
+        pin_memory=setting.device != "cpu",
         drop_last=True,
     )
 
