@@ -8,6 +8,7 @@ the views, a Python loop over the parameters for clipping and for the teacher, A
 is, bf16, compiled. Schedules, initial weights, evaluation and the images of each batch are the same code for both.
 """
 
+import argparse
 import json
 import logging
 import random
@@ -170,10 +171,25 @@ def show(folder: Path) -> None:
         print(f"{stage:9} {name:16} {way:6} mean {statistics.mean(values):8.2f}   ({each})")
 
 
+def main() -> int:
+    """Train or print as the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.parity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    for stage in STAGES:
+        action = actions.add_parser(stage)
+        action.add_argument("way", choices=("plain", "fast"))
+        action.add_argument("folder", type=Path, help="<stage>-<way>-<seed>, the run's folder")
+        action.add_argument("overrides", nargs="*", metavar="key=value")
+    actions.add_parser("table").add_argument("folder", type=Path, help="where the runs' folders lie")
+    options = parser.parse_args()
+    if options.action == "table":
+        show(options.folder)
+        return 0
+    return train(options.action, options.way, options.folder, options.overrides)
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if sys.argv[1] == "table":
-        show(Path(sys.argv[2]))
-    else:
-        stage, way, folder, *overrides = sys.argv[1:]
-        sys.exit(train(stage, way, Path(folder), overrides))
+    sys.exit(main())
