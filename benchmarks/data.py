@@ -129,7 +129,7 @@ def loading(repeats: int) -> Table:
     files, view = make_jpegs(16), build_multi_crop(ViewsConfig(), 0, photometry_in_worker=True)
     batches = [keys_of(files)] * 12
     loaders = {
-        f"{workers} workers" if workers else "no worker, in this process": view_loader(
+        ("no worker, in this process", "1 worker", "2 workers")[workers]: view_loader(
             _Files(files), view, batches, workers=workers
         )
         for workers in (0, 1, 2)

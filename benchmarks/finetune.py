@@ -44,7 +44,7 @@ def ours(
 ) -> None:
     """Run the real trainer, or a part of its steps; `execution` are switches of its section `train`."""
     if part == "step":
-        setting = replace(setting, workers=0)
+        setting = replace(setting, workers=0)  # one batch is all that is loaded
     keys = recipe(setting, precision=precision, **execution)
     our_loops.time_finetuning(keys, setting.pictures(), watch, part=part)
 

@@ -1,7 +1,8 @@
 """Whole trainings on a GPU, ViT-S/16 at 224 pixels: the real trainers with and without the data path, against the plain recipes.
 
-Each variant and repeat is a process of its own. Its batch is halved until it fits into the GPU's memory; a row says so where it
-was. Without a CUDA device nothing is measured.
+Each variant and repeat is a process of its own. Its batch is halved until it fits into the GPU's memory, and its row says so.
+There are as many workers as cores; the plain DINO loader holds two batches of 0.5 GB ready for each in shared memory. Without a
+CUDA device nothing is measured.
 """
 
 import os
@@ -27,6 +28,7 @@ CORES = os.cpu_count() or 1
 MOST_REPEATS = 2
 """Repeats at most: a repeat of all variants takes minutes."""
 DATA = "ours, the data path alone"
+"""The variant that takes no steps: what the workers deliver."""
 SMALLEST_BATCH = 2
 """Images are mixed in pairs."""
 

@@ -45,7 +45,7 @@ def recipe(setting: DinoSetting, *, precision: str, **execution: bool) -> dict[s
 def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, part: Part = "whole", **execution: bool) -> None:
     """Run the real trainer, or a part of its steps; `execution` are switches of its section `train`."""
     if part == "step":
-        setting = replace(setting, workers=0)
+        setting = replace(setting, workers=0)  # one batch is all that is loaded
     keys = recipe(setting, precision=precision, **execution)
     our_loops.time_pretraining(keys, setting.pictures(), watch, part=part)
 

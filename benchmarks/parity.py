@@ -29,6 +29,7 @@ from benchmarks.plain_views import PlainViews, plain_supervised
 from common import config as recipes
 from common.data.loader import Batch
 from common.data.sources import open_splits
+from common.errors import UserError
 from common.training.optimizers import set_step
 from common.training.run import Run
 from finetune.config import FinetuneConfig
@@ -187,7 +188,11 @@ def main() -> int:
     if options.action == "table":
         show(options.folder)
         return 0
-    return train(options.action, options.way, options.folder, options.overrides)
+    try:
+        return train(options.action, options.way, options.folder, options.overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

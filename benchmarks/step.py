@@ -21,7 +21,8 @@ OUTPUTS, IMAGES, TEMPERATURE = 4096, 32, torch.tensor(0.04)
 
 def plain_loss(student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
     """Return DINO's loss of scores (V, B, K) and (2, B, K), as its paper writes it."""
-    return double_loop(torch.softmax((teacher - center) / TEMPERATURE, dim=-1), student / 0.1)
+    targets = [torch.softmax((view - center) / TEMPERATURE, dim=-1) for view in teacher]
+    return double_loop(targets, [view / 0.1 for view in student])
 
 
 def plain_step(dino: DINO, views: list[Tensor], optimizer: torch.optim.Optimizer, center: Tensor) -> None:
