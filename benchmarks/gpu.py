@@ -7,7 +7,7 @@ CUDA device nothing is measured.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ class Stage:
     """A training stage as it is measured here."""
 
     title: str
+    """With the setting's fields in braces."""
     setting: Setting
     multiply_adds: Callable[[Any], float]
     """Multiply-adds of forward and backward for an image of a setting."""
@@ -84,13 +85,13 @@ _SHARED: dict[str, Any] = {
 """What was loaded while the first steps compiled, two batches a worker, is used up before the clock starts."""
 STAGES = {
     "pretrain": Stage(
-        "DINO's loop, ViT-S/16, 500x375 JPEG to 2x224 + 8x96, 65,536 outputs",
+        "DINO's loop, {model}/{patch}, 500x375 JPEG to 2x{global_size} + {local_count}x{local_size}, {outputs:,} outputs",
         DinoSetting(model="vit_small", global_size=224, local_size=96, outputs=65536, **_SHARED),
         dino_multiply_adds,
         variants(plain_dino.train, loop.ours),
     ),
     "finetune": Stage(
-        "Supervised loop, DeiT-S/16, DeiT's recipe, 500x375 JPEG to 224, 1,000 classes",
+        "Supervised loop, DeiT's recipe, {model}/{patch}, 500x375 JPEG to {image_size}, {num_classes:,} classes",
         SupervisedSetting(model="deit_small", image_size=224, num_classes=1000, **_SHARED),
         supervised_multiply_adds,
         variants(plain_deit.train, finetune.ours),
@@ -118,7 +119,8 @@ def compare_loops(stage: str, names: list[str], repeats: int, setting: Setting |
         f"{flops / 1e9:.1f} GFLOP an image; a large bf16 product runs at {peak / 1e12:.1f} TFLOP/s, the peak"
         " that utilisation is a share of; the step alone has its inputs, views and all, on the device already"
     )
-    return Table(f"{STAGES[stage].title}, batch {setting.batch}, {setting.workers} workers", "ms an image", told, limit)
+    title = f"{STAGES[stage].title}, batch {{batch}}, {{workers}} workers".format(**asdict(setting))
+    return Table(title, "ms an image", told, limit)
 
 
 def describe(row: Row, seconds: float, *, batch: int, wanted: int) -> Row:

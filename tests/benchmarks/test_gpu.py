@@ -48,6 +48,7 @@ def test_the_table_of_a_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(isolated, "call", call_here)
     table = gpu.compare_loops(stage, NAMES, 1, SETTINGS[stage])
     assert [row.variant.partition(";")[0] for row in table.rows] == NAMES
+    assert "vit_mini/4" in table.title and table.title.endswith("batch 8, 0 workers")
     assert all(row.median_ms > 0 and row.memory_mb for row in table.rows)
     rate = 1000 / table.rows[0].median_ms
     share = rate * 2 * gpu.STAGES[stage].multiply_adds(SETTINGS[stage]) / 100e9
