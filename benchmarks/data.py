@@ -8,22 +8,16 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.plain_views import (
-    MEAN,
-    PlainViews,
-    lightly_views,
-    make_jpegs,
-    make_pictures,
-    open_image,
-    plain_supervised,
-)
+from benchmarks import lightly_dino
+from benchmarks.pictures import make_jpegs, make_pictures, open_image
+from benchmarks.plain_views import MEAN, PlainViews, plain_supervised
 from benchmarks.timing import Row, Table, compare
 from common.data.decode import decode_image
 from common.data.loader import view_loader
 from common.data.sampler import SampleKey
 from common.data.supervised import AugmentConfig, build_supervised_view
 from common.data.views import ViewsConfig, build_multi_crop
-from common.data.worker import keep_freed_memory
+from common.memory import keep_freed_memory
 
 _UNIT = "ms an image"
 
@@ -40,7 +34,7 @@ def ours(view: Callable[..., Any], files: list[bytes]) -> Callable[[], object]:
 
 def dino(repeats: int) -> Table:
     """Measure DINO's recipe."""
-    files, plain, lightly = make_jpegs(16), PlainViews(), lightly_views()
+    files, plain = make_jpegs(16), PlainViews(ViewsConfig())
     variants: dict[str, Callable[[], object]] = {
         "plain: PIL and torchvision, crop by crop": lambda: [plain(open_image(data)) for data in files],
         "ours, everything in the worker (CPU)": ours(
@@ -51,7 +45,8 @@ def dino(repeats: int) -> Table:
         ),
         "decoding alone": lambda: [decode_image(data, "jpeg") for data in files],
     }
-    if lightly is not None:
+    if lightly_dino.is_installed():
+        lightly = lightly_dino.views()
         variants["lightly's DINOTransform"] = lambda: [lightly(open_image(data)) for data in files]
     rows = compare(variants, repeats=repeats, per=len(files))
     return Table("DINO: 500x375 JPEG to 2x224 + 8x96, one core", _UNIT, rows, _limit(rows[3], rows[1], rows[2]))
@@ -59,7 +54,7 @@ def dino(repeats: int) -> Table:
 
 def supervised(repeats: int) -> Table:
     """Measure DeiT's recipe."""
-    files, plain = make_jpegs(32), plain_supervised()
+    files, plain = make_jpegs(32), plain_supervised(224)
     rows = compare(
         {
             "plain: timm's transform on PIL": lambda: [plain(open_image(data)) for data in files],
@@ -101,7 +96,8 @@ def growth(repeats: int) -> list[Table]:
 
 def _pair(name: str, changes: dict[str, int], files: Sequence[Any], repeats: int) -> list[Row]:
     """Measure the plain way and ours under one setting; the files are JPEGs, or pixels."""
-    plain, view = PlainViews(**changes), build_multi_crop(ViewsConfig(**changes), 0, photometry_in_worker=True)
+    config = ViewsConfig(**changes)
+    plain, view = PlainViews(config), build_multi_crop(config, 0, photometry_in_worker=True)
     if isinstance(files[0], bytes):
         run_plain, run_ours = (lambda: [plain(open_image(data)) for data in files]), ours(view, list(files))
     else:
@@ -133,7 +129,7 @@ def loading(repeats: int) -> Table:
     files, view = make_jpegs(16), build_multi_crop(ViewsConfig(), 0, photometry_in_worker=True)
     batches = [keys_of(files)] * 12
     loaders = {
-        f"{workers} workers" if workers else "no worker, in this process": view_loader(
+        ("no worker, in this process", "1 worker", "2 workers")[workers]: view_loader(
             _Files(files), view, batches, workers=workers
         )
         for workers in (0, 1, 2)

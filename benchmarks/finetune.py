@@ -11,8 +11,9 @@ from typing import Any
 
 from benchmarks import our_loops, plain_deit
 from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
+from benchmarks.our_loops import Part
 from benchmarks.plain_deit import RHO, SupervisedSetting
-from benchmarks.plain_dino import MEAN, STD
+from benchmarks.plain_views import MEAN, STD
 from benchmarks.timing import Table
 from common import config as recipes
 from finetune.config import FinetuneConfig
@@ -38,9 +39,14 @@ def recipe(setting: SupervisedSetting, *, precision: str, **execution: bool) -> 
     }
 
 
-def ours(setting: SupervisedSetting, watch: StepWatch, *, precision: str, **execution: bool) -> None:
-    """Run the real trainer."""
-    our_loops.time_finetuning(recipe(setting, precision=precision, **execution), setting.pictures(), watch)
+def ours(
+    setting: SupervisedSetting, watch: StepWatch, *, precision: str, part: Part = "whole", **execution: bool
+) -> None:
+    """Run the real trainer, or a part of its steps; `execution` are switches of its section `train`."""
+    if part == "step":
+        setting = replace(setting, workers=0)  # one batch is all that is loaded
+    keys = recipe(setting, precision=precision, **execution)
+    our_loops.time_finetuning(keys, setting.pictures(), watch, part=part)
 
 
 VARIANTS: Mapping[str, Callable[[SupervisedSetting, StepWatch], None]] = {
@@ -58,7 +64,7 @@ def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
 
 def compare_loops(title: str, setting: SupervisedSetting, repeats: int) -> Table:
     """Return one table: the variants at one setting, and the share of the matrix rate that each reaches."""
-    rows = compare_in_turn("benchmarks.finetune:measure", list(VARIANTS), setting=setting, repeats=repeats)
+    rows = compare_in_turn("benchmarks.finetune:measure", dict.fromkeys(VARIANTS, setting), repeats=repeats)
     config = recipes.build(FinetuneConfig, recipe(setting, precision="fp32"), source="benchmark")
     cost = training_cost(config, num_images=setting.num_images, num_classes=setting.num_classes)
     return Table(title, "ms an image", rows, describe_limit(setting, rows, cost.multiply_adds_per_image))

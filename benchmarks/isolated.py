@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from benchmarks.timing import Row, matrix_rate, summarise
+from benchmarks.timing import Row, matrix_rate, summarise, wait_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,8 @@ class Setting:
 
     batch: int = 64
     """Images of a step, over all processes together."""
+    device: str = "cpu"
+    """Where the networks are: cpu, or cuda for the first GPU of one process."""
     processes: int = 1
     """Training processes; they share the threads and the workers."""
     threads: int = 2
@@ -56,7 +58,12 @@ class Setting:
     @property
     def num_images(self) -> int:
         """Return how many images it takes for a queue that is full to the last timed step."""
-        return self.batch * (self.warm_up + self.steps + 4)
+        return self.batch * (self.warm_up + self.steps + max(self.queue, 4))
+
+    @property
+    def queue(self) -> int:
+        """Return the batches that the loaders hold ready at most: torch keeps two for each worker."""
+        return 2 * self.workers
 
 
 AnySetting = TypeVar("AnySetting", bound=Setting)
@@ -74,10 +81,14 @@ class StepWatch:
         self.memory_mb = 0.0
 
     def lap(self) -> None:
-        """Take note that a step is done."""
+        """Take note that a step is done; a GPU is waited for only where the timed steps begin and end."""
+        done, last = len(self._laps) + 1, self.setting.warm_up + self.setting.steps
+        if done in (self.setting.warm_up, last):
+            wait_for(self.setting.device)
         self._laps.append(time.perf_counter())
-        if len(self._laps) == self.setting.warm_up + self.setting.steps:
-            self.memory_mb = _over_processes(peak_memory())
+        if done == last:
+            own = peak_memory() if self.setting.device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
+            self.memory_mb = _over_processes(own)
             raise EnoughError
 
     @property
@@ -141,7 +152,8 @@ def call(function: str, *, setting: Setting, **arguments: Any) -> dict[str, Any]
     content = json.dumps({"setting": dataclasses.asdict(setting), **arguments})
     command = [*shlex.split(os.environ.get("BENCHMARK_PREFIX", "")), sys.executable, *launcher, function, content]
     threads = str(max(setting.threads // setting.processes, 1))
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    on_cpu = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""} if setting.device == "cpu" else {}
+    environment = os.environ | {"OMP_NUM_THREADS": threads} | on_cpu
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{function} {content} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
@@ -149,24 +161,28 @@ def call(function: str, *, setting: Setting, **arguments: Any) -> dict[str, Any]
     return found
 
 
-def compare_in_turn(function: str, variants: Sequence[str], *, setting: Setting, repeats: int) -> list[Row]:
-    """Return a row for each variant, milliseconds an image, each repeat a process of its own; the first is the plain one."""
-    times: dict[str, list[float]] = {variant: [] for variant in variants}
-    memory = dict.fromkeys(variants, 0.0)
+def compare_in_turn(function: str, settings: Mapping[str, Setting], *, repeats: int, **arguments: Any) -> list[Row]:
+    """Return a row for each variant at its setting, milliseconds an image, each repeat a process of its own.
+
+    The first variant is the plain one. `function` is called with the setting, the variant's name and the `arguments`.
+    """
+    times: dict[str, list[float]] = {variant: [] for variant in settings}
+    memory = dict.fromkeys(settings, 0.0)
     for _ in range(repeats):
-        for variant in variants:
-            found = call(function, setting=setting, variant=variant)
+        for variant, setting in settings.items():
+            found = call(function, setting=setting, variant=variant, **arguments)
             times[variant].append(found["seconds_per_step"] * 1000 / setting.batch)
             memory[variant] = max(memory[variant], found["memory_mb"])
     return summarise(times, memory)
 
 
 def rates(setting: dict[str, Any]) -> dict[str, float]:
-    """Return the best matrix rates in GFLOP/s of a process with all threads of the setting."""
-    sides = (1024, 2048)
+    """Return the best matrix rates in GFLOP/s of the setting's device, of a CPU with all threads of the setting."""
+    device = setting["device"]
+    sides, products = ((1024, 2048), 1) if device == "cpu" else ((4096, 8192), 20)
     return {
-        "fp32": max(matrix_rate(side, 10, torch.float32) for side in sides),
-        "bf16": max(matrix_rate(side, 20, torch.bfloat16) for side in sides),
+        "fp32": max(matrix_rate(side, 10, torch.float32, device, products) for side in sides),
+        "bf16": max(matrix_rate(side, 20, torch.bfloat16, device, products) for side in sides),
     }
 
 

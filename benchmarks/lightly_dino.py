@@ -3,13 +3,29 @@
 lightly is an optional dependency, `pip install -e '.[benchmarks]'`; without it the rows are left out.
 """
 
+from importlib.util import find_spec
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.isolated import StepWatch
 from benchmarks.pictures import Transformed
-from benchmarks.plain_dino import DinoSetting, plain_network
+from benchmarks.plain_dino import DinoSetting
+from benchmarks.plain_parts import plain_network
+
+
+def is_installed() -> bool:
+    """Return whether lightly can be measured here."""
+    return find_spec("lightly") is not None
+
+
+def views(*, global_size: int = 224, local_size: int = 96, local_count: int = 8) -> Any:
+    """Return lightly's transform for DINO, with its own defaults but for the number and the sizes of the views."""
+    from lightly.transforms import DINOTransform
+
+    return DINOTransform(global_crop_size=global_size, local_crop_size=local_size, n_local_views=local_count)
 
 
 class Network(nn.Module):
@@ -37,12 +53,10 @@ def train(setting: DinoSetting, watch: StepWatch) -> None:
     """Run lightly's loop until the watch has seen enough."""
     from lightly.loss import DINOLoss
     from lightly.models.utils import update_momentum
-    from lightly.transforms.dino_transform import DINOTransform
 
+    assert setting.device == "cpu", "lightly's loop is measured on CPUs only"
     torch.manual_seed(0)
-    transform = DINOTransform(
-        global_crop_size=setting.global_size, local_crop_size=setting.local_size, n_local_views=setting.local_count
-    )
+    transform = views(global_size=setting.global_size, local_size=setting.local_size, local_count=setting.local_count)
     loader = DataLoader(
         Transformed(setting.pictures(), transform),
         batch_size=setting.batch,
@@ -55,10 +69,10 @@ def train(setting: DinoSetting, watch: StepWatch) -> None:
     teacher.requires_grad_(False)
     criterion = DINOLoss(output_dim=setting.outputs, warmup_teacher_temp_epochs=5)
     optimizer = torch.optim.Adam(student.parameters(), lr=0.001)
-    for views, _ in loader:
+    for shown, _ in loader:
         update_momentum(student, teacher, m=0.996)
-        teacher_out = [teacher(view) for view in views[:2]]
-        student_out = [student(view) for view in views]
+        teacher_out = [teacher(view) for view in shown[:2]]
+        student_out = [student(view) for view in shown]
         loss = criterion(teacher_out, student_out, epoch=1)
         loss.item()
         loss.backward()

@@ -3,7 +3,6 @@
 Each variant and repeat is a process of its own. lightly's rows need `pip install -e '.[benchmarks]'`.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,9 @@ from typing import Any
 
 from benchmarks import lightly_dino, our_loops, plain_dino
 from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
-from benchmarks.plain_dino import MEAN, STD, DinoSetting
+from benchmarks.our_loops import Part
+from benchmarks.plain_dino import DinoSetting
+from benchmarks.plain_views import MEAN, STD
 from benchmarks.timing import Row, Table
 from common import config as recipes
 from pretrain.config import PretrainConfig
@@ -41,9 +42,12 @@ def recipe(setting: DinoSetting, *, precision: str, **execution: bool) -> dict[s
     }
 
 
-def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, **execution: bool) -> None:
-    """Run the real trainer; `execution` are switches of its section `train`."""
-    our_loops.time_pretraining(recipe(setting, precision=precision, **execution), setting.pictures(), watch)
+def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, part: Part = "whole", **execution: bool) -> None:
+    """Run the real trainer, or a part of its steps; `execution` are switches of its section `train`."""
+    if part == "step":
+        setting = replace(setting, workers=0)  # one batch is all that is loaded
+    keys = recipe(setting, precision=precision, **execution)
+    our_loops.time_pretraining(keys, setting.pictures(), watch, part=part)
 
 
 VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
@@ -63,7 +67,7 @@ def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
 
 def available() -> list[str]:
     """Return the variants that can run here."""
-    if importlib.util.find_spec("lightly") is not None:
+    if lightly_dino.is_installed():
         return list(VARIANTS)
     print("lightly is not installed (pip install -e '.[benchmarks]'): its rows are left out", flush=True)
     return [name for name in VARIANTS if name != "lightly"]
@@ -71,7 +75,7 @@ def available() -> list[str]:
 
 def compare_loops(title: str, setting: DinoSetting, variants: list[str], repeats: int) -> Table:
     """Return one table: the variants at one setting, and the share of the matrix rate that ours reach."""
-    rows = compare_in_turn("benchmarks.loop:measure", variants, setting=setting, repeats=repeats)
+    rows = compare_in_turn("benchmarks.loop:measure", dict.fromkeys(variants, setting), repeats=repeats)
     config = recipes.build(PretrainConfig, recipe(setting, precision="fp32"), source="benchmark")
     cost = training_cost(config, num_images=setting.num_images)
     return Table(title, "ms an image", rows, describe_limit(setting, rows, cost.multiply_adds_per_image))
@@ -125,4 +129,4 @@ def growth(repeats: int) -> list[Table]:
 
 def _pair(setting: DinoSetting, repeats: int) -> list[Row]:
     """Return plain fp32 beside ours in bf16."""
-    return compare_in_turn("benchmarks.loop:measure", ["plain", "ours, bf16"], setting=setting, repeats=repeats)
+    return compare_in_turn("benchmarks.loop:measure", dict.fromkeys(("plain", "ours, bf16"), setting), repeats=repeats)

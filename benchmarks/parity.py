@@ -8,6 +8,7 @@ the views, a Python loop over the parameters for clipping and for the teacher, A
 is, bf16, compiled. Schedules, initial weights, evaluation and the images of each batch are the same code for both.
 """
 
+import argparse
 import json
 import logging
 import random
@@ -19,16 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchvision import transforms
 
-from benchmarks.plain_deit import train_transform
-from benchmarks.plain_dino import clip_each, follow
+from benchmarks.plain_parts import clip_each, double_loop, follow
+from benchmarks.plain_views import PlainViews, plain_supervised
 from common import config as recipes
 from common.data.loader import Batch
 from common.data.sources import open_splits
+from common.errors import UserError
 from common.training.optimizers import set_step
 from common.training.run import Run
 from finetune.config import FinetuneConfig
@@ -67,51 +68,14 @@ def _stacked(views: list[list[Tensor]]) -> list[list[Tensor]]:
     return [[torch.stack([view for view in own if view.shape[-1] == size]) for own in views] for size in sizes]
 
 
-class PilViews:
-    """DINO's views of a recipe by PIL and torchvision."""
-
-    def __init__(self, config: PretrainConfig) -> None:
-        views = config.views
-        strengths = (views.brightness, views.contrast, views.saturation, views.hue)
-        jitter = transforms.RandomApply([transforms.ColorJitter(*strengths)], views.jitter_probability)
-        self.colour = transforms.Compose(
-            [transforms.RandomHorizontalFlip(views.flip), jitter, transforms.RandomGrayscale(views.grey)]
-        )
-        self.finish = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize(config.data.mean, config.data.std)]
-        )
-        kinds = [0] + [1] * (views.global_count - 1) + [2] * views.local_count
-        self.crops = [
-            transforms.RandomResizedCrop(
-                views.local_size if kind == 2 else views.global_size,
-                scale=views.local_scale if kind == 2 else views.global_scale,
-                ratio=views.aspect,
-                interpolation=transforms.InterpolationMode.BICUBIC,
-            )
-            for kind in kinds
-        ]
-        self.blur = [views.blur[kind] for kind in kinds]
-        self.solarize = [views.solarize[kind] for kind in kinds]
-        self.sigma = views.blur_sigma
-
-    def __call__(self, image: Image.Image) -> list[Tensor]:
-        shown = [self.colour(crop(image)) for crop in self.crops]
-        for place, view in enumerate(shown):
-            if random.random() < self.blur[place]:
-                view = view.filter(ImageFilter.GaussianBlur(random.uniform(*self.sigma)))
-            if random.random() < self.solarize[place]:
-                view = ImageOps.solarize(view)
-            shown[place] = view
-        return [self.finish(view) for view in shown]
-
-
 class PlainPretraining(Pretraining):
     """DINO with a plain loop wherever there could be one."""
 
     def __init__(self, config: PretrainConfig, run: Run, splits: Any) -> None:
         super().__init__(config, run, splits)
         random.seed(config.train.seed)
-        self.loader = PlainBatches(self.batches, splits.train, PilViews(config))
+        view = PlainViews(config.views, mean=config.data.mean, std=config.data.std)
+        self.loader = PlainBatches(self.batches, splits.train, view)
         groups = [{**group, "fused": None, "foreach": False} for group in self.optimizer.param_groups]
         self.optimizer = self.state.optimizer = torch.optim.AdamW(groups)
 
@@ -124,23 +88,17 @@ class PlainPretraining(Pretraining):
         with torch.no_grad():
             teacher = torch.stack([dino.teacher_head(dino.teacher(view)) for view in views[0]])
             targets = plain_sinkhorn(teacher / self.temperature[step])
-        student = [dino.student_head(dino.student(view)) for view in flat]
-        total, pairs = torch.zeros(()), 0
-        for i, q in enumerate(targets):
-            for j, scores in enumerate(student):
-                if i != j:
-                    total = total + (-q * torch.log_softmax(scores / 0.1, dim=-1)).sum(-1).mean()
-                    pairs += 1
-        loss = total / pairs
+        student = [dino.student_head(dino.student(view)) / 0.1 for view in flat]
+        loss = double_loop(targets, student)
         self.optimizer.zero_grad()
         loss.backward()
         trained = torch.nn.ModuleList([dino.student, dino.student_head])
-        clip_each(trained, self.config.optim.clip_norm)
+        clip_each(trained.parameters(), self.config.optim.clip_norm)
         if step < self.config.dino.freeze_last_layer_epochs * self.steps_per_epoch:
             dino.freeze_last_layer()
         self.optimizer.step()
         followers = torch.nn.ModuleList([dino.teacher, dino.teacher_head])
-        follow(followers, trained, float(self.schedules["teacher momentum"][step]))
+        follow(followers.parameters(), trained.parameters(), float(self.schedules["teacher momentum"][step]))
         entropy = -(targets * targets.clamp_min(1e-30).log()).sum(-1).mean()
         mean, loss = targets.mean((0, 1)), loss.detach()
         of_mean = -(mean * mean.clamp_min(1e-30).log()).sum()
@@ -163,7 +121,7 @@ class PlainFinetuning(Finetuning):
         super().__init__(config, run, splits)
         random.seed(config.train.seed)
         np.random.seed(config.train.seed)
-        view = train_transform(config.data.image_size, mean=config.data.mean, std=config.data.std)
+        view = plain_supervised(config.data.image_size, mean=config.data.mean, std=config.data.std)
         self.loader = PlainBatches(self.batches, splits.train, lambda picture: [view(picture)])
         groups = [{**group, "fused": None, "foreach": False} for group in self.optimizer.param_groups]
         self.optimizer = self.state.optimizer = torch.optim.AdamW(groups)
@@ -214,10 +172,29 @@ def show(folder: Path) -> None:
         print(f"{stage:9} {name:16} {way:6} mean {statistics.mean(values):8.2f}   ({each})")
 
 
+def main() -> int:
+    """Train or print as the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.parity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    for stage in STAGES:
+        action = actions.add_parser(stage)
+        action.add_argument("way", choices=("plain", "fast"))
+        action.add_argument("folder", type=Path, help="<stage>-<way>-<seed>, the run's folder")
+        action.add_argument("overrides", nargs="*", metavar="key=value")
+    actions.add_parser("table").add_argument("folder", type=Path, help="where the runs' folders lie")
+    options = parser.parse_args()
+    if options.action == "table":
+        show(options.folder)
+        return 0
+    try:
+        return train(options.action, options.way, options.folder, options.overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if sys.argv[1] == "table":
-        show(Path(sys.argv[2]))
-    else:
-        stage, way, folder, *overrides = sys.argv[1:]
-        sys.exit(train(stage, way, Path(folder), overrides))
+    sys.exit(main())

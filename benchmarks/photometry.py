@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torchvision.transforms import functional
 
-from benchmarks.plain_views import make_pictures
+from benchmarks.pictures import make_pictures
 from benchmarks.timing import Row, Table, compare
 from common.data import parameters as columns
 from common.data.parameters import ORDERS, draw_uniforms, draw_views

@@ -1,4 +1,4 @@
-"""Owns images held in memory, so that no disk is measured: as PIL gives them to a plain loop, as a `Splits` to ours."""
+"""Owns synthetic images held in memory, so that no disk is measured: as PIL gives them to a plain loop, as a `Splits` to ours."""
 
 import io
 
@@ -8,7 +8,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from benchmarks.plain_views import make_jpegs
 from common.data.decode import decode_image
 from common.data.images import Images, PixelImages
 from common.data.split import Split
@@ -35,7 +34,7 @@ class Pictures:
         """Return an image as torchvision's data sets do."""
         if self._pixels is not None:
             return Image.fromarray(self._pixels[index])
-        return Image.open(io.BytesIO(self._files[index % DIFFERENT])).convert("RGB")
+        return open_image(self._files[index % DIFFERENT])
 
     def splits(self) -> Splits:
         """Return the images as our trainers take them; all of them train."""
@@ -96,3 +95,34 @@ def make_pixels(count: int, side: int) -> np.ndarray:
         smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.float32)
         image[:] = (smooth + generator.normal(0, 6, smooth.shape)).clip(0, 255)
     return images
+
+
+def make_pictures(count: int, height: int = 375, width: int = 500) -> list[np.ndarray]:
+    """Return (H, W, 3) pictures with the detail of a photograph: smooth shapes, edges, some grain."""
+    generator = np.random.default_rng(0)
+    pictures = []
+    for _ in range(count):
+        coarse = generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        for _ in range(12):
+            x, y = generator.integers(0, width), generator.integers(0, height)
+            colour = tuple(float(value) for value in generator.integers(0, 255, 3))
+            cv2.circle(image, (int(x), int(y)), int(generator.integers(8, 60) * width / 500), colour, -1)
+        image += generator.normal(0, 6, image.shape)
+        pictures.append(image.clip(0, 255).astype(np.uint8))
+    return pictures
+
+
+def make_jpegs(count: int, height: int = 375, width: int = 500) -> list[bytes]:
+    """Return such pictures as JPEGs of quality 90."""
+    files = []
+    for picture in make_pictures(count, height, width):
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "JPEG", quality=90)
+        files.append(stream.getvalue())
+    return files
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decode as the plain programs do."""
+    return Image.open(io.BytesIO(data)).convert("RGB")

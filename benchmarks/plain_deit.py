@@ -5,21 +5,17 @@ al. 2021, algorithm 1), with a Python loop over the parameters.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from PIL import Image
-from timm.data import Mixup, create_transform
-from timm.data.auto_augment import RandAugment
+from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
-from torchvision import transforms
 
 from benchmarks.isolated import Setting, StepWatch
 from benchmarks.pictures import Pictures
-from benchmarks.plain_dino import MEAN, STD, cosine, parameter_groups, plain_loader, plain_network
+from benchmarks.plain_parts import cosine, parameter_groups, plain_loader, plain_network
+from benchmarks.plain_views import plain_supervised
 
 RHO = 0.05
 """SAM's radius."""
@@ -43,33 +39,6 @@ class SupervisedSetting(Setting):
         return Pictures(self.num_images, side=self.side, num_classes=self.num_classes)
 
 
-def train_transform(size: int, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> transforms.Compose:
-    """Return DeiT's view of a PIL image; small images are padded and cut, as its program does."""
-    transform = create_transform(
-        input_size=size,
-        is_training=True,
-        auto_augment="rand-m9-mstd0.5-inc1",
-        color_jitter=None,
-        interpolation="bicubic",
-        mean=mean,
-        std=std,
-        re_prob=0.25,
-        re_mode="pixel",
-    )
-    if size <= 32:
-        transform.transforms[0] = transforms.RandomCrop(size, padding=4)
-    [policy] = [step for step in transform.transforms if isinstance(step, RandAugment)]
-    for step in policy.ops:
-        if step.name.startswith("Posterize"):
-            step.aug_fn = partial(posterize, step.aug_fn)
-    return transform
-
-
-def posterize(keep_bits: Callable[..., Image.Image], image: Image.Image, bits: int, **settings: object) -> Image.Image:
-    """Return the image with `bits` bits a colour, black at 0, which timm draws and Pillow refuses from version 13 on."""
-    return keep_bits(image, bits, **settings) if bits > 0 else Image.new(image.mode, image.size)
-
-
 @torch.no_grad()
 def climb(network: nn.Module) -> list[Tensor]:
     """Go to the worst weights nearby, parameter by parameter; return the weights as they were."""
@@ -88,34 +57,39 @@ def descend(network: nn.Module, before: list[Tensor]) -> None:
         parameter.copy_(own)
 
 
-def train(setting: SupervisedSetting, watch: StepWatch) -> None:
-    """Run DeiT's loop until the watch has seen enough."""
+def train(setting: SupervisedSetting, watch: StepWatch, *, fp16: bool = False) -> None:
+    """Run DeiT's loop until the watch has seen enough; with `fp16` as the published program does on a GPU."""
+    assert not (fp16 and setting.sam), "SAM would climb by scaled gradients"
     torch.manual_seed(0)
-    loader = plain_loader(setting, setting.pictures(), train_transform(setting.image_size))
+    device = torch.device(setting.device)
+    loader = plain_loader(setting, setting.pictures(), plain_supervised(setting.image_size))
     network = plain_network(
         setting.model,
         image_size=setting.image_size,
         patch=setting.patch,
         drop_path=0.1,
         num_classes=setting.num_classes,
-    )
+    ).to(device)
     mixing = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=setting.num_classes)
     criterion = SoftTargetCrossEntropy()
     optimizer = torch.optim.AdamW(parameter_groups(network), weight_decay=0.05)
+    scaler = torch.amp.GradScaler(device.type, enabled=fp16)
     rates = cosine(1e-4, 1e-5, 100 * len(loader))
-    for step, (images, labels) in enumerate(loader):
+    for step, loaded in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = rates[step]
-        images, targets = mixing(images, labels)
-        loss = criterion(network(images), targets)
+        images, targets = mixing(*(part.to(device, non_blocking=True) for part in loaded))
+        with torch.autocast(device.type, torch.float16, enabled=fp16):
+            loss = criterion(network(images), targets)
         if not math.isfinite(loss.item()):
             raise RuntimeError(f"the loss is {loss.item()}")
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
         if setting.sam:
             before = climb(network)
             optimizer.zero_grad()
             criterion(network(images), targets).backward()
             descend(network, before)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         watch.lap()

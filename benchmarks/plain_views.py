@@ -1,104 +1,82 @@
-"""The published recipes' data paths written plainly, by PIL and torchvision or timm, and the pictures to run them on."""
+"""Owns the published recipes' views written plainly: PIL and torchvision or timm, image by image and view by view.
 
-import io
+The draws come from Python's and torch's global generators; seed both for a stream that can be repeated.
+"""
+
 import random
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
-import cv2
-import numpy as np
-import torch
 from PIL import Image, ImageFilter, ImageOps
+from timm.data import create_transform
+from timm.data.auto_augment import RandAugment
+from torch import Tensor
 from torchvision import transforms
 
+from common.data.views import ViewsConfig
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def make_pictures(count: int, height: int = 375, width: int = 500) -> list[np.ndarray]:
-    """Return (H, W, 3) pictures with the detail of a photograph: smooth shapes, edges, some grain."""
-    generator = np.random.default_rng(0)
-    pictures = []
-    for _ in range(count):
-        coarse = generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-        for _ in range(12):
-            x, y = generator.integers(0, width), generator.integers(0, height)
-            colour = tuple(float(value) for value in generator.integers(0, 255, 3))
-            cv2.circle(image, (int(x), int(y)), int(generator.integers(8, 60) * width / 500), colour, -1)
-        image += generator.normal(0, 6, image.shape)
-        pictures.append(image.clip(0, 255).astype(np.uint8))
-    return pictures
-
-
-def make_jpegs(count: int, height: int = 375, width: int = 500) -> list[bytes]:
-    """Return such pictures as JPEGs of quality 90."""
-    files = []
-    for picture in make_pictures(count, height, width):
-        stream = io.BytesIO()
-        Image.fromarray(picture).save(stream, "JPEG", quality=90)
-        files.append(stream.getvalue())
-    return files
-
-
-def open_image(data: bytes) -> Image.Image:
-    """Decode as the plain programs do."""
-    return Image.open(io.BytesIO(data)).convert("RGB")
+"""ImageNet's, which both papers normalise by."""
 
 
 class PlainViews:
-    """DINO's views: each by PIL and torchvision, one after another."""
+    """DINO's views of a PIL image (Caron et al. 2021, appendix) by the numbers of a recipe, whose defaults are the paper's."""
 
-    def __init__(self, global_size: int = 224, local_size: int = 96, local_count: int = 8) -> None:
-        self.global_size, self.local_size, self.local_count = global_size, local_size, local_count
-        jitter = transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8)
-        self.colour = transforms.Compose([transforms.RandomHorizontalFlip(), jitter, transforms.RandomGrayscale(0.2)])
-        self.finish = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    def __init__(self, config: ViewsConfig, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> None:
+        assert config.rotation_degrees == config.shift == 0, "the published program neither turns nor shifts"
+        strengths = (config.brightness, config.contrast, config.saturation, config.hue)
+        jitter = transforms.RandomApply([transforms.ColorJitter(*strengths)], config.jitter_probability)
+        self.colour = transforms.Compose(
+            [transforms.RandomHorizontalFlip(config.flip), jitter, transforms.RandomGrayscale(config.grey)]
+        )
+        self.finish = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
+        crop = partial(
+            transforms.RandomResizedCrop, ratio=config.aspect, interpolation=transforms.InterpolationMode.BICUBIC
+        )
+        large, small = (
+            crop(config.global_size, scale=config.global_scale),
+            crop(config.local_size, scale=config.local_scale),
+        )
+        kinds = [0] + [1] * (config.global_count - 1) + [2] * config.local_count
+        self.recipes = [((large, large, small)[kind], config.blur[kind], config.solarize[kind]) for kind in kinds]
+        self.blur_sigma = config.blur_sigma
 
-    def view(
-        self, image: Image.Image, size: int, scale: tuple[float, float], blur: float, solarize: float
-    ) -> torch.Tensor:
-        crop = transforms.RandomResizedCrop(size, scale=scale, interpolation=transforms.InterpolationMode.BICUBIC)
+    def view(self, image: Image.Image, crop: transforms.RandomResizedCrop, blur: float, solarize: float) -> Tensor:
+        """Return one view (3, S, S), blurred and solarized with these probabilities."""
         shown = self.colour(crop(image))
         if random.random() < blur:
-            shown = shown.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
+            shown = shown.filter(ImageFilter.GaussianBlur(random.uniform(*self.blur_sigma)))
         if random.random() < solarize:
             shown = ImageOps.solarize(shown)
         return self.finish(shown)
 
-    def __call__(self, image: Image.Image) -> list[torch.Tensor]:
-        whole = (0.4, 1.0)
-        views = [
-            self.view(image, self.global_size, whole, 1.0, 0.0),
-            self.view(image, self.global_size, whole, 0.1, 0.2),
-        ]
-        locals_ = (self.view(image, self.local_size, (0.05, 0.4), 0.5, 0.0) for _ in range(self.local_count))
-        return [*views, *locals_]
+    def __call__(self, image: Image.Image) -> list[Tensor]:
+        """Return the views, the global ones first."""
+        return [self.view(image, *recipe) for recipe in self.recipes]
 
 
-def plain_supervised() -> Any:
-    """Return timm's own training transform for DeiT's recipe at 224 pixels."""
-    from timm.data import create_transform
-
-    policy = "rand-m9-mstd0.5-inc1"
+def plain_supervised(size: int, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> transforms.Compose:
+    """Return DeiT's view of a PIL image by timm's transform; small images are padded and cut, as DeiT's program does."""
     transform = create_transform(
-        224, is_training=True, auto_augment=policy, interpolation="bicubic", re_prob=0.25, re_mode="pixel"
+        input_size=size,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        color_jitter=None,
+        interpolation="bicubic",
+        mean=mean,
+        std=std,
+        re_prob=0.25,
+        re_mode="pixel",
     )
-    for part in transform.transforms:
-        for step in getattr(part, "ops", ()):
-            if step.name.startswith("Posterize"):
-                step.aug_fn = _posterize
+    if size <= 32:
+        transform.transforms[0] = transforms.RandomCrop(size, padding=4)
+    [policy] = [step for step in transform.transforms if isinstance(step, RandAugment)]
+    for step in policy.ops:
+        if step.name.startswith("Posterize"):
+            step.aug_fn = partial(_posterize, step.aug_fn)
     return transform
 
 
-def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """Do as timm does, black for 0 bits, which it draws and Pillow 13 refuses."""
-    return ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)
-
-
-def lightly_views() -> Any | None:
-    """Return lightly's transform for DINO with its own defaults, which are the paper's; none where it is not installed."""
-    if find_spec("lightly") is None:
-        return None
-    from lightly.transforms import DINOTransform
-
-    return DINOTransform()
+def _posterize(keep_bits: Callable[..., Image.Image], image: Image.Image, bits: int, **settings: object) -> Image.Image:
+    """Return the image with `bits` bits a colour, black at 0, which timm draws and Pillow refuses from version 13 on."""
+    return keep_bits(image, bits, **settings) if bits > 0 else Image.new(image.mode, image.size)

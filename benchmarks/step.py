@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from benchmarks.plain_parts import clip_each, double_loop, follow
 from benchmarks.timing import Table, compare, copy_rate, matrix_rate
 from common.models.networks import ModelConfig, build_network
 from common.training.averaging import update_average
@@ -18,16 +19,10 @@ from pretrain.method import DINO
 OUTPUTS, IMAGES, TEMPERATURE = 4096, 32, torch.tensor(0.04)
 
 
-def double_loop(student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
-    """DINO's loss as its paper writes it, over the pairs of views."""
-    total, pairs = torch.zeros(()), 0
-    for i, scores in enumerate(teacher):
-        q = torch.softmax((scores - center) / TEMPERATURE, dim=-1)
-        for j, other in enumerate(student):
-            if i != j:
-                total = total - (q * torch.log_softmax(other / 0.1, dim=-1)).sum(-1).mean()
-                pairs += 1
-    return total / pairs
+def plain_loss(student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
+    """Return DINO's loss of scores (V, B, K) and (2, B, K), as its paper writes it."""
+    targets = [torch.softmax((view - center) / TEMPERATURE, dim=-1) for view in teacher]
+    return double_loop(targets, [view / 0.1 for view in student])
 
 
 def plain_step(dino: DINO, views: list[Tensor], optimizer: torch.optim.Optimizer, center: Tensor) -> None:
@@ -37,18 +32,14 @@ def plain_step(dino: DINO, views: list[Tensor], optimizer: torch.optim.Optimizer
         teacher = torch.stack([dino.teacher_head(dino.teacher(view)) for view in flat[:2]])
     student = torch.stack([dino.student_head(dino.student(view)) for view in flat])
     optimizer.zero_grad()
-    double_loop(student, teacher, center).backward()
-    for parameter in dino.student_parameters():
-        factor = 3.0 / (parameter.grad.norm() + 1e-6)
-        if factor < 1:
-            parameter.grad.mul_(factor)
+    plain_loss(student, teacher, center).backward()
+    clip_each(dino.student_parameters(), 3.0)
     optimizer.step()
     with torch.no_grad():
         center.mul_(0.9).add_(teacher.mean((0, 1)), alpha=0.1)
-        followers = (*dino.teacher.parameters(), *dino.teacher_head.parameters())
-        leaders = (*dino.student.parameters(), *dino.student_head.parameters())
-        for mine, theirs in zip(followers, leaders, strict=True):
-            mine.mul_(0.99).add_(theirs, alpha=0.01)
+    followers = (*dino.teacher.parameters(), *dino.teacher_head.parameters())
+    leaders = (*dino.student.parameters(), *dino.student_head.parameters())
+    follow(followers, leaders, 0.99)
 
 
 def our_step(dino: DINO, views: list[Tensor], optimizer: torch.optim.Optimizer, *, bf16: bool) -> None:
@@ -94,7 +85,9 @@ def run(repeats: int) -> list[Table]:
     title = f"DINO's step, vit_micro, 2x32 + 4x16, {OUTPUTS} outputs, {IMAGES} images"
     average = compare(
         {
-            "plain: a loop over the parameters": lambda: _loop_average(dino),
+            "plain: a loop over the parameters": lambda: follow(
+                dino.teacher.parameters(), dino.student.parameters(), 0.99
+            ),
             "ours": lambda: update_average(list(dino.teacher.parameters()), list(dino.student.parameters()), 0.99),
         },
         repeats=repeats,
@@ -119,7 +112,7 @@ def compare_losses(outputs: int, repeats: int) -> Table:
 
     rows = compare(
         {
-            "plain: all scores, double loop": lambda: double_loop(bottleneck @ weight.T, teacher, center).backward(),
+            "plain: all scores, double loop": lambda: plain_loss(bottleneck @ weight.T, teacher, center).backward(),
             "ours, fp32": lambda: ours(bf16=False),
             "ours, bf16": lambda: ours(bf16=True),
         },
@@ -128,9 +121,3 @@ def compare_losses(outputs: int, repeats: int) -> Table:
     )
     limit = f"products run at {matrix_rate():.0f} GFLOP/s in fp32, {matrix_rate(dtype=torch.bfloat16):.0f} in bf16"
     return Table(f"DINO's loss from the bottleneck on, 10 views, {outputs} outputs", "ms an image", rows, limit)
-
-
-@torch.no_grad()
-def _loop_average(dino: DINO) -> None:
-    for mine, theirs in zip(dino.teacher.parameters(), dino.student.parameters(), strict=True):
-        mine.mul_(0.99).add_(theirs, alpha=0.01)

@@ -25,7 +25,7 @@ class Row:
     ratio: float
     """How many times faster than the plain variant: the median of the ratios, repeat by repeat."""
     memory_mb: float | None = None
-    """Peak memory of the process that ran it, where it had one to itself."""
+    """Peak memory of the process that ran it, where it had one to itself; of its GPU, where it ran on one."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def hardware() -> dict[str, object]:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return gpu | {
         "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -83,10 +84,27 @@ def hardware() -> dict[str, object]:
     }
 
 
-def matrix_rate(size: int = 1024, repeats: int = 20, dtype: torch.dtype = torch.float32) -> float:
-    """Return the machine's matrix rate in GFLOP/s, measured on the spot, with as many threads as torch has now."""
-    left, right = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
-    [row] = compare({"product": lambda: left @ right}, repeats=repeats)
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done all it was given: its work runs behind the back of the clock. A CPU has done it already."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_rate(
+    size: int = 1024, repeats: int = 20, dtype: torch.dtype = torch.float32, device: str = "cpu", products: int = 1
+) -> float:
+    """Return a device's matrix rate in GFLOP/s, measured on the spot, on a CPU with as many threads as torch has now.
+
+    The clock is read after every so many `products`; a GPU needs several, so that starting and waiting do not count.
+    """
+    left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+
+    def multiply() -> None:
+        for _ in range(products):
+            left @ right
+        wait_for(device)
+
+    [row] = compare({"product": multiply}, repeats=repeats, per=products)
     return 2 * size**3 / row.median_ms / 1e6
 
 
@@ -105,7 +123,7 @@ def show(tables: Sequence[Table], out: Path | None) -> None:
         print(f"\n{table.title}")
         print(
             f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']},"
-            f" load {machine['load']}"
+            f" load {machine['load']}{', ' + str(machine['gpu']) if 'gpu' in machine else ''}"
         )
         _print_rows(table)
         print(f"  limit: {table.limit}", flush=True)
