@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.models.gelu import keep_gelu_kernels
+from common.models.kernels.attention import use_attention_kernel
+from common.models.kernels.gelu import keep_gelu_kernels
 from common.training.config import TrainConfig
 
 
@@ -23,8 +24,13 @@ def set_execution(network: nn.Module, train: TrainConfig, device: torch.device) 
         use_plain_attention(network)
     if train.recompute:
         recompute_blocks(network)
+    if train.compile and on_cpu:
+        check_compiler()
+        keep_gelu_kernels(network)
+        if train.precision == "bf16":
+            use_attention_kernel(network)
     if train.compile:
-        compile_network(network, on_cpu=on_cpu)
+        network.compile(dynamic=False)  # it happens at the first step, once a shape
 
 
 def use_plain_attention(network: nn.Module) -> None:
@@ -47,14 +53,6 @@ def recompute_blocks(network: nn.Module) -> None:
             "batch twice. Set train.recompute=false; train.micro_batch saves memory too."
         )
     network.set_grad_checkpointing(True)  # type: ignore[operator]
-
-
-def compile_network(network: nn.Module, *, on_cpu: bool) -> None:
-    """Have PyTorch's compiler fuse what lies between the network's products; it happens at the first step, once a shape."""
-    if on_cpu:
-        check_compiler()
-        keep_gelu_kernels(network)
-    network.compile(dynamic=False)
 
 
 def check_compiler() -> None:

@@ -1,4 +1,4 @@
-"""How a step is carried out changes nothing of it: attention kernels, recomputation, GELU; and what cannot be had is said."""
+"""How a step is carried out changes nothing of it: attention kernels, recomputation; and what cannot be had is said."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ from torch import nn
 
 from common.errors import UserError
 from common.evaluation.features import evaluating
-from common.models.gelu import KernelGELU, keep_gelu_kernels
 from common.models.networks import ModelConfig, build_network
 from common.training.config import TrainConfig
 from common.training.execution import check_compiler, recompute_blocks, set_execution, use_plain_attention
@@ -76,24 +75,6 @@ def test_blocks_with_batch_norms_are_not_recomputed(model: tuple[str, dict[str, 
         UserError, match=r"train\.recompute = true: this network has batch norms .* Set train\.recompute=false"
     ):
         recompute_blocks(network(model[0], **model[1]))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gelu_by_its_kernels_is_gelu(dtype: torch.dtype) -> None:
-    mine = torch.randn(5, 7).to(dtype).requires_grad_()
-    theirs = mine.detach().clone().requires_grad_()
-    one, other = KernelGELU()(mine), nn.GELU()(theirs)
-    one.float().square().sum().backward()
-    other.float().square().sum().backward()
-    assert torch.equal(one, other) and torch.equal(mine.grad, theirs.grad)
-
-
-def test_gelu_kernels_replace_exact_gelus_alone() -> None:
-    model = nn.Sequential(nn.GELU(), nn.Sequential(nn.GELU(), nn.Linear(2, 2)), nn.GELU("tanh"), nn.ReLU())
-    names = list(model.state_dict())
-    keep_gelu_kernels(model)
-    assert [type(module) for module in model] == [KernelGELU, nn.Sequential, nn.GELU, nn.ReLU]
-    assert isinstance(model[1][0], KernelGELU) and list(model.state_dict()) == names
 
 
 def test_a_compiled_network_is_judged_as_it_is() -> None:

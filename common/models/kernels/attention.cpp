@@ -1,0 +1,279 @@
+// Owns self-attention in bf16 on a CPU with matrix tiles, forward and backward, for queries, keys and values as one linear
+// layer leaves them.
+//
+// One task is one image and one head. Queries pass through in blocks of BLOCK rows, so that scores and probabilities stay in
+// the core's cache and never reach memory. The products are oneDNN's, by way of PyTorch: two bf16 matrices, summed in fp32;
+// the right one is `paired`: its rows 2k and 2k + 1 stand as one row of pairs, as the processor's tiles take them.
+//
+// Shapes: qkv (batch, tokens, 3, heads, width) and out (batch, tokens, heads, width) in bf16, lse (batch, heads, tokens) in
+// fp32; `width`, that of a head, is a multiple of 32. Every task is computed by one thread in one order: results do not
+// depend on the number of threads.
+
+#include <ATen/native/CPUBlas.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <utility>
+
+namespace {
+
+constexpr long LANES = 16;
+constexpr long BLOCK = 128;
+
+typedef float Floats __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef uint32_t Words __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef uint16_t Halves __attribute__((vector_size(LANES * 2), aligned(2)));
+
+inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+inline void store(float* to, Floats values) { *reinterpret_cast<Floats*>(to) = values; }
+inline Words load_halves(const uint16_t* from) { return __builtin_convertvector(*reinterpret_cast<const Halves*>(from), Words); }
+inline long rounded_up(long count) { return (count + LANES - 1) / LANES * LANES; }
+
+// Round to the nearest bf16, ties to even; a NaN stays one, since those of arithmetic have no low bits to carry over.
+inline Words to_half(Floats values) {
+    const Words words = reinterpret_cast<Words&>(values);
+    return (words + 0x7fff + ((words >> 16) & 1)) >> 16;
+}
+
+inline void narrow(uint16_t* to, Floats values) { *reinterpret_cast<Halves*>(to) = __builtin_convertvector(to_half(values), Halves); }
+
+// exp(x) for x <= 0 within 2 units in the last place; below -87 it stays at exp(-87), and a NaN stays a NaN.
+inline Floats exponential(Floats x) {
+    const Floats low = -87.0f - Floats{};
+    x = x < low ? low : x;
+    const Floats shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum's last bits are the nearest whole number
+    const Floats whole = shifted - 12582912.0f;
+    const Floats rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    Floats power = 1.9875691500e-4f * rest + 1.3981999507e-3f;
+    power = power * rest + 8.3334519073e-3f;
+    power = power * rest + 4.1665795894e-2f;
+    power = power * rest + 1.6666665459e-1f;
+    power = power * rest + 5.0000001201e-1f;
+    power = power * rest * rest + rest + 1.0f;
+    const Ints bits = (__builtin_convertvector(whole, Ints) + 127) << 23;
+    return power * reinterpret_cast<const Floats&>(bits);
+}
+
+// Exchange, in two rows of a square, the runs of STEP lanes that lie on the other side of its diagonal.
+template <long STEP, typename Row, size_t... LANE>
+inline void exchange(Row& upper, Row& lower, std::index_sequence<LANE...>) {
+    const Row first = upper, second = lower;
+    upper = __builtin_shufflevector(first, second, (LANE & STEP ? LANE - STEP + LANES : LANE)...);
+    lower = __builtin_shufflevector(first, second, (LANE & STEP ? LANE + LANES : LANE + STEP)...);
+}
+
+template <long STEP = LANES / 2, typename Row>
+inline void transpose_square(Row (&rows)[LANES]) {
+#pragma GCC unroll 16
+    for (long i = 0; i < LANES; i++)
+        if (!(i & STEP)) exchange<STEP>(rows[i], rows[i + STEP], std::make_index_sequence<LANES>());
+    if constexpr (STEP > 1) transpose_square<STEP / 2>(rows);
+}
+
+struct Matrix {  // bf16 rows in memory, `stride` apart
+    const uint16_t* values;
+    long stride;
+    Matrix from(long row) const { return {values + row * stride, stride}; }
+};
+
+// The transposed matrix (width x rows), paired: word (d, j) holds entries 2d and 2d + 1 of row j; zeros from column `rows` on.
+void pair_columns(Matrix from, uint32_t* to, long rows, long width) {
+    const long padded = rounded_up(rows);
+    for (long j = 0; j < padded; j += LANES)
+        for (long d = 0; d < width / 2; d += LANES) {
+            Words square[LANES];
+            for (long r = 0; r < LANES; r++)
+                square[r] = j + r < rows ? *reinterpret_cast<const Words*>(from.from(j + r).values + 2 * d) : Words{};
+            transpose_square(square);
+            for (long r = 0; r < LANES; r++) *reinterpret_cast<Words*>(to + (d + r) * padded + j) = square[r];
+        }
+}
+
+// The matrix (rows x width), paired: word (j, d) holds entries d of rows 2j and 2j + 1; zeros from row `rows` on.
+void pair_rows(Matrix from, uint32_t* to, long rows, long width) {
+    for (long j = 0; j < rounded_up(rows); j += 2)
+        for (long d = 0; d < width; d += LANES) {
+            const Words even = j < rows ? load_halves(from.from(j).values + d) : Words{};
+            const Words odd = j + 1 < rows ? load_halves(from.from(j + 1).values + d) : Words{};
+            *reinterpret_cast<Words*>(to + j / 2 * width + d) = even | (odd << 16);
+        }
+}
+
+// C (rows x columns, fp32) = or += A (rows x depth) @ B (depth x columns, paired).
+void product(Matrix a, const uint32_t* b, float* c, long rows, long columns, long depth, bool add = false) {
+    const auto left = reinterpret_cast<const at::BFloat16*>(a.values), right = reinterpret_cast<const at::BFloat16*>(b);
+    at::native::cpublas::brgemm(rows, columns, depth, a.stride, columns, columns, add, left, right, c, true);
+}
+
+struct Scratch {  // one thread's room
+    explicit Scratch(long bytes) : room(static_cast<char*>(std::aligned_alloc(64, bytes))), next(room) {}
+    ~Scratch() { std::free(room); }
+    template <typename Value>
+    Value* take(long count) {
+        char* taken = next;
+        next += bytes<Value>(count);
+        return reinterpret_cast<Value*>(taken);
+    }
+    template <typename Value>
+    static long bytes(long count) {
+        return (count * static_cast<long>(sizeof(Value)) + 63) / 64 * 64;
+    }
+    char *room, *next;
+};
+
+struct Shape {
+    long batch, tokens, heads, width;
+    long block() const { return std::min(tokens, BLOCK); }
+    long stride() const { return 3 * heads * width; }  // of qkv
+    Matrix part(const uint16_t* qkv, long image, long head, long which) const {
+        return {qkv + image * tokens * stride() + (which * heads + head) * width, stride()};
+    }
+    Matrix result(const uint16_t* out, long image, long head) const {
+        return {out + (image * tokens * heads + head) * width, heads * width};
+    }
+};
+
+// Write fp32 rows as bf16, row i times factor(i).
+template <typename Factor>
+void narrow_rows(const float* from, Matrix to, long rows, long width, Factor factor) {
+    for (long i = 0; i < rows; i++)
+        for (long d = 0; d < width; d += LANES)
+            narrow(const_cast<uint16_t*>(to.from(i).values) + d, load(from + i * width + d) * factor(i));
+}
+
+// Turn scores (keys x padded queries) into unnormalised probabilities; write for each query the factor that normalises them and
+// the logarithm of the sum of its exponentials.
+void soften(float* scores, float* factors, float* lse, long keys, long padded, float scale) {
+    for (long i = 0; i < padded; i += LANES) {
+        Floats highest = load(scores + i), sums{};
+        for (long j = 1; j < keys; j++) {
+            const Floats score = load(scores + j * padded + i);
+            highest = score > highest ? score : highest;
+        }
+        for (long j = 0; j < keys; j++) {
+            const Floats power = exponential((load(scores + j * padded + i) - highest) * scale);
+            store(scores + j * padded + i, power);
+            sums += power;
+        }
+        store(factors + i, 1.0f / sums);
+        for (long lane = 0; lane < LANES; lane++) lse[i + lane] = highest[lane] * scale + std::log(sums[lane]);
+    }
+}
+
+// Turn scores (keys x padded queries) into probabilities, and the gradients of the probabilities into those of the scores:
+// dS = P * (dP - sum over keys of P * dP). Write both in bf16 too.
+void differentiate(
+    float* scores, float* gradients, const float* lse, uint16_t* shares, uint16_t* of_scores, long keys, long padded, float scale
+) {
+    for (long i = 0; i < padded; i += LANES) {
+        const Floats normaliser = load(lse + i);
+        Floats means{};
+        for (long j = 0; j < keys; j++) {
+            const Floats share = exponential(load(scores + j * padded + i) * scale - normaliser);
+            store(scores + j * padded + i, share);
+            narrow(shares + j * padded + i, share);
+            means += share * load(gradients + j * padded + i);
+        }
+        for (long j = 0; j < keys; j++) {
+            const Floats gradient = load(scores + j * padded + i) * (load(gradients + j * padded + i) - means);
+            store(gradients + j * padded + i, gradient);
+            narrow(of_scores + j * padded + i, gradient);
+        }
+    }
+}
+
+// `to` (queries x rounded_up(keys), bf16) = `from` (keys x rounded_up(queries), fp32) turned over, zeros from `keys` on.
+void turn(const float* from, uint16_t* to, long keys, long queries) {
+    const long from_stride = rounded_up(queries), to_stride = rounded_up(keys);
+    for (long j = 0; j < to_stride; j += LANES)
+        for (long i = 0; i < queries; i += LANES) {
+            Floats square[LANES];
+            for (long r = 0; r < LANES; r++) square[r] = j + r < keys ? load(from + (j + r) * from_stride + i) : Floats{};
+            transpose_square(square);
+            for (long r = 0; r < LANES && i + r < queries; r++) narrow(to + (i + r) * to_stride + j, square[r]);
+        }
+}
+
+}  // namespace
+
+// Return whether this processor has what the products take.
+extern "C" bool attention_available() { return at::native::cpublas::could_pack(at::kBFloat16); }
+
+extern "C" void attention_forward(
+    const uint16_t* qkv, uint16_t* out, float* lse, long batch, long tokens, long heads, long width, float scale
+) {
+    const Shape shape{batch, tokens, heads, width};
+    const long padded = rounded_up(tokens), block = rounded_up(shape.block());
+#pragma omp parallel
+    {
+        Scratch scratch(Scratch::bytes<float>(padded * width + block * (2 * width + 2 * padded + 2) + 128));
+        auto values = scratch.take<uint32_t>(padded / 2 * width), queries = scratch.take<uint32_t>(width / 2 * block);
+        auto scores = scratch.take<float>(padded * block), result = scratch.take<float>(block * width);
+        auto factors = scratch.take<float>(block), logarithms = scratch.take<float>(block);
+        auto powers = scratch.take<uint16_t>(block * padded);
+#pragma omp for schedule(static)
+        for (long task = 0; task < batch * heads; task++) {
+            const long image = task / heads, head = task % heads;
+            pair_rows(shape.part(qkv, image, head, 2), values, tokens, width);
+            for (long first = 0; first < tokens; first += shape.block()) {
+                const long rows = std::min(tokens - first, shape.block()), stride = rounded_up(rows);
+                pair_columns(shape.part(qkv, image, head, 0).from(first), queries, rows, width);
+                product(shape.part(qkv, image, head, 1), queries, scores, tokens, stride, width);
+                soften(scores, factors, logarithms, tokens, stride, scale);
+                std::copy_n(logarithms, rows, lse + task * tokens + first);
+                turn(scores, powers, tokens, rows);
+                product({powers, padded}, values, result, rows, width, padded);
+                narrow_rows(result, shape.result(out, image, head).from(first), rows, width, [&](long i) { return factors[i]; });
+            }
+        }
+        at::native::cpublas::brgemm_release(true);
+    }
+}
+
+extern "C" void attention_backward(
+    const uint16_t* qkv, const float* lse, const uint16_t* of_out, uint16_t* of_qkv, long batch, long tokens, long heads, long width,
+    float scale
+) {
+    const Shape shape{batch, tokens, heads, width};
+    const long padded = rounded_up(tokens), block = rounded_up(shape.block());
+#pragma omp parallel
+    {
+        Scratch scratch(Scratch::bytes<float>(padded * width * 3 + block * (width * 3 + 4 * padded + 1) + 256));
+        auto of_keys = scratch.take<float>(padded * width), of_values = scratch.take<float>(padded * width);
+        auto keys = scratch.take<uint32_t>(padded / 2 * width);
+        auto columns = scratch.take<uint32_t>(width / 2 * block), rows_paired = scratch.take<uint32_t>(block / 2 * width);
+        auto of_queries = scratch.take<float>(block * width), normalisers = scratch.take<float>(block);
+        auto scores = scratch.take<float>(padded * block), gradients = scratch.take<float>(padded * block);
+        auto shares = scratch.take<uint16_t>(padded * block), of_scores = scratch.take<uint16_t>(padded * block);
+        auto turned = scratch.take<uint16_t>(padded * block);
+#pragma omp for schedule(static)
+        for (long task = 0; task < batch * heads; task++) {
+            const long image = task / heads, head = task % heads;
+            const auto constant = [scale](long) { return scale; };
+            pair_rows(shape.part(qkv, image, head, 1), keys, tokens, width);
+            for (long first = 0; first < tokens; first += shape.block()) {
+                const long rows = std::min(tokens - first, shape.block()), stride = rounded_up(rows);
+                const Matrix queries = shape.part(qkv, image, head, 0).from(first), of_result = shape.result(of_out, image, head).from(first);
+                for (long i = 0; i < stride; i++) normalisers[i] = i < rows ? lse[task * tokens + first + i] : INFINITY;
+                pair_columns(queries, columns, rows, width);
+                product(shape.part(qkv, image, head, 1), columns, scores, tokens, stride, width);
+                pair_columns(of_result, columns, rows, width);
+                product(shape.part(qkv, image, head, 2), columns, gradients, tokens, stride, width);
+                differentiate(scores, gradients, normalisers, shares, of_scores, tokens, stride, scale);
+                pair_rows(of_result, rows_paired, rows, width);
+                product({shares, stride}, rows_paired, of_values, tokens, width, stride, first > 0);
+                pair_rows(queries, rows_paired, rows, width);
+                product({of_scores, stride}, rows_paired, of_keys, tokens, width, stride, first > 0);
+                turn(gradients, turned, tokens, rows);
+                product({turned, padded}, keys, of_queries, rows, width, padded);
+                narrow_rows(of_queries, shape.part(of_qkv, image, head, 0).from(first), rows, width, constant);
+            }
+            narrow_rows(of_keys, shape.part(of_qkv, image, head, 1), tokens, width, constant);
+            narrow_rows(of_values, shape.part(of_qkv, image, head, 2), tokens, width, [](long) { return 1.0f; });
+        }
+        at::native::cpublas::brgemm_release(true);
+    }
+}

@@ -1,0 +1,113 @@
+"""Owns self-attention in bf16 on a CPU as one pass over queries, keys and values, forward and backward.
+
+PyTorch's fused kernel takes ten times as long backward as its plain products do, and those write scores, probabilities and
+turned copies of everything to memory. What is computed here, and how, is told in `attention.cpp`.
+"""
+
+import platform
+
+import torch
+from timm.layers.attention import Attention
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from common.models.kernels.library import load_kernels
+
+
+class KernelAttention(nn.Module):
+    """Compute what timm's `Attention` does, with its very layers; under autocast to bf16 by the kernel."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.num_heads, self.scale = attention.num_heads, attention.scale
+        self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
+
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Return the tokens (B, N, C) after attention among them; a mask takes PyTorch's way."""
+        qkv = self.qkv(tokens)
+        if attn_mask is None and not is_causal and qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu":
+            mixed, _ = _attention(qkv.contiguous(), self.num_heads, self.scale)
+        else:
+            q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            mixed = scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, scale=self.scale)
+            mixed = mixed.transpose(1, 2).flatten(2)
+        result: Tensor = self.proj_drop(self.proj(mixed))
+        return result
+
+
+def use_attention_kernel(network: nn.Module) -> None:
+    """Put a `KernelAttention` in the place of every attention it can compute; parameters and their names stay.
+
+    It can where the processor multiplies bf16 matrices, nothing but queries, keys and values takes part, and a head's width is
+    a multiple of 32; elsewhere the network stays as it is.
+    """
+    if platform.machine() not in ("x86_64", "AMD64") or not load_kernels().attention_available():
+        return
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is Attention and _is_plain(child):
+                setattr(module, name, KernelAttention(child))
+
+
+def _is_plain(attention: Attention) -> bool:
+    """Return whether an attention is softmax(q k^T) v and no more, in a width the kernel takes."""
+    bare = all(isinstance(layer, nn.Identity) for layer in (attention.q_norm, attention.k_norm, attention.norm))
+    return bare and attention.gate is None and attention.attn_drop.p == 0 and attention.head_dim % 32 == 0
+
+
+@torch.library.custom_op("two_stage_vit::attention", mutates_args=(), device_types="cpu")
+def _attention(qkv: Tensor, heads: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Return softmax(q k^T * scale) v (B, N, C) and the logarithms of the softmax's sums (B, heads, N), for qkv (B, N, 3 * C)."""
+    batch, tokens, width = qkv.shape
+    mixed, lse = qkv.new_empty((batch, tokens, width // 3)), qkv.new_empty((batch, heads, tokens), dtype=torch.float32)
+    load_kernels().attention_forward(
+        *(tensor.data_ptr() for tensor in (qkv, mixed, lse)), batch, tokens, heads, width // 3 // heads, scale
+    )
+    return mixed, lse
+
+
+@torch.library.custom_op("two_stage_vit::attention_backward", mutates_args=(), device_types="cpu")
+def _attention_backward(qkv: Tensor, lse: Tensor, of_mixed: Tensor, scale: float) -> Tensor:
+    """Return the gradient of qkv."""
+    (batch, tokens, width), of_qkv = qkv.shape, torch.empty_like(qkv)
+    heads = lse.shape[1]
+    load_kernels().attention_backward(
+        *(tensor.data_ptr() for tensor in (qkv, lse, of_mixed, of_qkv)),
+        batch,
+        tokens,
+        heads,
+        width // 3 // heads,
+        scale,
+    )
+    return of_qkv
+
+
+@_attention.register_fake
+def _(qkv: Tensor, heads: int, scale: float) -> tuple[Tensor, Tensor]:
+    batch, tokens, width = qkv.shape
+    return qkv.new_empty((batch, tokens, width // 3)), qkv.new_empty((batch, heads, tokens), dtype=torch.float32)
+
+
+@_attention_backward.register_fake
+def _(qkv: Tensor, lse: Tensor, of_mixed: Tensor, scale: float) -> Tensor:
+    return torch.empty_like(qkv)
+
+
+def _keep(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]
+) -> None:
+    """Keep what the backward pass needs."""
+    ctx.save_for_backward(inputs[0], output[1])
+    ctx.scale = inputs[2]  # type: ignore[attr-defined]
+
+
+def _differentiate(
+    ctx: torch.autograd.function.BackwardCFunction, of_mixed: Tensor, of_lse: Tensor
+) -> tuple[Tensor, None, None]:
+    """Return the gradient of qkv; nothing depends on the logarithms outside of here."""
+    qkv, lse = ctx.saved_tensors
+    result: Tensor = _attention_backward(qkv, lse, of_mixed.to(qkv.dtype).contiguous(), ctx.scale)  # type: ignore[attr-defined]
+    return result, None, None
+
+
+_attention.register_autograd(_differentiate, setup_context=_keep)
