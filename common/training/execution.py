@@ -10,7 +10,7 @@ from torch import nn
 
 from common.errors import UserError
 from common.models.kernels.attention import use_attention_kernel
-from common.models.kernels.gelu import keep_gelu_kernels
+from common.models.kernels.gelu import keep_gelu_kernels, use_gelu_kernel
 from common.training.config import TrainConfig
 
 
@@ -29,6 +29,7 @@ def set_execution(network: nn.Module, train: TrainConfig, device: torch.device) 
         keep_gelu_kernels(network)
         if train.precision == "bf16":
             use_attention_kernel(network)
+            use_gelu_kernel(network)
     if train.compile:
         network.compile(dynamic=False)  # it happens at the first step, once a shape
 

@@ -4,14 +4,14 @@ PyTorch's fused kernel takes ten times as long backward as its plain products do
 turned copies of everything to memory. What is computed here, and how, is told in `attention.cpp`.
 """
 
-import platform
+from typing import Any
 
 import torch
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from common.models.kernels.library import load_kernels
+from common.models.kernels.library import load_kernels, runs_kernels
 
 
 class KernelAttention(nn.Module):
@@ -38,10 +38,10 @@ class KernelAttention(nn.Module):
 def use_attention_kernel(network: nn.Module) -> None:
     """Put a `KernelAttention` in the place of every attention it can compute; parameters and their names stay.
 
-    It can where the processor multiplies bf16 matrices, nothing but queries, keys and values takes part, and a head's width is
-    a multiple of 32; elsewhere the network stays as it is.
+    It can where the processor runs the kernels, nothing but queries, keys and values takes part, and a head's width is a
+    multiple of 32; elsewhere the network stays as it is.
     """
-    if platform.machine() not in ("x86_64", "AMD64") or not load_kernels().attention_available():
+    if not runs_kernels():
         return
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -93,20 +93,16 @@ def _(qkv: Tensor, lse: Tensor, of_mixed: Tensor, scale: float) -> Tensor:
     return torch.empty_like(qkv)
 
 
-def _keep(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]
-) -> None:
+def _keep(ctx: Any, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]) -> None:
     """Keep what the backward pass needs."""
     ctx.save_for_backward(inputs[0], output[1])
-    ctx.scale = inputs[2]  # type: ignore[attr-defined]
+    ctx.scale = inputs[2]
 
 
-def _differentiate(
-    ctx: torch.autograd.function.BackwardCFunction, of_mixed: Tensor, of_lse: Tensor
-) -> tuple[Tensor, None, None]:
+def _differentiate(ctx: Any, of_mixed: Tensor, of_lse: Tensor) -> tuple[Tensor, None, None]:
     """Return the gradient of qkv; nothing depends on the logarithms outside of here."""
     qkv, lse = ctx.saved_tensors
-    result: Tensor = _attention_backward(qkv, lse, of_mixed.to(qkv.dtype).contiguous(), ctx.scale)  # type: ignore[attr-defined]
+    result: Tensor = _attention_backward(qkv, lse, of_mixed.to(qkv.dtype).contiguous(), ctx.scale)
     return result, None, None
 
 

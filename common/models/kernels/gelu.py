@@ -1,8 +1,17 @@
-"""Owns GELU as the compiler leaves it alone: PyTorch's own kernel, which on a CPU is twice as fast as what is generated for it."""
+"""Owns GELU as the compiler leaves it alone, on a CPU.
+
+PyTorch's own kernel is twice as fast as what is generated for it. In bf16 a kernel of ours adds the bias of the layer before in
+the same pass, and sums that bias's gradient while it forms its own: the product before it has no bias to read and write.
+"""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers.mlp import Mlp
 from torch import Tensor, nn
+
+from common.models.kernels.library import load_kernels, runs_kernels
 
 
 class KernelGELU(nn.Module):
@@ -20,6 +29,43 @@ def keep_gelu_kernels(network: nn.Module) -> None:
         for name, child in module.named_children():
             if type(child) is nn.GELU and child.approximate == "none":
                 setattr(module, name, KernelGELU())
+
+
+class KernelMlp(nn.Module):
+    """Compute what timm's `Mlp` with an exact GELU does, with its very layers; under autocast to bf16 by the kernel."""
+
+    def __init__(self, mlp: Mlp) -> None:
+        super().__init__()
+        self.fc1, self.drop1, self.norm, self.fc2, self.drop2 = mlp.fc1, mlp.drop1, mlp.norm, mlp.fc2, mlp.drop2
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the tokens (..., in_features) after both layers (..., out_features)."""
+        hidden = F.linear(tokens, self.fc1.weight)
+        if hidden.dtype == torch.bfloat16 and hidden.device.type == "cpu":
+            hidden = _bias_gelu(hidden.contiguous(), self.fc1.bias.float())
+        else:
+            hidden = F.gelu(hidden + self.fc1.bias)
+        result: Tensor = self.drop2(self.fc2(self.norm(self.drop1(hidden))))
+        return result
+
+
+def use_gelu_kernel(network: nn.Module) -> None:
+    """Put a `KernelMlp` in the place of every MLP it can compute; parameters and their names stay.
+
+    It can where the processor runs the kernels, and the hidden width is a multiple of 16; elsewhere the network stays as it is.
+    """
+    if not runs_kernels():
+        return
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is Mlp and _is_plain(child):
+                setattr(module, name, KernelMlp(child))
+
+
+def _is_plain(mlp: Mlp) -> bool:
+    """Return whether an MLP is linear layers around an exact GELU, the first with a bias, in a width the kernel takes."""
+    exact = isinstance(mlp.act, KernelGELU) or (type(mlp.act) is nn.GELU and mlp.act.approximate == "none")
+    return exact and type(mlp.fc1) is nn.Linear and mlp.fc1.bias is not None and mlp.fc1.out_features % 16 == 0
 
 
 @torch.library.custom_op("two_stage_vit::gelu", mutates_args=())
@@ -45,12 +91,12 @@ def _(gradients: Tensor, values: Tensor) -> Tensor:
     return torch.empty_like(values)
 
 
-def _keep_values(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+def _keep_values(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     """Keep what the backward pass needs."""
     ctx.save_for_backward(*inputs)
 
 
-def _differentiate(ctx: torch.autograd.function.BackwardCFunction, gradients: Tensor) -> Tensor:
+def _differentiate(ctx: Any, gradients: Tensor) -> Tensor:
     """Return the gradient of the values."""
     [values] = ctx.saved_tensors
     result: Tensor = _gelu_backward(gradients.to(values.dtype).contiguous(), values)
@@ -58,3 +104,41 @@ def _differentiate(ctx: torch.autograd.function.BackwardCFunction, gradients: Te
 
 
 _gelu.register_autograd(_differentiate, setup_context=_keep_values)
+
+
+@torch.library.custom_op("two_stage_vit::bias_gelu", mutates_args=(), device_types="cpu")
+def _bias_gelu(values: Tensor, bias: Tensor) -> Tensor:
+    """Return GELU(values + bias), for values (..., width) in bf16 and a bias (width) in fp32."""
+    result, width = torch.empty_like(values), len(bias)
+    addresses = (tensor.data_ptr() for tensor in (values, bias, result))
+    load_kernels().gelu_forward(*addresses, values.numel() // width, width)
+    return result
+
+
+@torch.library.custom_op("two_stage_vit::bias_gelu_backward", mutates_args=(), device_types="cpu")
+def _bias_gelu_backward(of_result: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of values and bias."""
+    of_values, of_bias, width = torch.empty_like(values), torch.empty_like(bias), len(bias)
+    addresses = (tensor.data_ptr() for tensor in (of_result, values, bias, of_values, of_bias))
+    load_kernels().gelu_backward(*addresses, values.numel() // width, width)
+    return of_values, of_bias
+
+
+@_bias_gelu.register_fake
+def _(values: Tensor, bias: Tensor) -> Tensor:
+    return torch.empty_like(values)
+
+
+@_bias_gelu_backward.register_fake
+def _(of_result: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(values), torch.empty_like(bias)
+
+
+def _differentiate_biased(ctx: Any, of_result: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of values and bias."""
+    values, bias = ctx.saved_tensors
+    of_values, of_bias = _bias_gelu_backward(of_result.to(values.dtype).contiguous(), values, bias)
+    return of_values, of_bias
+
+
+_bias_gelu.register_autograd(_differentiate_biased, setup_context=_keep_values)

@@ -1,6 +1,7 @@
 """Owns the building of the C++ kernels: by PyTorch's compiler for CPUs, with its flags, its cache and its locks."""
 
 import ctypes
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from torch._inductor.exc import CppCompileError
 
 from common.errors import UserError
 
-SOURCE = Path(__file__).with_name("attention.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("vectors.h", "attention.cpp", "gelu.cpp")]
+"""What is built, as one text in this order."""
 
 
 @cache
@@ -19,16 +21,26 @@ def load_kernels() -> ctypes.CDLL:
     The flags are those of any generated kernel, but a product and the sum it goes into may be one instruction, which rounds
     once instead of twice. Errors: it cannot be built.
     """
+    text = "\n".join(source.read_text() for source in SOURCES)
     try:
-        library: ctypes.CDLL = CppCodeCache.load_async(SOURCE.read_text(), extra_flags=("-ffp-contract=fast",))()
+        library: ctypes.CDLL = CppCodeCache.load_async(text, extra_flags=("-ffp-contract=fast",))()
     except (CppCompileError, OSError) as error:
+        last_words = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"train.compile = true: {SOURCE.name} could not be built ({str(error).strip().splitlines()[-1]}). Mend the C++ "
+            f"train.compile = true: the kernels of {SOURCES[0].parent.name} could not be built ({last_words}). Mend the C++ "
             "compiler, name another one in the environment variable CXX, or set train.compile=false."
         ) from error
-    address, whole, real = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
-    for name, tensors in (("attention_forward", 3), ("attention_backward", 4)):
-        function = getattr(library, name)
-        function.argtypes, function.restype = [address] * tensors + [whole] * 4 + [real], None
+    address: list[type] = [ctypes.c_void_p]
+    whole: list[type] = [ctypes.c_long]
+    real: list[type] = [ctypes.c_float]
+    library.attention_forward.argtypes = 3 * address + 4 * whole + real
+    library.attention_backward.argtypes = 4 * address + 4 * whole + real
+    library.gelu_forward.argtypes = 3 * address + 2 * whole
+    library.gelu_backward.argtypes = 5 * address + 2 * whole
     library.attention_available.restype = ctypes.c_bool
     return library
+
+
+def runs_kernels() -> bool:
+    """Return whether this processor multiplies matrices of bf16; building what asks it takes a compiler."""
+    return platform.machine() in ("x86_64", "AMD64") and bool(load_kernels().attention_available())

@@ -1,23 +1,13 @@
 """Attention by the kernel is attention. Left out where it cannot be built, or the processor has not what it takes."""
 
-import platform
-import shutil
-
 import pytest
 import torch
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
 from common.models.kernels.attention import KernelAttention, _attention, use_attention_kernel
-from common.models.kernels.library import load_kernels
 
-
-def is_available() -> bool:
-    has_compiler = any(shutil.which(name) for name in ("g++", "clang++"))
-    return platform.machine() == "x86_64" and has_compiler and load_kernels().attention_available()
-
-
-pytestmark = pytest.mark.skipif(not is_available(), reason="no C++ compiler, or no products of bf16 matrices, here")
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def plain(qkv: Tensor, heads: int, scale: float) -> Tensor:
