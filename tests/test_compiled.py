@@ -29,5 +29,5 @@ def test_a_compiled_run_is_resumed_bit_by_bit_and_learns_as_the_other(tmp_path: 
     assert run("pretrain", plain, *SETTINGS[1:], "model.drop_path=0.0") == 0
     compiled = tmp_path / "compiled"
     assert run("pretrain", compiled, *SETTINGS, "model.drop_path=0.0") == 0
-    assert read_losses(compiled) == pytest.approx(read_losses(plain), rel=5e-3)
+    assert read_losses(compiled) == pytest.approx(read_losses(plain), rel=1e-2)  # bf16 is as far from fp32
     assert read_losses(compiled) != read_losses(plain)

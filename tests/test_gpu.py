@@ -1,10 +1,11 @@
 """What only a GPU can show; skipped, with the reason, where there is none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from conftest import read_losses, read_result
 
 from common.data.photometry import apply_on_batch
@@ -14,6 +15,14 @@ from common.data.views import ViewsConfig, build_multi_crop
 Stage = Callable[..., int]
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: torch sees none on this machine")
+
+
+@pytest.fixture(autouse=True)
+def forget_precision() -> Iterator[None]:
+    """accelerate keeps the first precision of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
