@@ -53,6 +53,7 @@ VARIANTS: Mapping[str, Callable[[SupervisedSetting, StepWatch], None]] = {
     "plain": plain_deit.train,
     "ours, fp32": partial(ours, precision="fp32"),
     "ours, bf16": partial(ours, precision="bf16"),
+    "ours, bf16, kernels": partial(ours, precision="bf16", kernels=True),
     "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
 }
 

@@ -55,6 +55,7 @@ VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
     "lightly": lightly_dino.train,
     "ours, fp32": partial(ours, precision="fp32"),
     "ours, bf16": partial(ours, precision="bf16"),
+    "ours, bf16, kernels": partial(ours, precision="bf16", kernels=True),
     "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
     "ours, bf16, blocks recomputed": partial(ours, precision="bf16", recompute=True),
 }

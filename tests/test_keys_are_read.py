@@ -84,7 +84,10 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
 REFUSED = {
     "pretrain": {"TrainConfig.evaluate_every", "OptimConfig.base", "OptimConfig.rho"},
     "linear": {
-        *(f"TrainConfig.{name}" for name in ("compile", "recompute", "micro_batch", "on_crash", "max_rewinds")),
+        *(
+            f"TrainConfig.{name}"
+            for name in ("compile", "kernels", "recompute", "micro_batch", "on_crash", "max_rewinds")
+        ),
         *("OptimConfig.base", "OptimConfig.rho"),
     },
     "token_labels": {"DataConfig.max_errors"},

@@ -91,7 +91,7 @@ class LinearConfig:
                 "train.micro_batch",
                 f"{self.train.micro_batch}: one layer is trained, any batch fits. Leave the key out.",
             )
-        for name in ("compile", "recompute"):
+        for name in ("compile", "kernels", "recompute"):
             if getattr(self.train, name):
                 yield (
                     f"train.{name}",

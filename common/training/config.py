@@ -23,7 +23,10 @@ class TrainConfig:
     """Arithmetic of the forward and backward pass; weights and moments stay in fp32."""
     compile: bool = False
     """Whether torch.compile fuses the network's operations. It costs a minute or two at the first start and some 15 s at later
-    ones, and makes steps an eighth shorter on a CPU in bf16 (docs/performance.md); on a CPU it needs a C++ compiler."""
+    ones (docs/performance.md); on a CPU it needs a C++ compiler, and in bf16 it brings `train.kernels` with it."""
+    kernels: bool = False
+    """Whether attention and MLPs run by C++ kernels of this project: for `train.precision` bf16 on a CPU that multiplies
+    matrices of bf16 (AMX). They need a C++ compiler, and some seconds at the first start on a machine."""
     recompute: bool = False
     """Whether each block's forward pass is run again in the backward pass instead of being kept (activation checkpointing):
     little more than half of the memory for a quarter more time (ViT-S/16, 2x224 + 8x96). The step is the same to the bit."""
@@ -66,6 +69,11 @@ class TrainConfig:
             yield "seed", f"{self.seed} must be at least 0."
         if self.checkpoint_minutes <= 0:
             yield "checkpoint_minutes", f"{self.checkpoint_minutes} must be above 0."
+        if self.kernels and self.precision != "bf16":
+            yield (
+                "kernels",
+                f"true: the kernels are for bf16, and precision is {self.precision}. Set train.precision=bf16 too.",
+            )
         if self.micro_batch is not None and (self.micro_batch < 2 or self.micro_batch % 2):
             yield (
                 "micro_batch",

@@ -11,27 +11,41 @@ from torch import nn
 from common.errors import UserError
 from common.models.kernels.attention import use_attention_kernel
 from common.models.kernels.gelu import keep_gelu_kernels, use_gelu_kernel
+from common.models.kernels.library import runs_kernels
 from common.training.config import TrainConfig
 
 
 def set_execution(network: nn.Module, train: TrainConfig, device: torch.device) -> None:
     """Choose the network's kernels for the device, and compile or recompute as the recipe says; names and weights stay.
 
-    Errors: `train.compile` without a C++ compiler, `train.recompute` over a batch norm.
+    Errors: `train.compile` or `train.kernels` without a C++ compiler, `train.kernels` where there is a GPU or a processor without
+    products of bf16 matrices, `train.recompute` over a batch norm.
     """
     on_cpu = device.type == "cpu"
     if on_cpu and train.precision != "fp32":
         use_plain_attention(network)
     if train.recompute:
         recompute_blocks(network)
-    if train.compile and on_cpu:
-        check_compiler()
-        keep_gelu_kernels(network)
-        if train.precision == "bf16":
-            use_attention_kernel(network)
-            use_gelu_kernel(network)
+    if train.kernels or (train.compile and on_cpu):
+        check_compiler("train.kernels" if train.kernels else "train.compile")
+        use_kernels(network, train, on_cpu=on_cpu)
     if train.compile:
         network.compile(dynamic=False)  # it happens at the first step, once a shape
+
+
+def use_kernels(network: nn.Module, train: TrainConfig, *, on_cpu: bool) -> None:
+    """Have a CPU compute attention, MLPs and GELU by the kernels that are fastest there."""
+    available = on_cpu and train.precision == "bf16" and runs_kernels()
+    if train.kernels and not available:
+        raise UserError(
+            "train.kernels = true: the kernels are for CPUs that multiply matrices of bf16 (AMX), which is not where this run "
+            "computes. Set train.kernels=false."
+        )
+    if available:
+        use_attention_kernel(network)
+        use_gelu_kernel(network)
+    if train.compile:
+        keep_gelu_kernels(network)
 
 
 def use_plain_attention(network: nn.Module) -> None:
@@ -56,13 +70,13 @@ def recompute_blocks(network: nn.Module) -> None:
     network.set_grad_checkpointing(True)  # type: ignore[operator]
 
 
-def check_compiler() -> None:
-    """Raise UserError where there is no C++ compiler, which torch.compile needs for a CPU."""
+def check_compiler(key: str) -> None:
+    """Raise UserError where there is no C++ compiler, which this key needs for a CPU."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
     if not any(shutil.which(name) for name in names):
         raise UserError(
-            f"train.compile = true: needs a C++ compiler, and there is no {' or '.join(names)} here. Install one (Debian: "
-            "apt install g++), name yours in the environment variable CXX, or set train.compile=false."
+            f"{key} = true: needs a C++ compiler, and there is no {' or '.join(names)} here. Install one (Debian: "
+            f"apt install g++), name yours in the environment variable CXX, or set {key}=false."
         )
 
 

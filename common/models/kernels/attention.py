@@ -11,7 +11,7 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from common.models.kernels.library import load_kernels, runs_kernels
+from common.models.kernels.library import load_kernels
 
 
 class KernelAttention(nn.Module):
@@ -38,11 +38,9 @@ class KernelAttention(nn.Module):
 def use_attention_kernel(network: nn.Module) -> None:
     """Put a `KernelAttention` in the place of every attention it can compute; parameters and their names stay.
 
-    It can where the processor runs the kernels, nothing but queries, keys and values takes part, and a head's width is a
-    multiple of 32; elsewhere the network stays as it is.
+    It can where nothing but queries, keys and values takes part and a head's width is a multiple of 32. Only for a processor
+    that `runs_kernels`.
     """
-    if not runs_kernels():
-        return
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is Attention and _is_plain(child):

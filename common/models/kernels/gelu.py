@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
-from common.models.kernels.library import load_kernels, runs_kernels
+from common.models.kernels.library import load_kernels
 
 
 class KernelGELU(nn.Module):
@@ -52,10 +52,8 @@ class KernelMlp(nn.Module):
 def use_gelu_kernel(network: nn.Module) -> None:
     """Put a `KernelMlp` in the place of every MLP it can compute; parameters and their names stay.
 
-    It can where the processor runs the kernels, and the hidden width is a multiple of 16; elsewhere the network stays as it is.
+    It can where the hidden width is a multiple of 16. Only for a processor that `runs_kernels`.
     """
-    if not runs_kernels():
-        return
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is Mlp and _is_plain(child):

@@ -27,8 +27,8 @@ def load_kernels() -> ctypes.CDLL:
     except (CppCompileError, OSError) as error:
         last_words = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"train.compile = true: the kernels of {SOURCES[0].parent.name} could not be built ({last_words}). Mend the C++ "
-            "compiler, name another one in the environment variable CXX, or set train.compile=false."
+            f"train.kernels = true (train.compile brings it with it): the kernels could not be built: {last_words}. Mend the C++ "
+            "compiler, name another one in the environment variable CXX, or set both to false."
         ) from error
     address: list[type] = [ctypes.c_void_p]
     whole: list[type] = [ctypes.c_long]

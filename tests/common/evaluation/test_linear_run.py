@@ -170,6 +170,7 @@ def test_a_recipe_that_gives_up_the_aspect_is_judged_by_whole_images(stage: Stag
         (["optim.name=sam"], ["optim.name", "sam"]),
         (["optim.layer_decay=0.75"], ["optim.layer_decay", "0.75"]),
         (["optim.decay_embeddings=false"], ["optim.decay_embeddings"]),
+        (["train.kernels=true", "train.precision=bf16"], ["train.kernels: true", "one layer is trained"]),
         (["train.compile=true"], ["train.compile: true", "one layer is trained"]),
         (["train.recompute=true"], ["train.recompute: true", "one layer is trained"]),
         (["train.micro_batch=4"], ["train.micro_batch", "any batch fits"]),

@@ -87,4 +87,18 @@ def test_a_compiled_network_is_judged_as_it_is() -> None:
 def test_no_compiler_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"train\.compile = true: needs a C\+\+ compiler, .* no-such-compiler"):
-        check_compiler()
+        check_compiler("train.compile")
+
+
+def test_kernels_are_refused_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = TrainConfig(kernels=True, precision="bf16")
+    monkeypatch.setattr("common.training.execution.check_compiler", lambda key: None)
+    monkeypatch.setattr("common.training.execution.runs_kernels", lambda: False)
+    for device in (CPU, torch.device("cuda")):
+        with pytest.raises(UserError, match=r"train\.kernels = true: .* Set train\.kernels=false"):
+            set_execution(network(), train, device)
+
+
+def test_kernels_want_bf16() -> None:
+    assert [field for field, message in TrainConfig(kernels=True).problems()] == ["kernels"]
+    assert not list(TrainConfig(kernels=True, precision="bf16").problems())
