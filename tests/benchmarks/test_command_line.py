@@ -31,8 +31,8 @@ def test_what_cannot_be_measured_is_refused(words: list[str], monkeypatch: pytes
         parse_options()
 
 
-def test_every_module_of_the_folder_imports() -> None:
+def test_every_module_of_the_folder_imports_and_says_what_it_is() -> None:
     folder = Path(__file__).resolve().parents[2] / "benchmarks"
     for path in sorted(folder.glob("*.py")):
         if path.stem not in ("__main__", "startup_probe"):  # the second starts a clock
-            importlib.import_module(f"benchmarks.{path.stem}")
+            assert importlib.import_module(f"benchmarks.{path.stem}").__doc__, path.name
