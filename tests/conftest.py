@@ -1,17 +1,22 @@
 """What tests of the stages share: tiny runs on the embedded digits, started as a user starts them."""
 
 import json
+import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from common.evaluation.__main__ import main as evaluation_main
+from common.models.kernels.library import runs_kernels
 from finetune.__main__ import main as finetune_main
 from pretrain.__main__ import main as pretrain_main
+
+Result = TypeVar("Result")
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -47,6 +52,28 @@ class Killed(BaseException):
 def one_thread() -> None:
     """Keep the arithmetic of every test the same on any machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def kernels() -> None:
+    """Leave the test out, with the reason, where our kernels cannot be built or cannot run."""
+    if not can_use_kernels():
+        pytest.skip("no C++ compiler, or no products of bf16 matrices, here")
+
+
+def can_use_kernels() -> bool:
+    """Return whether our kernels can be built and run here."""
+    return platform.machine() == "x86_64" and any(map(shutil.which, ("g++", "clang++"))) and runs_kernels()
+
+
+def with_threads(count: int, compute: Callable[[], Result]) -> Result:
+    """Return what `compute` returns when PyTorch's operators have that many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return compute()
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import assert_same_run, read_losses
+from conftest import assert_same_run, can_use_kernels, read_losses
 from forked_runs import Fault, run
 
 pytestmark = pytest.mark.skipif(
@@ -26,8 +26,10 @@ def test_a_compiled_run_is_resumed_bit_by_bit_and_learns_as_the_other(tmp_path: 
     assert run("pretrain", parts, *SETTINGS) == 0
     assert_same_run(whole, parts)
 
-    assert run("pretrain", plain, *SETTINGS[1:], "model.drop_path=0.0") == 0
+    # Where our kernels run, a compiled run uses them: held against a run by kernels, only the compiler differs.
+    kernels = f"train.kernels={str(can_use_kernels()).lower()}"
+    assert run("pretrain", plain, *SETTINGS[1:], "model.drop_path=0.0", kernels) == 0
     compiled = tmp_path / "compiled"
     assert run("pretrain", compiled, *SETTINGS, "model.drop_path=0.0") == 0
-    assert read_losses(compiled) == pytest.approx(read_losses(plain), rel=1e-2)  # bf16 is as far from fp32
+    assert read_losses(compiled) == pytest.approx(read_losses(plain), rel=5e-3)
     assert read_losses(compiled) != read_losses(plain)

@@ -1,19 +1,12 @@
 """A run with `train.kernels`: the same losses as without, resumed bit by bit. Left out where there are no kernels."""
 
-import platform
-import shutil
 from pathlib import Path
 
 import pytest
 from conftest import assert_same_run, read_losses
 from forked_runs import Fault, run
 
-from common.models.kernels.library import runs_kernels
-
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64" or not shutil.which("g++") or not runs_kernels(),
-    reason="no C++ compiler, or no products of bf16 matrices, here",
-)
+pytestmark = pytest.mark.usefixtures("kernels")
 SETTINGS = ("train.precision=bf16", "train.checkpoint_steps=3")
 
 

@@ -12,6 +12,8 @@ import torch.distributed as distributed
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
+from common.models.replacement import replace_modules
+
 logger = logging.getLogger(__name__)
 
 
@@ -106,20 +108,13 @@ def synchronise_batch_norm(module: nn.Module, *, device_type: str) -> nn.Module:
         # timm's, for PyTorch's own would lose the activations inside BatchNormAct2d
         synchronised: nn.Module = convert_sync_batchnorm(module)
         return synchronised
-    return _convert(module)
+    return replace_modules(module, _as_process_batch_norm)
 
 
-def _convert(module: nn.Module) -> nn.Module:
-    """Return the module with every BatchNorm replaced, itself included."""
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, ProcessBatchNorm):
-        return _as_process_batch_norm(module)
-    for name, child in module.named_children():
-        module.add_module(name, _convert(child))
-    return module
-
-
-def _as_process_batch_norm(norm: nn.modules.batchnorm._BatchNorm) -> ProcessBatchNorm:
-    """Return a ProcessBatchNorm that holds the very parameters, buffers and activation of a BatchNorm."""
+def _as_process_batch_norm(norm: nn.Module) -> ProcessBatchNorm | None:
+    """Return a ProcessBatchNorm that holds the very parameters, buffers and activation of a BatchNorm; None for all else."""
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or isinstance(norm, ProcessBatchNorm):
+        return None
     with_activation = isinstance(norm, BatchNormAct2d)
     replacement = (ProcessBatchNormAct if with_activation else ProcessBatchNorm)(
         norm.num_features,

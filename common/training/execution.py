@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.models.kernels.attention import use_attention_kernel
-from common.models.kernels.gelu import keep_gelu_kernels, use_gelu_kernel
+from common.models.kernels.attention import as_kernel_attention
+from common.models.kernels.gelu import as_kernel_gelu, as_kernel_mlp
 from common.models.kernels.library import runs_kernels
+from common.models.replacement import replace_modules
 from common.training.config import TrainConfig
 
 
@@ -26,26 +27,26 @@ def set_execution(network: nn.Module, train: TrainConfig, device: torch.device) 
         use_plain_attention(network)
     if train.recompute:
         recompute_blocks(network)
-    if train.kernels or (train.compile and on_cpu):
+    if on_cpu and (train.kernels or train.compile):
         check_compiler("train.kernels" if train.kernels else "train.compile")
-        use_kernels(network, train, on_cpu=on_cpu)
+    if train.kernels or (train.compile and train.precision == "bf16"):
+        use_kernels(network, on_cpu=on_cpu, required=train.kernels)
+    if train.compile and on_cpu:
+        replace_modules(network, as_kernel_gelu)
     if train.compile:
         network.compile(dynamic=False)  # it happens at the first step, once a shape
 
 
-def use_kernels(network: nn.Module, train: TrainConfig, *, on_cpu: bool) -> None:
-    """Have a CPU compute attention, MLPs and GELU by the kernels that are fastest there."""
-    available = on_cpu and train.precision == "bf16" and runs_kernels()
-    if train.kernels and not available:
+def use_kernels(network: nn.Module, *, on_cpu: bool, required: bool) -> None:
+    """Compute attention and MLPs by our kernels for bf16; where they cannot run, raise UserError if they are required."""
+    if on_cpu and runs_kernels():
+        replace_modules(network, as_kernel_attention)
+        replace_modules(network, as_kernel_mlp)
+    elif required:
         raise UserError(
             "train.kernels = true: the kernels are for CPUs that multiply matrices of bf16 (AMX), which is not where this run "
             "computes. Set train.kernels=false."
         )
-    if available:
-        use_attention_kernel(network)
-        use_gelu_kernel(network)
-    if train.compile:
-        keep_gelu_kernels(network)
 
 
 def use_plain_attention(network: nn.Module) -> None:

@@ -29,11 +29,14 @@ inline void transpose_square(Row (&rows)[LANES]) {
     if constexpr (STEP > 1) transpose_square<STEP / 2>(rows);
 }
 
-struct Matrix {  // bf16 rows in memory, `stride` apart
-    const uint16_t* values;
+template <typename Half>  // uint16_t or const uint16_t
+struct Rows {  // of bf16 in memory, `stride` apart
+    Half* values;
     long stride;
-    Matrix from(long row) const { return {values + row * stride, stride}; }
+    Rows from(long row) const { return {values + row * stride, stride}; }
 };
+
+typedef Rows<const uint16_t> Matrix;
 
 // The transposed matrix (width x rows), paired: word (d, j) holds entries 2d and 2d + 1 of row j; zeros from column `rows` on.
 void pair_columns(Matrix from, uint32_t* to, long rows, long width) {
@@ -84,20 +87,22 @@ struct Shape {
     long batch, tokens, heads, width;
     long block() const { return std::min(tokens, BLOCK); }
     long stride() const { return 3 * heads * width; }  // of qkv
-    Matrix part(const uint16_t* qkv, long image, long head, long which) const {
+    template <typename Half>
+    Rows<Half> part(Half* qkv, long image, long head, long which) const {
         return {qkv + image * tokens * stride() + (which * heads + head) * width, stride()};
     }
-    Matrix result(const uint16_t* out, long image, long head) const {
+    template <typename Half>
+    Rows<Half> result(Half* out, long image, long head) const {
         return {out + (image * tokens * heads + head) * width, heads * width};
     }
 };
 
 // Write fp32 rows as bf16, row i times factor(i).
 template <typename Factor>
-void narrow_rows(const float* from, Matrix to, long rows, long width, Factor factor) {
+void narrow_rows(const float* from, Rows<uint16_t> to, long rows, long width, Factor factor) {
     for (long i = 0; i < rows; i++)
         for (long d = 0; d < width; d += LANES)
-            narrow(const_cast<uint16_t*>(to.from(i).values) + d, load(from + i * width + d) * factor(i));
+            narrow(to.from(i).values + d, load(from + i * width + d) * factor(i));
 }
 
 // Turn scores (keys x padded queries) into unnormalised probabilities; write for each query the factor that normalises them and

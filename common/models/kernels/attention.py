@@ -35,22 +35,15 @@ class KernelAttention(nn.Module):
         return result
 
 
-def use_attention_kernel(network: nn.Module) -> None:
-    """Put a `KernelAttention` in the place of every attention it can compute; parameters and their names stay.
+def as_kernel_attention(module: nn.Module) -> KernelAttention | None:
+    """Return a `KernelAttention` for an attention that the kernel can compute, with its very parameters; None for all else.
 
-    It can where nothing but queries, keys and values takes part and a head's width is a multiple of 32. Only for a processor
-    that `runs_kernels`.
+    It can where an attention is softmax(q k^T) v and no more, and a head's width is a multiple of 32.
     """
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if type(child) is Attention and _is_plain(child):
-                setattr(module, name, KernelAttention(child))
-
-
-def _is_plain(attention: Attention) -> bool:
-    """Return whether an attention is softmax(q k^T) v and no more, in a width the kernel takes."""
-    bare = all(isinstance(layer, nn.Identity) for layer in (attention.q_norm, attention.k_norm, attention.norm))
-    return bare and attention.gate is None and attention.attn_drop.p == 0 and attention.head_dim % 32 == 0
+    if type(module) is not Attention or module.gate is not None or module.attn_drop.p or module.head_dim % 32:
+        return None
+    bare = all(isinstance(layer, nn.Identity) for layer in (module.q_norm, module.k_norm, module.norm))
+    return KernelAttention(module) if bare else None
 
 
 @torch.library.custom_op("two_stage_vit::attention", mutates_args=(), device_types="cpu")

@@ -23,12 +23,13 @@ class KernelGELU(nn.Module):
         return result
 
 
-def keep_gelu_kernels(network: nn.Module) -> None:
-    """Put a `KernelGELU` in the place of every exact GELU of the network; its parameters and their names stay."""
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.GELU and child.approximate == "none":
-                setattr(module, name, KernelGELU())
+def as_kernel_gelu(module: nn.Module) -> KernelGELU | None:
+    """Return a `KernelGELU` for an exact GELU; None for all else."""
+    return KernelGELU() if _is_exact_gelu(module) else None
+
+
+def _is_exact_gelu(module: object) -> bool:
+    return type(module) is nn.GELU and module.approximate == "none"
 
 
 class KernelMlp(nn.Module):
@@ -49,21 +50,14 @@ class KernelMlp(nn.Module):
         return result
 
 
-def use_gelu_kernel(network: nn.Module) -> None:
-    """Put a `KernelMlp` in the place of every MLP it can compute; parameters and their names stay.
+def as_kernel_mlp(module: nn.Module) -> KernelMlp | None:
+    """Return a `KernelMlp` for an MLP that the kernel can compute, with its very parameters; None for all else.
 
-    It can where the hidden width is a multiple of 16. Only for a processor that `runs_kernels`.
+    It can where linear layers stand around an exact GELU, the first has a bias, and the hidden width is a multiple of 16.
     """
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if type(child) is Mlp and _is_plain(child):
-                setattr(module, name, KernelMlp(child))
-
-
-def _is_plain(mlp: Mlp) -> bool:
-    """Return whether an MLP is linear layers around an exact GELU, the first with a bias, in a width the kernel takes."""
-    exact = isinstance(mlp.act, KernelGELU) or (type(mlp.act) is nn.GELU and mlp.act.approximate == "none")
-    return exact and type(mlp.fc1) is nn.Linear and mlp.fc1.bias is not None and mlp.fc1.out_features % 16 == 0
+    if type(module) is not Mlp or not _is_exact_gelu(module.act) or type(module.fc1) is not nn.Linear:
+        return None
+    return KernelMlp(module) if module.fc1.bias is not None and module.fc1.out_features % 16 == 0 else None
 
 
 @torch.library.custom_op("two_stage_vit::gelu", mutates_args=())

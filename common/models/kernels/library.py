@@ -5,9 +5,6 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from torch._inductor.codecache import CppCodeCache
-from torch._inductor.exc import CppCompileError
-
 from common.errors import UserError
 
 SOURCES = [Path(__file__).with_name(name) for name in ("vectors.h", "attention.cpp", "gelu.cpp")]
@@ -21,6 +18,10 @@ def load_kernels() -> ctypes.CDLL:
     The flags are those of any generated kernel, but a product and the sum it goes into may be one instruction, which rounds
     once instead of twice. Errors: it cannot be built.
     """
+    # The compiler's driver is imported where something is compiled: few runs do.
+    from torch._inductor.codecache import CppCodeCache
+    from torch._inductor.exc import CppCompileError
+
     text = "\n".join(source.read_text() for source in SOURCES)
     try:
         library: ctypes.CDLL = CppCodeCache.load_async(text, extra_flags=("-ffp-contract=fast",))()

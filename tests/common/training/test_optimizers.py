@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import gradients, small_network
 from torch import nn
 
 from common.models.networks import ModelConfig, build_network
@@ -19,17 +20,6 @@ from common.training.optimizers import (
     peak_lr,
     set_step,
 )
-
-
-def small_network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
-
-
-def gradients(network: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
-    network.zero_grad()
-    network(inputs).square().sum().backward()
-    return [parameter.grad.clone() for parameter in network.parameters()]
 
 
 def test_clipping_each_parameter_matches_the_loop() -> None:

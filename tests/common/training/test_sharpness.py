@@ -3,20 +3,10 @@
 import copy
 
 import torch
+from small_networks import gradients, small_network
 from torch import nn
 
 from common.training.sharpness import SharpnessAware, frozen_statistics
-
-
-def small_network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
-
-
-def gradients(network: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
-    network.zero_grad()
-    network(inputs).square().sum().backward()
-    return [parameter.grad.clone() for parameter in network.parameters()]
 
 
 def test_sam_agrees_with_a_step_by_hand() -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from conftest import with_threads
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
-from common.models.kernels.attention import KernelAttention, _attention, use_attention_kernel
+from common.models.kernels.attention import KernelAttention, _attention, as_kernel_attention
+from common.models.replacement import replace_modules
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -63,18 +65,13 @@ def test_a_value_that_is_not_finite_shows_in_its_image_alone() -> None:
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
-    def compute(threads: int) -> tuple[Tensor, Tensor]:
-        torch.set_num_threads(threads)
+    def compute() -> tuple[Tensor, Tensor]:
         qkv = draw(3, 65, 3, 32).requires_grad_()
         result, _ = _attention(qkv, 3, 0.2)
         result.square().sum().backward()
         return result, qkv.grad
 
-    before = torch.get_num_threads()
-    try:
-        one, two = compute(1), compute(2)
-    finally:
-        torch.set_num_threads(before)
+    one, two = (with_threads(count, compute) for count in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one, two))
 
 
@@ -86,7 +83,7 @@ def build(**options: object) -> nn.Module:
 def test_it_takes_the_place_of_attention_and_keeps_names_and_parameters() -> None:
     network, tokens = build(), torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
     names, parameters, expected = list(network.state_dict()), list(network.parameters()), network["attn"](tokens)
-    use_attention_kernel(network)
+    replace_modules(network, as_kernel_attention)
     assert isinstance(network["attn"], KernelAttention) and list(network.state_dict()) == names
     assert all(a is b for a, b in zip(network.parameters(), parameters))
     torch.testing.assert_close(network["attn"](tokens), expected)  # fp32: PyTorch's own
@@ -98,7 +95,7 @@ def test_masks_are_kept() -> None:
     network, tokens = build(), torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(9, 9).fill_diagonal_(float("-inf"))
     expected = network["attn"](tokens, mask), network["attn"](tokens, is_causal=True)
-    use_attention_kernel(network)
+    replace_modules(network, as_kernel_attention)
     torch.testing.assert_close((network["attn"](tokens, mask), network["attn"](tokens, is_causal=True)), expected)
 
 
@@ -107,6 +104,4 @@ def test_masks_are_kept() -> None:
     [{"qk_norm": True, "norm_layer": nn.LayerNorm}, {"attn_drop": 0.1}, {"gated": True}, {"attn_head_dim": 16}],
 )
 def test_attention_of_another_kind_stays(options: dict[str, object]) -> None:
-    network = build(**options)
-    use_attention_kernel(network)
-    assert type(network["attn"]) is Attention
+    assert as_kernel_attention(build(**options)["attn"]) is None

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from conftest import with_threads
 from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from common.models.kernels.gelu import KernelGELU, KernelMlp, _bias_gelu, keep_gelu_kernels, use_gelu_kernel
+from common.models.kernels.gelu import KernelGELU, KernelMlp, _bias_gelu, as_kernel_gelu, as_kernel_mlp
+from common.models.replacement import replace_modules
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -22,7 +24,7 @@ def test_gelu_by_its_kernels_is_gelu(dtype: torch.dtype) -> None:
 def test_gelu_kernels_replace_exact_gelus_alone() -> None:
     model = nn.Sequential(nn.GELU(), nn.Sequential(nn.GELU(), nn.Linear(2, 2)), nn.GELU("tanh"), nn.ReLU())
     names = list(model.state_dict())
-    keep_gelu_kernels(model)
+    replace_modules(model, as_kernel_gelu)
     assert [type(module) for module in model] == [KernelGELU, nn.Sequential, nn.GELU, nn.ReLU]
     assert isinstance(model[1][0], KernelGELU) and list(model.state_dict()) == names
 
@@ -60,18 +62,13 @@ def test_what_is_not_finite_stays_so() -> None:
 
 @pytest.mark.usefixtures("kernels")
 def test_the_number_of_threads_changes_nothing() -> None:
-    def compute(threads: int) -> tuple[Tensor, Tensor, Tensor]:
-        torch.set_num_threads(threads)
+    def compute() -> tuple[Tensor, Tensor, Tensor]:
         values, bias = draw(1000, 32).bfloat16().requires_grad_(), draw(32, seed=1).requires_grad_()
         result = _bias_gelu(values, bias)
         result.square().sum().backward()
         return result, values.grad, bias.grad
 
-    before = torch.get_num_threads()
-    try:
-        one, two = compute(1), compute(2)
-    finally:
-        torch.set_num_threads(before)
+    one, two = (with_threads(count, compute) for count in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one, two))
 
 
@@ -81,8 +78,7 @@ def test_an_mlp_by_the_kernel_is_that_mlp() -> None:
     network, tokens = nn.ModuleDict({"mlp": Mlp(32, 64)}), draw(2, 9, 32)
     nn.init.normal_(network["mlp"].fc1.bias)
     names, parameters, expected = list(network.state_dict()), list(network.parameters()), network["mlp"](tokens)
-    keep_gelu_kernels(network)
-    use_gelu_kernel(network)
+    replace_modules(network, as_kernel_mlp)
     assert isinstance(network["mlp"], KernelMlp) and list(network.state_dict()) == names
     assert all(a is b for a, b in zip(network.parameters(), parameters))
     torch.testing.assert_close(network["mlp"](tokens), expected)  # fp32: PyTorch's own
@@ -90,9 +86,6 @@ def test_an_mlp_by_the_kernel_is_that_mlp() -> None:
         torch.testing.assert_close(network["mlp"](tokens).float(), expected, atol=0.02, rtol=0.02)
 
 
-@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("mlp", [Mlp(32, 24), Mlp(32, 64, bias=False), Mlp(32, 64, act_layer=nn.ReLU)])
 def test_an_mlp_of_another_kind_stays(mlp: Mlp) -> None:
-    network = nn.ModuleDict({"mlp": mlp})
-    use_gelu_kernel(network)
-    assert type(network["mlp"]) is Mlp
+    assert as_kernel_mlp(mlp) is None
