@@ -2,8 +2,7 @@
 // layer leaves them.
 //
 // One task is one image and one head. Queries pass through in blocks of BLOCK rows, so that scores and probabilities stay in
-// the core's cache and never reach memory. The products are oneDNN's, by way of PyTorch: two bf16 matrices, summed in fp32;
-// the right one is `paired`: its rows 2k and 2k + 1 stand as one row of pairs, as the processor's tiles take them.
+// the core's cache and never reach memory.
 //
 // Shapes: qkv (batch, tokens, 3, heads, width) and out (batch, tokens, heads, width) in bf16, lse (batch, heads, tokens) in
 // fp32; `width`, that of a head, is a multiple of 32. Every task is computed by one thread in one order: results do not
@@ -12,76 +11,6 @@
 namespace {
 
 constexpr long BLOCK = 128;
-
-// Exchange, in two rows of a square, the runs of STEP lanes that lie on the other side of its diagonal.
-template <long STEP, typename Row, size_t... LANE>
-inline void exchange(Row& upper, Row& lower, std::index_sequence<LANE...>) {
-    const Row first = upper, second = lower;
-    upper = __builtin_shufflevector(first, second, (LANE & STEP ? LANE - STEP + LANES : LANE)...);
-    lower = __builtin_shufflevector(first, second, (LANE & STEP ? LANE + LANES : LANE + STEP)...);
-}
-
-template <long STEP = LANES / 2, typename Row>
-inline void transpose_square(Row (&rows)[LANES]) {
-#pragma GCC unroll 16
-    for (long i = 0; i < LANES; i++)
-        if (!(i & STEP)) exchange<STEP>(rows[i], rows[i + STEP], std::make_index_sequence<LANES>());
-    if constexpr (STEP > 1) transpose_square<STEP / 2>(rows);
-}
-
-template <typename Half>  // uint16_t or const uint16_t
-struct Rows {  // of bf16 in memory, `stride` apart
-    Half* values;
-    long stride;
-    Rows from(long row) const { return {values + row * stride, stride}; }
-};
-
-typedef Rows<const uint16_t> Matrix;
-
-// The transposed matrix (width x rows), paired: word (d, j) holds entries 2d and 2d + 1 of row j; zeros from column `rows` on.
-void pair_columns(Matrix from, uint32_t* to, long rows, long width) {
-    const long padded = rounded_up(rows);
-    for (long j = 0; j < padded; j += LANES)
-        for (long d = 0; d < width / 2; d += LANES) {
-            Words square[LANES];
-            for (long r = 0; r < LANES; r++)
-                square[r] = j + r < rows ? *reinterpret_cast<const Words*>(from.from(j + r).values + 2 * d) : Words{};
-            transpose_square(square);
-            for (long r = 0; r < LANES; r++) *reinterpret_cast<Words*>(to + (d + r) * padded + j) = square[r];
-        }
-}
-
-// The matrix (rows x width), paired: word (j, d) holds entries d of rows 2j and 2j + 1; zeros from row `rows` on.
-void pair_rows(Matrix from, uint32_t* to, long rows, long width) {
-    for (long j = 0; j < rounded_up(rows); j += 2)
-        for (long d = 0; d < width; d += LANES) {
-            const Words even = j < rows ? load_halves(from.from(j).values + d) : Words{};
-            const Words odd = j + 1 < rows ? load_halves(from.from(j + 1).values + d) : Words{};
-            *reinterpret_cast<Words*>(to + j / 2 * width + d) = even | (odd << 16);
-        }
-}
-
-// C (rows x columns, fp32) = or += A (rows x depth) @ B (depth x columns, paired).
-void product(Matrix a, const uint32_t* b, float* c, long rows, long columns, long depth, bool add = false) {
-    const auto left = reinterpret_cast<const at::BFloat16*>(a.values), right = reinterpret_cast<const at::BFloat16*>(b);
-    at::native::cpublas::brgemm(rows, columns, depth, a.stride, columns, columns, add, left, right, c, true);
-}
-
-struct Scratch {  // one thread's room
-    explicit Scratch(long bytes) : room(static_cast<char*>(std::aligned_alloc(64, bytes))), next(room) {}
-    ~Scratch() { std::free(room); }
-    template <typename Value>
-    Value* take(long count) {
-        char* taken = next;
-        next += bytes<Value>(count);
-        return reinterpret_cast<Value*>(taken);
-    }
-    template <typename Value>
-    static long bytes(long count) {
-        return (count * static_cast<long>(sizeof(Value)) + 63) / 64 * 64;
-    }
-    char *room, *next;
-};
 
 struct Shape {
     long batch, tokens, heads, width;
@@ -96,14 +25,6 @@ struct Shape {
         return {out + (image * tokens * heads + head) * width, heads * width};
     }
 };
-
-// Write fp32 rows as bf16, row i times factor(i).
-template <typename Factor>
-void narrow_rows(const float* from, Rows<uint16_t> to, long rows, long width, Factor factor) {
-    for (long i = 0; i < rows; i++)
-        for (long d = 0; d < width; d += LANES)
-            narrow(to.from(i).values + d, load(from + i * width + d) * factor(i));
-}
 
 // Turn scores (keys x padded queries) into unnormalised probabilities; write for each query the factor that normalises them and
 // the logarithm of the sum of its exponentials.
@@ -178,7 +99,7 @@ extern "C" void attention_forward(
 #pragma omp for schedule(static)
         for (long task = 0; task < batch * heads; task++) {
             const long image = task / heads, head = task % heads;
-            pair_rows(shape.part(qkv, image, head, 2), values, tokens, width);
+            pair_rows(shape.part(qkv, image, head, 2), values, tokens, width, padded);
             for (long first = 0; first < tokens; first += shape.block()) {
                 const long rows = std::min(tokens - first, shape.block()), stride = rounded_up(rows);
                 pair_columns(shape.part(qkv, image, head, 0).from(first), queries, rows, width);
@@ -214,7 +135,7 @@ extern "C" void attention_backward(
         for (long task = 0; task < batch * heads; task++) {
             const long image = task / heads, head = task % heads;
             const auto constant = [scale](long) { return scale; };
-            pair_rows(shape.part(qkv, image, head, 1), keys, tokens, width);
+            pair_rows(shape.part(qkv, image, head, 1), keys, tokens, width, padded);
             for (long first = 0; first < tokens; first += shape.block()) {
                 const long rows = std::min(tokens - first, shape.block()), stride = rounded_up(rows);
                 const Matrix queries = shape.part(qkv, image, head, 0).from(first), of_result = shape.result(of_out, image, head).from(first);
@@ -224,9 +145,9 @@ extern "C" void attention_backward(
                 pair_columns(of_result, columns, rows, width);
                 product(shape.part(qkv, image, head, 2), columns, gradients, tokens, stride, width);
                 differentiate(scores, gradients, normalisers, shares, of_scores, tokens, stride, scale);
-                pair_rows(of_result, rows_paired, rows, width);
+                pair_rows(of_result, rows_paired, rows, width, stride);
                 product({shares, stride}, rows_paired, of_values, tokens, width, stride, first > 0);
-                pair_rows(queries, rows_paired, rows, width);
+                pair_rows(queries, rows_paired, rows, width, stride);
                 product({of_scores, stride}, rows_paired, of_keys, tokens, width, stride, first > 0);
                 turn(gradients, turned, tokens, rows);
                 product({turned, padded}, keys, of_queries, rows, width, padded);

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from common.models.kernels.library import load_kernels
+from common.models.kernels.linear import linear
 
 
 class KernelAttention(nn.Module):
@@ -24,14 +25,14 @@ class KernelAttention(nn.Module):
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Return the tokens (B, N, C) after attention among them; a mask takes PyTorch's way."""
-        qkv = self.qkv(tokens)
+        qkv = linear(tokens, self.qkv.weight, self.qkv.bias)
         if attn_mask is None and not is_causal and qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu":
             mixed, _ = _attention(qkv.contiguous(), self.num_heads, self.scale)
         else:
-            q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.reshape(*qkv.shape[:-1], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
             mixed = scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, scale=self.scale)
             mixed = mixed.transpose(1, 2).flatten(2)
-        result: Tensor = self.proj_drop(self.proj(mixed))
+        result: Tensor = self.proj_drop(linear(mixed, self.proj.weight, self.proj.bias))
         return result
 
 

@@ -7,20 +7,24 @@ namespace {
 
 constexpr long ROWS = 256;  // a block of rows, one task
 
+constexpr float FAR = 16;  // beyond it nothing is left of a tail
+
 struct Normal {
-    Floats density, cumulative;
+    Floats size, density, tail;
 };
 
-// The standard normal distribution within 7.5e-8 (Abramowitz and Stegun, 26.2.17).
+// The standard normal distribution at |x|, or at FAR, within 7.5e-8 (Abramowitz and Stegun, 26.2.17): its tail is what lies
+// beyond. A NaN stays one.
 inline Normal normal(Floats x) {
-    const Floats density = exponential(-0.5f * x * x) * 0.3989422804f;
-    const Floats t = 1.0f / (1.0f + 0.2316419f * absolute(x));
+    const Floats far = FAR - Floats{}, distance = absolute(x), size = far < distance ? far : distance;
+    const Floats power = size * size * -0.72134752f, whole = nearest(power);  // exp(-x^2 / 2) = 2^power
+    const Floats density = power_of_two(whole, power - whole) * 0.39894228f;
+    const Floats t = reciprocal(0.2316419f * size + 1.0f);
     Floats sum = 1.330274429f * t - 1.821255978f;
     sum = sum * t + 1.781477937f;
     sum = sum * t - 0.356563782f;
     sum = sum * t + 0.319381530f;
-    const Floats tail = density * sum * t;
-    return {density, x < 0 ? tail : 1.0f - tail};
+    return {size, density, density * (sum * t)};
 }
 
 }  // namespace
@@ -31,7 +35,8 @@ extern "C" void gelu_forward(const uint16_t* values, const float* bias, uint16_t
         for (long row = block * ROWS; row < std::min(rows, (block + 1) * ROWS); row++)
             for (long i = 0; i < width; i += LANES) {
                 const Floats x = widen(values + row * width + i) + load(bias + i);
-                narrow(result + row * width + i, x * normal(x).cumulative);
+                const Normal at = normal(x);
+                narrow(result + row * width + i, (x > 0 ? x : 0.0f) - at.size * at.tail);
             }
 }
 
@@ -46,7 +51,8 @@ extern "C" void gelu_backward(
             for (long i = 0; i < width; i += LANES) {
                 const Floats x = widen(values + row * width + i) + load(bias + i);
                 const Normal at = normal(x);
-                const Floats gradient = widen(of_result + row * width + i) * (at.cumulative + x * at.density);
+                const Floats falling = at.tail - at.size * at.density;  // the derivative at -|x|; at |x| it is 1 - that
+                const Floats gradient = widen(of_result + row * width + i) * (x > 0 ? 1.0f - falling : falling);
                 narrow(of_values + row * width + i, gradient);
                 float* sum = sums.data() + block * width + i;
                 store(sum, load(sum) + gradient);

@@ -12,6 +12,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from common.models.kernels.library import load_kernels
+from common.models.kernels.linear import linear
 
 
 class KernelGELU(nn.Module):
@@ -41,12 +42,12 @@ class KernelMlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the tokens (..., in_features) after both layers (..., out_features)."""
-        hidden = F.linear(tokens, self.fc1.weight)
+        hidden = linear(tokens, self.fc1.weight)
         if hidden.dtype == torch.bfloat16 and hidden.device.type == "cpu":
             hidden = _bias_gelu(hidden.contiguous(), self.fc1.bias.float())
         else:
             hidden = F.gelu(hidden + self.fc1.bias)
-        result: Tensor = self.drop2(self.fc2(self.norm(self.drop1(hidden))))
+        result: Tensor = self.drop2(linear(self.norm(self.drop1(hidden)), self.fc2.weight, self.fc2.bias))
         return result
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from common.errors import UserError
 
-SOURCES = [Path(__file__).with_name(name) for name in ("vectors.h", "attention.cpp", "gelu.cpp")]
+SOURCES = [
+    Path(__file__).with_name(name) for name in ("vectors.h", "tiles.h", "attention.cpp", "gelu.cpp", "linear.cpp")
+]
 """What is built, as one text in this order."""
 
 
@@ -36,6 +38,7 @@ def load_kernels() -> ctypes.CDLL:
     real: list[type] = [ctypes.c_float]
     library.attention_forward.argtypes = 3 * address + 4 * whole + real
     library.attention_backward.argtypes = 4 * address + 4 * whole + real
+    library.weight_gradient.argtypes = 3 * address + 3 * whole
     library.gelu_forward.argtypes = 3 * address + 2 * whole
     library.gelu_backward.argtypes = 5 * address + 2 * whole
     library.attention_available.restype = ctypes.c_bool

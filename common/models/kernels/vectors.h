@@ -37,12 +37,27 @@ inline Words load_halves(const uint16_t* from) {
 inline void narrow(uint16_t* to, Floats values) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh((__m512)values));
 }
+
+// 1 / x within 1 unit in the last place, for an x between 2^-100 and 2^100; and x * 2^power.
+inline Floats reciprocal(Floats x) {
+    const Floats near = (Floats)_mm512_rcp14_ps((__m512)x);
+    return near + near * (1.0f - x * near);
+}
+
+inline Floats scaled(Floats x, Floats power) { return (Floats)_mm512_scalef_ps((__m512)x, (__m512)power); }
 #else
 inline Words load_halves(const uint16_t* from) { return __builtin_convertvector(*reinterpret_cast<const Halves*>(from), Words); }
 
 inline void narrow(uint16_t* to, Floats values) {
     const Words words = reinterpret_cast<Words&>(values);
     *reinterpret_cast<Halves*>(to) = __builtin_convertvector((words + 0x7fff + ((words >> 16) & 1)) >> 16, Halves);
+}
+
+inline Floats reciprocal(Floats x) { return 1.0f / x; }
+
+inline Floats scaled(Floats x, Floats power) {
+    const Ints whole = __builtin_convertvector(power, Ints) + 127, bits = (whole > 0 ? whole : 0) << 23;
+    return x * reinterpret_cast<const Floats&>(bits);
 }
 #endif
 
@@ -51,21 +66,24 @@ inline Floats absolute(Floats values) {
     return reinterpret_cast<const Floats&>(words);
 }
 
+// The nearest whole number, for an x of at most 2^22 either way: 1.5 * 2^23 leaves no bits for less.
+inline Floats nearest(Floats x) { return x + 12582912.0f - 12582912.0f; }
+
+// 2^(whole + rest) within 1.5 units in the last place, for a rest from -1/2 to 1/2.
+inline Floats power_of_two(Floats whole, Floats rest) {
+    Floats power = 1.32646589e-3f * rest + 9.67156582e-3f;
+    power = power * rest + 5.55073439e-2f;
+    power = power * rest + 2.40222413e-1f;
+    power = power * rest + 6.93146977e-1f;
+    return scaled(power * rest + 1.0f, whole);
+}
+
 // exp(x) for x <= 0 within 2 units in the last place; below -87 it stays at exp(-87), and a NaN stays a NaN.
 inline Floats exponential(Floats x) {
     const Floats low = -87.0f - Floats{};
     x = x < low ? low : x;
-    const Floats shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum's last bits are the nearest whole number
-    const Floats whole = shifted - 12582912.0f;
-    const Floats rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-    Floats power = 1.9875691500e-4f * rest + 1.3981999507e-3f;
-    power = power * rest + 8.3334519073e-3f;
-    power = power * rest + 4.1665795894e-2f;
-    power = power * rest + 1.6666665459e-1f;
-    power = power * rest + 5.0000001201e-1f;
-    power = power * rest * rest + rest + 1.0f;
-    const Ints bits = (__builtin_convertvector(whole, Ints) + 127) << 23;
-    return power * reinterpret_cast<const Floats&>(bits);
+    const Floats whole = nearest(x * 1.44269502f);
+    return power_of_two(whole, x * 1.92596303e-8f + (x * 1.44269502f - whole));  // x / log(2) in two parts, the first product exact
 }
 
 inline Floats widen(const uint16_t* from) {
