@@ -1,8 +1,6 @@
 """What tests of the stages share: tiny runs on the embedded digits, started as a user starts them."""
 
 import json
-import platform
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common.errors import UserError
 from common.evaluation.__main__ import main as evaluation_main
 from common.models.kernels.library import runs_kernels
+from common.training.execution import check_compiler
 from finetune.__main__ import main as finetune_main
 from pretrain.__main__ import main as pretrain_main
 
@@ -63,7 +63,16 @@ def kernels() -> None:
 
 def can_use_kernels() -> bool:
     """Return whether our kernels can be built and run here."""
-    return platform.machine() == "x86_64" and any(map(shutil.which, ("g++", "clang++"))) and runs_kernels()
+    return has_compiler() and runs_kernels()
+
+
+def has_compiler() -> bool:
+    """Return whether there is a C++ compiler for a CPU's kernels."""
+    try:
+        check_compiler("train.kernels")
+    except UserError:
+        return False
+    return True
 
 
 def with_threads(count: int, compute: Callable[[], Result]) -> Result:

@@ -1,15 +1,12 @@
 """A run with `train.compile`: the same losses as without, resumed bit by bit. Left out where there is no C++ compiler."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import assert_same_run, can_use_kernels, read_losses
+from conftest import assert_same_run, can_use_kernels, has_compiler, read_losses
 from forked_runs import Fault, run
 
-pytestmark = pytest.mark.skipif(
-    not any(shutil.which(name) for name in ("g++", "clang++")), reason="there is no C++ compiler here"
-)
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler here")
 SETTINGS = (
     "train.compile=true",
     "views.local_count=0",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
-from common.models.kernels.library import load_kernels
+from common.models.kernels.library import LANES, load_kernels
 from common.models.kernels.linear import linear
 
 
@@ -54,11 +54,11 @@ class KernelMlp(nn.Module):
 def as_kernel_mlp(module: nn.Module) -> KernelMlp | None:
     """Return a `KernelMlp` for an MLP that the kernel can compute, with its very parameters; None for all else.
 
-    It can where linear layers stand around an exact GELU, the first has a bias, and the hidden width is a multiple of 16.
+    It can where linear layers stand around an exact GELU, the first has a bias, and the hidden width is a multiple of LANES.
     """
     if type(module) is not Mlp or not _is_exact_gelu(module.act) or type(module.fc1) is not nn.Linear:
         return None
-    return KernelMlp(module) if module.fc1.bias is not None and module.fc1.out_features % 16 == 0 else None
+    return KernelMlp(module) if module.fc1.bias is not None and module.fc1.out_features % LANES == 0 else None
 
 
 @torch.library.custom_op("two_stage_vit::gelu", mutates_args=())

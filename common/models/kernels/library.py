@@ -11,6 +11,8 @@ SOURCES = [
     Path(__file__).with_name(name) for name in ("vectors.h", "tiles.h", "attention.cpp", "gelu.cpp", "linear.cpp")
 ]
 """What is built, as one text in this order."""
+LANES = 16
+"""Numbers of a vector, as `vectors.h` has it: what the kernels take is as wide, or a multiple."""
 
 
 @cache

@@ -69,12 +69,13 @@ inline Floats absolute(Floats values) {
 // The nearest whole number, for an x of at most 2^22 either way: 1.5 * 2^23 leaves no bits for less.
 inline Floats nearest(Floats x) { return x + 12582912.0f - 12582912.0f; }
 
-// 2^(whole + rest) within 1.5 units in the last place, for a rest from -1/2 to 1/2.
+// 2^(whole + rest) within 1 unit in the last place, for a rest from -1/2 to 1/2.
 inline Floats power_of_two(Floats whole, Floats rest) {
-    Floats power = 1.32646589e-3f * rest + 9.67156582e-3f;
-    power = power * rest + 5.55073439e-2f;
-    power = power * rest + 2.40222413e-1f;
-    power = power * rest + 6.93146977e-1f;
+    Floats power = 1.53533099e-4f * rest + 1.33989389e-3f;
+    power = power * rest + 9.61843798e-3f;
+    power = power * rest + 5.55033232e-2f;
+    power = power * rest + 2.40226479e-1f;
+    power = power * rest + 6.93147203e-1f;
     return scaled(power * rest + 1.0f, whole);
 }
 
