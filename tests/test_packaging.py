@@ -3,19 +3,30 @@
 import tomllib
 from pathlib import Path
 
+from setuptools import find_namespace_packages
+
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-TOP = sorted({name.split(".")[0] for name in SETTINGS["packages"]})
+PACKAGES = find_namespace_packages(str(ROOT), include=SETTINGS["packages"]["find"]["include"])
+TOP = ["common", "finetune", "pretrain", "recipes"]
+BUILT = (".pyc", ".so")
 
 
-def test_every_folder_with_modules_is_a_package() -> None:
+def test_the_four_parts_are_installed_and_nothing_else() -> None:
+    assert sorted({name.split(".")[0] for name in PACKAGES}) == TOP
     folders = {path.parent.relative_to(ROOT) for name in TOP for path in (ROOT / name).rglob("*.py")}
-    assert sorted(SETTINGS["packages"]) == sorted(".".join(folder.parts) for folder in folders)
+    assert {".".join(folder.parts) for folder in folders} <= set(PACKAGES)
 
 
 def test_every_other_file_of_a_package_is_installed() -> None:
     for name in TOP:
-        files = {path for path in (ROOT / name).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        files = {path for path in (ROOT / name).rglob("*") if path.is_file() and path.suffix not in (".py", *BUILT)}
         patterns = SETTINGS["package-data"].get(name, [])
         installed = {path for pattern in patterns for path in (ROOT / name).glob(pattern)}
         assert sorted(files - installed) == []
+
+
+def test_the_makefile_installs_again_when_compiled_sources_change() -> None:
+    depends = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("$(STAMP):"))
+    for module in SETTINGS["ext-modules"]:
+        assert set(module["sources"]) <= set(depends.split())

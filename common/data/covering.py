@@ -3,31 +3,26 @@
 Shapes: H and W pixels.
 """
 
-import cv2
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import Any
 
-from common.data.views import as_interleaved
+import cv2
+
+from common.data.bicubic import resize
 
 _LONGEST_STRIP = 50
 
 
-def resize(source: Tensor, size: tuple[int, int], *, stretch: bool) -> Tensor:
-    """Return a (1, 3, H, W) image of `size` (height, width) where `stretch`; otherwise the smallest that covers it (bicubic).
+def resize_whole(source: Any, size: tuple[int, int], *, stretch: bool) -> Any:
+    """Return an (H, W, 3) image as one of `size` (height, width) where `stretch`; else as the smallest that covers it (bicubic).
 
     Of a strip, the ends are cut off before it is to cover: resized in whole, 65,535 x 1 pixels would fill gigabytes.
     """
-    top, left, height, width = _kept(*source.shape[2:], stretch=stretch)
-    source = source[:, :, top : top + height, left : left + width]
-    target = _size_after(height, width, size, stretch=stretch)
-    if target == (height, width):
-        return source
-    return F.interpolate(source, size=target, mode="bicubic", antialias=True)
+    box = _kept(*source.shape[:2], stretch=stretch)
+    return resize(source, _size_after(*box[2:], size, stretch=stretch), box=box)
 
 
 def whole_after(height: int, width: int, size: tuple[int, int], *, stretch: bool) -> tuple[float, float, float, float]:
-    """Return where in the whole image of (height, width) lies what `resize` gives: (top, left) of it, (height, width) of all.
+    """Return where in the whole image of (height, width) lies what `resize_whole` gives: (top, left) of it, (height, width) of all.
 
     Pixels are those of the resized image; only of a strip is there more than it.
     """
@@ -55,8 +50,6 @@ def _size_after(height: int, width: int, size: tuple[int, int], *, stretch: bool
     return size[0], size[0] * width // height
 
 
-def pad(source: Tensor, padding: int, border: int) -> Tensor:
-    """Return an interleaved (1, 3, H, W) image with `padding` pixels more on each side, by one of OpenCV's borders."""
-    pixels = source[0].permute(1, 2, 0).numpy()
-    padded = cv2.copyMakeBorder(pixels, padding, padding, padding, padding, border)
-    return as_interleaved(torch.from_numpy(padded).permute(2, 0, 1))
+def pad(source: Any, padding: int, border: int) -> Any:
+    """Return an (H, W, 3) image with `padding` pixels more on each side, by one of OpenCV's borders."""
+    return cv2.copyMakeBorder(source, padding, padding, padding, padding, border)

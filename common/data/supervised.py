@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from common.data import parameters as columns
-from common.data.covering import pad, resize, whole_after
+from common.data.covering import pad, resize_whole, whole_after
 from common.data.erasing import draw_erasure, stack_erasures
 from common.data.keyed import generator
 from common.data.parameters import ViewRanges, draw_uniforms, draw_views, view_affines
@@ -190,14 +190,14 @@ class SupervisedView:
             records[:, columns.LEFT] += lefts - self.padding
         return torch.from_numpy(view_affines(records, heights, widths))
 
-    def _crop(self, source: Tensor, record: list[float], place: Sequence[float]) -> Any:
+    def _crop(self, source: Any, record: list[float], place: Sequence[float]) -> Any:
         """Return the (H, W, 3) crop: a random resized one; with padding one cut at `place`, shares of its freedom.
 
         With padding, the crop is entered into the record, in pixels of the padded image.
         """
         if self.padding:
-            source = pad(resize(source, self.size, stretch=self.stretch), self.padding, self.border)
-            height, width = source.shape[2:]
+            source = pad(resize_whole(source, self.size, stretch=self.stretch), self.padding, self.border)
+            height, width = source.shape[:2]
             record[columns.TOP] = int(place[0] * (height - self.size[0] + 1))
             record[columns.LEFT] = int(place[1] * (width - self.size[1] + 1))
             record[columns.HEIGHT], record[columns.WIDTH] = self.size
@@ -218,8 +218,8 @@ class EvaluationView:
     def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
         """Return one (1, B, 3, H, W) uint8 block; nothing is drawn, so the keys have no part in it."""
         block = torch.empty((1, len(images), 3, *self.size), dtype=torch.uint8)
-        for view, image in zip(block[0], images, strict=True):
-            resized = resize(as_interleaved(image), self.resized, stretch=self.stretch)[0]
-            top, left = (round((side - kept) / 2) for side, kept in zip(resized.shape[1:], self.size, strict=True))
-            view.copy_(resized[:, top : top + self.size[0], left : left + self.size[1]])
+        for view, image in zip(block[0].numpy(), images, strict=True):
+            resized = resize_whole(as_interleaved(image), self.resized, stretch=self.stretch)
+            top, left = (round((side - kept) / 2) for side, kept in zip(resized.shape[:2], self.size, strict=True))
+            cv2.split(resized[top : top + self.size[0], left : left + self.size[1]], list(view))
         return Views([block], [], None)

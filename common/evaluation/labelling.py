@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.data.bicubic import resize
 from common.data.dense_labels import DenseLabelsDescription, shard_is_whole, shard_path, write_shard
 from common.data.loader import Batch, normalise, view_loader
 from common.data.sampler import SampleKey
@@ -140,7 +141,5 @@ class WholeImageView:
 
     def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
         """Return one (1, B, 3, S, S) uint8 block; nothing is drawn, so the keys have no part in it."""
-        squares = [
-            F.interpolate(as_interleaved(image), size=self.size, mode="bicubic", antialias=True) for image in images
-        ]
-        return Views([torch.cat(squares).contiguous()[None]], [], None)
+        squares = np.stack([resize(as_interleaved(image), self.size) for image in images])
+        return Views([torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()[None]], [], None)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from common.data.bicubic import HAS_KERNEL
+
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what a run depends on beyond its recipe: versions, hardware, the state of the checkout."""
@@ -23,6 +25,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "resizing": "own kernel" if HAS_KERNEL else "PyTorch",
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": bool(_git("status", "--porcelain")),
         "command": " ".join(sys.orig_argv),

@@ -61,14 +61,16 @@ def test_geometry_agrees_with_pillow(height, width, size):
 
 def test_a_quarter_turn_is_exact_and_counter_clockwise():
     image = photograph(16, 16)
-    turned = crop_and_resize(as_interleaved(image), record(HEIGHT=16, WIDTH=16, ANGLE=90), 16)
+    turned = crop_and_resize(as_interleaved(image), record(HEIGHT=16, WIDTH=16, ANGLE=90), (16, 16))
     assert np.array_equal(turned, np.rot90(image.permute(1, 2, 0).numpy()))
 
 
 def test_a_shift_repeats_the_edges():
     image = photograph(16, 16)
     pixels = image.permute(1, 2, 0).numpy()
-    moved = crop_and_resize(as_interleaved(image), record(HEIGHT=16, WIDTH=16, SHIFT_X=2 / 16, SHIFT_Y=-3 / 16), 16)
+    moved = crop_and_resize(
+        as_interleaved(image), record(HEIGHT=16, WIDTH=16, SHIFT_X=2 / 16, SHIFT_Y=-3 / 16), (16, 16)
+    )
     expected = np.pad(pixels, ((0, 3), (2, 0), (0, 0)), mode="edge")[3:, :16]
     assert np.array_equal(moved, expected)
 
@@ -81,18 +83,18 @@ def test_an_upright_view_is_turned_about_its_middle():
 
 def test_the_flip_comes_before_the_turn():
     image = photograph(16, 16)
-    turned = crop_and_resize(as_interleaved(image), record(HEIGHT=16, WIDTH=16, ANGLE=90, FLIP=1), 16)
+    turned = crop_and_resize(as_interleaved(image), record(HEIGHT=16, WIDTH=16, ANGLE=90, FLIP=1), (16, 16))
     assert np.array_equal(turned, np.rot90(image.permute(1, 2, 0).numpy()[:, ::-1]))
 
 
 def test_memory_layout_and_offset_change_nothing():
     image = photograph(20, 31)
     box = record(TOP=3, LEFT=5, HEIGHT=11, WIDTH=17)
-    expected = crop_and_resize(as_interleaved(image), box, 12)
+    expected = crop_and_resize(as_interleaved(image), box, (12, 12))
     inside = torch.stack([photograph(20, 31, seed=1), image])[1]
     interleaved = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     for same in (inside, interleaved, torch.cat([image, image], dim=2)[:, :, :31]):
-        assert np.array_equal(crop_and_resize(as_interleaved(same), box, 12), expected)
+        assert np.array_equal(crop_and_resize(as_interleaved(same), box, (12, 12)), expected)
 
 
 @pytest.mark.parametrize("in_worker", [False, True])
