@@ -2,7 +2,7 @@
 //
 // As there (and in Pillow before it), an output is a sum of bytes times weights of 16 bits, first along the rows, then down the
 // columns, rounded to a byte after each. The sums are exact, so that the pixels are PyTorch's to the bit. What differs is how
-// they are summed: two taps of 16 outputs are one instruction (VNNI), and one permutation (VBMI) brings the bytes of a row to
+// they are summed: two taps of 15 or 16 outputs are one instruction (VNNI), and one permutation (VBMI) brings the bytes of a row to
 // their lanes. Rows are done in pairs whose results lie as halves of 32 bits, which is what the pass down takes.
 
 #define PY_SSIZE_T_CLEAN
@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #if defined(__clang__)
@@ -222,43 +223,46 @@ void pass_down(const int32_t* pairs, long row, const int16_t* weights, long num_
     }
 }
 
-// The part `box` of an image as height x width pixels, mirrored left to right if flipped.
+// The part `box` of an image as height x width pixels, mirrored left to right if flipped. Rows are resized along when the first
+// output needs them, and kept while one does: memory grows with the window of an output, not with the image.
 void resize(Image image, Box box, bool flip, uint8_t* to, long height, long width) {
-    static thread_local struct {
-        Taps across, down;
-        Along along;
-        std::vector<int32_t> pairs;
-        std::vector<uint8_t> copies;
-    } kept;
-    auto& [across, down, along, pairs, copies] = kept;
+    Taps across, down;
+    Along along;
     make_taps(box.width, width, across);
     make_taps(box.height, height, down);
     make_blocks(across, width, flip, along);
 
     const long row = (width + along.pixels) * CHANNELS + 4 * LANES, length = box.width * CHANNELS;
+    const long room = down.stride + 4;  // pairs: two windows at least
     const uint8_t* end = image.pixels + image.height * image.width * CHANNELS;
-    pairs.resize((box.height / 2 + 2) * row);
-    copies.resize(4 * (length + WINDOW));
-    for (long y = 0; y < box.height; y += 4) {
-        const uint8_t* rows[4];
-        for (long r = 0; r < 4; r++) {
-            rows[r] = image.pixels + ((box.top + std::min(y + r, box.height - 1)) * image.width + box.left) * CHANNELS;
-            if (rows[r] + length + WINDOW > end)  // what is read beyond the row is no longer the image's
-                rows[r] = (uint8_t*)std::memcpy(&copies[r * (length + WINDOW)], rows[r], length);
-        }
-        int32_t* two[2] = {&pairs[y / 2 * row], &pairs[(y / 2 + 1) * row]};
-        if (y + 2 < box.height) pass_along<4>(rows, along, two);
-        else pass_along<2>(rows, along, two);
-    }
-
-    // A window that begins with the second row of a pair gets a weight of zero for the first.
+    std::vector<int32_t> pairs(room * row);
+    std::vector<uint8_t> copies(4 * (length + WINDOW));
     std::vector<int16_t> weights(down.stride + 2);
+    long begun = 0, done = 0;  // the pairs of rows that are kept: from, and up to
     for (long i = 0; i < height; i++) {
-        const long first = down.first[i], odd = first % 2, count = down.count[i];
+        const long first = down.first[i] / 2, odd = down.first[i] % 2, count = down.count[i], used = (odd + count + 1) / 2;
+        while (done < first + used) {
+            if (done + 2 > begun + room) {
+                std::copy(&pairs[(first - begun) * row], &pairs[0] + (done - begun) * row, &pairs[0]);
+                begun = first;
+            }
+            const uint8_t* rows[4];
+            for (long r = 0; r < 4; r++) {
+                const long y = std::min(2 * done + r, box.height - 1);
+                rows[r] = image.pixels + ((box.top + y) * image.width + box.left) * CHANNELS;
+                if (rows[r] + length + WINDOW > end)  // what is read beyond the row is no longer the image's
+                    rows[r] = (uint8_t*)std::memcpy(&copies[r * (length + WINDOW)], rows[r], length);
+            }
+            int32_t* two[2] = {&pairs[(done - begun) * row], &pairs[(done + 1 - begun) * row]};
+            if (2 * done + 2 < box.height) pass_along<4>(rows, along, two);
+            else pass_along<2>(rows, along, two);
+            done += 2;
+        }
+        // A window that begins with the second row of a pair gets a weight of zero for the first.
         weights[0] = 0;
         std::copy_n(&down.weights[i * down.stride], count, &weights[odd]);
         std::fill(&weights[odd + count], &weights[0] + weights.size(), 0);
-        pass_down(&pairs[first / 2 * row], row, weights.data(), (odd + count + 1) / 2, down.precision, to + i * width * CHANNELS, width * CHANNELS);
+        pass_down(&pairs[(first - begun) * row], row, weights.data(), used, down.precision, to + i * width * CHANNELS, width * CHANNELS);
     }
 }
 
@@ -301,13 +305,19 @@ PyObject* resize_into(PyObject*, PyObject* arguments) {
         fits = fits && buffer->itemsize == 1 && buffer->ndim == 3 && buffer->shape[2] == CHANNELS && buffer->len > 0;
     fits = fits && box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 && box.height <= from.shape[0] - box.top &&
         box.width <= from.shape[1] - box.left;
+    bool enough = true;  // memory
     if (fits) {
         Py_BEGIN_ALLOW_THREADS;
-        resize({(const uint8_t*)from.buf, from.shape[0], from.shape[1]}, box, flip, (uint8_t*)to.buf, to.shape[0], to.shape[1]);
+        try {
+            resize({(const uint8_t*)from.buf, from.shape[0], from.shape[1]}, box, flip, (uint8_t*)to.buf, to.shape[0], to.shape[1]);
+        } catch (const std::bad_alloc&) {
+            enough = false;
+        }
         Py_END_ALLOW_THREADS;
     }
     PyBuffer_Release(&from);
     PyBuffer_Release(&to);
+    if (!enough) return PyErr_NoMemory();
     if (fits) Py_RETURN_NONE;
     PyErr_SetString(PyExc_ValueError, "images are (height, width, 3) bytes, and the box lies within its own");
     return nullptr;

@@ -56,7 +56,7 @@ class DataConfig:
     """Standard deviation of the red, green and blue channel that is divided by, for values of 0 to 1."""
     workers: int = 2
     """Processes that prepare batches, for each training process; 0 prepares them in the training process. Images are
-    decoded before training by as many threads."""
+    decoded before training by as many threads, those of fewer than 48 x 48 pixels by one."""
     verify: Literal["auto", "all", "sample", "none"] = "auto"
     """Which images are decoded before training to find broken ones: all, a sample of 1,000, none; auto: all of up to
     20,000 images, a sample of more."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.data import verification
 from common.data.folders import FolderSource
 from common.data.images import PixelImages
 from common.data.split import Split
@@ -81,7 +82,8 @@ def test_what_is_verified_follows_the_number_of_images() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_cached_images_are_the_files_images(tmp_path: Path, threads: int) -> None:
+def test_cached_images_are_the_files_images(tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "_WORTH_THREADS", 0)
     split = folder_split(tmp_path / "one", 600, wide=(0, 255, 256, 300, 599))
     ready = prepared({"train": split}, cache_bytes=10**7, threads=threads)["train"]
     assert decodes(ready) and len(ready) == 600
@@ -90,6 +92,20 @@ def test_cached_images_are_the_files_images(tmp_path: Path, threads: int) -> Non
         assert ready.name(index) == split.name(index) and ready.file_name(index) == split.file_name(index)
     assert ready.fingerprint == split.fingerprint
     assert ready.select([599, 2]).image(0).shape == (3, 4, 600)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**6])
+def test_only_larger_images_are_decoded_by_several_threads(
+    tmp_path: Path, cache_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    pool = verification.ThreadPoolExecutor
+    monkeypatch.setattr(verification, "ThreadPoolExecutor", lambda threads: used.append(threads) or pool(threads))
+    small, large = folder_split(tmp_path / "small", 3), folder_split(tmp_path / "large", 3, wide=(0, 1, 2))
+    prepared({"train": small}, cache_bytes=cache_bytes, threads=3)
+    assert set(used) == {1}
+    prepared({"train": large}, cache_bytes=cache_bytes, threads=3)
+    assert used[-1] == 3
 
 
 def test_a_cached_split_needs_its_files_no_more(tmp_path: Path) -> None:
