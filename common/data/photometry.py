@@ -81,7 +81,9 @@ def colour_maps(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from_mean = torch.zeros_like(linear)
     constant = torch.zeros_like(linear[:, :, 0, 0])
     gains = (own + of_mean)[:, :, 0].sum(dim=2)
-    cut = F.pad(wide[:, [columns.BRIGHTNESS, columns.CONTRAST, columns.SATURATION]] != 1, (0, 2)) * _CUT_OFF
+    # A slice: a list of columns would be copied to the device, and the processor would wait for it.
+    factors = wide[:, columns.BRIGHTNESS : columns.SATURATION + 1]
+    cut = F.pad(factors != 1, (0, 2)) * _CUT_OFF
     for place in range(5):
         part = is_after[:, place].long()
         a, b = own[row, order[:, place]], of_mean[row, order[:, place]]

@@ -18,29 +18,26 @@ class SharpnessAware:
         self.rho = rho
 
     @contextmanager
-    def climbed(self) -> Iterator[bool]:
+    def climbed(self) -> Iterator[None]:
         """Stand at w + e while the block computes the second gradient; w is back, bit by bit, when it ends.
 
-        Every parameter is restored, also one that gets no gradient in the block. Yields False, with w untouched and the
-        gradients kept as they are, when the first gradient is not finite: the caller's check of the step then sees it.
+        Every parameter is restored, also one that gets no gradient in the block. A first gradient that is not finite makes
+        weights that are not, and so a second gradient that the caller's check of the step sees: nothing waits for the device.
         """
         with torch.no_grad():
             moved = [parameter for parameter in self.parameters if parameter.grad is not None]
             gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            finite = bool(torch.isfinite(norm))
-            if finite:
-                before = [parameter.detach().clone() for parameter in moved]
-                scale = self.rho / (norm + 1e-12)
-                torch._foreach_add_(_tensors(moved), list(torch._foreach_mul(gradients, scale)))
-                for parameter in self.parameters:
-                    parameter.grad = None
+            before = [parameter.detach().clone() for parameter in moved]
+            scale = self.rho / (norm + 1e-12)
+            torch._foreach_add_(_tensors(moved), list(torch._foreach_mul(gradients, scale)))
+            for parameter in self.parameters:
+                parameter.grad = None
         try:
-            yield finite
+            yield
         finally:
-            if finite:
-                with torch.no_grad():
-                    torch._foreach_copy_(_tensors(moved), before)
+            with torch.no_grad():
+                torch._foreach_copy_(_tensors(moved), before)
 
 
 def _tensors(parameters: list[nn.Parameter]) -> list[Tensor]:
