@@ -27,7 +27,7 @@ each is a module of this folder: benchmarks/<name>.py
 programs of their own, each with --help or a docstring:
   python -m benchmarks.parity   whether accuracy is paid for speed: whole trainings the plain and the fast way
   python -m benchmarks.fuzz     damaged images, absurd recipes, absurd runs
-  python -m benchmarks.kills    runs killed at random moments, compared bit by bit
+  python -m benchmarks.kills    runs killed at random moments, or whose reads fail at random, compared bit by bit
 """
 
 

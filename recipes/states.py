@@ -54,9 +54,9 @@ class Result:
 def read_result(folder: Path) -> Result | None:
     """Return the result in a run's folder, or None before there is one."""
     path = folder / RESULT
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         metrics = {name: float(value) for name, value in content["metrics"].items() if _is_number(value)}
         return Result(
@@ -73,7 +73,13 @@ def read_result(folder: Path) -> Result | None:
             kind=str(content.get("kind") or ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the result of a run ({error!r}). Delete the folder to run it again.") from error
+        raise UserError(
+            f"{path}: not the result of a run ({error!r}). Delete this file alone: the run goes on from its last checkpoint."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}). Let this process read it (rights, file system)."
+        ) from error
 
 
 def read_state(folder: Path) -> State:
@@ -96,7 +102,7 @@ def acquire(folder: Path) -> int | None:
     The lock lives as long as any process keeps the descriptor open: a run whose study was killed holds its folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -41,13 +41,13 @@ LIMIT_BYTES = 50_000
 class Fault:
     """What happens to one process of a run, the `count`-th time that it comes by, counted from 1 in each process."""
 
-    where: Literal["step", "line", "half a file", "flush", "climbed"]
+    where: Literal["step", "line", "half a file", "flush", "read", "climbed"]
     """After a step; before a line of metrics.jsonl; with half of a checkpoint's tensors written; before a file, or the folder, of
-    a checkpoint is flushed; between SAM's two passes, when the weights are elsewhere."""
+    a checkpoint is flushed; when a checkpoint is read; between SAM's two passes, when the weights are elsewhere."""
     count: int
     what: str = "SIGKILL"
     """A signal to the process; "group SIGTERM": a signal to it and its workers; "full disk": no file can
-    grow beyond `LIMIT_BYTES`, the rest of a write is refused; "no space": the very call is refused."""
+    grow beyond `LIMIT_BYTES`, the rest of a write is refused; "no space", "stale handle": the very call is refused."""
     rank: int = 0
 
 
@@ -144,8 +144,9 @@ def _arrange(fault: Fault) -> None:
     owner, attribute = {
         "step": (Progress, "advance"),
         "line": (RunFolder, "log"),
-        "half a file": (checkpoints, "save_file"),
+        "half a file": (checkpoints, "write_tensors"),
         "flush": (checkpoints, "flush"),
+        "read": (checkpoints, "_read"),
         "climbed": (finetune.train, "frozen_statistics"),
     }[fault.where]
     usual, calls = getattr(owner, attribute), 0
@@ -173,6 +174,8 @@ def _strike(what: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
     elif what == "no space":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif what == "stale handle":
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     elif what.startswith("group "):
         os.killpg(0, getattr(signal, what.removeprefix("group ")))
     else:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from common.data.subset import Subset
 from common.errors import UserError
+from common.tensor_files import check_readable
 
 MANIFEST = "labels.json"
 FORMAT = 1
@@ -100,9 +101,15 @@ def shard_is_whole(path: Path, description: DenseLabelsDescription) -> bool:
     if not path.is_file():
         return False
     try:
+        check_readable(path)
         with safe_open(path, framework="numpy") as file:
             found = (file.metadata() or {}).get("description")
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise UserError(
+            f"out: {path} cannot be read ({error.strerror or error}). It may be whole: let this process read it, and give the"
+            " same command again."
+        ) from error
+    except SafetensorError as error:
         raise UserError(f"out: {path} is damaged ({error}). Delete the file, and it is made again.") from error
     if found != description.text():
         raise UserError(
@@ -177,11 +184,12 @@ class DenseLabelFolder:
         if shard not in self._files:
             path = shard_path(self.folder, shard)
             try:
+                check_readable(path)
                 self._files[shard] = safe_open(path, framework="numpy")
             except (SafetensorError, OSError) as error:
-                raise UserError(
-                    f"token_labels.labels: {path} cannot be read ({error}). Make the labels again."
-                ) from error
+                is_lost = isinstance(error, SafetensorError | FileNotFoundError)
+                remedy = "Make the labels again." if is_lost else "They may be whole: let this process read them."
+                raise UserError(f"token_labels.labels: {path} cannot be read ({error}). {remedy}") from error
         return self._files[shard]
 
 

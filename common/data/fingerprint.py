@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,17 @@ def save_data(now: dict[str, Any], splits: Splits, folder: Path) -> None:
 
 
 def has_begun(folder: Path) -> bool:
-    """Tell whether a run folder holds a checkpoint."""
-    return any((folder / "checkpoints").glob("step-*"))
+    """Tell whether a run folder holds a checkpoint; UserError where the system does not say (a glob would see none then)."""
+    try:
+        with os.scandir(folder / "checkpoints") as entries:
+            return any(entry.name.startswith("step-") for entry in entries)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"out = {folder}: the folder of the checkpoints cannot be read ({error.strerror or error}). Nothing was changed. Let"
+            " this process read it, and give the same command again."
+        ) from error
 
 
 def describe_data(splits: Splits) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from timm.models import VisionTransformer
 from torch import nn
 
@@ -21,6 +20,7 @@ from common.models.regnet import RegNetY
 from common.models.stem_grammar import parse_stem
 from common.models.stems import Stem
 from common.models.weight_files import CONFIG_FILE, WEIGHTS_FILE
+from common.tensor_files import write_tensors
 
 
 def export_network(
@@ -67,7 +67,7 @@ def export_network(
         config["label_names"] = list(class_names)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / f".{WEIGHTS_FILE}", metadata={"format": "pt"})
+    write_tensors(tensors, folder / f".{WEIGHTS_FILE}", metadata={"format": "pt"})
     os.replace(folder / f".{WEIGHTS_FILE}", folder / WEIGHTS_FILE)
     (folder / f".{CONFIG_FILE}").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(folder / f".{CONFIG_FILE}", folder / CONFIG_FILE)

@@ -8,12 +8,11 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from common.errors import UserError
 from common.paths import user_path
+from common.tensor_files import SafetensorError, read_tensors
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 _CHOICES = (
@@ -69,8 +68,12 @@ def _find_in_folder(init: str, folder: Path) -> Path:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; its reader refuses whatever is cut short."""
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
+        return read_tensors(path)
+    except OSError as error:
+        raise UserError(
+            f"init: {path} cannot be read ({error.strerror or error}); let this process read it, or copy it elsewhere"
+        ) from error
+    except SafetensorError as error:
         raise UserError(f"init: {path} is not a whole safetensors file ({error}); copy it again") from error
 
 

@@ -1,7 +1,8 @@
-"""Owns what processes must agree on before they act: a stop, a checkpoint, an error of the one that writes files."""
+"""Owns what processes must agree on before they act: a stop, a checkpoint, an error of one that reads or writes files."""
 
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as distributed
@@ -11,6 +12,9 @@ from common.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Found = TypeVar("Found")
+logger = logging.getLogger(__name__)
 
 
 class Agreement:
@@ -34,6 +38,20 @@ class Agreement:
         flags = torch.tensor(mine, dtype=torch.int32)
         distributed.all_reduce(flags, op=distributed.ReduceOp.MAX, group=self._group)
         return tuple(bool(flag) for flag in flags.tolist())
+
+    def read(self, action: Callable[[], Found]) -> Found:
+        """Return what `action` reads in this process. Where it is a UserError in any process, all raise one: none waits for it."""
+        problem: UserError | None = None
+        found: Found
+        try:
+            found = action()
+        except UserError as error:
+            problem = error
+            if not self.is_main:  # whose own error is told
+                logger.error("error in another process than the main one: %s", error)
+        if self.any(problem is not None)[0]:
+            raise problem or UserError("another process of this run cannot read its files; it says which above")
+        return found
 
     def write(self, where: str, action: Callable[[], None]) -> None:
         """Let the main process write files; every process waits for it.

@@ -1,27 +1,40 @@
-"""Owns checkpoints on the disk: written whole or not at all, the last ones and the milestones kept, the newest whole one read.
+"""Checkpoints on the disk: written whole or not at all, the last ones and the milestones kept, the newest whole one read.
 
-A checkpoint is a folder `step-<steps done>` of safetensors and JSON with a checksum; nothing is pickled.
+A checkpoint is a folder `step-<steps done>` of safetensors and JSON with a checksum; nothing is pickled. It is damaged when a
+file is missing, a checksum is wrong or a format is wrong, and by nothing else: what the system cannot read at the moment
+(rights, a lost file system, too many open files) may be whole, so the run ends and the folder stays as it is.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from common.errors import UserError
+from common.tensor_files import SafetensorError, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
 TENSORS, VALUES, SUMS, MILESTONE = "state.safetensors", "state.json", "SHA256SUMS", "milestone"
 """Files of a checkpoint. The sums are as `sha256sum -c` reads them; the last one is empty, and stands only in those that are
 kept for ever."""
+LEFTOVERS = (".writing-*", ".damaged-*", ".removing-*")
+"""Folders that a kill may leave: one not yet written, one proven damaged, one no longer kept."""
+_CANNOT_BE_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+class DamagedError(Exception):
+    """A file of a checkpoint is missing, or its checksum or format is wrong."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
         self._whole_step: int | None = None
         """Step of the checkpoint that was written or read last: whole, and of this very state."""
+        self._damaged: set[Path] = set()
+        """Those that were read and proven damaged."""
 
     def write(
         self, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, milestone: bool = False
@@ -52,17 +67,25 @@ class Checkpoints:
 
         It is written to a temporary folder, flushed to the disk and renamed: a kill at any moment, or a disk that is full,
         leaves either the former checkpoints or these and the new one; never a torn one under a checkpoint's name.
+        FileExistsError where a checkpoint of this step is there that is not proven damaged: another process writes here.
         """
         final = self.folder / f"step-{step:09d}"
         if step == self._whole_step:
             if milestone:
                 (final / MILESTONE).touch()
+                flush(final)
             return
         self.remove_leftovers()
         temporary = self.folder / f".writing-{step:09d}"
         try:
+            replaced = step in checkpoint_paths(self.folder)
+            if replaced and (reason := self._whole_or_unknown(final)):
+                raise FileExistsError(
+                    errno.EEXIST, f"it is there already and {reason}; does another process write here?"
+                )
+            milestone = milestone or (replaced and _is_milestone(final))
             _write_files(temporary, step, tensors, values, milestone=milestone)
-            if final.exists():  # damaged, or training would have gone on from it
+            if replaced:
                 final.rename(self.folder / f".damaged-{step:09d}")
             temporary.rename(final)
             flush(self.folder)
@@ -70,43 +93,123 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         self._whole_step = step
+        self._damaged.discard(final)
         self._prune(step)
 
+    def exist(self) -> bool:
+        """Tell whether there is any checkpoint, whole or not; raise UserError where the folder of them cannot be read."""
+        return bool(self._paths())
+
+    def _paths(self) -> dict[int, Path]:
+        try:
+            return checkpoint_paths(self.folder)
+        except OSError as error:
+            raise _unreadable(self.folder, "the folder of the checkpoints", error) from error
+
     def read_newest(self) -> Checkpoint | None:
-        """Return the newest whole checkpoint, or None; a damaged one is passed over and the log says so."""
-        for path in sorted(self.folder.glob("step-*"), reverse=True):
+        """Return the newest whole checkpoint, or None; a damaged one is passed over and the log says so.
+
+        Raise UserError, with nothing touched, where one that is newer than all whole ones cannot be read.
+        """
+        paths = self._paths()
+        for step in sorted(paths, reverse=True):
+            path = paths[step]
             try:
                 checkpoint = _read(path)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            except DamagedError as error:
                 logger.warning("checkpoint %s is damaged (%s); going back to the one before it", path, error)
+                self._damaged.add(path)
                 continue
+            except OSError as error:
+                raise _unreadable(self.folder, f"checkpoint {path.name}", error) from error
             self._whole_step = checkpoint.step
             return checkpoint
         return None
 
     def remove_leftovers(self) -> None:
-        """Remove what a kill left of unfinished writing."""
-        for pattern in (".writing-*", ".damaged-*"):
+        """Remove what a kill left of unfinished writing and of removing."""
+        for pattern in LEFTOVERS:
             for leftover in self.folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def _prune(self, newest: int) -> None:
-        """Drop all but the last `keep` and the milestones, and those beyond the newest: this one was taken back behind them."""
-        steps = {path: int(path.name.removeprefix("step-")) for path in sorted(self.folder.glob("step-*"))}
-        beyond = [path for path, step in steps.items() if step > newest]
-        passing = [path for path, step in steps.items() if step <= newest and not (path / MILESTONE).exists()]
-        for path in [*beyond, *passing[: -self.keep]]:
-            shutil.rmtree(path, ignore_errors=True)
+        """Drop all but the last `keep`, and the damaged ones. Milestones stay, and beyond the newest whatever may be whole."""
+        passing = []
+        for step, path in sorted(checkpoint_paths(self.folder).items()):
+            try:
+                if _is_milestone(path):
+                    continue
+            except OSError as error:
+                logger.warning(
+                    "checkpoint %s cannot be looked at (%s) and is left as it is", path, error.strerror or error
+                )
+                continue
+            if path in self._damaged or (step > newest and self._whole_or_unknown(path) is None):
+                self._remove(path)
+            elif step <= newest:
+                passing.append(path)
+        for path in passing[: -self.keep]:
+            self._remove(path)
         self.remove_leftovers()
+
+    def _remove(self, path: Path) -> None:
+        """Take a checkpoint out of sight in one step, so that a kill leaves no torn one under its name; then remove it."""
+        try:
+            path.rename(path.with_name(path.name.replace("step-", ".removing-")))
+        except OSError as error:
+            logger.warning("checkpoint %s cannot be removed (%s)", path, error.strerror or error)
+        self._damaged.discard(path)
+
+    def _whole_or_unknown(self, path: Path) -> str | None:
+        """Return in words that a checkpoint is whole or cannot be read; None where it is proven damaged."""
+        if path in self._damaged:
+            return None
+        try:
+            _read(path)
+        except DamagedError:
+            return None
+        except OSError as error:
+            return f"cannot be read ({error.strerror or error})"
+        return "whole"
+
+
+def checkpoint_paths(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a folder by their steps; none where there is no folder. Errors are the system's own."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(re.fullmatch(r"step-(\d{9,})", entry.name), entry.is_dir()) for entry in entries]
+    except FileNotFoundError:
+        return {}
+    return {int(name[1]): folder / name[0] for name, is_folder in found if name and is_folder}
 
 
 def flush(path: Path) -> None:
-    """Force a file or folder onto the disk."""
+    """Force a file or folder onto the disk; a folder on a file system that cannot do so for folders is passed over."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_FLUSHED or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
+
+
+def _unreadable(folder: Path, what: str, error: OSError) -> UserError:
+    """Return the error of a run whose checkpoints the system does not let it read."""
+    return UserError(
+        f"out = {folder.parent}: {what} cannot be read ({error.strerror or error}). It may be whole, so nothing was trained and"
+        " nothing removed. Let this process read it (rights, file system, open files), and give the same command again."
+    )
+
+
+def _is_milestone(path: Path) -> bool:
+    """Tell whether a checkpoint is kept for ever. Errors are the system's own: one that cannot be looked at may be."""
+    try:
+        (path / MILESTONE).stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _write_files(
@@ -115,7 +218,7 @@ def _write_files(
     """Write the files of a checkpoint into a new folder, and all of it onto the disk."""
     folder.mkdir(parents=True)
     # On a CPU nothing is copied here: the loop stands still while it saves.
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
     (folder / VALUES).write_text(json.dumps({"step": step, "values": dict(values)}))
     (folder / SUMS).write_text(_sums(folder))
     if milestone:
@@ -125,11 +228,19 @@ def _write_files(
 
 
 def _read(path: Path) -> Checkpoint:
-    """Read one checkpoint and hold it against its checksums."""
-    if (path / SUMS).read_text() != _sums(path):
-        raise ValueError("its checksums do not fit")
-    described = json.loads((path / VALUES).read_text())
-    return Checkpoint(described["step"], load_file(path / TENSORS), described["values"])
+    """Read one checkpoint and hold it against its checksums.
+
+    DamagedError where that proves it damaged; every other OSError is one of the system, whatever the checkpoint is.
+    """
+    try:
+        if (path / SUMS).read_text() != _sums(path):
+            raise DamagedError("its checksums do not fit")
+        described = json.loads((path / VALUES).read_text())
+        return Checkpoint(described["step"], read_tensors(path / TENSORS), described["values"])
+    except FileNotFoundError as error:
+        raise DamagedError(f"{Path(error.filename or path).name} is missing") from error
+    except (IsADirectoryError, NotADirectoryError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DamagedError(str(error)) from error
 
 
 def _sums(folder: Path) -> str:

@@ -62,8 +62,10 @@ class Run:
         self._seconds_before, self._device_seconds_before = 0.0, 0.0
         self._log_problem: OSError | None = None
         self.files = RunFolder(self.folder, config)
+        self._overrides = overrides
+        holds_checkpoints = self.agreement.read(self.checkpoints.exist)
         self.accelerator.wait_for_everyone()  # all have looked at the folder before one writes to it
-        self.write(self.folder, lambda: self._describe(overrides))
+        self.write(self.folder, lambda: self._begin(holds_checkpoints))
         self.signals = StopSignals()
 
     @property
@@ -100,7 +102,7 @@ class Run:
         Another `train.epochs` than before is taken where `schedules` allow it, else it is a UserError; a stage without epochs
         has no schedules.
         """
-        checkpoint = self.checkpoints.read_newest()
+        checkpoint = self.agreement.read(self.checkpoints.read_newest)
         step = checkpoint.step if checkpoint else 0
         told = schedules and self.files.check_epochs(self.train.epochs, step, schedules)
         if told:
@@ -121,7 +123,8 @@ class Run:
         """
         if ending.verdict is not Verdict.CRASH or self.train.on_crash == "stop":
             return None
-        checkpoint = self.checkpoints.read_newest() if len(self.rewinds) < self.train.max_rewinds else None
+        is_left = len(self.rewinds) < self.train.max_rewinds
+        checkpoint = self.agreement.read(self.checkpoints.read_newest) if is_left else None
         if checkpoint is None:
             logger.warning("%s; gone back %d times already, this is the end", ending.reason, len(self.rewinds))
             return None
@@ -224,18 +227,24 @@ class Run:
 
     def _go_on_from(self, checkpoint: Checkpoint | None, *, forget: bool) -> None:
         """Bring the folder back to where the checkpoint was written; `forget` the result of a run that is made longer."""
+        self._describe()
         self.checkpoints.remove_leftovers()
         self.files.cut_log(checkpoint.step if checkpoint else -1)
         if forget:
             self.files.forget_result()
             self._write_recipe()
 
-    def _describe(self, overrides: list[str]) -> None:
-        """Write what the run is, at its start. Another `train.epochs` is written once it is accepted, not before."""
+    def _begin(self, holds_checkpoints: bool) -> None:
+        """Make the folder and write what the run is; one that holds checkpoints is left as it is until they are read."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not holds_checkpoints:
+            self._describe()
+
+    def _describe(self) -> None:
+        """Write what the run is. Another `train.epochs` is written once it is accepted, not before."""
         if self.files.epochs_before is None:
             self._write_recipe()
-        self.files.write("overrides.txt", "".join(f"{word}\n" for word in overrides))
+        self.files.write("overrides.txt", "".join(f"{word}\n" for word in self._overrides))
         self.files.write("environment.json", json.dumps(environment(self.device), indent=2) + "\n")
 
     def _write_recipe(self) -> None:

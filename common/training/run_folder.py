@@ -1,7 +1,8 @@
 """Owns the files of a run folder but its checkpoints: the recipe it holds, the metrics line by line, the result."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from common.training.schedules import Schedule
 Schedules = Callable[[int], Mapping[str, Schedule]]
 """Every schedule of a run by its name, one value for each step, for a number of epochs."""
 
+TORN_RESULT = "Delete this file alone and give the same command: the run goes on from its last checkpoint."
+"""Remedy for a result.json that cannot be parsed."""
 OPERATIONAL = (
     "out",
     "data.workers",
@@ -39,17 +42,33 @@ class RunFolder:
         self.path = path
         self.epochs_before: int | None = None
         """`train.epochs` of the run that lies there, when it alone differs; none otherwise."""
-        held = path / "config.yaml"
-        began = any((path / name).exists() for name in ("checkpoints", "metrics.jsonl", "result.json"))
-        if held.is_file() and began:
-            self._compare(config)
-        elif began or (path.exists() and not path.is_dir()):
-            raise UserError(f"out = {path}: not a run folder of this project. Name another one.")
+        with self._reading():
+            held = path / "config.yaml"
+            began = any((path / name).exists() for name in ("checkpoints", "metrics.jsonl", "result.json"))
+            if held.is_file() and began:
+                self._compare(config)
+            elif began or (path.exists() and not path.is_dir()):
+                raise UserError(f"out = {path}: not a run folder of this project. Name another one.")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Raise a UserError for what the system cannot read within the block: it may be whole, and nothing is touched."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"out = {self.path}: {Path(error.filename or self.path).name} cannot be read ({error.strerror or error}). Nothing"
+                " was changed. Let this process read it (rights, file system, open files), and give the same command again."
+            ) from error
 
     def result(self) -> dict[str, Any] | None:
         """Return the result that was written last, or None."""
         path = self.path / "result.json"
-        found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+        with self._reading():
+            try:
+                found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+            except ValueError as error:
+                raise UserError(f"{path}: not the result of a run ({error}). {TORN_RESULT}") from error
         return found
 
     def write(self, name: str, text: str) -> None:

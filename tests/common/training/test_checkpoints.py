@@ -1,13 +1,20 @@
 """Checkpoints: whole or not at all, the newest whole one counts, what is kept."""
 
+import errno
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from common.errors import UserError
 from common.training import checkpoints
 from common.training.checkpoints import Checkpoint, Checkpoints
+
+SYSTEM = ("EACCES", "ESTALE", "ENODEV", "EIO", "EMFILE", "ENOLCK")
+"""Errors that say nothing of the checkpoint itself."""
 
 
 def save(folder: Path, step: int, *, keep: int = 2, milestone: bool = False) -> None:
@@ -21,6 +28,19 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 def steps(folder: Path) -> list[int]:
     return [int(path.name.removeprefix("step-")) for path in sorted(folder.glob("step-*"))]
+
+
+def raising(name: str) -> Callable[..., None]:
+    """Return what raises an error of the system, as a call that reads does."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+
+    return fail
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_newest_comes_back_and_two_are_kept(tmp_path: Path) -> None:
@@ -122,3 +142,150 @@ def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
         (tmp_path / name / checkpoints.TENSORS).write_bytes(b"half")
     save(tmp_path, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000005"]
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+@pytest.mark.parametrize(
+    ("module", "call", "what"),
+    [
+        (checkpoints, "_sums", "checkpoint step-000000003"),
+        (checkpoints, "read_tensors", "checkpoint step-000000003"),
+        (os, "scandir", "the folder of the checkpoints"),
+    ],
+)
+def test_what_the_system_cannot_read_ends_in_one_message_and_nothing_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, call: str, what: str, name: str
+) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    for step in (1, 2, 3):
+        save(folder, step, milestone=step == 1)
+    before = files(folder)
+    with monkeypatch.context() as patch, pytest.raises(UserError) as told:
+        patch.setattr(module, call, raising(name))
+        newest_checkpoint(folder)
+    assert f"out = {folder.parent}: {what} cannot be read ({os.strerror(getattr(errno, name))})" in str(told.value)
+    assert "nothing removed" in str(told.value)
+    assert files(folder) == before
+    found = newest_checkpoint(folder)
+    assert found is not None and found.step == 3
+
+
+def test_a_library_that_reports_every_error_as_a_missing_file_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors does so where a file cannot be opened, torch raises RuntimeError where one cannot be mapped."""
+    for step in (1, 2):
+        save(tmp_path, step)
+    for error in (FileNotFoundError("No such file or directory"), RuntimeError("unable to mmap")):
+        with monkeypatch.context() as patch:
+            patch.setattr("common.tensor_files.load_file", lambda *_, error=error: (_ for _ in ()).throw(error))
+            found = newest_checkpoint(tmp_path)
+            assert found is not None and found.step == 2 and found.tensors["weight"].tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("state", ["whole", "unreadable"])
+def test_pruning_leaves_what_lies_beyond_the_newest_and_is_not_proven_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    for step in (1, 9):
+        save(tmp_path, step)
+    usual = checkpoints._read
+
+    def read(path: Path) -> Checkpoint:
+        if state == "unreadable" and path.name == "step-000000009":
+            raising("ESTALE")()
+        return usual(path)
+
+    monkeypatch.setattr(checkpoints, "_read", read)
+    save(tmp_path, 2)
+    assert steps(tmp_path) == [1, 2, 9]
+
+
+def test_pruning_leaves_milestones_whatever_their_state(tmp_path: Path) -> None:
+    for step in (1, 5):
+        save(tmp_path, step, milestone=True)
+        (tmp_path / f"step-{step:09d}" / checkpoints.TENSORS).write_bytes(b"damaged")
+    mine = Checkpoints(tmp_path, keep=1)
+    assert mine.read_newest() is None
+    for step in (2, 3):
+        mine.write(step, {"weight": torch.ones(1)}, {})
+    assert steps(tmp_path) == [1, 3, 5]
+
+
+def test_a_milestone_that_cannot_be_looked_at_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1, milestone=True)
+    monkeypatch.setattr(checkpoints, "_is_milestone", raising("EIO"))
+    for step in (2, 3, 4):
+        save(tmp_path, step, keep=1)
+    assert steps(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_takes_no_whole_ones_place(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step, keep=3)
+    (tmp_path / "step-000000003" / checkpoints.VALUES).write_text("")
+    mine = Checkpoints(tmp_path, keep=2)
+    found = mine.read_newest()
+    assert found is not None and found.step == 2
+    mine.write(4, {"weight": torch.ones(1)}, {})
+    assert steps(tmp_path) == [2, 4]
+
+
+def test_a_damaged_milestone_is_replaced_by_a_milestone(tmp_path: Path) -> None:
+    save(tmp_path, 2, milestone=True)
+    (tmp_path / "step-000000002" / checkpoints.VALUES).write_text("")
+    save(tmp_path, 2)
+    for step in (3, 4, 5):
+        save(tmp_path, step)
+    assert steps(tmp_path) == [2, 4, 5]
+
+
+def test_a_whole_checkpoint_of_another_process_is_not_replaced(tmp_path: Path) -> None:
+    mine = Checkpoints(tmp_path, keep=1)
+    assert mine.read_newest() is None
+    save(tmp_path, 2)
+    before = files(tmp_path)
+    with pytest.raises(FileExistsError, match="it is there already and whole"):
+        mine.write(2, {"weight": torch.ones(1)}, {})
+    assert files(tmp_path) == before
+
+
+def test_names_that_are_no_checkpoints_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "step-000000007").write_text("a file")
+    (tmp_path / "step-best").mkdir()
+    for step in (1, 2, 3):
+        save(tmp_path, step, keep=1)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found.step == 3
+    assert (tmp_path / "step-000000007").exists() and (tmp_path / "step-best").exists()
+
+
+@pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP"])
+def test_a_folder_that_cannot_be_flushed_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    usual = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: raising(name)() if os.path.isdir(f"/dev/fd/{number}") else usual(number)
+    )
+    save(tmp_path, 1, milestone=True)
+    assert newest_checkpoint(tmp_path) is not None
+    monkeypatch.setattr(os, "fsync", raising(name))
+    with pytest.raises(OSError, match=os.strerror(getattr(errno, name))):  # of a file it is an error
+        save(tmp_path, 2)
+    monkeypatch.setattr(os, "fsync", raising("EIO"))
+    with pytest.raises(OSError, match="Input/output error"):
+        save(tmp_path, 3)
+    assert steps(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_files_have_the_rights_of_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        save(tmp_path, 1, milestone=True)
+    finally:
+        os.umask(before)
+    rights = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "step-000000001").iterdir()}
+    names = (checkpoints.TENSORS, checkpoints.VALUES, checkpoints.SUMS, checkpoints.MILESTONE)
+    assert rights == dict.fromkeys(names, 0o666 & ~mask)
