@@ -1,5 +1,6 @@
 """Owns the parts of the plain loops: network, loader, schedule, loss, and a Python loop wherever there could be one."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -23,7 +24,8 @@ def plain_network(model: str, *, image_size: int, patch: int, drop_path: float, 
     written out, as the published program has it, and a reference shall not be slower than it need be.
     """
     width, depth, heads = SIZES[model]
-    return VisionTransformer(
+    network = PlainMultiCrop if options.get("dynamic_img_size") else VisionTransformer
+    return network(
         img_size=image_size,
         patch_size=patch,
         embed_dim=width,
@@ -32,6 +34,21 @@ def plain_network(model: str, *, image_size: int, patch: int, drop_path: float, 
         drop_path_rate=drop_path,
         **options,
     )
+
+
+class PlainMultiCrop(VisionTransformer):
+    """timm's network with the position embedding of local crops as the published program of DINO interpolates it."""
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        batch, height, width, dim = x.shape
+        grid = math.isqrt(self.pos_embed.shape[1] - 1)
+        position = self.pos_embed
+        if (height, width) != (grid, grid):
+            patches = position[:, 1:].reshape(1, grid, grid, dim).permute(0, 3, 1, 2)
+            factor = ((height + 0.1) / grid, (width + 0.1) / grid)
+            patches = nn.functional.interpolate(patches, scale_factor=factor, mode="bicubic")
+            position = torch.cat([position[:, :1], patches.permute(0, 2, 3, 1).reshape(1, -1, dim)], dim=1)
+        return torch.cat([self.cls_token.expand(batch, -1, -1), x.reshape(batch, -1, dim)], dim=1) + position
 
 
 def plain_loader(setting: Setting, pictures: Pictures, transform: object) -> DataLoader:

@@ -57,7 +57,7 @@ def build() -> tuple[DINO, torch.optim.Optimizer, torch.optim.Optimizer]:
     """Return DINO over a network for 32 px images, with a plain and a fused AdamW over it."""
     torch.manual_seed(0)
     config = ModelConfig(name="vit_micro", drop_path=0.0)
-    student = build_network(config, image_size=32, num_classes=0, dynamic=True)
+    student = build_network(config, image_size=32, num_classes=0, multi_crop=True)
     head = DINOHead(student.num_features, OUTPUTS, hidden_dim=1024)
     dino = DINO(student, copy.deepcopy(student), head, DINOLoss(OUTPUTS))
     parameters: list[nn.Parameter] = dino.student_parameters()

@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 def build_dino(config: PretrainConfig) -> DINO:
     """Return DINO's student, teacher, heads and loss as the recipe says. Seed torch's generator first."""
     size = config.data.image_size
-    student = build_network(config.model, image_size=size, num_classes=0, dynamic=True)
+    student = build_network(config.model, image_size=size, num_classes=0, multi_crop=True)
     if config.init is not None:
         load_init(student, config.init, image_size=size)
-    teacher = build_network(replace(config.model, drop_path=0.0), image_size=size, num_classes=0, dynamic=True)
+    teacher = build_network(replace(config.model, drop_path=0.0), image_size=size, num_classes=0, multi_crop=True)
     dino = config.dino
     head = DINOHead(
         student.num_features,

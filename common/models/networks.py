@@ -81,21 +81,21 @@ class ModelConfig:
 
 
 def build_network(
-    config: ModelConfig, *, image_size: int | tuple[int, int], num_classes: int, dynamic: bool = False
+    config: ModelConfig, *, image_size: int | tuple[int, int], num_classes: int, multi_crop: bool = False
 ) -> Network:
     """Build the network of a recipe.
 
     `num_classes=0` leaves the classifier out: `forward` then returns the class token after the last norm (RegNetY: the
     pooled last features).
-    `dynamic=True` takes any image size that is a multiple of the patch and interpolates the position embedding
-    (bicubic), as DINO's local views need. Weights are drawn from torch's global generator: seed it first.
+    `multi_crop=True` takes crops of any size that is a multiple of the patch and resamples the position embedding for them
+    as DINO's program does (`multi_crop`). Weights are drawn from torch's global generator: seed it first.
 
-    Errors: whatever `ModelConfig.problems` names first, an image size that the network cannot take, `dynamic` with VOLO.
+    Errors: whatever `ModelConfig.problems` names first, an image size that the network cannot take, `multi_crop` with VOLO.
     """
     for field, message in config.problems():
         raise UserError(f"model.{field}: {message}")
     architecture = ARCHITECTURES[config.name]
-    if dynamic and not architecture.any_size:
+    if multi_crop and not architecture.any_size:
         able = ", ".join(name for name, other in ARCHITECTURES.items() if other.any_size)
         raise UserError(
             f"model.name: {config.name} takes images of the one size it is built for, and DINO's local views are smaller than"
@@ -113,7 +113,7 @@ def build_network(
             "stem_strides": config.stem_strides,
             "ffn": config.ffn,
         }
-    if dynamic and architecture.stem is not None:
-        arguments["dynamic_img_size"] = True
+    if multi_crop and architecture.stem is not None:
+        arguments["multi_crop"] = True
     model: Network = timm.create_model(config.name, **arguments)
     return model

@@ -14,6 +14,7 @@ from torch import nn
 from common.models.architectures import ARCHITECTURES, Architecture, Entry, register
 from common.models.feed_forward import set_feed_forward
 from common.models.initialisation import initialise_deit, initialise_narrow, initialise_xiao
+from common.models.multi_crop import MultiCropVisionTransformer
 from common.models.stem_grammar import parse_stem
 from common.models.stems import build_stem_layer
 
@@ -30,17 +31,24 @@ def _vision_transformer(
     mlp_ratio: float = 4.0,
     initialise: Callable[[nn.Module], None] = initialise_deit,
 ) -> VisionTransformer:
-    """Build a transformer of this size from timm's keyword arguments, with `stem`, `stem_strides` and `ffn` among them."""
+    """Build a transformer of this size from timm's keyword arguments, with `stem`, `stem_strides` and `ffn` among them.
+
+    `multi_crop=True` builds one for crops of several sizes, as DINO trains it.
+    """
     architecture = ARCHITECTURES[name]
     options = {"patch_size": architecture.patch_size, "stem": architecture.stem, "stem_strides": None, **arguments}
     strides = options.pop("stem_strides")
     stem = options.pop("stem")
     ffn = options.pop("ffn", "mlp")
+    multi_crop = options.pop("multi_crop", False)
+    network = MultiCropVisionTransformer if multi_crop else VisionTransformer
+    if multi_crop:
+        options["dynamic_img_size"] = True
     size = {"embed_dim": width, "depth": depth, "num_heads": heads, "mlp_ratio": mlp_ratio}
 
     def construct(**kwargs: Any) -> VisionTransformer:
         """Construct and initialise, before timm loads any weights."""
-        model = VisionTransformer(
+        model = network(
             **{**size, **kwargs}, embed_layer=build_stem_layer(stem, None if strides is None else tuple(strides))
         )
         initialise(model)

@@ -3,7 +3,7 @@
 Loading is strict: whatever is missing, unexpected, misshapen, not finite or of another kind is named, all at once, and
 nothing is loaded.
 Two differences are allowed, and logged: a classifier of another class count keeps its fresh weights, and a position
-embedding for another grid is resized (bicubic, antialiased). Nothing is unpickled that could run code.
+embedding for another grid is resized once, as timm does it (bicubic, antialiased). Nothing is unpickled that could run code.
 """
 
 import logging
@@ -64,7 +64,11 @@ def load_init(model: nn.Module, init: str, *, image_size: int | tuple[int, int])
     elif head == "dropped":
         logger.info("init: the given classifier is left out, for this network has none")
     if resized_from is not None:
-        logger.info("init: position embedding resized from %dx%d patches to %s px images", *resized_from, image_size)
+        logger.info(
+            "init: position embedding resized from %dx%d patches to %s px images, once (bicubic, antialiased, as timm does)",
+            *resized_from,
+            image_size,
+        )
     return InitReport(source=source, num_loaded=len(expected), head=head, resized_from=resized_from)
 
 

@@ -31,7 +31,7 @@ torch.save(model(images), f"{folder}/logits.pt")
 def _export(folder: Path, *, num_classes: int = 3, **config: Any) -> VisionTransformer:
     network = ModelConfig(**{"name": "vit_mini", **config})
     torch.manual_seed(0)
-    model = build_network(network, image_size=16, num_classes=num_classes, dynamic=num_classes == 0)
+    model = build_network(network, image_size=16, num_classes=num_classes, multi_crop=num_classes == 0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     export_network(

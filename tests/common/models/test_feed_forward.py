@@ -74,7 +74,7 @@ def test_every_parameter_of_every_design_gets_a_gradient(name: str, design: str)
 
 
 def test_local_views_of_fewer_tokens_pass_the_batch_norm() -> None:
-    model = build_network(ModelConfig(name="vit_mini", ffn="conv1d_bn"), image_size=16, num_classes=0, dynamic=True)
+    model = build_network(ModelConfig(name="vit_mini", ffn="conv1d_bn"), image_size=16, num_classes=0, multi_crop=True)
     assert model(torch.randn(2, 3, 16, 16)).shape == model(torch.randn(2, 3, 8, 8)).shape == (2, 64)
     assert model.blocks[0].mlp.w1[1].num_batches_tracked == 2
 

@@ -70,7 +70,7 @@ def test_volo_is_refused_where_several_sizes_are_needed() -> None:
     with pytest.raises(
         UserError, match=r"model\.name: volo_mini takes images of the one size.*pre-train one of vit_tiny"
     ):
-        build_network(ModelConfig(name="volo_mini"), image_size=16, num_classes=0, dynamic=True)
+        build_network(ModelConfig(name="volo_mini"), image_size=16, num_classes=0, multi_crop=True)
 
 
 def test_the_patch_is_the_one_asked_for_or_the_architectures_own() -> None:

@@ -38,7 +38,7 @@ def test_small_images_are_halved_once_less(size: int | tuple[int, int], side: in
 
 
 def test_without_classes_the_pooled_features_come_out() -> None:
-    model = build_network(ModelConfig(name="regnety_mini"), image_size=32, num_classes=0, dynamic=True).eval()
+    model = build_network(ModelConfig(name="regnety_mini"), image_size=32, num_classes=0, multi_crop=True).eval()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(images), model.forward_features(images).mean((2, 3)))
     assert model(torch.randn(2, 3, 16, 16)).shape == (2, model.num_features) == (2, 128)

@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import timm
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import VisionTransformer
 from torch import nn
 
+from common.models.multi_crop import resample_position
 from common.models.networks import ModelConfig, build_network
 from common.models.stem_grammar import STEM_NAMES
 
@@ -51,16 +52,65 @@ def test_without_classes_the_normalised_class_token_comes_out() -> None:
     torch.testing.assert_close(tokens, normalised, rtol=0, atol=0)
 
 
+def official(position: np.ndarray, grid: tuple[int, int], *, old_grid: tuple[int, int]) -> np.ndarray:
+    """Resample (rows, columns, D) by DINO's formula, point by point: Keys's kernel, a = -3/4, read at (i + 1/2) / factor - 1/2."""
+
+    def kernel(x: float) -> float:
+        x, a = abs(x), -0.75
+        return ((a + 2) * x - (a + 3)) * x * x + 1 if x <= 1 else ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    def taps(place: int, new: int, old: int) -> list[tuple[int, float]]:
+        at = (place + 0.5) * old / (new + 0.1) - 0.5
+        first = math.floor(at) - 1
+        return [(min(max(first + k, 0), old - 1), kernel(at - first - k)) for k in range(4)]
+
+    resampled = np.zeros((*grid, position.shape[2]))
+    for i in range(grid[0]):
+        for j in range(grid[1]):
+            for row, down in taps(i, grid[0], old_grid[0]):
+                for column, right in taps(j, grid[1], old_grid[1]):
+                    resampled[i, j] += down * right * position[row, column]
+    return resampled
+
+
+@pytest.mark.parametrize(
+    ("grid", "old_grid"), [((6, 6), (14, 14)), ((2, 2), (4, 4)), ((3, 5), (4, 6)), ((9, 9), (4, 4)), ((1, 1), (3, 3))]
+)
+def test_position_embeddings_are_resampled_by_dinos_formula(grid: tuple[int, int], old_grid: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    position = 0.02 * torch.randn(1, 1 + old_grid[0] * old_grid[1], 8, dtype=torch.float64)
+    wanted = official(position[0, 1:].numpy().reshape(*old_grid, 8), grid, old_grid=old_grid).reshape(-1, 8)
+    for given, most in ((position, 1e-14), (position.float(), 1e-6)):
+        found = resample_position(given, grid, old_grid=old_grid)
+        assert torch.equal(found[:, 0], given[:, 0])
+        np.testing.assert_allclose(found[0, 1:].numpy(), wanted, rtol=0, atol=most)
+
+
+def test_a_position_embedding_of_the_same_grid_stays_to_the_bit() -> None:
+    position = torch.randn(1, 13, 8)
+    assert resample_position(position, (4, 3), old_grid=(4, 3)) is position
+
+
 @pytest.mark.parametrize("stem", ["patchify", "conv"])
-def test_local_views_use_the_position_embedding_interpolated(stem: str) -> None:
-    model = build_network(ModelConfig(name="vit_mini", stem=stem), image_size=16, num_classes=0, dynamic=True).eval()
+def test_local_views_use_the_position_embedding_resampled(stem: str) -> None:
+    model = build_network(ModelConfig(name="vit_mini", stem=stem), image_size=16, num_classes=0, multi_crop=True).eval()
     small = build_network(ModelConfig(name="vit_mini", stem=stem), image_size=8, num_classes=0).eval()
     weights = model.state_dict()
-    weights["pos_embed"] = resample_abs_pos_embed(weights["pos_embed"], new_size=[2, 2], old_size=[4, 4])
+    old = weights["pos_embed"]
+    patches = official(old[0, 1:].double().numpy().reshape(4, 4, 64), (2, 2), old_grid=(4, 4)).reshape(1, 4, 64)
+    weights["pos_embed"] = torch.cat([old[:, :1], torch.from_numpy(patches).float()], dim=1)
     small.load_state_dict(weights)
     images = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(model(images), small(images))
     assert model(torch.randn(2, 3, 32, 16)).shape == (2, 64)
+
+
+def test_global_views_are_computed_as_timms_network_does() -> None:
+    model = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=0, multi_crop=True).eval()
+    fixed = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=0).eval()
+    fixed.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(model(images), fixed(images))
 
 
 def test_drop_path_rises_linearly_to_the_rate_asked_for() -> None:
