@@ -55,6 +55,9 @@ class FinetuneConfig:
     """Factor on the classifier's first weights; 0.001 lets a pre-trained network start undisturbed."""
     ema_decay: float | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and exported; none = the weights themselves."""
+    ema_span: float | None = None
+    """Length of the moving average as a share of the run, instead of `ema_decay`, so that it lags alike in short and long runs: its
+    decay is 1 - 1 / (ema_span * steps). Until the warm-up of the learning rate ends, it is the weights themselves. pycls: 0.078."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -70,6 +73,13 @@ class FinetuneConfig:
             yield "head_init_scale", f"{self.head_init_scale} must not be negative."
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             yield "ema_decay", f"{self.ema_decay} must lie in (0, 1); none turns it off."
+        if self.ema_span is not None and not 0 < self.ema_span <= 1:
+            yield (
+                "ema_span",
+                f"{self.ema_span} must lie in (0, 1]: it is a share of the run's steps; none turns it off.",
+            )
+        if self.ema_span is not None and self.ema_decay is not None:
+            yield "ema_span", "set, and ema_decay too: they are two ways to say one thing. Keep one of them."
         if self.optim.name == "sam" and self.train.precision == "fp16":
             yield (
                 "train.precision",

@@ -107,8 +107,8 @@ class TokenLabels(Classification):
 def draw_box(grid: tuple[int, int], beta: float, seed: int, *, epoch: int, step: int) -> Box:
     """Return MixToken's box of a step, keyed by (seed, epoch, step).
 
-    Its area is 1 - lambda of the grid (rows, columns), lambda ~ Beta(beta, beta); its centre is uniform over the tokens, and what
-    lies beyond the edge is cut off, as CutMix does.
+    Its area is at most 1 - lambda of the grid (rows, columns), lambda ~ Beta(beta, beta): its sides are even numbers of tokens, as
+    VOLO's program makes them. Its centre is uniform over the tokens, and what lies beyond the edge is cut off, as CutMix does.
     """
     own = generator(seed, epoch=epoch, index=step, stream="mixtoken")
     side = (1 - own.beta(beta, beta)) ** 0.5
@@ -117,6 +117,9 @@ def draw_box(grid: tuple[int, int], beta: float, seed: int, *, epoch: int, step:
 
 
 def _interval(uniform: float, length: int, tokens: int) -> tuple[int, int]:
-    """Return the part of `tokens` that an interval around a token covers, the token named by a number in [0, 1)."""
-    centre = int(uniform * tokens)
-    return max(centre - length // 2, 0), min(centre + (length + 1) // 2, tokens)
+    """Return the part of `tokens` that an interval around a token covers, the token named by a number in [0, 1).
+
+    An odd `length` loses one token.
+    """
+    centre, half = int(uniform * tokens), length // 2
+    return max(centre - half, 0), min(centre + half, tokens)

@@ -12,7 +12,7 @@ from common.data.sampler import EpochBatches
 from common.data.splits import Splits
 from common.errors import UserError
 from common.models.normalization import synchronise_batch_norm
-from common.training.averaging import update_average
+from common.training.averaging import average_momenta, update_average
 from common.training.execution import set_execution
 from common.training.images import open_images
 from common.training.loss_watch import watch_supervised
@@ -53,7 +53,8 @@ class Finetuning:
         self.network = self.objective.build_network()
         self.network = synchronise_batch_norm(self.network, device_type=run.device.type).to(run.device)
         set_execution(self.network, config.train, run.device)
-        self.average = copy.deepcopy(self.network).requires_grad_(False) if config.ema_decay else None
+        is_averaged = config.ema_decay is not None or config.ema_span is not None
+        self.average = copy.deepcopy(self.network).requires_grad_(False) if is_averaged else None
         self.model, self.optimizer = run.accelerator.prepare(self.network, build_optimizer(config.optim, self.network))
         self.sharpness = (
             SharpnessAware(self.network.parameters(), config.optim.rho) if config.optim.name == "sam" else None
@@ -154,8 +155,9 @@ class Finetuning:
             clip_gradients(self.network.parameters(), self.config.optim.clip_norm, each=self.config.optim.clip_each)
         skipped = guarded_step(self.optimizer, self.network.parameters())
         if self.average is not None:
-            assert self.config.ema_decay is not None
-            update_average(self.average.parameters(), self.network.parameters(), self.config.ema_decay)
+            update_average(
+                self.average.parameters(), self.network.parameters(), self.schedules["average momentum"][step]
+            )
             for mine, theirs in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 mine.copy_(theirs)
         return loss, skipped
@@ -177,10 +179,17 @@ class Finetuning:
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
         """Return every schedule of a run of so many epochs, step by step."""
-        batch_size = self.config.train.batch_size
-        return optimizer_schedules(
-            self.config.optim, batch_size=batch_size, epochs=epochs, steps_per_epoch=self.steps_per_epoch
+        config, steps_per_epoch = self.config, self.steps_per_epoch
+        of_optimizer = optimizer_schedules(
+            config.optim, batch_size=config.train.batch_size, epochs=epochs, steps_per_epoch=steps_per_epoch
         )
+        momenta = average_momenta(
+            config.ema_decay,
+            config.ema_span,
+            steps=epochs * steps_per_epoch,
+            warmup_steps=round(config.optim.warmup_epochs * steps_per_epoch),
+        )
+        return of_optimizer if momenta is None else of_optimizer | {"average momentum": momenta}
 
     def _end(self, ending: Ending, step: int) -> int:
         """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""

@@ -23,13 +23,16 @@ class OptimConfig:
     lr: float = 5e-4
     """Peak learning rate; for a batch of `optim.lr_batch` images when that is set, otherwise absolute."""
     lr_batch: int | None = None
-    """Batch for which `optim.lr` holds; the rate used is lr * train.batch_size / lr_batch. none = lr is absolute."""
+    """Batch for which `optim.lr` holds; the rate used is lr * train.batch_size / lr_batch (DeiT's program: 512, DINO's: 256).
+    none = lr is absolute."""
     warmup_epochs: float = 5.0
     """Linear warm-up of the learning rate, in epochs."""
     warmup_lr: float = 0.0
     """Learning rate at the first step of the warm-up, absolute or a share of the peak (`optim.relative_ends`)."""
     min_lr: float = 1e-6
     """Learning rate at the end of the cosine, absolute or a share of the peak (`optim.relative_ends`)."""
+    cooldown_epochs: float = 0.0
+    """Epochs at the end, of those in `train.epochs`, at `optim.min_lr`, after the cosine (timm's; VOLO has 10 after 300)."""
     relative_ends: bool = False
     """Whether `optim.warmup_lr` and `optim.min_lr` are shares of the peak learning rate, and so follow it."""
     weight_decay: float = 0.05
@@ -37,7 +40,9 @@ class OptimConfig:
     weight_decay_end: float | None = None
     """Weight decay at the last step, reached on a cosine; none = constant."""
     decay_embeddings: bool = True
-    """Whether the class token and the position embedding are decayed (DINO: yes, DeiT: no). Biases and 1-D parameters never are."""
+    """Whether the class token and the position embedding are decayed (DINO: yes, DeiT: no)."""
+    decay_bias_and_norm: bool = False
+    """Whether biases and 1-D parameters, those of norms, are decayed too (pycls: yes)."""
     layer_decay: float = 1.0
     """Factor of the learning rate from each layer to the one before it; 1 = the same rate everywhere."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -46,6 +51,8 @@ class OptimConfig:
     """AdamW's guard against division by zero."""
     momentum: float = 0.9
     """SGD's momentum."""
+    nesterov: bool = False
+    """Whether SGD's momentum is Nesterov's (pycls: yes)."""
     clip_norm: float | None = None
     """Largest L2 norm of a gradient; none = no clipping."""
     clip_each: bool = False
@@ -56,11 +63,17 @@ class OptimConfig:
         for name in ("lr", "rho"):
             if getattr(self, name) <= 0:
                 yield name, f"{getattr(self, name)} must be above 0."
-        for name in ("warmup_epochs", "warmup_lr", "min_lr", "weight_decay", "eps"):
+        for name in ("warmup_epochs", "cooldown_epochs", "warmup_lr", "min_lr", "weight_decay", "eps"):
             if getattr(self, name) < 0:
                 yield name, f"{getattr(self, name)} must not be negative."
-        if self.warmup_epochs > 10**6:
-            yield "warmup_epochs", f"{self.warmup_epochs} must be at most {10**6}."
+        for name in ("warmup_epochs", "cooldown_epochs"):
+            if getattr(self, name) > 10**6:
+                yield name, f"{getattr(self, name)} must be at most {10**6}."
+        if self.nesterov and not self.momentum:
+            yield (
+                "nesterov",
+                "true, and momentum is 0: there is none to look ahead by. Set momentum, or leave the key out.",
+            )
         if not 0 <= self.momentum < 1:
             yield "momentum", f"{self.momentum} must lie in [0, 1)."
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -95,6 +108,7 @@ def learning_rates(config: OptimConfig, *, batch_size: int, steps: int, steps_pe
         steps=steps,
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
         warmup_start=config.warmup_lr * unit,
+        cooldown_steps=round(config.cooldown_epochs * steps_per_epoch),
     )
 
 
@@ -115,11 +129,16 @@ def optimizer_schedules(
 
 def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer over the parameters of `model` that need a gradient; under SAM, the one it steps with."""
-    groups = parameter_groups(model, layer_decay=config.layer_decay, decay_embeddings=config.decay_embeddings)
+    groups = parameter_groups(
+        model,
+        layer_decay=config.layer_decay,
+        decay_embeddings=config.decay_embeddings,
+        decay_bias_and_norm=config.decay_bias_and_norm,
+    )
     kind = config.base if config.name == "sam" else config.name
     if kind == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
-    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
     if config.momentum:
         # The fused kernel leaves a first buffer unset when that step is skipped; momentum * 0 + g is the same first step.
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
@@ -127,10 +146,12 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
     return optimizer
 
 
-def parameter_groups(model: nn.Module, *, layer_decay: float, decay_embeddings: bool) -> list[dict[str, object]]:
+def parameter_groups(
+    model: nn.Module, *, layer_decay: float, decay_embeddings: bool, decay_bias_and_norm: bool = False
+) -> list[dict[str, object]]:
     """Return parameter groups with `lr_scale` and `decayed`.
 
-    Biases and 1-D parameters are not decayed, nor, unless asked, what the network itself exempts (`no_weight_decay()`:
+    Unless asked, biases and 1-D parameters are not decayed, nor what the network itself exempts (`no_weight_decay()`:
     class token, position embedding). With L layers as the network's `group_matcher` counts them, layer l has
     lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier the last.
     """
@@ -141,7 +162,8 @@ def parameter_groups(model: nn.Module, *, layer_decay: float, decay_embeddings: 
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decayed = parameter.ndim > 1 and not name.endswith(".bias") and name not in exempt
+        is_bias_or_norm = parameter.ndim <= 1 or name.endswith(".bias")
+        decayed = name not in exempt and (decay_bias_and_norm or not is_bias_or_norm)
         layer = layer_of.get(name, deepest)
         group = groups.setdefault(
             (layer, decayed), {"params": [], "lr_scale": layer_decay ** (deepest - layer), "decayed": decayed}

@@ -13,9 +13,10 @@ from common.data.loader import Batch
 from common.errors import UserError
 from finetune.config import FinetuneConfig, TokenLabelsConfig
 from finetune.objectives import build_objective
-from finetune.token_labels import NO_BOX, TokenLabels, draw_box
+from finetune.token_labels import NO_BOX, TokenLabels, _interval, draw_box
 
-GRID, CLASSES = (2, 3), 5
+GRID, CLASSES = (4, 6), 5
+TOKENS = GRID[0] * GRID[1]
 
 
 class Network(nn.Module):
@@ -76,7 +77,7 @@ def cross_entropy(logits, target):
 def test_the_loss_is_that_of_a_loop_over_tokens(dense, class_target, mix_token):
     made = objective(weight=0.3, class_weight=0.8, class_target=class_target, mix_token=mix_token)
     samples, network = batch(dense=dense), Network()
-    step = next(step for step in range(20) if 0 < area(draw_box(GRID, 1.0, 0, epoch=2, step=step)) < 6)
+    step = next(step for step in range(20) if 0 < area(draw_box(GRID, 1.0, 0, epoch=2, step=step)) < TOKENS)
     inputs = made.inputs(samples, epoch=2, step=step)
     images, box = inputs[0], tuple(inputs[3][0].tolist())
     assert (images[1, :, :2, :2] == 7).all() and box == (
@@ -84,18 +85,18 @@ def test_the_loss_is_that_of_a_loop_over_tokens(dense, class_target, mix_token):
     )
     class_logits, dense_logits = network(images, box)
     class_logits, dense_logits = class_logits.detach(), dense_logits.detach()
-    share, total = 1 - area(box) / 6, 0.0
+    share, total = 1 - area(box) / TOKENS, 0.0
     own = [torch.eye(CLASSES)[label] * 0.9 + 0.1 / CLASSES for label in samples.labels]
-    tokens = [[target] * 6 for target in own]
+    tokens = [[target] * TOKENS for target in own]
     if dense:
         tokens = [[0.9 * place + 0.1 / CLASSES for place in image.flatten(0, 1).float()] for image in samples.dense[1]]
     if class_target == "dense":
-        own = [sum(image) / 6 for image in tokens]
+        own = [sum(image) / TOKENS for image in tokens]
     for i in range(4):
         target = share * own[i] + (1 - share) * own[i ^ 1]
         total += 0.8 * cross_entropy(class_logits[i], target) / 4
-        for n in range(6):
-            total += 0.3 * cross_entropy(dense_logits[i, n], tokens[i][n]) / 24
+        for n in range(TOKENS):
+            total += 0.3 * cross_entropy(dense_logits[i, n], tokens[i][n]) / (4 * TOKENS)
     assert float(made.loss(network, inputs).detach()) == pytest.approx(float(total), rel=1e-4)
 
 
@@ -122,12 +123,34 @@ def test_boxes_lie_in_the_grid_uniformly_with_areas_of_a_beta_distribution():
     covered = np.zeros(grid)
     for first_row, first_column, last_row, last_column in boxes.tolist():
         covered[first_row:last_row, first_column:last_column] += 1 / len(boxes)
-    assert np.abs(covered - covered[::-1]).max() < 0.05 and np.abs(covered - covered[:, ::-1]).max() < 0.05
+    # From centre - half to centre + half: symmetric about the edge before a centre, which itself is one token further.
+    inner = covered[:-1, :-1]
+    assert np.abs(inner - inner[::-1]).max() < 0.05 and np.abs(inner - inner[:, ::-1]).max() < 0.05
     # An uncut box of area 1 - lambda holds half of the grid on average; the edge cuts some of it off.
     whole = boxes[(top > 0) & (left > 0) & (bottom < 14) & (right < 10)]
     assert 0.25 < covered.mean() < 0.45 and len(whole) > 400
     large = np.mean([area(draw_box(grid, 50.0, 5, epoch=0, step=step)) for step in range(500)]) / 140
-    assert large == pytest.approx(0.5 * 0.68, abs=0.06), "alpha 50 draws areas near a half, less what the edge cuts off"
+    sides = ((tokens, int(tokens * 0.5**0.5) // 2) for tokens in grid)
+    by_hand = [np.mean([min(c + half, n) - max(c - half, 0) for c in range(n)]) / n for n, half in sides]
+    assert large == pytest.approx(np.prod(by_hand), abs=0.03), (
+        "alpha 50 draws areas near a half, less what the edge cuts off"
+    )
+
+
+@pytest.mark.parametrize("tokens", [3, 10, 14])
+def test_intervals_of_boxes_are_those_of_the_published_program(tokens):
+    """VOLO's rand_bbox: cut = int(side * sqrt(1 - lambda)); from centre - cut // 2 to centre + cut // 2, both cut at the edge."""
+    for length in range(tokens + 1):
+        for centre in range(tokens):
+            wanted = tuple(np.clip([centre - length // 2, centre + length // 2], 0, tokens))
+            assert _interval((centre + 0.5) / tokens, length, tokens) == wanted
+
+
+def test_uncut_boxes_have_even_sides():
+    boxes = np.array([draw_box((14, 14), 1.0, 5, epoch=0, step=step) for step in range(1000)])
+    top, left, bottom, right = boxes.T
+    whole = (top > 0) & (left > 0) & (bottom < 14) & (right < 14)
+    assert whole.sum() > 100 and not ((bottom - top)[whole] % 2).any() and not ((right - left)[whole] % 2).any()
 
 
 def test_an_odd_part_of_a_batch_is_refused_only_where_tokens_are_mixed():

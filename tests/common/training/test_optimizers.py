@@ -95,6 +95,39 @@ def test_biases_and_1d_parameters_are_not_decayed_and_embeddings_as_asked() -> N
     assert not any(name.endswith("bias") or "norm" in name for name in dino)
 
 
+@pytest.mark.parametrize(("decay_embeddings", "spared"), [(True, set()), (False, {"cls_token", "pos_embed"})])
+def test_biases_and_norms_are_decayed_where_asked(decay_embeddings: bool, spared: set[str]) -> None:
+    """As pycls does: every parameter, but for what the network exempts where embeddings are not to be decayed."""
+    network = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=5)
+    config = OptimConfig(decay_bias_and_norm=True, decay_embeddings=decay_embeddings)
+    optimizer = build_optimizer(config, network)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    decayed = {names[id(p)] for group in optimizer.param_groups if group["decayed"] for p in group["params"]}
+    assert set(names.values()) - decayed == spared
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_agrees_with_its_formula(nesterov: bool) -> None:
+    """v <- m v + g + d w;  w <- w - lr v, or with Nesterov's momentum w <- w - lr (g + d w + m v)."""
+    network, inputs = small_network().float(), torch.randn(5, 4)
+    optimizer = build_optimizer(OptimConfig(name="sgd", momentum=0.9, nesterov=nesterov), network)
+    weights = [p.detach().clone() for p in network.parameters()]
+    velocities = [torch.zeros_like(w) for w in weights]
+    for _ in range(4):
+        set_step(optimizer, 0.02, 0.1)
+        for w, v, g in zip(weights, velocities, gradients(network, inputs), strict=True):
+            decayed = g + 0.1 * w if w.ndim > 1 else g
+            v.mul_(0.9).add_(decayed)
+            w.sub_(0.02 * (decayed + 0.9 * v if nesterov else v))
+        guarded_step(optimizer, network.parameters())
+    for mine, wanted in zip(network.parameters(), weights, strict=True):
+        assert torch.allclose(mine, wanted, atol=1e-6)
+
+
+def test_nesterov_without_momentum_is_refused() -> None:
+    assert [field for field, _ in OptimConfig(name="sgd", nesterov=True, momentum=0.0).problems()] == ["nesterov"]
+
+
 def test_layer_decay_falls_from_the_classifier_to_the_stem() -> None:
     network = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=5)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -119,6 +152,15 @@ def test_set_step_scales_by_layer_and_spares_the_undecayed() -> None:
 def test_peak_rate_follows_the_batch_only_where_asked() -> None:
     assert peak_lr(OptimConfig(lr=1e-3), 4096) == 1e-3
     assert peak_lr(OptimConfig(lr=5e-4, lr_batch=256), 1024) == pytest.approx(2e-3)
+
+
+def test_the_cooldown_is_the_end_of_the_run_at_the_smallest_rate() -> None:
+    config = OptimConfig(lr=0.4, min_lr=0.01, warmup_epochs=2, cooldown_epochs=10)
+    rates = learning_rates(config, batch_size=32, steps=3100, steps_per_epoch=10)
+    without = learning_rates(
+        OptimConfig(lr=0.4, min_lr=0.01, warmup_epochs=2), batch_size=32, steps=3000, steps_per_epoch=10
+    )
+    assert (rates[:3000] == without).all() and (rates[3000:] == 0.01).all() and len(rates) == 3100
 
 
 def test_the_ends_of_the_schedule_are_absolute_or_shares_of_the_peak() -> None:

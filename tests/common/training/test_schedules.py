@@ -23,6 +23,14 @@ def test_every_step_has_one_finite_value(warmup: int) -> None:
     assert len(values) == 10 and np.isfinite(values).all()
 
 
+@pytest.mark.parametrize(("steps", "warmup", "cooldown"), [(20, 5, 4), (10, 10, 3), (10, 3, 20), (4, 0, 4), (3, 0, 0)])
+def test_the_cooldown_holds_the_final_value(steps: int, warmup: int, cooldown: int) -> None:
+    values = cosine(1.0, 0.1, steps=steps, warmup_steps=warmup, cooldown_steps=cooldown)
+    held = min(cooldown, steps - warmup)
+    wave = cosine(1.0, 0.1, steps=steps - held, warmup_steps=warmup)
+    assert len(values) == steps and (values == [*wave, *[0.1] * held]).all()
+
+
 def test_no_warmup_starts_at_the_peak_and_ends_near_the_final_value() -> None:
     values = cosine(1.0, 0.0, steps=1000)
     assert values[0] == 1.0 and 0 < values[-1] < 1e-5

@@ -67,6 +67,7 @@ def test_a_network_that_lacks_a_tensor_is_refused() -> None:
     [
         ("pretrain", (), {"dino"}),
         ("finetune", ("ema_decay=0.9",), {"network", "average"}),
+        ("finetune", ("ema_span=0.5",), {"network", "average"}),
         ("finetune", (), {"network"}),
         ("linear", (), {"classifier"}),
     ],
