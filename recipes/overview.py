@@ -50,6 +50,10 @@ def print_plan(plan: Plan, folder: Path, only: str | None, *, rate: float | None
     print(
         f"\n{plan.study.title}: {counted(len(runs), 'run')} for {counted(len(plan.cells), 'cell')}; {done} done{told}"
     )
+    for stage in plan.study.stages:
+        if stage.published:
+            print(f"{stage.name}: not run, for runs start from {stage.published.told}: {stage.published.init}")
+            print(f"{'':{len(stage.name)}}  ({stage.name}.published=none runs it)")
     print("\n".join(_costs(plan, runs, states, results, rate)))
     print(f"folder: {shown(folder)}")
     return 0

@@ -118,7 +118,10 @@ def _add_run(
     before = [other.name for other in study.stages[:number]]
     if needed is not None and needed not in before:
         raise UserError(f"stages.{stage.name}: needs {needed}, but can only need an earlier stage ({before}).")
-    start = _add_run(study, before.index(needed), levels, resolve, runs, served) if needed else None
+    published = study.stages[before.index(needed)].published if needed else None
+    if published:
+        settings["init"] = published.init
+    start = _add_run(study, before.index(needed), levels, resolve, runs, served) if needed and not published else None
     overrides, config = _resolve(stage, settings, resolve)
     digest = _digest(stage, config, start)
     touching = {axis.name: levels[axis.name] for axis in study.axes if study.touches(axis, stage)}

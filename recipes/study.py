@@ -17,11 +17,19 @@ UNCHANGED = Translation()
 
 
 @dataclass(frozen=True)
+class Published:
+    """Weights that stand for a stage: the `init` of the runs that need it, and in words what they are."""
+
+    init: str
+    told: str
+
+
+@dataclass(frozen=True)
 class Stage:
     """One step of a study: the module that runs it, its recipe, and what is set on top.
 
     From the bottom: the scale's `base`, what the study sets (`settings`, then its axes) through the scale's `translations`, and
-    `overrides`, which the command line gives.
+    `overrides`, which the command line gives. Where there are `published` weights, the stage is not run.
     """
 
     name: str
@@ -31,6 +39,7 @@ class Stage:
     base: Mapping[str, Any] = field(default_factory=dict)
     translations: Mapping[str, Translation] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    published: Published | None = None
 
 
 @dataclass(frozen=True)

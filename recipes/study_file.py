@@ -18,9 +18,17 @@ A study file, whole:
 
 A key is a recipe's key for every stage, or for one stage when that stage's name stands before it. The key `needs` names
 the stage a run starts from: it gets `init=<that run's folder>`.
+
+A stage may name weights that somebody has published. At the scale in whose terms the study is written they stand for the stage,
+which is not run; `<stage>.published=none` runs it after all, and `<stage>.published=<init>` takes other weights, at any scale:
+
+      pretrain:
+        recipe: imagenet1k/dino_vit_small.yaml
+        published: {init: "hf-hub:<id>@<commit>", told: the weights that DINO's authors released}
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +40,11 @@ from recipes.axes import build_axis
 from recipes.readings import build_reading
 from recipes.scales import Scale, load_scale
 from recipes.sections import named, read_yaml, section
-from recipes.study import FACTOR, REPOSITORY, STUDIES, Axis, Stage, Study, shown
+from recipes.study import FACTOR, REPOSITORY, STUDIES, Axis, Published, Stage, Study, shown
 from recipes.translations import write_level
+
+PUBLISHED = "published"
+"""Key of the weights that stand for a stage."""
 
 
 def find_study(name: str) -> Path:
@@ -95,6 +106,7 @@ def build_study(mapping: Mapping[str, Any], source: str, beside: Path | None = N
             entry = {**entry, "values": seeds}
         axes[name] = _keep_levels(build_axis(name, entry, problems), scale)
     reading = build_reading(sections.get("report"), axes, problems)
+    reading = replace(reading, notes=(*reading.notes, *map(_note, (s for s in stages if s.published))))
     question = " ".join(str(sections.get("question", "")).split())
     at = scale.name if scale else None
     study = Study(str(sections.get("name", "")), question, stages, tuple(axes.values()), reading, mapping, source, at)
@@ -164,7 +176,7 @@ def _build_stage(
     problems: list[str],
 ) -> Stage:
     """Return one entry of `stages`, with the recipe that stands for its own at the study's scale."""
-    fields = section(entry, f"stages.{name}", ("recipe", "module", "set"), ("recipe",), problems)
+    fields = section(entry, f"stages.{name}", ("recipe", "module", "set", "published"), ("recipe",), problems)
     settings, module = fields.get("set", {}), str(fields.get("module", name))
     where = Path(str(fields.get("recipe", "")))
     places = [folder / where for folder in (beside, Path(), REPOSITORY, REPOSITORY / "recipes") if folder is not None]
@@ -172,9 +184,40 @@ def _build_stage(
     if fields and not recipe.is_file() and beside is not None:
         problems.append(f"stages.{name}.recipe = {where}: no such file. Give it from the repository's root.")
     scaled = scale.stands_for(recipe) if scale else None
+    published = _published(name, fields.get("published"), overrides, scaled is not None, problems)
+    overrides = {key: value for key, value in overrides.items() if not key.endswith(f".{PUBLISHED}")}
     if scaled is None:
-        return Stage(name, module, recipe, settings, overrides=overrides)
-    return Stage(name, module, scaled.recipe, settings, scaled.settings, scaled.translations, overrides)
+        return Stage(name, module, recipe, settings, overrides=overrides, published=published)
+    return Stage(name, module, scaled.recipe, settings, scaled.settings, scaled.translations, overrides, published)
+
+
+def _published(
+    name: str, entry: Any, overrides: Mapping[str, Any], is_scaled: bool, problems: list[str]
+) -> Published | None:
+    """Return the weights that stand for a stage: those that the command line names, or the study's own where nothing is scaled."""
+    where = f"stages.{name}.{PUBLISHED}"
+    own = section(entry, where, ("init", "told"), ("init", "told"), problems) if entry is not None else {}
+    given = overrides.get(f"{name}.{PUBLISHED}", None if is_scaled else own.get("init"))
+    if given in (None, "none"):
+        return None
+    for key in overrides:
+        if key.startswith(f"{name}.") and key != f"{name}.{PUBLISHED}":
+            problems.append(
+                f"{key}: the stage {name} is not run, published weights stand for it ({given}). Add {name}.{PUBLISHED}=none to"
+                " run it, or leave the key out."
+            )
+    return Published(
+        str(given), " ".join(str(own.get("told", "")).split()) if given == own.get("init") else "weights named for it"
+    )
+
+
+def _note(stage: Stage) -> str:
+    """Return the report's note on a stage that published weights stand for."""
+    assert stage.published is not None
+    return (
+        f"The stage {stage.name} was not run: runs start from {stage.published.told} ({stage.published.init}), whose training"
+        " is in no cost here."
+    )
 
 
 def _wrong_needs(settings: Mapping[str, Any], where: str, stages: list[str]) -> list[str]:

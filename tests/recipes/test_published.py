@@ -1,0 +1,114 @@
+"""Published weights that stand for a stage: who starts from them, and what is said where they cannot be had."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from common.models import weight_files
+from recipes.__main__ import main
+from recipes.plan import Plan, make_plan
+from recipes.published import fetch_published
+from recipes.stages import resolve_by_config
+from recipes.study import STUDIES, Published
+from recipes.study_file import build_study, load_study
+
+RELEASED = "hf-hub:timm/vit_small_patch16_224.dino@733b42a211ebe03aa7327050699cfcee7cd96123"
+"""DINO's ViT-S/16 of 800 epochs, at a commit of the hub."""
+STUDIES_OF_IT = ("scaled_relu_table6", "scaled_relu_table7", "scaled_relu_linear_evaluation")
+
+
+def planned(name: str, scale: str, *overrides: str) -> Plan:
+    return make_plan(load_study(STUDIES / f"{name}.yaml", overrides, scale, (0,)), resolve_by_config)
+
+
+def inits(plan: Plan) -> set[str]:
+    return {word for run in plan.runs for word in run.overrides if word.startswith("init=")}
+
+
+@pytest.mark.parametrize("name", STUDIES_OF_IT)
+def test_the_papers_scale_starts_from_the_released_weights_and_the_others_train(name: str) -> None:
+    plan = planned(name, "imagenet1k")
+    assert inits(plan) == {f"init={RELEASED}"} and all(run.needs is None for run in plan.runs)
+    assert "pretrain" not in {run.stage for run in plan.runs}
+    assert any(RELEASED in note and "800 epochs" in note for note in plan.study.reading.notes)
+    for scale in ("cifar10", "digits"):
+        plan = planned(name, scale)
+        assert inits(plan) == set() and "pretrain" in {run.stage for run in plan.runs}
+        assert not any("not run" in note for note in plan.study.reading.notes)
+
+
+@pytest.mark.parametrize("name", STUDIES_OF_IT)
+def test_the_stage_is_run_after_all_where_that_is_asked_for(name: str) -> None:
+    plan = planned(name, "imagenet1k", "pretrain.published=none", "pretrain.train.epochs=50")
+    assert inits(plan) == set()
+    (start,) = [run for run in plan.runs if run.stage == "pretrain"]
+    assert "train.epochs=50" in start.overrides and {run.needs for run in plan.runs} >= {start.id}
+
+
+def test_the_tables_of_a_hundred_epochs_train_them() -> None:
+    for name in ("scaled_relu_table2_dino", "scaled_relu_table4_market1501", "scaled_relu_table4_msmt17"):
+        assert inits(planned(name, "imagenet1k")) == set()
+
+
+def test_other_weights_may_be_named_at_any_scale() -> None:
+    for scale in ("imagenet1k", "digits"):
+        assert inits(planned("scaled_relu_table6", scale, "pretrain.published=weights/dino.pth")) == {
+            "init=weights/dino.pth"
+        }
+
+
+def test_keys_of_a_stage_that_is_not_run_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"pretrain\.train\.epochs: the stage pretrain is not run.*pretrain\.published=none"
+    ):
+        planned("scaled_relu_table6", "imagenet1k", "pretrain.train.epochs=50")
+
+
+def test_an_entry_without_words_is_refused() -> None:
+    study = load_study(STUDIES / "scaled_relu_table6.yaml", scale="imagenet1k")
+    mapping: dict[str, Any] = copy.deepcopy(dict(study.mapping))
+    mapping["stages"]["pretrain"]["published"] = {"init": "x", "epochs": 3}
+    with pytest.raises(UserError, match=r"stages\.pretrain\.published\.epochs: unknown key") as told:
+        build_study(mapping, "x.yaml")
+    assert "stages.pretrain.published.told: missing" in str(told.value)
+
+
+def test_weights_that_cannot_be_had_are_one_error_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def offline(name: str, **_: Any) -> Any:
+        asked.append(name)
+        raise ConnectionError("no network here")
+
+    monkeypatch.setattr(weight_files.timm, "create_model", offline)
+    out = tmp_path / "study"
+    words = ["run", "scaled_relu_linear_evaluation", "--scale", "imagenet1k", "--out", str(out)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "pretrain.published: the weights that DINO's authors released" in said and "no network here" in said
+    assert "pretrain.published=none" in said and said.count("error:") == 1
+    assert asked == [RELEASED] and not out.exists()
+
+
+def test_weights_are_fetched_only_for_runs_that_start_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned("scaled_relu_table6", "imagenet1k")
+    fetched: list[str] = []
+    monkeypatch.setattr(weight_files, "read_weights", lambda init: fetched.append(init))
+    one_stage = [run for run in plan.runs if not any(word.startswith("init=") for word in run.overrides)]
+    fetch_published(plan.study, one_stage)
+    assert len(one_stage) == 2 and fetched == []
+    fetch_published(plan.study, plan.runs)
+    assert fetched == [RELEASED]
+    assert plan.study.stages[0].published == Published(
+        RELEASED, "the weights that DINO's authors released, ViT-S/16 of 800 epochs"
+    )
+
+
+def test_the_recipe_of_table_7_starts_from_them_too() -> None:
+    recipe = STUDIES.parent / "imagenet1k" / "two_stage_sam.yaml"
+    assert resolve_by_config("finetune", recipe, ())["init"] == RELEASED
