@@ -59,6 +59,11 @@ def run_stage(
         if is_main:
             print(f"error: {_own_words(error)}", file=sys.stderr)
         return USER_ERROR
+    except OSError as error:  # of the surroundings: rights, disks, files that are away
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error).strip().splitlines()[-1]
+        print(f"error: {where}{reason}. Mend that and give the same command again.", file=sys.stderr)
+        return USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise

@@ -1,7 +1,9 @@
 """Safetensors files with the rights that the umask gives and with the system's own errors."""
 
 import os
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,13 +14,18 @@ from torch import Tensor
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a new file of contiguous CPU tensors.
 
-    safetensors (0.8 and later) writes to a temporary file for its owner alone (0600), whatever the umask, and renames it.
-    Its rights are set to those of a file that Python opens at the same place: the umask's, and a folder's default ACL.
+    safetensors (0.8 and later) writes to a temporary file for its owner alone (0600), whatever the umask, and renames it; what a
+    kill left of such files in this folder is removed. The rights are set to those of a file that Python opens at the same
+    place: the umask's, and a folder's default ACL.
     """
-    with path.open("wb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
+    for leftover in (path, *path.parent.glob(".tmp??????")):
+        leftover.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        rights = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
-    path.chmod(mode)
+    if stat.S_IMODE(path.stat().st_mode) != rights:
+        with suppress(PermissionError):  # a file system that has its own
+            path.chmod(rights)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -65,6 +65,12 @@ def main(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}. Mend that and give the same command again.", file=sys.stderr)
+        return USER_ERROR
 
 
 def local_engine(jobs: int | None, launch: tuple[str, ...], cold: bool) -> Engine:

@@ -190,12 +190,12 @@ def read_plan(folder: Path) -> Plan:
     path = folder / "study.yaml"
     if not path.is_file():
         raise UserError(f"{folder}: holds no study.yaml, so it is no study's folder. Give the --out of a `run`.")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         runs = tuple(PlannedRun(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in content["runs"])
         cells = tuple(Cell(entry["levels"], entry["runs"]) for entry in content["cells"])
         return Plan(build_study(content["study"], content["file"]), runs, cells)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not written by `python -m recipes run` ({error}). Run the study again.") from error
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from common.errors import UserError
 from recipes.engines import Engine, Job
 from recipes.plan import PlannedRun
 from recipes.states import log_tail, read_result, read_state
@@ -72,16 +73,24 @@ class StudyRunner:
             f"{counted(len(self.runs), 'run')}: {begun} done, {len(self.todo)} to go, {self.engine.slots} at a time"
         )
         with self._signals():
-            while (self.todo or self.started) and self.outcome.signal_number is None:
-                self._start_ready()
-                for job, code in self.engine.ended():
-                    self._finish(self.runs[job.folder.name], code)
-                time.sleep(self.poll_seconds)
+            try:
+                while (self.todo or self.started) and self.outcome.signal_number is None:
+                    self._start_ready()
+                    for job, code in self.engine.ended():
+                        self._finish(self.runs[job.folder.name], code)
+                    time.sleep(self.poll_seconds)
+            except (OSError, UserError):  # what is told ends the study, and no run outlives it
+                self._stop()
+                raise
             if self.outcome.signal_number is not None:
-                self.say(f"stopping {counted(len(self.started), 'run')}; checkpoints are written first")
-                self.engine.stop(GRACE_SECONDS)
+                self._stop()
                 self.say("stopped. The same command goes on from here.")
         return self.outcome
+
+    def _stop(self) -> None:
+        """End the runs that are going, once they have saved."""
+        self.say(f"stopping {counted(len(self.started), 'run')}; checkpoints are written first")
+        self.engine.stop(GRACE_SECONDS)
 
     def _note_done(self, run: PlannedRun) -> bool:
         """Tell whether a run is over, and remember how long it took."""

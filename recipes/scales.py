@@ -1,6 +1,6 @@
 """Owns the scales of studies: one study, at the paper's size or at one that a laptop runs.
 
-A study says what its table varies in the paper's own terms (rates at batch 1024, strides at patch 16, 300 epochs). A scale, a file
+A study says what its table varies in the paper's own terms (DeiT's --lr, strides at patch 16, 300 epochs). A scale, a file
 under studies/scales/, says which recipe stands for which, and what the study's values become there:
 
     told: scikit-learn's digits on one CPU core

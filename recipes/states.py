@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError
+from common.files import is_there
 
 State = Literal["done", "running", "interrupted", "waiting"]
 """done: a result that is final; running: a process holds the folder; interrupted: will go on; waiting: not begun."""
@@ -55,7 +56,7 @@ def read_result(folder: Path) -> Result | None:
     """Return the result in a run's folder, or None before there is one."""
     path = folder / RESULT
     try:
-        if not path.is_file():
+        if not is_there(path):
             return None
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         metrics = {name: float(value) for name, value in content["metrics"].items() if _is_number(value)}
@@ -87,9 +88,9 @@ def read_state(folder: Path) -> State:
     result = read_result(folder)
     if result is not None and result.is_final:
         return "done"
-    if not folder.is_dir():
+    if not is_there(folder):
         return "waiting"
-    if (folder / LOCK).is_file():
+    if is_there(folder / LOCK):
         with hold(folder) as lock:
             if lock is None:
                 return "running"
@@ -125,7 +126,7 @@ def hold(folder: Path) -> Iterator[int | None]:
 def log_tail(folder: Path, lines: int = 12) -> str:
     """Return the last lines of a run's log, indented, for the message that tells of its failure."""
     path = folder / LOG
-    if not path.is_file():
+    if not is_there(path):
         return "    (no log)"
     text = path.read_text(encoding="utf-8", errors="replace")
     return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

@@ -41,13 +41,15 @@ LIMIT_BYTES = 50_000
 class Fault:
     """What happens to one process of a run, the `count`-th time that it comes by, counted from 1 in each process."""
 
-    where: Literal["step", "line", "half a file", "flush", "read", "climbed"]
+    where: Literal["step", "line", "half a file", "flush", "read", "look", "result", "climbed"]
     """After a step; before a line of metrics.jsonl; with half of a checkpoint's tensors written; before a file, or the folder, of
-    a checkpoint is flushed; when a checkpoint is read; between SAM's two passes, when the weights are elsewhere."""
+    a checkpoint is flushed; when a checkpoint is read, or something in the run folder is looked for, or the result is read;
+    between SAM's two passes, when the weights are elsewhere."""
     count: int
     what: str = "SIGKILL"
     """A signal to the process; "group SIGTERM": a signal to it and its workers; "full disk": no file can
-    grow beyond `LIMIT_BYTES`, the rest of a write is refused; "no space", "stale handle": the very call is refused."""
+    grow beyond `LIMIT_BYTES`, the rest of a write is refused; "no space", "stale handle": the very call is refused;
+    "damage": the checkpoint is."""
     rank: int = 0
 
 
@@ -137,7 +139,7 @@ def _become(
 def _arrange(fault: Fault) -> None:
     """Let a fault happen when its moment comes."""
     import finetune.train
-    from common.training import checkpoints
+    from common.training import checkpoints, run_folder
     from common.training.progress import Progress
     from common.training.run_folder import RunFolder
 
@@ -147,6 +149,8 @@ def _arrange(fault: Fault) -> None:
         "half a file": (checkpoints, "write_tensors"),
         "flush": (checkpoints, "flush"),
         "read": (checkpoints, "_read"),
+        "look": (run_folder, "is_there"),
+        "result": (RunFolder, "result"),
         "climbed": (finetune.train, "frozen_statistics"),
     }[fault.where]
     usual, calls = getattr(owner, attribute), 0
@@ -176,6 +180,10 @@ def _strike(what: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     elif what == "stale handle":
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    elif what == "damage":
+        from common.training.checkpoints import DamagedError
+
+        raise DamagedError("by a fault of the test")
     elif what.startswith("group "):
         os.killpg(0, getattr(signal, what.removeprefix("group ")))
     else:

@@ -6,6 +6,7 @@ whose rows are read one by one where a batch needs them: nothing is ever whole i
 Shapes: N labelled images, h x w places, k classes kept, B samples.
 """
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from common.data.subset import Subset
 from common.errors import UserError
+from common.files import is_there
 from common.tensor_files import check_readable
 
 MANIFEST = "labels.json"
@@ -97,12 +99,11 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 
 def shard_is_whole(path: Path, description: DenseLabelsDescription) -> bool:
-    """Tell whether a shard is there already; raise UserError when the file holds other labels or is damaged."""
-    if not path.is_file():
-        return False
+    """Tell whether a shard is there already; raise UserError when the file holds other labels, is damaged or cannot be read."""
     try:
-        check_readable(path)
-        with safe_open(path, framework="numpy") as file:
+        if not is_there(path):
+            return False
+        with _open(path) as file:
             found = (file.metadata() or {}).get("description")
     except OSError as error:
         raise UserError(
@@ -116,6 +117,15 @@ def shard_is_whole(path: Path, description: DenseLabelsDescription) -> bool:
             f"out: {path} holds dense labels of other images or another teacher. Name another folder, or delete this one."
         )
     return True
+
+
+def _open(path: Path) -> Any:
+    """Open a shard. FileNotFoundError is true: safetensors itself says so of every file that it cannot open."""
+    check_readable(path)
+    try:
+        return safe_open(path, framework="numpy")
+    except FileNotFoundError as error:
+        raise OSError(errno.EIO, "it could be opened, and then could not", str(path)) from error
 
 
 def write_shard(
@@ -149,8 +159,14 @@ def count_right(folder: Path, description: DenseLabelsDescription) -> int:
     """Return over all shards how many images' dense labels, averaged over the places, favour the image's own class."""
     total = 0
     for shard in range(description.num_shards):
-        with safe_open(shard_path(folder, shard), framework="numpy") as file:
-            total += int(file.metadata()["num_right"])
+        path = shard_path(folder, shard)
+        try:
+            with _open(path) as file:
+                total += int(file.metadata()["num_right"])
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"out: {path} cannot be read ({error}). Give the same command again once it can."
+            ) from error
     return total
 
 
@@ -184,8 +200,7 @@ class DenseLabelFolder:
         if shard not in self._files:
             path = shard_path(self.folder, shard)
             try:
-                check_readable(path)
-                self._files[shard] = safe_open(path, framework="numpy")
+                self._files[shard] = _open(path)
             except (SafetensorError, OSError) as error:
                 is_lost = isinstance(error, SafetensorError | FileNotFoundError)
                 remedy = "Make the labels again." if is_lost else "They may be whole: let this process read them."
@@ -230,10 +245,15 @@ def _read_description(folder: Path) -> DenseLabelsDescription:
         found = DenseLabelsDescription(
             **mapping | {"grid": tuple(mapping["grid"]), "mean": tuple(mapping["mean"]), "std": tuple(mapping["std"])}
         )
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(
             f"token_labels.labels {folder}: no finished folder of dense labels ({MANIFEST}: {error.strerror}). Make one with the"
             " evaluation `token_labels`, or let it come to its end."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"token_labels.labels {folder}: {MANIFEST} cannot be read ({error.strerror or error}). It may be whole: let this"
+            " process read it."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

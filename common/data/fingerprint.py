@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from common.data.images import content_hash
 from common.data.split import Split
 from common.data.splits import Splits
 from common.errors import UserError
+from common.files import is_there, list_folder, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -42,21 +42,16 @@ def check_data(splits: Splits, folder: Path) -> dict[str, Any]:
 def save_data(now: dict[str, Any], splits: Splits, folder: Path) -> None:
     """Write a fingerprint and the subset's manifest into a run folder that holds no checkpoint, or no fingerprint."""
     path = folder / DATA_FILE
-    if has_begun(folder) and path.is_file():
+    if has_begun(folder) and is_there(path):
         return
-    partial = path.with_name(f".{DATA_FILE}.writing")
-    partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(now, indent=2) + "\n")
     splits.subset.save(folder / SUBSET_FILE)
 
 
 def has_begun(folder: Path) -> bool:
     """Tell whether a run folder holds a checkpoint; UserError where the system does not say (a glob would see none then)."""
     try:
-        with os.scandir(folder / "checkpoints") as entries:
-            return any(entry.name.startswith("step-") for entry in entries)
-    except FileNotFoundError:
-        return False
+        return any(entry.name.startswith("step-") for entry in list_folder(folder / "checkpoints"))
     except OSError as error:
         raise UserError(
             f"out = {folder}: the folder of the checkpoints cannot be read ({error.strerror or error}). Nothing was changed. Let"
@@ -98,7 +93,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{path}: the fingerprint of the data cannot be read ({error}). Restore it or name another out."
         ) from error
-    if not isinstance(found, dict):
+    parts = ("training", "validation", "test")
+    if not isinstance(found, dict) or any(not isinstance(found.get(part) or {}, dict) for part in parts):
         raise UserError(f"{path}: this is no fingerprint of data. Restore it or name another out.")
     return found
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from common.data.file_names import match_file_names, some
 from common.data.split import Split
 from common.data.stratified import Indices, class_prefixes
 from common.errors import UserError
+from common.files import write_whole
 from common.paths import user_path
 
 
@@ -57,10 +57,7 @@ class Subset:
             "class_counts": self.class_counts,
             "indices": self.indices.tolist(),
         }
-        target = Path(path)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(manifest) + "\n", encoding="utf-8")
-        partial.replace(target)
+        write_whole(Path(path), json.dumps(manifest) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "Subset":

@@ -30,6 +30,7 @@ def evaluate(config: ComplexityConfig, overrides: list[str]) -> int:
     run = Run(config, PassConfig().as_train(), stage="complexity", out=config.out, overrides=overrides)
     if run.has_ended():
         return 0
+    run.accept()
     size = count(config)
     return run.finish(
         Ending(Verdict.FINISHED, describe(config).strip()),

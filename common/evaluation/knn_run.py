@@ -29,8 +29,8 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
         return 0
     run.restore()  # there is no checkpoint, but perhaps the log of a try that did not come to its end
     splits = open_splits(config.data, labelled=True)
-    if run.is_main:
-        splits.subset.save(run.folder / "subset.json")
+    subset_file = run.folder / "subset.json"
+    run.write(subset_file, lambda: splits.subset.save(subset_file))
     network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
     features = PooledFeatures(network).eval().to(run.device)
     looked_at = {"bank": choose_bank(config, splits), **dict(held_out(splits))}

@@ -57,8 +57,10 @@ class Labelling:
         """Write every missing shard; return whether a signal stopped it before the last. All processes go in step."""
         run, description = self.run, self.description
         shards = range(description.num_shards)
-        missing = [shard for shard in shards if not shard_is_whole(shard_path(run.folder, shard), description)]
-        run.accelerator.wait_for_everyone()
+        missing = run.agreement.read(
+            lambda: [shard for shard in shards if not shard_is_whole(shard_path(run.folder, shard), description)]
+        )
+        run.accept()
         plans = [list(self._parts(missing[rank :: run.num_processes])) for rank in range(run.num_processes)]
         mine, rounds = plans[run.rank], max(map(len, plans))
         if len(missing) < description.num_shards:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import common.models.networks  # noqa: F401  # registers this project's architectures with timm
 from common.data.config import DataConfig
 from common.errors import UserError
+from common.files import is_there
 from common.models.weight_files import CONFIG_FILE
 
 
@@ -46,8 +47,13 @@ def _timm_name(init: str) -> str:
     if init.startswith(("hf-hub:", "local-dir:")):
         return init
     for folder in (Path(init) / "export", Path(init)):
-        if (folder / CONFIG_FILE).is_file():
-            return f"local-dir:{folder}"
+        try:
+            if is_there(folder / CONFIG_FILE):
+                return f"local-dir:{folder}"
+        except OSError as error:
+            raise UserError(
+                f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); let this process read it"
+            ) from error
     return init.removeprefix("timm:")
 
 

@@ -14,9 +14,9 @@ from common.errors import UserError
 from common.evaluation.config import DenseLabelsConfig
 from common.evaluation.labelling import Labelling
 from common.evaluation.teachers import build_teacher, dense_scores, weights_hash
+from common.files import write_whole
 from common.training.config import TrainConfig
 from common.training.run import Run
-from common.training.run_folder import write_whole
 from common.training.verdicts import Ending, Verdict
 
 

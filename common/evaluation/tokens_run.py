@@ -16,9 +16,9 @@ from common.evaluation.config import TokensConfig
 from common.evaluation.frozen import build_frozen
 from common.evaluation.look import Stopped, draw_images, look_at, num_batches
 from common.evaluation.tokens import LayerSimilarities, layer_names
+from common.files import write_whole
 from common.training.progress import Progress
 from common.training.run import Run
-from common.training.run_folder import write_whole
 from common.training.verdicts import Ending, Verdict
 
 
@@ -83,14 +83,14 @@ def choose_images(config: TokensConfig, splits: Splits) -> Split:
 def _write(run: Run, names: list[str], by_image_NL: Tensor) -> Ending:
     """Write tokens.csv and tokens.png into the run folder; return how the evaluation ended."""
     means, deviations = by_image_NL.mean(0).tolist(), by_image_NL.std(0, correction=0).tolist()
-    if run.is_main:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["layer", "name", "similarity", "deviation_over_images", "images"])
-        for layer, row in enumerate(zip(names, means, deviations, strict=True)):
-            writer.writerow([layer, *row, len(by_image_NL)])
-        write_whole(run.folder / "tokens.csv", text.getvalue())
-        _draw(means, deviations, run.folder / "tokens.png")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["layer", "name", "similarity", "deviation_over_images", "images"])
+    for layer, row in enumerate(zip(names, means, deviations, strict=True)):
+        writer.writerow([layer, *row, len(by_image_NL)])
+    table, figure = run.folder / "tokens.csv", run.folder / "tokens.png"
+    run.write(table, lambda: write_whole(table, text.getvalue()))
+    run.write(figure, lambda: _draw(means, deviations, figure))
     return Ending(Verdict.FINISHED, f"cosine similarity of tokens: stem {means[0]:.3f}, last block {means[-1]:.3f}")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from timm.models import VisionTransformer
 from torch import nn
 
+from common.files import write_whole
 from common.models.classifier import classifier_names
 from common.models.regnet import RegNetY
 from common.models.stem_grammar import parse_stem
@@ -69,8 +70,7 @@ def export_network(
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     write_tensors(tensors, folder / f".{WEIGHTS_FILE}", metadata={"format": "pt"})
     os.replace(folder / f".{WEIGHTS_FILE}", folder / WEIGHTS_FILE)
-    (folder / f".{CONFIG_FILE}").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(folder / f".{CONFIG_FILE}", folder / CONFIG_FILE)
+    write_whole(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _arguments(model: Any) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.files import is_there
 from common.paths import user_path
-from common.tensor_files import SafetensorError, read_tensors
+from common.tensor_files import SafetensorError, check_readable, read_tensors
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 _CHOICES = (
@@ -33,9 +34,18 @@ def read_weights(init: str) -> tuple[str, dict[str, Tensor]]:
     if scheme == "timm":
         return init, _read_timm(init, name)
     path = user_path(name if scheme == "local-dir" else init, "init")
-    if path.is_dir():
-        path = _find_in_folder(init, path)
-    if path.is_file():
+    try:
+        if path.is_dir():
+            path = _find_in_folder(init, path)
+        is_file = is_there(path)
+        if is_file:
+            check_readable(path)
+    except OSError as error:
+        raise UserError(
+            f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); let this process read it, or copy it"
+            " elsewhere"
+        ) from error
+    if is_file:
         return str(path), _backbone(
             path, _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
         )
@@ -57,7 +67,7 @@ def describe_network(source: str) -> str:
 def _find_in_folder(init: str, folder: Path) -> Path:
     """Return the weights of a run folder (its export) or of an export itself."""
     for candidate in (folder / "export" / WEIGHTS_FILE, folder / WEIGHTS_FILE):
-        if candidate.is_file():
+        if is_there(candidate):
             return candidate
     raise UserError(
         f"init: {init!r} holds neither export/{WEIGHTS_FILE} nor {WEIGHTS_FILE}; if it is a run, let it finish;"

@@ -39,18 +39,29 @@ class Agreement:
         distributed.all_reduce(flags, op=distributed.ReduceOp.MAX, group=self._group)
         return tuple(bool(flag) for flag in flags.tolist())
 
-    def read(self, action: Callable[[], Found]) -> Found:
-        """Return what `action` reads in this process. Where it is a UserError in any process, all raise one: none waits for it."""
+    def read(self, action: Callable[[], Found], tell: Callable[[Found], str] | None = None) -> Found:
+        """Return what `action` reads in this process. Where it fails in any process, all raise a UserError: none waits for it.
+
+        `tell` puts what was found into words; processes that found different things raise a UserError too.
+        """
         problem: UserError | None = None
         found: Found
         try:
             found = action()
-        except UserError as error:
-            problem = error
+        except (UserError, OSError) as error:
+            problem = error if isinstance(error, UserError) else UserError(f"out: cannot be read ({error})")
             if not self.is_main:  # whose own error is told
-                logger.error("error in another process than the main one: %s", error)
+                logger.error("error in another process than the main one: %s", problem)
         if self.any(problem is not None)[0]:
             raise problem or UserError("another process of this run cannot read its files; it says which above")
+        if tell is not None and self._together:
+            told: list[Any] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(told, tell(found), group=self._group)
+            if len(set(told)) > 1:
+                listed = "; ".join(f"process {rank} finds {words}" for rank, words in enumerate(told))
+                raise UserError(
+                    f"out: the processes of this run find different things there: {listed}. Do all see one folder?"
+                )
         return found
 
     def write(self, where: str, action: Callable[[], None]) -> None:
@@ -63,9 +74,11 @@ class Agreement:
         if self.is_main:
             try:
                 action()
-            except (OSError, SafetensorError) as error:
+            except (OSError, SafetensorError, UserError) as error:
                 problem = error
         if self.any(problem is not None)[0]:
+            if isinstance(problem, UserError):
+                raise problem
             reason = str(problem) if problem else "the main process says why"
             raise UserError(
                 f"{where} cannot be written ({reason}). What was written before is whole: make room, or name another place, "

@@ -9,10 +9,8 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from common.errors import UserError
+from common.files import flush, is_there, list_folder
 from common.tensor_files import SafetensorError, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,6 @@ TENSORS, VALUES, SUMS, MILESTONE = "state.safetensors", "state.json", "SHA256SUM
 kept for ever."""
 LEFTOVERS = (".writing-*", ".damaged-*", ".removing-*")
 """Folders that a kill may leave: one not yet written, one proven damaged, one no longer kept."""
-_CANNOT_BE_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class DamagedError(Exception):
@@ -96,16 +94,6 @@ class Checkpoints:
         self._damaged.discard(final)
         self._prune(step)
 
-    def exist(self) -> bool:
-        """Tell whether there is any checkpoint, whole or not; raise UserError where the folder of them cannot be read."""
-        return bool(self._paths())
-
-    def _paths(self) -> dict[int, Path]:
-        try:
-            return checkpoint_paths(self.folder)
-        except OSError as error:
-            raise _unreadable(self.folder, "the folder of the checkpoints", error) from error
-
     def read_newest(self) -> Checkpoint | None:
         """Return the newest whole checkpoint, or None; a damaged one is passed over and the log says so.
 
@@ -125,6 +113,12 @@ class Checkpoints:
             self._whole_step = checkpoint.step
             return checkpoint
         return None
+
+    def _paths(self) -> dict[int, Path]:
+        try:
+            return checkpoint_paths(self.folder)
+        except OSError as error:
+            raise _unreadable(self.folder, "the folder of the checkpoints", error) from error
 
     def remove_leftovers(self) -> None:
         """Remove what a kill left of unfinished writing and of removing."""
@@ -175,41 +169,21 @@ class Checkpoints:
 
 def checkpoint_paths(folder: Path) -> dict[int, Path]:
     """Return the checkpoints in a folder by their steps; none where there is no folder. Errors are the system's own."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [(re.fullmatch(r"step-(\d{9,})", entry.name), entry.is_dir()) for entry in entries]
-    except FileNotFoundError:
-        return {}
+    found = [(re.fullmatch(r"step-(\d{9,})", entry.name), entry.is_dir()) for entry in list_folder(folder)]
     return {int(name[1]): folder / name[0] for name, is_folder in found if name and is_folder}
-
-
-def flush(path: Path) -> None:
-    """Force a file or folder onto the disk; a folder on a file system that cannot do so for folders is passed over."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _CANNOT_BE_FLUSHED or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _unreadable(folder: Path, what: str, error: OSError) -> UserError:
     """Return the error of a run whose checkpoints the system does not let it read."""
     return UserError(
-        f"out = {folder.parent}: {what} cannot be read ({error.strerror or error}). It may be whole, so nothing was trained and"
-        " nothing removed. Let this process read it (rights, file system, open files), and give the same command again."
+        f"out = {folder.parent}: {what} cannot be read ({error.strerror or error}). It may be whole, so the run ends here and"
+        " nothing was removed. Let this process read it (rights, file system, open files), and give the same command again."
     )
 
 
 def _is_milestone(path: Path) -> bool:
     """Tell whether a checkpoint is kept for ever. Errors are the system's own: one that cannot be looked at may be."""
-    try:
-        (path / MILESTONE).stat()
-    except FileNotFoundError:
-        return False
-    return True
+    return is_there(path / MILESTONE)
 
 
 def _write_files(

@@ -10,6 +10,6 @@ from common.training.run import Run
 def open_images(config: DataConfig, run: Run, *, labelled: bool) -> Splits:
     """Return the images of a run, with labels where `labelled` asks for them; raise UserError for others than it began with."""
     splits = open_splits(config, labelled=labelled)
-    data = check_data(splits, run.folder)
-    run.write(run.folder, lambda: save_data(data, splits, run.folder))
+    data = run.agreement.read(lambda: check_data(splits, run.folder))
+    run.write_once_accepted(run.folder, lambda: save_data(data, splits, run.folder))
     return splits

@@ -61,11 +61,13 @@ class Run:
         self._started = self._saved_at = time.monotonic()
         self._seconds_before, self._device_seconds_before = 0.0, 0.0
         self._log_problem: OSError | None = None
-        self.files = RunFolder(self.folder, config)
-        self._overrides = overrides
-        holds_checkpoints = self.agreement.read(self.checkpoints.exist)
+        self.files = self.agreement.read(lambda: RunFolder(self.folder, config))
+        self._waiting = [(self.folder, lambda: self._describe(overrides))]
+        self._is_accepted = False
+        is_begun = self.agreement.any(self.agreement.read(self.files.holds_recipe))[0]
         self.accelerator.wait_for_everyone()  # all have looked at the folder before one writes to it
-        self.write(self.folder, lambda: self._begin(holds_checkpoints))
+        if not is_begun:
+            self.accept()
         self.signals = StopSignals()
 
     @property
@@ -80,13 +82,30 @@ class Run:
 
     def has_ended(self) -> bool:
         """Tell whether the run has ended for good already, and say so."""
-        result = self.files.result()
+        result = self.agreement.read(self.files.result, tell=lambda found: str(found and found["verdict"]))
         if result is None or result["verdict"] == Verdict.INTERRUPTED:
             return False
         if self.files.epochs_before is not None and result["verdict"] != Verdict.CRASH:
             return False
         logger.info("%s has ended already: %s. Nothing to do.", self.folder, result["verdict"])
         return True
+
+    def accept(self) -> None:
+        """Write what the run is, now that nothing in its folder speaks against it; every process calls it.
+
+        A new folder is accepted at once, one that holds a run after its files have been read: until then nothing in it changes.
+        """
+        self._is_accepted = True
+        waiting, self._waiting = self._waiting, []
+        for where, action in waiting:
+            self.write(where, action)
+
+    def write_once_accepted(self, where: Path, action: Callable[[], None]) -> None:
+        """Do as `write`, but not before `accept`."""
+        if self._is_accepted:
+            self.write(where, action)
+        else:
+            self._waiting.append((where, action))
 
     def seed_step(self, step: int) -> None:
         """Key torch's own generator, which drop path draws from, by (seed, step, process): there is no state to save."""
@@ -102,7 +121,7 @@ class Run:
         Another `train.epochs` than before is taken where `schedules` allow it, else it is a UserError; a stage without epochs
         has no schedules.
         """
-        checkpoint = self.agreement.read(self.checkpoints.read_newest)
+        checkpoint = self.agreement.read(self.checkpoints.read_newest, tell=_told)
         step = checkpoint.step if checkpoint else 0
         told = schedules and self.files.check_epochs(self.train.epochs, step, schedules)
         if told:
@@ -113,6 +132,7 @@ class Run:
             self.rewinds = checkpoint.values["rewinds"]
             logger.info("going on from step %d of %s", step, self.folder)
         self.write(self.folder, lambda: self._go_on_from(checkpoint, forget=told is not None))
+        self.accept()
         return checkpoint
 
     def rewind(self, ending: Ending, step: int) -> Checkpoint | None:
@@ -124,7 +144,7 @@ class Run:
         if ending.verdict is not Verdict.CRASH or self.train.on_crash == "stop":
             return None
         is_left = len(self.rewinds) < self.train.max_rewinds
-        checkpoint = self.agreement.read(self.checkpoints.read_newest) if is_left else None
+        checkpoint = self.agreement.read(self.checkpoints.read_newest, tell=_told) if is_left else None
         if checkpoint is None:
             logger.warning("%s; gone back %d times already, this is the end", ending.reason, len(self.rewinds))
             return None
@@ -227,24 +247,18 @@ class Run:
 
     def _go_on_from(self, checkpoint: Checkpoint | None, *, forget: bool) -> None:
         """Bring the folder back to where the checkpoint was written; `forget` the result of a run that is made longer."""
-        self._describe()
-        self.checkpoints.remove_leftovers()
         self.files.cut_log(checkpoint.step if checkpoint else -1)
+        self.checkpoints.remove_leftovers()
         if forget:
             self.files.forget_result()
             self._write_recipe()
 
-    def _begin(self, holds_checkpoints: bool) -> None:
-        """Make the folder and write what the run is; one that holds checkpoints is left as it is until they are read."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not holds_checkpoints:
-            self._describe()
-
-    def _describe(self) -> None:
+    def _describe(self, overrides: list[str]) -> None:
         """Write what the run is. Another `train.epochs` is written once it is accepted, not before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.files.epochs_before is None:
             self._write_recipe()
-        self.files.write("overrides.txt", "".join(f"{word}\n" for word in self._overrides))
+        self.files.write("overrides.txt", "".join(f"{word}\n" for word in overrides))
         self.files.write("environment.json", json.dumps(environment(self.device), indent=2) + "\n")
 
     def _write_recipe(self) -> None:
@@ -253,3 +267,8 @@ class Run:
     def _raise_log_problem(self) -> None:
         if self._log_problem is not None:
             raise self._log_problem
+
+
+def _told(checkpoint: Checkpoint | None) -> str:
+    """Return in words which checkpoint a process has read."""
+    return "no checkpoint" if checkpoint is None else f"a checkpoint of step {checkpoint.step}"

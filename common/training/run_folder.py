@@ -10,7 +10,7 @@ import numpy as np
 
 from common import config as recipes
 from common.errors import UserError
-from common.training.checkpoints import flush
+from common.files import flush, is_there, write_whole
 from common.training.schedules import Schedule
 
 Schedules = Callable[[int], Mapping[str, Schedule]]
@@ -43,11 +43,10 @@ class RunFolder:
         self.epochs_before: int | None = None
         """`train.epochs` of the run that lies there, when it alone differs; none otherwise."""
         with self._reading():
-            held = path / "config.yaml"
-            began = any((path / name).exists() for name in ("checkpoints", "metrics.jsonl", "result.json"))
-            if held.is_file() and began:
+            began = any(map(is_there, (path / name for name in ("checkpoints", "metrics.jsonl", "result.json"))))
+            if is_there(path / "config.yaml") and began:
                 self._compare(config)
-            elif began or (path.exists() and not path.is_dir()):
+            elif began or (is_there(path) and not path.is_dir()):
                 raise UserError(f"out = {path}: not a run folder of this project. Name another one.")
 
     @contextmanager
@@ -61,14 +60,23 @@ class RunFolder:
                 " was changed. Let this process read it (rights, file system, open files), and give the same command again."
             ) from error
 
+    def holds_recipe(self) -> bool:
+        """Tell whether the folder holds the recipe of a run, begun or not."""
+        with self._reading():
+            return is_there(self.path / "config.yaml")
+
     def result(self) -> dict[str, Any] | None:
         """Return the result that was written last, or None."""
         path = self.path / "result.json"
         with self._reading():
+            if not is_there(path):
+                return None
             try:
-                found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-            except ValueError as error:
-                raise UserError(f"{path}: not the result of a run ({error}). {TORN_RESULT}") from error
+                found: dict[str, Any] = json.loads(path.read_text())
+                if not isinstance(found["verdict"], str):
+                    raise TypeError("its verdict is no text")
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}: not the result of a run ({error!r}). {TORN_RESULT}") from error
         return found
 
     def write(self, name: str, text: str) -> None:
@@ -87,15 +95,17 @@ class RunFolder:
 
     def flush_log(self) -> None:
         """Bring metrics.jsonl onto the disk: a checkpoint must not be there without the lines before it."""
-        if (path := self.path / "metrics.jsonl").is_file():
+        if is_there(path := self.path / "metrics.jsonl"):
             flush(path)
 
     def cut_log(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond `step`, and whatever a kill or a full disk left torn."""
         path = self.path / "metrics.jsonl"
-        if not path.is_file():
-            return
-        kept = [line for line in path.read_text(errors="replace").splitlines(keepends=True) if _step(line) <= step]
+        with self._reading():
+            if not is_there(path):
+                return
+            lines = path.read_text(errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if _step(line) <= step]
         self.write("metrics.jsonl", "".join(kept))
 
     def check_epochs(self, epochs: int, steps_done: int, schedules: Schedules) -> str | None:
@@ -149,14 +159,6 @@ class RunFolder:
                 f"out = {self.path}: holds a run of another recipe. Name another folder, or give the same recipe to go on.\n"
                 + "\n".join(lines)
             )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old text or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text)
-    flush(temporary)
-    temporary.replace(path)
 
 
 def _step(line: str) -> float:

@@ -164,7 +164,7 @@ def test_what_the_system_cannot_read_ends_in_one_message_and_nothing_is_touched(
         patch.setattr(module, call, raising(name))
         newest_checkpoint(folder)
     assert f"out = {folder.parent}: {what} cannot be read ({os.strerror(getattr(errno, name))})" in str(told.value)
-    assert "nothing removed" in str(told.value)
+    assert "nothing was removed" in str(told.value)
     assert files(folder) == before
     found = newest_checkpoint(folder)
     assert found is not None and found.step == 3
@@ -181,6 +181,21 @@ def test_a_library_that_reports_every_error_as_a_missing_file_is_not_believed(
             patch.setattr("common.tensor_files.load_file", lambda *_, error=error: (_ for _ in ()).throw(error))
             found = newest_checkpoint(tmp_path)
             assert found is not None and found.step == 2 and found.tensors["weight"].tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/step-000000003"])
+def test_links_that_lead_nowhere_are_not_taken_for_nothing(tmp_path: Path, name: str) -> None:
+    """A disk that is away for a while: the checkpoints on it are as whole as ever."""
+    folder, away = tmp_path / "checkpoints", tmp_path / "away"
+    for step in (1, 2, 3):
+        save(folder, step)
+    (tmp_path / name).rename(away)
+    (tmp_path / name).symlink_to(away)
+    found = newest_checkpoint(folder)
+    assert found is not None and found.step == 3
+    away.rename(tmp_path / "gone")
+    with pytest.raises(UserError, match="cannot be read .*leads nowhere"):
+        newest_checkpoint(folder)
 
 
 @pytest.mark.parametrize("state", ["whole", "unreadable"])

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from common.errors import UserError
 from common.training.run_folder import RunFolder
 
 
@@ -29,10 +32,21 @@ def test_a_line_that_holds_no_number_is_kept(tmp_path: Path) -> None:
     assert "NaN" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"verdict": 3}', '{"verdict": "fini'])
+def test_a_result_that_is_none_is_named_and_left(tmp_path: Path, text: str) -> None:
+    folder = RunFolder(tmp_path / "run", None)
+    folder.path.mkdir()
+    (folder.path / "result.json").write_text(text)
+    with pytest.raises(UserError, match=r"result\.json: not the result of a run .*Delete this file alone"):
+        folder.result()
+
+
 def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run", None)
     folder.path.mkdir()
-    folder.write("result.json", json.dumps({"step": 1}))
-    assert folder.result() == {"step": 1} and [path.name for path in folder.path.iterdir()] == ["result.json"]
+    folder.write("result.json", json.dumps({"verdict": "finished"}))
+    assert folder.result() == {"verdict": "finished"} and [path.name for path in folder.path.iterdir()] == [
+        "result.json"
+    ]
     folder.forget_result()
     assert folder.result() is None
