@@ -8,6 +8,7 @@ from common.training.optimizers import peak_lr
 from finetune.config import FinetuneConfig
 from finetune.cost import network_complexity, training_cost
 from finetune.objectives import build_objective
+from finetune.warnings import known_failures
 
 
 def describe_plan(config: FinetuneConfig) -> str:
@@ -34,4 +35,5 @@ def describe_plan(config: FinetuneConfig) -> str:
         f"arithmetic    {cost.multiply_adds_per_image / 1e9:.3f} G multiply-adds for each image, "
         f"{cost.multiply_adds / 1e15:.4f} P in all" + (" (SAM: two passes)" if config.optim.name == "sam" else ""),
     ]
+    lines += [f"warning       {text}" for text in known_failures(config, steps=steps)]
     return "\n".join(["", *lines])

@@ -1,6 +1,7 @@
 """Owns the supervised run: forward, loss, backward, (SAM's second pass,) step, with what is logged and saved around it."""
 
 import copy
+import logging
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ from common.training.state import TrainingState
 from common.training.verdicts import Ending, Verdict
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
+from finetune.warnings import known_failures
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: FinetuneConfig, overrides: list[str]) -> int:
@@ -92,6 +96,8 @@ class Finetuning:
                 f"train.micro_batch = {config.train.micro_batch}: this loss compares the images of a batch with each other, so it "
                 "is not a mean over parts. Set train.micro_batch=none and a smaller train.batch_size."
             )
+        for warning in known_failures(config, steps=self.steps):
+            logger.warning("warning: %s", warning)
         warn_of_batch_norm(self.network, config.train.micro_batch)
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from common.training.optimizers import ramp_warnings
 from pretrain.config import PretrainConfig
 
 
@@ -19,11 +20,7 @@ def known_failures(config: PretrainConfig, *, num_images: int, steps: int) -> It
             f"dino.teacher_momentum = {dino.teacher_momentum} averages over {memory:.0f} steps, the run has {steps}: the teacher "
             f"stays near its random start. Try {max(0.5, 1 - 20 / steps):.3f}."
         )
-    if config.optim.warmup_epochs >= config.train.epochs:
-        yield (
-            f"optim.warmup_epochs = {config.optim.warmup_epochs:g} is no shorter than train.epochs = {config.train.epochs}: the "
-            f"learning rate never reaches its peak. Try {config.train.epochs / 10:g}."
-        )
+    yield from ramp_warnings(config.optim, config.train.epochs)
     if dino.freeze_last_layer_epochs >= config.train.epochs:
         yield (
             f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the last "

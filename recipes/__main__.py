@@ -23,7 +23,7 @@ from recipes.plan import Plan, Resolver, make_plan, write_plan
 from recipes.published import fetch_published
 from recipes.runner import StudyRunner, counted
 from recipes.scales import scale_names
-from recipes.sharing import link_shared
+from recipes.sharing import find_places, link_shared
 from recipes.stages import resolve_by_config
 from recipes.states import read_state
 from recipes.study import shown
@@ -147,7 +147,8 @@ def read_seeds(text: str | None) -> tuple[int, ...]:
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
     """Run what is not done, write the report, and print the answer."""
     runs = plan.select(only) if only else plan.runs
-    fetch_published(plan.study, [run for run in runs if read_state(folder / "runs" / run.id) != "done"])
+    places, _ = find_places(runs, folder)
+    fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     write_plan(plan, folder)
     shared = link_shared(runs, folder)
     print(f"{plan.study.title}: {plan.study.question}", flush=True)

@@ -10,7 +10,7 @@ from recipes.plan import Plan, PlannedRun
 from recipes.runner import counted, in_words
 from recipes.scales import load_scale, scale_names
 from recipes.sections import read_yaml
-from recipes.sharing import neighbours
+from recipes.sharing import find_places
 from recipes.states import Result, State, read_result, read_state
 from recipes.study import STUDIES, shown
 from recipes.study_file import load_study
@@ -35,7 +35,7 @@ def print_plan(plan: Plan, folder: Path, only: str | None, *, rate: float | None
     if rate is not None and rate <= 0:
         raise UserError(f"--rate {rate}: must be above 0.")
     runs = plan.select(only) if only else plan.runs
-    places, shared = _places(runs, folder)
+    places, shared = find_places(runs, folder)
     states = {name: read_state(place) for name, place in places.items()}
     results = {name: result for name, place in places.items() if (result := read_result(place)) and result.is_final}
     for run in runs:
@@ -57,17 +57,6 @@ def print_plan(plan: Plan, folder: Path, only: str | None, *, rate: float | None
     print("\n".join(_costs(plan, runs, states, results, rate)))
     print(f"folder: {shown(folder)}")
     return 0
-
-
-def _places(runs: tuple[PlannedRun, ...], folder: Path) -> tuple[dict[str, Path], set[str]]:
-    """Return where each run lies or will lie, and which of them lie in another study's folder."""
-    theirs, places, shared = neighbours(folder), {}, set()
-    for run in runs:
-        mine = folder / "runs" / run.id
-        if mine.is_symlink() or (not mine.exists() and run.digest in theirs):
-            shared.add(run.id)
-        places[run.id] = mine if mine.exists() else theirs.get(run.digest, mine)
-    return places, shared
 
 
 def _costs(

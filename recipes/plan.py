@@ -1,7 +1,8 @@
 """Owns the runs of a study: which there are, their names by hash, what each needs, their commands, and what is done.
 
-A run is named by the hash of its stage's resolved config, the run it starts from included: two cells of a study that
-ask for the same pre-training share its folder, as do two studies (`sharing`), and a changed recipe gets folders of its own.
+A run is named by the hash of its stage's resolved config, of the run or the weights it starts from, and of the version of what the
+stage computes: two cells of a study that ask for the same pre-training share its folder, as do two studies (`sharing`), and a
+changed recipe, other weights under the same name, or a program that computes other numbers get folders of their own.
 """
 
 import hashlib
@@ -17,6 +18,8 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
+from common.training.numerics import FIRST, numerics_version
+from recipes.inputs import input_digests
 from recipes.stages import canonical_stem
 from recipes.study import Stage, Study, shown
 from recipes.study_file import build_study
@@ -118,6 +121,11 @@ def _add_run(
     before = [other.name for other in study.stages[:number]]
     if needed is not None and needed not in before:
         raise UserError(f"stages.{stage.name}: needs {needed}, but can only need an earlier stage ({before}).")
+    if needed is not None and "init" in settings:
+        raise UserError(
+            f"{stage.name}.init = {settings['init']}: what it starts from is the stage {needed}. Give"
+            f" {needed}.published={settings['init']} to have those weights stand for that stage, or leave the key out."
+        )
     published = study.stages[before.index(needed)].published if needed else None
     if published:
         settings["init"] = published.init
@@ -156,8 +164,12 @@ def write_value(value: Any) -> str:
 
 
 def _digest(stage: Stage, config: Mapping[str, Any], start: PlannedRun | None) -> str:
-    """Return the hash of a stage's config and of the run it starts from."""
-    whole = {"module": stage.module, "config": config, "start": start.digest if start else None}
+    """Return the hash of a stage's config, of what it starts from, and of the version of what it computes."""
+    whole: dict[str, Any] = {"module": stage.module, "config": config, "start": start.digest if start else None}
+    if (version := numerics_version(stage.module, config)) != FIRST:
+        whole["numerics"] = version
+    if digests := input_digests({**config, "init": None} if start else config):
+        whole["inputs"] = digests
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:DIGEST]
 
 

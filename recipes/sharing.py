@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.files import is_there
 from recipes.plan import DIGEST, PlannedRun
 from recipes.states import read_state
 
@@ -25,12 +26,24 @@ def neighbours(folder: Path) -> dict[str, Path]:
     return {digest: place for digest, (_, place) in found.items()}
 
 
+def find_places(runs: Sequence[PlannedRun], folder: Path) -> tuple[dict[str, Path], set[str]]:
+    """Return where each run lies or will lie, and which of them lie in another study's folder."""
+    theirs, places, shared = neighbours(folder), {}, set()
+    for run in runs:
+        mine = folder / "runs" / run.id
+        is_mine = is_there(mine)
+        if mine.is_symlink() or (not is_mine and run.digest in theirs):
+            shared.add(run.id)
+        places[run.id] = mine if is_mine else theirs.get(run.digest, mine)
+    return places, shared
+
+
 def link_shared(runs: Sequence[PlannedRun], folder: Path) -> list[str]:
     """Link the runs that neighbouring studies have into the study in `folder`; return the ids of all linked ones."""
     theirs, linked = neighbours(folder), []
     for run in runs:
         place = folder / "runs" / run.id
-        if place.is_symlink() and not place.exists():
+        if place.is_symlink() and not is_there(place):
             place.unlink()
         if not os.path.lexists(place) and run.digest in theirs:
             place.parent.mkdir(parents=True, exist_ok=True)

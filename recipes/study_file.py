@@ -19,15 +19,16 @@ A study file, whole:
 A key is a recipe's key for every stage, or for one stage when that stage's name stands before it. The key `needs` names
 the stage a run starts from: it gets `init=<that run's folder>`.
 
-A stage may name weights that somebody has published. At the scale in whose terms the study is written they stand for the stage,
-which is not run; `<stage>.published=none` runs it after all, and `<stage>.published=<init>` takes other weights, at any scale:
+A stage that others start from may name weights that somebody has published. They stand for the stage, which is not run, wherever
+its recipe is taken as it is written; a scale that puts another recipe in its place runs it. `<stage>.published=none` runs it, too,
+and `<stage>.published=<init>` takes other weights, at any scale:
 
       pretrain:
         recipe: imagenet1k/dino_vit_small.yaml
         published: {init: "hf-hub:<id>@<commit>", told: the weights that DINO's authors released}
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def build_study(mapping: Mapping[str, Any], source: str, beside: Path | None = N
         _build_stage(name, entry, sections.get("set") or {}, scale, beside, problems)
         for name, entry in named(sections.get("stages"), "stages", problems)
     )
+    problems += _published_without_stage(sections.get("set") or {}, [stage.name for stage in stages])
     repeats = sections["report"].get("repeats") if isinstance(sections.get("report"), dict) else None
     seeds = sections.get("seeds") or (list(scale.seeds) if scale else [])
     axes = {}
@@ -148,7 +150,7 @@ def _keep_levels(axis: Axis, scale: Scale | None) -> Axis:
 
 
 def _conflicts(study: Study) -> list[str]:
-    """Return a problem for every `needs` that names no stage, and for every key of `set` that an axis varies."""
+    """Return a problem for every setting that names no stage, sets what an axis varies, or is for a stage that is not run."""
     problems, names = [], [stage.name for stage in study.stages]
     for axis in study.axes:
         for level, settings in axis.levels.items():
@@ -164,7 +166,44 @@ def _conflicts(study: Study) -> list[str]:
             }
             told = f"the axis {axis.name} varies it. Change the axis in a study file of your own."
             problems += [f"{stage.name}.{key}: {told}" for key in given if key in varied]
+        if stage.published:
+            problems += _of_unrun_stage(study, stage)
     return problems
+
+
+def _of_unrun_stage(study: Study, stage: Stage) -> Iterator[str]:
+    """Yield what speaks against weights that stand for a stage: nothing starts from it, or something sets its keys."""
+    assert stage.published is not None
+    key = f"{stage.name}.{PUBLISHED}"
+    levels = [(axis, settings) for axis in study.axes for settings in axis.levels.values()]
+    every = [*(settings for _, settings in levels), *(each.settings for each in study.stages)]
+    if stage is study.stages[-1] or not any(
+        value == stage.name
+        for settings in every
+        for name, value in settings.items()
+        if name.rpartition(".")[2] == "needs"
+    ):
+        told = f"no stage starts from {stage.name}, so no weights can stand for it. Leave the key out."
+        yield f"{key} = {stage.published.init}: {told}"
+    remedy = f"Add {key}=none to run it, or leave the key out."
+    for name in (name for name in stage.overrides if name.startswith(f"{stage.name}.")):
+        yield f"{name}: the stage {stage.name} is not run, published weights stand for it ({stage.published.init}). {remedy}"
+    varied = {
+        (axis.name, name): None for axis, settings in levels for name in settings if name.startswith(f"{stage.name}.")
+    }
+    for axis, name in varied:
+        yield (
+            f"axes.{axis} varies {name}: the stage {stage.name} is not run, published weights stand for it"
+            f" ({stage.published.init}), so its rows would be one and the same. Add {key}=none to run it."
+        )
+
+
+def _published_without_stage(overrides: Mapping[str, Any], stages: list[str]) -> Iterator[str]:
+    """Yield a problem for every key of published weights whose stage the study has not."""
+    for key in overrides:
+        stage, _, last = key.rpartition(".")
+        if last == PUBLISHED and stage not in stages:
+            yield f"{key}: no such stage.{nearest(stage, stages)} There are {', '.join(stages)}."
 
 
 def _build_stage(
@@ -185,7 +224,7 @@ def _build_stage(
         problems.append(f"stages.{name}.recipe = {where}: no such file. Give it from the repository's root.")
     scaled = scale.stands_for(recipe) if scale else None
     published = _published(name, fields.get("published"), overrides, scaled is not None, problems)
-    overrides = {key: value for key, value in overrides.items() if not key.endswith(f".{PUBLISHED}")}
+    overrides = {key: value for key, value in overrides.items() if key.rpartition(".")[2] != PUBLISHED}
     if scaled is None:
         return Stage(name, module, recipe, settings, overrides=overrides, published=published)
     return Stage(name, module, scaled.recipe, settings, scaled.settings, scaled.translations, overrides, published)
@@ -197,18 +236,21 @@ def _published(
     """Return the weights that stand for a stage: those that the command line names, or the study's own where nothing is scaled."""
     where = f"stages.{name}.{PUBLISHED}"
     own = section(entry, where, ("init", "told"), ("init", "told"), problems) if entry is not None else {}
-    given = overrides.get(f"{name}.{PUBLISHED}", None if is_scaled else own.get("init"))
-    if given in (None, "none"):
-        return None
-    for key in overrides:
-        if key.startswith(f"{name}.") and key != f"{name}.{PUBLISHED}":
+    for key in ("init", "told"):
+        if key in own and not (isinstance(own[key], str) and own[key].strip()):
             problems.append(
-                f"{key}: the stage {name} is not run, published weights stand for it ({given}). Add {name}.{PUBLISHED}=none to"
-                " run it, or leave the key out."
+                f"{where}.{key} = {own[key]!r}: needs {'weights' if key == 'init' else 'words for them'}, as text."
             )
-    return Published(
-        str(given), " ".join(str(own.get("told", "")).split()) if given == own.get("init") else "weights named for it"
-    )
+    key = f"{name}.{PUBLISHED}"
+    given = overrides.get(key, None if is_scaled else own.get("init"))
+    if given is None or str(given).lower() in ("none", "null"):
+        return None
+    if key in overrides and not (isinstance(given, str) and given.strip()):
+        problems.append(
+            f"{key} = {given!r}: needs weights (what init takes: a file, a run's folder, hf-hub:<id>), or none."
+        )
+    told = " ".join(str(own.get("told", "")).split()) if given == own.get("init") else "weights named for it"
+    return Published(str(given), told)
 
 
 def _note(stage: Stage) -> str:

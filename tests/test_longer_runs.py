@@ -42,6 +42,28 @@ def test_a_cosine_is_not_made_longer(
     assert stage(name, out) == 0
 
 
+def test_the_remedies_that_are_told_make_a_pretraining_longer(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changing = (
+        "optim.weight_decay_end=0.4",
+        "dino.teacher_momentum_end=1.0",
+        "dino.teacher_temperature_warmup_epochs=1",
+    )
+    assert stage("pretrain", tmp_path / "curve", *changing) == 0
+    assert stage("pretrain", tmp_path / "curve", *changing, "train.epochs=3") == 2
+    said = capsys.readouterr().err
+    for remedy in (
+        "optim.min_lr equal to the peak rate", "no optim.weight_decay_end",
+        "dino.teacher_momentum_end equal to dino.teacher_momentum", "dino.teacher_temperature_warmup_epochs=0",
+    ):  # fmt: skip
+        assert remedy in said
+    constant = (*CONSTANT, "optim.weight_decay_end=none", "dino.teacher_momentum=0.9", "dino.teacher_momentum_end=0.9")
+    constant = (*constant, "dino.teacher_temperature_warmup_epochs=0", "dino.teacher_temperature_start=0.04")
+    assert stage("pretrain", tmp_path / "flat", *constant) == 0, capsys.readouterr().err
+    assert stage("pretrain", tmp_path / "flat", *constant, "train.epochs=3") == 0, capsys.readouterr().err
+
+
 def test_fewer_epochs_than_are_done_are_refused(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

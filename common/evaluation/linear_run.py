@@ -4,6 +4,7 @@ The protocol is DINO's (Caron et al. 2021, section 4.1): SGD without weight deca
 to 0 (here step by step, there epoch by epoch). The last epoch is what is reported; the best one is named as such.
 """
 
+import logging
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from common.training.optimizers import (
     clip_gradients,
     guarded_step,
     optimizer_schedules,
+    ramp_warnings,
     set_step,
 )
 from common.training.progress import Progress
@@ -34,6 +36,8 @@ from common.training.run import Run
 from common.training.schedules import Schedule
 from common.training.state import TrainingState
 from common.training.verdicts import Ending, Verdict, VerdictConfig
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(config: LinearConfig, overrides: list[str]) -> int:
@@ -93,6 +97,8 @@ class LinearEvaluation:
         self.steps_per_epoch = sampler.steps_per_epoch
         self.steps = config.train.epochs * self.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
+        for warning in ramp_warnings(config.optim, config.train.epochs):
+            logger.warning("warning: %s", warning)
         self.monitor = ClassifierMonitor(
             run, splits, config.data, crop=config.augment.evaluation_crop, stretch=config.augment.stretch
         )

@@ -15,7 +15,7 @@ from common.evaluation.tokens import layer_names
 from common.evaluation.tokens_run import build_similarities, choose_images
 from common.models.complexity import Complexity
 from common.training.cost import Cost
-from common.training.optimizers import peak_lr
+from common.training.optimizers import peak_lr, ramp_warnings
 
 
 def describe_linear(config: LinearConfig) -> str:
@@ -33,6 +33,10 @@ def describe_linear(config: LinearConfig) -> str:
         steps=f"{cost.steps} of {batch} images, {cost.images} images in {config.train.epochs} epochs",
         learning_rate=f"{peak_lr(config.optim, batch):.3g} at its peak",
         arithmetic=_arithmetic(cost),
+        **{
+            f"warning{' ' * number}": text
+            for number, text in enumerate(ramp_warnings(config.optim, config.train.epochs))
+        },
     )
 
 

@@ -33,10 +33,16 @@ def read_weights(init: str) -> tuple[str, dict[str, Tensor]]:
         return init, _read_timm(init, init)
     if scheme == "timm":
         return init, _read_timm(init, name)
-    path = user_path(name if scheme == "local-dir" else init, "init")
+    path = _local_path(init)
     try:
-        if path.is_dir():
-            path = _find_in_folder(init, path)
+        is_folder = is_there(path) and path.is_dir()
+        found = _find_in_folder(path) if is_folder else None
+        if is_folder and found is None:
+            raise UserError(
+                f"init: {init!r} holds neither export/{WEIGHTS_FILE} nor {WEIGHTS_FILE}; if it is a run, let it finish;"
+                f" otherwise {_CHOICES}"
+            )
+        path = found or path
         is_file = is_there(path)
         if is_file:
             check_readable(path)
@@ -54,6 +60,16 @@ def read_weights(init: str) -> tuple[str, dict[str, Tensor]]:
     raise UserError(f"init: {init!r} is no file, no folder and no name that timm knows; {_CHOICES}")
 
 
+def local_weights(init: str) -> Path | None:
+    """Return the file that `init` stands for, where it is of this machine and there; OSError where that cannot be told."""
+    if init.partition(":")[0] in ("hf-hub", "timm"):
+        return None
+    path = _local_path(init)
+    if not is_there(path):
+        return None
+    return _find_in_folder(path) if path.is_dir() else path
+
+
 def describe_network(source: str) -> str:
     """Return, in brackets, the network that an export says it holds; nothing where the source is no export of ours."""
     config_file = Path(source).with_name(CONFIG_FILE)
@@ -64,15 +80,16 @@ def describe_network(source: str) -> str:
         return ""
 
 
-def _find_in_folder(init: str, folder: Path) -> Path:
-    """Return the weights of a run folder (its export) or of an export itself."""
-    for candidate in (folder / "export" / WEIGHTS_FILE, folder / WEIGHTS_FILE):
-        if is_there(candidate):
-            return candidate
-    raise UserError(
-        f"init: {init!r} holds neither export/{WEIGHTS_FILE} nor {WEIGHTS_FILE}; if it is a run, let it finish;"
-        f" otherwise {_CHOICES}"
-    )
+def _local_path(init: str) -> Path:
+    """Return the file or folder that `init` names where it is of this machine."""
+    scheme, _, name = init.partition(":")
+    return user_path(name if scheme == "local-dir" else init, "init")
+
+
+def _find_in_folder(folder: Path) -> Path | None:
+    """Return the weights of a run folder (its export) or of an export itself; none where there are none."""
+    candidates = (folder / "export" / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    return next((candidate for candidate in candidates if is_there(candidate)), None)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Owns exponential moving averages of weights: DINO's teacher and the fine-tuner's averaged network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -28,3 +28,12 @@ def average_momenta(decay: float | None, span: float | None, *, steps: int, warm
     momenta = np.full(steps, max(0.0, 1 - 1 / max(span * steps, 1.0)))
     momenta[:warmup_steps] = 0.0
     return momenta
+
+
+def span_warnings(span: float | None, *, steps: int) -> Iterator[str]:
+    """Yield a sentence for a span of no more than one step, which averages nothing, with the remedy."""
+    if span is not None and span * steps <= 1:
+        yield (
+            f"ema_span = {span:g}: no more than one of the run's {steps} steps, so the average is the weights themselves. Give "
+            f"{min(1.0, 3 / steps):.2g} or more, or none."
+        )

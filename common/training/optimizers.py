@@ -50,13 +50,18 @@ class OptimConfig:
     eps: float = 1e-8
     """AdamW's guard against division by zero."""
     momentum: float = 0.9
-    """SGD's momentum."""
+    """SGD's momentum; read only where SGD steps."""
     nesterov: bool = False
-    """Whether SGD's momentum is Nesterov's (pycls: yes)."""
+    """Whether SGD's momentum is Nesterov's (pycls: yes); read only where SGD steps."""
     clip_norm: float | None = None
     """Largest L2 norm of a gradient; none = no clipping."""
     clip_each: bool = False
     """Whether each parameter's gradient is clipped by itself (DINO) or all of them by one common norm."""
+
+    @property
+    def stepper(self) -> Literal["adamw", "sgd"]:
+        """Return the optimizer that steps: SAM's base, or the optimizer itself."""
+        return self.base if self.name == "sam" else self.name
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
@@ -69,7 +74,7 @@ class OptimConfig:
         for name in ("warmup_epochs", "cooldown_epochs"):
             if getattr(self, name) > 10**6:
                 yield name, f"{getattr(self, name)} must be at most {10**6}."
-        if self.nesterov and not self.momentum:
+        if self.stepper == "sgd" and self.nesterov and not self.momentum:
             yield (
                 "nesterov",
                 "true, and momentum is 0: there is none to look ahead by. Set momentum, or leave the key out.",
@@ -96,6 +101,21 @@ class OptimConfig:
 def peak_lr(config: OptimConfig, batch_size: int) -> float:
     """Return the absolute peak learning rate for a global batch."""
     return config.lr * batch_size / config.lr_batch if config.lr_batch else config.lr
+
+
+def ramp_warnings(config: OptimConfig, epochs: int) -> Iterator[str]:
+    """Yield a sentence for ends of the learning rate's schedule that leave nothing between them, with the remedy."""
+    warmup, cooldown = config.warmup_epochs, config.cooldown_epochs
+    if warmup >= epochs and warmup > 0:
+        yield (
+            f"optim.warmup_epochs = {warmup:g} is no shorter than train.epochs = {epochs}: the learning rate never reaches its "
+            f"peak before the end. Try {epochs / 10:g}."
+        )
+    elif cooldown and warmup + cooldown >= epochs:
+        yield (
+            f"optim.warmup_epochs = {warmup:g} and optim.cooldown_epochs = {cooldown:g} leave none of train.epochs = {epochs} for "
+            f"the cosine: the learning rate falls from its peak to its end at once. Try {epochs / 30:g} epochs of cool-down."
+        )
 
 
 def learning_rates(config: OptimConfig, *, batch_size: int, steps: int, steps_per_epoch: int) -> Schedule:
@@ -135,8 +155,7 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
         decay_embeddings=config.decay_embeddings,
         decay_bias_and_norm=config.decay_bias_and_norm,
     )
-    kind = config.base if config.name == "sam" else config.name
-    if kind == "adamw":
+    if config.stepper == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
     if config.momentum:

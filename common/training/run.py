@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common import config as recipes
+from common.errors import UserError
 from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
@@ -20,6 +21,7 @@ from common.training.agreement import Agreement
 from common.training.checkpoints import Checkpoint, Checkpoints
 from common.training.config import TrainConfig
 from common.training.environment import environment
+from common.training.numerics import FIRST, numerics_version
 from common.training.run_folder import RunFolder, Schedules
 from common.training.signals import StopSignals
 from common.training.verdicts import Ending, Verdict
@@ -47,6 +49,7 @@ class Run:
 
     def __init__(self, config: Any, train: TrainConfig, *, stage: str, out: str, overrides: list[str]) -> None:
         self.config, self.stage, self.train, self.folder = config, stage, train, user_path(out, "out")
+        self.numerics = numerics_version(stage, recipes.flatten(recipes.to_mapping(config)))
         self.accelerator = build_accelerator(train)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
@@ -123,6 +126,8 @@ class Run:
         """
         checkpoint = self.agreement.read(self.checkpoints.read_newest, tell=_told)
         step = checkpoint.step if checkpoint else 0
+        if checkpoint:
+            self._check_numerics(checkpoint)
         told = schedules and self.files.check_epochs(self.train.epochs, step, schedules)
         if told:
             logger.info("%s", told)
@@ -164,7 +169,12 @@ class Run:
         self, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, milestone: bool = False
     ) -> None:
         """Write a checkpoint of `step` done steps; every process waits until it is whole."""
-        own = {"seconds": self.seconds, "device_seconds": self.device_seconds, "rewinds": self.rewinds}
+        own = {
+            "seconds": self.seconds,
+            "device_seconds": self.device_seconds,
+            "rewinds": self.rewinds,
+            "numerics": self.numerics,
+        }
 
         def write() -> None:
             self.files.flush_log()
@@ -244,6 +254,16 @@ class Run:
         """Return the ending of a run that a signal stopped."""
         reason = self.signals.reason or "a signal to another process"
         return Ending(Verdict.INTERRUPTED, f"{reason}; the same command goes on")
+
+    def _check_numerics(self, checkpoint: Checkpoint) -> None:
+        """Refuse to go on with a run whose steps so far were computed otherwise."""
+        before = checkpoint.values.get("numerics", FIRST)
+        if before != self.numerics:
+            raise UserError(
+                f"out = {self.folder}: its {checkpoint.step} steps were computed by another version of this program, which gives "
+                f"other numbers for this recipe (numerics {before} there, {self.numerics} now; CHANGELOG.md tells what changed). "
+                "Finish it with that version, or name another folder to begin anew."
+            )
 
     def _go_on_from(self, checkpoint: Checkpoint | None, *, forget: bool) -> None:
         """Bring the folder back to where the checkpoint was written; `forget` the result of a run that is made longer."""

@@ -16,6 +16,14 @@ from common.training.schedules import Schedule
 Schedules = Callable[[int], Mapping[str, Schedule]]
 """Every schedule of a run by its name, one value for each step, for a number of epochs."""
 
+CONSTANT = {
+    "learning rate": "optim.min_lr equal to the peak rate",
+    "weight decay": "no optim.weight_decay_end",
+    "average momentum": "ema_decay instead of ema_span",
+    "teacher momentum": "dino.teacher_momentum_end equal to dino.teacher_momentum",
+    "teacher temperature": "dino.teacher_temperature_warmup_epochs=0",
+}
+"""What makes each schedule a constant one."""
 TORN_RESULT = "Delete this file alone and give the same command: the run goes on from its last checkpoint."
 """Remedy for a result.json that cannot be parsed."""
 OPERATIONAL = (
@@ -132,8 +140,8 @@ class RunFolder:
                     f"over all epochs: at step {step} of the {steps_done} done it was {done[step]:.4g}, under {epochs} epochs it "
                     f"is {wanted[step]:.4g}. Going on would join two schedules into one that no recipe describes. Give "
                     f"train.epochs={self.epochs_before} to go on, another out for a run of {epochs} epochs, or another out with "
-                    f"init={self.path} to train the weights further. A constant schedule can be extended (optim.min_lr equal to "
-                    "the peak rate, no optim.weight_decay_end)."
+                    f"init={self.path} to train the weights further. Constant schedules can be extended: "
+                    f"{', '.join(CONSTANT[each] for each in now)}."
                 )
         return (
             f"train.epochs: {self.epochs_before} before, {epochs} now. {', '.join(now)}: the same values under both for the "

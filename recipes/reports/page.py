@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import yaml
 
+from recipes.plan import write_value
 from recipes.reports.cost import ArmCost, stage_seconds
 from recipes.reports.results import StudyRecord, read_num_classes, read_surroundings
 from recipes.runner import in_words
@@ -79,10 +80,11 @@ class Page(ABC):
     def commands(self) -> list[str]:
         """Return the commands that make this page again, and one of its runs by itself."""
         plan = self.study.plan
-        extra = plan.study.mapping.get("set", {})
-        words = [shlex.quote(f"{key}={value}") for key, value in extra.items()]
-        folder = shown(self.study.folder)
-        run = " ".join(["python -m recipes run", plan.study.source, *words, "--out", shlex.quote(folder)])
+        mapping, folder = plan.study.mapping, shown(self.study.folder)
+        words = [f"{key}={write_value(value)}" for key, value in mapping.get("set", {}).items()]
+        words += ["--scale", mapping["scale"]] if "scale" in mapping else []
+        words += ["--seeds", ",".join(map(str, mapping["seeds"]))] if "seeds" in mapping else []
+        run = shlex.join(["python", "-m", "recipes", "run", plan.study.source, *words, "--out", folder])
         last = plan.runs[-1]
         arguments = " ".join(map(shlex.quote, last.arguments(self.study.folder / "runs")))
         return [

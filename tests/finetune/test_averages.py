@@ -29,7 +29,11 @@ def test_another_length_changes_the_average_and_is_refused(
     constant = ("optim.lr=1e-3", "optim.min_lr=1e-3", "ema_span=0.5")
     assert stage("finetune", tmp_path / "run", *constant) == 0
     assert stage("finetune", tmp_path / "run", *constant, "train.epochs=3") == 2
-    assert "its average momentum follows" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "its average momentum follows" in said and "ema_decay instead of ema_span" in said
+    constant = (*constant[:2], "ema_decay=0.9")
+    assert stage("finetune", tmp_path / "remedy", *constant) == 0
+    assert stage("finetune", tmp_path / "remedy", *constant, "train.epochs=3") == 0
 
 
 def test_two_ways_of_averaging_exclude_each_other(
@@ -39,6 +43,29 @@ def test_two_ways_of_averaging_exclude_each_other(
     assert "ema_span: set, and ema_decay too" in capsys.readouterr().err
     assert stage("finetune", tmp_path / "run", "ema_span=1.5") == 2
     assert "ema_span: 1.5 must lie in (0, 1]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ema_span=0.1",), "ema_span = 0.1: no more than one of the run's 8 steps"),
+        (("optim.warmup_epochs=2",), "optim.warmup_epochs = 2 is no shorter than train.epochs = 2"),
+        (("optim.cooldown_epochs=1",), "leave none of train.epochs = 2 for the cosine"),
+        (("ema_span=0.5", "optim.warmup_epochs=0.5", "optim.cooldown_epochs=1"), None),
+    ],
+)
+def test_what_averages_or_schedules_nothing_is_warned_of(
+    stage: Stage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    told: str | None,
+    dry: tuple[str, ...],
+) -> None:
+    assert stage("finetune", tmp_path / "run", *words, *dry) == 0
+    said = capsys.readouterr()
+    assert ("warning" in said.out + said.err) is (told is not None) and (told or "") in said.out + said.err
 
 
 def test_a_short_run_is_judged_by_weights_that_have_learnt(stage: Stage, tmp_path: Path) -> None:

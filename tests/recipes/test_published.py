@@ -1,6 +1,7 @@
 """Published weights that stand for a stage: who starts from them, and what is said where they cannot be had."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,41 @@ def test_keys_of_a_stage_that_is_not_run_are_refused() -> None:
         planned("scaled_relu_table6", "imagenet1k", "pretrain.train.epochs=50")
 
 
+@pytest.mark.parametrize(
+    ("name", "override", "told"),
+    [
+        (
+            "scaled_relu_table6",
+            "pretrian.published=none",
+            r"pretrian\.published: no such stage\. Did you mean pretrain",
+        ),
+        ("scaled_relu_table6", "published=none", r"published: no such stage"),
+        ("scaled_relu_table1", "pretrain.published=x", r"pretrain\.published: no such stage"),
+        ("scaled_relu_table6", "finetune.published=x", r"finetune\.published = x: no stage starts from finetune"),
+        ("scaled_relu_table6", "pretrain.published=false", r"pretrain\.published = False: needs weights"),
+        ("scaled_relu_table6", "pretrain.published=[a, b]", r"pretrain\.published = \['a', 'b'\]: needs weights"),
+        ("scaled_relu_table6", "pretrain.published=3", r"pretrain\.published = 3: needs weights"),
+        ("scaled_relu_table6", 'pretrain.published=" "', r"pretrain\.published = ' ': needs weights"),
+        (
+            "scaled_relu_table2_dino",
+            "pretrain.published=x",
+            r"axes\.row varies pretrain\.optim\.lr: .*published=none to run it",
+        ),
+        ("scaled_relu_linear_evaluation", "linear.init=x", r"linear\.init = x: .* Give pretrain\.published=x"),
+        ("scaled_relu_table6", "finetune.init=x", r"finetune\.init = x: what it starts from is the stage pretrain"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(name: str, override: str, told: str) -> None:
+    for scale in ("imagenet1k", "digits"):
+        with pytest.raises(UserError, match=told):
+            planned(name, scale, override)
+
+
+@pytest.mark.parametrize("none", ["none", "None", "null", "~"])
+def test_none_is_none_however_it_is_written(none: str) -> None:
+    assert inits(planned("scaled_relu_table6", "imagenet1k", f"pretrain.published={none}")) == set()
+
+
 def test_an_entry_without_words_is_refused() -> None:
     study = load_study(STUDIES / "scaled_relu_table6.yaml", scale="imagenet1k")
     mapping: dict[str, Any] = copy.deepcopy(dict(study.mapping))
@@ -74,6 +110,53 @@ def test_an_entry_without_words_is_refused() -> None:
     with pytest.raises(UserError, match=r"stages\.pretrain\.published\.epochs: unknown key") as told:
         build_study(mapping, "x.yaml")
     assert "stages.pretrain.published.told: missing" in str(told.value)
+    mapping["stages"]["pretrain"]["published"] = {"init": 5, "told": ""}
+    with pytest.raises(UserError, match=r"published\.init = 5: needs weights, as text") as told:
+        build_study(mapping, "x.yaml")
+    assert "published.told = '': needs words" in str(told.value)
+
+
+def test_weights_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    """The same path with other weights is another run, the same weights at another path are not taken for the same path."""
+
+    def named(path: Path) -> set[str]:
+        return {
+            run.digest for run in planned("scaled_relu_linear_evaluation", "digits", f"pretrain.published={path}").runs
+        }
+
+    weights, folder = tmp_path / "weights.safetensors", tmp_path / "run" / "export"
+    assert named(weights) == named(weights)
+    absent = named(weights)
+    weights.write_bytes(b"one")
+    first = named(weights)
+    weights.write_bytes(b"two")
+    assert len({frozenset(absent), frozenset(first), frozenset(named(weights))}) == 3
+    weights.write_bytes(b"one")
+    assert named(weights) == first
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"one")
+    before = named(folder.parent)
+    (folder / "model.safetensors").write_bytes(b"three")
+    assert named(folder.parent) != before
+
+
+def test_weights_are_not_fetched_for_runs_that_a_neighbour_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = planned("scaled_relu_linear_evaluation", "imagenet1k")
+    for run in plan.runs:
+        place = tmp_path / "there" / "runs" / run.id
+        place.mkdir(parents=True)
+        facts = dict.fromkeys(
+            ("step", "seconds", "images", "images_per_second", "parameters", "train_images", "num_processes"), 1
+        )
+        (place / "result.json").write_text(
+            json.dumps({"verdict": "finished", "reason": "", "metrics": {"test_top1": 70.0}, **facts})
+        )
+    monkeypatch.setattr(weight_files, "read_weights", lambda init: pytest.fail("fetched"))
+    words = ["scaled_relu_linear_evaluation", "--scale", "imagenet1k", "--seeds", "0", "--out", str(tmp_path / "here")]
+    assert main(["run", *words]) == 0
+    assert f"{len(plan.runs)} done, 0 to go" in capsys.readouterr().out
 
 
 def test_weights_that_cannot_be_had_are_one_error_before_anything_starts(

@@ -18,6 +18,7 @@ from common.training.optimizers import (
     learning_rates,
     parameter_groups,
     peak_lr,
+    ramp_warnings,
     set_step,
 )
 
@@ -125,7 +126,28 @@ def test_sgd_agrees_with_its_formula(nesterov: bool) -> None:
 
 
 def test_nesterov_without_momentum_is_refused() -> None:
-    assert [field for field, _ in OptimConfig(name="sgd", nesterov=True, momentum=0.0).problems()] == ["nesterov"]
+    for one in ({"name": "sgd"}, {"name": "sam", "base": "sgd"}):
+        assert [field for field, _ in OptimConfig(**one, nesterov=True, momentum=0.0).problems()] == ["nesterov"]  # type: ignore[arg-type]
+    for one in ({"name": "adamw"}, {"name": "sam", "base": "adamw"}):
+        assert not [*OptimConfig(**one, nesterov=True, momentum=0.0).problems()]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "cooldown", "told"),
+    [
+        (0, 0, None),
+        (5, 0, None),
+        (5, 24, None),
+        (0, 29, None),
+        (30, 0, "optim.warmup_epochs = 30 is no shorter than train.epochs = 30"),
+        (40, 10, "optim.warmup_epochs = 40 is no shorter"),
+        (5, 25, "optim.warmup_epochs = 5 and optim.cooldown_epochs = 25 leave none of train.epochs = 30"),
+        (0, 50, "optim.cooldown_epochs = 50 leave none"),
+    ],
+)
+def test_ends_that_leave_no_cosine_are_warned_of(warmup: float, cooldown: float, told: str | None) -> None:
+    said = list(ramp_warnings(OptimConfig(warmup_epochs=warmup, cooldown_epochs=cooldown), 30))
+    assert said == [] if told is None else len(said) == 1 and told in said[0]
 
 
 def test_layer_decay_falls_from_the_classifier_to_the_stem() -> None:

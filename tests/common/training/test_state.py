@@ -84,7 +84,7 @@ def test_a_checkpoint_holds_the_names_that_earlier_ones_hold(
     described = json.loads(path.read_text())
     assert described.keys() == {"step", "values"}
     values = described["values"]
-    own = {"seconds", "device_seconds", "rewinds"}
+    own = {"seconds", "device_seconds", "rewinds", "numerics"}
     assert values.keys() == {"monitor", "watch", "errors", "scaler"} | own
     assert values["watch"].keys() == {"judge", "read"} and values["errors"].keys() == {"replaced", "indices", "listed"}
     of_monitor = {"latest", "untrained", "best", "means", "log", "epoch"}

@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,6 +237,22 @@ def test_the_page_tells_how_to_do_it_again(report: Path) -> None:
     assert one.startswith("accelerate launch -m finetune finetune.yaml model.stem=conv")
     assert ("versions.torch", "2.15.0") in page.surroundings()
     assert "Guessing among 10 classes gives about 10%." in page.notes()
+
+
+def test_the_command_names_scale_and_seeds_and_reads_back(report: Path) -> None:
+    page = page_of(report)
+    mapping = {
+        "scale": "digits",
+        "seeds": [0, 3],
+        "set": {"model.mlp": [1, 2], "pretrain.published": "none", "data.source": "a b"},
+    }
+    study = replace(page.study.plan.study, mapping=mapping, source="my study.yaml")
+    page.study = replace(page.study, plan=replace(page.study.plan, study=study))
+    words = shlex.split(page.commands()[0])
+    assert words[:5] == ["python", "-m", "recipes", "run", "my study.yaml"]
+    assert words[5:-2] == [
+        "model.mlp=[1, 2]", "pretrain.published=none", "data.source=a b", "--scale", "digits", "--seeds", "0,3",
+    ]  # fmt: skip
 
 
 def test_a_study_that_compares_one_thing_over_one_axis_has_a_page(study_folder: Path) -> None:
