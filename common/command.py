@@ -9,6 +9,7 @@ from typing import Any
 
 from common import config as recipes
 from common.errors import UserError
+from common.locks import release_locks
 
 USER_ERROR = 2
 """Exit code of a user's mistake, told in one message."""
@@ -69,6 +70,8 @@ def run_stage(
             raise
         print(f"error: there is not enough memory for this recipe ({_first_line(error)}). {_SMALLER}", file=sys.stderr)
         return USER_ERROR
+    finally:
+        release_locks()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

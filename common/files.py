@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -20,22 +21,27 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def list_folder(path: Path) -> list["os.DirEntry[str]"]:
-    """Return what lies in a folder, nothing where there is none; a link that leads nowhere is an OSError.
+def list_folder(path: Path, names: str = ".*") -> list["os.DirEntry[str]"]:
+    """Return what lies in a folder under names that a pattern matches, nothing where there is no folder.
 
-    A link is no proof that there is nothing: what it leads to may be away for a while.
+    A link that leads nowhere is an OSError: it is no proof that there is nothing, what it leads to may be away for a while.
     """
     try:
         with os.scandir(path) as entries:
-            found = list(entries)
+            found = [entry for entry in entries if re.fullmatch(names, entry.name)]
     except FileNotFoundError:
-        if os.path.islink(path):
-            raise OSError(errno.ENOENT, "it is a link that leads nowhere", str(path)) from None
+        refuse_dangling(path)
         return []
     for entry in found:
         if entry.is_symlink() and not is_there(Path(entry.path)):
-            raise OSError(errno.ENOENT, f"{entry.name} is a link that leads nowhere", entry.path)
+            refuse_dangling(Path(entry.path))
     return found
+
+
+def refuse_dangling(path: Path) -> None:
+    """Raise OSError for a path that leads nowhere and is a link: what lies behind it may be away for a while."""
+    if path.is_symlink():
+        raise OSError(errno.ENOLINK, f"{path.name} is a link that leads nowhere", str(path))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -45,6 +51,7 @@ def write_whole(path: Path, text: str) -> None:
     temporary.write_text(text, encoding="utf-8")
     flush(temporary)
     temporary.replace(path)
+    flush(path.parent)
 
 
 def flush(path: Path) -> None:

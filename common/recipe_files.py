@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.errors import UserError
+from common.files import is_there
 from common.paths import user_path
 
 
@@ -33,11 +34,15 @@ def _with_extended(path: Path, seen: tuple[Path, ...]) -> Any:
     user_path(str(path), "extends" if seen else "recipe")
     if path.resolve() in seen:
         raise UserError(f"extends: {path} extends itself, by way of {', '.join(map(str, seen))}. Break the circle.")
-    if not path.is_file():
+    if not is_there(path) or path.is_dir():
         wanted = f"extends: {path}, named in {seen[-1]}" if seen else f"recipe {path}"
-        raise UserError(f"{wanted}: no such file. {_recipes_beside(path)}")
+        raise UserError(f"{wanted}: {'this is a folder' if path.is_dir() else 'no such file'}. {_recipes_beside(path)}")
     try:
         node = OmegaConf.load(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}). Let this process read it (rights, file system)."
+        ) from error
     except Exception as error:  # a parser's own errors, and ValueError, OverflowError, RecursionError, ... of its input
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from error
     if not OmegaConf.is_dict(node):

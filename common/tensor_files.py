@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
+from common.files import flush
+
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a new file of contiguous CPU tensors.
@@ -18,7 +20,8 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     kill left of such files in this folder is removed. The rights are set to those of a file that Python opens at the same
     place: the umask's, and a folder's default ACL.
     """
-    for leftover in (path, *path.parent.glob(".tmp??????")):
+    path.unlink(missing_ok=True)
+    for leftover in filter(_is_leftover, path.parent.glob(".tmp??????")):
         leftover.unlink(missing_ok=True)
     with path.open("xb") as file:
         rights = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -26,6 +29,13 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     if stat.S_IMODE(path.stat().st_mode) != rights:
         with suppress(PermissionError):  # a file system that has its own
             path.chmod(rights)
+    flush(path)
+
+
+def _is_leftover(path: Path) -> bool:
+    """Tell whether a file is as safetensors makes its temporary ones: this user's own, for nobody else."""
+    facts = path.lstat()
+    return stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) == 0o600 and facts.st_uid == os.geteuid()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

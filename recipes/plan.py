@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
+from common.files import flush
 from common.training.numerics import FIRST, numerics_version
 from recipes.inputs import input_digests
 from recipes.stages import canonical_stem
@@ -215,5 +216,10 @@ def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader, or a kill, never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        flush(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

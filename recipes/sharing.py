@@ -4,23 +4,34 @@ A run is known by its hash. A study that plans a run which lies in a neighbour's
 there on everything is as if the run were its own: its state, its lock, its result. A link whose target is gone counts as nothing.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import UserError
 from common.files import is_there
 from recipes.plan import DIGEST, PlannedRun
 from recipes.states import read_state
 
+_logger = logging.getLogger(__name__)
+
 
 def neighbours(folder: Path) -> dict[str, Path]:
-    """Return the run folders that lie in the studies beside `folder`, by hash; those that are further win."""
+    """Return the run folders that lie in the studies beside `folder`, by hash; those that are further win.
+
+    One that cannot be read is passed over, and the log says so: this study can run without it.
+    """
     order = {"waiting": 0, "interrupted": 1, "running": 2, "done": 3}
     found: dict[str, tuple[int, Path]] = {}
     for place in sorted(folder.absolute().parent.glob("*/runs/*-*")):
         if place.parent.parent.name == folder.name or place.is_symlink() or not place.is_dir():
             continue
-        rank = order[read_state(place)]
+        try:
+            rank = order[read_state(place)]
+        except (UserError, OSError) as error:
+            _logger.warning("the run %s of another study is not shared: %s", place, error)
+            continue
         if rank > found.get(place.name[-DIGEST:], (0, place))[0]:
             found[place.name[-DIGEST:]] = rank, place
     return {digest: place for digest, (_, place) in found.items()}

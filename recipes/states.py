@@ -4,14 +4,14 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError
 from common.files import is_there
+from common.locks import RUN_LOCK, is_locked
 
 State = Literal["done", "running", "interrupted", "waiting"]
 """done: a result that is final; running: a process holds the folder; interrupted: will go on; waiting: not begun."""
@@ -73,7 +73,7 @@ def read_result(folder: Path) -> Result | None:
             num_processes=int(content["num_processes"]),
             kind=str(content.get("kind") or ""),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: not the result of a run ({error!r}). Delete this file alone: the run goes on from its last checkpoint."
         ) from error
@@ -90,15 +90,11 @@ def read_state(folder: Path) -> State:
         return "done"
     if not is_there(folder):
         return "waiting"
-    if is_there(folder / LOCK):
-        with hold(folder) as lock:
-            if lock is None:
-                return "running"
-    return "interrupted"
+    return "running" if is_locked(folder / LOCK) or is_locked(folder / RUN_LOCK) else "interrupted"
 
 
 def acquire(folder: Path) -> int | None:
-    """Lock a run's folder; return an open descriptor, or None where another process holds it.
+    """Lock a run's folder; return an open descriptor, or None where another process holds it, or works there by itself.
 
     The lock lives as long as any process keeps the descriptor open: a run whose study was killed holds its folder.
     """
@@ -109,18 +105,13 @@ def acquire(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(error.errno, error.strerror, str(folder / LOCK)) from error
+    if is_locked(folder / RUN_LOCK):
+        os.close(descriptor)
+        return None
     return descriptor
-
-
-@contextmanager
-def hold(folder: Path) -> Iterator[int | None]:
-    """Hold a run's folder for the length of a `with` block; yields what `acquire` returns."""
-    descriptor = acquire(folder)
-    try:
-        yield descriptor
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def log_tail(folder: Path, lines: int = 12) -> str:

@@ -1,5 +1,7 @@
 """Whole runs: what a run folder tells, resuming bit by bit, workers, the export, learning at all."""
 
+import fcntl
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,8 @@ import timm
 import torch
 from conftest import assert_same_run, last_weights, read_losses, read_result
 from safetensors.torch import load_file
+
+from common.tensor_files import write_tensors
 
 Stage = Callable[..., int]
 
@@ -38,6 +42,63 @@ def test_a_damaged_checkpoint_is_passed_over(stage: Stage, tmp_path: Path, caplo
     newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
     assert stage("finetune", parts) == 0
     assert_same_run(whole, parts)
+
+
+def files(out: Path) -> dict[str, tuple[bytes, int]]:
+    """Return what lies in a folder, and when it was written."""
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear", "knn"])
+def test_a_folder_in_which_another_run_works_is_left_as_it_is(
+    stage: Stage, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert stage(name, out, "train.batch_size=20") == 0
+    (out / "result.json").unlink()
+    before = files(out)
+    with (out / "run.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert stage(name, out, "train.batch_size=20") == 2
+    assert f"out = {out}: another process works there" in capsys.readouterr().err and files(out) == before
+    assert stage(name, out, "train.batch_size=20") == 0
+
+
+def test_a_new_folder_is_locked_before_anything_is_written(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert stage("finetune", tmp_path / "run") == 2
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.lock"]
+
+
+@pytest.mark.parametrize("change", ["tensor", "monitor", "seconds", "rewinds"])
+def test_a_whole_checkpoint_that_does_not_fit_changes_nothing(
+    stage: Stage, tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As another version, of this program or of a library, may have written it."""
+    out = tmp_path / "run"
+    assert stage("finetune", out) == 0
+    (out / "result.json").unlink()
+    (path,) = (out / "checkpoints").iterdir()
+    tensors = load_file(path / "state.safetensors")
+    described = json.loads((path / "state.json").read_text())
+    if change == "tensor":
+        tensors["network.other"] = tensors.pop("network.head.bias")
+    else:
+        described["values"][change] = None
+    write_tensors(tensors, path / "state.safetensors")
+    (path / "state.json").write_text(json.dumps(described))
+    sums = [
+        f"{hashlib.sha256((path / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in ("state.safetensors", "state.json")
+    ]
+    (path / "SHA256SUMS").write_text("".join(sums))
+    before = files(out)
+    assert stage("finetune", out) == 2
+    told = capsys.readouterr().err
+    assert f"out = {out}: the checkpoint of step 8 is whole, but does not fit this run (" in told
+    assert "Traceback" not in told and files(out) == before
 
 
 def test_checkpoints_by_steps_and_milestones_by_epochs(stage: Stage, tmp_path: Path) -> None:

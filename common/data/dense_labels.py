@@ -8,7 +8,6 @@ Shapes: N labelled images, h x w places, k classes kept, B samples.
 
 import errno
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from common.data.subset import Subset
 from common.errors import UserError
-from common.files import is_there
+from common.files import flush, is_there
 from common.tensor_files import check_readable
 
 MANIFEST = "labels.json"
@@ -148,11 +147,12 @@ def write_shard(
     }
     content = save(tensors, metadata={"description": description.text(), "num_right": str(num_right)})
     partial = path.with_name(f".{path.name}.writing")
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)  # a kill's, perhaps with other rights
+    with partial.open("xb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    flush(partial)
     partial.replace(path)
+    flush(path.parent)
 
 
 def count_right(folder: Path, description: DenseLabelsDescription) -> int:

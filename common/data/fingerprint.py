@@ -51,7 +51,7 @@ def save_data(now: dict[str, Any], splits: Splits, folder: Path) -> None:
 def has_begun(folder: Path) -> bool:
     """Tell whether a run folder holds a checkpoint; UserError where the system does not say (a glob would see none then)."""
     try:
-        return any(entry.name.startswith("step-") for entry in list_folder(folder / "checkpoints"))
+        return bool(list_folder(folder / "checkpoints", r"step-\d+"))
     except OSError as error:
         raise UserError(
             f"out = {folder}: the folder of the checkpoints cannot be read ({error.strerror or error}). Nothing was changed. Let"
@@ -89,10 +89,12 @@ def _read(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(
-            f"{path}: the fingerprint of the data cannot be read ({error}). Restore it or name another out."
+            f"{path}: cannot be read ({error.strerror or error}). It may be whole: let this process read it (rights, file system)."
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: this is no fingerprint of data ({error}). Restore it or name another out.") from error
     parts = ("training", "validation", "test")
     if not isinstance(found, dict) or any(not isinstance(found.get(part) or {}, dict) for part in parts):
         raise UserError(f"{path}: this is no fingerprint of data. Restore it or name another out.")

@@ -69,7 +69,7 @@ def export_network(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     write_tensors(tensors, folder / f".{WEIGHTS_FILE}", metadata={"format": "pt"})
-    os.replace(folder / f".{WEIGHTS_FILE}", folder / WEIGHTS_FILE)
+    os.replace(folder / f".{WEIGHTS_FILE}", folder / WEIGHTS_FILE)  # on the disk with the folder, below
     write_whole(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 

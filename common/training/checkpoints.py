@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import logging
-import re
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from common.errors import UserError
-from common.files import flush, is_there, list_folder
+from common.files import flush, is_there, list_folder, refuse_dangling
 from common.tensor_files import SafetensorError, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,16 @@ LEFTOVERS = (".writing-*", ".damaged-*", ".removing-*")
 """Folders that a kill may leave: one not yet written, one proven damaged, one no longer kept."""
 
 
+FORMAT = 1
+"""Version of what a checkpoint's files hold; those without one are of the first."""
+
+
 class DamagedError(Exception):
     """A file of a checkpoint is missing, or its checksum or format is wrong."""
+
+
+class NewerFormatError(Exception):
+    """A checkpoint is whole and was written by a later version of this program."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Checkpoints:
             return
         self.remove_leftovers()
         temporary = self.folder / f".writing-{step:09d}"
+        if os.path.lexists(temporary):
+            raise FileExistsError(errno.EEXIST, "it is in the way and cannot be removed", str(temporary))
         try:
             replaced = step in checkpoint_paths(self.folder)
             if replaced and (reason := self._whole_or_unknown(final)):
@@ -110,6 +120,11 @@ class Checkpoints:
                 continue
             except OSError as error:
                 raise _unreadable(self.folder, f"checkpoint {path.name}", error) from error
+            except NewerFormatError as error:
+                raise UserError(
+                    f"out = {self.folder.parent}: checkpoint {path.name} {error}. Nothing was changed: go on with that version, or"
+                    " name another folder to begin anew."
+                ) from error
             self._whole_step = checkpoint.step
             return checkpoint
         return None
@@ -124,7 +139,7 @@ class Checkpoints:
         """Remove what a kill left of unfinished writing and of removing."""
         for pattern in LEFTOVERS:
             for leftover in self.folder.glob(pattern):
-                shutil.rmtree(leftover, ignore_errors=True)
+                _remove_tree(leftover)
 
     def _prune(self, newest: int) -> None:
         """Drop all but the last `keep`, and the damaged ones. Milestones stay, and beyond the newest whatever may be whole."""
@@ -138,6 +153,8 @@ class Checkpoints:
                     "checkpoint %s cannot be looked at (%s) and is left as it is", path, error.strerror or error
                 )
                 continue
+            if path.is_symlink():
+                continue  # somebody moved it to where there is more room
             if path in self._damaged or (step > newest and self._whole_or_unknown(path) is None):
                 self._remove(path)
             elif step <= newest:
@@ -164,13 +181,15 @@ class Checkpoints:
             return None
         except OSError as error:
             return f"cannot be read ({error.strerror or error})"
+        except NewerFormatError as error:
+            return str(error)
         return "whole"
 
 
 def checkpoint_paths(folder: Path) -> dict[int, Path]:
     """Return the checkpoints in a folder by their steps; none where there is no folder. Errors are the system's own."""
-    found = [(re.fullmatch(r"step-(\d{9,})", entry.name), entry.is_dir()) for entry in list_folder(folder)]
-    return {int(name[1]): folder / name[0] for name, is_folder in found if name and is_folder}
+    found = list_folder(folder, r"step-\d{9,}")
+    return {int(entry.name.removeprefix("step-")): folder / entry.name for entry in found if entry.is_dir()}
 
 
 def _unreadable(folder: Path, what: str, error: OSError) -> UserError:
@@ -183,7 +202,20 @@ def _unreadable(folder: Path, what: str, error: OSError) -> UserError:
 
 def _is_milestone(path: Path) -> bool:
     """Tell whether a checkpoint is kept for ever. Errors are the system's own: one that cannot be looked at may be."""
-    return is_there(path / MILESTONE)
+    return is_there(path / MILESTONE) or (path / MILESTONE).is_symlink()
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a folder, or the file or link in its place; what cannot be removed stays, and the log says why."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        logger.warning("%s cannot be removed (%s)", path, error.strerror or error)
 
 
 def _write_files(
@@ -193,8 +225,8 @@ def _write_files(
     folder.mkdir(parents=True)
     # On a CPU nothing is copied here: the loop stands still while it saves.
     write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
-    (folder / VALUES).write_text(json.dumps({"step": step, "values": dict(values)}))
-    (folder / SUMS).write_text(_sums(folder))
+    (folder / VALUES).write_text(json.dumps({"format": FORMAT, "step": step, "values": dict(values)}))
+    (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _sums(folder).items()))
     if milestone:
         (folder / MILESTONE).touch()
     for path in (folder / TENSORS, folder / VALUES, folder / SUMS, folder):
@@ -207,20 +239,46 @@ def _read(path: Path) -> Checkpoint:
     DamagedError where that proves it damaged; every other OSError is one of the system, whatever the checkpoint is.
     """
     try:
-        if (path / SUMS).read_text() != _sums(path):
+        lines = (path / SUMS).read_text().splitlines()
+        if not {f"{digest}  {name}" for name, digest in _sums(path).items()} <= set(lines):
             raise DamagedError("its checksums do not fit")
         described = json.loads((path / VALUES).read_text())
+        _check_format(described, step=int(path.name.removeprefix("step-")))
         return Checkpoint(described["step"], read_tensors(path / TENSORS), described["values"])
     except FileNotFoundError as error:
+        for name in (SUMS, TENSORS, VALUES):
+            refuse_dangling(path / name)
         raise DamagedError(f"{Path(error.filename or path).name} is missing") from error
-    except (IsADirectoryError, NotADirectoryError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        IsADirectoryError,
+        NotADirectoryError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
         raise DamagedError(str(error)) from error
 
 
-def _sums(folder: Path) -> str:
-    """Return the SHA-256 of a checkpoint's files, one line each; read in pieces, as they may be larger than the memory."""
-    lines = []
+def _check_format(described: Any, *, step: int) -> None:
+    """Raise DamagedError for a description that no version writes, NewerFormatError for one that a later version writes."""
+    if not isinstance(described, dict) or type(version := described.get("format", 1)) is not int:
+        raise DamagedError(f"{VALUES} describes no checkpoint")
+    if version > FORMAT:
+        raise NewerFormatError(
+            f"was written by a later version of this program (format {version}, this one has {FORMAT})"
+        )
+    if type(described["step"]) is not int or described["step"] != step:
+        raise DamagedError(f"{VALUES} is of step {described['step']}, the folder of step {step}")
+    if not isinstance(described["values"], dict):
+        raise DamagedError(f"the values in {VALUES} are no mapping")
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of a checkpoint's files by name; read in pieces, as they may be larger than the memory."""
+    sums = {}
     for name in (TENSORS, VALUES):
         with (folder / name).open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
-    return "".join(lines)
+            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums

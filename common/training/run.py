@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common import config as recipes
 from common.errors import UserError
+from common.locks import lock_folder
 from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
@@ -64,7 +65,7 @@ class Run:
         self._started = self._saved_at = time.monotonic()
         self._seconds_before, self._device_seconds_before = 0.0, 0.0
         self._log_problem: OSError | None = None
-        self.files = self.agreement.read(lambda: RunFolder(self.folder, config))
+        self.files = self.agreement.read(lambda: RunFolder(self.folder, config, stage))
         self._waiting = [(self.folder, lambda: self._describe(overrides))]
         self._is_accepted = False
         is_begun = self.agreement.any(self.agreement.read(self.files.holds_recipe))[0]
@@ -98,10 +99,20 @@ class Run:
 
         A new folder is accepted at once, one that holds a run after its files have been read: until then nothing in it changes.
         """
+        self.lock()
         self._is_accepted = True
         waiting, self._waiting = self._waiting, []
         for where, action in waiting:
             self.write(where, action)
+
+    def lock(self) -> None:
+        """Keep other runs out of the folder from here on; every process calls it, and all raise where another run works there."""
+
+        def lock() -> None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock_folder(self.folder)
+
+        self.write(self.folder, lock)
 
     def write_once_accepted(self, where: Path, action: Callable[[], None]) -> None:
         """Do as `write`, but not before `accept`."""
@@ -118,12 +129,16 @@ class Run:
         """Let the main process write to `where`; every process waits, and all raise the same UserError when it cannot."""
         self.agreement.write(f"out = {where}:", action)
 
-    def restore(self, schedules: Schedules | None = None) -> Checkpoint | None:
+    def restore(
+        self, schedules: Schedules | None = None, *, load: Callable[[Checkpoint], None] = lambda _: None
+    ) -> Checkpoint | None:
         """Return the newest whole checkpoint and cut metrics.jsonl back to its step; None when there is none.
 
+        `load` takes what it holds, before anything in the folder changes: what does not fit the run is a UserError.
         Another `train.epochs` than before is taken where `schedules` allow it, else it is a UserError; a stage without epochs
         has no schedules.
         """
+        self.lock()
         checkpoint = self.agreement.read(self.checkpoints.read_newest, tell=_told)
         step = checkpoint.step if checkpoint else 0
         if checkpoint:
@@ -132,9 +147,7 @@ class Run:
         if told:
             logger.info("%s", told)
         if checkpoint:
-            self._seconds_before = checkpoint.values["seconds"]
-            self._device_seconds_before = checkpoint.values["device_seconds"]
-            self.rewinds = checkpoint.values["rewinds"]
+            self.agreement.read(lambda: self._load(checkpoint, load))
             logger.info("going on from step %d of %s", step, self.folder)
         self.write(self.folder, lambda: self._go_on_from(checkpoint, forget=told is not None))
         self.accept()
@@ -265,9 +278,25 @@ class Run:
                 "Finish it with that version, or name another folder to begin anew."
             )
 
+    def _load(self, checkpoint: Checkpoint, load: Callable[[Checkpoint], None]) -> None:
+        """Take what a checkpoint holds, for the run and by `load`. Raise UserError where it is not what this run writes."""
+        try:
+            self._seconds_before = float(checkpoint.values["seconds"])
+            self._device_seconds_before = float(checkpoint.values["device_seconds"])
+            self.rewinds = list(checkpoint.values["rewinds"])
+            load(checkpoint)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise UserError(
+                f"out = {self.folder}: the checkpoint of step {checkpoint.step} is whole, but does not fit this run"
+                f" ({type(error).__name__}: {' '.join(str(error).split())[:300]}). Nothing was changed. Another version of this"
+                " program or of its libraries may have written it: go on with that one, or name another folder."
+            ) from error
+
     def _go_on_from(self, checkpoint: Checkpoint | None, *, forget: bool) -> None:
         """Bring the folder back to where the checkpoint was written; `forget` the result of a run that is made longer."""
-        self.files.cut_log(checkpoint.step if checkpoint else -1)
+        self.files.cut_log(checkpoint.step if checkpoint else -1, is_expected=checkpoint is not None)
         self.checkpoints.remove_leftovers()
         if forget:
             self.files.forget_result()

@@ -1,6 +1,7 @@
 """Owns the files of a run folder but its checkpoints: the recipe it holds, the metrics line by line, the result."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 
 from common import config as recipes
 from common.errors import UserError
-from common.files import flush, is_there, write_whole
+from common.files import flush, is_there, list_folder, write_whole
 from common.training.schedules import Schedule
+
+_logger = logging.getLogger(__name__)
 
 Schedules = Callable[[int], Mapping[str, Schedule]]
 """Every schedule of a run by its name, one value for each step, for a number of epochs."""
@@ -26,6 +29,13 @@ CONSTANT = {
 """What makes each schedule a constant one."""
 TORN_RESULT = "Delete this file alone and give the same command: the run goes on from its last checkpoint."
 """Remedy for a result.json that cannot be parsed."""
+BEGUN = {"checkpoints", "metrics.jsonl", "result.json", "labels.json"}
+"""What is in the folder of a run that has begun."""
+WRITTEN = ("config.yaml", "overrides.txt", "environment.json", "data.json", "subset.json", "export", *sorted(BEGUN))
+"""What runs write under names of their own: where it lies without a recipe of theirs, it is somebody else's."""
+SHARDS = r"labels-\d+\.safetensors"
+"""Files that a run which writes token labels has begun with."""
+_STAGE = "# stage: "
 OPERATIONAL = (
     "out",
     "data.workers",
@@ -45,17 +55,24 @@ OPERATIONAL = (
 class RunFolder:
     """A run's folder as a new process of it finds it."""
 
-    def __init__(self, path: Path, config: Any) -> None:
-        """Take the folder and the recipe of now. Raise UserError when another recipe's run lies there."""
-        self.path = path
+    def __init__(self, path: Path, config: Any, stage: str) -> None:
+        """Take the folder and the recipe of now. Raise UserError when another recipe's run lies there, or what is no run."""
+        self.path, self.stage = path, stage
         self.epochs_before: int | None = None
         """`train.epochs` of the run that lies there, when it alone differs; none otherwise."""
         with self._reading():
-            began = any(map(is_there, (path / name for name in ("checkpoints", "metrics.jsonl", "result.json"))))
-            if is_there(path / "config.yaml") and began:
-                self._compare(config)
-            elif began or (is_there(path) and not path.is_dir()):
-                raise UserError(f"out = {path}: not a run folder of this project. Name another one.")
+            if is_there(path) and not path.is_dir():
+                raise UserError(f"out = {path}: this is a file. Name a folder.")
+            found = {entry.name for entry in list_folder(path, "|".join(WRITTEN))}
+            if "config.yaml" in found:
+                stage_before = self._stage_before()
+                if found & BEGUN or list_folder(path, SHARDS):
+                    self._compare(config, stage_before)
+            elif found:
+                raise UserError(
+                    f"out = {path}: not a run folder of this project: it holds {', '.join(sorted(found))}, as runs do, "
+                    "and no config.yaml. Name another one."
+                )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -83,7 +100,7 @@ class RunFolder:
                 found: dict[str, Any] = json.loads(path.read_text())
                 if not isinstance(found["verdict"], str):
                     raise TypeError("its verdict is no text")
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(f"{path}: not the result of a run ({error!r}). {TORN_RESULT}") from error
         return found
 
@@ -106,15 +123,19 @@ class RunFolder:
         if is_there(path := self.path / "metrics.jsonl"):
             flush(path)
 
-    def cut_log(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl beyond `step`, and whatever a kill or a full disk left torn."""
+    def cut_log(self, step: int, *, is_expected: bool = False) -> None:
+        """Drop the lines of metrics.jsonl beyond `step`, and whatever a kill or a full disk left torn.
+
+        Where some are expected and there are none, the log says that they are lost.
+        """
         path = self.path / "metrics.jsonl"
         with self._reading():
-            if not is_there(path):
-                return
-            lines = path.read_text(errors="replace").splitlines(keepends=True)
-        kept = [line for line in lines if _step(line) <= step]
-        self.write("metrics.jsonl", "".join(kept))
+            lines = path.read_text(errors="replace").splitlines(keepends=True) if is_there(path) else None
+        kept = [line for line in lines or () if _step(line) <= step]
+        if is_expected and not kept:
+            _logger.warning("%s holds no line up to step %d: the curves of this run begin there", path, step)
+        if lines is not None:
+            self.write("metrics.jsonl", "".join(kept))
 
     def check_epochs(self, epochs: int, steps_done: int, schedules: Schedules) -> str | None:
         """Return what another `train.epochs` means for the run that lies here, or None where it is the same as before.
@@ -148,19 +169,35 @@ class RunFolder:
             f"{steps_done} steps done, so the run goes on as if {epochs} had been asked for from the start."
         )
 
-    def _compare(self, config: Any) -> None:
+    def _stage_before(self) -> str:
+        """Return the stage that the recipe in the folder is of, as its first line tells; UserError where none tells it."""
+        path = self.path / "config.yaml"
+        first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if path.is_file() else ""
+        if not first.startswith(_STAGE):
+            raise UserError(
+                f"out = {self.path}: not a run folder of this project: its config.yaml does not begin with '{_STAGE}...'. Name "
+                "another one."
+            )
+        return first.removeprefix(_STAGE).strip()
+
+    def _compare(self, config: Any, stage: str) -> None:
         """Refuse to go on with a recipe that differs in a key that changes numbers; more or fewer epochs are noted.
 
         A key that the run was begun without, by an earlier version, had its default.
         """
+        if stage != self.stage:
+            raise UserError(
+                f"out = {self.path}: holds a run of the stage {stage}, not of {self.stage}. Name another folder."
+            )
         now = recipes.flatten(recipes.to_mapping(config))
         before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(
             recipes.resolve(self.path / "config.yaml")
         )
         keys = [key for key in sorted({*before, *now}) if key not in OPERATIONAL]
         differing = [key for key in keys if before.get(key) != now.get(key)]
-        if differing == ["train.epochs"]:
-            self.epochs_before = int(before["train.epochs"])
+        epochs = before.get("train.epochs")
+        if differing == ["train.epochs"] and type(epochs) is int and epochs > 0:
+            self.epochs_before = epochs
         elif differing:
             lines = [f"  {key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in differing]
             raise UserError(

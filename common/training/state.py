@@ -46,11 +46,8 @@ class TrainingState:
 
     def restore(self, schedules: Schedules) -> int:
         """Read the newest checkpoint back, where there is one, and return the number of steps done (`Run.restore`)."""
-        checkpoint = self.run.restore(schedules)
-        if checkpoint is None:
-            return 0
-        self.load(checkpoint)
-        return checkpoint.step
+        checkpoint = self.run.restore(schedules, load=self.load)
+        return checkpoint.step if checkpoint else 0
 
     def pause(self, step: int) -> Ending | None:
         """Save when it is time to; return an ending when a signal asked for a stop, or when there is nothing sound to save."""

@@ -63,10 +63,11 @@ def test_what_a_kill_left_lends_its_rights_to_no_file(tmp_path: Path, mask: int)
 
 
 def test_the_librarys_own_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in (".tmpAb3dE9", ".tmpfolder-of-mine", "tmpAb3dE9"):
+    for name in (".tmpAb3dE9", ".tmpAb3dE8", ".tmpfolder-of-mine", "tmpAb3dE9"):
         (tmp_path / name).write_text("half")
+        (tmp_path / name).chmod(0o644 if name == ".tmpAb3dE8" else 0o600)
     write_tensors({"weight": torch.ones(3)}, tmp_path / "tensors")
-    assert sorted(os.listdir(tmp_path)) == [".tmpfolder-of-mine", "tensors", "tmpAb3dE9"]
+    assert sorted(os.listdir(tmp_path)) == [".tmpAb3dE8", ".tmpfolder-of-mine", "tensors", "tmpAb3dE9"]
 
 
 def test_a_file_system_that_sets_no_rights_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Running a plan: order, failures, verdicts, locks, signals, and going on after a kill."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -183,6 +184,17 @@ def _lock(folder: Path) -> Path:
     assert descriptor is not None
     os.close(descriptor)
     return folder / "lock"
+
+
+def test_a_run_that_was_started_by_hand_is_running(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").touch()
+    assert read_state(tmp_path) == "interrupted"
+    with (tmp_path / "run.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert read_state(tmp_path) == "running" and acquire(tmp_path) is None
+    descriptor = acquire(tmp_path)
+    assert descriptor is not None
+    os.close(descriptor)
 
 
 def test_a_broken_result_is_named(running: Running, fake_stage: Behave) -> None:

@@ -1,6 +1,8 @@
 """Studies side by side: a run that one has is not run again by another."""
 
 import copy
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from recipes.engines import LocalSlots
 from recipes.plan import Plan, Resolver, make_plan
 from recipes.runner import StudyRunner
-from recipes.sharing import link_shared
+from recipes.sharing import find_places, link_shared
 from recipes.states import read_state
 from recipes.study import Study
 from recipes.study_file import build_study
@@ -48,6 +50,36 @@ def test_links_follow_the_folders_when_both_are_moved(study_folder: Path, other:
     shutil.move(study_folder, moved)
     shutil.move(folder, moved)
     assert all(read_state(moved / "another" / "runs" / name) == "done" for name in linked)
+
+
+def test_a_neighbour_that_cannot_be_read_does_not_stop_a_study(
+    study_folder: Path, other: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its runs are no concern of this study's, and their owner mends them."""
+    shared = link_shared(other.runs, study_folder.parent / "first")
+    torn = study_folder / "runs" / shared[0] / "result.json"
+    torn.write_text('{"verdict": "fin')
+    assert set(link_shared(other.runs, study_folder.parent / "another")) == set(shared[1:])
+    assert f"the run {torn.parent} of another study is not shared" in caplog.text
+
+
+def test_a_look_at_a_neighbour_needs_no_right_to_write(
+    study_folder: Path, other: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be another member's of the group, with a run that was interrupted."""
+    for run in (study_folder / "runs").iterdir():
+        (run / "result.json").unlink()
+        (run / "lock").touch()
+    usual = os.open
+
+    def open_(path: Path, flags: int, *rest: int, **more: int) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", open_)
+    places, shared = find_places(other.runs, study_folder.parent / "another")
+    assert shared and all(read_state(places[name]) == "interrupted" for name in shared)
 
 
 def test_a_link_to_nothing_is_taken_away(study_folder: Path, other: Plan) -> None:

@@ -48,6 +48,22 @@ def labels(tmp_path):
     return tmp_path, description
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_a_kill_left_of_a_shard_lends_it_nothing(labels, tmp_path, kind):
+    folder, description = labels
+    other = tmp_path / "others"
+    other.write_text("precious")
+    leftover = shard_path(folder, 7).with_name(f".{shard_path(folder, 7).name}.writing")
+    leftover.symlink_to(other) if kind == "link" else leftover.touch(0o600)
+    none = np.zeros((0, 2, 3, 4))
+    write_shard(
+        shard_path(folder, 7), description, positions=np.zeros(0), classes=none, probabilities=none, num_right=0
+    )
+    shard = shard_path(folder, 7)
+    assert not shard.is_symlink() and shard.stat().st_mode == other.stat().st_mode
+    assert other.read_text() == "precious" and not leftover.is_symlink()
+
+
 def test_rows_are_found_by_the_image_whatever_the_subset(labels):
     folder, description = labels
     for positions in (np.arange(10) * 3, [6, 9, 27]):

@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
+import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,6 +198,131 @@ def test_links_that_lead_nowhere_are_not_taken_for_nothing(tmp_path: Path, name:
     away.rename(tmp_path / "gone")
     with pytest.raises(UserError, match="cannot be read .*leads nowhere"):
         newest_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", [checkpoints.TENSORS, checkpoints.VALUES, checkpoints.SUMS])
+def test_a_file_on_a_disk_that_is_away_is_not_missing(tmp_path: Path, name: str) -> None:
+    for step in (1, 2):
+        save(tmp_path, step)
+    path, away = tmp_path / "step-000000002" / name, tmp_path / "away"
+    path.rename(away)
+    path.symlink_to(away)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found.step == 2
+    away.rename(tmp_path / "gone")
+    with pytest.raises(UserError, match=f"cannot be read .{name} is a link that leads nowhere"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_mark_of_a_milestone_that_leads_nowhere_is_one(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / "step-000000001" / checkpoints.MILESTONE).symlink_to(tmp_path / "away")
+    for step in (2, 3, 4):
+        save(tmp_path, step)
+    assert steps(tmp_path) == [1, 3, 4]
+
+
+def test_a_checkpoint_that_was_moved_and_linked_stays(tmp_path: Path) -> None:
+    folder, away = tmp_path / "checkpoints", tmp_path / "away"
+    save(folder, 1)
+    (folder / "step-000000001").rename(away)
+    (folder / "step-000000001").symlink_to(away)
+    before = files(away)
+    for step in (2, 3, 4):
+        save(folder, step)
+    assert steps(folder) == [1, 3, 4] and files(away) == before and not list(folder.glob(".*"))
+
+
+def test_links_of_other_names_are_no_matter(tmp_path: Path) -> None:
+    """Such as one to the latest checkpoint, whose target goes as others come."""
+    save(tmp_path, 1)
+    (tmp_path / "latest").symlink_to("step-000000001")
+    for step in (2, 3, 4):
+        save(tmp_path, step)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found.step == 4 and (tmp_path / "latest").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_leftover_that_is_no_folder_is_removed(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "mine").mkdir()
+    leftover = tmp_path / ".writing-000000001"
+    leftover.write_text("") if kind == "file" else leftover.symlink_to(tmp_path / "mine")
+    save(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "step-000000001"]
+
+
+def test_a_leftover_that_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".writing-000000001").mkdir()
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", raising("EACCES"))
+    with pytest.raises(FileExistsError, match="in the way and cannot be removed"):
+        save(tmp_path, 1)
+    assert ".writing-000000001 cannot be removed (Permission denied)" in caplog.text
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Change what a checkpoint says of itself, and its sums with it."""
+    described = json.loads((path / checkpoints.VALUES).read_text()) | changes
+    (path / checkpoints.VALUES).write_text(
+        json.dumps({name: value for name, value in described.items() if value != "gone"})
+    )
+    subprocess.run(
+        f"sha256sum {checkpoints.TENSORS} {checkpoints.VALUES} > SHA256SUMS", cwd=path, shell=True, check=True
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": "2"}, {"step": 2.0}, {"step": -1}, {"step": 1}, {"step": 10**9}, {"step": True}, {"step": "gone"},
+        {"values": None}, {"values": []}, {"values": "gone"}, {"format": "1"}, {"format": None},
+    ],
+)  # fmt: skip
+def test_a_description_that_no_version_writes_is_damage(
+    tmp_path: Path, changes: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2):
+        save(tmp_path, step)
+    rewrite(tmp_path / "step-000000002", **changes)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found.step == 1 and "step-000000002 is damaged" in caplog.text
+
+
+def test_a_checkpoint_of_the_first_version_is_read(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    rewrite(tmp_path / "step-000000001", format="gone")
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found.step == 1
+
+
+def test_a_checkpoint_of_a_later_version_is_left_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2):
+        save(folder, step)
+    rewrite(folder / "step-000000002", format=2)
+    before = files(folder)
+    with pytest.raises(UserError, match=r"step-000000002 was written by a later version .*Nothing was changed"):
+        newest_checkpoint(folder)
+    with pytest.raises(FileExistsError, match="later version"):
+        save(folder, 2)
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("change", ["order", "more", "crlf"])
+def test_sums_that_sha256sum_accepts_are_right(tmp_path: Path, change: str) -> None:
+    save(tmp_path, 1)
+    folder = tmp_path / "step-000000001"
+    (folder / "notes").write_text("mine")
+    lines = (folder / checkpoints.SUMS).read_text().splitlines()
+    if change == "order":
+        lines.reverse()
+    if change == "more":
+        lines.append(f"{hashlib.sha256(b'mine').hexdigest()}  notes")
+    (folder / checkpoints.SUMS).write_bytes((("\r\n" if change == "crlf" else "\n").join(lines) + "\n").encode())
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found.step == 1
 
 
 @pytest.mark.parametrize("state", ["whole", "unreadable"])

@@ -1,0 +1,89 @@
+"""Locks on run folders: one run works in a folder at a time.
+
+A lock lives as long as the process that took it, or until `release_locks`; a kill ends it. It is not inherited by forks, so a
+loader's worker that outlives a killed run holds nothing.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from common.errors import UserError
+
+RUN_LOCK = "run.lock"
+"""Empty file in a run folder whose lock says that a run works there."""
+
+_logger = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 2.0
+_held: dict[tuple[int, int], int] = {}
+"""Descriptors of this process's locks by device and inode."""
+
+
+def lock_folder(folder: Path) -> None:
+    """Lock a run folder, which must be there; nothing happens where this process has locked it already.
+
+    Raise UserError where another process works there. A file system that cannot lock is passed over with a warning.
+    """
+    path = folder / RUN_LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # written by another member of the group
+        descriptor = os.open(path, os.O_RDONLY)
+    facts = os.fstat(descriptor)
+    identity = (facts.st_dev, facts.st_ino)
+    if identity in _held or not _lock(descriptor, folder):
+        os.close(descriptor)
+    else:
+        _held[identity] = descriptor
+
+
+def _lock(descriptor: int, folder: Path) -> bool:
+    """Take a lock, waiting for whoever only looks at it; return False where the file system has none."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise UserError(
+                    f"out = {folder}: another process works there. Wait until it has ended, or name another folder; nothing was"
+                    " changed."
+                ) from error
+            time.sleep(0.05)
+        except OSError as error:
+            _logger.warning(
+                "%s cannot be locked (%s): take care that no second run works in it", folder, error.strerror or error
+            )
+            return False
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of this file; no where it is missing or cannot be locked at all."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def release_locks() -> None:
+    """Release every lock of this process."""
+    while _held:
+        _, descriptor = _held.popitem()
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+os.register_at_fork(after_in_child=release_locks)
