@@ -20,7 +20,7 @@ from recipes.engines import (
 )
 from recipes.overview import print_list, print_plan
 from recipes.plan import Plan, Resolver, make_plan, write_plan
-from recipes.published import fetch_published
+from recipes.published import describe, fetch_published
 from recipes.runner import StudyRunner, counted
 from recipes.scales import scale_names
 from recipes.sharing import find_places, link_shared
@@ -148,10 +148,10 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
     """Run what is not done, write the report, and print the answer."""
     runs = plan.select(only) if only else plan.runs
     places, _ = find_places(runs, folder)
-    fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
-    write_plan(plan, folder)
+    found = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
+    write_plan(plan, folder, found)
     shared = link_shared(runs, folder)
-    print(f"{plan.study.title}: {plan.study.question}", flush=True)
+    print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(found)]), flush=True)
     if shared:
         print(f"{counted(len(shared), 'run')} shared with the studies beside {shown(folder)}", flush=True)
     outcome = StudyRunner(

@@ -21,8 +21,7 @@ def input_digests(config: Mapping[str, Any]) -> dict[str, str]:
             try:
                 path = find(config[key])
                 if path is not None:
-                    facts = path.stat()
-                    found[key] = _sha256(path.absolute(), facts.st_size, facts.st_mtime_ns)
+                    found[key] = file_sha256(path)
             except OSError as error:
                 raise UserError(
                     f"{key} = {config[key]}: cannot be read ({error.strerror or error}). Let this process read it."
@@ -43,6 +42,12 @@ def _labels(folder: str) -> Path | None:
 
     path = user_path(folder, "token_labels.labels") / MANIFEST
     return path if is_there(path) else None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, which is read once as long as it stays as it is."""
+    facts = path.stat()
+    return _sha256(path.absolute(), facts.st_size, facts.st_mtime_ns)
 
 
 @cache

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.training.cost import Cost
+from common.training.optimizers import peak_lr
 from recipes.estimates import estimate, measured_rates, set_size
 from recipes.plan import Plan, PlannedRun
 from recipes.runner import counted, in_words
 from recipes.scales import load_scale, scale_names
 from recipes.sections import read_yaml
 from recipes.sharing import find_places
+from recipes.stages import load_config
 from recipes.states import Result, State, read_result, read_state
 from recipes.study import STUDIES, shown
 from recipes.study_file import load_study
@@ -42,7 +44,8 @@ def print_plan(plan: Plan, folder: Path, only: str | None, *, rate: float | None
         result = results.get(run.id)
         took = f"  {result.verdict}, {in_words(result.seconds)}" if result else ""
         beside = f"  in {shown(places[run.id].parent.parent)}" if run.id in shared else ""
-        print(f"{states[run.id]:<11} {run.id}{f'  from {run.needs}' if run.needs else ''}{took}{beside}")
+        start = f"  from {run.needs}" if run.needs else ""
+        print(f"{states[run.id]:<11} {run.id}{peak_in_words(run)}{start}{took}{beside}")
         if every_run:
             print(f"{'':<11} accelerate launch -m {run.package} {' '.join(run.arguments(folder / 'runs'))}")
     done = sum(state == "done" for state in states.values())
@@ -57,6 +60,12 @@ def print_plan(plan: Plan, folder: Path, only: str | None, *, rate: float | None
     print("\n".join(_costs(plan, runs, states, results, rate)))
     print(f"folder: {shown(folder)}")
     return 0
+
+
+def peak_in_words(run: PlannedRun) -> str:
+    """Return the peak learning rate at which a run trains, which its name does not tell; nothing where it trains nothing."""
+    config = load_config(run.module, Path(run.recipe), run.overrides)
+    return f"  lr {peak_lr(config.optim, config.train.batch_size):.4g}" if hasattr(config, "optim") else ""
 
 
 def _costs(

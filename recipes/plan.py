@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -180,18 +181,23 @@ def _readable(axis: str, level: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+_]+", "_", word)
 
 
-def write_plan(plan: Plan, folder: Path) -> None:
-    """Write `folder`/study.yaml: the study as given, its runs and cells; all that a report needs beside the runs."""
-    path = folder / "study.yaml"
+def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> None:
+    """Write `folder`/study.yaml: the study as given, its runs and cells; all that a report needs beside the runs.
+
+    `published` are the weights that were fetched for this call, by stage; those that earlier calls noted stay.
+    """
+    path, noted = folder / "study.yaml", dict(published)
     if path.is_file():
         other = read_plan(folder).study
         if (other.name, other.scale) != (plan.study.name, plan.study.scale):
             raise UserError(
                 f"--out {folder}: holds the study {other.title}, this is {plan.study.title}. Choose another folder."
             )
+        noted = (yaml.safe_load(path.read_text(encoding="utf-8")).get("published") or {}) | noted
     content = {
         "file": plan.study.source,
         "study": dict(plan.study.mapping),
+        **({"published": {stage: dict(one) for stage, one in noted.items()}} if noted else {}),
         "runs": [{**vars(run), "overrides": list(run.overrides), "levels": dict(run.levels)} for run in plan.runs],
         "cells": [{"levels": dict(cell.levels), "runs": dict(cell.runs)} for cell in plan.cells],
     }

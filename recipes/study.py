@@ -18,10 +18,12 @@ UNCHANGED = Translation()
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that stand for a stage: the `init` of the runs that need it, and in words what they are."""
+    """Weights that stand for a stage: the `init` of the runs that need it, in words what they are, and their file's digest."""
 
     init: str
     told: str
+    sha256: str | None = None
+    """SHA-256 of the file, in 64 lower-case hexadecimal digits; none where it is not checked."""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,12 @@ and `<stage>.published=<init>` takes other weights, at any scale:
 
       pretrain:
         recipe: imagenet1k/dino_vit_small.yaml
-        published: {init: "hf-hub:<id>@<commit>", told: the weights that DINO's authors released}
+        published: {init: "hf-hub:<id>@<commit>", told: the weights that DINO's authors released, sha256: "<64 digits>"}
+
+`sha256` may be left out; where it is given, the file of the weights has to have it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -235,12 +238,18 @@ def _published(
 ) -> Published | None:
     """Return the weights that stand for a stage: those that the command line names, or the study's own where nothing is scaled."""
     where = f"stages.{name}.{PUBLISHED}"
-    own = section(entry, where, ("init", "told"), ("init", "told"), problems) if entry is not None else {}
+    own = section(entry, where, ("init", "told", "sha256"), ("init", "told"), problems) if entry is not None else {}
     for key in ("init", "told"):
         if key in own and not (isinstance(own[key], str) and own[key].strip()):
             problems.append(
                 f"{where}.{key} = {own[key]!r}: needs {'weights' if key == 'init' else 'words for them'}, as text."
             )
+    digest = own.get("sha256")
+    if digest is not None and not (isinstance(digest, str) and re.fullmatch(r"[0-9a-fA-F]{64}", digest)):
+        problems.append(
+            f"{where}.sha256 = {digest!r}: needs the 64 hexadecimal digits that sha256sum prints, in quotes."
+        )
+        digest = None
     key = f"{name}.{PUBLISHED}"
     given = overrides.get(key, None if is_scaled else own.get("init"))
     if given is None or str(given).lower() in ("none", "null"):
@@ -249,8 +258,9 @@ def _published(
         problems.append(
             f"{key} = {given!r}: needs weights (what init takes: a file, a run's folder, hf-hub:<id>), or none."
         )
-    told = " ".join(str(own.get("told", "")).split()) if given == own.get("init") else "weights named for it"
-    return Published(str(given), told)
+    if given != own.get("init"):
+        return Published(str(given), "weights named for it")
+    return Published(str(given), " ".join(str(own.get("told", "")).split()), digest.lower() if digest else None)
 
 
 def _note(stage: Stage) -> str:

@@ -47,6 +47,18 @@ def test_plan_prints_every_run_and_starts_none(
     assert fake_stage() == []
 
 
+@pytest.mark.parametrize(("scale", "rate"), [("imagenet1k", "0.002"), ("cifar10", "0.002"), ("digits", "0.004")])
+def test_plan_tells_the_rate_at_which_a_run_trains(scale: str, rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "scaled_relu_table1", "--scale", scale, "--seeds", "0", "--only", "conv_0.001_adamw_5"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("waiting")]
+    assert f"  lr {rate}" in line
+
+
+def test_plan_tells_no_rate_where_nothing_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "early_conv_complexity"]) == 0
+    assert "  lr " not in capsys.readouterr().out
+
+
 def test_run_runs_what_is_asked_for_and_reports(
     call: Call,
     study_file: Path,

@@ -1,19 +1,24 @@
 """Published weights that stand for a stage: who starts from them, and what is said where they cannot be had."""
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
 
 from common.errors import UserError
-from common.models import weight_files
+from common.models import weight_files, weights
+from common.models.networks import ModelConfig, build_network
 from recipes.__main__ import main
-from recipes.plan import Plan, make_plan
-from recipes.published import fetch_published
+from recipes.plan import Plan, PlannedRun, make_plan, read_plan, write_plan
+from recipes.published import describe, fetch_published
 from recipes.stages import resolve_by_config
-from recipes.study import STUDIES, Published
+from recipes.study import STUDIES, Published, Study
 from recipes.study_file import build_study, load_study
 
 RELEASED = "hf-hub:timm/vit_small_patch16_224.dino@733b42a211ebe03aa7327050699cfcee7cd96123"
@@ -182,6 +187,7 @@ def test_weights_are_fetched_only_for_runs_that_start_from_them(monkeypatch: pyt
     plan = planned("scaled_relu_table6", "imagenet1k")
     fetched: list[str] = []
     monkeypatch.setattr(weight_files, "read_weights", lambda init: fetched.append(init))
+    monkeypatch.setattr(weights, "load_init", lambda network, init, image_size: None)
     one_stage = [run for run in plan.runs if not any(word.startswith("init=") for word in run.overrides)]
     fetch_published(plan.study, one_stage)
     assert len(one_stage) == 2 and fetched == []
@@ -195,3 +201,101 @@ def test_weights_are_fetched_only_for_runs_that_start_from_them(monkeypatch: pyt
 def test_the_recipe_of_table_7_starts_from_them_too() -> None:
     recipe = STUDIES.parent / "imagenet1k" / "two_stage_sam.yaml"
     assert resolve_by_config("finetune", recipe, ())["init"] == RELEASED
+
+
+@pytest.fixture
+def small_weights(tmp_path: Path) -> Path:
+    """Return a file of weights that fit the patchify network of the digits."""
+    path = tmp_path / "weights.safetensors"
+    save_file(network_of("vit_mini"), path)
+    return path
+
+
+def network_of(name: str) -> dict[str, Any]:
+    model = ModelConfig(name=name, patch_size=4, stem="patchify")
+    return {
+        key: tensor.contiguous()
+        for key, tensor in build_network(model, image_size=12, num_classes=0).state_dict().items()
+    }
+
+
+def of_weights(init: str, **more: str) -> tuple[Study, tuple[PlannedRun, ...]]:
+    """Return the linear evaluation on the digits, its networks' weights written as published, and its runs."""
+    source = yaml.safe_load((STUDIES / "scaled_relu_linear_evaluation.yaml").read_text())
+    source["stages"]["pretrain"] |= {"recipe": "recipes/digits/pretrain.yaml"}
+    source["stages"]["linear"] |= {"recipe": "recipes/digits/linear.yaml"}
+    source["stages"]["pretrain"]["published"] = {"init": init, "told": "small weights", **more}
+    study = build_study({**source, "scale": "imagenet1k"}, "x.yaml")
+    return study, make_plan(study, resolve_by_config).runs
+
+
+def test_the_digest_of_what_was_fetched_is_checked_told_and_noted(small_weights: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(small_weights.read_bytes()).hexdigest()
+    for more in ({}, {"sha256": digest}, {"sha256": digest.upper()}):
+        study, runs = of_weights(str(small_weights), **more)
+        found = fetch_published(study, runs)
+        assert found == {"pretrain": {"init": str(small_weights), "file": str(small_weights), "sha256": digest}}
+    assert describe(found) == [f"pretrain.published: {small_weights}, sha256 {digest} ({small_weights})"]
+    plan = make_plan(study, resolve_by_config)
+    write_plan(plan, tmp_path / "study", found)
+    write_plan(plan, tmp_path / "study")  # a later call, which had nothing to fetch
+    assert yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())["published"] == found
+    assert read_plan(tmp_path / "study").runs == plan.runs
+
+
+def test_a_file_of_another_digest_is_refused_before_anything_starts(small_weights: Path) -> None:
+    study, runs = of_weights(str(small_weights), sha256="0" * 64)
+    with pytest.raises(UserError) as caught:
+        fetch_published(study, runs)
+    digest = hashlib.sha256(small_weights.read_bytes()).hexdigest()
+    for part in ("pretrain.published", str(small_weights), digest, "0" * 64, "nothing was started", "correct sha256"):
+        assert part in str(caught.value)
+
+
+def test_the_digest_is_that_of_the_file_in_the_hubs_cache(
+    small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "733b42a211ebe03aa7327050699cfcee7cd96123"
+    cached = tmp_path / "hub" / "models--some--network" / "snapshots" / commit / "model.safetensors"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(small_weights.read_bytes())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(weight_files, "read_weights", lambda init: None)
+    monkeypatch.setattr(weights, "load_init", lambda network, init, image_size: None)
+    study, runs = of_weights(f"hf-hub:some/network@{commit}")
+    digest = hashlib.sha256(cached.read_bytes()).hexdigest()
+    assert fetch_published(study, runs)["pretrain"] == {
+        "init": f"hf-hub:some/network@{commit}", "file": str(cached), "sha256": digest,
+    }  # fmt: skip
+    study, runs = of_weights(f"hf-hub:some/other@{commit}")
+    assert fetch_published(study, runs)["pretrain"]["sha256"] == "unknown"
+    study, runs = of_weights(f"hf-hub:some/other@{commit}", sha256=digest)
+    with pytest.raises(UserError, match="lies in no file whose SHA-256 could be told"):
+        fetch_published(study, runs)
+
+
+@pytest.mark.parametrize("digest", ["abc", "g" * 64, 5, 0.5])
+def test_what_is_no_digest_is_refused(digest: Any) -> None:
+    with pytest.raises(UserError, match=r"stages\.pretrain\.published\.sha256 = .*needs the 64 hexadecimal digits"):
+        of_weights("x", sha256=digest)
+
+
+def test_weights_that_do_not_fit_are_one_error_before_anything_starts(
+    small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(network_of("vit_micro"), small_weights)
+    words = ["scaled_relu_table6", "--scale", "digits", "--seeds", "0", "--out", str(tmp_path / "study")]
+    assert main(["run", *words, f"pretrain.published={small_weights}"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and "do not fit what starts from them, and nothing was started" in said
+    assert "6 of finetune with model.name=vit_mini at 12 px" in said and "misshapen" in said
+    assert "pretrain.published=none" in said and not (tmp_path / "study").exists()
+
+
+def test_weights_that_fit_pass_with_a_classifier_of_any_class_count(small_weights: Path) -> None:
+    more = {"head.weight": torch.zeros(7, 64), "head.bias": torch.zeros(7)}
+    for content in (network_of("vit_mini"), network_of("vit_mini") | more):
+        save_file(content, small_weights)
+        for name in STUDIES_OF_IT:
+            plan = planned(name, "digits", f"pretrain.published={small_weights}")
+            assert set(fetch_published(plan.study, plan.runs)) == {"pretrain"}

@@ -10,7 +10,7 @@ from recipes.printed import CRASH, load_printed, printed_names
 from recipes.scales import load_scale
 from recipes.sections import read_yaml
 from recipes.stages import resolve_by_config
-from recipes.study import STUDIES, TableReading
+from recipes.study import REPOSITORY, STUDIES, TableReading
 from recipes.study_file import load_study
 
 OFFERED = {path: read_yaml(path.read_text()).get("scales") or [None] for path in sorted(STUDIES.glob("*.yaml"))}
@@ -94,3 +94,22 @@ def test_every_claim_is_one_that_the_paper_prints() -> None:
             assert isinstance(other, float) and isinstance(below, float) and other > below, (path.stem, pair.claim)
             claims += 1
     assert claims > 20
+
+
+@pytest.mark.parametrize("scale", sorted({scale for scales in OFFERED.values() for scale in scales if scale}))
+def test_every_rule_of_a_scale_translates_something_that_a_study_sets(scale: str) -> None:
+    known, used = load_scale(scale), set()
+    for path, scales in OFFERED.items():
+        if scale not in scales:
+            continue
+        asked = read_yaml(path.read_text())["stages"]
+        trained = tuple(f"{stage}.published=none" for stage, entry in asked.items() if "published" in entry)
+        study = load_study(path, trained, scale)
+        for stage in study.stages:
+            recipe = (REPOSITORY / asked[stage.name]["recipe"]).resolve()
+            varied = [axis.levels[level] for axis in study.axes for level in axis.levels]
+            used |= {
+                (recipe, key) for settings in (stage.settings, *varied) for key in study.addressed(stage, settings)
+            }
+    rules = {(recipe, key) for recipe, scaled in known.recipes.items() for key in scaled.translations}
+    assert {(str(recipe.relative_to(REPOSITORY)), key) for recipe, key in rules - used} == set()
