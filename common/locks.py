@@ -8,6 +8,7 @@ import errno
 import fcntl
 import logging
 import os
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from common.errors import UserError
 
 RUN_LOCK = "run.lock"
-"""Empty file in a run folder whose lock says that a run works there."""
+"""File in a run folder whose lock says that a run works there, and whose text says which process locked it last, on which host."""
 
 _logger = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 2.0
@@ -39,6 +40,9 @@ def lock_folder(folder: Path) -> None:
         os.close(descriptor)
     else:
         _held[identity] = descriptor
+        with suppress(OSError):  # read-only, or a full disk: the lock is what counts
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
 def _lock(descriptor: int, folder: Path) -> bool:
@@ -50,10 +54,11 @@ def _lock(descriptor: int, folder: Path) -> bool:
             return True
         except BlockingIOError as error:
             if time.monotonic() > deadline:
+                who = os.pread(descriptor, 300, 0).decode(errors="replace").strip()
                 os.close(descriptor)
                 raise UserError(
-                    f"out = {folder}: another process works there. Wait until it has ended, or name another folder; nothing was"
-                    " changed."
+                    f"out = {folder}: another process works there{f' ({who})' if who else ''}. Wait until it has ended, or name"
+                    " another folder; nothing was changed."
                 ) from error
             time.sleep(0.05)
         except OSError as error:

@@ -52,8 +52,9 @@ def test_a_second_process_is_refused_until_the_first_has_ended(
 ) -> None:
     monkeypatch.setattr(locks, "_PATIENCE_SECONDS", 0.1)
     assert is_locked(tmp_path / RUN_LOCK)
-    with pytest.raises(UserError, match=f"out = {tmp_path}: another process works there"):
+    with pytest.raises(UserError, match=r"another process works there \(process \d+ on \S+\)") as told:
         lock_folder(tmp_path)
+    assert str(told.value).startswith(f"out = {tmp_path}: ")
     other()
     lock_folder(tmp_path)
 
