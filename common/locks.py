@@ -16,7 +16,7 @@ from pathlib import Path
 from common.errors import UserError
 
 RUN_LOCK = "run.lock"
-"""File in a run folder whose lock says that a run works there, and whose text says which process locked it last, on which host."""
+"""File in a run folder whose lock says that a run works there, and whose text says which process did so last, on which host."""
 
 _logger = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 2.0
@@ -40,6 +40,11 @@ def lock_folder(folder: Path) -> None:
         os.close(descriptor)
     else:
         _held[identity] = descriptor
+
+
+def sign_locks() -> None:
+    """Write into the files of this process's locks who holds them, for the message that a second run ends with."""
+    for descriptor in _held.values():
         with suppress(OSError):  # read-only, or a full disk: the lock is what counts
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common import config as recipes
 from common.errors import UserError
-from common.locks import lock_folder
+from common.locks import lock_folder, sign_locks
 from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
@@ -101,6 +101,7 @@ class Run:
         """
         self.lock()
         self._is_accepted = True
+        sign_locks()
         waiting, self._waiting = self._waiting, []
         for where, action in waiting:
             self.write(where, action)

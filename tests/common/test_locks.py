@@ -13,7 +13,7 @@ import pytest
 
 from common import locks
 from common.errors import UserError
-from common.locks import RUN_LOCK, is_locked, lock_folder, release_locks
+from common.locks import RUN_LOCK, is_locked, lock_folder, release_locks, sign_locks
 
 FORK = multiprocessing.get_context("fork")
 
@@ -26,6 +26,7 @@ def released() -> Iterator[None]:
 
 def _holding(folder: Path, line: Connection) -> None:
     lock_folder(folder)
+    sign_locks()
     line.send("locked")
     line.recv()
     os._exit(0)
