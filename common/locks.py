@@ -25,11 +25,12 @@ _held: dict[tuple[int, int], int] = {}
 
 
 def lock_folder(folder: Path) -> None:
-    """Lock a run folder, which must be there; nothing happens where this process has locked it already.
+    """Lock a run folder, which is made where there is none; nothing happens where this process has locked it already.
 
     Raise UserError where another process works there. A file system that cannot lock is passed over with a warning.
     """
     path = folder / RUN_LOCK
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError:  # written by another member of the group

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from common import config as recipes
-from common.errors import UserError
 from common.locks import lock_folder, sign_locks
 from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
 from common.training.agreement import Agreement
 from common.training.checkpoints import Checkpoint, Checkpoints
+from common.training.compatibility import check_numerics, must_fit
 from common.training.config import TrainConfig
 from common.training.environment import environment
-from common.training.numerics import FIRST, numerics_version
+from common.training.numerics import numerics_version
 from common.training.run_folder import RunFolder, Schedules
 from common.training.signals import StopSignals
 from common.training.verdicts import Ending, Verdict
@@ -108,12 +108,7 @@ class Run:
 
     def lock(self) -> None:
         """Keep other runs out of the folder from here on; every process calls it, and all raise where another run works there."""
-
-        def lock() -> None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock_folder(self.folder)
-
-        self.write(self.folder, lock)
+        self.write(self.folder, lambda: lock_folder(self.folder))
 
     def write_once_accepted(self, where: Path, action: Callable[[], None]) -> None:
         """Do as `write`, but not before `accept`."""
@@ -143,7 +138,7 @@ class Run:
         checkpoint = self.agreement.read(self.checkpoints.read_newest, tell=_told)
         step = checkpoint.step if checkpoint else 0
         if checkpoint:
-            self._check_numerics(checkpoint)
+            check_numerics(checkpoint, self.numerics, self.folder)
         told = schedules and self.files.check_epochs(self.train.epochs, step, schedules)
         if told:
             logger.info("%s", told)
@@ -250,9 +245,8 @@ class Run:
             **facts,
         }
         self.write(self.folder / "metrics.jsonl", self._raise_log_problem)
-        self.write(
-            self.folder / "result.json", lambda: self.files.write("result.json", json.dumps(result, indent=2) + "\n")
-        )
+        text = json.dumps(result, indent=2) + "\n"
+        self.write(self.folder / "result.json", lambda: self.files.write("result.json", text))
         if self.is_main:
             logger.info(
                 "%s: %s (%s); %.0f s, results in %s",
@@ -269,31 +263,13 @@ class Run:
         reason = self.signals.reason or "a signal to another process"
         return Ending(Verdict.INTERRUPTED, f"{reason}; the same command goes on")
 
-    def _check_numerics(self, checkpoint: Checkpoint) -> None:
-        """Refuse to go on with a run whose steps so far were computed otherwise."""
-        before = checkpoint.values.get("numerics", FIRST)
-        if before != self.numerics:
-            raise UserError(
-                f"out = {self.folder}: its {checkpoint.step} steps were computed by another version of this program, which gives "
-                f"other numbers for this recipe (numerics {before} there, {self.numerics} now; CHANGELOG.md tells what changed). "
-                "Finish it with that version, or name another folder to begin anew."
-            )
-
     def _load(self, checkpoint: Checkpoint, load: Callable[[Checkpoint], None]) -> None:
         """Take what a checkpoint holds, for the run and by `load`. Raise UserError where it is not what this run writes."""
-        try:
+        with must_fit(checkpoint, self.folder):
             self._seconds_before = float(checkpoint.values["seconds"])
             self._device_seconds_before = float(checkpoint.values["device_seconds"])
             self.rewinds = list(checkpoint.values["rewinds"])
             load(checkpoint)
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise UserError(
-                f"out = {self.folder}: the checkpoint of step {checkpoint.step} is whole, but does not fit this run"
-                f" ({type(error).__name__}: {' '.join(str(error).split())[:300]}). Nothing was changed. Another version of this"
-                " program or of its libraries may have written it: go on with that one, or name another folder."
-            ) from error
 
     def _go_on_from(self, checkpoint: Checkpoint | None, *, forget: bool) -> None:
         """Bring the folder back to where the checkpoint was written; `forget` the result of a run that is made longer."""

@@ -67,6 +67,7 @@ def test_who_waits_gets_the_lock_of_a_run_that_is_about_to_end(tmp_path: Path, o
         os._exit(0)
     other()
     lock_folder(tmp_path)
+    assert is_locked(tmp_path / RUN_LOCK)
     os.waitpid(pid, 0)
 
 
@@ -88,6 +89,7 @@ def test_a_fork_that_outlives_its_run_holds_nothing(tmp_path: Path) -> None:
     release_locks()
     try:
         lock_folder(tmp_path)  # waits until the fork has begun
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # it lives
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
