@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from common import config as recipes
-from common.errors import UserError
+from common.errors import UserError, of_the_system
 from common.locks import release_locks
 
 USER_ERROR = 2
@@ -60,10 +60,8 @@ def run_stage(
         if is_main:
             print(f"error: {_own_words(error)}", file=sys.stderr)
         return USER_ERROR
-    except OSError as error:  # of the surroundings: rights, disks, files that are away
-        where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error).strip().splitlines()[-1]
-        print(f"error: {where}{reason}. Mend that and give the same command again.", file=sys.stderr)
+    except OSError as error:
+        print(of_the_system(error), file=sys.stderr)
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

@@ -44,13 +44,20 @@ def refuse_dangling(path: Path) -> None:
         raise OSError(errno.ENOLINK, f"{path.name} is a link that leads nowhere", str(path))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old text or the new one, never a part; it has the rights of the umask."""
-    temporary = path.with_name(f".{path.name}.writing")
+def write_whole(path: Path, text: str, *, by_many: bool = False) -> None:
+    """Write a text file so that a reader sees the old text or the new one, never a part; it has the rights of the umask.
+
+    `by_many`: other processes may write the file at the same moment; the last one's text stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}" if by_many else f".{path.name}.writing")
     temporary.unlink(missing_ok=True)  # a kill's, perhaps with other rights
-    temporary.write_text(text, encoding="utf-8")
-    flush(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     flush(path.parent)
 
 

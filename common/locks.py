@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import is_there
 
 RUN_LOCK = "run.lock"
 """File in a run folder whose lock says that a run works there, and whose text says which process did so last, on which host."""
@@ -27,20 +28,21 @@ _held: dict[tuple[int, int], int] = {}
 def lock_folder(folder: Path) -> None:
     """Lock a run folder, which is made where there is none; nothing happens where this process has locked it already.
 
-    Raise UserError where another process works there. A file system that cannot lock is passed over with a warning.
+    Raise UserError where another process works there.
     """
-    path = folder / RUN_LOCK
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:  # written by another member of the group
-        descriptor = os.open(path, os.O_RDONLY)
-    facts = os.fstat(descriptor)
-    identity = (facts.st_dev, facts.st_ino)
-    if identity in _held or not _lock(descriptor, folder):
-        os.close(descriptor)
-    else:
-        _held[identity] = descriptor
+    path, deadline = folder / RUN_LOCK, time.monotonic() + _PATIENCE_SECONDS
+    if is_there(path) and _identity(path.stat()) in _held:
+        return
+    while (descriptor := take_lock(path)) is None:
+        if time.monotonic() > deadline:
+            who = path.read_text(errors="replace").strip()[:300]
+            raise UserError(
+                f"out = {folder}: another process works there{f' ({who})' if who else ''}. Wait until it has ended, or name"
+                " another folder; nothing was changed."
+            )
+        time.sleep(0.05)  # it may only look at the lock
+    _held[_identity(os.fstat(descriptor))] = descriptor
 
 
 def sign_locks() -> None:
@@ -51,27 +53,28 @@ def sign_locks() -> None:
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
-def _lock(descriptor: int, folder: Path) -> bool:
-    """Take a lock, waiting for whoever only looks at it; return False where the file system has none."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                who = os.pread(descriptor, 300, 0).decode(errors="replace").strip()
-                os.close(descriptor)
-                raise UserError(
-                    f"out = {folder}: another process works there{f' ({who})' if who else ''}. Wait until it has ended, or name"
-                    " another folder; nothing was changed."
-                ) from error
-            time.sleep(0.05)
-        except OSError as error:
-            _logger.warning(
-                "%s cannot be locked (%s): take care that no second run works in it", folder, error.strerror or error
-            )
-            return False
+def take_lock(path: Path) -> int | None:
+    """Lock a file, which is made where there is none; return its open descriptor, or None where another process holds the lock.
+
+    A file system that cannot lock is passed over with a warning.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # written by another member of the group
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        reason = error.strerror or error
+        _logger.warning("%s cannot be locked (%s): take care that no second run works in its folder", path, reason)
+    return descriptor
+
+
+def _identity(facts: os.stat_result) -> tuple[int, int]:
+    return facts.st_dev, facts.st_ino
 
 
 def is_locked(path: Path) -> bool:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, of_the_system
 from recipes.engines import (
     SINGLE_PROCESS,
     Engine,
@@ -68,8 +68,7 @@ def main(
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}. Mend that and give the same command again.", file=sys.stderr)
+        print(of_the_system(error), file=sys.stderr)
         return USER_ERROR
 
 
@@ -150,7 +149,7 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
     places, _ = find_places(runs, folder)
     found = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     write_plan(plan, folder, found)
-    shared = link_shared(runs, folder)
+    shared = link_shared(places, folder)
     print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(found)]), flush=True)
     if shared:
         print(f"{counted(len(shared), 'run')} shared with the studies beside {shown(folder)}", flush=True)

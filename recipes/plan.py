@@ -8,7 +8,6 @@ changed recipe, other weights under the same name, or a program that computes ot
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
-from common.files import flush
+from common.files import is_there, write_whole
 from common.training.numerics import FIRST, numerics_version
 from recipes.inputs import input_digests
 from recipes.stages import canonical_stem
@@ -187,7 +186,7 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
     `published` are the weights that were fetched for this call, by stage; those that earlier calls noted stay.
     """
     path, noted = folder / "study.yaml", dict(published)
-    if path.is_file():
+    if is_there(path):
         other = read_plan(folder).study
         if (other.name, other.scale) != (plan.study.name, plan.study.scale):
             raise UserError(
@@ -201,13 +200,14 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
         "runs": [{**vars(run), "overrides": list(run.overrides), "levels": dict(run.levels)} for run in plan.runs],
         "cells": [{"levels": dict(cell.levels), "runs": dict(cell.runs)} for cell in plan.cells],
     }
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), by_many=True)
 
 
 def read_plan(folder: Path) -> Plan:
     """Return the plan that `write_plan` left in a study's folder."""
     path = folder / "study.yaml"
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"{folder}: holds no study.yaml, so it is no study's folder. Give the --out of a `run`.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -216,16 +216,3 @@ def read_plan(folder: Path) -> Plan:
         return Plan(build_study(content["study"], content["file"]), runs, cells)
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not written by `python -m recipes run` ({error}). Run the study again.") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader, or a kill, never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        flush(partial)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

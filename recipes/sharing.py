@@ -6,7 +6,7 @@ there on everything is as if the run were its own: its state, its lock, its resu
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserError
@@ -49,17 +49,16 @@ def find_places(runs: Sequence[PlannedRun], folder: Path) -> tuple[dict[str, Pat
     return places, shared
 
 
-def link_shared(runs: Sequence[PlannedRun], folder: Path) -> list[str]:
-    """Link the runs that neighbouring studies have into the study in `folder`; return the ids of all linked ones."""
-    theirs, linked = neighbours(folder), []
-    for run in runs:
-        place = folder / "runs" / run.id
+def link_shared(places: Mapping[str, Path], folder: Path) -> list[str]:
+    """Link the runs whose place (`find_places`) is another study's into the one in `folder`; return the ids of all linked."""
+    linked = []
+    for name, target in places.items():
+        place = folder / "runs" / name
         if place.is_symlink() and not is_there(place):
             place.unlink()
-        if not os.path.lexists(place) and run.digest in theirs:
+        if target != place and not os.path.lexists(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            target = os.path.relpath(theirs[run.digest], place.parent.absolute())
-            place.symlink_to(target, target_is_directory=True)
+            place.symlink_to(os.path.relpath(target, place.parent.absolute()), target_is_directory=True)
         if place.is_symlink():
-            linked.append(run.id)
+            linked.append(name)
     return linked

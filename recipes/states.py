@@ -1,6 +1,5 @@
 """Owns what a run folder says about itself: its result, and whether a process works in it, by a lock."""
 
-import fcntl
 import json
 import math
 import os
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from common.errors import UserError
 from common.files import is_there
-from common.locks import RUN_LOCK, is_locked
+from common.locks import RUN_LOCK, is_locked, take_lock
 
 State = Literal["done", "running", "interrupted", "waiting"]
 """done: a result that is final; running: a process holds the folder; interrupted: will go on; waiting: not begun."""
@@ -99,16 +98,8 @@ def acquire(folder: Path) -> int | None:
     The lock lives as long as any process keeps the descriptor open: a run whose study was killed holds its folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError as error:
-        os.close(descriptor)
-        raise OSError(error.errno, error.strerror, str(folder / LOCK)) from error
-    if is_locked(folder / RUN_LOCK):
+    descriptor = take_lock(folder / LOCK)
+    if descriptor is not None and is_locked(folder / RUN_LOCK):
         os.close(descriptor)
         return None
     return descriptor

@@ -33,10 +33,7 @@ def describe_linear(config: LinearConfig) -> str:
         steps=f"{cost.steps} of {batch} images, {cost.images} images in {config.train.epochs} epochs",
         learning_rate=f"{peak_lr(config.optim, batch):.3g} at its peak",
         arithmetic=_arithmetic(cost),
-        **{
-            f"warning{' ' * number}": text
-            for number, text in enumerate(ramp_warnings(config.optim, config.train.epochs))
-        },
+        **dict(zip(["warning"], ramp_warnings(config.optim, config.train.epochs))),  # one at most
     )
 
 

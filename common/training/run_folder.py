@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,7 @@ class RunFolder:
         with self._reading():
             if is_there(path) and not path.is_dir():
                 raise UserError(f"out = {path}: this is a file. Name a folder.")
-            found = {entry.name for entry in list_folder(path, "|".join(WRITTEN))}
+            found = {entry.name for entry in list_folder(path, "|".join(map(re.escape, WRITTEN)))}
             if "config.yaml" in found:
                 stage_before = self._stage_before()
                 if found & BEGUN or list_folder(path, SHARDS):

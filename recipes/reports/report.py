@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from recipes.plan import write_atomically
+from common.files import write_whole
 from recipes.reports.comparison_figures import comparison_figures
 from recipes.reports.comparison_page import ComparisonPage
 from recipes.reports.figure_style import to_png, to_svg
@@ -40,8 +40,8 @@ def write_pages(study: StudyRecord) -> Report:
     """Write the report of a study that was read, into its folder."""
     page = page_of(study)
     for name, text in render(page, _draw(page)).items():
-        write_atomically(study.folder / name, text)
-    write_atomically(study.folder / "results.csv", write_csv(study))
+        write_whole(study.folder / name, text, by_many=True)
+    write_whole(study.folder / "results.csv", write_csv(study), by_many=True)
     return page
 
 

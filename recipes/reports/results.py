@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from common.config import flatten
+from common.files import is_there
 from recipes.plan import Cell, Plan, PlannedRun, read_plan
 from recipes.states import Result, State, read_result, read_state
 
@@ -71,7 +72,7 @@ def read_curves(run: RunRecord, names: Sequence[str]) -> dict[str, list[tuple[fl
     """Return (epoch, value) pairs by name from a run's metrics.jsonl; a half-written last line is left out."""
     curves: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     path = run.folder / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if is_there(path) else []:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
@@ -97,7 +98,7 @@ def read_at_share(run: RunRecord, metric: str, share: float) -> OnTheWay | None:
     if not points:
         return None
     config = run.folder / "config.yaml"
-    told = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    told = yaml.safe_load(config.read_text(encoding="utf-8")) if is_there(config) else {}
     epochs = int(told["train"]["epochs"]) if told else int(max(epoch for epoch, _ in points))
     epoch, value = min(points, key=lambda point: abs(point[0] - share * epochs))
     return OnTheWay(value, int(epoch), epochs)
@@ -108,7 +109,7 @@ def read_surroundings(study: StudyRecord) -> dict[str, list[str]]:
     seen: dict[str, dict[str, int]] = {}
     for run in study.runs.values():
         path = run.folder / "environment.json"
-        if run.result is None or not path.is_file():
+        if run.result is None or not is_there(path):
             continue
         for key, value in flatten(json.loads(path.read_text(encoding="utf-8"))).items():
             counts = seen.setdefault(key, {})
@@ -121,7 +122,7 @@ def read_num_classes(study: StudyRecord) -> int | None:
     """Return the number of classes that the exported networks of the last stage tell apart, if any was exported."""
     for run in study.of_stage(study.last_stage):
         path = run.folder / "export" / "config.json"
-        if path.is_file():
+        if is_there(path):
             return int(json.loads(path.read_text(encoding="utf-8")).get("num_classes", 0)) or None
     return None
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from common import tensor_files
+from common import files, tensor_files
 from common.files import is_there, list_folder, write_whole
 from common.tensor_files import read_tensors, write_tensors
 
@@ -90,3 +90,39 @@ def test_a_damaged_file_is_told_from_one_that_cannot_be_read(tmp_path: Path, con
             read_tensors(path)
     with pytest.raises(IsADirectoryError):
         read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("by_many", [False, True])
+def test_a_file_that_cannot_be_written_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_many: bool
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "study.yaml").write_text("old")
+    monkeypatch.setattr("common.files.flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "study.yaml", "new", by_many=by_many)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"] and (
+        tmp_path / "study.yaml"
+    ).read_text() == "old"
+
+
+def test_processes_that_write_one_file_do_not_get_into_each_others_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two studies that end at the same moment: the other one writes between this one's text and its rename."""
+    usual, mine = files.flush, os.getpid()
+
+    def flush(path: Path) -> None:
+        if path.name.startswith(".study") and os.getpid() == mine:
+            monkeypatch.setattr(os, "getpid", lambda: mine + 1)
+            write_whole(tmp_path / "study.yaml", "theirs", by_many=True)
+            assert (tmp_path / "study.yaml").read_text() == "theirs"
+        usual(path)
+
+    monkeypatch.setattr(files, "flush", flush)
+    write_whole(tmp_path / "study.yaml", "mine", by_many=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"] and (
+        tmp_path / "study.yaml"
+    ).read_text() == "mine"

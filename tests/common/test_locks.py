@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -61,14 +62,10 @@ def test_a_second_process_is_refused_until_the_first_has_ended(
 
 
 def test_who_waits_gets_the_lock_of_a_run_that_is_about_to_end(tmp_path: Path, other: Callable[[], None]) -> None:
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(0.3)
-        os._exit(0)
-    other()
+    begin = time.monotonic()
+    threading.Timer(0.3, other).start()
     lock_folder(tmp_path)
-    assert is_locked(tmp_path / RUN_LOCK)
-    os.waitpid(pid, 0)
+    assert time.monotonic() - begin > 0.25 and is_locked(tmp_path / RUN_LOCK)
 
 
 def test_a_process_may_lock_its_folder_again_and_release_it(tmp_path: Path) -> None:

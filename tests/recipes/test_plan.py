@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from recipes.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_atomically, write_plan, write_value
+from recipes.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_plan, write_value
 from recipes.stages import resolve_by_config
 from recipes.study import Study
 from recipes.study_file import build_study, find_study, load_study
@@ -153,16 +153,3 @@ def test_workers_and_folders_make_no_other_run(tmp_path: Path) -> None:
 def test_a_module_that_is_no_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="evaluate is not a stage"):
         resolve_by_config("evaluate", tmp_path / "x.yaml", ())
-
-
-def test_a_file_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    (tmp_path / "study.yaml").write_text("old")
-    monkeypatch.setattr("recipes.plan.flush", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(tmp_path / "study.yaml", "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"] and (
-        tmp_path / "study.yaml"
-    ).read_text() == "old"

@@ -27,6 +27,10 @@ def other(study: Study, echo_config: Resolver) -> Plan:
     return make_plan(build_study(mapping, "another.yaml"), echo_config)
 
 
+def link(plan: Plan, folder: Path) -> list[str]:
+    return link_shared(find_places(plan.runs, folder)[0], folder)
+
+
 def test_finished_runs_of_a_neighbour_are_linked_and_not_run_again(
     study_folder: Path,
     other: Plan,
@@ -34,7 +38,7 @@ def test_finished_runs_of_a_neighbour_are_linked_and_not_run_again(
     slots: Callable[[int], LocalSlots],
 ) -> None:
     plan, folder = other, study_folder.parent / "another"
-    linked = link_shared(plan.runs, folder)
+    linked = link(plan, folder)
     assert len(linked) == 6 + 12
     outcome = StudyRunner(plan.runs, folder / "runs", slots(2), lambda line: None, "test_top1").run()
     assert outcome.exit_code == 0
@@ -44,7 +48,7 @@ def test_finished_runs_of_a_neighbour_are_linked_and_not_run_again(
 
 def test_links_follow_the_folders_when_both_are_moved(study_folder: Path, other: Plan) -> None:
     plan, folder = other, study_folder.parent / "another"
-    linked = link_shared(plan.runs, folder)
+    linked = link(plan, folder)
     moved = study_folder.parent / "elsewhere"
     moved.mkdir()
     shutil.move(study_folder, moved)
@@ -56,10 +60,10 @@ def test_a_neighbour_that_cannot_be_read_does_not_stop_a_study(
     study_folder: Path, other: Plan, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its runs are no concern of this study's, and their owner mends them."""
-    shared = link_shared(other.runs, study_folder.parent / "first")
+    shared = link(other, study_folder.parent / "first")
     torn = study_folder / "runs" / shared[0] / "result.json"
     torn.write_text('{"verdict": "fin')
-    assert set(link_shared(other.runs, study_folder.parent / "another")) == set(shared[1:])
+    assert set(link(other, study_folder.parent / "another")) == set(shared[1:])
     assert f"the run {torn.parent} of another study is not shared" in caplog.text
 
 
@@ -84,11 +88,11 @@ def test_a_look_at_a_neighbour_needs_no_right_to_write(
 
 def test_a_link_to_nothing_is_taken_away(study_folder: Path, other: Plan) -> None:
     plan, folder = other, study_folder.parent / "another"
-    linked = link_shared(plan.runs, folder)
+    linked = link(plan, folder)
     shutil.rmtree(study_folder)
-    assert link_shared(plan.runs, folder) == []
+    assert link(plan, folder) == []
     assert all(read_state(folder / "runs" / name) == "waiting" for name in linked)
 
 
 def test_a_study_is_no_neighbour_of_itself(study_folder: Path, plan: Plan) -> None:
-    assert link_shared(plan.runs, study_folder) == []
+    assert link(plan, study_folder) == []
