@@ -13,13 +13,13 @@ from benchmarks import lightly_dino
 from benchmarks.pictures import make_jpegs, make_pictures, open_image
 from benchmarks.plain_views import MEAN, PlainViews, plain_supervised
 from benchmarks.timing import Row, Table, compare
-from common.data import bicubic
-from common.data.decode import decode_image
-from common.data.loader import view_loader
-from common.data.sampler import SampleKey
-from common.data.supervised import AugmentConfig, build_supervised_view
-from common.data.views import ViewsConfig, build_multi_crop
+from common.data.augment import bicubic
+from common.data.augment.multi_crop import ViewsConfig, build_multi_crop
+from common.data.augment.supervised import AugmentConfig, build_supervised_view
+from common.data.images.decode import decode_image
+from common.data.loading.loader import view_loader
 from common.memory import keep_freed_memory
+from common.rng import SampleKey
 
 _UNIT = "ms an image"
 _CALLS = 50

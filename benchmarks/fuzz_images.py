@@ -12,11 +12,11 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from common.data.decode import decode_image
-from common.data.sampler import SampleKey
-from common.data.supervised import AugmentConfig, EvaluationView, build_supervised_view
-from common.data.views import ViewsConfig, build_multi_crop
+from common.data.augment.multi_crop import ViewsConfig, build_multi_crop
+from common.data.augment.supervised import AugmentConfig, EvaluationView, build_supervised_view
+from common.data.images.decode import decode_image
 from common.errors import UserError
+from common.rng import SampleKey
 
 MAX_PIXELS = 4_000_000
 KEY = SampleKey(0, 0, 0, 0)

@@ -27,8 +27,8 @@ from torch.nn.functional import one_hot
 from benchmarks.plain_parts import clip_each, double_loop, follow
 from benchmarks.plain_views import PlainViews, plain_supervised
 from common import config as recipes
-from common.data.loader import Batch
-from common.data.sources import open_splits
+from common.data.loading.loader import Batch
+from common.data.open_splits import open_splits
 from common.errors import UserError
 from common.training.optimizers import set_step
 from common.training.run import Run

@@ -10,11 +10,11 @@ from torchvision.transforms import functional
 
 from benchmarks.pictures import make_pictures
 from benchmarks.timing import Row, Table, compare
-from common.data import parameters as columns
-from common.data.parameters import ORDERS, draw_uniforms, draw_views
-from common.data.photometry import apply_on_batch, apply_on_crop, crop_steps
-from common.data.sampler import SampleKey
-from common.data.views import ViewsConfig, build_multi_crop
+from common.data.augment import parameters as columns
+from common.data.augment.color import apply_on_batch, apply_on_crop, crop_steps
+from common.data.augment.multi_crop import ViewsConfig, build_multi_crop
+from common.data.augment.parameters import ORDERS, draw_uniforms, draw_views
+from common.rng import SampleKey
 
 _COUNT = 32
 

@@ -8,11 +8,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from common.data.decode import decode_image
-from common.data.images import Images, PixelImages
-from common.data.split import Split
-from common.data.splits import Splits
-from common.data.subset import Subset
+from common.data.images.collections import Images, PixelImages
+from common.data.images.decode import decode_image
+from common.data.sources.split import Split
+from common.data.splits.roles import Splits
+from common.data.splits.subset import Subset
 
 DIFFERENT = 32
 """JPEGs that are made; a larger collection holds them over and over."""

@@ -18,7 +18,7 @@ from benchmarks.isolated import Setting, StepWatch
 from benchmarks.pictures import Pictures
 from benchmarks.plain_parts import clip_each, cosine, double_loop, follow, parameter_groups, plain_loader, plain_network
 from benchmarks.plain_views import PlainViews
-from common.data.views import ViewsConfig
+from common.data.augment.multi_crop import ViewsConfig
 
 
 @dataclass(frozen=True, kw_only=True)

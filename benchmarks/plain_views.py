@@ -13,7 +13,7 @@ from timm.data.auto_augment import RandAugment
 from torch import Tensor
 from torchvision import transforms
 
-from common.data.views import ViewsConfig
+from common.data.augment.multi_crop import ViewsConfig
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, which both papers normalise by."""

@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.indexes import write_folders, write_tables
 from benchmarks.timing import Table, compare, summarise
-from common.data.columns import read_labels
-from common.data.folders import FolderSource
-from common.data.sampler import EpochSampler
-from common.data.subset import draw_subset
+from common.data.loading.sampler import EpochSampler
+from common.data.sources.columns import read_labels
+from common.data.sources.folders import FolderSource
+from common.data.splits.subset import draw_subset
 
 ROWS, CLASSES, BATCH = 1_281_167, 1000, 256
 SETS = {

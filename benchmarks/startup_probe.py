@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 PARTS = {
-    "open the source": ("common.data.sources.open_source",),
-    "read the labels": ("common.data.tables.TableSource.read", "common.data.folders.FolderSource.read"),
-    "divide": ("common.data.sources.divide",),
-    "subset": ("common.data.sources.choose_subset",),
-    "verification": ("common.data.sources.verify_and_cache",),
-    "fingerprint, manifest": ("common.training.images.check_data", "common.training.images.save_data"),
+    "open the source": ("common.data.open_splits.open_source",),
+    "read the labels": ("common.data.sources.tables.TableSource.read", "common.data.sources.folders.FolderSource.read"),
+    "divide": ("common.data.open_splits.divide",),
+    "subset": ("common.data.open_splits.choose_subset",),
+    "verification": ("common.data.open_splits.verify_and_cache",),
+    "fingerprint, manifest": ("common.training.data.check_data", "common.training.data.save_data"),
     "network, optimizer": ("pretrain.train.build_dino", "pretrain.train.build_optimizer"),
-    "sampler": ("common.data.sampler.EpochSampler.order",),
+    "sampler": ("common.data.loading.sampler.EpochSampler.order",),
     "first step": ("pretrain.train.Pretraining._train_step",),
 }
 """What each part of a start is called, and the functions that it is made of."""

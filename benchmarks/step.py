@@ -9,9 +9,9 @@ from torch.nn.functional import normalize
 from benchmarks.plain_parts import clip_each, double_loop, follow
 from benchmarks.timing import Table, compare, copy_rate, matrix_rate
 from common.models.networks import ModelConfig, build_network
-from common.training.averaging import update_average
-from common.training.execution import use_plain_attention
+from common.training.ema import update_average
 from common.training.optimizers import clip_gradients
+from common.training.precision import use_plain_attention
 from pretrain.head import DINOHead
 from pretrain.loss import DINOLoss
 from pretrain.method import DINO

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.timing import Row, Table, summarise
-from recipes.engines import WAITING
+from recipes.run.engines import WAITING
 
 SEEDS = "0,1,2,3"
 STUDY = ("quickstart", "--seeds", SEEDS, "--only", "patchify-OST-fraction1.0", "finetune.train.batch_size=128")

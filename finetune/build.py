@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from common.data.splits import Splits
+from common.data.splits.roles import Splits
 from common.models.classifier import classifier_layers
 from common.models.networks import build_network
 from common.models.weights import export_network, load_init

@@ -5,13 +5,13 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from common.data.dense_labels import DenseLabelSource
-from common.data.erasing import erase
-from common.data.loader import Batch, View, normalise
-from common.data.mixing import build_mixing
-from common.data.sampler import EpochSampler
-from common.data.splits import Splits
-from common.data.supervised import build_supervised_view
+from common.data.augment.erasing import erase
+from common.data.augment.mixing import build_mixing
+from common.data.augment.supervised import build_supervised_view
+from common.data.loading.loader import Batch, View, normalise
+from common.data.loading.sampler import EpochSampler
+from common.data.splits.roles import Splits
+from common.data.token_labels.files import DenseLabelSource
 from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.training.loss_watch import chance_loss
 from common.training.run import Run

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from common.data.augment.supervised import AugmentConfig
 from common.data.config import DataConfig
-from common.data.supervised import AugmentConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.verdicts import SupervisedVerdictConfig
-from finetune.triplet import IdentificationConfig
+from common.training.status import SupervisedVerdictConfig
+from finetune.reid.triplet import IdentificationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,17 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from common.data.dense_labels import DenseLabelSource
-from common.data.identities import IdentitySplits
-from common.data.loader import Batch, View
-from common.data.sampler import Sampler
-from common.data.splits import Splits
+from common.data.loading.loader import Batch, View
+from common.data.loading.sampler import Sampler
+from common.data.reid.identities import IdentitySplits
+from common.data.splits.roles import Splits
+from common.data.token_labels.files import DenseLabelSource
 from common.errors import UserError
 from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.training.run import Run
 from finetune.classification import Classification
 from finetune.config import FinetuneConfig
-from finetune.identification import Identification
+from finetune.reid.objective import Identification
 from finetune.token_labels import TokenLabels
 
 

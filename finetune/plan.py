@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from common.data.identities import IdentitySplits
-from common.data.sources import open_splits
+from common.data.open_splits import open_splits
+from common.data.reid.identities import IdentitySplits
 from common.training.optimizers import peak_lr
 from finetune.config import FinetuneConfig
 from finetune.cost import network_complexity, training_cost

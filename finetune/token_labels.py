@@ -8,15 +8,15 @@ Shapes: B samples of this process, S pixels, C classes, N tokens.
 import torch
 from torch import Tensor, nn
 
-from common.data.dense_labels import open_dense_labels
-from common.data.dense_targets import dense_targets
-from common.data.keyed import generator
-from common.data.loader import Batch, View
-from common.data.mixing import smooth_targets, swap_neighbours
-from common.data.splits import Splits
-from common.data.supervised import build_supervised_view
+from common.data.augment.mixing import smooth_targets, swap_neighbours
+from common.data.augment.supervised import build_supervised_view
+from common.data.loading.loader import Batch, View
+from common.data.splits.roles import Splits
+from common.data.token_labels.files import open_dense_labels
+from common.data.token_labels.targets import dense_targets
 from common.errors import UserError
 from common.models.volo import Box, Volo
+from common.rng import generator
 from finetune.classification import Classification, soft_cross_entropy
 from finetune.config import FinetuneConfig
 

@@ -7,15 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.data.broken import build_error_count
-from common.data.loader import view_loader
-from common.data.sampler import EpochBatches
-from common.data.splits import Splits
+from common.data.loading.corrupt import build_error_count
+from common.data.loading.loader import view_loader
+from common.data.loading.sampler import EpochBatches
+from common.data.splits.roles import Splits
 from common.errors import UserError
 from common.models.normalization import synchronise_batch_norm
-from common.training.averaging import average_momenta, update_average
-from common.training.execution import set_execution
-from common.training.images import open_images
+from common.training.data import open_images
+from common.training.ema import average_momenta, update_average
 from common.training.loss_watch import watch_supervised
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
@@ -25,12 +24,13 @@ from common.training.optimizers import (
     optimizer_schedules,
     set_step,
 )
+from common.training.precision import set_execution
 from common.training.progress import Progress
 from common.training.run import Run
+from common.training.sam import SharpnessAware, frozen_statistics
 from common.training.schedules import Schedule
-from common.training.sharpness import SharpnessAware, frozen_statistics
 from common.training.state import TrainingState
-from common.training.verdicts import Ending, Verdict
+from common.training.status import Ending, Verdict
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
 from finetune.warnings import known_failures

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from common.training.averaging import span_warnings
+from common.training.ema import span_warnings
 from common.training.optimizers import ramp_warnings
 from finetune.config import FinetuneConfig
 

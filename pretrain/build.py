@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from common.data.splits import Splits
+from common.data.splits.roles import Splits
 from common.models.networks import build_network
 from common.models.weights import export_network, load_init
 from pretrain.config import PretrainConfig

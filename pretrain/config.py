@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from common.data.augment.multi_crop import ViewsConfig
 from common.data.config import DataConfig
-from common.data.views import ViewsConfig
 from common.evaluation.config import NeighboursConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.verdicts import TeacherVerdictConfig
+from common.training.status import TeacherVerdictConfig
 
 _MOST_CODES = 2**22
 

@@ -8,7 +8,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from common.training.averaging import update_average
+from common.training.ema import update_average
 from common.training.micro_batches import micro_batches
 from pretrain.head import DINOHead
 from pretrain.loss import Codes, DINOLoss, LossParts

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.data.split import Split
-from common.data.splits import Splits
+from common.data.sources.split import Split
+from common.data.splits.roles import Splits
 from common.evaluation.features import feature_rank
+from common.evaluation.inference import draw_images, look_at
 from common.evaluation.knn import knn_accuracy
-from common.evaluation.look import draw_images, look_at
 from common.training.run import Run
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts

@@ -1,6 +1,6 @@
 """Owns what `--dry-run` tells of a pre-training: the network's size, steps, images, multiply-adds."""
 
-from common.data.sources import open_splits
+from common.data.open_splits import open_splits
 from common.training.optimizers import peak_lr
 from pretrain.config import PretrainConfig
 from pretrain.cost import measure_parts, training_cost

@@ -7,15 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.data.broken import build_error_count
-from common.data.loader import Batch, normalise, view_loader
-from common.data.photometry import apply_on_batch
-from common.data.sampler import EpochBatches, EpochSampler
-from common.data.splits import Splits
-from common.data.views import build_multi_crop
+from common.data.augment.color import apply_on_batch
+from common.data.augment.multi_crop import build_multi_crop
+from common.data.loading.corrupt import build_error_count
+from common.data.loading.loader import Batch, normalise, view_loader
+from common.data.loading.sampler import EpochBatches, EpochSampler
+from common.data.splits.roles import Splits
 from common.models.normalization import synchronise_batch_norm
-from common.training.execution import set_execution
-from common.training.images import open_images
+from common.training.data import open_images
 from common.training.loss_watch import watch_distillation
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
 from common.training.optimizers import (
@@ -25,11 +24,12 @@ from common.training.optimizers import (
     optimizer_schedules,
     set_step,
 )
+from common.training.precision import set_execution
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule, cosine, linear_warmup_by_epoch
 from common.training.state import TrainingState
-from common.training.verdicts import Ending, judge_teacher
+from common.training.status import Ending, judge_teacher
 from pretrain.build import build_dino, export_teacher
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts

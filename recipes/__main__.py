@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError, of_the_system
-from recipes.engines import (
+from recipes.overview import print_list, print_plan
+from recipes.run.engines import (
     SINGLE_PROCESS,
     Engine,
     LocalSlots,
@@ -18,16 +19,15 @@ from recipes.engines import (
     visible_devices,
     warm_server,
 )
-from recipes.overview import print_list, print_plan
-from recipes.plan import Plan, Resolver, make_plan, write_plan
-from recipes.published import describe, fetch_published
-from recipes.runner import StudyRunner, counted
-from recipes.scales import scale_names
-from recipes.sharing import find_places, link_shared
+from recipes.run.published_weights import describe, fetch_published
+from recipes.run.run_cache import find_places, link_shared
+from recipes.run.runner import StudyRunner, counted
+from recipes.run.states import read_state
 from recipes.stages import resolve_by_config
-from recipes.states import read_state
-from recipes.study import shown
-from recipes.study_file import find_study, load_study
+from recipes.study.plan import Plan, Resolver, make_plan, write_plan
+from recipes.study.scales import scale_names
+from recipes.study.specification import shown
+from recipes.study.study_file import find_study, load_study
 
 USER_ERROR = 2
 """Exit code of a user's mistake, told in one message."""

@@ -6,16 +6,17 @@ from pathlib import Path
 from common.errors import UserError
 from common.training.cost import Cost
 from common.training.optimizers import peak_lr
-from recipes.estimates import estimate, measured_rates, set_size
-from recipes.plan import Plan, PlannedRun
-from recipes.runner import counted, in_words
-from recipes.scales import load_scale, scale_names
-from recipes.sections import read_yaml
-from recipes.sharing import find_places
+from recipes.result import Result, read_result
+from recipes.run.run_cache import find_places
+from recipes.run.runner import counted, in_words
+from recipes.run.states import State, read_state
 from recipes.stages import load_config
-from recipes.states import Result, State, read_result, read_state
-from recipes.study import STUDIES, shown
-from recipes.study_file import load_study
+from recipes.study.cost import estimate, measured_rates, set_size
+from recipes.study.plan import Plan, PlannedRun
+from recipes.study.scales import load_scale, scale_names
+from recipes.study.sections import read_yaml
+from recipes.study.specification import STUDIES, shown
+from recipes.study.study_file import load_study
 
 
 def print_list() -> int:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from common.errors import UserError
 from common.evaluation.__main__ import main as evaluation_main
 from common.models.kernels.library import runs_kernels
-from common.training.execution import check_compiler
+from common.training.precision import check_compiler
 from finetune.__main__ import main as finetune_main
 from pretrain.__main__ import main as pretrain_main
 

@@ -192,7 +192,7 @@ def _strike(what: str) -> None:
 
 def _record_keys(path: Path) -> None:
     """Write down every sample that this process draws for training."""
-    from common.data.sampler import EpochSampler
+    from common.data.loading.sampler import EpochSampler
 
     usual = EpochSampler.batches
 

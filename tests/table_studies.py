@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.plan import Plan, make_plan
 from recipes.reports.results import StudyRecord, read_runs
-from recipes.study import Axis, Figure, Pair, Stage, Study, TableReading
+from recipes.study.plan import Plan, make_plan
+from recipes.study.specification import Axis, Figure, Pair, Stage, Study, TableReading
 
 TITLES = {
     "lr": "lr",

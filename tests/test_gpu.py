@@ -8,9 +8,9 @@ import torch
 from accelerate.state import AcceleratorState
 from conftest import read_losses, read_result
 
-from common.data.photometry import apply_on_batch
-from common.data.sampler import SampleKey
-from common.data.views import ViewsConfig, build_multi_crop
+from common.data.augment.color import apply_on_batch
+from common.data.augment.multi_crop import ViewsConfig, build_multi_crop
+from common.rng import SampleKey
 
 Stage = Callable[..., int]
 

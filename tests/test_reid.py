@@ -14,7 +14,7 @@ from test_processes import launch_two
 from common.config import load
 from common.training.progress import Progress
 from finetune.config import FinetuneConfig
-from finetune.identification import Identifier
+from finetune.reid.objective import Identifier
 
 Stage = Callable[..., int]
 RECIPE = RECIPES / "reid" / "digits.yaml"

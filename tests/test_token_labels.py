@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import RECIPES, TINY, read_losses, read_result
 
-from common.evaluation.token_labels import main as make_labels
+from common.evaluation.token_labels.command import main as make_labels
 from finetune.__main__ import main as finetune
 
 Stage = Callable[..., int]

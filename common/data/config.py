@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from common.data.decode import MAX_PIXELS, MOST_MEGAPIXELS
-from common.data.identity_layouts import Layout
-from common.data.parameters import MOST_SIDE
-from common.data.sizes import height_and_width
+from common.data.images.decode import MAX_PIXELS, MOST_MEGAPIXELS
+from common.sizes import MOST_SIDE, height_and_width
+
+Layout = Literal["market1501", "msmt17"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def _knn(arguments: list[str]) -> int:
 def _tokens(arguments: list[str]) -> int:
     """Run a look at tokens."""
     from common.evaluation.plan import describe_tokens
-    from common.evaluation.tokens_run import evaluate
+    from common.evaluation.token_similarity_run import evaluate
 
     return run_stage(TokensConfig, evaluate, describe_tokens, stage="common.evaluation tokens", arguments=arguments)
 
@@ -54,7 +54,7 @@ def _complexity(arguments: list[str]) -> int:
 
 def _token_labels(arguments: list[str]) -> int:
     """Make dense labels."""
-    from common.evaluation.token_labels import main as make
+    from common.evaluation.token_labels.command import main as make
 
     return make(arguments)
 

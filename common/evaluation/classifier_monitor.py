@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from common.data.config import DataConfig
-from common.data.split import Split
-from common.data.splits import Splits
+from common.data.sources.split import Split
+from common.data.splits.roles import Splits
 from common.evaluation.classification import classification_metrics, per_class_accuracy
-from common.evaluation.look import look_at
+from common.evaluation.inference import look_at
 from common.training.run import Run
 
 

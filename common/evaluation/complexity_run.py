@@ -6,7 +6,7 @@ from common.evaluation.config import ComplexityConfig, PassConfig
 from common.models.complexity import Complexity, measure
 from common.models.networks import build_network
 from common.training.run import Run
-from common.training.verdicts import Ending, Verdict
+from common.training.status import Ending, Verdict
 
 
 def count(config: ComplexityConfig) -> Complexity:

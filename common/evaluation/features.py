@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from common.data.loader import Batch, normalise
-from common.training.execution import uncompiled
+from common.data.loading.loader import Batch, normalise
+from common.training.precision import uncompiled
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

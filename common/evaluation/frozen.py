@@ -9,10 +9,10 @@ import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from common.data.sizes import height_and_width
 from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
+from common.sizes import height_and_width
 
 logger = logging.getLogger(__name__)
 

@@ -4,19 +4,19 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from common.data.broken import ErrorCount, build_error_count
-from common.data.sources import open_splits
-from common.data.split import Split
-from common.data.splits import Splits
+from common.data.loading.corrupt import ErrorCount, build_error_count
+from common.data.open_splits import open_splits
+from common.data.sources.split import Split
+from common.data.splits.roles import Splits
 from common.errors import UserError
 from common.evaluation.config import KnnEvaluationConfig
 from common.evaluation.features import feature_rank
 from common.evaluation.frozen import PooledFeatures, build_frozen
+from common.evaluation.inference import Stopped, draw_images, look_at, num_batches
 from common.evaluation.knn import knn_accuracy
-from common.evaluation.look import Stopped, draw_images, look_at, num_batches
 from common.training.progress import Progress
 from common.training.run import Run
-from common.training.verdicts import Ending, Verdict
+from common.training.status import Ending, Verdict
 
 PREFIXES = {"validation": "", "test": "test_"}
 """What stands before a metric's name: on the validation images it is called as pre-training calls it."""

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from common.data.broken import build_error_count
-from common.data.erasing import erase
-from common.data.loader import Batch, normalise, view_loader
-from common.data.mixing import build_mixing
-from common.data.sampler import EpochBatches, EpochSampler
-from common.data.splits import Splits
-from common.data.supervised import build_supervised_view
+from common.data.augment.erasing import erase
+from common.data.augment.mixing import build_mixing
+from common.data.augment.supervised import build_supervised_view
+from common.data.loading.corrupt import build_error_count
+from common.data.loading.loader import Batch, normalise, view_loader
+from common.data.loading.sampler import EpochBatches, EpochSampler
+from common.data.splits.roles import Splits
 from common.evaluation.classifier_monitor import ClassifierMonitor
 from common.evaluation.config import LinearConfig
 from common.evaluation.frozen import build_frozen, feature_dim, linear_features
-from common.training.images import open_images
+from common.training.data import open_images
 from common.training.loss_watch import LossJudge, LossWatch
 from common.training.optimizers import (
     build_optimizer,
@@ -35,7 +35,7 @@ from common.training.progress import Progress
 from common.training.run import Run
 from common.training.schedules import Schedule
 from common.training.state import TrainingState
-from common.training.verdicts import Ending, Verdict, VerdictConfig
+from common.training.status import Ending, Verdict, VerdictConfig
 
 logger = logging.getLogger(__name__)
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from common.data.sources import open_splits
-from common.data.split import Split
+from common.data.open_splits import open_splits
+from common.data.sources.split import Split
 from common.evaluation.config import KnnEvaluationConfig, LinearConfig, TokensConfig
 from common.evaluation.cost import knn_cost, linear_cost, network_complexity, tokens_cost
 from common.evaluation.frozen import build_frozen, feature_dim
 from common.evaluation.knn_run import choose_bank, held_out
 from common.evaluation.linear_run import build_features
-from common.evaluation.tokens import layer_names
-from common.evaluation.tokens_run import build_similarities, choose_images
+from common.evaluation.token_similarity import layer_names
+from common.evaluation.token_similarity_run import build_similarities, choose_images
 from common.models.complexity import Complexity
 from common.training.cost import Cost
 from common.training.optimizers import peak_lr, ramp_warnings

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from common.training.verdicts import CrashKind, SupervisedVerdictConfig, VerdictConfig
+from common.training.status import CrashKind, SupervisedVerdictConfig, VerdictConfig
 
 
 @dataclass(kw_only=True)

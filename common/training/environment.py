@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from common.data.bicubic import HAS_KERNEL
+from common.data.augment.bicubic import HAS_KERNEL
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.training.divergence import ChanceRule, EndRule, ExplosionRule, Rule
 from common.training.run import Run
-from common.training.verdicts import CrashKind, Ending, SupervisedVerdictConfig, Verdict, VerdictConfig
+from common.training.status import CrashKind, Ending, SupervisedVerdictConfig, Verdict, VerdictConfig
 
 logger = logging.getLogger(__name__)
 

@@ -17,15 +17,15 @@ from common.locks import lock_folder, sign_locks
 from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
-from common.training.agreement import Agreement
 from common.training.checkpoints import Checkpoint, Checkpoints
 from common.training.compatibility import check_numerics, must_fit
 from common.training.config import TrainConfig
 from common.training.environment import environment
 from common.training.numerics import numerics_version
+from common.training.process_group import Agreement
 from common.training.run_folder import RunFolder, Schedules
 from common.training.signals import StopSignals
-from common.training.verdicts import Ending, Verdict
+from common.training.status import Ending, Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from common.training.loss_watch import LossWatch
 from common.training.progress import Progress
 from common.training.run import Run
 from common.training.run_folder import Schedules
-from common.training.verdicts import Ending
+from common.training.status import Ending
 
 
 class Counting(Protocol):

@@ -9,10 +9,10 @@ from typing import Any
 
 from scipy import stats
 
-from recipes.printed import CRASH, PrintedValue, is_same
 from recipes.reports.statistics import Interval, paired_differences, student_interval
 from recipes.reports.table_findings import Row, TableFindings
-from recipes.study import Pair
+from recipes.study.published import CRASH, PrintedValue, is_same
+from recipes.study.specification import Pair
 
 
 class Outcome(StrEnum):

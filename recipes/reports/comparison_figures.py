@@ -13,7 +13,7 @@ from recipes.reports.figures_runs import draw_cost, draw_learning
 from recipes.reports.findings import Effect, Estimate, Findings, Levels
 from recipes.reports.sentences import Words
 from recipes.reports.statistics import Saving
-from recipes.study import Reading, Study
+from recipes.study.specification import Reading, Study
 
 
 def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]]:

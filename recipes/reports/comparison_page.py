@@ -10,7 +10,7 @@ from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
 from recipes.reports.sentences import Words, capital, signed, verdict, within_95
 from recipes.reports.statistics import CONFIDENCE, Saving
-from recipes.runner import counted
+from recipes.run.runner import counted
 
 
 class ComparisonPage(Page):

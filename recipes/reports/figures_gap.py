@@ -5,13 +5,13 @@ from textwrap import shorten
 
 from matplotlib.figure import Figure
 
-from recipes.printed import as_number
 from recipes.reports.agreement import difference
 from recipes.reports.figure_style import INK, WIDTH, draw_interval, figure
 from recipes.reports.figures_lines import Point, draw_panels, printed_number
 from recipes.reports.figures_rows import row_colours
 from recipes.reports.table_findings import TableFindings, sorted_by
 from recipes.reports.table_words import TableWords
+from recipes.study.published import as_number
 
 
 def draw_gap(findings: TableFindings, words: TableWords) -> Figure | None:

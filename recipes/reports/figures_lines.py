@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.printed import as_number
 from recipes.reports.figure_panels import PAPER_DASHES, look_of, name_lines, panels_of, title_panel
 from recipes.reports.figure_style import WIDTH, draw_interval, figure
 from recipes.reports.printed_tables import layer_name
 from recipes.reports.statistics import Interval, student_interval
 from recipes.reports.table_findings import Row, TableFindings, layer_values
 from recipes.reports.table_words import TableWords
+from recipes.study.published import as_number
 
 WIDE = 5.0
 """Last value of a column over the first from which on its axis is logarithmic."""

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from recipes.printed import CRASH
 from recipes.reports.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure
 from recipes.reports.table_findings import Row, TableFindings
 from recipes.reports.table_words import TableWords
+from recipes.study.published import CRASH
 
 TOLD: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": MUTED, "fontsize": 8}
 """How a word beside a point is written."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from recipes.reports.results import StudyRecord
 from recipes.reports.statistics import Interval, Saving, label_saving, paired_differences, student_interval
-from recipes.study import Reading
+from recipes.study.specification import Reading
 
 Levels = Mapping[str, str]
 

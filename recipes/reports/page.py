@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import yaml
 
-from recipes.plan import write_value
 from recipes.reports.cost import ArmCost, stage_seconds
 from recipes.reports.results import StudyRecord, read_num_classes, read_surroundings
-from recipes.runner import in_words
-from recipes.study import shown
+from recipes.run.runner import in_words
+from recipes.study.plan import write_value
+from recipes.study.specification import shown
 
 
 @dataclass(frozen=True)

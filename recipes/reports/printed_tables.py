@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recipes.printed import CRASH
 from recipes.reports.agreement import Agreement, Claim, difference
 from recipes.reports.results import StudyRecord
 from recipes.reports.sentences import capital, crash_kind, mean_and_half, signed
@@ -13,6 +12,7 @@ from recipes.reports.statistics import student_interval
 from recipes.reports.table_findings import Row, TableFindings, layer_values, sorted_by
 from recipes.reports.table_words import TableWords
 from recipes.reports.tables import RunTables, Table
+from recipes.study.published import CRASH
 
 MOST_LISTED = 4
 """Runs of a kind that are named one by one."""

@@ -14,7 +14,7 @@ from recipes.reports.figure_style import to_png, to_svg
 from recipes.reports.results import StudyRecord, read_study, write_csv
 from recipes.reports.table_figures import table_figures
 from recipes.reports.table_page import TablePage
-from recipes.study import TableReading
+from recipes.study.specification import TableReading
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

@@ -12,8 +12,9 @@ import yaml
 
 from common.config import flatten
 from common.files import is_there
-from recipes.plan import Cell, Plan, PlannedRun, read_plan
-from recipes.states import Result, State, read_result, read_state
+from recipes.result import Result, read_result
+from recipes.run.states import State, read_state
+from recipes.study.plan import Cell, Plan, PlannedRun, read_plan
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from recipes.reports.findings import Effect, Estimate, Findings, Levels
 from recipes.reports.statistics import Interval, Saving
-from recipes.runner import counted
-from recipes.study import Reading
+from recipes.run.runner import counted
+from recipes.study.specification import Reading
 
 
 class Words:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from recipes.plan import Cell
-from recipes.printed import CRASH, PrintedTable, PrintedValue, as_number, load_printed
 from recipes.reports.results import RunRecord, StudyRecord, read_at_share
 from recipes.reports.statistics import Interval, student_interval
-from recipes.study import Study, TableReading
+from recipes.study.plan import Cell
+from recipes.study.published import CRASH, PrintedTable, PrintedValue, as_number, load_printed
+from recipes.study.specification import Study, TableReading
 
 NEAR = 2.0
 """Points below a row's best within which a draw counts as good, in a distribution."""

@@ -1,6 +1,5 @@
 """Owns the page of a study that stands beside a printed table: the answer, cards, notes, and where to be careful."""
 
-from recipes.printed import CRASH
 from recipes.reports.agreement import Outcome, find_agreements, find_claims, find_crashes
 from recipes.reports.captions import TABLE_NOTES, fill
 from recipes.reports.cost import arm_costs
@@ -11,8 +10,9 @@ from recipes.reports.sentences import capital, signed
 from recipes.reports.table_findings import TableFindings, find_table
 from recipes.reports.table_words import DOUBTFUL, TableWords
 from recipes.reports.tables import Table
-from recipes.runner import counted
-from recipes.scales import PAPER_SCALE
+from recipes.run.runner import counted
+from recipes.study.published import CRASH
+from recipes.study.scales import PAPER_SCALE
 
 
 class TablePage(Page):

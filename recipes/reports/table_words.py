@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.printed import CRASH, PrintedValue, as_number
 from recipes.reports.agreement import Agreement, Claim, Crashes, Outcome, printed_difference
 from recipes.reports.outcome_words import count_outcomes, crash_here, lead_of
 from recipes.reports.sentences import capital, listed, mean_and_half, signed
 from recipes.reports.statistics import Interval
 from recipes.reports.table_findings import Row, TableFindings
-from recipes.runner import counted
+from recipes.run.runner import counted
+from recipes.study.published import CRASH, PrintedValue, as_number
 
 DOUBTFUL = "†"
 """The mark of a printed value that looks like a fault of the text recognition."""

@@ -59,8 +59,8 @@ def test_the_table_of_a_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_step_alone_loads_one_batch(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
     setting = dataclasses.replace(SETTINGS[stage], workers=2)  # it comes from this process for all that
-    files = "common.data.split.Split.image"
-    original = importlib.import_module("common.data.split").Split.image
+    files = "common.data.sources.split.Split.image"
+    original = importlib.import_module("common.data.sources.split").Split.image
     monkeypatch.setattr(files, lambda split, index: (loaded.append(index), original(split, index))[1])
     gpu.measure(stage, "ours, bf16, the step alone", dataclasses.asdict(setting))
     assert len(loaded) == setting.batch

@@ -14,9 +14,9 @@ from benchmarks.isolated import StepWatch, time_steps
 from benchmarks.pictures import Pictures
 from benchmarks.plain_views import PlainViews, plain_supervised
 from common import config as recipes
-from common.data.views import ViewsConfig
+from common.data.augment.multi_crop import ViewsConfig
 from common.training.optimizers import clip_gradients
-from common.training.sharpness import SharpnessAware
+from common.training.sam import SharpnessAware
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 from pretrain.loss import DINOLoss

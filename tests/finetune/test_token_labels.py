@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.data.dense_labels import DenseLabels
-from common.data.erasing import Erasures
-from common.data.loader import Batch
+from common.data.augment.erasing import Erasures
+from common.data.loading.loader import Batch
+from common.data.token_labels.files import DenseLabels
 from common.errors import UserError
 from finetune.config import FinetuneConfig, TokenLabelsConfig
 from finetune.objectives import build_objective

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from recipes.engines import LocalSlots
-from recipes.plan import Plan, PlannedRun, Resolver, make_plan, write_plan
-from recipes.study import Study
-from recipes.study_file import build_study
+from recipes.run.engines import LocalSlots
+from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan, write_plan
+from recipes.study.specification import Study
+from recipes.study.study_file import build_study
 
 STUDY: dict[str, Any] = {
     "name": "known",

@@ -7,9 +7,9 @@ import pytest
 
 from common.errors import UserError
 from recipes.__main__ import local_engine, main
-from recipes.engines import Engine, LocalSlots
-from recipes.plan import Resolver
-from recipes.study import STUDIES
+from recipes.run.engines import Engine, LocalSlots
+from recipes.study.plan import Resolver
+from recipes.study.specification import STUDIES
 
 Call = Callable[..., int]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from recipes.printed import PAPERS, PrintedRow, PrintedTable, is_same, load_printed
+from recipes.study.published import PAPERS, PrintedRow, PrintedTable, is_same, load_printed
 
 
 @pytest.mark.parametrize(

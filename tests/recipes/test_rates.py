@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from common.training.optimizers import peak_lr
-from recipes.plan import Plan, PlannedRun, make_plan
-from recipes.sections import read_yaml
 from recipes.stages import load_config, resolve_by_config
-from recipes.study import STUDIES, Stage, Study
-from recipes.study_file import load_study
+from recipes.study.plan import Plan, PlannedRun, make_plan
+from recipes.study.sections import read_yaml
+from recipes.study.specification import STUDIES, Stage, Study
+from recipes.study.study_file import load_study
 
 PINNED = yaml.safe_load(Path(__file__).with_name("rates.yaml").read_text())
 WARMUPS = yaml.safe_load(Path(__file__).with_name("warmups.yaml").read_text())

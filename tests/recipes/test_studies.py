@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from recipes.estimates import SetSize, estimate
-from recipes.plan import Plan, make_plan
-from recipes.printed import CRASH, load_printed, printed_names
-from recipes.scales import load_scale
-from recipes.sections import read_yaml
 from recipes.stages import resolve_by_config
-from recipes.study import REPOSITORY, STUDIES, TableReading
-from recipes.study_file import load_study
+from recipes.study.cost import SetSize, estimate
+from recipes.study.plan import Plan, make_plan
+from recipes.study.published import CRASH, load_printed, printed_names
+from recipes.study.scales import load_scale
+from recipes.study.sections import read_yaml
+from recipes.study.specification import REPOSITORY, STUDIES, TableReading
+from recipes.study.study_file import load_study
 
 OFFERED = {path: read_yaml(path.read_text()).get("scales") or [None] for path in sorted(STUDIES.glob("*.yaml"))}
 PLANNED = [pytest.param(path, scale, id=f"{path.stem}-{scale}") for path, all_ in OFFERED.items() for scale in all_]

@@ -11,10 +11,10 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from common.config import build, load
-from common.data.loader import normalise
-from common.data.sampler import EpochSampler
-from common.data.sources import open_splits
-from common.data.supervised import EvaluationView
+from common.data.augment.supervised import EvaluationView
+from common.data.loading.loader import normalise
+from common.data.loading.sampler import EpochSampler
+from common.data.open_splits import open_splits
 from common.errors import UserError
 from common.evaluation.config import LinearConfig
 from common.evaluation.frozen import build_frozen

@@ -12,9 +12,9 @@ import torch
 from conftest import RECIPES, read_result
 
 from common.config import load
-from common.data.loader import evaluation_loader
-from common.data.sources import open_splits
-from common.data.supervised import EvaluationView
+from common.data.augment.supervised import EvaluationView
+from common.data.loading.loader import evaluation_loader
+from common.data.open_splits import open_splits
 from common.errors import UserError
 from common.evaluation.__main__ import main
 from common.evaluation.config import KnnEvaluationConfig, TokensConfig
@@ -22,7 +22,7 @@ from common.evaluation.features import feature_rank, network_outputs
 from common.evaluation.frozen import PooledFeatures, build_frozen
 from common.evaluation.knn import knn_accuracy
 from common.evaluation.knn_run import held_out
-from common.evaluation.tokens import LayerSimilarities
+from common.evaluation.token_similarity import LayerSimilarities
 from common.models.networks import build_network
 from common.training.progress import Progress
 from common.training.run import INTERRUPTED

@@ -8,11 +8,11 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from common.data import photometry
-from common.data.parameters import NUM_PARAMETERS
-from common.data.photometry import apply_on_batch
+from common.data.augment import color as photometry
+from common.data.augment.color import apply_on_batch
+from common.data.augment.parameters import NUM_PARAMETERS
 from common.training.optimizers import clip_gradients
-from common.training.sharpness import SharpnessAware
+from common.training.sam import SharpnessAware
 
 
 class Waits(TorchDispatchMode):

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import common.training.run as run_module
-import recipes.plan as plan_module
+import recipes.study.plan as plan_module
 from common.training.checkpoints import Checkpoints
 from common.training.numerics import FIRST, numerics_version
-from recipes.plan import make_plan
 from recipes.stages import resolve_by_config
-from recipes.study_file import find_study, load_study
+from recipes.study.plan import make_plan
+from recipes.study.study_file import find_study, load_study
 
 Stage = Callable[..., int]
 

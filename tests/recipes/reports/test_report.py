@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recipes.plan import PlannedRun
 from recipes.reports.comparison_page import ComparisonPage
 from recipes.reports.findings import Findings, find
 from recipes.reports.report import write_report
 from recipes.reports.results import read_curves, read_study
 from recipes.reports.sentences import Words
+from recipes.study.plan import PlannedRun
 
 
 def page_of(folder: Path) -> ComparisonPage:

@@ -11,7 +11,7 @@ from table_studies import TABLE1, axis_of_rows, end_table1, seeds, study_table1,
 
 from recipes.reports.agreement import Outcome, find_agreements, find_claims, find_crashes
 from recipes.reports.table_findings import TableFindings, find_table
-from recipes.study import Axis, Figure, Pair
+from recipes.study.specification import Axis, Figure, Pair
 
 PRINTED = (79.8, -math.inf, 80.0, 79.6, 81.6, 81.9, -math.inf, 81.7)
 

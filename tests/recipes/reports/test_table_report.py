@@ -15,7 +15,7 @@ from recipes.reports.report import page_of, render, write_pages
 from recipes.reports.results import StudyRecord
 from recipes.reports.table_figures import table_figures
 from recipes.reports.table_page import TablePage
-from recipes.study import Axis, Figure, Pair
+from recipes.study.specification import Axis, Figure, Pair
 
 Texts = tuple[str, str]
 """A report's page and Markdown as plain text."""

@@ -1,0 +1,1 @@
+"""Augmentation: multi-crop, supervised, color, resizing, policies, mixing, erasing."""

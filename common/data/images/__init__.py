@@ -1,0 +1,1 @@
+"""Decoding and the collections of images that splits read from."""

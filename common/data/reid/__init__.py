@@ -1,0 +1,1 @@
+"""Data for re-identification: identities by cameras, published layouts, PK sampling, hold-outs."""

@@ -1,0 +1,1 @@
+"""Roles of splits, hold-outs, nested label subsets, verification, the fingerprint of a run's data."""

@@ -1,0 +1,1 @@
+"""Token labels: their files, and the targets made of them."""

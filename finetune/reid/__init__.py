@@ -1,0 +1,1 @@
+"""Re-identification: the objective, the triplet loss, the retrieval metrics of a run."""

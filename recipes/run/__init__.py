@@ -1,0 +1,1 @@
+"""Where the runs of a study go: runner, states, engines, the cache of runs."""

@@ -1,0 +1,1 @@
+"""What a study is: its specification, axes, scales, plan and cost."""

@@ -1,0 +1,35 @@
+"""A loader's worker: which signals end it."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from multiprocessing.connection import Connection
+
+from common.data.loading.worker import start_worker
+
+
+def work(line: Connection) -> None:
+    start_worker(0)
+    line.send("ready")
+    time.sleep(60)
+
+
+def test_a_worker_ends_at_its_runs_word_alone() -> None:
+    """Ctrl-C and a scheduler's signals reach the whole group; the run needs its workers to finish the step."""
+    mine, theirs = multiprocessing.get_context("fork").Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=work, args=(theirs,))
+    worker.start()
+    try:
+        assert mine.recv() == "ready" and worker.pid is not None
+        for number in (signal.SIGINT, signal.SIGUSR1):
+            os.kill(worker.pid, number)
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+        worker.join(0.3)
+        assert worker.is_alive()
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.join(10)
+        assert worker.exitcode == 0
+    finally:
+        worker.kill()

@@ -1,0 +1,256 @@
+"""The data of a recipe: every kind of source opens by its name, is divided without overlap, and says what is wrong."""
+
+import io
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from common.data.config import DataConfig
+from common.data.open_splits import Splits, open_splits
+from common.data.sources.split import Split
+from common.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what `datasets` writes inside the test's folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def image_bytes(value: int) -> bytes:
+    """Return a small image whose red channel is `value`."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4), (value, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def class_folders(root: Path, per_class: int, *, names: tuple[str, ...] = ("cat", "dog"), start: int = 0) -> Path:
+    """Write class folders of images with values from `start` on."""
+    for label, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(per_class):
+            (root / name / f"{name}_{number}.png").write_bytes(image_bytes(start + label * per_class + number))
+    return root
+
+
+def parquet(path: Path, count: int, start: int = 0) -> Path:
+    """Write a table of images and labels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": image_bytes(start + number), "path": f"{start + number}.png"} for number in range(count)]
+    pq.write_table(pa.table({"image": images, "label": [number % 2 for number in range(count)]}), path)
+    return path
+
+
+def opened(source: object = "digits", *, labelled: bool = True, **options: object) -> Splits:
+    """Open a source without workers."""
+    return open_splits(DataConfig(source=str(source), workers=0, **options), labelled=labelled)
+
+
+def values(split: Split | None) -> set[int]:
+    """Return the red values of a split's images."""
+    assert split is not None
+    return {int(split.image(index)[0, 0, 0]) for index in range(len(split))}
+
+
+def sizes(splits: Splits) -> tuple[int, ...]:
+    """Return the numbers of images that train, validate and test; 0 for an absent part."""
+    return tuple(0 if part is None else len(part) for part in (splits.train, splits.validation, splits.test))
+
+
+def test_an_image_folder_without_splits_is_divided(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        splits = opened(class_folders(tmp_path / "pets", 10), validation_fraction=0.25)
+    assert sizes(splits) == (12, 4, 4)
+    assert len(values(splits.train) | values(splits.validation) | values(splits.test)) == 20
+    assert "data: train is 12 of the 20 images of the split 'train'" in caplog.text
+    assert "data: validation is 4 images: held out of 'train' with data.split_seed 0" in caplog.text
+
+
+def test_an_image_folder_with_splits_keeps_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for start, (name, count) in enumerate((("train", 6), ("val", 3), ("test", 2))):
+        class_folders(tmp_path / name, count, start=start * 20)
+    with caplog.at_level("INFO"):
+        splits = opened(tmp_path)
+    assert sizes(splits) == (12, 6, 4) and min(values(splits.validation)) == 20 and min(values(splits.test)) == 40
+    assert "data: test is 4 images: the split 'test'" in caplog.text
+
+
+def test_a_folder_of_train_and_test_tables_just_works(tmp_path: Path) -> None:
+    parquet(tmp_path / "data" / "train.parquet", 20)
+    parquet(tmp_path / "data" / "test.parquet", 6, start=100)
+    for source in (tmp_path / "data", tmp_path / "data" / "*.parquet"):
+        splits = opened(source)
+        assert sizes(splits) == (18, 2, 6) and values(splits.test) == set(range(100, 106))
+
+
+def test_tables_serve_by_the_names_a_user_gives(tmp_path: Path) -> None:
+    for start, name in enumerate(("photos", "sketches")):
+        parquet(tmp_path / "data" / f"{name}.parquet", 10, start=100 * start)
+    splits = opened(tmp_path / "data", train_split="photos", test_split="sketches", validation_fraction=0.0)
+    assert sizes(splits) == (10, 0, 10) and values(splits.test) == set(range(100, 110))
+
+
+def test_a_single_table_is_divided(tmp_path: Path) -> None:
+    splits = opened(parquet(tmp_path / "images.parquet", 20))
+    assert sizes(splits) == (14, 2, 4)
+
+
+def test_a_saved_data_set_opens(tmp_path: Path) -> None:
+    table = datasets.load_dataset("parquet", data_files=str(parquet(tmp_path / "x.parquet", 20)), split="train")
+    table.save_to_disk(tmp_path / "saved")
+    assert sizes(opened(tmp_path / "saved")) == (14, 2, 4)
+
+
+def test_a_hub_id_goes_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = parquet(tmp_path / "x.parquet", 20)
+    original, asked = datasets.load_dataset, []
+
+    def load_dataset(path_or_id: str, **options: object) -> datasets.DatasetDict:
+        asked.append((path_or_id, options))
+        return original("parquet", data_files=str(path))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert sizes(opened("owner/images", revision="abc")) == (14, 2, 4)
+    assert asked == [("owner/images", {"name": None, "revision": "abc"})]
+
+
+def test_every_kind_of_source_gives_the_same_images_and_labels(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "folder", 8)
+    images = [{"bytes": image_bytes(value), "path": None} for value in range(16)]
+    names = ["cat"] * 8 + ["dog"] * 8
+    pq.write_table(pa.table({"image": images, "label": names}), tmp_path / "table.parquet")
+    from_folder, from_table = opened(folder), opened(tmp_path / "table.parquet")
+    assert from_folder.train.fingerprint != "" and from_folder.class_names == from_table.class_names
+    for one, other in ((from_folder.train, from_table.train), (from_folder.test, from_table.test)):
+        assert values(one) == values(other) and one.labels.tolist() == other.labels.tolist()
+
+
+def test_without_cache_the_images_are_the_same(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "pets", 10)
+    cached, uncached = opened(folder), opened(folder, cache_megabytes=0)
+    assert values(cached.train) == values(uncached.train)
+    assert cached.train.fingerprint == uncached.train.fingerprint
+
+
+def test_a_fraction_trains_on_less_and_leaves_the_other_parts_alone() -> None:
+    whole, tenth = opened(), opened(fraction=0.1)
+    assert sizes(tenth) == (130, 145, 359)
+    assert whole.validation.fingerprint == tenth.validation.fingerprint
+    assert set(tenth.subset.indices) < set(whole.subset.indices)
+    assert tenth.subset.num_images == 1438 and tenth.subset.fraction == 0.1
+    assert tenth.subset.class_counts == tenth.train.class_counts()
+    assert sizes(opened(images_per_class=3))[0] == 30
+
+
+def test_the_subset_of_a_run_trains_the_next_one(tmp_path: Path) -> None:
+    first = opened(images_per_class=2, subset_seed=4)
+    first.subset.save(tmp_path / "subset.json")
+    second = opened(subset_file=str(tmp_path / "subset.json"))
+    assert second.train.fingerprint == first.train.fingerprint
+    assert second.validation.fingerprint == first.validation.fingerprint
+    assert second.subset.hash == first.subset.hash
+
+
+def test_a_published_list_trains_and_no_hold_out_takes_its_images(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "pets", 10)
+    names = [f"{name}_{number}.png" for name in ("cat", "dog") for number in range(6)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    splits = opened(folder, subset_file=str(tmp_path / "list.txt"))
+    assert values(splits.train) == {*range(6), *range(10, 16)}
+    assert sizes(splits) == (12, 2, 4)
+    assert not values(splits.train) & (values(splits.validation) | values(splits.test))
+
+
+def test_images_without_labels_serve_where_labels_are_not_demanded(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(10):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(image_bytes(number))
+    splits = opened(tmp_path / "photos", labelled=False, fraction=0.5)
+    assert splits.train.labels is None and splits.class_names == () and sizes(splits) == (4, 1, 2)
+    assert splits.subset.class_counts == {"unlabelled": 4}
+
+
+def test_labels_come_along_where_they_are_not_demanded() -> None:
+    assert opened(labelled=False).train.labels is not None
+
+
+def test_broken_images_of_every_part_are_reported_before_training(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        class_folders(tmp_path / name, 10)
+        path = tmp_path / name / "dog" / "dog_3.png"
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UserError) as caught:
+        opened(tmp_path, validation_fraction=0.0)
+    message = str(caught.value)
+    assert message.startswith("data.source: 2 of the 40 images looked at")
+    assert all(
+        f"{tmp_path / name / 'dog' / 'dog_3.png'}: the image is truncated" in message for name in ("train", "test")
+    )
+
+
+def test_an_empty_class_folder_is_refused_when_labels_count(tmp_path: Path) -> None:
+    class_folders(tmp_path, 5)
+    (tmp_path / "owl").mkdir()
+    with pytest.raises(UserError, match="has no image of 1 of its 3 classes: 'owl'"):
+        opened(tmp_path)
+    assert sizes(opened(tmp_path, labelled=False)) == (6, 2, 2)
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "~/nothing-there", "/nothing/there", "a b"])
+def test_a_source_that_is_nowhere_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match=r"data\.source '.*': there is no such file or folder\. Name 'digits'"):
+        opened(source)
+
+
+def test_a_missing_folder_beside_others_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        opened("data/imgs")
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"images\.zip' is a file, but no \.parquet or \.arrow table\. Unpack"):
+        opened(tmp_path / "images.zip")
+
+
+@pytest.mark.parametrize("key", ["revision", "label_column"])
+def test_keys_that_mean_nothing_for_the_digits_are_refused(key: str) -> None:
+    with pytest.raises(UserError, match=f"data.{key} is 'v1', but data.source 'digits' is the embedded digits"):
+        opened(**{key: "v1"})
+
+
+@pytest.mark.parametrize("options", [{"config_name": "x"}, {"image_column": "x"}])
+def test_keys_that_mean_nothing_for_a_folder_are_refused(tmp_path: Path, options: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"is a folder.*\. Leave the key out\."):
+        opened(class_folders(tmp_path / "pets", 4), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({}, None),
+        ({"source": " "}, "source"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"test_fraction": -0.1}, "test_fraction"),
+        ({"fraction": 0.0}, "fraction"),
+        ({"fraction": 1.5}, "fraction"),
+        ({"images_per_class": 0}, "images_per_class"),
+        ({"fraction": 0.5, "images_per_class": 2}, "fraction"),
+        ({"images_per_class": 2, "subset_file": "x"}, "fraction"),
+        ({"image_size": 0}, "image_size"),
+        ({"workers": -1}, "workers"),
+        ({"cache_megabytes": -1}, "cache_megabytes"),
+        ({"std": (0.2, 0.0, 0.2)}, "std"),
+    ],
+)
+def test_the_configuration_knows_its_ranges(options: dict[str, object], field: str | None) -> None:
+    problems = [name for name, _ in DataConfig(**options).problems()]
+    assert problems == ([] if field is None else [field])

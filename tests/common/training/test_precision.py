@@ -1,0 +1,104 @@
+"""How a step is carried out changes nothing of it: attention kernels, recomputation; and what cannot be had is said."""
+
+import pytest
+import torch
+from torch import nn
+
+from common.errors import UserError
+from common.evaluation.features import evaluating
+from common.models.networks import ModelConfig, build_network
+from common.training.config import TrainConfig
+from common.training.precision import check_compiler, recompute_blocks, set_execution, use_plain_attention
+
+CPU = torch.device("cpu")
+
+
+def network(name: str = "vit_mini", **options: object) -> nn.Module:
+    torch.manual_seed(0)
+    return build_network(ModelConfig(name=name, **options), image_size=16, num_classes=10)
+
+
+def gradients(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gradients of a loss whose drop path draws from seed 1."""
+    torch.manual_seed(1)
+    model.zero_grad()
+    model(images).square().mean().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["vit_mini", "volo_mini"])
+def test_plain_attention_is_the_fused_one(name: str) -> None:
+    model, images = network(name), torch.randn(6, 3, 16, 16)
+    fused = gradients(model, images)
+    use_plain_attention(model)
+    assert not any(getattr(module, "fused_attn", False) for module in model.modules())
+    for parameter, gradient in gradients(model, images).items():
+        assert torch.allclose(gradient, fused[parameter], atol=1e-5, rtol=1e-3), parameter
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("bf16", False)])
+def test_attention_is_plain_in_bf16_on_a_cpu_alone(precision: str, fused: bool) -> None:
+    model = network()
+    set_execution(model, TrainConfig(precision=precision), CPU)
+    assert {block.attn.fused_attn for block in model.blocks} == {fused}
+    model = network()
+    set_execution(model, TrainConfig(precision=precision), torch.device("cuda"))
+    assert {block.attn.fused_attn for block in model.blocks} == {True}
+
+
+@pytest.mark.parametrize("stem", ["patchify", "conv"])
+def test_recomputed_blocks_give_the_same_gradients_and_statistics(stem: str) -> None:
+    kept, again, images = (
+        network(stem=stem, drop_path=0.5),
+        network(stem=stem, drop_path=0.5),
+        torch.randn(6, 3, 16, 16),
+    )
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    set_execution(again, TrainConfig(recompute=True), CPU)
+    again.blocks[0].register_forward_pre_hook(count)
+    expected, found = gradients(kept, images), gradients(again, images)
+    assert calls == 2
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert [
+        name for name, tensor in kept.state_dict().items() if not torch.equal(tensor, again.state_dict()[name])
+    ] == []
+
+
+@pytest.mark.parametrize("model", [("regnety_mini", {}), ("vit_mini", {"ffn": "conv1d_bn"})])
+def test_blocks_with_batch_norms_are_not_recomputed(model: tuple[str, dict[str, str]]) -> None:
+    with pytest.raises(
+        UserError, match=r"train\.recompute = true: this network has batch norms .* Set train\.recompute=false"
+    ):
+        recompute_blocks(network(model[0], **model[1]))
+
+
+def test_a_compiled_network_is_judged_as_it_is() -> None:
+    model = network()
+    model.compile(backend=lambda graph, inputs: pytest.fail("compiled in an evaluation"))
+    with evaluating(model), torch.no_grad():
+        assert model(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+
+
+def test_no_compiler_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"train\.compile = true: needs a C\+\+ compiler, .* no-such-compiler"):
+        check_compiler("train.compile")
+
+
+def test_kernels_are_refused_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = TrainConfig(kernels=True, precision="bf16")
+    monkeypatch.setattr("common.training.precision.check_compiler", lambda key: None)
+    monkeypatch.setattr("common.training.precision.runs_kernels", lambda: False)
+    for device in (CPU, torch.device("cuda")):
+        with pytest.raises(UserError, match=r"train\.kernels = true: .* Set train\.kernels=false"):
+            set_execution(network(), train, device)
+
+
+def test_kernels_want_bf16() -> None:
+    assert [field for field, message in TrainConfig(kernels=True).problems()] == ["kernels"]
+    assert not list(TrainConfig(kernels=True, precision="bf16").problems())

@@ -1,0 +1,85 @@
+"""The forms of an axis: what levels, keys and columns each one gives, and what is said of a wrong one."""
+
+from typing import Any
+
+import pytest
+
+from recipes.study.axes import build_axis
+from recipes.study.specification import Axis
+
+
+def built(entry: dict[str, Any]) -> Axis:
+    """Return an axis that has nothing wrong."""
+    problems: list[str] = []
+    axis = build_axis("row", entry, problems)
+    assert problems == []
+    return axis
+
+
+def wrong(entry: dict[str, Any]) -> str:
+    """Return what is wrong with an axis."""
+    problems: list[str] = []
+    build_axis("row", entry, problems)
+    return "\n".join(problems)
+
+
+ROWS = [{"stem": "conv", "stride": [2, 1, 1, 8], "lr": 1e-3, "optimizer": "sam", "top1": 81.7}]
+KEYS = {
+    "stem": "model.stem",
+    "stride": ["model.stem_strides"],
+    "lr": ["pretrain.optim.lr", "finetune.optim.lr"],
+    "optimizer": {"sam": {"optim.name": "sam", "optim.base": "adamw"}},
+}
+
+
+def test_a_row_sets_keys_by_column_and_keeps_what_is_printed() -> None:
+    axis = built({"rows": ROWS, "keys": KEYS})
+    assert axis.levels == {
+        "conv-[2, 1, 1, 8]-0.001-sam": {
+            "model.stem": "conv",
+            "model.stem_strides": [2, 1, 1, 8],
+            "pretrain.optim.lr": 1e-3,
+            "finetune.optim.lr": 1e-3,
+            "optim.name": "sam",
+            "optim.base": "adamw",
+        }
+    }
+    assert list(axis.columns.values()) == [{k: ROWS[0][k] for k in ("stem", "stride", "lr", "optimizer")}]
+
+
+def test_the_rows_of_a_printed_table_are_read_from_it() -> None:
+    axis = built({"table": "scaled_relu_table7", "keys": {"fraction": "data.fraction"}})
+    assert [settings["data.fraction"] for settings in axis.levels.values()] == [n / 10 for n in range(1, 11)]
+
+
+def test_a_column_that_sets_nothing_is_told_alone() -> None:
+    axis = built({"rows": [{"stem": "conv", "family": "ours"}], "keys": {"stem": "model.stem", "family": None}})
+    assert axis.levels == {"conv": {"model.stem": "conv"}}
+    assert axis.columns == {"conv": {"stem": "conv", "family": "ours"}}
+
+
+def test_draws_are_numbered_levels_of_factors() -> None:
+    axis = built({"draws": 12, "seed": 1, "keys": {"optim.lr*": [0.1, 10]}})
+    assert list(axis.levels) == [f"{number:02d}" for number in range(12)]
+    assert all(0.1 <= settings["optim.lr*"] <= 10 for settings in axis.levels.values())
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"rows": ROWS}, "needs one of these forms"),
+        ({"table": "scaled_relu_table8", "keys": KEYS}, "no such printed table. Did you mean scaled_relu_table"),
+        ({"rows": ROWS, "keys": {"warmup": "optim.warmup_epochs"}}, "row 1 has no warmup"),
+        ({"rows": ROWS * 2, "keys": KEYS}, "row 2 varies nothing"),
+        ({"rows": ROWS, "keys": {"optimizer": {"adamw": {}}}}, "says nothing of sam, only of adamw"),
+        ({"rows": [], "keys": KEYS}, "needs a list of rows"),
+        ({"draws": 0, "keys": {"lr": [1, 2]}}, "draws needs a number of points of at least 1"),
+        ({"draws": 2, "keys": {"lr": [2, 1]}}, r"needs [low, high] with 0 < low < high"),
+        ({"draws": 2, "keys": {"lr": 3}}, r"needs [low, high] with 0 < low < high"),
+        ({"key": "lr", "values": []}, "needs a key, or a list of keys, and a list of values"),
+        ({"levels": {"a": 3}}, "needs a mapping of recipe keys to values"),
+        ({"key": "lr", "valeus": [1]}, "Did you mean values?"),
+    ],
+)
+def test_a_wrong_axis_is_told_what_it_lacks(entry: dict[str, Any], message: str) -> None:
+    assert message in wrong(entry)

@@ -1,0 +1,149 @@
+"""Scales: what a study's values become, what stays, and what is refused."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.errors import UserError
+from recipes.study import scales
+from recipes.study.scale_rules import Translation
+from recipes.study.specification import REPOSITORY, Study
+from recipes.study.study_file import build_study
+
+PAPER = {
+    "name": "paper",
+    "question": "Does it?",
+    "scales": ["imagenet1k", "small"],
+    "stages": {"finetune": {"recipe": "recipes/imagenet1k/deit_small.yaml", "set": {"optim.warmup_epochs": 5}}},
+    "axes": {
+        "network": {"key": "model.name", "values": ["deit_small", "vit_base"]},
+        "stride": {"key": "model.stem_strides", "values": [[2, 1, 1, 8], [2, 2, 2, 2]]},
+        "lr": {"key": "optim.lr", "values": [5e-4, 1e-3]},
+        "fraction": {"key": "data.fraction", "values": [0.1, 1.0]},
+        "draw": {"draws": 2, "keys": {"optim.lr*": [0.5, 2.0]}},
+        "seed": {"key": "train.seed", "values": [0]},
+    },
+    "report": {"metrics": {"top1": "test_top1"}, "repeats": "seed", "figure": {"kind": "rows"}},
+}
+SMALL = {
+    "told": "small",
+    "seeds": [4, 5],
+    "keep": {"network": ["deit_small"]},
+    "recipes": {
+        "recipes/imagenet1k/deit_small.yaml": {
+            "recipe": "recipes/digits/finetune.yaml",
+            "set": {"train.epochs": 15},
+            "keys": {
+                "optim.lr": {"times": 4},
+                "optim.warmup_epochs": {"times": 0.05},
+                "model.name": {"values": {"deit_small": "vit_mini"}},
+                "model.stem_strides": {"values": {"[2, 1, 1, 8]": [2, 1, 1, 2], "[2, 2, 2, 2]": [2, 2, 1, 1]}},
+                "data.fraction": {"values": {"0.1": {"data.fraction": 0.1, "train.epochs": 60}}},
+            },
+        }
+    },
+}
+LEVELS = {"network": "deit_small", "stride": "[2, 1, 1, 8]", "lr": "0.001", "fraction": "1", "draw": "0", "seed": "4"}
+
+
+@pytest.fixture(autouse=True)
+def scale_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of scales with `small` and an empty `imagenet1k`."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    (tmp_path / "imagenet1k.yaml").write_text("told: the paper's\n")
+    monkeypatch.setattr(scales, "SCALES", tmp_path)
+    return tmp_path
+
+
+def study(**changed: Any) -> Study:
+    """Return the paper's study, at the scale `small`."""
+    return build_study({**copy.deepcopy(PAPER), "scale": "small", **changed}, "paper.yaml")
+
+
+def settings(of: Study, **levels: str) -> dict[str, Any]:
+    """Return what the only stage gets at some levels."""
+    return of.settings(of.stages[0], {**LEVELS, **levels})
+
+
+def test_values_become_those_of_the_scale() -> None:
+    found = settings(study())
+    factor = study().axes[4].levels["0"]["optim.lr*"]
+    assert found == {
+        "train.epochs": 15,
+        "optim.warmup_epochs": 0.25,
+        "model.name": "vit_mini",
+        "model.stem_strides": [2, 1, 1, 2],
+        "optim.lr": pytest.approx(0.004 * factor, rel=1e-5),
+        "data.fraction": 1.0,
+        "train.seed": 4,
+    }
+
+
+def test_one_value_may_become_several_keys_and_win_over_the_scales_own() -> None:
+    assert settings(study(), fraction="0.1")["train.epochs"] == 60
+
+
+def test_columns_keep_what_the_paper_prints() -> None:
+    printed = study().columns(LEVELS)
+    assert printed["lr"] == 1e-3 and printed["stride"] == [2, 1, 1, 8] and "seed" not in printed
+
+
+def test_the_scale_brings_its_recipe_its_seeds_and_leaves_levels_out() -> None:
+    axes = {axis.name: list(axis.levels) for axis in study().axes}
+    assert axes["seed"] == ["4", "5"] and axes["network"] == ["deit_small"]
+    assert study().stages[0].recipe == REPOSITORY / "recipes/digits/finetune.yaml"
+
+
+def test_seeds_of_the_command_line_win() -> None:
+    assert list(study(seeds=[7]).axes[-1].levels) == ["7"]
+
+
+def test_at_the_papers_scale_everything_stays() -> None:
+    paper = build_study({**copy.deepcopy(PAPER), "scale": "imagenet1k"}, "paper.yaml")
+    found = paper.settings(paper.stages[0], {**LEVELS, "seed": "0"})
+    assert found["model.stem_strides"] == [2, 1, 1, 8] and found["optim.warmup_epochs"] == 5
+
+
+def test_what_the_command_line_sets_is_not_translated() -> None:
+    assert settings(study(set={"optim.warmup_epochs": 5}))["optim.warmup_epochs"] == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"scale": None}, "say at which scale: --scale imagenet1k | small"),
+        ({"scale": "smal"}, "offered at imagenet1k, small. Did you mean small?"),
+        ({"scales": []}, "has one size only"),
+        ({"set": {"train.seed": 3}}, "finetune.train.seed: the axis seed varies it"),
+    ],
+)
+def test_what_cannot_be_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        study(**changed)
+    assert message in str(caught.value)
+
+
+def test_a_factor_needs_something_to_multiply() -> None:
+    axes = {name: axis for name, axis in PAPER["axes"].items() if name != "lr"}  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"optim\.lr\*: multiplies optim\.lr, which neither"):
+        settings(study(axes=axes))
+
+
+def test_a_strict_translation_refuses_what_it_does_not_name() -> None:
+    assert Translation(values={"[16]": [4]}, strict=True).apply("model.stem_strides", [16]) == {
+        "model.stem_strides": [4]
+    }
+    with pytest.raises(UserError, match=r"model.stem_strides = \[2, 4\]: this scale has no value for it"):
+        Translation(values={"[16]": [4]}, strict=True).apply("model.stem_strides", [2, 4])
+
+
+def test_a_wrong_scale_file_is_told_all_at_once(scale_files: Path) -> None:
+    entry = {"recipe": "recipes/nowhere.yaml", "keys": {"optim.lr": {"time": 4}}}
+    (scale_files / "bad.yaml").write_text(yaml.safe_dump({"tolld": "x", "recipes": {"recipes/none.yaml": entry}}))
+    with pytest.raises(UserError) as caught:
+        scales.load_scale("bad")
+    for part in ("Did you mean told?", "none.yaml: no such file", "nowhere.yaml: no such file", "Did you mean times?"):
+        assert part in str(caught.value)
