@@ -5,16 +5,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= outputs/quickstart
 
-.PHONY: help quickstart test lint typecheck networks clean
+.PHONY: help quickstart test quick lint typecheck networks clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-quickstart: $(STAMP)  ## Run the quick-start study on the embedded digits and write its report
+quickstart: $(STAMP)  ## Run the quick-start study on the bundled digits and write its report
 	$(BIN)/python -m recipes run recipes/studies/quickstart.yaml --out $(OUT)
 
 test: $(STAMP) lint typecheck  ## Run every check and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+quick: $(STAMP) lint typecheck  ## Run every check, and the tests that start no run; the pre-push hook
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m 'not run'
 
 lint: $(STAMP)  ## Check style and the layers of the house
 	$(BIN)/ruff check .

@@ -1,11 +1,12 @@
-"""How fast the hot paths are, each against the plain way in the same run; `python -m benchmarks --help` lists them.
+"""Benchmarks of the hot paths, each compared with a reference implementation in the same run; `python -m benchmarks --help`.
 
-One module a benchmark, with a function `run`. They share:
+Each benchmark is a module with a function `run`. They share:
 
-- `timing` (variants in turn, tables) and `isolated` (each variant a process of its own, whole loops step by step);
-- `pictures` and `indexes`: the images and the index tables that are measured on, all synthetic;
-- the plain references: `plain_views` (PIL and timm), `plain_parts`, and the loops `plain_dino`, `plain_deit`, `lightly_dino`;
-- `our_loops`: the real trainers, stopped after so many steps.
+- `timing` (interleaved variants, tables) and `isolated` (each variant in a process of its own, complete loops step by step);
+- `synthetic_images` and `synthetic_datasets`: the images and the datasets that are measured on;
+- the reference implementations: `reference_views` (PIL and timm), `reference_parts`, and the loops `reference_dino`,
+  `reference_deit` and `lightly_dino`;
+- `our_loops`: the actual trainers, stopped after a number of steps.
 
-`parity` (is accuracy paid for speed?), `fuzz` and `kills` are programs of their own.
+`parity` (does speed cost accuracy?), `fuzz` and `kills` are separate programs.
 """

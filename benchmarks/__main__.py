@@ -7,32 +7,32 @@ from pathlib import Path
 from benchmarks.timing import show
 
 NAMES = {
-    "data": ("JPEGs to the views of DINO and of DeiT, on one core; how that grows; the loader", 2),
-    "photometry": ("colour, blur and solarizing alone, by each executor, and their error against PIL", 1),
-    "step": ("DINO's step, its loss and the teacher's average", 5),
-    "loop": ("whole DINO trainings, data path included, beside lightly where it is installed", 30),
-    "finetune": ("whole supervised trainings, data path included, also with SAM", 15),
-    "gpu": ("whole trainings of both stages on a GPU: rate, utilisation, memory; skipped without one", None),
-    "knn": ("k-NN against the bare product of its two matrices, and how it grows with the bank", 1),
-    "startup": ("from the command to the first step, for 1.8 thousand to 1.28 million rows", 2),
-    "studies": ("small studies: processes forked or started cold; threads that wait awake or asleep", 15),
-    "checkpoints": ("writing a checkpoint, against a bare torch.save", 3),
+    "data": ("JPEGs to DINO's and DeiT's views on one core; scaling; the data loader", 2),
+    "color": ("color augmentation, blur and solarization by each implementation, and the error relative to PIL", 1),
+    "step": ("DINO's step, its loss and the EMA of the teacher", 5),
+    "loop": ("DINO training end to end including data loading, compared with lightly if it is installed", 30),
+    "finetune": ("supervised training end to end including data loading, also with SAM", 15),
+    "gpu": ("training of both stages end to end on a GPU: rate, utilization, memory; skipped without one", None),
+    "knn": ("k-NN compared with the matrix product alone, and scaling with the size of the bank", 1),
+    "startup": ("time from the command to the first step, for 1.8 thousand to 1.28 million rows", 2),
+    "studies": ("small studies: prefork on and off; active and passive waiting of threads", 15),
+    "checkpoints": ("writing a checkpoint, compared with torch.save", 3),
 }
-"""What each measures, and its minutes on two cores with the default repeats, where they are known."""
+"""What each measures, and its minutes on two cores with the default repeats, if known."""
 GROWING = ("loop",)
-"""Those that also measure how time and memory grow, by their function `growth`."""
+"""Benchmarks that also measure how time and memory scale, by their function `growth`."""
 OTHERS = """
 each is a module of this folder: benchmarks/<name>.py
 
-programs of their own, each with --help or a docstring:
-  python -m benchmarks.parity   whether accuracy is paid for speed: whole trainings the plain and the fast way
+separate programs, each with --help or a docstring:
+  python -m benchmarks.parity   does speed cost accuracy? complete trainings with the reference and the fast implementation
   python -m benchmarks.fuzz     damaged images, absurd recipes, absurd runs
-  python -m benchmarks.kills    runs killed at random moments, or whose reads fail at random, compared bit by bit
+  python -m benchmarks.kills    runs killed at random moments, or whose reads fail at random, compared bitwise
 """
 
 
 def main() -> None:
-    """Run what is asked for, print a table each."""
+    """Run the benchmarks of the command line and print their tables."""
     options = parse_options()
     for name in options.names:
         module = importlib.import_module(f"benchmarks.{name}")
@@ -43,33 +43,33 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """Return the command line's options."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"{__doc__}\n\n{describe()}",
         epilog=OTHERS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "names", nargs="*", default=list(NAMES), metavar="name", help="which benchmarks; all by default"
-    )
+    parser.add_argument("names", nargs="*", default=list(NAMES), metavar="name", help="which benchmarks; default: all")
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats (default: %(default)s)")
     parser.add_argument(
-        "--growth", action="store_true", help=f"how time and memory grow instead ({', '.join(GROWING)}); minutes"
+        "--growth",
+        action="store_true",
+        help=f"measure scaling of time and memory instead ({', '.join(GROWING)}); minutes",
     )
     parser.add_argument("--json", type=Path, metavar="DIR", help="also write <DIR>/<name>.json")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in NAMES]:
-        parser.error(f"{', '.join(unknown)}: not a benchmark; there are {', '.join(NAMES)}")
-    if options.growth and (fixed := [name for name in options.names if name not in GROWING]):
-        parser.error(f"--growth: {', '.join(fixed)} does not measure it; name {', '.join(GROWING)}")
+        parser.error(f"{', '.join(unknown)}: not a benchmark; choose from {', '.join(NAMES)}")
+    if options.growth and (unsupported := [name for name in options.names if name not in GROWING]):
+        parser.error(f"--growth: not supported by {', '.join(unsupported)}; choose from {', '.join(GROWING)}")
     if options.repeats < 1:
-        parser.error(f"--repeats: {options.repeats} measures nothing; give at least 1")
+        parser.error(f"--repeats: {options.repeats} must be at least 1")
     return options
 
 
 def describe() -> str:
-    """Return a line for each benchmark: its name, what it measures, how long it takes."""
+    """Return a line per benchmark: its name, what it measures, how long it takes."""
     lines = []
     for name, (measures, minutes) in NAMES.items():
         duration = "" if minutes is None else f" (about {minutes} min on two cores)"

@@ -1,7 +1,7 @@
-// A library to preload (LD_PRELOAD): reads below one folder fail at random, as on a file system with a hiccup.
+// A library to preload (LD_PRELOAD): reads below a folder fail at random, as on an unreliable file system.
 //
 // Nothing fails until `failing_reads(seed, one_in, folder)` is called in the process; from then on every call that opens for
-// reading, lists, looks at, reads or maps a file whose path holds `folder` fails once in `one_in` times, with a random error.
+// reading, lists, stats, reads or maps a file whose path contains `folder` fails once in `one_in` times, with a random error.
 
 #define _GNU_SOURCE
 #include <dirent.h>

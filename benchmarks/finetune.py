@@ -1,7 +1,7 @@
-"""Supervised training end to end on the CPU, the data path included: the real trainer against DeiT's recipe through timm.
+"""Supervised training end to end on the CPU including data loading: our trainer compared with DeiT's recipe through timm.
 
-Each variant and repeat is a process of its own. Both show each image once an epoch (no repeated augmentation) and keep no moving
-average of the weights.
+Each variant and repeat is a process of its own. Both use each image once per epoch (no repeated augmentation) and no EMA of the
+weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from benchmarks import our_loops, plain_deit
-from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
+from benchmarks import our_loops, reference_deit
+from benchmarks.isolated import StepTimer, compare_interleaved, describe_limit, time_steps
 from benchmarks.our_loops import Part
-from benchmarks.plain_deit import RHO, SupervisedSetting
-from benchmarks.plain_views import MEAN, STD
+from benchmarks.reference_deit import RHO, SupervisedSetting
+from benchmarks.reference_views import MEAN, STD
 from benchmarks.timing import Table
 from common import config as recipes
 from finetune.config import FinetuneConfig
@@ -23,34 +23,34 @@ PHOTOGRAPHS = SupervisedSetting(
     model="deit_small", patch=16, image_size=224, num_classes=1000, side=None, batch=16, steps=4
 )
 MOST_REPEATS = 3
-"""Repeats at most: a repeat of all variants takes minutes."""
+"""Maximum number of repeats: a repeat of all variants takes minutes."""
 
 
 def recipe(setting: SupervisedSetting, *, precision: str, **execution: bool) -> dict[str, Any]:
-    """Return our recipe of a setting: DeiT's."""
+    """Return our recipe for a setting: DeiT's."""
     optim = {"lr": 1e-4, "min_lr": 1e-5, "weight_decay": 0.05, "decay_embeddings": False}
     return {
         "out": "unused",
         "model": {"name": setting.model, "patch_size": setting.patch, "drop_path": 0.1},
-        "data": {"image_size": setting.image_size, "workers": setting.own_workers, "mean": MEAN, "std": STD},
-        "augment": {"padding": 4 if setting.image_size <= 32 else 0, "repeats": 1},
+        "data": {"image_size": setting.image_size, "workers": setting.local_workers, "mean": MEAN, "std": STD},
+        "augment": {"padding": 4 if setting.image_size <= 32 else 0, "aug_repeats": 1},
         "optim": optim | ({"name": "sam", "rho": RHO} if setting.sam else {}),
         "train": our_loops.train_section(setting.batch, precision, **execution),
     }
 
 
 def ours(
-    setting: SupervisedSetting, watch: StepWatch, *, precision: str, part: Part = "whole", **execution: bool
+    setting: SupervisedSetting, timer: StepTimer, *, precision: str, part: Part = "full", **execution: bool
 ) -> None:
-    """Run the real trainer, or a part of its steps; `execution` are switches of its section `train`."""
+    """Run our trainer, or a part of its steps; `execution` are options of its section `train`."""
     if part == "step":
-        setting = replace(setting, workers=0)  # one batch is all that is loaded
+        setting = replace(setting, workers=0)  # only one batch is loaded
     keys = recipe(setting, precision=precision, **execution)
-    our_loops.time_finetuning(keys, setting.pictures(), watch, part=part)
+    our_loops.time_finetuning(keys, setting.images(), timer, part=part)
 
 
-VARIANTS: Mapping[str, Callable[[SupervisedSetting, StepWatch], None]] = {
-    "plain": plain_deit.train,
+VARIANTS: Mapping[str, Callable[[SupervisedSetting, StepTimer], None]] = {
+    "reference": reference_deit.train,
     "ours, fp32": partial(ours, precision="fp32"),
     "ours, bf16": partial(ours, precision="bf16"),
     "ours, bf16, kernels": partial(ours, precision="bf16", kernels=True),
@@ -64,11 +64,11 @@ def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
 
 
 def compare_loops(title: str, setting: SupervisedSetting, repeats: int) -> Table:
-    """Return one table: the variants at one setting, and the share of the matrix rate that each reaches."""
-    rows = compare_in_turn("benchmarks.finetune:measure", dict.fromkeys(VARIANTS, setting), repeats=repeats)
+    """Return one table: the variants at one setting, and the fraction of the matmul rate that each reaches."""
+    rows = compare_interleaved("benchmarks.finetune:measure", dict.fromkeys(VARIANTS, setting), repeats=repeats)
     config = recipes.build(FinetuneConfig, recipe(setting, precision="fp32"), source="benchmark")
     cost = training_cost(config, num_images=setting.num_images, num_classes=setting.num_classes)
-    return Table(title, "ms an image", rows, describe_limit(setting, rows, cost.multiply_adds_per_image))
+    return Table(title, "ms per image", rows, describe_limit(setting, rows, cost.macs_per_image))
 
 
 def run(repeats: int) -> list[Table]:

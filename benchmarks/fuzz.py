@@ -1,8 +1,8 @@
-"""Fuzz what users hand in: `python -m benchmarks.fuzz recipes|images|runs [--cases 10000] [--seed 0]`.
+"""Fuzz user input: `python -m benchmarks.fuzz recipes|images|runs [--cases 10000] [--seed 0]`.
 
-Every case must end in success or in UserError, which is one message. Anything else is a defect: it is shown with the
-smallest case that Hypothesis finds, and the exit code is 1. A case that kills the process itself (a decoder's fault in
-C) is what <folder>/last_case holds.
+Every case must succeed or end in a UserError, a single message. Anything else is a bug: it is printed with the smallest case that
+Hypothesis finds, and the exit code is 1. If a case kills the process itself (a segmentation fault in a decoder), it is in
+<folder>/last_case.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 MODULES = {"images": "benchmarks.fuzz_images", "recipes": "benchmarks.fuzz_recipes", "runs": "benchmarks.fuzz_runs"}
 
 ADDRESS_SPACE = 12 * 2**30
-"""Bytes this process may ask for: what would fill the machine's memory fails at once, as it would on a smaller one."""
+"""Limit of this process's address space in bytes: excessive allocations fail immediately, as on a smaller machine."""
 
 
-def fuzz(name: str, *, cases: int, start: int, note: Path | None = None) -> Counter[bool]:
-    """Check `cases` drawn cases; return how many succeeded (True) and how many were refused (False)."""
+def fuzz(name: str, *, cases: int, start: int, last_case: Path | None = None) -> Counter[bool]:
+    """Check `cases` random cases; return how many succeeded (True) and how many were rejected (False)."""
     module = importlib.import_module(MODULES[name])
-    endings: Counter[bool] = Counter()
+    outcomes: Counter[bool] = Counter()
 
     @seed(start)
     @settings(
@@ -38,29 +38,29 @@ def fuzz(name: str, *, cases: int, start: int, note: Path | None = None) -> Coun
         report_multiple_bugs=False,
     )
     @given(module.cases())
-    def one(case: Any) -> None:
-        if note is not None:
-            note.write_bytes(case if isinstance(case, bytes) else repr(case).encode(errors="backslashreplace"))
-        endings[module.check(case)] += 1
+    def check(case: Any) -> None:
+        if last_case is not None:
+            last_case.write_bytes(case if isinstance(case, bytes) else repr(case).encode(errors="backslashreplace"))
+        outcomes[module.check(case)] += 1
 
-    one()
-    return endings
+    check()
+    return outcomes
 
 
 def main() -> int:
-    """Fuzz as the command line says."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("name", choices=sorted(MODULES), help="what to fuzz")
     parser.add_argument("--cases", type=int, default=10_000, help="number of cases (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the cases (default: %(default)s)")
     options = parser.parse_args()
-    note = Path(tempfile.mkdtemp(prefix="fuzz-")) / "last_case"
+    last_case = Path(tempfile.mkdtemp(prefix="fuzz-")) / "last_case"
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     started = time.monotonic()
-    endings = fuzz(options.name, cases=options.cases, start=options.seed, note=note)
+    outcomes = fuzz(options.name, cases=options.cases, start=options.seed, last_case=last_case)
     print(
-        f"{options.name}: {endings.total()} cases in {time.monotonic() - started:.0f} s, seed {options.seed}:"
-        f" {endings[True]} good, {endings[False]} refused with a message, none ended otherwise"
+        f"{options.name}: {outcomes.total()} cases in {time.monotonic() - started:.0f} s, seed {options.seed}:"
+        f" {outcomes[True]} succeeded, {outcomes[False]} rejected with a message, no other outcome"
     )
     return 0
 

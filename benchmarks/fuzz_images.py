@@ -1,29 +1,28 @@
-"""Fuzz the way from the bytes of an image to its views: what is damaged in any way ends as an image or as one UserError.
+"""Fuzz the data path from the bytes of an image to its views: any damaged file ends as an image or as one UserError.
 
-Real files of every format are cut, flipped, overwritten, spliced and given absurd sizes; some bytes are mere noise
-behind the first bytes of a format.
+Valid files of every format are truncated, bit-flipped, overwritten, spliced and given absurd sizes; some cases are random bytes
+after a format's magic bytes.
 """
 
 import io
 import struct
 
 import numpy as np
-import torch
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from common.data.augment.multi_crop import ViewsConfig, build_multi_crop
-from common.data.augment.supervised import AugmentConfig, EvaluationView, build_supervised_view
-from common.data.images.decode import decode_image
+from common.data.augment.multi_crop import CropsConfig, build_multi_crop
+from common.data.augment.supervised import AugmentConfig, EvaluationTransform, build_supervised_transform
+from common.data.images.decode import ImageDecoder
 from common.errors import UserError
 from common.rng import SampleKey
 
 MAX_PIXELS = 4_000_000
 KEY = SampleKey(0, 0, 0, 0)
 VIEWS = (
-    build_multi_crop(ViewsConfig(global_size=16, local_size=8, local_count=2), 0, photometry_in_worker=True),
-    build_supervised_view(AugmentConfig(), 16, 0, mean=(0.5, 0.5, 0.5)),
-    EvaluationView(16, 0.875),
+    build_multi_crop(CropsConfig(global_size=16, local_size=8, num_local=2), 0, color_in_worker=True),
+    build_supervised_transform(AugmentConfig(), 16, 0, mean=(0.5, 0.5, 0.5)),
+    EvaluationTransform(16, 0.875),
 )
 MAGIC = (
     b"\xff\xd8\xff",
@@ -39,8 +38,8 @@ MAGIC = (
 SIZES = (0, 1, 2, 255, 256, 20_000, 65_535, 2**16, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
 
-def whole_files() -> list[bytes]:
-    """Return a small file of every format and colour mode that is read."""
+def valid_files() -> list[bytes]:
+    """Return a small file of every supported format and color mode."""
     rows, columns = np.mgrid[0:20, 0:32]
     picture = Image.fromarray(np.stack([rows * 12, columns * 7, rows + columns], -1).astype(np.uint8))
     palette, clear = picture.quantize(32), picture.convert("RGBA")
@@ -82,43 +81,43 @@ def damaged_files(draw: st.DrawFn, files: list[bytes]) -> bytes:
     for kind in draw(
         st.lists(st.sampled_from(["flip", "cut", "size", "noise", "drop", "repeat", "splice"]), max_size=4)
     ):
-        # Headers are short and matter most.
-        place = draw(st.one_of(st.integers(0, min(64, len(data))), st.integers(0, len(data))))
+        # Headers are short but matter most.
+        position = draw(st.one_of(st.integers(0, min(64, len(data))), st.integers(0, len(data))))
         length = draw(st.integers(1, 40))
-        if kind == "flip" and place < len(data):
-            data[place] ^= 1 << draw(st.integers(0, 7))
+        if kind == "flip" and position < len(data):
+            data[position] ^= 1 << draw(st.integers(0, 7))
         elif kind == "cut":
-            del data[place:]
+            del data[position:]
         elif kind == "size":
             order = draw(st.sampled_from([">I", "<I", ">H", "<H"]))
             value = draw(st.sampled_from(SIZES)) % (2**32 if order[1] == "I" else 2**16)
-            data[place : place + struct.calcsize(order)] = struct.pack(order, value)
+            data[position : position + struct.calcsize(order)] = struct.pack(order, value)
         elif kind == "noise":
-            data[place : place + length] = draw(st.binary(min_size=length, max_size=length))
+            data[position : position + length] = draw(st.binary(min_size=length, max_size=length))
         elif kind == "drop":
-            del data[place : place + length]
+            del data[position : position + length]
         elif kind == "repeat":
-            data[place:place] = data[place : place + length] * draw(st.integers(1, 4))
+            data[position:position] = data[position : position + length] * draw(st.integers(1, 4))
         elif kind == "splice":
-            data[place:] = draw(st.sampled_from(files))[place:]
+            data[position:] = draw(st.sampled_from(files))[position:]
     return bytes(data)
 
 
 def cases() -> st.SearchStrategy[bytes]:
-    """Return the strategy of the bytes of image files: damaged ones, and noise behind a format's first bytes."""
+    """Return the strategy of image files: damaged ones, and random bytes after a format's magic bytes."""
     noise = st.tuples(st.sampled_from(MAGIC), st.binary(max_size=200)).map(lambda parts: parts[0] + parts[1])
-    return st.one_of(*[damaged_files(whole_files())] * 9, noise)
+    return st.one_of(*[damaged_files(valid_files())] * 9, noise)
 
 
 def check(data: bytes) -> bool:
-    """Decode the bytes and make all views of them; return whether they are an image. Anything but UserError goes through."""
+    """Decode the bytes and compute all views; return whether they are an image. Propagate any error other than UserError."""
     try:
-        image = decode_image(data, "x", max_pixels=MAX_PIXELS)
+        image = ImageDecoder(MAX_PIXELS).decode(data, "x")
     except UserError as error:
         assert str(error).startswith("x: ") and "\n" not in str(error)
         return False
-    assert image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3
-    assert 0 < image.shape[1] * image.shape[2] <= MAX_PIXELS
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    assert 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
     for view in VIEWS:
         view([image], [KEY])
     return True

@@ -1,8 +1,8 @@
-"""Whole trainings on a GPU, ViT-S/16 at 224 pixels: the real trainers with and without the data path, against the plain recipes.
+"""Training end to end on a GPU, ViT-S/16 at 224 pixels: our trainers with and without data loading, compared with references.
 
-Each variant and repeat is a process of its own. Its batch is halved until it fits into the GPU's memory, and its row says so.
-There are as many workers as cores; the plain DINO loader holds two batches of 0.5 GB ready for each in shared memory. Without a
-CUDA device nothing is measured.
+Each variant and repeat is a process of its own. Its batch is halved until it fits into GPU memory, which its row reports. There is
+one worker per core; the reference DINO loader keeps two batches of 0.5 GB per worker ready in shared memory. Nothing is measured
+without a CUDA device.
 """
 
 import os
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from benchmarks import finetune, isolated, loop, plain_deit, plain_dino
+from benchmarks import finetune, isolated, loop, reference_deit, reference_dino
 from benchmarks.isolated import Setting
-from benchmarks.plain_deit import SupervisedSetting
-from benchmarks.plain_dino import DinoSetting
+from benchmarks.reference_deit import SupervisedSetting
+from benchmarks.reference_dino import DinoSetting
 from benchmarks.timing import Row, Table
 from common import config as recipes
 from finetune.config import FinetuneConfig
@@ -26,51 +26,51 @@ from pretrain.cost import training_cost as dino_cost
 
 CORES = os.cpu_count() or 1
 MOST_REPEATS = 2
-"""Repeats at most: a repeat of all variants takes minutes."""
-DATA = "ours, the data path alone"
-"""The variant that takes no steps: what the workers deliver."""
+"""Maximum number of repeats: a repeat of all variants takes minutes."""
+DATA = "ours, data loading only"
+"""The variant that takes no steps: the throughput of the workers."""
 SMALLEST_BATCH = 2
 """Images are mixed in pairs."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A training stage as it is measured here."""
+    """A training stage and its measurements."""
 
     title: str
     """With the setting's fields in braces."""
     setting: Setting
-    multiply_adds: Callable[[Any], float]
-    """Multiply-adds of forward and backward for an image of a setting."""
+    macs: Callable[[Any], float]
+    """Returns the MACs per image of forward and backward pass for a setting."""
     variants: Mapping[str, Callable[..., None]]
-    """The loops by name, the plain one first."""
+    """The loops by name, the reference first."""
 
 
-def variants(plain: Callable[..., None], ours: Callable[..., None]) -> dict[str, Callable[..., None]]:
+def variants(reference: Callable[..., None], ours: Callable[..., None]) -> dict[str, Callable[..., None]]:
     """Return the loops of a stage by name."""
-    own = partial(ours, precision="bf16")
+    in_bf16 = partial(ours, precision="bf16")
     return {
-        "plain, fp32": plain,
-        "plain, fp16": partial(plain, fp16=True),
-        "ours, bf16": own,
-        "ours, bf16, compiled": partial(own, compile=True),
-        "ours, bf16, the step alone": partial(own, part="step"),
-        "ours, bf16, compiled, the step alone": partial(own, compile=True, part="step"),
-        DATA: partial(own, part="data"),
+        "reference, fp32": reference,
+        "reference, fp16": partial(reference, fp16=True),
+        "ours, bf16": in_bf16,
+        "ours, bf16, compiled": partial(in_bf16, compile=True),
+        "ours, bf16, step only": partial(in_bf16, part="step"),
+        "ours, bf16, compiled, step only": partial(in_bf16, compile=True, part="step"),
+        DATA: partial(in_bf16, part="data"),
     }
 
 
-def dino_multiply_adds(setting: DinoSetting) -> float:
-    """Return the multiply-adds of a DINO step for an image, teacher and heads included."""
+def dino_macs(setting: DinoSetting) -> float:
+    """Return the MACs of a DINO step per image, including teacher and heads."""
     config = recipes.build(PretrainConfig, loop.recipe(setting, precision="bf16"), source="benchmark")
-    return dino_cost(config, num_images=setting.num_images).multiply_adds_per_image
+    return dino_cost(config, num_images=setting.num_images).macs_per_image
 
 
-def supervised_multiply_adds(setting: SupervisedSetting) -> float:
-    """Return the multiply-adds of a supervised step for an image."""
+def supervised_macs(setting: SupervisedSetting) -> float:
+    """Return the MACs of a supervised step per image."""
     config = recipes.build(FinetuneConfig, finetune.recipe(setting, precision="bf16"), source="benchmark")
     cost = supervised_cost(config, num_images=setting.num_images, num_classes=setting.num_classes)
-    return cost.multiply_adds_per_image
+    return cost.macs_per_image
 
 
 _SHARED: dict[str, Any] = {
@@ -78,72 +78,72 @@ _SHARED: dict[str, Any] = {
     "side": None,
     "batch": 256,
     "workers": CORES,
-    "warm_up": 5 + 2 * CORES,
+    "warmup_steps": 5 + 2 * CORES,
     "steps": 20 + 2 * CORES,
     "device": "cuda",
 }
-"""What was loaded while the first steps compiled, two batches a worker, is used up before the clock starts."""
+"""The batches loaded while the first steps compile, two per worker, are used up before the timed steps."""
 STAGES = {
     "pretrain": Stage(
-        "DINO's loop, {model}/{patch}, 500x375 JPEG to 2x{global_size} + {local_count}x{local_size}, {outputs:,} outputs",
-        DinoSetting(model="vit_small", global_size=224, local_size=96, outputs=65536, **_SHARED),
-        dino_multiply_adds,
-        variants(plain_dino.train, loop.ours),
+        "DINO's loop, {model}/{patch}, 500x375 JPEG to 2x{global_size} + {num_local}x{local_size}, {out_dim:,} outputs",
+        DinoSetting(model="vit_small", global_size=224, local_size=96, out_dim=65536, **_SHARED),
+        dino_macs,
+        variants(reference_dino.train, loop.ours),
     ),
     "finetune": Stage(
         "Supervised loop, DeiT's recipe, {model}/{patch}, 500x375 JPEG to {image_size}, {num_classes:,} classes",
         SupervisedSetting(model="deit_small", image_size=224, num_classes=1000, **_SHARED),
-        supervised_multiply_adds,
-        variants(plain_deit.train, finetune.ours),
+        supervised_macs,
+        variants(reference_deit.train, finetune.ours),
     ),
 }
 
 
 def run(repeats: int) -> list[Table]:
-    """Return the benchmark's tables; none where there is no GPU."""
+    """Return the benchmark's tables; an empty list without a GPU."""
     if not torch.cuda.is_available():
-        print("gpu: skipped, torch sees no CUDA device on this machine", flush=True)
+        print("gpu: skipped, no CUDA device is available", flush=True)
         return []
     return [compare_loops(stage, list(STAGES[stage].variants), min(repeats, MOST_REPEATS)) for stage in STAGES]
 
 
 def compare_loops(stage: str, names: list[str], repeats: int, setting: Setting | None = None) -> Table:
-    """Return the table of a stage: these of its variants, at its own setting where none is given."""
+    """Return the table of a stage for these of its variants, at its default setting if none is given."""
     setting = setting or STAGES[stage].setting
     settings = {name: fit(stage, name, setting) for name in names}
-    rows = isolated.compare_in_turn("benchmarks.gpu:measure", settings, repeats=repeats, stage=stage)
-    flops = 2 * STAGES[stage].multiply_adds(setting)
-    peak = isolated.call("benchmarks.isolated:rates", setting=setting)["bf16"] * 1e9
-    told = [describe(row, flops / peak, batch=settings[row.variant].batch, wanted=setting.batch) for row in rows]
+    rows = isolated.compare_interleaved("benchmarks.gpu:measure", settings, repeats=repeats, stage=stage)
+    flops = 2 * STAGES[stage].macs(setting)
+    peak = isolated.call("benchmarks.isolated:matmul_rates", setting=setting)["bf16"] * 1e9
+    described = [describe(row, flops / peak, batch=settings[row.variant].batch, full=setting.batch) for row in rows]
     limit = (
-        f"{flops / 1e9:.1f} GFLOP an image; a large bf16 product runs at {peak / 1e12:.1f} TFLOP/s, the peak"
-        " that utilisation is a share of; the step alone has its inputs, views and all, on the device already"
+        f"{flops / 1e9:.1f} GFLOP per image; utilization is relative to {peak / 1e12:.1f} TFLOP/s, the rate of a large bf16"
+        " matrix product; for the step only, the inputs, views included, are already on the device"
     )
     title = f"{STAGES[stage].title}, batch {{batch}}, {{workers}} workers".format(**asdict(setting))
-    return Table(title, "ms an image", told, limit)
+    return Table(title, "ms per image", described, limit)
 
 
-def describe(row: Row, seconds: float, *, batch: int, wanted: int) -> Row:
-    """Return the row with its rate and utilisation in its name; an image takes `seconds` at least, by the peak rate."""
-    halved = "" if batch == wanted else f", batch {batch} as {2 * batch} does not fit"
+def describe(row: Row, seconds: float, *, batch: int, full: int) -> Row:
+    """Return the row with rate and utilization in its name; an image takes at least `seconds` at the peak rate."""
+    halved = "" if batch == full else f", batch {batch} as {2 * batch} does not fit"
     rate = 1000 / row.median_ms
-    share = "" if row.variant == DATA else f", utilisation {rate * seconds:.1%}"
-    return replace(row, variant=f"{row.variant}{halved}; {rate:,.1f} images/s{share}")
+    utilization = "" if row.variant == DATA else f", utilization {rate * seconds:.1%}"
+    return replace(row, variant=f"{row.variant}{halved}; {rate:,.1f} images/s{utilization}")
 
 
 def fit(stage: str, variant: str, setting: Setting) -> Setting:
-    """Return the setting with its batch halved until the variant fits into the memory; raise RuntimeError where none does."""
+    """Return the setting with its batch halved until the variant fits into memory; raise RuntimeError if none does."""
     while not isolated.call("benchmarks.gpu:fits", setting=setting, stage=stage, variant=variant)["fits"]:
         if setting.batch // 2 < SMALLEST_BATCH:
-            raise RuntimeError(f"{variant}: not even a batch of {setting.batch} fits into the GPU's memory")
+            raise RuntimeError(f"{variant}: not even a batch of {setting.batch} fits into GPU memory")
         setting = replace(setting, batch=setting.batch // 2)
     return setting
 
 
 def fits(stage: str, variant: str, setting: dict[str, Any]) -> dict[str, bool]:
-    """Say whether a few steps of a variant run in this process without running out of the GPU's memory."""
+    """Return whether a few steps of a variant run in this process without running out of GPU memory."""
     try:
-        measure(stage, variant, setting | {"warm_up": 1, "steps": 2})
+        measure(stage, variant, setting | {"warmup_steps": 1, "steps": 2})
     except torch.OutOfMemoryError:
         return {"fits": False}
     return {"fits": True}

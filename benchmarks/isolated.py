@@ -1,6 +1,6 @@
-"""Owns measuring in fresh processes: each variant and repeat warms up, is timed in its steady state and tells its memory.
+"""Measurements in fresh processes: each variant and repeat warms up, is timed in its steady state, and reports its memory.
 
-`BENCHMARK_PREFIX` is put before each child's command, for a machine that is shared or has to be divided:
+`BENCHMARK_PREFIX` is prepended to each child's command, for a shared machine:
 `BENCHMARK_PREFIX="numactl --cpunodebind=0" python -m benchmarks loop`.
 """
 
@@ -23,94 +23,95 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from benchmarks.timing import Row, matrix_rate, summarise, wait_for
+from benchmarks.timing import Row, matmul_rate, summarize, synchronize
+from common.distributed import world_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How a loop is run and timed, whatever it trains."""
+    """How a training loop is run and timed."""
 
     batch: int = 64
-    """Images of a step, over all processes together."""
+    """Images per step, over all processes together."""
     device: str = "cpu"
-    """Where the networks are: cpu, or cuda for the first GPU of one process."""
+    """Device of the networks: cpu, or cuda for the first GPU and one process."""
     processes: int = 1
-    """Training processes; they share the threads and the workers."""
+    """Number of training processes; they share the threads and the workers."""
     threads: int = 2
-    """Threads of torch, over all processes together."""
+    """Number of torch threads, over all processes together."""
     workers: int = 2
-    """Processes that load images, over all training processes together."""
-    warm_up: int = 2
-    """Steps before the clock starts; compiling and filling the loader's queue fall into them."""
+    """Number of data loading workers, over all training processes together."""
+    warmup_steps: int = 2
+    """Steps before the timed ones, which include compilation and filling the loader's queue."""
     steps: int = 6
-    """Steps that are timed."""
+    """Number of timed steps."""
 
     @property
-    def own_batch(self) -> int:
-        """Return the images of a step in one process."""
+    def local_batch(self) -> int:
+        """Return the images per step of one process."""
         return self.batch // self.processes
 
     @property
-    def own_workers(self) -> int:
-        """Return the loading processes of one training process."""
+    def local_workers(self) -> int:
+        """Return the data loading workers of one training process."""
         return math.ceil(self.workers / self.processes)
 
     @property
     def num_images(self) -> int:
-        """Return how many images it takes for a queue that is full to the last timed step."""
-        return self.batch * (self.warm_up + self.steps + max(self.queue, 4))
+        """Return the number of images that keep the queue full up to the last timed step."""
+        return self.batch * (self.warmup_steps + self.steps + max(self.queue, 4))
 
     @property
     def queue(self) -> int:
-        """Return the batches that the loaders hold ready at most: torch keeps two for each worker."""
+        """Return the maximum number of prefetched batches: torch prefetches two per worker."""
         return 2 * self.workers
 
 
 AnySetting = TypeVar("AnySetting", bound=Setting)
 
 
-class EnoughError(Exception):
-    """Leaves a training loop once its last timed step is done."""
+class TimingDone(Exception):
+    """Raised to leave a training loop after its last timed step."""
 
 
-class StepWatch:
-    """Count a loop's steps, time those in the steady state, then leave the loop by `EnoughError`."""
+class StepTimer:
+    """Counts the steps of a loop, times those after the warm-up, then leaves the loop by raising `TimingDone`."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self._laps = setting, list[float]()
         self.memory_mb = 0.0
 
     def lap(self) -> None:
-        """Take note that a step is done; a GPU is waited for only where the timed steps begin and end."""
-        done, last = len(self._laps) + 1, self.setting.warm_up + self.setting.steps
-        if done in (self.setting.warm_up, last):
-            wait_for(self.setting.device)
+        """Record the end of a step; synchronizes with a GPU only at the first and the last timed step."""
+        done, last = len(self._laps) + 1, self.setting.warmup_steps + self.setting.steps
+        if done in (self.setting.warmup_steps, last):
+            synchronize(self.setting.device)
         self._laps.append(time.perf_counter())
         if done == last:
-            own = peak_memory() if self.setting.device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
-            self.memory_mb = _over_processes(own)
-            raise EnoughError
+            local = peak_memory() if self.setting.device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
+            self.memory_mb = _sum_over_processes(local)
+            raise TimingDone
 
     @property
     def seconds_per_step(self) -> float:
-        """Return the mean over the timed steps, waiting for the loader included."""
-        return (self._laps[-1] - self._laps[self.setting.warm_up - 1]) / self.setting.steps
+        """Return the mean over the timed steps, including time spent waiting for the loader."""
+        return (self._laps[-1] - self._laps[self.setting.warmup_steps - 1]) / self.setting.steps
 
 
-def time_steps(loop: Callable[[AnySetting, StepWatch], None], setting: AnySetting) -> dict[str, float]:
-    """Run a loop in this process until it has taken its timed steps; return the seconds of one and the peak memory."""
-    watch = StepWatch(setting)
+def time_steps(loop: Callable[[AnySetting, StepTimer], None], setting: AnySetting) -> dict[str, float]:
+    """Run a loop in this process up to its last timed step; return the seconds per step and the peak memory."""
+    timer = StepTimer(setting)
     try:
-        loop(setting, watch)
-    except EnoughError:
-        return {"seconds_per_step": watch.seconds_per_step, "memory_mb": watch.memory_mb}
+        loop(setting, timer)
+    except TimingDone:
+        return {"seconds_per_step": timer.seconds_per_step, "memory_mb": timer.memory_mb}
     raise AssertionError("the loop ended before its last timed step")
 
 
 def peak_memory() -> float:
-    """Return the MB this process held at most, and beside it what its loader's workers hold for themselves alone.
+    """Return the peak memory of this process plus the private memory of its data loading workers, in MB.
 
-    Workers are forked: what they share with their parent counts once. Without /proc, the parent's peak alone.
+    Workers are forked: pages shared with the parent count once. Without /proc, only the parent's peak.
     """
     status = Path("/proc/self/status")
     if not status.is_file():
@@ -126,8 +127,8 @@ def _kilobytes(path: Path, names: tuple[str, ...]) -> int:
     return sum(int(words[1]) for words in lines if words[0].rstrip(":") in names)
 
 
-def _over_processes(value: float) -> float:
-    if not (dist.is_available() and dist.is_initialized()):
+def _sum_over_processes(value: float) -> float:
+    if world_size() == 1:
         return value
     total = torch.tensor(value)
     dist.all_reduce(total)
@@ -135,9 +136,9 @@ def _over_processes(value: float) -> float:
 
 
 def call(function: str, *, setting: Setting, **arguments: Any) -> dict[str, Any]:
-    """Return what `function` ("module:name") returns in processes of its own, called with the setting and the arguments.
+    """Call `function` ("module:name") with the setting and the arguments in processes of its own; return its result.
 
-    Raise RuntimeError with the end of what they printed when they fail.
+    Raise RuntimeError with the end of their output if they fail.
     """
     launcher = ["-m", "benchmarks.isolated"]
     if setting.processes > 1:
@@ -161,11 +162,11 @@ def call(function: str, *, setting: Setting, **arguments: Any) -> dict[str, Any]
     return found
 
 
-def compare_in_turn(function: str, settings: Mapping[str, Setting], *, repeats: int, **arguments: Any) -> list[Row]:
-    """Return a row for each variant at its setting, milliseconds an image, each repeat a process of its own.
+def compare_interleaved(function: str, settings: Mapping[str, Setting], *, repeats: int, **arguments: Any) -> list[Row]:
+    """Return a row for each variant at its setting, in milliseconds per image, with each repeat in a process of its own.
 
-    The first variant is the plain one. `function` is called with the setting, the variant's name and the `arguments`.
-    Each figure is told on stderr as it comes: the table takes minutes.
+    The first variant is the reference. `function` is called with the setting, the variant's name and the `arguments`. Each
+    measurement is printed to stderr immediately, since the table takes minutes.
     """
     times: dict[str, list[float]] = {variant: [] for variant in settings}
     memory = dict.fromkeys(settings, 0.0)
@@ -173,38 +174,38 @@ def compare_in_turn(function: str, settings: Mapping[str, Setting], *, repeats: 
         for variant, setting in settings.items():
             found = call(function, setting=setting, variant=variant, **arguments)
             times[variant].append(found["seconds_per_step"] * 1000 / setting.batch)
-            told = f"{variant}: {times[variant][-1]:.2f} ms an image ({repeat} of {repeats})"
-            print(told, file=sys.stderr, flush=True)
+            line = f"{variant}: {times[variant][-1]:.2f} ms per image ({repeat} of {repeats})"
+            print(line, file=sys.stderr, flush=True)
             memory[variant] = max(memory[variant], found["memory_mb"])
-    return summarise(times, memory)
+    return summarize(times, memory)
 
 
-def rates(setting: dict[str, Any]) -> dict[str, float]:
-    """Return the best matrix rates in GFLOP/s of the setting's device, of a CPU with all threads of the setting."""
+def matmul_rates(setting: dict[str, Any]) -> dict[str, float]:
+    """Return the best matmul rates of the setting's device in GFLOP/s; on a CPU with all threads of the setting."""
     device = setting["device"]
     sides, products = ((1024, 2048), 1) if device == "cpu" else ((4096, 8192), 20)
     return {
-        "fp32": max(matrix_rate(side, 10, torch.float32, device, products) for side in sides),
-        "bf16": max(matrix_rate(side, 20, torch.bfloat16, device, products) for side in sides),
+        "fp32": max(matmul_rate(side, 10, torch.float32, device, products) for side in sides),
+        "bf16": max(matmul_rate(side, 20, torch.bfloat16, device, products) for side in sides),
     }
 
 
-def describe_limit(setting: Setting, rows: Sequence[Row], multiply_adds: float) -> str:
-    """Return the arithmetic of an image, the matrix rates measured in a process now, and the share of them each row reaches."""
-    gigaflops, found = 2 * multiply_adds / 1e9, call("benchmarks.isolated:rates", setting=setting)
-    shares = []
+def describe_limit(setting: Setting, rows: Sequence[Row], macs: float) -> str:
+    """Describe the compute per image, the matmul rates measured now, and the fraction of them that each row reaches."""
+    gigaflops, rates = 2 * macs / 1e9, call("benchmarks.isolated:matmul_rates", setting=setting)
+    fractions = []
     for row in rows:
-        kind = "bf16" if "bf16" in row.variant else "fp32"
-        reached = gigaflops / row.median_ms * 1000 / found[kind]
-        shares.append(f"{row.variant} {1000 / row.median_ms:.1f} images/s, {reached:.0%} of the {kind} rate")
+        precision = "bf16" if "bf16" in row.variant else "fp32"
+        fraction = gigaflops / row.median_ms * 1000 / rates[precision]
+        fractions.append(f"{row.variant} {1000 / row.median_ms:.1f} images/s, {fraction:.0%} of the {precision} rate")
     return (
-        f"{gigaflops:.1f} GFLOP an image; the best matrix products run at {found['fp32']:.0f} GFLOP/s in fp32 and"
-        f" {found['bf16']:.0f} in bf16 with {setting.threads} threads; {'; '.join(shares)}"
+        f"{gigaflops:.1f} GFLOP per image; the best matrix products run at {rates['fp32']:.0f} GFLOP/s in fp32 and"
+        f" {rates['bf16']:.0f} in bf16 with {setting.threads} threads; {'; '.join(fractions)}"
     )
 
 
 def main() -> None:
-    """Call a function in this process and print what it returns, as JSON in the last line."""
+    """Call a function in this process and print its result as JSON in the last line."""
     function, content = sys.argv[1:]
     module, name = function.split(":")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

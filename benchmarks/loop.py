@@ -1,4 +1,4 @@
-"""DINO end to end on the CPU, the data path included: the real trainer against the plain recipe and against lightly.
+"""DINO end to end on the CPU including data loading: our trainer compared with a reference implementation and with lightly.
 
 Each variant and repeat is a process of its own. lightly's rows need `pip install -e '.[benchmarks]'`.
 """
@@ -8,56 +8,62 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from benchmarks import lightly_dino, our_loops, plain_dino
-from benchmarks.isolated import StepWatch, compare_in_turn, describe_limit, time_steps
+from benchmarks import lightly_dino, our_loops, reference_dino
+from benchmarks.isolated import StepTimer, compare_interleaved, describe_limit, time_steps
 from benchmarks.our_loops import Part
-from benchmarks.plain_dino import DinoSetting
-from benchmarks.plain_views import MEAN, STD
+from benchmarks.reference_dino import DinoSetting
+from benchmarks.reference_views import MEAN, STD
 from benchmarks.timing import Row, Table
 from common import config as recipes
 from pretrain.config import PretrainConfig
 from pretrain.cost import training_cost
 
 PHOTOGRAPHS = DinoSetting(
-    model="vit_small", patch=16, global_size=224, local_size=96, side=None, batch=16, warm_up=2, steps=4
+    model="vit_small", patch=16, global_size=224, local_size=96, side=None, batch=16, warmup_steps=2, steps=4
 )
 MOST_REPEATS = 3
-"""Repeats at most: a repeat of all variants takes minutes."""
+"""Maximum number of repeats: a repeat of all variants takes minutes."""
 
 
 def recipe(setting: DinoSetting, *, precision: str, **execution: bool) -> dict[str, Any]:
-    """Return our recipe of a setting: the paper's, with the last layer trained from the start."""
+    """Return our recipe for a setting: the paper's, with the last layer trained from the first epoch."""
     return {
         "out": "unused",
         "model": {"name": setting.model, "patch_size": setting.patch, "drop_path": 0.1},
-        "data": {"image_size": setting.global_size, "workers": setting.own_workers, "mean": MEAN, "std": STD},
-        "views": {
+        "data": {"image_size": setting.global_size, "workers": setting.local_workers, "mean": MEAN, "std": STD},
+        "crops": {
             "global_size": setting.global_size,
             "local_size": setting.local_size,
-            "local_count": setting.local_count,
+            "num_local": setting.num_local,
         },
-        "dino": {"outputs": setting.outputs, "freeze_last_layer_epochs": 0},
-        "optim": {"lr": 1e-4, "weight_decay": 0.04, "weight_decay_end": 0.4, "clip_norm": 3.0, "clip_each": True},
+        "dino": {"out_dim": setting.out_dim, "freeze_last_layer_epochs": 0},
+        "optim": {
+            "lr": 1e-4,
+            "weight_decay": 0.04,
+            "weight_decay_end": 0.4,
+            "clip_grad": 3.0,
+            "clip_per_parameter": True,
+        },
         "train": our_loops.train_section(setting.batch, precision, **execution),
     }
 
 
-def ours(setting: DinoSetting, watch: StepWatch, *, precision: str, part: Part = "whole", **execution: bool) -> None:
-    """Run the real trainer, or a part of its steps; `execution` are switches of its section `train`."""
+def ours(setting: DinoSetting, timer: StepTimer, *, precision: str, part: Part = "full", **execution: bool) -> None:
+    """Run our trainer, or a part of its steps; `execution` are options of its section `train`."""
     if part == "step":
-        setting = replace(setting, workers=0)  # one batch is all that is loaded
+        setting = replace(setting, workers=0)  # only one batch is loaded
     keys = recipe(setting, precision=precision, **execution)
-    our_loops.time_pretraining(keys, setting.pictures(), watch, part=part)
+    our_loops.time_pretraining(keys, setting.images(), timer, part=part)
 
 
-VARIANTS: Mapping[str, Callable[[DinoSetting, StepWatch], None]] = {
-    "plain": plain_dino.train,
+VARIANTS: Mapping[str, Callable[[DinoSetting, StepTimer], None]] = {
+    "reference": reference_dino.train,
     "lightly": lightly_dino.train,
     "ours, fp32": partial(ours, precision="fp32"),
     "ours, bf16": partial(ours, precision="bf16"),
     "ours, bf16, kernels": partial(ours, precision="bf16", kernels=True),
     "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
-    "ours, bf16, blocks recomputed": partial(ours, precision="bf16", recompute=True),
+    "ours, bf16, grad_checkpointing": partial(ours, precision="bf16", grad_checkpointing=True),
 }
 
 
@@ -70,64 +76,65 @@ def available() -> list[str]:
     """Return the variants that can run here."""
     if lightly_dino.is_installed():
         return list(VARIANTS)
-    print("lightly is not installed (pip install -e '.[benchmarks]'): its rows are left out", flush=True)
+    print("lightly is not installed (pip install -e '.[benchmarks]'): its rows are skipped", flush=True)
     return [name for name in VARIANTS if name != "lightly"]
 
 
 def compare_loops(title: str, setting: DinoSetting, variants: list[str], repeats: int) -> Table:
-    """Return one table: the variants at one setting, and the share of the matrix rate that ours reach."""
-    rows = compare_in_turn("benchmarks.loop:measure", dict.fromkeys(variants, setting), repeats=repeats)
+    """Return one table: the variants at one setting, and the fraction of the matmul rate that each reaches."""
+    rows = compare_interleaved("benchmarks.loop:measure", dict.fromkeys(variants, setting), repeats=repeats)
     config = recipes.build(PretrainConfig, recipe(setting, precision="fp32"), source="benchmark")
     cost = training_cost(config, num_images=setting.num_images)
-    return Table(title, "ms an image", rows, describe_limit(setting, rows, cost.multiply_adds_per_image))
+    return Table(title, "ms per image", rows, describe_limit(setting, rows, cost.macs_per_image))
 
 
 def run(repeats: int) -> list[Table]:
     """Return the benchmark's tables."""
     repeats, variants = min(repeats, MOST_REPEATS), available()
     small = DinoSetting()
-    title = "DINO's loop, ViT 192x12x3, patch 4, 2x32 + 8x16, batch 64, {outputs:,} outputs, 2 workers"
+    title = "DINO's loop, ViT 192x12x3, patch 4, 2x32 + 8x16, batch 64, out_dim {out_dim:,}, 2 workers"
     tables = [
-        compare_loops(title.format(outputs=outputs), replace(small, outputs=outputs), variants, repeats)
-        for outputs in (4096, 65536)
+        compare_loops(title.format(out_dim=out_dim), replace(small, out_dim=out_dim), variants, repeats)
+        for out_dim in (4096, 65536)
     ]
-    title = "DINO's loop, ViT-S/16, 500x375 JPEG to 2x224 + 8x96, batch 16, 4,096 outputs, 2 workers"
+    title = "DINO's loop, ViT-S/16, 500x375 JPEG to 2x224 + 8x96, batch 16, out_dim 4,096, 2 workers"
     tables.append(compare_loops(title, PHOTOGRAPHS, variants, min(repeats, 2)))
     return tables
 
 
 def growth(repeats: int) -> list[Table]:
-    """Return how time and memory grow along one axis each, the others as in the main table."""
+    """Return tables of how time and memory scale along one axis each, with the others as in the main table."""
     base = DinoSetting(steps=4)
     axes = {
-        "local views": {str(count): replace(base, local_count=count) for count in (0, 4, 8, 12)},
+        "local views": {str(count): replace(base, num_local=count) for count in (0, 4, 8, 12)},
         "batch": {str(batch): replace(base, batch=batch) for batch in (16, 64, 128)},
-        "outputs": {f"{outputs:,}": replace(base, outputs=outputs) for outputs in (1024, 4096, 65536)},
+        "out_dim": {f"{out_dim:,}": replace(base, out_dim=out_dim) for out_dim in (1024, 4096, 65536)},
         "image size": {
             str(size): replace(base, side=size, global_size=size, local_size=size // 2) for size in (32, 64)
         },
         "processes": {str(count): replace(base, processes=count) for count in (1, 2)},
     }
-    known: dict[DinoSetting, tuple[Row, ...]] = {}
+    measured: dict[DinoSetting, tuple[Row, ...]] = {}
     for settings in axes.values():
         for setting in settings.values():
-            if setting not in known:
-                known[setting] = tuple(_pair(setting, min(repeats, 2)))
+            if setting not in measured:
+                measured[setting] = tuple(_pair(setting, min(repeats, 2)))
     return [
         Table(
-            f"DINO's loop as it grows with the {axis}",
-            "ms an image",
+            f"DINO's loop by {axis}",
+            "ms per image",
             [
                 replace(row, variant=f"{row.variant}, {axis} {value}")
-                for value, at in settings.items()
-                for row in known[at]
+                for value, setting in settings.items()
+                for row in measured[setting]
             ],
-            "each pair is compared with its own plain row; the memory is that of all processes together",
+            "each pair is compared with its own reference row; memory is the sum over all processes",
         )
         for axis, settings in axes.items()
     ]
 
 
 def _pair(setting: DinoSetting, repeats: int) -> list[Row]:
-    """Return plain fp32 beside ours in bf16."""
-    return compare_in_turn("benchmarks.loop:measure", dict.fromkeys(("plain", "ours, bf16"), setting), repeats=repeats)
+    """Return the rows of the reference in fp32 and of ours in bf16."""
+    settings = dict.fromkeys(("reference", "ours, bf16"), setting)
+    return compare_interleaved("benchmarks.loop:measure", settings, repeats=repeats)

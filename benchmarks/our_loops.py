@@ -1,83 +1,85 @@
-"""Owns the timing of our own trainers: the real ones, by the epoch's loop they run, on images held in memory."""
+"""Timing of our trainers, in their actual loops, on images in memory."""
 
 import tempfile
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
-from benchmarks.isolated import EnoughError, StepWatch
-from benchmarks.pictures import Pictures
+from benchmarks.isolated import StepTimer, TimingDone
+from benchmarks.synthetic_images import SyntheticImages
 from common import config as recipes
 from common.training.progress import Progress
-from common.training.run import Run
+from common.training.run import Run, start_run
 from finetune.config import FinetuneConfig
 from finetune.train import Finetuning
 from pretrain.config import PretrainConfig
 from pretrain.train import Pretraining
 
-Part = Literal["whole", "step", "data"]
-"""What is timed: the whole loop, its steps alone on inputs that stay on the device, or the way of the data to the device."""
+Part = Literal["full", "step", "data"]
+"""What is timed: the complete loop, its steps on inputs that are already on the device, or data loading to the device."""
 
 
 class TimedProgress(Progress):
-    """A run's progress that also stops the time; the loops tell it of every step."""
+    """A run's progress that also times every step."""
 
-    def __init__(self, run: Run, steps: int, batch_size: int, watch: StepWatch) -> None:
+    def __init__(self, run: Run, steps: int, batch_size: int, timer: StepTimer) -> None:
         super().__init__(run, steps, batch_size)
-        self._watch = watch
+        self._timer = timer
 
     def advance(self, step: int) -> None:
         super().advance(step)
-        self._watch.lap()
+        self._timer.lap()
 
 
 def train_section(batch: int, precision: str, **execution: bool) -> dict[str, Any]:
-    """Return the keys of a run that neither looks at images nor saves within the timed steps."""
+    """Return the section `train` of a run that neither evaluates nor saves within the timed steps."""
     return {"epochs": 100, "batch_size": batch, "precision": precision, "checkpoint_minutes": 1e6, **execution}
 
 
-def time_pretraining(recipe: dict[str, Any], pictures: Pictures, watch: StepWatch, *, part: Part = "whole") -> None:
+def time_pretraining(recipe: dict[str, Any], images: SyntheticImages, timer: StepTimer, *, part: Part = "full") -> None:
     """Run the first steps of a pre-training, or a part of them."""
-    _time(Pretraining, recipes.build(PretrainConfig, recipe, source="benchmark"), "pretrain", pictures, watch, part)
+    _time(Pretraining, recipes.build(PretrainConfig, recipe, source="benchmark"), "pretrain", images, timer, part)
 
 
-def time_finetuning(recipe: dict[str, Any], pictures: Pictures, watch: StepWatch, *, part: Part = "whole") -> None:
+def time_finetuning(recipe: dict[str, Any], images: SyntheticImages, timer: StepTimer, *, part: Part = "full") -> None:
     """Run the first steps of a supervised training, or a part of them."""
-    _time(Finetuning, recipes.build(FinetuneConfig, recipe, source="benchmark"), "finetune", pictures, watch, part)
+    _time(Finetuning, recipes.build(FinetuneConfig, recipe, source="benchmark"), "finetune", images, timer, part)
 
 
-def _time(trainer_class: type[Any], config: Any, stage: str, pictures: Pictures, watch: StepWatch, part: Part) -> None:
+def _time(
+    trainer_class: type[Any], config: Any, stage: str, images: SyntheticImages, timer: StepTimer, part: Part
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(config, config.train, stage=stage, out=folder, overrides=[])
-        wanted = torch.device(watch.setting.device).type
-        assert run.device.type == wanted, f"the run is on {run.device.type}, the clock on {wanted}"
-        trainer = trainer_class(config, run, pictures.splits())
+        config = replace(config, out=folder)
+        run = start_run(config, stage=stage, precision=config.train.precision, overrides=[])
+        device = torch.device(timer.setting.device).type
+        assert run.device.type == device, f"the run is on {run.device.type}, the timer on {device}"
+        trainer = trainer_class(config, run, images.splits())
         try:
             if part == "data":
-                _read(trainer, watch)
+                _load_only(trainer, timer)
             else:
                 if part == "step":
-                    _keep_inputs(trainer)
-                progress = TimedProgress(run, trainer.steps, config.train.batch_size, watch)
-                trainer._train_epoch(0, 0, progress)
-        except EnoughError:
-            del trainer  # the workers end before the folder goes
+                    _reuse_inputs(trainer)
+                trainer.loop.progress = TimedProgress(run, trainer.loop.num_steps, config.train.batch_size, timer)
+                trainer.train()
+        except TimingDone:
+            del trainer  # ends the workers before the folder is removed
             raise
 
 
-def _read(trainer: Any, watch: StepWatch) -> None:
-    """Bring an epoch's batches to the device, and train on none."""
-    trainer.batches.set(0, 0)
-    for batch in trainer.loader:
+def _load_only(trainer: Any, timer: StepTimer) -> None:
+    """Load an epoch's batches to the device without training."""
+    for batch in trainer.loop.loader:
         batch.to(trainer.run.device)
-        watch.lap()
+        timer.lap()
 
 
-def _keep_inputs(trainer: Pretraining | Finetuning) -> None:
-    """Let the trainer see the first batch at every step, finished and on the device."""
-    trainer.batches.set(0, 0)
-    batch = next(iter(trainer.loader)).to(trainer.run.device)
-    trainer.loader = [batch] * trainer.steps_per_epoch
+def _reuse_inputs(trainer: Pretraining | Finetuning) -> None:
+    """Make the trainer use the first batch at every step, already augmented and on the device."""
+    batch = next(iter(trainer.loop.loader)).to(trainer.run.device)
+    trainer.loop.loader = [batch] * trainer.steps_per_epoch
     if isinstance(trainer, Pretraining):
         views = trainer._views(batch)
         trainer._views = lambda _: views

@@ -1,4 +1,4 @@
-"""Start-up: time and memory up to the first step, and what each part takes as the set grows from digits to 1.28 million rows."""
+"""Start-up: time and memory up to the first step, and of each part, for datasets from the digits to 1.28 million rows."""
 
 import json
 import os
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.indexes import write_folders, write_tables
-from benchmarks.timing import Table, compare, summarise
+from benchmarks.synthetic_datasets import write_folders, write_tables
+from benchmarks.timing import Table, compare, summarize
+from common.data.images.decode import ImageDecoder
 from common.data.loading.sampler import EpochSampler
 from common.data.sources.columns import read_labels
 from common.data.sources.folders import FolderSource
@@ -21,18 +22,18 @@ from common.data.splits.subset import draw_subset
 
 ROWS, CLASSES, BATCH = 1_281_167, 1000, 256
 SETS = {
-    "the digits, 1,797 images in memory": None,
+    "digits, 1,797 images in memory": None,
     "tables of 50,000 rows": (50_000, 10, 5),
     "tables of 1,281,167 rows": (ROWS, CLASSES, 50),
 }
 FOLDERS = "class folders of 1,281,167 files"
-INDEX_PARTS = ("open the source", "read the labels", "divide", "subset", "fingerprint, manifest", "sampler")
+INDEX_PARTS = ("open source", "read labels", "split", "subset", "fingerprint, manifest", "sampler")
 
 
 def run(repeats: int) -> list[Table]:
     """Return the benchmark's tables."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         sources = make_sets(folder)
         starts = time_starts(sources, folder, repeats=min(repeats, 3))
         return [
@@ -43,7 +44,7 @@ def run(repeats: int) -> list[Table]:
 
 
 def make_sets(folder: Path) -> dict[str, str]:
-    """Write the sets, and return the data.source of each."""
+    """Write the datasets; return the data.source of each."""
     sources = {}
     for title, size in SETS.items():
         sources[title] = str(folder / title) if size else "digits"
@@ -55,7 +56,7 @@ def make_sets(folder: Path) -> dict[str, str]:
 
 
 def time_starts(sources: dict[str, str], folder: Path, *, repeats: int) -> dict[str, list[dict[str, dict[str, float]]]]:
-    """Return seconds and memory of starts from each source, in turn; the very first one of each comes first."""
+    """Return seconds and memory of interleaved starts from each source; the first start of each, uncached, comes first."""
     starts: dict[str, list[dict[str, dict[str, float]]]] = {title: [] for title in sources}
     for repeat in range(repeats + 1):
         for title, source in sources.items():
@@ -65,7 +66,7 @@ def time_starts(sources: dict[str, str], folder: Path, *, repeats: int) -> dict[
 
 
 def probe(source: str, out: Path, *, cache: Path) -> dict[str, dict[str, float]]:
-    """Start a pre-training in a process of its own, one thread and one worker, nothing cached but by `datasets`."""
+    """Start a pre-training in a process of its own with one thread and one worker; only `datasets` caches."""
     words = [f"data.source={source}", "data.workers=1", "data.cache_megabytes=0"]
     printed = subprocess.run(
         [sys.executable, "-m", "benchmarks.startup_probe", str(out), *words],
@@ -80,7 +81,7 @@ def probe(source: str, out: Path, *, cache: Path) -> dict[str, dict[str, float]]
 
 
 def describe_start(title: str, starts: list[dict[str, dict[str, float]]]) -> Table:
-    """Return the table of one set's start: the whole, then its parts."""
+    """Return the table of a dataset's start: the total, then its parts."""
     first, *others = starts
     times = {
         part: [1000 * start["seconds"].get(part, 0.0) for start in others]
@@ -88,18 +89,18 @@ def describe_start(title: str, starts: list[dict[str, dict[str, float]]]) -> Tab
     }
     index = statistics.median(sum(start["seconds"].get(part, 0.0) for part in INDEX_PARTS) for start in others)
     subset = statistics.median(
-        sum(start["seconds"].get(part, 0.0) for part in ("divide", "subset", "sampler")) for start in others
+        sum(start["seconds"].get(part, 0.0) for part in ("split", "subset", "sampler")) for start in others
     )
     worker = max(start["memory"]["workers"] for start in others)
     limit = (
         f"the index (open, labels, hold-outs, subset, fingerprint, sampler) takes {index:.2f} s, hold-outs, subset and sampler"
-        f" {subset:.2f} s of it; the very first start {first['seconds']['all']:.1f} s; a worker has {worker:.0f} MB of its own"
+        f" {subset:.2f} s of it; the first start takes {first['seconds']['all']:.1f} s; a worker has {worker:.0f} MB of its own"
     )
-    return Table(f"Start of a pre-training to the end of its first step, {title}", "ms", summarise(times), limit)
+    return Table(f"Start of a pre-training to the end of its first step, {title}", "ms", summarize(times), limit)
 
 
 def describe_growth(starts: dict[str, list[dict[str, dict[str, float]]]]) -> Table:
-    """Return the table of the sets side by side: all that is not imports."""
+    """Return the table that compares the datasets, without imports."""
     imports = ("import torch", "import the rest")
     times = {
         title: [
@@ -109,13 +110,13 @@ def describe_growth(starts: dict[str, list[dict[str, dict[str, float]]]]) -> Tab
     }
     peaks = {title: max(start["memory"]["peak"] for start in others[1:]) for title, others in starts.items()}
     limit = (
-        "the imports, the same for all, are left out; up to 20,000 images are all decoded once, of more 1,000 a part"
+        "imports, the same for all, are excluded; up to 20,000 images are all decoded once, otherwise 1,000 per split"
     )
-    return Table("Growth of a start with the set", "ms", summarise(times, peaks), limit)
+    return Table("Start-up by size of the dataset", "ms", summarize(times, peaks), limit)
 
 
 def compare_with_loops(tables: Path, folders: Path, *, repeats: int) -> list[Table]:
-    """Time parts of the index against the plain ways."""
+    """Time parts of the index compared with reference implementations."""
     import datasets
     from torchvision.datasets import ImageFolder
 
@@ -125,27 +126,27 @@ def compare_with_loops(tables: Path, folders: Path, *, repeats: int) -> list[Tab
     number = f"{ROWS} images"
     parts = {
         f"Labels of {number}": {
-            "plain: the column as a list": lambda: [int(label) for label in opened["label"]],
-            "ours: distinct values, looked up": lambda: read_labels(column, feature, title="the column"),
+            "reference: the column as a list": lambda: [int(label) for label in opened["label"]],
+            "ours: lookup of distinct values": lambda: read_labels(column, feature, title="the column"),
         },
         f"A subset of a tenth of {number}": {
-            "plain: a list of positions for each class": lambda: loop_subset(labels.tolist(), 0.1),
+            "reference: a list of positions per class": lambda: loop_subset(labels.tolist(), 0.1),
             "ours": lambda: draw_subset(labels, fraction=0.1, seed=0),
         },
         f"The first batch of an epoch of {number}": {
-            "plain: random.shuffle": lambda: loop_epoch(ROWS),
+            "reference: random.shuffle": lambda: loop_epoch(ROWS),
             "ours": lambda: next(EpochSampler(ROWS, BATCH, 0).batches(0)),
         },
         f"Finding {ROWS} files in class folders": {
-            "plain: torchvision's ImageFolder": lambda: len(ImageFolder(str(folders))),
-            "ours": lambda: len(FolderSource(folders).read("train", labelled=True)),
+            "reference: torchvision's ImageFolder": lambda: len(ImageFolder(str(folders))),
+            "ours": lambda: len(FolderSource(folders, decoder=ImageDecoder()).read("train", labeled=True)),
         },
     }
     limits = (
-        "Python looks at 1,000 values instead of every row",
+        "Python iterates over 1,000 values instead of every row",
         f"a copy of the labels takes {_copy_milliseconds(labels):.1f} ms",
-        "a permutation drawn by numpy",
-        "the folders are listed once; no file is asked for its kind twice",
+        "a permutation by numpy",
+        "the folders are listed once; no file's type is checked twice",
     )
     return [
         Table(title, "ms", compare(variants, repeats=repeats), limit)
@@ -154,7 +155,7 @@ def compare_with_loops(tables: Path, folders: Path, *, repeats: int) -> list[Tab
 
 
 def loop_subset(labels: list[int], fraction: float) -> list[int]:
-    """Draw a stratified subset the plain way."""
+    """Draw a stratified subset with Python loops."""
     positions = defaultdict(list)
     for position, label in enumerate(labels):
         positions[label].append(position)
@@ -163,13 +164,13 @@ def loop_subset(labels: list[int], fraction: float) -> list[int]:
 
 
 def loop_epoch(rows: int) -> list[int]:
-    """Shuffle an epoch the plain way and take the first batch."""
+    """Shuffle an epoch with random.shuffle and return the first batch."""
     order = list(range(rows))
     random.Random(0).shuffle(order)
     return order[:BATCH]
 
 
 def _copy_milliseconds(labels: np.ndarray) -> float:
-    """Return how long a copy takes."""
+    """Return the time of a copy in milliseconds."""
     [row] = compare({"copy": labels.copy}, repeats=5)
     return row.median_ms

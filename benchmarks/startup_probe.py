@@ -1,13 +1,13 @@
 """One start of a pre-training, timed part by part: `python -m benchmarks.startup_probe <out> <key=value> ...` prints JSON.
 
-The stage's own program runs up to the end of its first step, with clocks around its parts. The look at the untrained network is
-left out: that is an evaluation, and lasts as long as its images.
+The actual stage runs up to the end of its first step, with its parts timed. The evaluation of the untrained network is skipped,
+since its duration depends on the number of images.
 """
 
-# ruff: noqa: E402 - the clock starts before everything else is imported
+# ruff: noqa: E402 - the timer starts before all other imports
 import time
 
-BEGUN = time.perf_counter()
+STARTED = time.perf_counter()
 
 import functools
 import importlib
@@ -20,73 +20,73 @@ from pathlib import Path
 from typing import Any
 
 PARTS = {
-    "open the source": ("common.data.open_splits.open_source",),
-    "read the labels": ("common.data.sources.tables.TableSource.read", "common.data.sources.folders.FolderSource.read"),
-    "divide": ("common.data.open_splits.divide",),
+    "open source": ("common.data.open_splits.open_source",),
+    "read labels": ("common.data.sources.tables.TableSource.read", "common.data.sources.folders.FolderSource.read"),
+    "split": ("common.data.open_splits.partition_source",),
     "subset": ("common.data.open_splits.choose_subset",),
     "verification": ("common.data.open_splits.verify_and_cache",),
-    "fingerprint, manifest": ("common.training.data.check_data", "common.training.data.save_data"),
+    "fingerprint, manifest": ("common.training.open_images.check_data", "common.training.open_images.save_data"),
     "network, optimizer": ("pretrain.train.build_dino", "pretrain.train.build_optimizer"),
     "sampler": ("common.data.loading.sampler.EpochSampler.order",),
     "first step": ("pretrain.train.Pretraining._train_step",),
 }
-"""What each part of a start is called, and the functions that it is made of."""
+"""The parts of a start, and the functions that are timed for each."""
 
 
-class FirstStep(Exception):
-    """The first step is done."""
+class FirstStepDone(Exception):
+    """Raised after the first step."""
 
 
 def main(out: str, overrides: list[str]) -> None:
     """Start a pre-training, stop after its first step, and print the seconds of each part and the memory in MB."""
     seconds: dict[str, float] = {}
     importlib.import_module("torch")
-    seconds["import torch"] = time.perf_counter() - BEGUN
+    seconds["import torch"] = time.perf_counter() - STARTED
     stage = importlib.import_module("pretrain.train")
     importlib.import_module("accelerate")
-    seconds["import the rest"] = time.perf_counter() - BEGUN - seconds["import torch"]
+    seconds["import the rest"] = time.perf_counter() - STARTED - seconds["import torch"]
     for part, functions in PARTS.items():
         for function in functions:
-            _clock(function, part, seconds)
-    stage.Monitor.look = lambda *_, **__: None
+            _time_calls(function, part, seconds)
+    stage.Monitor.evaluate = lambda *_, **__: None
     config = importlib.import_module("common.config")
     recipe = config.load(stage.PretrainConfig, Path("recipes/digits/pretrain.yaml"), [*overrides, f"out={out}"])
     memory: dict[str, float] = {}
-    step = stage.Pretraining._train_step
+    train_step = stage.Pretraining._train_step
 
-    def last(*arguments: Any) -> None:
-        step(*arguments)
-        seconds["all"] = time.perf_counter() - BEGUN
+    def first_step(*arguments: Any) -> None:
+        train_step(*arguments)
+        seconds["all"] = time.perf_counter() - STARTED
         memory.update(workers=_memory_of_workers(), peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        raise FirstStep
+        raise FirstStepDone
 
-    stage.Pretraining._train_step = last
+    stage.Pretraining._train_step = first_step
     try:
         stage.train(recipe, [])
-    except FirstStep:
+    except FirstStepDone:
         print(json.dumps({"seconds": seconds, "memory": memory}), flush=True)
-    os._exit(0)  # the workers are daemons
+    os._exit(0)  # the workers are daemon processes
 
 
-def _clock(path: str, part: str, seconds: dict[str, float]) -> None:
-    """Add the time that every call of a function takes to `seconds[part]`, or to that of the loader's first epoch."""
+def _time_calls(path: str, part: str, seconds: dict[str, float]) -> None:
+    """Replace a function by one that adds the time of every call to `seconds[part]`."""
     owner, _, name = path.rpartition(".")
     holder = _find(owner)
     function: Callable[..., Any] = getattr(holder, name)
 
     @functools.wraps(function)
     def timed(*arguments: Any, **options: Any) -> Any:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             return function(*arguments, **options)
         finally:
-            seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - begun
+            seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - started
 
     setattr(holder, name, timed)
 
 
 def _find(path: str) -> Any:
-    """Return a module, or a class in one."""
+    """Return a module, or a class in a module."""
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError:
@@ -95,13 +95,13 @@ def _find(path: str) -> Any:
 
 
 def _memory_of_workers() -> float:
-    """Return the MB that the largest worker process has to itself, shared pages left out."""
+    """Return the private memory of the largest worker process in MB, without shared pages."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return max((_own_megabytes(child) for child in children), default=0.0)
+    return max((_private_megabytes(child) for child in children), default=0.0)
 
 
-def _own_megabytes(process: str) -> float:
-    """Return the private pages of a process in MB."""
+def _private_megabytes(process: str) -> float:
+    """Return the private memory of a process in MB."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
 

@@ -1,4 +1,4 @@
-"""Owns measuring: variants in turn, so that a machine that drifts drifts for all; medians, spreads and paired ratios."""
+"""Timing: interleaved variants, so that drift of the machine affects all equally; medians, ranges and paired ratios."""
 
 import json
 import os
@@ -23,54 +23,54 @@ class Row:
     low_ms: float
     high_ms: float
     ratio: float
-    """How many times faster than the plain variant: the median of the ratios, repeat by repeat."""
+    """Speed-up over the reference variant: the median of the ratios of paired repeats."""
     memory_mb: float | None = None
-    """Peak memory of the process that ran it, where it had one to itself; of its GPU, where it ran on one."""
+    """Peak memory of the variant's process if it had one of its own; GPU memory if it ran on a GPU."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a benchmark measured under one set of conditions; the first row is the plain way."""
+    """Measurements of a benchmark at one setting; the first row is the reference implementation."""
 
     title: str
     unit: str
-    """What the times are for: "ms an image"."""
+    """Unit of the times, such as "ms per image"."""
     rows: list[Row]
     limit: str
-    """What bounds it, measured on the spot, and the share of it that is reached."""
+    """The limiting rate, measured in the same run, and the fraction of it that is reached."""
 
 
 def compare(variants: Mapping[str, Variant], *, repeats: int, per: int = 1) -> list[Row]:
-    """Time the variants in turn, the first being the plain one; times are for one of the `per` items a call handles."""
+    """Time the variants interleaved, the first being the reference; times are per item, of `per` items per call."""
     for variant in variants.values():
-        variant()  # warm caches, allocators and lazy imports
+        variant()  # warm up caches, allocators and lazy imports
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats):
         for name, variant in variants.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             variant()
-            times[name].append((time.perf_counter() - begun) * 1000 / per)
-    return summarise(times)
+            times[name].append((time.perf_counter() - started) * 1000 / per)
+    return summarize(times)
 
 
-def summarise(times: Mapping[str, list[float]], memory_mb: Mapping[str, float] | None = None) -> list[Row]:
-    """Return a row for each variant's times, in milliseconds, taken in turn; the first variant is the plain one."""
-    plain = times[next(iter(times))]
+def summarize(times: Mapping[str, list[float]], memory_mb: Mapping[str, float] | None = None) -> list[Row]:
+    """Return a row for each variant's interleaved times in milliseconds; the first variant is the reference."""
+    reference = times[next(iter(times))]
     return [
         Row(
             name,
-            statistics.median(own),
-            min(own),
-            max(own),
-            statistics.median(reference / mine for reference, mine in zip(plain, own, strict=True)),
+            statistics.median(measured),
+            min(measured),
+            max(measured),
+            statistics.median(before / after for before, after in zip(reference, measured, strict=True)),
             (memory_mb or {}).get(name),
         )
-        for name, own in times.items()
+        for name, measured in times.items()
     ]
 
 
 def hardware() -> dict[str, object]:
-    """Return what the figures depend on."""
+    """Return hardware, threads, torch version and system load."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -84,32 +84,32 @@ def hardware() -> dict[str, object]:
     }
 
 
-def wait_for(device: str) -> None:
-    """Wait until a GPU has done all it was given: its work runs behind the back of the clock. A CPU has done it already."""
+def synchronize(device: str) -> None:
+    """Wait for a GPU's asynchronous work; return immediately on a CPU."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def matrix_rate(
+def matmul_rate(
     size: int = 1024, repeats: int = 20, dtype: torch.dtype = torch.float32, device: str = "cpu", products: int = 1
 ) -> float:
-    """Return a device's matrix rate in GFLOP/s, measured on the spot, on a CPU with as many threads as torch has now.
+    """Measure a device's rate of matrix products in GFLOP/s; on a CPU with torch's current number of threads.
 
-    The clock is read after every so many `products`; a GPU needs several, so that starting and waiting do not count.
+    The time is taken over `products` products; a GPU needs several, so that launch and synchronization are negligible.
     """
     left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
 
     def multiply() -> None:
         for _ in range(products):
             left @ right
-        wait_for(device)
+        synchronize(device)
 
     [row] = compare({"product": multiply}, repeats=repeats, per=products)
     return 2 * size**3 / row.median_ms / 1e6
 
 
 def copy_rate(megabytes: int = 1024, repeats: int = 5) -> float:
-    """Return how many GB/s a copy within the memory moves, read and written together, measured on the spot."""
+    """Measure the rate of a copy within memory in GB/s, reads plus writes."""
     source = torch.ones(megabytes * 2**18)
     target = torch.empty_like(source)
     [row] = compare({"copy": lambda: target.copy_(source)}, repeats=repeats)
@@ -117,7 +117,7 @@ def copy_rate(megabytes: int = 1024, repeats: int = 5) -> float:
 
 
 def show(tables: Sequence[Table], out: Path | None) -> None:
-    """Print a benchmark's tables and, where `out` is given, write them as JSON with the hardware they were measured on."""
+    """Print a benchmark's tables and, if `out` is given, write them as JSON with the hardware."""
     machine = hardware()
     for table in tables:
         print(f"\n{table.title}")
@@ -134,13 +134,13 @@ def show(tables: Sequence[Table], out: Path | None) -> None:
 
 
 def _print_rows(table: Table) -> None:
-    """Print one line a variant."""
+    """Print one line per variant."""
     width = max(len(row.variant) for row in table.rows)
-    measured = any(row.memory_mb for row in table.rows)
-    memory = f"  {'peak memory':>12}" if measured else ""
-    print(f"  {'':{width}}  {table.unit:>14}  {'spread':>21}  {'against plain':>13}{memory}")
+    has_memory = any(row.memory_mb for row in table.rows)
+    memory = f"  {'peak memory':>12}" if has_memory else ""
+    print(f"  {'':{width}}  {table.unit:>14}  {'range':>21}  {'vs. reference':>13}{memory}")
     for row in table.rows:
-        memory = f"  {row.memory_mb or 0:9,.0f} MB" if measured else ""
+        memory = f"  {row.memory_mb or 0:9,.0f} MB" if has_memory else ""
         print(
             f"  {row.variant:{width}}  {row.median_ms:14.3f}  {row.low_ms:9.3f} .. {row.high_ms:8.3f}"
             f"  {row.ratio:12.2f}x{memory}"

@@ -1,1 +1,1 @@
-"""What both stages share: networks and stems, data and subsets, training state, evaluation, configuration."""
+"""Code shared by both stages: networks and stems, data and subsets, training state, evaluation, configuration."""

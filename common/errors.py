@@ -1,20 +1,28 @@
-"""Owns what reaches the terminal as one message, never as a traceback: a user's mistake, an error of the surroundings."""
+"""Errors that entry points print as one message, without a traceback: invalid input and failures of the system."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
-    """Tell a user what is wrong: the recipe key or file, the value met, and the remedy. Entry points exit with code 2."""
+    """Invalid input: the message names the recipe key or file, its value, and the remedy. Entry points exit with code 2."""
 
 
-def of_the_system(error: OSError) -> str:
-    """Return the message of an entry point for an error of rights, disks, files that are away; its exit code is 2."""
+def system_error_message(error: OSError) -> str:
+    """Return the message an entry point prints for an OSError (permissions, disks, unavailable files); its exit code is 2."""
     where = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error).strip().splitlines()[-1]
-    return f"error: {where}{reason}. Mend that and give the same command again."
+    return f"error: {where}{reason}. Fix this and rerun the same command."
 
 
-def some(names: Sequence[str], *, limit: int = 10) -> str:
-    """Return the first names, quoted, and how many more there are."""
+def did_you_mean(name: str, choices: Iterable[str], *, prefix: str = "") -> str:
+    """Return ` Did you mean X?` for the choice closest to `name`, ignoring case, or an empty string; X starts with `prefix`."""
+    by_lower_case = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
+    return f" Did you mean {prefix}{by_lower_case[close[0]]}?" if close else ""
+
+
+def quoted(names: Sequence[str], *, limit: int = 10) -> str:
+    """Return the first `limit` names, quoted, and the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(f"'{name}'" for name in names[:limit]) + more

@@ -1,18 +1,20 @@
-"""Files: written whole, with the umask's rights; looked for without taking an error of the system for a missing file."""
+"""Atomic writes with the umask's permissions, and existence checks that do not mistake a system error for a missing file."""
 
 import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-_CANNOT_BE_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+_FSYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
-def is_there(path: Path) -> bool:
-    """Tell whether a path leads to something; every error but that of a missing file is raised.
+def path_exists(path: Path) -> bool:
+    """Return whether a path exists; raise every OSError except that of a missing file.
 
-    `Path.exists`, `is_file` and `is_dir` say no to some errors, from Python 3.14 on to all of them.
+    `Path.exists`, `is_file` and `is_dir` return False for some other errors, from Python 3.14 on for all of them.
     """
     try:
         path.stat()
@@ -22,52 +24,63 @@ def is_there(path: Path) -> bool:
 
 
 def list_folder(path: Path, names: str = ".*") -> list["os.DirEntry[str]"]:
-    """Return what lies in a folder under names that a pattern matches, nothing where there is no folder.
+    """Return the entries of a folder whose names match a regular expression; an empty list if the folder is missing.
 
-    A link that leads nowhere is an OSError: it is no proof that there is nothing, what it leads to may be away for a while.
+    Raise OSError for a dangling symbolic link: its target may be temporarily unavailable, which is not the same as missing.
     """
     try:
         with os.scandir(path) as entries:
             found = [entry for entry in entries if re.fullmatch(names, entry.name)]
     except FileNotFoundError:
-        refuse_dangling(path)
+        raise_if_dangling(path)
         return []
     for entry in found:
-        if entry.is_symlink() and not is_there(Path(entry.path)):
-            refuse_dangling(Path(entry.path))
+        if entry.is_symlink() and not path_exists(Path(entry.path)):
+            raise_if_dangling(Path(entry.path))
     return found
 
 
-def refuse_dangling(path: Path) -> None:
-    """Raise OSError for a path that leads nowhere and is a link: what lies behind it may be away for a while."""
+def raise_if_dangling(path: Path) -> None:
+    """Raise OSError if a path that does not resolve is a symbolic link: its target may be temporarily unavailable."""
     if path.is_symlink():
-        raise OSError(errno.ENOLINK, f"{path.name} is a link that leads nowhere", str(path))
+        raise OSError(errno.ENOLINK, f"{path.name} is a dangling symbolic link", str(path))
 
 
-def write_whole(path: Path, text: str, *, by_many: bool = False) -> None:
-    """Write a text file so that a reader sees the old text or the new one, never a part; it has the rights of the umask.
+def write_atomic(path: Path, content: str | bytes, *, concurrent_writers: bool = False) -> None:
+    """Write a file atomically (see `replace_atomically`); its permissions follow the umask."""
+    with replace_atomically(path, concurrent_writers=concurrent_writers) as temporary:
+        if isinstance(content, str):
+            temporary.write_text(content, encoding="utf-8")
+        else:
+            temporary.write_bytes(content)
 
-    `by_many`: other processes may write the file at the same moment; the last one's text stays.
+
+@contextmanager
+def replace_atomically(path: Path, *, concurrent_writers: bool = False) -> Iterator[Path]:
+    """Yield a temporary path to write to; then flush it to disk and rename it to `path`, or remove it after an exception.
+
+    A reader sees the old file or the new one, never a part. `concurrent_writers`: other processes may write the file at the same
+    time; the last one wins.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}" if by_many else f".{path.name}.writing")
-    temporary.unlink(missing_ok=True)  # a kill's, perhaps with other rights
+    temporary = path.with_name(f".{path.name}.{os.getpid()}" if concurrent_writers else f".{path.name}.writing")
+    temporary.unlink(missing_ok=True)  # left by a killed process, perhaps with other permissions
     try:
-        temporary.write_text(text, encoding="utf-8")
-        flush(temporary)
+        yield temporary
+        fsync(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush(path.parent)
+    fsync(path.parent)
 
 
-def flush(path: Path) -> None:
-    """Force a file or folder onto the disk; a folder on a file system that cannot do so for folders is passed over."""
+def fsync(path: Path) -> None:
+    """Flush a file or folder to disk; skip a folder on a file system that cannot flush folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _CANNOT_BE_FLUSHED or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        if error.errno not in _FSYNC_UNSUPPORTED or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise
     finally:
         os.close(descriptor)

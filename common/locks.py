@@ -1,7 +1,7 @@
-"""Locks on run folders: one run works in a folder at a time.
+"""Locks on run folders: one run at a time.
 
-A lock lives as long as the process that took it, or until `release_locks`; a kill ends it. It is not inherited by forks, so a
-loader's worker that outlives a killed run holds nothing.
+A lock is held until its process exits, however it exits, or calls `release_locks`. Forks do not inherit it, so a data loader
+worker that outlives a killed run holds no lock.
 """
 
 import errno
@@ -14,53 +14,53 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import is_there
+from common.files import path_exists
 
 RUN_LOCK = "run.lock"
-"""File in a run folder whose lock says that a run works there, and whose text says which process did so last, on which host."""
+"""Lock file of a run folder: locked while a run uses the folder; its text names the last process and its host."""
 
 _logger = logging.getLogger(__name__)
-_PATIENCE_SECONDS = 2.0
+_TIMEOUT_SECONDS = 2.0
 _held: dict[tuple[int, int], int] = {}
-"""Descriptors of this process's locks by device and inode."""
+"""File descriptors of the locks that this process holds, by device and inode."""
 
 
 def lock_folder(folder: Path) -> None:
-    """Lock a run folder, which is made where there is none; nothing happens where this process has locked it already.
+    """Lock a run folder and create it if needed; do nothing if this process already holds the lock.
 
-    Raise UserError where another process works there.
+    Raise UserError if another process uses the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, deadline = folder / RUN_LOCK, time.monotonic() + _PATIENCE_SECONDS
-    if is_there(path) and _identity(path.stat()) in _held:
+    path, deadline = folder / RUN_LOCK, time.monotonic() + _TIMEOUT_SECONDS
+    if path_exists(path) and _inode(path.stat()) in _held:
         return
-    while (descriptor := take_lock(path)) is None:
+    while (descriptor := try_lock(path)) is None:
         if time.monotonic() > deadline:
-            who = path.read_text(errors="replace").strip()[:300]
+            owner = path.read_text(errors="replace").strip()[:300]
             raise UserError(
-                f"out = {folder}: another process works there{f' ({who})' if who else ''}. Wait until it has ended, or name"
-                " another folder; nothing was changed."
+                f"out = {folder}: in use by another process{f' ({owner})' if owner else ''}. Wait until it has finished, or set"
+                " out to another folder; nothing was changed."
             )
-        time.sleep(0.05)  # it may only look at the lock
-    _held[_identity(os.fstat(descriptor))] = descriptor
+        time.sleep(0.05)  # the other process may only be testing the lock
+    _held[_inode(os.fstat(descriptor))] = descriptor
 
 
-def sign_locks() -> None:
-    """Write into the files of this process's locks who holds them, for the message that a second run ends with."""
+def write_lock_owner() -> None:
+    """Write this process and its host into its lock files, for the error message of a second run."""
     for descriptor in _held.values():
-        with suppress(OSError):  # read-only, or a full disk: the lock is what counts
+        with suppress(OSError):  # read-only or a full disk: the lock itself still holds
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
-def take_lock(path: Path) -> int | None:
-    """Lock a file, which is made where there is none; return its open descriptor, or None where another process holds the lock.
+def try_lock(path: Path) -> int | None:
+    """Lock a file and create it if needed; return its open descriptor, or None if another process holds the lock.
 
-    A file system that cannot lock is passed over with a warning.
+    Log a warning and continue on a file system without locks.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:  # written by another member of the group
+    except PermissionError:  # created by another member of the group
         descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,16 +69,16 @@ def take_lock(path: Path) -> int | None:
         return None
     except OSError as error:
         reason = error.strerror or error
-        _logger.warning("%s cannot be locked (%s): take care that no second run works in its folder", path, reason)
+        _logger.warning("%s cannot be locked (%s): make sure that no second run uses its folder", path, reason)
     return descriptor
 
 
-def _identity(facts: os.stat_result) -> tuple[int, int]:
-    return facts.st_dev, facts.st_ino
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process holds the lock of this file; no where it is missing or cannot be locked at all."""
+    """Return whether a process holds the lock of this file; False if it is missing or its file system has no locks."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def is_locked(path: Path) -> bool:
 
 
 def release_locks() -> None:
-    """Release every lock of this process."""
+    """Release all locks that this process holds."""
     while _held:
         _, descriptor = _held.popitem()
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Owns the paths that users name: ~ is expanded, and what no system could hold is told before anything is opened."""
+"""User-given paths: `~` is expanded, and a path that the system cannot look up is rejected before anything is opened."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from common.errors import UserError
 
 
 def user_path(text: str, key: str) -> Path:
-    """Return the path that the recipe's `key` names, whether or not anything is there.
+    """Return the path given by the recipe's `key`; it need not exist.
 
-    Raise UserError for one that cannot be looked up: too long, of an unknown user, behind a closed folder.
+    Raise UserError if it cannot be looked up: too long, an unknown user, a folder without permission.
     """
     try:
         path = Path(text).expanduser()
@@ -19,5 +19,7 @@ def user_path(text: str, key: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UserError(f"{key} = {shown!r}: this path cannot be looked up ({reason}). Name another one.") from error
+        raise UserError(
+            f"{key} = {shown!r}: this path cannot be looked up ({reason}). Set {key} to another path."
+        ) from error
     return path

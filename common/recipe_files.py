@@ -1,94 +1,102 @@
-"""Owns the reading of recipes: YAML that may extend another, `key=value` on top, merged by OmegaConf to plain containers."""
+"""Recipe files: YAML with `extends`, then `key=value` overrides, parsed by OmegaConf and merged into plain containers."""
 
-import difflib
+import copy
+import io
 import typing
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from common.errors import UserError
-from common.files import is_there
+from common.errors import UserError, did_you_mean
+from common.files import path_exists
 from common.paths import user_path
 
 
 def resolve(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the recipe at `path` with everything it extends and every `key=value` merged in, as plain containers."""
+    """Return the recipe at `path`, merged with the recipes it extends and the `key=value` overrides, as plain containers."""
     try:
         merged = _merge(_with_extended(Path(path), ()), _parse_overrides(overrides))
-        container = OmegaConf.to_container(merged, resolve=True)
+        container = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from error
     return typing.cast(dict[str, Any], container)
 
 
-def nearest(name: str, choices: list[str]) -> str:
-    """Return ` Did you mean X?` for the choice closest to `name`, or nothing."""
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
-def _with_extended(path: Path, seen: tuple[Path, ...]) -> Any:
-    """Return the recipe at `path` merged over the one it extends, read from the first to the last."""
+def _with_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """Return the recipe at `path` merged over the recipe it extends; `seen` are the recipes that led to it."""
     user_path(str(path), "extends" if seen else "recipe")
     if path.resolve() in seen:
-        raise UserError(f"extends: {path} extends itself, by way of {', '.join(map(str, seen))}. Break the circle.")
-    if not is_there(path) or path.is_dir():
-        wanted = f"extends: {path}, named in {seen[-1]}" if seen else f"recipe {path}"
-        raise UserError(f"{wanted}: {'this is a folder' if path.is_dir() else 'no such file'}. {_recipes_beside(path)}")
+        raise UserError(f"extends: {path} extends itself through {', '.join(map(str, seen))}. Remove the cycle.")
+    if not path_exists(path) or path.is_dir():
+        subject = f"extends: {path}, set in {seen[-1]}" if seen else f"recipe {path}"
+        reason = "this is a folder" if path.is_dir() else "no such file"
+        raise UserError(f"{subject}: {reason}. {_list_recipes(path)}")
     try:
-        node = OmegaConf.load(path)
+        recipe = _parse(path.read_bytes())
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}). Let this process read it (rights, file system)."
+            f"{path}: cannot be read ({error.strerror or error}). Check its permissions and file system."
         ) from error
-    except Exception as error:  # a parser's own errors, and ValueError, OverflowError, RecursionError, ... of its input
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from error
-    if not OmegaConf.is_dict(node):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values, this file is not one.")
-    parent = typing.cast(Any, node).pop("extends", None)
+    except (
+        Exception
+    ) as error:  # the parser's own errors, and ValueError, OverflowError, RecursionError, ... for some inputs
+        raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())[:500]}") from error
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path}: a recipe must be a mapping of keys to values.")
+    recipe = dict(recipe)
+    parent = recipe.pop("extends", None)
     if parent is None:
-        return node
-    return _merge(_with_extended(path.parent / str(parent), (*seen, path.resolve())), node)
+        return recipe
+    return _merge(_with_extended(path.parent / str(parent), (*seen, path.resolve())), recipe)
 
 
-def _merge(lower: Any, upper: Any) -> Any:
-    """Return `upper` merged over `lower`; where a list meets a mapping, which do not merge, the upper one is taken."""
-    below, above = (OmegaConf.to_container(node, resolve=False) for node in (lower, upper))
-    _drop_other_kinds(below, above)
-    return OmegaConf.merge(below, above)
+@lru_cache(maxsize=64)
+def _parse(content: bytes) -> Any:
+    """Return a recipe's YAML as plain containers, which must not be modified; a plan resolves a recipe once for every run."""
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(content.decode("utf-8"))), resolve=False)
 
 
-def _drop_other_kinds(below: Any, above: Any) -> None:
-    """Drop the keys of `below` whose value is a list where that of `above` is a mapping, or the other way round."""
-    for key in below.keys() & above.keys():
-        kinds = isinstance(below[key], dict), isinstance(above[key], dict)
-        if all(kinds):
-            _drop_other_kinds(below[key], above[key])
-        elif any(kinds):
-            del below[key]
+def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """Return `upper` merged over `lower`: mappings key by key; of any other two values, a list and a mapping too, `upper` wins."""
+    merged = copy.deepcopy(lower)
+    _merge_into(merged, upper)
+    return merged
 
 
-def _recipes_beside(path: Path) -> str:
-    """Return a sentence that names the YAML files where `path` was looked for."""
+def _merge_into(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    """Merge `above` into `below`."""
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _merge_into(below[key], value)
+        else:
+            below[key] = value
+
+
+def _list_recipes(path: Path) -> str:
+    """Return a sentence that lists the YAML files in the folder of `path`."""
     found = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
     if not found:
-        return "Give the path of a YAML file, such as recipes/digits/pretrain.yaml."
-    return f"There are {', '.join(found)}.{nearest(path.name, found)}"
+        return "Pass the path of a YAML file, for example recipes/digits/pretrain.yaml."
+    return f"The folder has {', '.join(found)}.{did_you_mean(path.name, found)}"
 
 
-def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> Any:
-    """Return `key=value` words as a config; dotted keys nest, values are read as YAML."""
-    wrong = [word for word in overrides if "=" not in word or word.startswith("=")]
+def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """Return `key=value` overrides as plain containers; dotted keys nest, values are YAML."""
+    wrong = [override for override in overrides if "=" not in override or override.startswith("=")]
     if wrong:
-        raise UserError(f"{', '.join(wrong)}: an override is key=value, such as optim.lr=1e-3.")
+        raise UserError(f"{', '.join(wrong)}: an override must have the form key=value, for example optim.lr=1e-3.")
     try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except Exception as error:  # as above
-        raise UserError(f"{' '.join(overrides)[:500]}: not readable as key=value: {_first_line(error)}") from error
+        return typing.cast(
+            dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=False)
+        )
+    except Exception as error:  # as in _with_extended
+        raise UserError(f"{' '.join(overrides)[:500]}: invalid key=value: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of an exception's text."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,4 @@
-"""Owns keyed randomness: a generator is a pure function of what it is for, so no stream depends on who draws or when."""
+"""Counter-based random number generators: each stream is a pure function of its key, independent of process and call order."""
 
 import hashlib
 from functools import lru_cache
@@ -9,17 +9,17 @@ import numpy as np
 
 @lru_cache(maxsize=64)
 def _stream_key(stream: str) -> int:
-    """Return 64 bits that stand for the name of a stream."""
+    """Return the 64-bit hash of a stream's name."""
     return int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
 
 
 def generator(
     seed: int, *, epoch: int = 0, index: int = 0, repeat: int = 0, view: int = 0, stream: str = "sample"
 ) -> np.random.Generator:
-    """Return the generator of one draw, keyed by (seed, epoch, index, repeat, view, stream).
+    """Return the generator for one key (seed, epoch, index, repeat, view, stream).
 
-    A counter-based Philox: the seed and the stream are its key, (epoch, index, repeat and view) are the upper three words
-    of its 256-bit counter, and its lowest word counts the numbers drawn. Two keys never share a stream of fewer than 2**64
+    A counter-based Philox: seed and stream form its key; epoch, index, repeat and view form the upper three words of its
+    256-bit counter; the lowest word counts the numbers drawn. The streams of two keys do not overlap within the first 2**64
     blocks. `repeat` and `view` must be below 2**32.
     """
     key = np.array([seed % 2**64, _stream_key(stream)], dtype=np.uint64)
@@ -28,12 +28,12 @@ def generator(
 
 
 class SampleKey(NamedTuple):
-    """Name one sample of a run; with the seed it keys every random draw made for it."""
+    """Identify one sample of a run. Together with the seed it keys all random draws for that sample."""
 
     epoch: int
     position: int
-    """Place in the epoch over all processes, counted from 0."""
-    index: int  # type: ignore[assignment]  # hides tuple.index, which no key is asked for
+    """Position in the epoch over all processes, counted from 0."""
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which is not used on keys
     """Index of the image in its split."""
     repeat: int
-    """How often the image already came in this global batch."""
+    """Number of earlier occurrences of the image in this global batch."""

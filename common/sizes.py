@@ -1,9 +1,9 @@
-"""Owns the size of images as a recipe gives it: a side for squares, or height and width."""
+"""Image sizes in configurations: one side of a square image, or (height, width)."""
 
-MOST_SIDE = 2**13
-"""Largest side of a view, in pixels."""
+MAX_SIDE = 2**13
+"""Largest side of an image that a network takes, in pixels."""
 
 
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width) in pixels of a size, which is one number for a square."""
+    """Return a size as (height, width) in pixels; an integer is the side of a square."""
     return (size, size) if isinstance(size, int) else size

@@ -1,1 +1,1 @@
-"""The second stage (or the only one): supervised training by AdamW, SGD or SAM."""
+"""The second stage (or the only one): supervised training with AdamW, SGD or SAM."""

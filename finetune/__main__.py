@@ -1,4 +1,4 @@
-"""Train a network with labels, from random weights or from a pre-training: `accelerate launch -m finetune <recipe.yaml> ...`."""
+"""Train a network with labels, from scratch or from pre-trained weights: `accelerate launch -m finetune <recipe.yaml> ...`."""
 
 import sys
 
@@ -8,7 +8,7 @@ from finetune.config import FinetuneConfig
 
 def main(arguments: list[str]) -> int:
     """Run the stage's command line."""
-    from finetune.plan import describe_plan
+    from finetune.dry_run import describe_plan
     from finetune.train import train
 
     return run_stage(FinetuneConfig, train, describe_plan, stage="finetune", arguments=arguments)

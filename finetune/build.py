@@ -1,6 +1,5 @@
-"""Owns the construction of a classifier from a recipe, and its export."""
+"""Build a classifier from a recipe and export it."""
 
-import logging
 from pathlib import Path
 
 import torch
@@ -8,15 +7,14 @@ from torch import nn
 
 from common.data.splits.roles import Splits
 from common.models.classifier import classifier_layers
+from common.models.export import export_network
 from common.models.networks import build_network
-from common.models.weights import export_network, load_init
+from common.models.weights import load_init
 from finetune.config import FinetuneConfig
-
-logger = logging.getLogger(__name__)
 
 
 def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
-    """Return the network with its classifier, started from `init`. Seed torch's generator first."""
+    """Build the network with its classifier and load `init`. Seed torch's generator first."""
     size = config.data.image_size
     network: nn.Module = build_network(config.model, image_size=size, num_classes=num_classes)
     if config.init is not None:
@@ -31,7 +29,7 @@ def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
 def export_classifier(
     network: nn.Module, config: FinetuneConfig, splits: Splits, metrics: dict[str, float], folder: Path
 ) -> None:
-    """Write the classifier as a folder that timm loads."""
+    """Export the classifier as a folder that timm loads."""
     export_network(
         network,
         folder,

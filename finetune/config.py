@@ -1,4 +1,4 @@
-"""Owns the keys of a fine-tuning recipe. One-stage and two-stage training differ in `init` alone."""
+"""Configuration of a fine-tuning recipe. One-stage and two-stage training differ in `init` only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,113 +9,122 @@ from common.data.config import DataConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.status import SupervisedVerdictConfig
-from finetune.reid.triplet import IdentificationConfig
+from common.training.status import SupervisedStatusConfig
+from finetune.reid.triplet import ReidConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLabelsConfig:
-    """Token labelling (Jiang et al. 2021), as VOLO is trained (Yuan et al. 2021). `augment.smoothing` holds for all targets."""
+    """Token labeling (Jiang et al. 2021), as in VOLO (Yuan et al. 2021). `augment.label_smoothing` applies to all targets."""
 
     labels: str | None = None
-    """Folder of dense labels that the evaluation `token_labels` made; none = every token learns its image's own label. Crop,
-    flip, rotation and shift are applied to them; what a policy moves is not, as in the paper's code."""
+    """Folder of token labels written by the evaluation `token_labels`; none = every token is trained on its image's label. Crop,
+    flip, rotation and translation are applied to them; geometric operations of `auto_augment` are not, as in the paper's code."""
     weight: float = 0.5
-    """Factor on the tokens' mean loss."""
+    """Weight of the mean loss over the tokens."""
     class_weight: float = 1.0
-    """Factor on the class token's loss."""
+    """Weight of the class token's loss."""
     class_target: Literal["label", "dense"] = "label"
-    """What the class token learns: the image's label, as in the paper; or the mean of the crop's dense labels, as in its code."""
+    """Target of the class token: the image's label, as in the paper, or the mean of the crop's token labels, as in its code."""
     mix_token: float = 1.0
-    """Alpha and beta of the beta distribution of MixToken's area; 0 for no MixToken."""
+    """Alpha and beta of the beta distribution of MixToken's area; 0 disables MixToken."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
+        """Yield (field, message) for invalid values."""
         for name in ("weight", "class_weight", "mix_token"):
             if not 0 <= getattr(self, name) <= 100:
-                yield name, f"{getattr(self, name)} is out of range: give a value in [0, 100]."
+                yield name, f"{getattr(self, name)} is out of range; set a value in [0, 100]."
         if self.weight == self.class_weight == 0:
-            yield "weight", "0, and class_weight is 0 too: nothing would be learnt. Give one of them a value."
+            yield (
+                "weight",
+                "0, and class_weight is 0 too: the loss would be constant. Set at least one of them above 0.",
+            )
         if self.class_target == "dense" and self.labels is None:
-            yield "class_target", "dense: needs dense labels. Name their folder in token_labels.labels, or take label."
+            yield (
+                "class_target",
+                "dense: requires token labels. Set token_labels.labels to their folder, or class_target=label.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """A supervised recipe: one-stage training without `init`, two-stage training with the run folder of a pre-training."""
+    """Configuration of a supervised run: one-stage training without `init`, two-stage training with a pre-training's run folder."""
 
     out: str
-    """Run folder. The same recipe with the same folder goes on where it stopped."""
+    """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """What the network starts from: none, a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
-    objective: Literal["classification", "token_labels", "identification"] = "classification"
-    """What is learnt: classes of images; classes of images and of every token (`token_labels`, VOLO alone); or to know identities
-    again that training never showed (`identification`)."""
+    """Initial weights: none, a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
+    objective: Literal["classification", "token_labels", "reid"] = "classification"
+    """Training objective: image classification; classification of the image and of every token (`token_labels`, VOLO only); or
+    re-identification of identities not seen in training (`reid`)."""
     head_init_scale: float = 1.0
-    """Factor on the classifier's first weights; 0.001 lets a pre-trained network start undisturbed."""
+    """Factor on the initial weights of the classifier; 0.001 keeps a pre-trained backbone nearly unchanged in the first steps."""
     ema_decay: float | None = None
-    """Decay of a moving average of the weights, which is then what is evaluated and exported; none = the weights themselves."""
+    """Decay of an EMA of the weights, which is then evaluated and exported; none = no EMA."""
     ema_span: float | None = None
-    """Length of the moving average as a share of the run, instead of `ema_decay`, so that it lags alike in short and long runs: its
-    decay is 1 - 1 / (ema_span * steps). Until the warm-up of the learning rate ends, it is the weights themselves. pycls: 0.078."""
+    """Length of the EMA as a fraction of the run, instead of `ema_decay`, so that short and long runs have the same relative lag:
+    decay = 1 - 1 / (ema_span * steps). During the learning rate warm-up the EMA equals the weights. pycls: 0.078."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     token_labels: TokenLabelsConfig = field(default_factory=TokenLabelsConfig)
-    identification: IdentificationConfig = field(default_factory=IdentificationConfig)
+    reid: ReidConfig = field(default_factory=ReidConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    verdict: SupervisedVerdictConfig = field(default_factory=SupervisedVerdictConfig)
+    status: SupervisedStatusConfig = field(default_factory=SupervisedStatusConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for sections that do not fit each other."""
+        """Yield (field, message) for sections that contradict each other."""
         if self.head_init_scale < 0:
             yield "head_init_scale", f"{self.head_init_scale} must not be negative."
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            yield "ema_decay", f"{self.ema_decay} must lie in (0, 1); none turns it off."
+            yield "ema_decay", f"{self.ema_decay} must lie in (0, 1); none disables the EMA."
         if self.ema_span is not None and not 0 < self.ema_span <= 1:
             yield (
                 "ema_span",
-                f"{self.ema_span} must lie in (0, 1]: it is a share of the run's steps; none turns it off.",
+                f"{self.ema_span} must lie in (0, 1], a fraction of the run's steps; none disables the EMA.",
             )
         if self.ema_span is not None and self.ema_decay is not None:
-            yield "ema_span", "set, and ema_decay too: they are two ways to say one thing. Keep one of them."
+            yield "ema_span", "set, and ema_decay too: both define the length of the EMA. Remove one of them."
         if self.optim.name == "sam" and self.train.precision == "fp16":
             yield (
                 "train.precision",
-                "fp16 scales gradients, and SAM's climb needs them unscaled; use bf16 or fp32 with sam.",
+                "fp16 scales the gradients, but SAM's ascent step needs unscaled ones. Use bf16 or fp32 with sam.",
             )
         if self.objective == "token_labels" and (self.augment.mixup or self.augment.cutmix):
             yield (
                 "augment.mixup",
-                "token_labels mixes tokens, and nothing else; set augment.mixup=0 augment.cutmix=0.",
+                "token_labels mixes tokens (MixToken) only. Set augment.mixup=0 augment.cutmix=0.",
             )
         if self.objective == "token_labels" and not isinstance(self.data.image_size, int):
-            yield "data.image_size", f"{list(self.data.image_size)}: token_labels takes square images; give one side."
+            yield (
+                "data.image_size",
+                f"{list(self.data.image_size)}: token_labels requires square images. Set a single side length.",
+            )
         if self.objective != "token_labels" and self.token_labels != TokenLabelsConfig():
             yield (
                 "token_labels",
-                f"set, but objective is {self.objective}. Set objective=token_labels, or leave the section out.",
+                f"set, but objective is {self.objective}. Set objective=token_labels or remove the section.",
             )
-        if self.objective == "identification":
+        if self.objective == "reid":
             yield from self._identification_problems()
-        elif self.identification != IdentificationConfig():
+        elif self.reid != ReidConfig():
             yield (
-                "identification",
-                f"has no part in objective: {self.objective}; leave it out or set objective=identification.",
+                "reid",
+                f"set, but objective is {self.objective}. Set objective=reid or remove the section.",
             )
 
     def _identification_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for what does not fit batches of identities with one label an image."""
-        images = self.identification.images_per_identity
+        """Yield (field, message) for settings that contradict PK batches with one hard label per image."""
+        images = self.reid.images_per_identity
         if images > 1 and (self.train.batch_size % images or self.train.batch_size < 2 * images):
             yield (
                 "train.batch_size",
-                f"{self.train.batch_size} must be a multiple, from 2 times on, of identification.images_per_identity = {images}.",
+                f"{self.train.batch_size} must be a multiple of reid.images_per_identity = {images}, at least 2 times.",
             )
-        for name, off in (("mixup", 0.0), ("cutmix", 0.0), ("repeats", 1)):
+        for name, off in (("mixup", 0.0), ("cutmix", 0.0), ("aug_repeats", 1)):
             if getattr(self.augment, name) != off:
                 yield (
                     f"augment.{name}",
-                    f"{getattr(self.augment, name)} has no part in objective: identification; set it to {off:g}.",
+                    f"{getattr(self.augment, name)} is not supported with objective: reid. Set it to {off:g}.",
                 )

@@ -1,6 +1,6 @@
-"""Owns the seam between the loop and what a network learns: an objective brings its data, its loss and its judge.
+"""The interface of training objectives: each provides its network, sampler, transform, loss and evaluation.
 
-An objective is one module beside this one (`classification.py`, ...). The loop of `train.py` knows nothing but these members.
+Every objective is a module of this package (`classification.py`, ...). The training loop in `train.py` uses only this interface.
 """
 
 from collections.abc import Callable
@@ -9,61 +9,61 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from common.data.loading.loader import Batch, View
+from common.data.loading.loader import Batch, BatchTransform
 from common.data.loading.sampler import Sampler
 from common.data.reid.identities import IdentitySplits
 from common.data.splits.roles import Splits
-from common.data.token_labels.files import DenseLabelSource
+from common.data.token_labels.reader import TokenLabelSource
 from common.errors import UserError
-from common.evaluation.classifier_monitor import ClassifierMonitor
+from common.evaluation.supervised_monitor import SupervisedMonitor
 from common.training.run import Run
 from finetune.classification import Classification
 from finetune.config import FinetuneConfig
-from finetune.reid.objective import Identification
+from finetune.reid.objective import ReidObjective
 from finetune.token_labels import TokenLabels
 
 
 class Objective(Protocol):
-    """What a network learns: from which images in which order, by which loss, and how it is judged."""
+    """A training objective: network, sampling, transform, loss and evaluation."""
 
-    divisible: bool
-    """Whether `loss` is a mean over images, so that a batch may go through in parts (`train.micro_batch`)."""
+    supports_micro_batches: bool
+    """Whether `loss` is a mean over images, so that a batch can be split into micro-batches (`train.micro_batch_size`)."""
 
     @property
-    def dense_labels(self) -> DenseLabelSource | None:
-        """Return what the loader reads for each place of an image, or none."""
+    def token_labels(self) -> TokenLabelSource | None:
+        """Return the source of token labels for the loader, or none."""
         ...
 
     def build_network(self) -> nn.Module:
-        """Return the network with whatever the loss needs on top, started from `init`. Seed torch's generator first."""
+        """Build the network with the heads that the loss needs and load `init`. Seed torch's generator first."""
         ...
 
     def build_sampler(self, *, rank: int, num_processes: int) -> Sampler:
-        """Return the order of this process's samples, epoch by epoch."""
+        """Return the sampler of this process."""
         ...
 
-    def build_view(self) -> View:
-        """Return what turns the images of a batch into training views."""
+    def build_transform(self) -> BatchTransform:
+        """Return the training transform of a batch of images."""
         ...
 
-    def build_monitor(self, run: Run) -> ClassifierMonitor:
-        """Return what looks at the run: the mean loss, the validation and test images."""
+    def build_monitor(self, run: Run) -> SupervisedMonitor:
+        """Return the monitor: mean loss, and evaluation on the validation and test images."""
         ...
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return what a step needs of a batch on the device; drawn once, used by both passes of SAM."""
+        """Return the inputs of `loss` for a batch on the device; drawn once per step, so that both passes of SAM use the same."""
         ...
 
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Return the mean loss of `inputs` by one call of `model`'s forward. With a micro-batch `inputs` are rows of a batch's."""
+        """Return the mean loss with one forward call of `model`. For a micro-batch, `inputs` are rows of the batch's inputs."""
         ...
 
     def chance(self) -> float | None:
-        """Return the loss, in nats, of one who knows nothing: what a crash is measured by; none where there is no such number."""
+        """Return the chance-level loss in nats, with which the divergence rules compare the loss; none if undefined."""
         ...
 
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
-        """Write the trained network as a folder that timm loads."""
+        """Export the trained network as a folder that timm loads."""
         ...
 
 
@@ -74,18 +74,18 @@ _OBJECTIVES: dict[str, Callable[[FinetuneConfig, Splits], Objective]] = {
 
 
 def build_objective(config: FinetuneConfig, splits: Splits) -> Objective:
-    """Return the objective of a recipe; raise UserError where the images are not of its kind."""
+    """Return the objective of a recipe; raise UserError if the data does not support it."""
     source = f"data.source '{config.data.source}'"
-    if config.objective == "identification":
+    if config.objective == "reid":
         if not isinstance(splits, IdentitySplits):
             raise UserError(
-                f"objective: identification needs to know who is seen by which camera, and {source} holds images of classes."
-                " Name a folder in the layout of Market-1501 or MSMT17, or 'digits_identities'."
+                f"objective: reid requires identity and camera labels, but {source} has class labels. Set data.source to"
+                " a folder in the layout of Market-1501 or MSMT17, or to 'digits_identities'."
             )
-        return Identification(config, splits)
+        return ReidObjective(config, splits)
     if isinstance(splits, IdentitySplits):
         raise UserError(
-            f"objective: {config.objective} is judged by images of the classes it was trained on, and the identities that"
-            f" {source} tests are others. Set objective=identification."
+            f"objective: {config.objective} requires test images of the training classes, but {source} tests other identities."
+            " Set objective=reid."
         )
     return _OBJECTIVES[config.objective](config, splits)

@@ -1,4 +1,4 @@
-"""Owns the supervised run: forward, loss, backward, (SAM's second pass,) step, with what is logged and saved around it."""
+"""Supervised training: forward, loss, backward, (SAM's second pass,) step."""
 
 import copy
 import logging
@@ -7,16 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.data.loading.corrupt import build_error_count
-from common.data.loading.loader import view_loader
-from common.data.loading.sampler import EpochBatches
 from common.data.splits.roles import Splits
 from common.errors import UserError
-from common.models.normalization import synchronise_batch_norm
-from common.training.data import open_images
-from common.training.ema import average_momenta, update_average
-from common.training.loss_watch import watch_supervised
+from common.models.sync_batchnorm import synchronize_batch_norm
+from common.training.ema import average_momenta, update_ema
+from common.training.loop import build_loop
+from common.training.loss_monitor import monitor_supervised_loss
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
+from common.training.open_images import open_images
 from common.training.optimizers import (
     build_optimizer,
     clip_gradients,
@@ -24,148 +22,117 @@ from common.training.optimizers import (
     optimizer_schedules,
     set_step,
 )
-from common.training.precision import set_execution
-from common.training.progress import Progress
-from common.training.run import Run
+from common.training.precision import configure_execution
+from common.training.run import Run, start_run
 from common.training.sam import SharpnessAware, frozen_statistics
 from common.training.schedules import Schedule
-from common.training.state import TrainingState
-from common.training.status import Ending, Verdict
+from common.training.status import RunOutcome, RunStatus
 from finetune.config import FinetuneConfig
 from finetune.objectives import build_objective
-from finetune.warnings import known_failures
+from finetune.warnings import config_warnings
 
 logger = logging.getLogger(__name__)
 
 
 def train(config: FinetuneConfig, overrides: list[str]) -> int:
-    """Train as the recipe says, from the last checkpoint where there is one; return the exit code."""
-    run = Run(config, config.train, stage="finetune", out=config.out, overrides=overrides)
+    """Train as the recipe says, from the last checkpoint if there is one; return the exit code."""
+    run = start_run(config, stage="finetune", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = open_images(config.data, run, labelled=True)
-    return Finetuning(config, run, splits).run_to_end()
+    splits = open_images(config.data, run, labeled=True)
+    return Finetuning(config, run, splits).train()
 
 
 class Finetuning:
-    """One supervised run: its network, optimizer and schedules, and the loop over them."""
+    """One supervised training: its network and moving average, optimizer and schedules, and the step."""
 
     def __init__(self, config: FinetuneConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
         self.objective = build_objective(config, splits)
         torch.manual_seed(config.train.seed)
         self.network = self.objective.build_network()
-        self.network = synchronise_batch_norm(self.network, device_type=run.device.type).to(run.device)
-        set_execution(self.network, config.train, run.device)
+        self.network = synchronize_batch_norm(self.network, device_type=run.device.type).to(run.device)
+        configure_execution(self.network, config.train, run.device)
         is_averaged = config.ema_decay is not None or config.ema_span is not None
         self.average = copy.deepcopy(self.network).requires_grad_(False) if is_averaged else None
         self.model, self.optimizer = run.accelerator.prepare(self.network, build_optimizer(config.optim, self.network))
-        self.sharpness = (
-            SharpnessAware(self.network.parameters(), config.optim.rho) if config.optim.name == "sam" else None
-        )
+        self.sam = SharpnessAware(self.network.parameters(), config.optim.rho) if config.optim.name == "sam" else None
         sampler = self.objective.build_sampler(rank=run.rank, num_processes=run.num_processes)
-        self.batches = EpochBatches(sampler)
-        self.errors = build_error_count(config.data, splits, run.accelerator)
-        self.loader = view_loader(
-            splits.train,
-            self.objective.build_view(),
-            self.batches,
-            workers=config.data.workers,
-            pin_memory=run.device.type == "cuda",
-            replacement_seed=config.train.seed,
-            dense_labels=self.objective.dense_labels,
-        )
         self.steps_per_epoch = sampler.steps_per_epoch
-        self.steps = config.train.epochs * self.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
         self.monitor = self.objective.build_monitor(run)
-        self.watch = watch_supervised(
-            config.verdict,
+        watch = monitor_supervised_loss(
+            config.status,
             run,
+            precision=config.train.precision,
             chance=self.objective.chance(),
-            num_steps=self.steps,
+            num_steps=config.train.epochs * self.steps_per_epoch,
             steps_per_epoch=self.steps_per_epoch,
             warmup_epochs=config.optim.warmup_epochs,
         )
-        networks = {"network": self.network} | ({"average": self.average} if self.average is not None else {})
-        self.state = TrainingState(
-            run, networks, self.optimizer, monitor=self.monitor, watch=self.watch, errors=self.errors
+        self.loop = build_loop(
+            run,
+            config.train,
+            config.data,
+            splits,
+            sampler,
+            self.objective.build_transform(),
+            {"network": self.network} | ({"average": self.average} if self.average is not None else {}),
+            self.optimizer,
+            monitor=self.monitor,
+            watch=watch,
+            token_labels=self.objective.token_labels,
         )
-        if config.train.micro_batch and not self.objective.divisible:
+        if config.train.micro_batch_size and not self.objective.supports_micro_batches:
             raise UserError(
-                f"train.micro_batch = {config.train.micro_batch}: this loss compares the images of a batch with each other, so it "
-                "is not a mean over parts. Set train.micro_batch=none and a smaller train.batch_size."
+                f"train.micro_batch_size = {config.train.micro_batch_size}: this loss compares the images of a batch with each "
+                "other, so it is not a mean over parts. Set train.micro_batch_size=none and a smaller train.batch_size."
             )
-        for warning in known_failures(config, steps=self.steps):
+        for warning in config_warnings(config, steps=self.loop.num_steps):
             logger.warning("warning: %s", warning)
-        warn_of_batch_norm(self.network, config.train.micro_batch)
+        warn_of_batch_norm(self.network, config.train.micro_batch_size)
 
     @property
     def evaluated(self) -> torch.nn.Module:
-        """Return the network that is judged and exported: the average where one is kept."""
+        """Return the network that is evaluated and exported: the moving average if there is one."""
         return self.network if self.average is None else self.average
 
-    def run_to_end(self) -> int:
-        """Train to the last step, a signal or a crash; then look at the test images once."""
-        step = self.state.restore(self._schedules)
-        progress = Progress(self.run, self.steps, self.config.train.batch_size)
-        if step == 0 and self.config.train.on_crash == "rewind":
-            self.state.save(0)
-        while step < self.steps:
-            ending = self._train_epoch(step // self.steps_per_epoch, step, progress)
-            if ending:
-                ending = self.state.take_back(ending, progress)
-            step = progress.step
-            if ending:
-                return self._end(ending, step)
-            if step % self.steps_per_epoch:
-                continue  # gone back after a crash: the rest of the epoch comes first
-            epoch = step // self.steps_per_epoch
-            if epoch % self.config.train.evaluate_every == 0 or epoch == self.config.train.epochs:
-                self.monitor.validate(self.evaluated, step=step, epoch=epoch)
-            progress.describe(self.monitor.summary())
-            if ending := self.state.pause(step):
-                return self._end(ending, step)
-        finished = Ending(Verdict.FINISHED, self.monitor.summary(), complete=True)
-        return self._end(self.watch.at_end(step) or finished, step)
-
-    def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
-        """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
-        self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        for batch in self.errors.watch(self.loader):
-            inputs = self.objective.inputs(batch.to(self.run.device), epoch=epoch, step=step)
+    def train(self) -> int:
+        """Train to the last step, a signal or a divergence; evaluate on the test images once; return the exit code."""
+        loop = self.loop
+        loop.restore(self._schedules)
+        for step, batch in loop:
+            inputs = self.objective.inputs(batch, epoch=loop.epoch, step=step)
             loss, skipped = self._train_step(inputs, step)
-            step += 1
-            self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
-            progress.advance(step)
-            if ending := self.watch.see(step, loss, skipped):
-                return ending
-            if step % self.steps_per_epoch and (ending := self.state.pause(step)):
-                return ending
-        return None
+            loop.report(loss, skipped)
+            if loop.is_evaluation_due(self.config.train.evaluate_every):
+                self.monitor.validate(self.evaluated, step=loop.step, epoch=loop.epoch)
+        return self._end(loop.outcome or RunOutcome(RunStatus.FINISHED, self.monitor.summary(), complete=True))
 
     def _train_step(self, inputs: tuple[Tensor, ...], step: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; return the loss and 1.0 when a gradient was not finite."""
         set_step(self.optimizer, self.schedules["learning rate"][step], self.schedules["weight decay"][step])
         self.optimizer.zero_grad(set_to_none=True)
-        if self.sharpness is None:
+        if self.sam is None:
             loss = self._backward(inputs, step)
         else:
-            # Every process climbs by its own gradient; only the second one is averaged over them (SAM, section 4.1).
+            # Every process ascends along its own gradient; only the second gradient is averaged over processes (SAM, section 4.1).
             with self.run.accelerator.no_sync(self.model):
                 loss = self._backward(inputs, step)
-            with self.sharpness.climbed(), frozen_statistics(self.network):
+            with self.sam.perturbed(), frozen_statistics(self.network):
                 self._backward(inputs, step)
-        if self.config.optim.clip_norm is not None:
+        if self.config.optim.clip_grad is not None:
             self.run.accelerator.unscale_gradients(self.optimizer)
-            clip_gradients(self.network.parameters(), self.config.optim.clip_norm, each=self.config.optim.clip_each)
+            clip_gradients(
+                self.network.parameters(),
+                self.config.optim.clip_grad,
+                per_parameter=self.config.optim.clip_per_parameter,
+            )
         skipped = guarded_step(self.optimizer, self.network.parameters())
         if self.average is not None:
-            update_average(
-                self.average.parameters(), self.network.parameters(), self.schedules["average momentum"][step]
-            )
-            for mine, theirs in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                mine.copy_(theirs)
+            update_ema(self.average.parameters(), self.network.parameters(), self.schedules["average momentum"][step])
+            for ours, theirs in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                ours.copy_(theirs)
         return loss, skipped
 
     def _backward(self, inputs: tuple[Tensor, ...], step: int) -> Tensor:
@@ -173,10 +140,10 @@ class Finetuning:
 
         The same step draws the same dropped paths, so SAM's two passes agree.
         """
-        self.run.seed_step(step)
+        self.loop.seed_step(step)
         total = torch.zeros((), device=self.run.device)
-        for part in micro_batches(len(inputs[0]), self.config.train.micro_batch):
-            with part.synchronised(self.run.accelerator, self.model):
+        for part in micro_batches(len(inputs[0]), self.config.train.micro_batch_size):
+            with part.synchronized(self.run.accelerator, self.model):
                 with self.run.accelerator.autocast():
                     loss = self.objective.loss(self.model, tuple(tensor[part.rows] for tensor in inputs)) * part.share
                 self.run.accelerator.backward(loss)
@@ -197,21 +164,18 @@ class Finetuning:
         )
         return of_optimizer if momenta is None else of_optimizer | {"average momentum": momenta}
 
-    def _end(self, ending: Ending, step: int) -> int:
-        """Look at the test images, export the network and write the result; a run that crashed or stopped only writes."""
+    def _end(self, outcome: RunOutcome) -> int:
+        """Evaluate on the test images, export the network and write the result; if the run did not complete, only write."""
         facts: dict[str, Any] = {}
-        if ending.complete:
-            self.state.save(step)
+        if outcome.complete:
+            self.loop.save()
             facts = self.monitor.test(self.evaluated)
             folder, metrics = self.run.folder / "export", self.monitor.result()
             self.run.write(folder, lambda: self.objective.export(self.evaluated, metrics, folder))
-        return self.run.finish(
-            ending,
-            step=step,
-            images=step * self.config.train.batch_size,
+        return self.loop.finish(
+            outcome,
             train_images=len(self.splits.train),
             parameters=sum(p.numel() for p in self.network.parameters()),
             metrics=self.monitor.result(),
-            **self.errors.facts(),
             **facts,
         )

@@ -1,13 +1,13 @@
-"""Owns what is known to fail: settings of a fine-tuning that are accepted and do not do what they are for."""
+"""Warnings about fine-tuning settings that are valid but have no or little effect."""
 
 from collections.abc import Iterator
 
 from common.training.ema import span_warnings
-from common.training.optimizers import ramp_warnings
+from common.training.optimizers import schedule_warnings
 from finetune.config import FinetuneConfig
 
 
-def known_failures(config: FinetuneConfig, *, steps: int) -> Iterator[str]:
-    """Yield a sentence for every such setting of a run of so many steps, with the remedy."""
-    yield from ramp_warnings(config.optim, config.train.epochs)
+def config_warnings(config: FinetuneConfig, *, steps: int) -> Iterator[str]:
+    """Yield a warning, with its remedy, for every such setting in a run of `steps` steps."""
+    yield from schedule_warnings(config.optim, config.train.epochs)
     yield from span_warnings(config.ema_span, steps=steps)

@@ -1,1 +1,1 @@
-"""The first stage: self-supervised pre-training by DINO."""
+"""The first stage: self-supervised pre-training with DINO."""

@@ -1,4 +1,4 @@
-"""Pre-train a network on unlabelled images: `accelerate launch -m pretrain <recipe.yaml> key=value ...`."""
+"""Pre-train a network on unlabeled images: `accelerate launch -m pretrain <recipe.yaml> key=value ...`."""
 
 import sys
 
@@ -8,7 +8,7 @@ from pretrain.config import PretrainConfig
 
 def main(arguments: list[str]) -> int:
     """Run the stage's command line."""
-    from pretrain.plan import describe_plan
+    from pretrain.dry_run import describe_plan
     from pretrain.train import train
 
     return run_stage(PretrainConfig, train, describe_plan, stage="pretrain", arguments=arguments)

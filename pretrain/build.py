@@ -1,22 +1,20 @@
-"""Owns the construction of DINO from a recipe, and the export of what it learnt."""
+"""Build DINO from a recipe and export the trained teacher."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 from common.data.splits.roles import Splits
+from common.models.export import export_network
 from common.models.networks import build_network
-from common.models.weights import export_network, load_init
+from common.models.weights import load_init
 from pretrain.config import PretrainConfig
 from pretrain.head import DINOHead
 from pretrain.loss import DINOLoss
 from pretrain.method import DINO
 
-logger = logging.getLogger(__name__)
-
 
 def build_dino(config: PretrainConfig) -> DINO:
-    """Return DINO's student, teacher, heads and loss as the recipe says. Seed torch's generator first."""
+    """Build the student, teacher, projection heads and loss of a recipe. Seed torch's generator first."""
     size = config.data.image_size
     student = build_network(config.model, image_size=size, num_classes=0, multi_crop=True)
     if config.init is not None:
@@ -25,14 +23,14 @@ def build_dino(config: PretrainConfig) -> DINO:
     dino = config.dino
     head = DINOHead(
         student.num_features,
-        dino.outputs,
+        dino.out_dim,
         hidden_dim=dino.hidden_dim,
         bottleneck_dim=dino.bottleneck_dim,
         norm_last_layer=dino.norm_last_layer,
     )
     loss = DINOLoss(
-        dino.outputs,
-        student_temperature=dino.student_temperature,
+        dino.out_dim,
+        student_temp=dino.student_temp,
         center_momentum=dino.center_momentum,
         centering=dino.centering,
     )
@@ -40,7 +38,7 @@ def build_dino(config: PretrainConfig) -> DINO:
 
 
 def export_teacher(dino: DINO, config: PretrainConfig, splits: Splits, metrics: dict[str, float], folder: Path) -> None:
-    """Write the teacher's network as a folder that timm and the fine-tuner load."""
+    """Export the teacher's backbone as a folder that timm and the fine-tuning stage load."""
     export_network(
         dino.teacher,
         folder,

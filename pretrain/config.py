@@ -1,93 +1,93 @@
-"""Owns the keys of a pre-training recipe."""
+"""Configuration of a pre-training recipe."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.data.augment.multi_crop import ViewsConfig
+from common.data.augment.multi_crop import CropsConfig
 from common.data.config import DataConfig
-from common.evaluation.config import NeighboursConfig
+from common.evaluation.config import NeighborsConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
-from common.training.status import TeacherVerdictConfig
+from common.training.status import TeacherStatusConfig
 
-_MOST_CODES = 2**22
+_MAX_DIM = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
 class DinoConfig:
-    """DINO's own numbers (Caron et al. 2021, section 3 and appendix)."""
+    """Hyperparameters of DINO (Caron et al. 2021, section 3 and appendix)."""
 
-    outputs: int = 65536
-    """Codes of the head, K. About the number of images at most: a few hundred suit a few thousand images."""
+    out_dim: int = 65536
+    """Number of prototypes K, the head's output dimension; at most about the number of images, a few hundred for a few thousand."""
     hidden_dim: int = 2048
-    """Width of the head's MLP."""
+    """Hidden dimension of the head's MLP."""
     bottleneck_dim: int = 256
-    """Width of the head's bottleneck, on which its features are L2-normalised."""
+    """Dimension of the head's bottleneck, whose output is L2-normalized."""
     norm_last_layer: bool = True
-    """Whether the last layer's gain stays at 1; false learns it, faster and less stable."""
+    """Fix the gain of the weight-normalized last layer at 1; false trains it, which is faster and less stable."""
     freeze_last_layer_epochs: int = 1
-    """Epochs at the start in which the last layer is not trained."""
-    student_temperature: float = 0.1
+    """Epochs at the start during which the last layer is frozen."""
+    student_temp: float = 0.1
     """Softmax temperature of the student."""
-    teacher_temperature: float = 0.04
-    """Softmax temperature of the teacher after its warm-up."""
-    teacher_temperature_start: float = 0.04
-    """Softmax temperature of the teacher at the start."""
-    teacher_temperature_warmup_epochs: int = 0
-    """Epochs over which the teacher's temperature goes from its start to its final value, a step each epoch."""
-    teacher_momentum: float = 0.996
-    """Momentum of the teacher's moving average at the first step."""
-    teacher_momentum_end: float = 1.0
-    """Momentum of the teacher's moving average at the last step, reached on a cosine."""
+    teacher_temp: float = 0.04
+    """Softmax temperature of the teacher after the warm-up."""
+    warmup_teacher_temp: float = 0.04
+    """Initial softmax temperature of the teacher."""
+    warmup_teacher_temp_epochs: int = 0
+    """Epochs of linear warm-up of the teacher temperature, updated once per epoch."""
+    momentum_teacher: float = 0.996
+    """Momentum of the teacher's EMA at the first step."""
+    momentum_teacher_end: float = 1.0
+    """Momentum of the teacher's EMA at the last step; cosine schedule."""
     center_momentum: float = 0.9
-    """Momentum of the centre's moving average."""
+    """Momentum of the center's EMA."""
     centering: Literal["mean", "sinkhorn"] = "mean"
-    """How the teacher's codes are kept in balance: mean, DINO's own, subtracts the centre; sinkhorn, DINOv2's, gives each code
-    an equal share of every batch (3 rounds of Sinkhorn-Knopp). A centre moves too little in a run of few hundred steps."""
+    """How the teacher targets are balanced over the prototypes: mean (DINO) subtracts the center; sinkhorn (DINOv2) assigns every
+    prototype an equal fraction of each batch, with 3 iterations of Sinkhorn-Knopp. In runs of a few hundred steps the center moves
+    too little."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
-        for name in ("outputs", "hidden_dim", "bottleneck_dim"):
+        """Yield (field, message) for invalid values."""
+        for name in ("out_dim", "hidden_dim", "bottleneck_dim"):
             if getattr(self, name) < 1:
                 yield name, f"{getattr(self, name)} must be at least 1."
-            elif getattr(self, name) > _MOST_CODES:
-                yield name, f"{getattr(self, name)} must be at most {_MOST_CODES}."
-        for name in ("student_temperature", "teacher_temperature", "teacher_temperature_start"):
+            elif getattr(self, name) > _MAX_DIM:
+                yield name, f"{getattr(self, name)} must be at most {_MAX_DIM}."
+        for name in ("student_temp", "teacher_temp", "warmup_teacher_temp"):
             if getattr(self, name) <= 0:
                 yield name, f"{getattr(self, name)} must be above 0."
-        for name in ("teacher_momentum", "teacher_momentum_end", "center_momentum"):
+        for name in ("momentum_teacher", "momentum_teacher_end", "center_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 yield name, f"{getattr(self, name)} must lie in [0, 1]."
         if self.centering == "sinkhorn" and self.center_momentum != DinoConfig.center_momentum:
             yield (
                 "center_momentum",
-                f"{self.center_momentum}: there is no centre with centering=sinkhorn. Leave the key out.",
+                f"{self.center_momentum}: centering=sinkhorn has no center. Remove the key.",
             )
-        start = self.teacher_temperature_start
-        if not self.teacher_temperature_warmup_epochs and start not in (
-            self.teacher_temperature,
-            DinoConfig.teacher_temperature_start,
+        start = self.warmup_teacher_temp
+        if not self.warmup_teacher_temp_epochs and start not in (
+            self.teacher_temp,
+            DinoConfig.warmup_teacher_temp,
         ):
             yield (
-                "teacher_temperature_start",
-                f"{start} is where a warm-up begins, and there is none. Set dino.teacher_temperature_warmup_epochs, or leave the "
-                "key out.",
+                "warmup_teacher_temp",
+                f"{start} has no effect without a warm-up. Set dino.warmup_teacher_temp_epochs or remove the key.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnnConfig(NeighboursConfig):
-    """The look at the teacher's features while it trains: k-NN on the validation images."""
+class KnnConfig(NeighborsConfig):
+    """k-NN evaluation of the teacher's features on the validation images during pre-training."""
 
     every_epochs: int = 10
-    """Epochs between looks; the untrained network and the last epoch are always looked at."""
+    """Epochs between evaluations; the untrained network and the last epoch are always evaluated."""
     bank_images: int = 20000
-    """Training images at most that serve as neighbours."""
+    """Maximum number of training images in the feature bank."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
+        """Yield (field, message) for invalid values."""
         yield from super().problems()
         if self.every_epochs < 1:
             yield "every_epochs", f"{self.every_epochs} must be at least 1."
@@ -95,46 +95,46 @@ class KnnConfig(NeighboursConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A pre-training recipe."""
+    """Configuration of a pre-training run."""
 
     out: str
-    """Run folder. The same recipe with the same folder goes on where it stopped."""
+    """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """What the network starts from: none, a run folder, a .safetensors file, a timm name, hf-hub:<id>."""
+    """Initial weights: none, a run folder, a .safetensors file, a timm name, hf-hub:<id>."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
+    crops: CropsConfig = field(default_factory=CropsConfig)
     dino: DinoConfig = field(default_factory=DinoConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
-    verdict: TeacherVerdictConfig = field(default_factory=TeacherVerdictConfig)
+    status: TeacherStatusConfig = field(default_factory=TeacherStatusConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for sections that do not fit each other."""
+        """Yield (field, message) for sections that contradict each other."""
         if self.optim.name == "sam":
-            yield "optim.name", "sam is for fine-tuning; DINO is pre-trained with adamw or sgd."
+            yield "optim.name", "sam is supported in fine-tuning only; set adamw or sgd for DINO."
         if self.optim.layer_decay != 1:
-            yield "optim.layer_decay", f"{self.optim.layer_decay} is for fine-tuning; DINO is pre-trained with 1."
+            yield "optim.layer_decay", f"{self.optim.layer_decay} is supported in fine-tuning only; set 1 for DINO."
         if self.train.evaluate_every != TrainConfig.evaluate_every:
             yield (
                 "train.evaluate_every",
-                f"{self.train.evaluate_every} is for fine-tuning; the epochs between looks at the teacher's features are "
-                "knn.every_epochs.",
+                f"{self.train.evaluate_every} is supported in fine-tuning only; set knn.every_epochs, the epochs between k-NN "
+                "evaluations.",
             )
-        if self.views.global_size != self.data.image_size:
+        if self.crops.global_size != self.data.image_size:
             yield (
-                "views.global_size",
-                f"{self.views.global_size} and data.image_size = {self.data.image_size} must be equal: the features are judged "
-                "at the size of the global views.",
+                "crops.global_size",
+                f"{self.crops.global_size} must equal data.image_size = {self.data.image_size}: the features are evaluated at the "
+                "size of the global crops.",
             )
         patch = self.model.patch_size
-        sizes = [("global_size", self.views.global_size)]
-        if self.views.local_count:
-            sizes.append(("local_size", self.views.local_size))
+        sizes = [("global_size", self.crops.global_size)]
+        if self.crops.num_local:
+            sizes.append(("local_size", self.crops.local_size))
         for name, size in sizes:
             if patch and size % patch:
                 yield (
-                    f"views.{name}",
-                    f"{size} is no multiple of model.patch_size = {patch}; {size // patch * patch or patch} is.",
+                    f"crops.{name}",
+                    f"{size} is not a multiple of model.patch_size = {patch}. Try {size // patch * patch or patch}.",
                 )

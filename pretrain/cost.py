@@ -1,4 +1,4 @@
-"""Owns what a pre-training costs, from its recipe alone."""
+"""Compute cost of a pre-training run, derived from its recipe."""
 
 from dataclasses import dataclass
 
@@ -12,42 +12,45 @@ from pretrain.head import DINOHead
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The sizes of a pre-training's parts."""
+class DINOComplexity:
+    """Complexity of DINO's backbone and head."""
 
-    large: Complexity
-    """The network on a global view."""
-    small: Complexity | None
-    """The network on a local view, where there are any."""
+    global_view: Complexity
+    """Backbone on a global view."""
+    local_view: Complexity | None
+    """Backbone on a local view; none without local views."""
     head_parameters: int
+    """Parameters of one projection head."""
 
 
-def measure_parts(config: PretrainConfig) -> Parts:
-    """Return the sizes of the network and the head; they are built without memory, and nothing is computed."""
-    views, dino = config.views, config.dino
+def dino_complexity(config: PretrainConfig) -> DINOComplexity:
+    """Return the complexity of backbone and head, built on the meta device: nothing is allocated or computed."""
+    crops, dino = config.crops, config.dino
     with torch.device("meta"):
-        large = build_network(config.model, image_size=views.global_size, num_classes=0)
+        global_backbone = build_network(config.model, image_size=crops.global_size, num_classes=0)
         head = DINOHead(
-            large.num_features, dino.outputs, hidden_dim=dino.hidden_dim, bottleneck_dim=dino.bottleneck_dim
+            global_backbone.num_features, dino.out_dim, hidden_dim=dino.hidden_dim, bottleneck_dim=dino.bottleneck_dim
         )
-        small = build_network(config.model, image_size=views.local_size, num_classes=0) if views.local_count else None
-    return Parts(
-        measure(large, views.global_size),
-        None if small is None else measure(small, views.local_size),
+        local_backbone = (
+            build_network(config.model, image_size=crops.local_size, num_classes=0) if crops.num_local else None
+        )
+    return DINOComplexity(
+        measure(global_backbone, crops.global_size),
+        None if local_backbone is None else measure(local_backbone, crops.local_size),
         sum(parameter.numel() for parameter in head.parameters()),
     )
 
 
 def training_cost(config: PretrainConfig, *, num_images: int) -> Cost:
-    """Return the cost of a run over `num_images` images an epoch.
+    """Return the cost of a run with `num_images` images per epoch.
 
-    Backward costs twice the forward pass; the teacher sees the global views forward only.
+    A backward pass costs twice the forward pass; the teacher only runs the forward pass of the global views.
     """
-    views, parts = config.views, measure_parts(config)
+    crops, complexity = config.crops, dino_complexity(config)
     batch = config.train.batch_size
     steps = count_steps(num_images=num_images, batch_size=batch, epochs=config.train.epochs)
-    per_image = (3 + 1) * views.global_count * parts.large.multiply_adds
-    if parts.small is not None:
-        per_image += 3 * views.local_count * parts.small.multiply_adds
-    per_image += parts.head_parameters * (3 * (views.global_count + views.local_count) + views.global_count)
-    return Cost(steps=steps, images=steps * batch, multiply_adds_per_image=per_image)
+    per_image = (3 + 1) * crops.num_global * complexity.global_view.macs
+    if complexity.local_view is not None:
+        per_image += 3 * crops.num_local * complexity.local_view.macs
+    per_image += complexity.head_parameters * (3 * (crops.num_global + crops.num_local) + crops.num_global)
+    return Cost(steps=steps, images=steps * batch, macs_per_image=per_image)

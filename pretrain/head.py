@@ -1,4 +1,4 @@
-"""Owns DINO's projection head."""
+"""DINO's projection head."""
 
 import torch
 from torch import Tensor, nn
@@ -7,17 +7,17 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 class DINOHead(nn.Module):
-    """Map features (N, feature_dim) to scores over `outputs` codes (N, outputs).
+    """Map features (N, feature_dim) to logits over `out_dim` prototypes (N, out_dim).
 
-    A three-layer MLP with GELU, L2 normalisation of its bottleneck, then a weight-normed linear layer without bias. No
-    batch norm. With `norm_last_layer` the gain of the last layer stays 1, so its scores are cosines (DINO, section 3.1 and
-    appendix C). Linear layers start from a truncated normal of deviation 0.02 with zero bias.
+    A three-layer MLP with GELU, L2 normalization of the bottleneck, then a weight-normalized linear layer without bias. No
+    batch norm. With `norm_last_layer` the gain of the last layer is fixed at 1, so the logits are cosine similarities (DINO,
+    section 3.1 and appendix C). Linear layers are initialized from a truncated normal with standard deviation 0.02, biases with 0.
     """
 
     def __init__(
         self,
         feature_dim: int,
-        outputs: int,
+        out_dim: int,
         *,
         hidden_dim: int = 2048,
         bottleneck_dim: int = 256,
@@ -35,17 +35,17 @@ class DINOHead(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
-        self.last_layer = weight_norm(nn.Linear(bottleneck_dim, outputs, bias=False))
+        self.last_layer = weight_norm(nn.Linear(bottleneck_dim, out_dim, bias=False))
         gain = self.last_layer.parametrizations["weight"].original0  # type: ignore[union-attr, index]
         nn.init.ones_(gain)
         gain.requires_grad_(not norm_last_layer)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the scores (N, outputs) of features (N, feature_dim)."""
+        """Return the logits (N, out_dim) of features (N, feature_dim)."""
         return self.last_layer(self.project(features))  # type: ignore[no-any-return]
 
     def project(self, features: Tensor) -> Tensor:
-        """Return what the last layer is given: the normalised bottleneck (N, bottleneck_dim) of features (N, feature_dim)."""
+        """Return the L2-normalized bottleneck (N, bottleneck_dim), the last layer's input, of features (N, feature_dim)."""
         bottleneck = self.mlp(features)
-        guard = 1e-6 if bottleneck.dtype == torch.float16 else 1e-12
-        return normalize(bottleneck, dim=-1, eps=guard)
+        eps = 1e-6 if bottleneck.dtype == torch.float16 else 1e-12
+        return normalize(bottleneck, dim=-1, eps=eps)

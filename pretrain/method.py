@@ -1,6 +1,7 @@
-"""Owns DINO as one module: student and teacher, their heads, the loss. The student has one forward call, so one DDP forward.
+"""DINO as one module: student, teacher, projection heads and loss. The student runs in a single forward call, as DDP requires.
 
-Shapes: B images, views of one resolution stacked as (V, B, 3, S, S), K outputs. Global views come first.
+Shapes: B images, V views of one resolution stacked as (V, B, 3, S, S), G global views, D features, K prototypes. Global views come
+first.
 """
 
 import copy
@@ -8,17 +9,17 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from common.training.ema import update_average
+from common.training.ema import update_ema
 from common.training.micro_batches import micro_batches
 from pretrain.head import DINOHead
-from pretrain.loss import Codes, DINOLoss, LossParts
+from pretrain.loss import DINOLoss, LossParts, TeacherTargets
 
 
 class DINO(nn.Module):
-    """Teacher and student of one architecture; the teacher is the student's moving average (DINO, algorithm 1).
+    """Student and teacher of the same architecture; the teacher is an EMA of the student (DINO, algorithm 1).
 
-    The teacher stays in train mode: a batch norm in its stem uses the statistics of its own batches and keeps its own
-    running ones, the average covers parameters only. Drop path acts in the student alone.
+    The teacher stays in train mode: batch norm in its stem uses the statistics of its own batches and tracks its own running
+    statistics; the EMA covers parameters only. Drop path applies to the student only.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module, head: DINOHead, loss: DINOLoss) -> None:
@@ -33,39 +34,41 @@ class DINO(nn.Module):
         self.loss = loss
 
     @torch.no_grad()
-    def teach(self, views_GB: Tensor, teacher_temperature: Tensor, *, micro_batch: int | None = None) -> Codes:
-        """Return the teacher's codes of the normalised global views (G, B, 3, S, S), and move the centre.
+    def teacher_targets(
+        self, views_GB: Tensor, teacher_temp: Tensor, *, micro_batch_size: int | None = None
+    ) -> TeacherTargets:
+        """Return the teacher targets of the normalized global views (G, B, 3, S, S) and update the center.
 
-        With `micro_batch` the teacher looks at so many images at a time, and centre or Sinkhorn balance still see all of them:
-        the codes are the whole batch's, but for a batch norm in the stem, which takes its statistics from each part.
+        With `micro_batch_size` the teacher processes that many images at a time, but the center and Sinkhorn-Knopp still use all
+        of them: the targets equal those of the full batch, except with batch norm in the stem, which normalizes per micro-batch.
         """
-        parts = micro_batches(views_GB.shape[1], micro_batch)
-        scores = [self._teacher_scores(views_GB[:, part.rows]) for part in parts]
-        return self.loss.codes(torch.cat(scores, dim=1), teacher_temperature)
+        parts = micro_batches(views_GB.shape[1], micro_batch_size)
+        logits = [self._teacher_logits(views_GB[:, part.rows]) for part in parts]
+        return self.loss.teacher_targets(torch.cat(logits, dim=1), teacher_temp)
 
-    def forward(self, views: list[Tensor], codes: Codes) -> LossParts:
-        """Return the student's loss on normalised views, one tensor (V, B, 3, S, S) per resolution, the global ones first."""
+    def forward(self, views: list[Tensor], targets: TeacherTargets) -> LossParts:
+        """Return the student's loss on normalized views: one tensor (V, B, 3, S, S) per resolution, global views first."""
         bottleneck = self.student_head.project(_features(self.student, views))
         weight = self.student_head.last_layer.weight
-        return self.loss(bottleneck.view(-1, views[0].shape[1], bottleneck.shape[1]), weight, codes)  # type: ignore[no-any-return]
+        return self.loss(bottleneck.view(-1, views[0].shape[1], bottleneck.shape[1]), weight, targets)  # type: ignore[no-any-return]
 
-    def _teacher_scores(self, views_GB: Tensor) -> Tensor:
-        """Return the teacher's scores (G, B, K) in fp32 for views (G, B, 3, S, S)."""
-        scores: Tensor = self.teacher_head(_features(self.teacher, [views_GB])).float()
-        return scores.view(*views_GB.shape[:2], -1)
+    def _teacher_logits(self, views_GB: Tensor) -> Tensor:
+        """Return the teacher's logits (G, B, K) in fp32 for views (G, B, 3, S, S)."""
+        logits: Tensor = self.teacher_head(_features(self.teacher, [views_GB])).float()
+        return logits.view(*views_GB.shape[:2], -1)
 
     def student_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that are trained."""
+        """Return the trainable parameters."""
         return [p for p in (*self.student.parameters(), *self.student_head.parameters()) if p.requires_grad]
 
     def freeze_last_layer(self) -> None:
-        """Drop the gradient of the head's last layer; after backward, while it is to stay as it is."""
+        """Drop the gradient of the head's last layer; call after backward while the layer is frozen."""
         for parameter in self.student_head.last_layer.parameters():
             parameter.grad = None
 
     def update_teacher(self, momentum: float) -> None:
-        """Move the teacher's parameters towards the student's: t <- momentum * t + (1 - momentum) * s."""
-        update_average(
+        """Update the teacher's parameters by EMA: t <- momentum * t + (1 - momentum) * s."""
+        update_ema(
             [*self.teacher.parameters(), *self.teacher_head.parameters()],
             [*self.student.parameters(), *self.student_head.parameters()],
             momentum,
@@ -73,5 +76,5 @@ class DINO(nn.Module):
 
 
 def _features(network: nn.Module, views: list[Tensor]) -> Tensor:
-    """Return the features (V * B, D) of all views; each resolution goes through the network in one piece."""
+    """Return the features (V * B, D) of all views, with one forward pass per resolution."""
     return torch.cat([network(view.flatten(0, 1)) for view in views])

@@ -1,35 +1,35 @@
-"""Owns what is known to fail: settings of DINO that were made for a million images and do harm to a few thousand."""
+"""Warnings about DINO settings that suit a million images and hurt on a few thousand."""
 
 from collections.abc import Iterator
 
-from common.training.optimizers import ramp_warnings
+from common.training.optimizers import schedule_warnings
 from pretrain.config import PretrainConfig
 
 
-def known_failures(config: PretrainConfig, *, num_images: int, steps: int) -> Iterator[str]:
-    """Yield a sentence for every setting that is known to fail on so few images or steps, with the remedy."""
+def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> Iterator[str]:
+    """Yield a warning, with its remedy, for every setting known to fail with this number of images or steps."""
     dino = config.dino
-    if dino.outputs > 2 * num_images:
+    if dino.out_dim > 2 * num_images:
         yield (
-            f"dino.outputs = {dino.outputs} codes for {num_images} images: most codes never win an image, and the loss "
-            f"learns from noise. Try {max(64, num_images // 4)} or fewer."
+            f"dino.out_dim = {dino.out_dim} prototypes for {num_images} images: most prototypes are never assigned an image, and "
+            f"the loss fits noise. Try {max(64, num_images // 4)} or fewer."
         )
-    memory = 1 / max(1 - dino.teacher_momentum, 1e-12)
+    memory = 1 / max(1 - dino.momentum_teacher, 1e-12)
     if memory > steps / 4:
         yield (
-            f"dino.teacher_momentum = {dino.teacher_momentum} averages over {memory:.0f} steps, the run has {steps}: the teacher "
-            f"stays near its random start. Try {max(0.5, 1 - 20 / steps):.3f}."
+            f"dino.momentum_teacher = {dino.momentum_teacher} averages over {memory:.0f} steps, but the run has {steps}: the "
+            f"teacher stays close to its random initialization. Try {max(0.5, 1 - 20 / steps):.3f}."
         )
-    yield from ramp_warnings(config.optim, config.train.epochs)
+    yield from schedule_warnings(config.optim, config.train.epochs)
     if dino.freeze_last_layer_epochs >= config.train.epochs:
         yield (
-            f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the last "
-            f"layer is never trained. Try {min(1, config.train.epochs - 1)}."
+            f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the "
+            f"last layer is never trained. Try {min(1, config.train.epochs - 1)}."
         )
-    if dino.teacher_temperature_warmup_epochs > config.train.epochs:
+    if dino.warmup_teacher_temp_epochs > config.train.epochs:
         yield (
-            f"dino.teacher_temperature_warmup_epochs = {dino.teacher_temperature_warmup_epochs} is longer than the training: "
-            "the final temperature is never reached."
+            f"dino.warmup_teacher_temp_epochs = {dino.warmup_teacher_temp_epochs} is longer than train.epochs = "
+            f"{config.train.epochs}: the teacher temperature never reaches dino.teacher_temp. Try fewer epochs of warm-up."
         )
     if config.train.batch_size < 32:
-        yield f"train.batch_size = {config.train.batch_size}: the centre of so small a batch is noise. 64 or more is safe."
+        yield f"train.batch_size = {config.train.batch_size}: the center of such a small batch is noisy. Use 64 or more."

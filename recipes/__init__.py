@@ -1,1 +1,1 @@
-"""Named experiments: the recipes, the study runner, and the report."""
+"""Named experiments: recipes, studies, and reports."""

@@ -1,4 +1,4 @@
-"""Owns the studies' command line: `python -m recipes list | plan | run | report`."""
+"""Command line of the studies: `python -m recipes list | plan | run | report`."""
 
 import argparse
 import os
@@ -8,59 +8,55 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import UserError, of_the_system
+from common.errors import UserError, system_error_message
 from recipes.overview import print_list, print_plan
 from recipes.run.engines import (
     SINGLE_PROCESS,
     Engine,
     LocalSlots,
     accelerate_command,
+    build_forkserver,
     default_jobs,
     visible_devices,
-    warm_server,
 )
-from recipes.run.published_weights import describe, fetch_published
-from recipes.run.run_cache import find_places, link_shared
-from recipes.run.runner import StudyRunner, counted
+from recipes.run.fetch_weights import describe, fetch_published
+from recipes.run.run_cache import link_shared_runs, locate_runs
+from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.states import read_state
 from recipes.stages import resolve_by_config
 from recipes.study.plan import Plan, Resolver, make_plan, write_plan
 from recipes.study.scales import scale_names
-from recipes.study.specification import shown
+from recipes.study.specification import display_path
 from recipes.study.study_file import find_study, load_study
 
 USER_ERROR = 2
-"""Exit code of a user's mistake, told in one message."""
+"""Exit code for invalid input, which is reported in one message."""
 
 EngineBuilder = Callable[[int | None, tuple[str, ...], bool], Engine]
-"""(runs at once or None, arguments of `accelerate launch`, whether to start cold) -> where runs go."""
+"""(number of parallel runs or None, arguments of `accelerate launch`, no_prefork) -> engine that runs the study."""
 
 
 def main(
     arguments: list[str], *, resolve: Resolver = resolve_by_config, build_engine: EngineBuilder | None = None
 ) -> int:
-    """Run the command line; return the exit code: 0, 1 when a run failed, 2 for a user's mistake."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if strange := [
-        word for word in rest if word.startswith("-") or "=" not in word or options.command not in ("plan", "run")
-    ]:
-        parser.error(f"unrecognized arguments: {' '.join(strange)}")
-    if rest:  # key=value words behind an option: argparse stops taking them there
-        options.overrides += rest
+    """Run the command line; return the exit code: 0, 1 if a run failed, 2 for invalid input."""
+    options = _parse(arguments)
     try:
         if options.command == "list":
             return print_list()
         if options.command == "report":
             return _report(Path(options.folder))
-        study = load_study(
-            find_study(options.study), tuple(options.overrides), options.scale, read_seeds(options.seeds)
-        )
+        seeds = parse_seeds(options.seeds)
+        study = load_study(find_study(options.study), tuple(options.overrides), options.scale, seeds)
         plan = make_plan(study, resolve)
         folder = Path(options.out or Path("outputs", *([study.scale] if study.scale else []), study.name))
         if options.command == "plan":
-            return print_plan(plan, folder, options.only, rate=options.rate, every_run=options.runs)
-        engine = (build_engine or local_engine)(options.jobs, tuple(shlex.split(options.launch)), options.cold)
+            return print_plan(
+                plan, folder, options.only, tera_macs_per_second=options.tera_macs_per_second, verbose=options.verbose
+            )
+        engine = (build_engine or local_engine)(
+            options.jobs, tuple(shlex.split(options.accelerate_args)), options.no_prefork
+        )
         return _run(plan, folder, options.only, engine)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,116 +64,132 @@ def main(
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(of_the_system(error), file=sys.stderr)
+        print(system_error_message(error), file=sys.stderr)
         return USER_ERROR
 
 
-def local_engine(jobs: int | None, launch: tuple[str, ...], cold: bool) -> Engine:
-    """Return this machine's slots: as many as asked for, otherwise one for each GPU or core.
+def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork: bool) -> Engine:
+    """Return an engine with `jobs` slots on this machine, by default one per GPU, or per core if there is none.
 
-    Runs of one process are forked from a warm one unless `cold`; launch arguments of the user's own always start cold.
+    Runs are forked from a preloaded process, except with `no_prefork` or with custom arguments of `accelerate launch`.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1.")
     devices = visible_devices()
     slots = jobs or default_jobs(devices)
-    warm = None if cold or launch != SINGLE_PROCESS else warm_server(slots)
-    return LocalSlots(slots, accelerate_command(launch), devices, warm)
+    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots)
+    return LocalSlots(slots, accelerate_command(accelerate_args), devices, forkserver)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Return the parsed command line; exit with a usage message if it is invalid."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if unknown := [
+        word for word in rest if word.startswith("-") or "=" not in word or options.command not in ("plan", "run")
+    ]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:  # argparse does not accept key=value words after an option
+        options.overrides += rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Return the parser of all four commands."""
-    parser = argparse.ArgumentParser(prog="python -m recipes", description="Plan, run and read studies.")
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="python -m recipes", description="Plan and run studies, and report on them.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="name the studies there are, with their questions")
-    for name, told in (
-        ("plan", "print every run before anything starts"),
-        ("run", "run what is not done, then report"),
-    ):
-        command = commands.add_parser(name, help=told)
-        command.add_argument("study", help="name of a study (see list), or a study's YAML file")
-        command.add_argument(
-            "overrides", nargs="*", metavar="key=value", help="recipe keys for all stages; <stage>.key=value for one"
-        )
-        command.add_argument(
-            "--only", metavar="PATTERN", help="runs whose name holds this (* is anything), and what they need"
-        )
-        command.add_argument(
-            "--scale", metavar="NAME", help=f"size of a paper's study: {', '.join(scale_names())} (see list)"
-        )
-        command.add_argument(
-            "--seeds", metavar="0,1,2", help="seeds of the repeats (default: what the study or its scale says)"
-        )
-        command.add_argument("--out", metavar="DIR", help="folder of the study (default: outputs/[<scale>/]<name>)")
-        if name == "plan":
-            command.add_argument(
-                "--rate",
-                type=float,
-                metavar="T",
-                help="multiply-adds of a device in units of 1e12 a second, for the hours",
-            )
-            command.add_argument("--runs", action="store_true", help="print every run's command as well")
-        if name == "run":
-            command.add_argument(
-                "--jobs", type=int, help="runs at once (default: one for each GPU, otherwise for each core)"
-            )
-            command.add_argument(
-                "--cold", action="store_true", help="start each run from nothing instead of forking a warm process"
-            )
-            command.add_argument(
-                "--launch",
-                default=" ".join(SINGLE_PROCESS),
-                metavar="ARGS",
-                help="arguments of `accelerate launch` for each run (default: %(default)s)",
-            )
-    report = commands.add_parser("report", help="write the report of a study's folder again, from its runs alone")
-    report.add_argument("folder", help="the --out of a run")
+    commands.add_parser("list", help="list the studies with their questions")
+    plan = commands.add_parser("plan", help="print every run of a study and its cost; nothing is started")
+    run = commands.add_parser("run", help="run what is not done, then write the report")
+    for command in (plan, run):
+        _add_study_arguments(command)
+    plan.add_argument(
+        "--tera-macs-per-second",
+        type=float,
+        metavar="T",
+        help="throughput of one device in 1e12 MACs per second, to estimate the hours",
+    )
+    plan.add_argument("--verbose", action="store_true", help="also print the command of every run")
+    run.add_argument(
+        "--jobs", type=int, help="number of parallel runs (default: one per GPU, or per core without a GPU)"
+    )
+    run.add_argument(
+        "--no-prefork",
+        action="store_true",
+        help="start each run as a new process instead of forking it from a preloaded one",
+    )
+    run.add_argument(
+        "--accelerate-args",
+        default=" ".join(SINGLE_PROCESS),
+        metavar="ARGS",
+        help="arguments of `accelerate launch` for each run (default: %(default)s)",
+    )
+    report = commands.add_parser("report", help="regenerate a study's report from its run folders")
+    report.add_argument("folder", help="folder of the study (the --out of `run`)")
     return parser
 
 
-def read_seeds(text: str | None) -> tuple[int, ...]:
+def _add_study_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that select a study and its runs."""
+    command.add_argument("study", help="name of a study (see list), or path of a study's YAML file")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="recipe keys for all stages; <stage>.key=value for one stage"
+    )
+    command.add_argument(
+        "--only",
+        metavar="PATTERN",
+        help="only runs whose name contains PATTERN (* matches anything), and the runs they start from",
+    )
+    command.add_argument(
+        "--scale", metavar="NAME", help=f"scale of a paper's study: {', '.join(scale_names())} (see list)"
+    )
+    command.add_argument("--seeds", metavar="0,1,2", help="seeds of the repeats (default: those of the scale or study)")
+    command.add_argument("--out", metavar="DIR", help="folder of the study (default: outputs/[<scale>/]<name>)")
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...]:
     """Return the seeds of a comma-separated list."""
     try:
         return tuple(int(word) for word in text.split(",")) if text else ()
     except ValueError as error:
-        raise UserError(f"--seeds {text}: needs whole numbers with commas between, such as 0,1,2.") from error
+        raise UserError(f"--seeds {text}: must be comma-separated integers, such as 0,1,2.") from error
 
 
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
-    """Run what is not done, write the report, and print the answer."""
+    """Run what is not done, write the report and print its answer; return the exit code."""
     runs = plan.select(only) if only else plan.runs
-    places, _ = find_places(runs, folder)
-    found = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
-    write_plan(plan, folder, found)
-    shared = link_shared(places, folder)
-    print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(found)]), flush=True)
+    places, _ = locate_runs(runs, folder)
+    weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
+    write_plan(plan, folder, weights)
+    shared = link_shared_runs(places, folder)
+    print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(weights)]), flush=True)
     if shared:
-        print(f"{counted(len(shared), 'run')} shared with the studies beside {shown(folder)}", flush=True)
+        print(f"{pluralize(len(shared), 'run')} shared with neighboring studies of {display_path(folder)}", flush=True)
     outcome = StudyRunner(
-        runs, folder / "runs", engine, lambda line: print(line, flush=True), plan.study.reading.metric
+        runs, folder / "runs", engine, lambda line: print(line, flush=True), plan.study.report.metric
     ).run()
     if outcome.signal_number is None:
         _report(folder)
     for name in outcome.failed:
-        print(f"failed: {shown(folder / 'runs' / name)}", file=sys.stderr)
+        print(f"failed: {display_path(folder / 'runs' / name)}", file=sys.stderr)
     return outcome.exit_code
 
 
 def _report(folder: Path) -> int:
-    """Write a study's report and print its answer."""
+    """Write a study's report and print its answer; return the exit code."""
     from recipes.reports.report import write_report
 
     page = write_report(folder)
     print("\n" + "\n".join([page.words.headline(), *page.answer()]))
     for warning in page.warnings():
         print(warning)
-    print(f"\nreport: {shown(folder / 'report.html')}", flush=True)
+    print(f"\nreport: {display_path(folder / 'report.html')}", flush=True)
     return 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

@@ -1,112 +1,108 @@
-"""Owns what is told of studies before they run: `list`, and `plan` with its costs."""
+"""Output of `list` and `plan`: the studies, and a study's runs with their cost."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserError
 from common.training.cost import Cost
 from common.training.optimizers import peak_lr
 from recipes.result import Result, read_result
-from recipes.run.run_cache import find_places
-from recipes.run.runner import counted, in_words
+from recipes.run.run_cache import locate_runs
+from recipes.run.runner import format_duration, pluralize
 from recipes.run.states import State, read_state
 from recipes.stages import load_config
-from recipes.study.cost import estimate, measured_rates, set_size
+from recipes.study.cost import dataset_size, estimate, measured_macs_per_second
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.scales import load_scale, scale_names
 from recipes.study.sections import read_yaml
-from recipes.study.specification import STUDIES, shown
+from recipes.study.specification import STUDIES, display_path
 from recipes.study.study_file import load_study
 
 
 def print_list() -> int:
-    """Print every study with its question, its size and the scales it is offered at; then the scales."""
+    """Print every study with its question, size and scales; then the scales."""
     for path in sorted(STUDIES.glob("*.yaml")):
-        offered = read_yaml(path.read_text(encoding="utf-8")).get("scales") or []
-        study = load_study(path, scale=offered[0] if offered else None)
+        scales = read_yaml(path.read_text(encoding="utf-8")).get("scales") or []
+        study = load_study(path, scale=scales[0] if scales else None)
         size = " x ".join(f"{len(axis.levels)} {axis.name}" for axis in study.axes)
-        at = f"; --scale {' | '.join(offered)}" if offered else ""
-        print(f"{study.name}\n    {study.question}\n    {size}{at}")
+        option = f"; --scale {' | '.join(scales)}" if scales else ""
+        print(f"{study.name}\n    {study.question}\n    {size}{option}")
     print("\nscales")
     for name in scale_names():
-        print(f"    {name:<12} {load_scale(name).told}")
+        print(f"    {name:<12} {load_scale(name).description}")
     return 0
 
 
-def print_plan(plan: Plan, folder: Path, only: str | None, *, rate: float | None, every_run: bool) -> int:
-    """Print a study's runs and their cost; `rate` is what a device does, in 1e12 multiply-adds a second."""
-    if rate is not None and rate <= 0:
-        raise UserError(f"--rate {rate}: must be above 0.")
+def print_plan(plan: Plan, folder: Path, only: str | None, *, tera_macs_per_second: float | None, verbose: bool) -> int:
+    """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours."""
+    if tera_macs_per_second is not None and tera_macs_per_second <= 0:
+        raise UserError(f"--tera-macs-per-second {tera_macs_per_second:g}: must be above 0.")
     runs = plan.select(only) if only else plan.runs
-    places, shared = find_places(runs, folder)
+    places, shared = locate_runs(runs, folder)
     states = {name: read_state(place) for name, place in places.items()}
     results = {name: result for name, place in places.items() if (result := read_result(place)) and result.is_final}
     for run in runs:
         result = results.get(run.id)
-        took = f"  {result.verdict}, {in_words(result.seconds)}" if result else ""
-        beside = f"  in {shown(places[run.id].parent.parent)}" if run.id in shared else ""
+        outcome = f"  {result.status}, {format_duration(result.seconds)}" if result else ""
+        place = f"  in {display_path(places[run.id].parent.parent)}" if run.id in shared else ""
         start = f"  from {run.needs}" if run.needs else ""
-        print(f"{states[run.id]:<11} {run.id}{peak_in_words(run)}{start}{took}{beside}")
-        if every_run:
+        print(f"{states[run.id]:<11} {run.id}{format_peak_lr(run)}{start}{outcome}{place}")
+        if verbose:
             print(f"{'':<11} accelerate launch -m {run.package} {' '.join(run.arguments(folder / 'runs'))}")
-    done = sum(state == "done" for state in states.values())
-    told = f"; {len(shared)} shared with other studies" if shared else ""
-    print(
-        f"\n{plan.study.title}: {counted(len(runs), 'run')} for {counted(len(plan.cells), 'cell')}; {done} done{told}"
-    )
+    num_done = sum(state == "done" for state in states.values())
+    sharing = f"; {len(shared)} shared with other studies" if shared else ""
+    counts = f"{pluralize(len(runs), 'run')} for {pluralize(len(plan.cells), 'cell')}; {num_done} done{sharing}"
+    print(f"\n{plan.study.title}: {counts}")
     for stage in plan.study.stages:
         if stage.published:
-            print(f"{stage.name}: not run, for runs start from {stage.published.told}: {stage.published.init}")
+            weights = f"{stage.published.description}: {stage.published.init}"
+            print(f"{stage.name}: not run; runs start from published weights, {weights}")
             print(f"{'':{len(stage.name)}}  ({stage.name}.published=none runs it)")
-    print("\n".join(_costs(plan, runs, states, results, rate)))
-    print(f"folder: {shown(folder)}")
+    print("\n".join(_costs(plan, runs, states, results, tera_macs_per_second)))
+    print(f"folder: {display_path(folder)}")
     return 0
 
 
-def peak_in_words(run: PlannedRun) -> str:
-    """Return the peak learning rate at which a run trains, which its name does not tell; nothing where it trains nothing."""
+def format_peak_lr(run: PlannedRun) -> str:
+    """Return the peak learning rate of a run, which its name does not contain; an empty string if it trains nothing."""
     config = load_config(run.module, Path(run.recipe), run.overrides)
     return f"  lr {peak_lr(config.optim, config.train.batch_size):.4g}" if hasattr(config, "optim") else ""
 
 
 def _costs(
     plan: Plan,
-    runs: tuple[PlannedRun, ...],
-    states: dict[str, State],
-    results: dict[str, Result],
-    rate: float | None,
+    runs: Sequence[PlannedRun],
+    states: Mapping[str, State],
+    results: Mapping[str, Result],
+    tera_macs_per_second: float | None,
 ) -> list[str]:
-    """Return a line for each stage: runs, steps, images, multiply-adds, device-hours, and what is left of them."""
+    """Return the cost table: a line per stage with runs, steps, images, MACs, device-hours and remaining device-hours."""
     scale = load_scale(plan.study.scale) if plan.study.scale else None
-    size = set_size(runs[-1], scale)
+    size = dataset_size(runs[-1], scale)
     costs = {run.id: estimate(run, size) for run in runs}
-    measured = measured_rates(costs, results, runs)
-    assumed = rate * 1e12 if rate else scale.multiply_adds_per_second if scale else None
-    lines = [
-        f"{'stage':<12}{'runs':>6}{'steps':>14}{'images':>12}{'multiply-adds':>16}{'device-hours':>14}{'to go':>10}"
-    ]
+    measured = {} if tera_macs_per_second else measured_macs_per_second(costs, results, runs)
+    assumed = tera_macs_per_second * 1e12 if tera_macs_per_second else scale.macs_per_second if scale else None
+    lines = [f"{'stage':<12}{'runs':>6}{'steps':>14}{'images':>12}{'MACs':>16}{'device-hours':>14}{'remaining':>11}"]
     for stage in dict.fromkeys(run.stage for run in runs):
-        mine = [run for run in runs if run.stage == stage]
-        speed = assumed if rate else measured.get(stage, assumed)
-        left = [costs[run.id] for run in mine if states[run.id] != "done"]
-        lines.append(_cost_line(stage, [costs[run.id] for run in mine], left, speed))
-    told = {stage: f"{speed / 1e12:.3g}" for stage, speed in measured.items()} if not rate else {}
-    by_runs = "; ".join(f"{speed}e12 multiply-adds a second measured in {stage}" for stage, speed in told.items())
-    by_word = (
-        f"{assumed / 1e12:.3g}e12 multiply-adds a second and device {'given' if rate else 'assumed'}" if assumed else ""
-    )
-    words = "; ".join(word for word in (by_runs, by_word) if word) or "no rate is known: give --rate, or run something"
-    endings = Counter(result.verdict for result in results.values() if result.verdict != "finished")
-    ended = (
-        [f"ended otherwise: {', '.join(f'{count} {verdict}' for verdict, count in endings.items())}"] if endings else []
-    )
-    return [*lines, f"set of {size.train_images} training images, {size.num_classes} classes; hours by {words}", *ended]
+        of_stage = [run for run in runs if run.stage == stage]
+        pending = [costs[run.id] for run in of_stage if states[run.id] != "done"]
+        lines.append(_cost_line(stage, [costs[run.id] for run in of_stage], pending, measured.get(stage, assumed)))
+    rates = [f"{rate / 1e12:.3g}e12 MACs per second and device measured in {stage}" for stage, rate in measured.items()]
+    if assumed:
+        source = "given" if tera_macs_per_second else "assumed"
+        rates.append(f"{assumed / 1e12:.3g}e12 MACs per second and device {source}")
+    known = "; ".join(rates) or "no rate is known: give --tera-macs-per-second, or run something"
+    lines.append(f"{size.train_images} training images, {size.num_classes} classes; hours: {known}")
+    other = Counter(result.status for result in results.values() if result.status != "finished")
+    if other:
+        lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")
+    return lines
 
 
-def _cost_line(stage: str, costs: list[Cost], left: list[Cost], speed: float | None) -> str:
-    """Return the line of a stage."""
-    work = sum(cost.multiply_adds for cost in costs)
-    hours = f"{work / speed / 3600:.3g}" if speed else "?"
-    remaining = f"{sum(cost.multiply_adds for cost in left) / speed / 3600:.3g}" if speed else "?"
+def _cost_line(stage: str, costs: Sequence[Cost], pending: Sequence[Cost], macs_per_second: float | None) -> str:
+    """Return the cost table's line of a stage."""
+    macs, remaining = sum(cost.macs for cost in costs), sum(cost.macs for cost in pending)
+    hours = [f"{work / macs_per_second / 3600:.3g}" if macs_per_second else "?" for work in (macs, remaining)]
     steps, images = sum(cost.steps for cost in costs), sum(cost.images for cost in costs)
-    return f"{stage:<12}{len(costs):>6}{steps:>14,}{images:>12.4g}{work:>16.4g}{hours:>14}{remaining:>10}"
+    return f"{stage:<12}{len(costs):>6}{steps:>14,}{images:>12.4g}{macs:>16.4g}{hours[0]:>14}{hours[1]:>11}"

@@ -1,4 +1,4 @@
-"""The result of a run, as its folder holds it."""
+"""Result of a run, read from its folder."""
 
 import json
 import math
@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import is_there
+from common.files import path_exists
 
 RESULT = "result.json"
+DIVERGED = "diverged"
+"""Status of a diverged run, `RunStatus.DIVERGED`. Tables that are compared with a paper's print it as the paper does: crash."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run ended with. A verdict other than `finished` is a result too: a crash belongs in the table.
+    """Content of a run's result.json. A status other than `finished` is a result, too: a diverged run belongs in the table.
 
-    Seconds are wall-clock seconds of the stage itself; metrics are percent where they are accuracies.
+    `seconds` is the wall-clock time of the stage itself. Accuracies in `metrics` are percentages.
     """
 
-    verdict: str
+    status: str
     reason: str
     step: int
     metrics: Mapping[str, float]
@@ -31,29 +33,29 @@ class Result:
     train_images: int
     num_processes: int
     kind: str = ""
-    """What a crash was, such as `non_finite_loss`; empty for every other verdict."""
+    """How the run diverged, such as `non_finite_loss`; empty for every other status."""
 
     @property
     def is_final(self) -> bool:
-        """Tell whether the run is over; an interrupted one goes on by the same command."""
-        return self.verdict != "interrupted"
+        """Return whether the run has ended; an interrupted run has not: the same command resumes it."""
+        return self.status != "interrupted"
 
     @property
     def is_usable(self) -> bool:
-        """Tell whether another stage can start from this run: a network that crashed holds no weights worth it."""
-        return self.is_final and self.verdict != "crash"
+        """Return whether another stage can start from this run: the weights of a diverged network are useless."""
+        return self.is_final and self.status != DIVERGED
 
 
 def read_result(folder: Path) -> Result | None:
-    """Return the result in a run's folder, or None before there is one."""
+    """Return the result in a run's folder, or None if there is none yet."""
     path = folder / RESULT
     try:
-        if not is_there(path):
+        if not path_exists(path):
             return None
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         metrics = {name: float(value) for name, value in content["metrics"].items() if _is_number(value)}
         return Result(
-            verdict=str(content["verdict"]),
+            status=str(content["status"]),
             reason=str(content["reason"] or ""),
             step=int(content["step"]),
             metrics=metrics,
@@ -67,14 +69,14 @@ def read_result(folder: Path) -> Result | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{path}: not the result of a run ({error!r}). Delete this file alone: the run goes on from its last checkpoint."
+            f"{path}: not the result of a run ({error!r}). Delete only this file: the run resumes from its last checkpoint."
         ) from error
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}). Let this process read it (rights, file system)."
+            f"{path}: cannot be read ({error.strerror or error}). Make it readable (permissions, file system)."
         ) from error
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether a metric is a finite number (others, such as accuracies by class, stay in the run's file)."""
+    """Return whether a metric is a finite number. Other metrics, such as per-class accuracies, are not read from the file."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

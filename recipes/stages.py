@@ -1,62 +1,107 @@
-"""Owns what a study knows of the stages: the class of each one's recipe, and which of its keys make another run."""
+"""Registry of the stages that studies run: config class, cost function, and what to preload for each."""
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common.config import defaults, flatten, load, nearest, to_mapping
-from common.errors import UserError
-from common.models.stem_grammar import ALIASES, parse_stem
+from common.config import defaults, flatten, load, to_mapping
+from common.errors import UserError, did_you_mean
+from common.models.stem_registry import ALIASES, parse_stem
 
-CONFIGS = {
-    "pretrain": "pretrain.config:PretrainConfig",
-    "finetune": "finetune.config:FinetuneConfig",
-    "common.evaluation linear": "common.evaluation.config:LinearConfig",
-    "common.evaluation knn": "common.evaluation.config:KnnEvaluationConfig",
-    "common.evaluation tokens": "common.evaluation.config:TokensConfig",
-    "common.evaluation complexity": "common.evaluation.config:ComplexityConfig",
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A registered stage. `config`, `cost` and `preload` are relative to the stage's package and imported when they are needed."""
+
+    config: str
+    """Config class of the stage's recipes, as `module:Class`."""
+    cost: str
+    """Function that returns a run's `Cost`, as `module:function`: it takes the config and, by keyword, those of `num_images`,
+    `num_held_out` and `num_classes` that it needs."""
+    preload: str
+    """Module that imports everything a run needs; it is imported once for all runs of a study (`recipes.run.forkserver`)."""
+    labeled: bool = True
+    """Whether a study's classes can be counted in the stage's data."""
+
+
+STAGES: Mapping[str, StageSpec] = {
+    "pretrain": StageSpec("config:PretrainConfig", "cost:training_cost", "train", labeled=False),
+    "finetune": StageSpec("config:FinetuneConfig", "cost:training_cost", "train"),
+    "common.evaluation linear": StageSpec("config:LinearConfig", "cost:linear_cost", "linear_run"),
+    "common.evaluation knn": StageSpec("config:KnnEvaluationConfig", "cost:knn_cost", "knn_run"),
+    "common.evaluation tokens": StageSpec("config:TokensConfig", "cost:tokens_cost", "token_similarity_run"),
+    "common.evaluation complexity": StageSpec("config:ComplexityConfig", "cost:complexity_cost", "complexity_run"),
 }
-"""Where the class of each stage's recipe stands, by the stage's module (and first argument, where a module has several)."""
+"""All stages, by what follows `accelerate launch -m`: the stage's package, and its first argument if the package has several."""
 SHORT_NAMES = {name: alias for alias, name in ALIASES.items()}
 
 
+def find_stage(module: str) -> StageSpec:
+    """Return the registry's entry of a stage; raise UserError with the known stages if it is not registered."""
+    if module not in STAGES:
+        known = list(STAGES)
+        raise UserError(
+            f"stages: {module} is not a stage.{did_you_mean(module, known)} Known stages: {', '.join(known)}."
+        )
+    return STAGES[module]
+
+
 def config_class(module: str) -> type[Any]:
-    """Return the class of a stage's recipe."""
-    if module not in CONFIGS:
-        known = list(CONFIGS)
-        raise UserError(f"stages: {module} is not a stage.{nearest(module, known)} There are {', '.join(known)}.")
-    package, _, name = CONFIGS[module].partition(":")
-    cls: type[Any] = getattr(importlib.import_module(package), name)
+    """Return the config class of a stage."""
+    cls: type[Any] = _import(module, find_stage(module).config)
     return cls
+
+
+def cost_function(module: str) -> Callable[..., Any]:
+    """Return the cost function of a stage (`StageSpec.cost`)."""
+    function: Callable[..., Any] = _import(module, find_stage(module).cost)
+    return function
+
+
+def preload_modules() -> list[str]:
+    """Return the modules to import before runs are forked."""
+    return [f"{_package(module)}.{stage.preload}" for module, stage in STAGES.items()]
+
+
+def _import(module: str, name: str) -> Any:
+    """Import `module:attribute` from a stage's package."""
+    submodule, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(f"{_package(module)}.{submodule}"), attribute)
+
+
+def _package(module: str) -> str:
+    """Return the package of a stage."""
+    return module.split()[0]
 
 
 @cache
 def load_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> Any:
-    """Return a stage's recipe as its class, checked; the folder that a run gets is stood in for."""
+    """Return a recipe as its stage's validated config; `out`, which each run sets, gets a placeholder."""
     return load(config_class(module), recipe, ["out=planned", *overrides])
 
 
 def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Return what a run of a stage depends on as dotted keys, checked by the class of its recipe.
+    """Return the keys that a run's numbers depend on, as dotted keys validated by the stage's config class.
 
-    Left out are keys that change no number (where it writes, how many workers), and those at their default: a key that a
-    later version adds does not make finished runs other runs. The stem is always there (`canonical_stem`).
+    Excluded are keys that change no number (output folder, number of workers) and keys at their default: a key added in a later
+    version must not turn finished runs into other runs. The keys of the stem are always included (`canonical_stem`).
     """
     from common.training.run_folder import OPERATIONAL
 
     cls = config_class(module)
     config = flatten(to_mapping(load_config(module, recipe, overrides)))
-    usual = flatten(defaults(cls))
-    telling = {key: value for key, value in config.items() if key not in usual or usual[key] != value}
+    default = flatten(defaults(cls))
+    changed = {key: value for key, value in config.items() if key not in default or default[key] != value}
     stem = {key: config[key] for key in ("model.name", "model.stem", "model.patch_size") if key in config}
-    return {key: value for key, value in (telling | stem).items() if key not in OPERATIONAL}
+    return {key: value for key, value in (changed | stem).items() if key not in OPERATIONAL}
 
 
 def canonical_stem(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the one name and strides for the stem of a resolved recipe: `patchify` for `1Proj`, no strides for the usual ones."""
+    """Return the canonical stem keys of a resolved recipe: `patchify` for `1Proj`, no strides if they are the stem's defaults."""
     name, strides = config.get("model.stem"), config.get("model.stem_strides")
     if name is None:
         return {}

@@ -1,4 +1,4 @@
-"""What tests of the stages share: tiny runs on the embedded digits, started as a user starts them."""
+"""Shared fixtures: tiny runs of the stages on the bundled digits, started through their command lines."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from common.errors import UserError
 from common.evaluation.__main__ import main as evaluation_main
-from common.models.kernels.library import runs_kernels
+from common.models.kernels.library import kernels_available
 from common.training.precision import check_compiler
 from finetune.__main__ import main as finetune_main
 from pretrain.__main__ import main as pretrain_main
@@ -23,8 +23,8 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 TINY = {
     "pretrain": [
         "data.images_per_class=8", "data.workers=0", "train.epochs=2", "train.batch_size=20", "train.log_every=1",
-        "optim.warmup_epochs=1", "dino.outputs=16", "dino.hidden_dim=16", "dino.bottleneck_dim=8", "views.local_count=1",
-        "views.local_size=8", "views.local_scale=[0.4,0.8]", "model.drop_path=0.0", "knn.every_epochs=1",
+        "optim.warmup_epochs=1", "dino.out_dim=16", "dino.hidden_dim=16", "dino.bottleneck_dim=8", "crops.num_local=1",
+        "crops.local_size=8", "crops.local_scale=[0.4,0.8]", "model.drop_path=0.0", "knn.every_epochs=1",
     ],
     "finetune": [
         "data.images_per_class=8", "data.workers=0", "train.epochs=2", "train.batch_size=20", "train.log_every=1",
@@ -41,33 +41,52 @@ TINY = {
 COMMANDS = {name: (name,) for name in ("pretrain", "finetune")} | {
     name: ("common.evaluation", name) for name in ("linear", "knn", "tokens")
 }
-"""What follows `accelerate launch -m` for each stage, before the recipe."""
+"""The words between `accelerate launch -m` and the recipe, by stage."""
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing in the project catches it."""
+    """Simulates a kill; nothing in the project catches it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a run, by the fixtures below or as processes of their own, and put them first.
+
+    Tests of two processes are one group, which one worker runs: side by side they would slow each other down.
+    """
+    for item in items:
+        fixtures, names = set(getattr(item, "fixturenames", ())), vars(getattr(item, "module", object))
+        if fixtures & {"stage", "fake_stage", "study_folder"} or names.keys() & {
+            "subprocess",
+            "forked_runs",
+            "fork_run",
+        }:
+            item.add_marker(pytest.mark.run)
+        if "two_processes" in item.nodeid or "2 processes" in item.nodeid or "test_processes.py" in item.nodeid:
+            item.add_marker(pytest.mark.xdist_group("processes"))
+    # Long tests first, so that no worker of `make test` is left with one at the end.
+    items.sort(key=lambda item: item.get_closest_marker("run") is None)
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Keep the arithmetic of every test the same on any machine."""
+    """Use one thread, so that results are the same on every machine."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def kernels() -> None:
-    """Leave the test out, with the reason, where our kernels cannot be built or cannot run."""
+    """Skip the test where the C++ kernels cannot be built or run."""
     if not can_use_kernels():
-        pytest.skip("no C++ compiler, or no products of bf16 matrices, here")
+        pytest.skip("requires a C++ compiler and a CPU with bf16 matrix products")
 
 
 def can_use_kernels() -> bool:
-    """Return whether our kernels can be built and run here."""
-    return has_compiler() and runs_kernels()
+    """Return whether the C++ kernels can be built and run on this machine."""
+    return has_compiler() and kernels_available()
 
 
 def has_compiler() -> bool:
-    """Return whether there is a C++ compiler for a CPU's kernels."""
+    """Return whether there is a C++ compiler for the CPU kernels."""
     try:
         check_compiler("train.kernels")
     except UserError:
@@ -76,7 +95,7 @@ def has_compiler() -> bool:
 
 
 def with_threads(count: int, compute: Callable[[], Result]) -> Result:
-    """Return what `compute` returns when PyTorch's operators have that many threads."""
+    """Return the result of `compute` with `count` PyTorch threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -105,23 +124,23 @@ def read_result(out: Path) -> dict[str, Any]:
 
 
 def read_losses(out: Path) -> list[float]:
-    """Return the training losses of a run, step by step."""
+    """Return the training losses of a run, one per logged step."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
 
 
 def last_weights(out: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a run's last checkpoint: weights, moments, teacher, centre."""
+    """Return the tensors of a run's last checkpoint: weights, optimizer moments, teacher, center."""
     return load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    """Hold what two runs leave that no clock is in against each other, byte by byte: last checkpoint, metrics, export."""
-    mine, theirs = _files(one), _files(other)
-    assert mine.keys() == theirs.keys()
-    assert [name for name in mine if mine[name] != theirs[name]] == []
-    assert read_result(one)["metrics"] == read_result(other)["metrics"]
-    assert not list((other / "checkpoints").glob(".*"))
+def assert_same_run(expected: Path, actual: Path) -> None:
+    """Compare the files of two runs that contain no times, byte by byte: last checkpoint, metrics, export."""
+    expected_files, actual_files = _files(expected), _files(actual)
+    assert expected_files.keys() == actual_files.keys()
+    assert [name for name in expected_files if expected_files[name] != actual_files[name]] == []
+    assert read_result(expected)["metrics"] == read_result(actual)["metrics"]
+    assert not list((actual / "checkpoints").glob(".*"))
 
 
 def _files(out: Path) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
-"""Runs of a stage in processes of their own, which may die, be signalled or meet a full disk at a chosen moment.
+"""Runs of a stage in separate processes, with faults (kill, signal, full disk, ...) injected at a chosen moment.
 
-They are forked from a server that has imported everything once, so a run costs a second and not ten. Several processes of
-one run find each other as under a launcher: by RANK, WORLD_SIZE and MASTER_PORT.
+The processes are forked from a server that has imported everything once, so a run takes one second instead of ten. The processes
+of a distributed run find each other as under a launcher, by RANK, WORLD_SIZE and MASTER_PORT.
 """
 
 import errno
@@ -34,32 +34,36 @@ SERVER.set_forkserver_preload(
 )
 TIMEOUT_SECONDS = 240.0
 LIMIT_BYTES = 50_000
-"""Size beyond which no file grows on a "full disk": less than a checkpoint's, more than a log's."""
+"""Maximum file size on a "full disk": smaller than a checkpoint, larger than a log."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one process of a run, the `count`-th time that it comes by, counted from 1 in each process."""
+    """A fault of one process of a run, at the `count`-th occurrence of `where` in that process, counted from 1."""
 
-    where: Literal["step", "line", "half a file", "flush", "read", "look", "result", "climbed"]
-    """After a step; before a line of metrics.jsonl; with half of a checkpoint's tensors written; before a file, or the folder, of
-    a checkpoint is flushed; when a checkpoint is read, or something in the run folder is looked for, or the result is read;
-    between SAM's two passes, when the weights are elsewhere."""
+    where: Literal["step", "line", "half a file", "flush", "read", "exists", "result", "perturbed"]
+    """After a step; before a line of metrics.jsonl; with half of a checkpoint's tensors written; before the fsync of a file or the
+    folder of a checkpoint; when a checkpoint is read, when the run folder is checked for a file, when the result is read; between
+    SAM's two passes, with perturbed weights."""
     count: int
     what: str = "SIGKILL"
-    """A signal to the process; "group SIGTERM": a signal to it and its workers; "full disk": no file can
-    grow beyond `LIMIT_BYTES`, the rest of a write is refused; "no space", "stale handle": the very call is refused;
-    "damage": the checkpoint is."""
+    """A signal to the process; "group SIGTERM": a signal to it and its workers; "full disk": no file can grow beyond `LIMIT_BYTES`,
+    the rest of a write fails; "no space", "stale handle": the call itself fails; "damage": the checkpoint is damaged."""
     rank: int = 0
 
 
-def run(
-    name: str, out: Path, *overrides: str, faults: Iterable[Fault] = (), processes: int = 1, keys: bool = False
+def fork_run(
+    name: str,
+    out: Path,
+    *overrides: str,
+    faults: Iterable[Fault] = (),
+    processes: int = 1,
+    record_samples: bool = False,
 ) -> int:
-    """Run a stage as `stage` of conftest does, in `processes` new processes; return the exit code of the first.
+    """Run a stage like the fixture `stage`, in `processes` new processes; return the first nonzero exit code, or 0.
 
-    A negative one is a signal's. When one process dies by SIGKILL, the others are killed, as a launcher does. With `keys`
-    the samples that each process drew are written beside the run folder.
+    A negative code is a signal. If one process is killed by SIGKILL, the others are killed, as a launcher does. With
+    `record_samples` the samples drawn by each process are written next to the run folder.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,23 +72,24 @@ def run(
     arguments = [*words, str(RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
     started = []
     for rank in range(processes):
-        mine = [fault for fault in faults if fault.rank == rank]
+        own_faults = [fault for fault in faults if fault.rank == rank]
         log = out.with_name(f"{out.name}-{rank}.log")
         process = SERVER.Process(
-            target=_become, args=(module, arguments, mine, rank, processes, port, log, out if keys else None)
+            target=_run_process,
+            args=(module, arguments, own_faults, rank, processes, port, log, out if record_samples else None),
         )
         process.start()
         started.append(process)
     return _wait(started)
 
 
-def log(out: Path, rank: int = 0) -> str:
-    """Return what a process of the last run said."""
+def read_log(out: Path, rank: int = 0) -> str:
+    """Return the output of a process of the last run."""
     return out.with_name(f"{out.name}-{rank}.log").read_text()
 
 
 def _wait(started: Sequence[ForkServerProcess]) -> int:
-    """Wait for all; return the first exit code that is not 0, a kill's before others."""
+    """Wait for all processes; return SIGKILL's code if one was killed, else the largest exit code."""
     multiprocessing.connection.wait([process.sentinel for process in started], TIMEOUT_SECONDS)
     if any(process.exitcode == -signal.SIGKILL for process in started):
         for process in started:
@@ -93,12 +98,12 @@ def _wait(started: Sequence[ForkServerProcess]) -> int:
         process.join(TIMEOUT_SECONDS)
         if process.exitcode is None:
             process.kill()
-            raise TimeoutError("a process of the run does not end")
+            raise TimeoutError("a process of the run did not exit")
     codes = [process.exitcode or 0 for process in started]
     return -signal.SIGKILL if -signal.SIGKILL in codes else max(codes)
 
 
-def _become(
+def _run_process(
     module: str,
     arguments: list[str],
     faults: list[Fault],
@@ -106,16 +111,16 @@ def _become(
     processes: int,
     port: int,
     log: Path,
-    keys: Path | None,
+    samples: Path | None,
 ) -> None:
-    """Be a process of a run; never returns."""
+    """Run the stage in this process; never returns."""
     import torch
 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.setpgid(0, 0)
-    multiprocessing.set_start_method("fork", force=True)  # of the loader's workers; inherited would be the server's
+    multiprocessing.set_start_method("fork", force=True)  # for the loader's workers, which would inherit the server's
     torch.set_num_threads(1)
     if processes > 1:
         os.environ |= {
@@ -126,9 +131,9 @@ def _become(
         }
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for fault in faults:
-        _arrange(fault)
-    if keys is not None:
-        _record_keys(keys.with_name(f"{keys.name}-{rank}.keys"))
+        _install_fault(fault)
+    if samples is not None:
+        _record_samples(samples.with_name(f"{samples.name}-{rank}.samples"))
     main: Callable[[list[str]], int] = __import__(f"{module}.__main__", fromlist=["main"]).main
     code = main(arguments)
     sys.stdout.flush()
@@ -136,43 +141,43 @@ def _become(
     os._exit(code)
 
 
-def _arrange(fault: Fault) -> None:
-    """Let a fault happen when its moment comes."""
+def _install_fault(fault: Fault) -> None:
+    """Install a fault, to be triggered at its moment."""
     import finetune.train
-    from common.training import checkpoints, run_folder
+    from common.training import checkpoint_files, checkpoints, run_folder
     from common.training.progress import Progress
     from common.training.run_folder import RunFolder
 
     owner, attribute = {
         "step": (Progress, "advance"),
         "line": (RunFolder, "log"),
-        "half a file": (checkpoints, "write_tensors"),
-        "flush": (checkpoints, "flush"),
-        "read": (checkpoints, "_read"),
-        "look": (run_folder, "is_there"),
+        "half a file": (checkpoint_files, "write_tensors"),
+        "flush": (checkpoint_files, "fsync"),
+        "read": (checkpoints, "read_checkpoint"),
+        "exists": (run_folder, "path_exists"),
         "result": (RunFolder, "result"),
-        "climbed": (finetune.train, "frozen_statistics"),
+        "perturbed": (finetune.train, "frozen_statistics"),
     }[fault.where]
-    usual, calls = getattr(owner, attribute), 0
+    original, calls = getattr(owner, attribute), 0
 
     def counted(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls != fault.count:
-            return usual(*arguments)
+            return original(*arguments)
         if fault.where == "step":
-            usual(*arguments)
+            original(*arguments)
         if fault.where == "half a file":
-            usual(*arguments)
+            original(*arguments)
             os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)
-        _strike(fault.what)
-        return None if fault.where == "step" else usual(*arguments)
+        _trigger(fault.what)
+        return None if fault.where == "step" else original(*arguments)
 
     setattr(owner, attribute, counted)
 
 
-def _strike(what: str) -> None:
-    """Do to this process what a fault says."""
+def _trigger(what: str) -> None:
+    """Trigger a fault in this process."""
     if what == "full disk":
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
@@ -181,23 +186,23 @@ def _strike(what: str) -> None:
     elif what == "stale handle":
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     elif what == "damage":
-        from common.training.checkpoints import DamagedError
+        from common.training.checkpoint_files import DamagedError
 
-        raise DamagedError("by a fault of the test")
+        raise DamagedError("damaged by a test fault")
     elif what.startswith("group "):
         os.killpg(0, getattr(signal, what.removeprefix("group ")))
     else:
         os.kill(os.getpid(), getattr(signal, what))
 
 
-def _record_keys(path: Path) -> None:
-    """Write down every sample that this process draws for training."""
+def _record_samples(path: Path) -> None:
+    """Record every training sample drawn by this process."""
     from common.data.loading.sampler import EpochSampler
 
-    usual = EpochSampler.batches
+    original = EpochSampler.batches
 
     def recorded(self: EpochSampler, epoch: int, first_step: int = 0) -> Any:
-        for batch in usual(self, epoch, first_step):
+        for batch in original(self, epoch, first_step):
             with path.open("a") as file:
                 file.writelines(f"{key.epoch} {key.position} {key.index} {key.repeat}\n" for key in batch)
             yield batch

@@ -1,4 +1,4 @@
-"""A network small enough for steps by hand, and its gradients."""
+"""A network small enough to compute optimizer steps by hand, and its gradients."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Every family of networks goes through the stages: trained, resumed, pre-trained, exported, started from."""
+"""Every model family in the stages: training, resume, pre-training, export, initialization."""
 
 import os
 import signal
@@ -26,10 +26,10 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_a_family_trains_with_labels_and_comes_back(stage: Stage, tmp_path: Path, family: str) -> None:
+def test_model_family_trains_exports_and_reloads(stage: Stage, tmp_path: Path, family: str) -> None:
     assert stage("finetune", tmp_path / "run", *FAMILIES[family]) == 0
     result = read_result(tmp_path / "run")
-    assert result["verdict"] == "finished" and len(read_losses(tmp_path / "run")) == 8
+    assert result["status"] == "finished" and len(read_losses(tmp_path / "run")) == 8
     network = timm.create_model(f"local-dir:{tmp_path / 'run' / 'export'}", pretrained=True).eval()
     assert network(torch.randn(2, 3, 12, 12)).shape == (2, 10)
     again = ("train.epochs=1", f"init={tmp_path / 'run'}")
@@ -37,7 +37,7 @@ def test_a_family_trains_with_labels_and_comes_back(stage: Stage, tmp_path: Path
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_a_family_goes_on_to_the_bit(
+def test_model_family_resumes_bit_exactly(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     advance = Progress.advance
@@ -48,29 +48,31 @@ def test_a_family_goes_on_to_the_bit(
             os.kill(os.getpid(), signal.SIGTERM)
 
     model = (*FAMILIES[family], "model.drop_path=0.2", "train.epochs=1")
-    assert stage("finetune", tmp_path / "whole", *model) == 0
+    assert stage("finetune", tmp_path / "uninterrupted", *model) == 0
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "advance", advance_and_signal)
-        assert stage("finetune", tmp_path / "parts", *model) == INTERRUPTED
-    assert stage("finetune", tmp_path / "parts", *model) == 0
-    whole, parts = (load_file(tmp_path / name / "export" / "model.safetensors") for name in ("whole", "parts"))
-    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+        assert stage("finetune", tmp_path / "resumed", *model) == INTERRUPTED
+    assert stage("finetune", tmp_path / "resumed", *model) == 0
+    uninterrupted, resumed = (
+        load_file(tmp_path / name / "export" / "model.safetensors") for name in ("uninterrupted", "resumed")
+    )
+    assert [name for name in uninterrupted if not torch.equal(uninterrupted[name], resumed[name])] == []
 
 
-def test_a_convolutional_network_is_pre_trained_and_started_from(stage: Stage, tmp_path: Path) -> None:
+def test_convolutional_network_is_pretrained_and_finetuned(stage: Stage, tmp_path: Path) -> None:
     model = FAMILIES["regnety"]
     assert stage("pretrain", tmp_path / "dino", *model) == 0
-    assert read_result(tmp_path / "dino")["verdict"] == "finished"
+    assert read_result(tmp_path / "dino")["status"] == "finished"
     assert stage("finetune", tmp_path / "tst", *model, "train.epochs=1", f"init={tmp_path / 'dino'}") == 0
 
 
-def test_all_classifiers_start_small(tmp_path: Path) -> None:
+def test_head_init_scale_applies_to_all_classifiers(tmp_path: Path) -> None:
     def build(scale: float) -> torch.nn.Module:
         overrides = [*TINY["finetune"], *FAMILIES["volo"], f"head_init_scale={scale}", f"out={tmp_path}"]
         torch.manual_seed(0)
         return build_classifier(load(FinetuneConfig, RECIPES / "digits" / "finetune.yaml", overrides), num_classes=4)
 
-    whole, tenth = build(1.0).state_dict(), build(0.1).state_dict()
-    scaled = {name for name in whole if not torch.equal(whole[name], tenth[name])}
+    full, tenth = build(1.0).state_dict(), build(0.1).state_dict()
+    scaled = {name for name in full if not torch.equal(full[name], tenth[name])}
     assert scaled == {"head.weight", "aux_head.weight"}
-    assert all(torch.allclose(whole[name] * 0.1, tenth[name]) for name in scaled)
+    assert all(torch.allclose(full[name] * 0.1, tenth[name]) for name in scaled)

@@ -1,4 +1,4 @@
-"""A few fuzzed images and recipes under a fixed seed; `python -m benchmarks.fuzz` runs ten thousand, and whole runs."""
+"""A few fuzzed images and recipes with a fixed seed; `python -m benchmarks.fuzz` runs ten thousand, and complete runs."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from benchmarks.fuzz import fuzz
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "cases"), [("images", 150), ("recipes", 40)])
-def test_what_users_hand_in_ends_well_or_in_one_message(name: str, cases: int) -> None:
-    endings = fuzz(name, cases=cases, start=11)
-    assert endings.total() >= cases and endings[False] > 0
+def test_fuzzed_input_succeeds_or_ends_in_one_message(name: str, cases: int) -> None:
+    outcomes = fuzz(name, cases=cases, start=11)
+    assert outcomes.total() >= cases and outcomes[False] > 0

@@ -1,23 +1,25 @@
-"""A run with `train.kernels`: the same losses as without, resumed bit by bit. Left out where there are no kernels."""
+"""Runs with `train.kernels`: losses of the run without kernels, bit-exact resume. Skipped where the kernels are not available."""
 
 from pathlib import Path
 
 import pytest
 from conftest import assert_same_run, read_losses
-from forked_runs import Fault, run
+from forked_runs import Fault, fork_run
 
 pytestmark = pytest.mark.usefixtures("kernels")
 SETTINGS = ("train.precision=bf16", "train.checkpoint_steps=3")
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_a_run_by_kernels_is_resumed_bit_by_bit_and_learns_as_the_other(tmp_path: Path, stage: str) -> None:
-    whole, parts, plain = (tmp_path / name for name in ("whole", "parts", "plain"))
-    assert run(stage, whole, *SETTINGS, "train.kernels=true") == 0
-    assert run(stage, parts, *SETTINGS, "train.kernels=true", faults=[Fault("step", 5)]) < 0
-    assert run(stage, parts, *SETTINGS, "train.kernels=true") == 0
-    assert_same_run(whole, parts)
+def test_run_with_kernels_resumes_bit_exactly_and_matches_pytorch_losses(tmp_path: Path, stage: str) -> None:
+    uninterrupted, resumed, pytorch = (tmp_path / name for name in ("uninterrupted", "resumed", "pytorch"))
+    assert fork_run(stage, uninterrupted, *SETTINGS, "train.kernels=true") == 0
+    assert fork_run(stage, resumed, *SETTINGS, "train.kernels=true", faults=[Fault("step", 5)]) < 0
+    assert fork_run(stage, resumed, *SETTINGS, "train.kernels=true") == 0
+    assert_same_run(uninterrupted, resumed)
 
-    assert run(stage, plain, *SETTINGS) == 0
-    assert read_losses(whole) == pytest.approx(read_losses(plain), rel=1e-2)  # bf16 is as far from fp32
-    assert read_losses(whole) != read_losses(plain)
+    assert fork_run(stage, pytorch, *SETTINGS) == 0
+    assert read_losses(uninterrupted) == pytest.approx(
+        read_losses(pytorch), rel=1e-2
+    )  # bf16 differs from fp32 by as much
+    assert read_losses(uninterrupted) != read_losses(pytorch)

@@ -1,4 +1,4 @@
-"""Every key of every recipe is read by the command that takes it: none is accepted and ignored."""
+"""Every recipe key is read by its command: none is accepted and silently ignored."""
 
 import dataclasses
 import sys
@@ -19,19 +19,19 @@ from pretrain.config import PretrainConfig
 
 Stage = Callable[..., int]
 CHECKERS = (recipes.__file__, dataclasses.__file__, "<string>")
-"""Files that look at every key, whatever it is for; so do the classes' own `problems`."""
+"""Files that access every key for validation or copying; the classes' own `problems` do so, too."""
 
 
 def sections(cls: type[Any]) -> Iterator[type[Any]]:
-    """Yield the class of a recipe and those of its sections."""
+    """Yield the config class of a recipe and those of its sections."""
     yield cls
     for hint in get_type_hints(cls).values():
         if dataclasses.is_dataclass(hint):
             yield from sections(hint)
 
 
-def checks(frame: FrameType | None) -> bool:
-    """Tell whether a function only checks or copies keys; a comprehension belongs to the function around it."""
+def is_validation(frame: FrameType | None) -> bool:
+    """Return whether a function only validates or copies keys; a comprehension counts as its enclosing function."""
     while frame is not None and frame.f_code.co_name.startswith("<"):
         frame = frame.f_back
     return frame is None or frame.f_code.co_filename in CHECKERS or frame.f_code.co_name.endswith("problems")
@@ -39,7 +39,7 @@ def checks(frame: FrameType | None) -> bool:
 
 @contextmanager
 def reads(cls: type[Any]) -> Iterator[set[str]]:
-    """Note which keys of a recipe are read within the block, as <class>.<field>, checks of the whole recipe left out."""
+    """Record the keys read within the block, as <class>.<field>, except by validation of the complete recipe."""
     read: set[str] = set()
     classes = dict.fromkeys(sections(cls))
     fields = {each: {field.name for field in dataclasses.fields(each)} for each in classes}
@@ -47,7 +47,7 @@ def reads(cls: type[Any]) -> Iterator[set[str]]:
         for each in classes:
 
             def get(self: Any, name: str) -> Any:
-                if name in fields.get(type(self), ()) and not checks(sys._getframe(1)):
+                if name in fields.get(type(self), ()) and not is_validation(sys._getframe(1)):
                     read.add(f"{type(self).__name__}.{name}")
                 return object.__getattribute__(self, name)
 
@@ -56,7 +56,7 @@ def reads(cls: type[Any]) -> Iterator[set[str]]:
 
 
 def keys(cls: type[Any]) -> set[str]:
-    """Return every key of a recipe as <class>.<field>, sections left out."""
+    """Return every key of a recipe as <class>.<field>, without the sections themselves."""
     return {
         f"{section.__name__}.{field.name}"
         for section in sections(cls)
@@ -65,35 +65,35 @@ def keys(cls: type[Any]) -> set[str]:
     }
 
 
-LIMITS = ("verdict.smoothing_steps=1", "verdict.least_steps=1", "optim.warmup_epochs=0")
-CRASH = ("train.on_crash=rewind", "train.max_rewinds=1", "optim.lr=1e38")
+LIMITS = ("status.smoothing_steps=1", "status.min_steps=1", "optim.warmup_epochs=0")
+DIVERGENCE = ("train.on_divergence=rewind", "train.max_rewinds=1", "optim.lr=1e38")
 RUNS: dict[str, list[tuple[str, ...]]] = {
-    "pretrain": [(*LIMITS, "verdict.uniform_share=0"), ("optim.name=sgd", *CRASH)],
+    "pretrain": [(*LIMITS, "status.uniform_share=0"), ("optim.name=sgd", *DIVERGENCE)],
     "finetune": [
-        (*LIMITS, "verdict.chance_epochs=1", "verdict.chance_steps=1", "verdict.learnt_share=0.01"),
-        ("optim.name=sam", "optim.base=sgd", "optim.clip_norm=1", *CRASH),
+        (*LIMITS, "status.chance_epochs=1", "status.chance_steps=1", "status.learned_share=0.01"),
+        ("optim.name=sam", "optim.base=sgd", "optim.clip_grad=1", *DIVERGENCE),
         ("augment.mixup=0.5", "augment.cutmix=0.5", "ema_decay=0.9", "train.epochs=1"),
         ("ema_span=0.5", "train.epochs=1"),
         ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv", "train.epochs=1"),
-        ("objective=identification", "data.source=digits_identities", "data.images_per_class=4", "train.epochs=1"),
+        ("objective=reid", "data.source=digits_identities", "data.images_per_class=4", "train.epochs=1"),
     ],
-    "linear": [("optim.clip_norm=1",), ("optim.name=adamw", "train.epochs=1")],
+    "linear": [("optim.clip_grad=1",), ("optim.name=adamw", "train.epochs=1")],
     "knn": [()],
     "tokens": [()],
 }
-"""Overrides of as many tiny runs as it takes: some keys have a part only beside others."""
+"""Overrides of the tiny runs that cover all keys: some keys are read only in combination with others."""
 REFUSED = {
     "pretrain": {"TrainConfig.evaluate_every", "OptimConfig.base", "OptimConfig.rho"},
     "linear": {
         *(
             f"TrainConfig.{name}"
-            for name in ("compile", "kernels", "recompute", "micro_batch", "on_crash", "max_rewinds")
+            for name in ("compile", "kernels", "grad_checkpointing", "micro_batch_size", "max_rewinds")
         ),
         *("OptimConfig.base", "OptimConfig.rho"),
     },
-    "token_labels": {"DataConfig.max_errors"},
+    "token_labels": {"DataConfig.max_corrupt"},
 }
-"""Keys that a command refuses, or that have a part only beside what it refuses: sam, rewind, skip."""
+"""Keys that a command refuses, or that are read only together with what it refuses: sam, rewind, skip."""
 CLASSES = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, **CONFIGS}
 
 
@@ -105,13 +105,13 @@ def test_every_key_is_read_or_refused(stage: Stage, tmp_path: Path, name: str) -
     assert keys(CLASSES[name]) - read == REFUSED.get(name, set())
 
 
-def test_every_key_of_a_count_is_read(tmp_path: Path) -> None:
+def test_every_key_of_complexity_is_read(tmp_path: Path) -> None:
     with reads(CONFIGS["complexity"]) as read:
         assert evaluate(["complexity", str(RECIPES / "imagenet1k" / "complexity.yaml"), f"out={tmp_path}"]) == 0
     assert keys(CONFIGS["complexity"]) <= read
 
 
-def test_every_key_of_labelling_is_read(stage: Stage, tmp_path: Path) -> None:
+def test_every_key_of_token_labels_is_read(stage: Stage, tmp_path: Path) -> None:
     assert stage("finetune", tmp_path / "teacher", "train.epochs=1") == 0
     recipe = str(RECIPES / "digits" / "token_labels.yaml")
     with reads(CONFIGS["token_labels"]) as read:

@@ -1,4 +1,4 @@
-"""`train.micro_batch`: a batch that goes through in parts takes the same steps as the whole one."""
+"""`train.micro_batch_size`: a batch split into micro-batches gives the same steps as the full batch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import read_losses, read_result
-from forked_runs import log, run
+from forked_runs import fork_run, read_log
 from safetensors.torch import load_file
 
 from common.training.micro_batches import micro_batches
 
 Stage = Callable[..., int]
 
-MIXED = ("augment.mixup=0.8", "augment.cutmix=1.0", "augment.repeats=2", "ema_decay=0.9")
-# Where a gradient is 0 but for rounding (a key's bias), AdamW would divide rounding by rounding.
+MIXED = ("augment.mixup=0.8", "augment.cutmix=1.0", "augment.aug_repeats=2", "ema_decay=0.9")
+# Where a gradient is 0 up to rounding (the bias of an attention key), AdamW would divide rounding errors by rounding errors.
 ADAMW = ("optim.name=adamw", "optim.eps=1e-4")
 CASES = [
     ("pretrain", (*ADAMW[1:], "dino.centering=mean", "optim.lr=2e-4")),
@@ -25,61 +25,63 @@ CASES = [
 ]
 
 
-def assert_close(one: Path, other: Path) -> None:
-    mine, theirs = (
-        load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors") for out in (one, other)
+def assert_close(expected: Path, actual: Path) -> None:
+    expected_state, actual_state = (
+        load_file(sorted((out / "checkpoints").glob("step-*"))[-1] / "state.safetensors") for out in (expected, actual)
     )
-    for name, tensor in mine.items():
-        assert torch.allclose(tensor, theirs[name], rtol=1e-4, atol=2e-6), name
-    assert read_losses(other) == pytest.approx(read_losses(one), rel=1e-5)
+    for name, tensor in expected_state.items():
+        assert torch.allclose(tensor, actual_state[name], rtol=1e-4, atol=2e-6), name
+    assert read_losses(actual) == pytest.approx(read_losses(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "overrides"), CASES)
-def test_parts_give_the_weights_of_the_whole(
+def test_micro_batches_give_the_weights_of_the_full_batch(
     stage: Stage, tmp_path: Path, name: str, overrides: tuple[str, ...]
 ) -> None:
-    """20 images as 6 + 6 + 6 + 2: weights, moments, teacher, centre and losses, to rounding, after 8 steps."""
-    assert stage(name, tmp_path / "whole", *overrides) == 0
-    assert stage(name, tmp_path / "parts", *overrides, "train.micro_batch=6") == 0
-    assert_close(tmp_path / "whole", tmp_path / "parts")
+    """20 images as 6 + 6 + 6 + 2: equal weights, moments, teacher, center and losses, up to rounding, after 8 steps."""
+    assert stage(name, tmp_path / "full", *overrides) == 0
+    assert stage(name, tmp_path / "micro", *overrides, "train.micro_batch_size=6") == 0
+    assert_close(tmp_path / "full", tmp_path / "micro")
 
 
-def test_parts_on_two_processes_give_the_weights_of_the_whole(tmp_path: Path) -> None:
-    """Gradients go to the other process once a step, with the last part."""
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run("finetune", whole, *ADAMW, *MIXED, processes=2) == 0, log(whole)
-    assert run("finetune", parts, *ADAMW, *MIXED, "train.micro_batch=4", processes=2) == 0, log(parts)
-    assert_close(whole, parts)
+def test_micro_batches_on_two_processes_give_the_weights_of_the_full_batch(tmp_path: Path) -> None:
+    """Gradients are synchronized once per step, with the last micro-batch."""
+    full, micro = tmp_path / "full", tmp_path / "micro"
+    assert fork_run("finetune", full, *ADAMW, *MIXED, processes=2) == 0, read_log(full)
+    assert fork_run("finetune", micro, *ADAMW, *MIXED, "train.micro_batch_size=4", processes=2) == 0, read_log(micro)
+    assert_close(full, micro)
 
 
-def test_batch_norm_is_warned_of(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert stage("finetune", tmp_path / "run", "model.stem=conv", "train.micro_batch=6", "train.epochs=1") == 0
-    assert "batch norm, which sees one part of 6 images" in capsys.readouterr().out
-    assert read_result(tmp_path / "run")["verdict"] == "finished"
+def test_batch_norm_with_micro_batches_is_warned_about(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage("finetune", tmp_path / "run", "model.stem=conv", "train.micro_batch_size=6", "train.epochs=1") == 0
+    assert "batch norm, which normalizes over the 6 images" in capsys.readouterr().out
+    assert read_result(tmp_path / "run")["status"] == "finished"
 
 
-def test_parts_cover_the_batch_and_weigh_as_their_images() -> None:
-    parts = list(micro_batches(20, 6))
-    assert [list(range(20))[part.rows] for part in parts] == [
+def test_micro_batches_cover_the_batch_weighted_by_their_images() -> None:
+    micro = list(micro_batches(20, 6))
+    assert [list(range(20))[part.rows] for part in micro] == [
         list(range(0, 6)), list(range(6, 12)), list(range(12, 18)), [18, 19],
     ]  # fmt: skip
-    assert sum(part.share for part in parts) == pytest.approx(1) and parts[-1].share == 0.1
-    assert [part.is_last for part in parts] == [False, False, False, True]
-    (whole,) = micro_batches(20, None)
-    assert whole.rows == slice(0, 20) and whole.share == 1 and whole.is_last
+    assert sum(part.share for part in micro) == pytest.approx(1) and micro[-1].share == 0.1
+    assert [part.is_last for part in micro] == [False, False, False, True]
+    (full,) = micro_batches(20, None)
+    assert full.rows == slice(0, 20) and full.share == 1 and full.is_last
 
 
 @pytest.mark.parametrize("value", [0, 1, 7])
-def test_a_part_that_would_tear_a_pair_apart_is_refused(
+def test_micro_batch_that_would_split_a_pair_is_refused(
     stage: Stage, tmp_path: Path, value: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage("finetune", tmp_path / "run", f"train.micro_batch={value}") == 2
-    assert f"train.micro_batch: {value} must be even" in capsys.readouterr().err
+    assert stage("finetune", tmp_path / "run", f"train.micro_batch_size={value}") == 2
+    assert f"train.micro_batch_size: {value} must be even" in capsys.readouterr().err
 
 
-def test_a_loss_that_compares_images_is_refused(
+def test_loss_over_the_full_batch_refuses_micro_batches(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("finetune.classification.Classification.divisible", False)
-    assert stage("finetune", tmp_path / "run", "train.micro_batch=4") == 2
-    assert "train.micro_batch = 4" in capsys.readouterr().err
+    monkeypatch.setattr("finetune.classification.Classification.supports_micro_batches", False)
+    assert stage("finetune", tmp_path / "run", "train.micro_batch_size=4") == 2
+    assert "train.micro_batch_size = 4" in capsys.readouterr().err

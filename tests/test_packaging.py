@@ -1,4 +1,4 @@
-"""What an installation takes along: every module, and every file beside them that they read."""
+"""An installation contains every module and every data file that the modules read."""
 
 import tomllib
 from pathlib import Path
@@ -12,13 +12,13 @@ TOP = ["common", "finetune", "pretrain", "recipes"]
 BUILT = (".pyc", ".so")
 
 
-def test_the_four_parts_are_installed_and_nothing_else() -> None:
+def test_exactly_the_four_packages_are_installed() -> None:
     assert sorted({name.split(".")[0] for name in PACKAGES}) == TOP
     folders = {path.parent.relative_to(ROOT) for name in TOP for path in (ROOT / name).rglob("*.py")}
     assert {".".join(folder.parts) for folder in folders} <= set(PACKAGES)
 
 
-def test_every_other_file_of_a_package_is_installed() -> None:
+def test_all_package_data_is_installed() -> None:
     for name in TOP:
         files = {path for path in (ROOT / name).rglob("*") if path.is_file() and path.suffix not in (".py", *BUILT)}
         patterns = SETTINGS["package-data"].get(name, [])
@@ -26,7 +26,7 @@ def test_every_other_file_of_a_package_is_installed() -> None:
         assert sorted(files - installed) == []
 
 
-def test_the_makefile_installs_again_when_compiled_sources_change() -> None:
+def test_makefile_reinstalls_when_compiled_sources_change() -> None:
     depends = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("$(STAMP):"))
     for module in SETTINGS["ext-modules"]:
         assert set(module["sources"]) <= set(depends.split())

@@ -1,4 +1,4 @@
-"""Files of a run that cannot be read: the run ends with one message, nothing whole is removed, and it resumes."""
+"""Unreadable files of a run: the run ends with one message, no valid file is removed, and the run resumes later."""
 
 import errno
 import io
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import RECIPES, assert_same_run
-from forked_runs import Fault, log, run
+from forked_runs import Fault, fork_run, read_log
 
 from common.command import USER_ERROR
 from common.evaluation.__main__ import main as evaluate
@@ -27,40 +27,42 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("processes", "rank"), [(1, 0), (2, 1)])
-def test_a_checkpoint_that_cannot_be_read_ends_the_run_and_is_read_later(
+def test_unreadable_checkpoint_ends_the_run_and_is_used_once_readable(
     tmp_path: Path, processes: int, rank: int
 ) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    overrides = ("train.checkpoint_steps=2", "train.keep_checkpoints=1", "train.milestone_epochs=1")
-    assert run("finetune", parts, *overrides, processes=processes, faults=[Fault("step", 7)]) == -9
-    before = contents(parts)
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    overrides = ("train.checkpoint_steps=2", "train.keep_checkpoints=1", "train.keep_every_epochs=1")
+    assert fork_run("finetune", resumed, *overrides, processes=processes, faults=[Fault("step", 7)]) == -9
+    before = contents(resumed)
     fault = Fault("read", 1, what="stale handle", rank=rank)
-    assert run("finetune", parts, *overrides, processes=processes, faults=[fault]) == USER_ERROR, log(parts)
-    assert "step-000000006 cannot be read (Stale file handle)" in log(parts, rank)
-    assert all("Traceback" not in log(parts, each) for each in range(processes))
-    assert contents(parts) == before
-    assert run("finetune", parts, *overrides, processes=processes) == 0, log(parts)
-    assert run("finetune", whole, *overrides, processes=processes) == 0, log(whole)
-    assert_same_run(whole, parts)
+    assert fork_run("finetune", resumed, *overrides, processes=processes, faults=[fault]) == USER_ERROR, read_log(
+        resumed
+    )
+    assert "step-000000006 cannot be read (Stale file handle)" in read_log(resumed, rank)
+    assert all("Traceback" not in read_log(resumed, each) for each in range(processes))
+    assert contents(resumed) == before
+    assert fork_run("finetune", resumed, *overrides, processes=processes) == 0, read_log(resumed)
+    assert fork_run("finetune", uninterrupted, *overrides, processes=processes) == 0, read_log(uninterrupted)
+    assert_same_run(uninterrupted, resumed)
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
-        (Fault("look", 2, what="stale handle", rank=1), "cannot be read (Stale file handle)"),
+        (Fault("exists", 2, what="stale handle", rank=1), "cannot be read (Stale file handle)"),
         (Fault("result", 1, what="stale handle", rank=1), "Stale file handle"),
-        (Fault("read", 1, what="damage", rank=1), "find different things"),
+        (Fault("read", 1, what="damage", rank=1), "read different things"),
     ],
     ids=["folder", "result", "another checkpoint"],
 )
-def test_what_one_process_cannot_read_ends_all(tmp_path: Path, fault: Fault, told: str) -> None:
-    """Neither waits for the other, and none goes on from another step."""
+def test_read_error_on_one_process_ends_all(tmp_path: Path, fault: Fault, message: str) -> None:
+    """No process waits for the other, and none resumes from another step."""
     out, overrides = tmp_path / "run", ("train.checkpoint_steps=2",)
-    assert run("finetune", out, *overrides, processes=2, faults=[Fault("step", 5)]) == -9
+    assert fork_run("finetune", out, *overrides, processes=2, faults=[Fault("step", 5)]) == -9
     before = contents(out)
-    assert run("finetune", out, *overrides, processes=2, faults=[fault]) == USER_ERROR, log(out)
-    logs = log(out, 0), log(out, 1)
-    assert any(told in said for said in logs) and all("Traceback" not in said for said in logs)
+    assert fork_run("finetune", out, *overrides, processes=2, faults=[fault]) == USER_ERROR, read_log(out)
+    logs = read_log(out, 0), read_log(out, 1)
+    assert any(message in text for text in logs) and all("Traceback" not in text for text in logs)
     assert contents(out) == before
 
 
@@ -73,7 +75,7 @@ READS = {
 
 
 @pytest.mark.parametrize(("name", "file"), [(name, file) for name, files in READS.items() for file in files])
-def test_a_run_that_refuses_has_changed_nothing(
+def test_refused_run_changes_nothing(
     stage: Stage,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -85,22 +87,22 @@ def test_a_run_that_refuses_has_changed_nothing(
     assert stage(name, out) == 0
     if file != "result.json":
         (out / "result.json").unlink()
-    before, usual = contents(out), io.open
+    before, original = contents(out), io.open
 
-    def broken(path: Any, *words: Any, **named: Any) -> Any:
+    def failing_open(path: Any, *words: Any, **named: Any) -> Any:
         if Path(str(path)).name == file and "w" not in "".join(map(str, words)):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
-        return usual(path, *words, **named)
+        return original(path, *words, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(io, "open", broken)
+        patch.setattr(io, "open", failing_open)
         assert stage(name, out, "data.workers=1") == USER_ERROR
     assert "Stale file handle" in capsys.readouterr().err
     assert contents(out) == before
     assert stage(name, out) == 0
 
 
-def test_a_fingerprint_is_not_made_up_where_the_checkpoint_cannot_be_read(
+def test_fingerprint_is_not_recreated_if_the_checkpoint_is_unreadable(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
@@ -113,14 +115,14 @@ def test_a_fingerprint_is_not_made_up_where_the_checkpoint_cannot_be_read(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_read", fail)
+        patch.setattr(checkpoints, "read_checkpoint", fail)
         assert stage("finetune", out) == USER_ERROR
     assert contents(out) == before
     assert stage("finetune", out) == 0 and (out / "data.json").exists()
 
 
-def test_labels_that_are_refused_leave_their_folder(tmp_path: Path, stage: Stage) -> None:
-    """An interrupted labelling, then the same folder with another recipe: refused, and the recipe that lies there stays."""
+def test_refused_token_labels_leave_the_folder_unchanged(tmp_path: Path, stage: Stage) -> None:
+    """An interrupted token-label run, then another recipe in its folder: refused, and the existing recipe is unchanged."""
     teacher, out = tmp_path / "teacher", tmp_path / "labels"
     assert stage("finetune", teacher, "train.epochs=1") == 0
     words = ["token_labels", str(RECIPES / "digits" / "token_labels.yaml"), f"init={teacher}", f"out={out}"]
@@ -134,24 +136,24 @@ def test_labels_that_are_refused_leave_their_folder(tmp_path: Path, stage: Stage
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o022])
-def test_every_file_of_a_run_has_the_rights_of_the_umask(stage: Stage, tmp_path: Path, mask: int) -> None:
+def test_run_files_have_the_permissions_of_the_umask(stage: Stage, tmp_path: Path, mask: int) -> None:
     out, before = tmp_path / "run", os.umask(mask)
     try:
-        assert stage("finetune", out, "train.milestone_epochs=1") == 0
+        assert stage("finetune", out, "train.keep_every_epochs=1") == 0
     finally:
         os.umask(before)
     found = {str(path.relative_to(out)): path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_file()}
     assert len(found) >= 12 and "export/model.safetensors" in found
-    assert [name for name, rights in found.items() if rights != 0o666 & ~mask] == []
+    assert [name for name, permissions in found.items() if permissions != 0o666 & ~mask] == []
 
 
-@pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="needs a C compiler")
-def test_nothing_whole_is_lost_when_reads_fail_at_random() -> None:
+@pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="requires a C compiler")
+def test_no_valid_checkpoint_is_lost_when_reads_fail_at_random() -> None:
     words = ["--kills=1", "--read-errors=5", "--stages=finetune"]
     command = [sys.executable, "-m", "benchmarks.kills", *words]
     done = subprocess.run(command, cwd=RECIPES.parent, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = re.search(
-        r"(\d+) kills, (\d+) attempts ended by a read error, (\d+) runs to the end, all bit-equal", done.stdout
+    summary = re.search(
+        r"(\d+) kills, (\d+) attempts ended with a read error, (\d+) runs finished, all bitwise equal", done.stdout
     )
-    assert told and int(told[1]) >= 1 and int(told[2]) >= 5 and int(told[3]) >= 1
+    assert summary and int(summary[1]) >= 1 and int(summary[2]) >= 5 and int(summary[3]) >= 1

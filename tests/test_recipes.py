@@ -1,4 +1,4 @@
-"""Every recipe and every study in the repository loads; a list that is empty is a failure."""
+"""Every recipe in the repository loads; an empty list of recipes is a failure."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ STAGES = {"pretrain": PretrainConfig, "finetune": FinetuneConfig} | {
 
 
 def stage_of(path: Path) -> str:
-    """Return the stage that the command in a recipe's opening lines runs."""
+    """Return the stage of the command in a recipe's header."""
     command = re.search(r"accelerate launch -m (common\.evaluation \w+|\w+) \S*?recipes/(\S+)", path.read_text())
     assert command and RECIPES / command[2] == path, "the recipe's command names another recipe"
     return command[1]
@@ -31,34 +31,37 @@ def test_there_are_recipes_for_every_stage() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
-def test_a_recipe_loads_as_its_stage(path: Path) -> None:
+def test_recipe_loads_as_its_stage(path: Path) -> None:
     assert load(STAGES[stage_of(path)], path).out.startswith("runs/")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
-def test_a_recipe_opens_with_what_it_is_and_how_to_run_it(path: Path) -> None:
-    opening = path.read_text().split("\nout:")[0]
-    assert opening.startswith("# ") and "accelerate launch -m" in opening
+def test_recipe_header_has_description_and_command(path: Path) -> None:
+    header = path.read_text().split("\nout:")[0]
+    assert header.startswith("# ") and "accelerate launch -m" in header
 
 
-def test_dinos_imagenet_recipe_holds_the_papers_numbers() -> None:
+def test_imagenet_dino_recipe_has_the_papers_hyperparameters() -> None:
     config = load(PretrainConfig, RECIPES / "imagenet1k" / "dino_vit_small.yaml")
-    assert (config.dino.outputs, config.dino.teacher_momentum, config.dino.center_momentum) == (65536, 0.996, 0.9)
-    assert config.views.blur == (1.0, 0.1, 0.5) and config.views.solarize == (0.0, 0.2, 0.0)
-    assert config.optim.lr * config.train.batch_size / config.optim.lr_batch == pytest.approx(1e-3)
+    assert (config.dino.out_dim, config.dino.momentum_teacher, config.dino.center_momentum) == (65536, 0.996, 0.9)
+    assert config.crops.blur_prob == (1.0, 0.1, 0.5) and config.crops.solarize_prob == (0.0, 0.2, 0.0)
+    assert config.optim.lr * config.train.batch_size / config.optim.lr_base_batch_size == pytest.approx(1e-3)
 
 
-def test_imagenets_linear_recipe_is_dinos_protocol() -> None:
+def test_imagenet_linear_recipe_follows_dinos_protocol() -> None:
     config = load(LinearConfig, RECIPES / "imagenet1k" / "linear.yaml")
     optim, augment = config.optim, config.augment
     assert (config.blocks, config.average_pool, config.train.epochs) == (4, False, 100)
-    assert (optim.name, optim.lr, optim.lr_batch, optim.momentum) == ("sgd", 1e-3, 256, 0.9)
+    assert (optim.name, optim.lr, optim.lr_base_batch_size, optim.momentum) == ("sgd", 1e-3, 256, 0.9)
     assert optim.weight_decay == optim.warmup_epochs == optim.min_lr == 0
-    assert augment.crop_scale == (0.08, 1.0) and augment.flip == 0.5
-    assert augment.auto_augment == "" and augment.mixup == augment.cutmix == augment.erasing == augment.smoothing == 0
+    assert augment.crop_scale == (0.08, 1.0) and augment.hflip_prob == 0.5
+    assert (
+        augment.auto_augment == ""
+        and augment.mixup == augment.cutmix == augment.random_erasing_prob == augment.label_smoothing == 0
+    )
 
 
-def test_imagenets_knn_recipe_asks_every_training_image() -> None:
+def test_imagenet_knn_recipe_uses_all_training_images() -> None:
     knn = load(KnnEvaluationConfig, RECIPES / "imagenet1k" / "knn.yaml").knn
     assert sorted(knn.ks) == [10, 20, 100, 200] and knn.ks[0] == 20
-    assert knn.bank_images is None and knn.temperature == 0.07 and knn.crop == 0.875
+    assert knn.bank_images is None and knn.temperature == 0.07 and knn.crop_pct == 0.875

@@ -1,4 +1,4 @@
-"""`train.on_crash`: a run that crashed goes back to its last good checkpoint and leaves out the batches up to the crash."""
+"""`train.on_divergence`: a diverged run rewinds to its last good checkpoint and skips the batches up to the divergence."""
 
 import json
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from finetune.train import Finetuning
 from pretrain.train import Pretraining
 
 Stage = Callable[..., int]
-REWIND = ("train.on_crash=rewind", "train.checkpoint_steps=2", "train.max_rewinds=2")
+REWIND = ("train.on_divergence=rewind", "train.checkpoint_steps=2", "train.max_rewinds=2")
 LOOPS = {"pretrain": Pretraining, "finetune": Finetuning}
 
 
 def poison(patch: pytest.MonkeyPatch, name: str, bad_steps: set[int]) -> None:
-    """Make the batches at some steps, counted from 0, images that are no numbers."""
-    usual = LOOPS[name]._train_step
+    """Replace the images of the batches at some steps, counted from 0, by NaN."""
+    original = LOOPS[name]._train_step
 
     def train_step(self: object, inputs: list[torch.Tensor], step: int) -> object:
-        return usual(self, type(inputs)(i * torch.nan if step in bad_steps else i for i in inputs), step)
+        return original(self, type(inputs)(i * torch.nan if step in bad_steps else i for i in inputs), step)
 
     patch.setattr(LOOPS[name], "_train_step", train_step)
 
@@ -33,48 +33,46 @@ def steps(out: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
-def test_a_bad_batch_is_left_out(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_diverging_batch_is_skipped(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     poison(monkeypatch, name, {4})
     assert stage(name, tmp_path / "run", *REWIND) == 0
     result = read_result(tmp_path / "run")
-    assert result["verdict"] != "crash" and result["step"] == 8
-    (told,) = result["rewinds"]
-    assert (told["from"], told["to"]) == (5, 4) and "nan" in told["reason"]
+    assert result["status"] != "diverged" and result["step"] == 8
+    (rewind,) = result["rewinds"]
+    assert (rewind["from"], rewind["to"]) == (5, 4) and "nan" in rewind["reason"]
     assert steps(tmp_path / "run") == [1, 2, 3, 4, 6, 7, 8]
 
 
-def test_the_last_good_checkpoint_may_be_the_start(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rewind_can_return_to_the_initial_state(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, "finetune", {0, 7})
     assert stage("finetune", tmp_path / "run", *REWIND) == 0
-    told = read_result(tmp_path / "run")["rewinds"]
-    assert [(each["from"], each["to"]) for each in told] == [(1, 0), (8, 6)]
-    assert read_result(tmp_path / "run")["verdict"] == "finished"
+    rewinds = read_result(tmp_path / "run")["rewinds"]
+    assert [(rewind["from"], rewind["to"]) for rewind in rewinds] == [(1, 0), (8, 6)]
+    assert read_result(tmp_path / "run")["status"] == "finished"
 
 
-def test_a_run_gives_up_after_so_many(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_ends_after_max_rewinds(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, "finetune", set(range(3, 99)))
     assert stage("finetune", tmp_path / "run", *REWIND) == 0
     result = read_result(tmp_path / "run")
-    assert result["verdict"] == "crash" and len(result["rewinds"]) == 2
+    assert result["status"] == "diverged" and len(result["rewinds"]) == 2
 
 
-def test_without_it_a_crash_ends_the_run(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_divergence_ends_the_run_by_default(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, "finetune", {4})
     assert stage("finetune", tmp_path / "run", "train.checkpoint_steps=2") == 0
     result = read_result(tmp_path / "run")
-    assert result["verdict"] == "crash" and result["rewinds"] == []
+    assert result["status"] == "diverged" and result["rewinds"] == []
 
 
 @pytest.mark.parametrize("killed_at", [5, 7])
-def test_a_run_that_went_back_and_is_killed_ends_the_same(
+def test_rewound_run_that_is_killed_ends_the_same(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
-    """Killed after the crash is computed and before it is judged, or later on."""
+    """Killed after the diverged step and before it is detected, or later."""
     poison(monkeypatch, "finetune", {4})
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert stage("finetune", whole, *REWIND) == 0
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    assert stage("finetune", uninterrupted, *REWIND) == 0
     advance = Progress.advance
 
     def advance_or_die(self: Progress, step: int) -> None:
@@ -84,14 +82,14 @@ def test_a_run_that_went_back_and_is_killed_ends_the_same(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Progress, "advance", advance_or_die)
-        stage("finetune", parts, *REWIND)
-    assert stage("finetune", parts, *REWIND) == 0
-    assert_same_run(whole, parts)
-    assert read_result(whole)["rewinds"] == read_result(parts)["rewinds"]
+        stage("finetune", resumed, *REWIND)
+    assert stage("finetune", resumed, *REWIND) == 0
+    assert_same_run(uninterrupted, resumed)
+    assert read_result(uninterrupted)["rewinds"] == read_result(resumed)["rewinds"]
 
 
-def test_a_crashed_state_is_never_saved(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss is judged a step late; a checkpoint that falls on the crash waits for the verdict."""
+def test_diverged_state_is_never_saved(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divergence is detected one step late; a checkpoint due at the diverged step waits for the detection."""
     poison(monkeypatch, "finetune", {3})
     assert stage("finetune", tmp_path / "run", "train.checkpoint_steps=2", "train.keep_checkpoints=9") == 0
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000002"]

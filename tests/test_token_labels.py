@@ -1,4 +1,4 @@
-"""Token labelling from end to end: a teacher is trained, labels the images, and a small VOLO learns from its labels."""
+"""Token labeling end to end: train a teacher, write its token labels, train a small VOLO on them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ VOLO = RECIPES / "digits" / "volo.yaml"
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dense labels of all training images by a teacher of a few steps; the runs below train on a part of them."""
+    """Token labels of all training images from a teacher trained for a few steps; the runs below use a subset of them."""
     folder = tmp_path_factory.mktemp("labels")
     teacher, out = folder / "teacher", folder / "labels"
     assert finetune([str(RECIPES / "digits" / "finetune.yaml"), *TINY["finetune"], f"out={teacher}"]) == 0
@@ -24,27 +24,27 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_labels_of_all_images_serve_a_subset_in_any_number_of_workers(
+def test_token_labels_of_all_images_work_for_a_subset_with_any_number_of_workers(
     stage: Stage, tmp_path: Path, labels: Path
 ) -> None:
-    overrides = (f"token_labels.labels={labels}", "augment.crop_scale=[0.3,1.0]", "augment.flip=0.5")
+    overrides = (f"token_labels.labels={labels}", "augment.crop_scale=[0.3,1.0]", "augment.hflip_prob=0.5")
     for workers in (0, 2):
         assert stage("finetune", tmp_path / str(workers), *overrides, f"data.workers={workers}", recipe=VOLO) == 0
     losses = read_losses(tmp_path / "0")
     assert len(losses) == 8 and losses == read_losses(tmp_path / "2")
-    assert stage("finetune", tmp_path / "own", *overrides[1:], recipe=VOLO) == 0
-    assert losses[0] != read_losses(tmp_path / "own")[0], "the labels of the folder are not the images' own"
+    assert stage("finetune", tmp_path / "image_labels", *overrides[1:], recipe=VOLO) == 0
+    assert losses[0] != read_losses(tmp_path / "image_labels")[0], "the token labels differ from the image labels"
     assert {"test_top1", "validation_top1"} <= read_result(tmp_path / "0")["metrics"].keys()
 
 
-def test_labels_of_other_images_are_refused_before_training(
+def test_token_labels_of_other_images_are_refused_before_training(
     stage: Stage, tmp_path: Path, labels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A hold-out of another seed puts images into training that the teacher was not shown.
+    # A hold-out with another seed puts images into the training split that have no token labels.
     overrides = (f"token_labels.labels={labels}", "data.split_seed=1", "data.images_per_class=40")
     assert stage("finetune", tmp_path / "run", *overrides, recipe=VOLO) == 2
     error = capsys.readouterr().err
-    assert "token_labels.labels" in error and "have no dense labels" in error and "Traceback" not in error
+    assert "token_labels.labels" in error and "have no token labels" in error and "Traceback" not in error
 
 
 def test_volo_learns_with_token_labels(stage: Stage, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Owns where images come from and how they reach a network: sources, subsets, sampling, views."""
+"""Data: image decoding, sources, splits and label subsets, augmentation, loading."""

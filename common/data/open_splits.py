@@ -1,100 +1,91 @@
-"""Owns the one function that turns the configuration of the data into splits for training and evaluation."""
+"""Training, validation and test splits built from a `DataConfig`."""
 
 import logging
-from dataclasses import replace
 
 from common.data.config import DataConfig
-from common.data.reid.hold_out import divide_identities
+from common.data.images.decode import ImageDecoder
 from common.data.reid.open_identities import open_identities
+from common.data.reid.partition import partition_identities
 from common.data.sources.open_source import open_source
 from common.data.sources.source import Source
 from common.data.sources.split import Split
 from common.data.splits.roles import (
-    Division,
-    HoldOuts,
+    HoldOutFractions,
+    Partition,
     Splits,
     assign_roles,
     check_training_split,
     choose_subset,
-    divide,
+    partition_source,
 )
 from common.data.splits.subset import Subset, read_subset
-from common.data.splits.verification import verify_and_cache
+from common.data.splits.verification import VerifiedSplits, verify_and_cache
 
 _log = logging.getLogger(__name__)
 
-_HUB_ID = r"[\w.-]+(/[\w.-]+)?"
 
+def open_splits(config: DataConfig, *, labeled: bool) -> Splits:
+    """Open the source of `config` and return its splits: disjoint, reduced to the subset, verified and cached.
 
-def open_splits(config: DataConfig, *, labelled: bool) -> Splits:
-    """Return the splits of `config`'s source: divided without overlap, reduced to the subset, verified and cached.
-
-    `labelled` demands labels; without it they come where the source has them. Raise UserError for everything that is
-    wrong with the source, before any training.
+    `labeled` requires labels; otherwise they are read if the source has them. Raise UserError for anything that is wrong with
+    the source, before training starts.
     """
-    if (identity_set := open_identities(config)) is not None:
-        return divide_identities(
-            identity_set,
-            validation_fraction=config.validation_fraction,
-            split_seed=config.split_seed,
-            fraction=config.fraction,
-            images_per_class=config.images_per_class,
-            subset_seed=config.subset_seed,
-            subset_file=config.subset_file,
-            verify=config.verify,
-            cache_bytes=config.cache_megabytes * 2**20,
-            threads=max(1, config.workers),
-            max_errors=config.max_errors if config.on_error == "skip" else None,
-            max_pixels=config.max_megapixels * 10**6,
-        )
-    source = open_source(config)
+    decoder = ImageDecoder(max_pixels=config.max_megapixels * 10**6)
+    if (identity_set := open_identities(config, decoder)) is not None:
+        identities = partition_identities(identity_set, config)
+        return identities.splits(_verify(identities.parts(), config))
+    source = open_source(config, decoder)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
-    whole = source.read(roles.train, labelled=labelled)
-    check_training_split(whole, title=source.title, labelled=labelled)
-    listed = read_subset(config.subset_file, whole) if config.subset_file is not None else None
-    division = divide(
+    full_train = source.read(roles.train, labeled=labeled)
+    check_training_split(full_train, title=source.title, labeled=labeled)
+    published = read_subset(config.subset_file, full_train) if config.subset_file is not None else None
+    partition = partition_source(
         source,
-        whole,
+        full_train,
         roles,
-        fractions=HoldOuts(validation=config.validation_fraction, test=config.test_fraction),
+        fractions=HoldOutFractions(validation=config.validation_fraction, test=config.test_fraction),
         seed=config.split_seed,
-        kept=None if listed is None else listed.indices,
-        labelled=labelled,
+        reserved=None if published is None else published.indices,
+        labeled=labeled,
     )
-    subset = listed or choose_subset(
-        whole,
-        division.pool,
+    subset = published or choose_subset(
+        full_train,
+        partition.pool,
         fraction=config.fraction,
         images_per_class=config.images_per_class,
         seed=config.subset_seed,
     )
-    _announce(source, whole, subset, division)
-    parts = {"train": whole.select(subset.indices), "validation": division.validation, "test": division.test}
-    max_pixels = config.max_megapixels * 10**6
-    ready, left_out = verify_and_cache(
-        {part: replace(split, max_pixels=max_pixels) for part, split in parts.items() if split is not None},
+    _log_splits(source, full_train, subset, partition)
+    parts = {"train": full_train.select(subset.indices), "validation": partition.validation, "test": partition.test}
+    verified, excluded = _verify({part: split for part, split in parts.items() if split is not None}, config)
+    return Splits(
+        train=verified["train"],
+        validation=verified.get("validation"),
+        test=verified.get("test"),
+        class_names=full_train.class_names,
+        subset=subset,
+        excluded=excluded,
+    )
+
+
+def _verify(parts: dict[str, Split], config: DataConfig) -> VerifiedSplits:
+    """Verify and cache the images of all parts."""
+    return verify_and_cache(
+        parts,
         verify=config.verify,
         cache_bytes=config.cache_megabytes * 2**20,
         threads=max(1, config.workers),
-        max_errors=config.max_errors if config.on_error == "skip" else None,
-    )
-    return Splits(
-        train=ready["train"],
-        validation=ready.get("validation"),
-        test=ready.get("test"),
-        class_names=whole.class_names,
-        subset=subset,
-        left_out=left_out,
+        max_corrupt=config.max_corrupt if config.on_corrupt == "skip" else None,
     )
 
 
-def _announce(source: Source, whole: Split, subset: Subset, division: Division) -> None:
-    """Log what each part of the data is and where it came from."""
-    classes = f"{len(whole.class_names)} classes" if whole.labels is not None else "no labels"
+def _log_splits(source: Source, full_train: Split, subset: Subset, partition: Partition) -> None:
+    """Log the size and the origin of each part of the data."""
+    classes = f"{len(full_train.class_names)} classes" if full_train.labels is not None else "no labels"
     _log.info("data: %s, %s", source.title, classes)
-    _log.info("data: train is %d of the %d images of the split '%s'", len(subset), len(whole), division.roles.train)
+    _log.info("data: train: %d of the %d images of split '%s'", len(subset), len(full_train), partition.roles.train)
     for part, split, origin in (
-        ("validation", division.validation, division.validation_origin),
-        ("test", division.test, division.test_origin),
+        ("validation", partition.validation, partition.validation_origin),
+        ("test", partition.test, partition.test_origin),
     ):
-        _log.info("data: %s is %s: %s", part, "absent" if split is None else f"{len(split)} images", origin)
+        _log.info("data: %s: %s, %s", part, "none" if split is None else f"{len(split)} images", origin)

@@ -1,1 +1,1 @@
-"""What is measured of a network: classification, k-NN, feature rank, likeness of tokens; and the stages that measure it frozen."""
+"""Metrics (classification, k-NN, feature rank, token similarity, ReID) and the stages that evaluate a frozen backbone."""

@@ -1,4 +1,4 @@
-"""Judge a network, or count it: `accelerate launch -m common.evaluation linear|knn|tokens|... <recipe.yaml> key=value ...`."""
+"""Command line of the evaluations: `accelerate launch -m common.evaluation linear|knn|tokens|... <recipe.yaml> key=value ...`."""
 
 import argparse
 import sys
@@ -8,14 +8,14 @@ from common.evaluation.config import CONFIGS, ComplexityConfig, KnnEvaluationCon
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line of one evaluation; its name comes first."""
+    """Run the evaluation that the first argument names; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="accelerate launch -m common.evaluation",
-        description="Judge a network that stays as it is. `<evaluation> --help` lists the keys of its recipe.",
+        description="Evaluate a frozen backbone. `<evaluation> --help` lists the keys of its recipe.",
         epilog="\n".join(f"  {name:13} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in CONFIGS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("evaluation", choices=tuple(CONFIGS), help="what to do; recipe and key=value follow")
+    parser.add_argument("evaluation", choices=tuple(CONFIGS), help="which evaluation; recipe and key=value follow")
     name = parser.parse_args(arguments[:1]).evaluation
     runs = {"linear": _linear, "knn": _knn, "tokens": _tokens, "complexity": _complexity, "token_labels": _token_labels}
     return runs[name](arguments[1:])
@@ -23,40 +23,40 @@ def main(arguments: list[str]) -> int:
 
 def _linear(arguments: list[str]) -> int:
     """Run a linear evaluation."""
+    from common.evaluation.dry_run import describe_linear
     from common.evaluation.linear_run import evaluate
-    from common.evaluation.plan import describe_linear
 
     return run_stage(LinearConfig, evaluate, describe_linear, stage="common.evaluation linear", arguments=arguments)
 
 
 def _knn(arguments: list[str]) -> int:
     """Run a k-NN evaluation."""
+    from common.evaluation.dry_run import describe_knn
     from common.evaluation.knn_run import evaluate
-    from common.evaluation.plan import describe_knn
 
     return run_stage(KnnEvaluationConfig, evaluate, describe_knn, stage="common.evaluation knn", arguments=arguments)
 
 
 def _tokens(arguments: list[str]) -> int:
-    """Run a look at tokens."""
-    from common.evaluation.plan import describe_tokens
+    """Run a token similarity evaluation."""
+    from common.evaluation.dry_run import describe_tokens
     from common.evaluation.token_similarity_run import evaluate
 
     return run_stage(TokensConfig, evaluate, describe_tokens, stage="common.evaluation tokens", arguments=arguments)
 
 
 def _complexity(arguments: list[str]) -> int:
-    """Count what a network costs."""
+    """Count parameters, MACs and activations."""
     from common.evaluation.complexity_run import describe, evaluate
 
     return run_stage(ComplexityConfig, evaluate, describe, stage="common.evaluation complexity", arguments=arguments)
 
 
 def _token_labels(arguments: list[str]) -> int:
-    """Make dense labels."""
-    from common.evaluation.token_labels.command import main as make
+    """Write token labels."""
+    from common.evaluation.token_labels.command import main as write_token_labels
 
-    return make(arguments)
+    return write_token_labels(arguments)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Owns the measures of a classifier: top-1, top-5, per-class accuracy, calibration error, loss."""
+"""Classification metrics: top-1, top-5, per-class accuracy, expected calibration error, loss."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 NUM_BINS = 15
-"""Confidence bins of the calibration error (Guo et al. 2017)."""
+"""Number of confidence bins of the calibration error (Guo et al. 2017)."""
 
 
 @torch.no_grad()
 def classification_metrics(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-    """Return top1 and top5 in percent (top5 only where there are more than 5 classes), loss in nats, ece in percent."""
+    """Return top1 and top5 in percent (top5 only with more than 5 classes), loss in nats, ece in percent."""
     logits = logits_NC.float()
     num_classes = logits.shape[1]
     ranked = logits.topk(min(5, num_classes), dim=1).indices == labels_N[:, None]
@@ -22,7 +22,7 @@ def classification_metrics(logits_NC: Tensor, labels_N: Tensor) -> dict[str, flo
 
 @torch.no_grad()
 def per_class_accuracy(logits_NC: Tensor, labels_N: Tensor, class_names: list[str]) -> dict[str, float]:
-    """Return the accuracy in percent of each class that has an image."""
+    """Return the accuracy in percent of each class that has at least one image."""
     correct = (logits_NC.argmax(1) == labels_N).double()
     counts = torch.bincount(labels_N, minlength=len(class_names))
     hits = torch.zeros(len(class_names), dtype=torch.double, device=labels_N.device).scatter_add_(0, labels_N, correct)
@@ -33,9 +33,9 @@ def per_class_accuracy(logits_NC: Tensor, labels_N: Tensor, class_names: list[st
 
 @torch.no_grad()
 def calibration_error(logits_NC: Tensor, labels_N: Tensor) -> float:
-    """Return the expected calibration error in percent: sum over bins of share * |accuracy - mean confidence|.
+    """Return the expected calibration error in percent: sum over bins of fraction * |accuracy - mean confidence|.
 
-    The confidence is the largest softmax probability, in 15 bins of equal width, each open below and closed above.
+    The confidence is the largest softmax probability. There are 15 bins of equal width, each open below and closed above.
     """
     confidence, predicted = logits_NC.float().softmax(1).max(1)
     bins = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1

@@ -1,46 +1,46 @@
-"""Owns the count of a network's cost as a stage: what Early Convolutions' table of models prints, as a run's metrics."""
+"""Complexity as a stage: parameters, MACs and activations of a network, as in the complexity table of Early Convolutions."""
 
 import torch
 
-from common.evaluation.config import ComplexityConfig, PassConfig
+from common.evaluation.config import ComplexityConfig
 from common.models.complexity import Complexity, measure
 from common.models.networks import build_network
-from common.training.run import Run
-from common.training.status import Ending, Verdict
+from common.training.run import start_run
+from common.training.status import RunOutcome, RunStatus
 
 
 def count(config: ComplexityConfig) -> Complexity:
-    """Return the cost of one image's forward pass; the network is built without memory, and nothing is computed."""
+    """Return the complexity of one image's forward pass; the network is built on the meta device, nothing is computed."""
     with torch.device("meta"):
         network = build_network(config.model, image_size=config.image_size, num_classes=config.num_classes)
     return measure(network, config.image_size)
 
 
 def describe(config: ComplexityConfig) -> str:
-    """Return the count in words: it costs no more than to say what it would cost."""
-    size = count(config)
+    """Return the complexity in words; counting is as cheap as a dry run."""
+    complexity = count(config)
     return (
-        f"\n{config.model.name}: {size.parameters / 1e6:.2f} M parameters, {size.multiply_adds / 1e9:.3f} G multiply-adds, "
-        f"{size.activations / 1e6:.2f} M activations at {config.image_size} px"
+        f"\n{config.model.name}: {complexity.parameters / 1e6:.2f} M parameters, {complexity.macs / 1e9:.3f} GMACs, "
+        f"{complexity.activations / 1e6:.2f} M activations at {config.image_size} px"
     )
 
 
 def evaluate(config: ComplexityConfig, overrides: list[str]) -> int:
-    """Count and write the result; return the exit code."""
-    run = Run(config, PassConfig().as_train(), stage="complexity", out=config.out, overrides=overrides)
+    """Count, write the result and return the exit code."""
+    run = start_run(config, stage="complexity", precision="fp32", overrides=overrides)
     if run.has_ended():
         return 0
     run.accept()
-    size = count(config)
+    complexity = count(config)
     return run.finish(
-        Ending(Verdict.FINISHED, describe(config).strip()),
+        RunOutcome(RunStatus.FINISHED, describe(config).strip()),
         step=0,
         images=0,
         train_images=0,
-        parameters=size.parameters,
+        parameters=complexity.parameters,
         metrics={
-            "parameters_millions": size.parameters / 1e6,
-            "multiply_adds_billions": size.multiply_adds / 1e9,
-            "activations_millions": size.activations / 1e6,
+            "parameters_millions": complexity.parameters / 1e6,
+            "macs_billions": complexity.macs / 1e9,
+            "activations_millions": complexity.activations / 1e6,
         },
     )

@@ -1,4 +1,4 @@
-"""Owns the keys of the evaluations' recipes: what is looked at, through which network, by which measure."""
+"""Configs of the evaluations: which backbone is evaluated, on which images, by which metric."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,51 +12,51 @@ from common.training.optimizers import OptimConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassConfig:
-    """How a network that is not trained goes over the images."""
+class InferenceConfig:
+    """Batch size, seed and precision of an inference pass over the images."""
 
     batch_size: int = TrainConfig.batch_size
-    """Images that all processes together look at at once."""
+    """Images per batch, over all processes together."""
     seed: int = TrainConfig.seed
-    """Seed of the draw of images where not all are looked at, and of an untrained network's weights."""
+    """Seed of the sample of images if not all are used, and of the weights of an untrained network."""
     precision: Literal["fp32", "bf16", "fp16"] = TrainConfig.precision
-    """Arithmetic of the network; the measures are taken in fp32."""
+    """Precision of the forward pass; metrics are computed in fp32."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         if self.batch_size < 1:
             yield "batch_size", f"{self.batch_size} must be at least 1."
 
-    def as_train(self) -> TrainConfig:
-        """Return the same for a `Run`."""
-        return TrainConfig(batch_size=self.batch_size, seed=self.seed, precision=self.precision)
-
 
 def frozen_problems(model: ModelConfig) -> Iterator[tuple[str, str]]:
-    """Yield (field, message) for what is asked of a network that is not trained, and is only for training."""
+    """Yield (field, message) for keys that only apply to a backbone in training."""
     if model.drop_path not in (0.0, ModelConfig.drop_path):
-        yield "model.drop_path", f"{model.drop_path}: no path is dropped where nothing is trained. Leave the key out."
+        yield (
+            "model.drop_path",
+            f"{model.drop_path}: drop path only applies to training, and nothing is trained. Remove the key.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighboursConfig:
-    """k-NN classification of features (DINO, section 4.1 and appendix)."""
+class NeighborsConfig:
+    """Weighted k-NN classification of features (DINO, section 4.1 and appendix)."""
 
     ks: tuple[int, ...] = (20, 10, 100, 200)
-    """Numbers of neighbours; the first is the one reported."""
+    """Numbers of neighbors k; `knn_top1` is the accuracy of the first."""
     temperature: float = 0.07
-    """Temperature of a neighbour's vote, exp(similarity / temperature)."""
-    crop: float = 0.875
-    """Share of the resized image's side that the central crop keeps; 1 for small images that fill their frame."""
+    """Temperature of a neighbor's vote, exp(similarity / temperature)."""
+    crop_pct: float = 0.875
+    """Side of the center crop as a fraction of the resized image's side (timm's crop_pct); 1 for small images that fill their
+    frame."""
     bank_images: int | None = None
-    """Training images at most that serve as neighbours; none = all."""
+    """Maximum number of training images in the feature bank; none = all."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         if not self.ks or min(self.ks) < 1:
-            yield "ks", f"{list(self.ks)} must hold at least one number, each at least 1."
-        if not 0 < self.crop <= 1:
-            yield "crop", f"{self.crop} must lie in (0, 1]."
+            yield "ks", f"{list(self.ks)} must contain at least one number, each at least 1."
+        if not 0 < self.crop_pct <= 1:
+            yield "crop_pct", f"{self.crop_pct} must lie in (0, 1]."
         if self.temperature <= 0:
             yield "temperature", f"{self.temperature} must be above 0."
         if self.bank_images is not None and self.bank_images < 1:
@@ -65,17 +65,18 @@ class NeighboursConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig:
-    """A linear evaluation: a classifier of one layer is trained on the features of a frozen network."""
+    """A linear evaluation: trains a linear classifier on the features of a frozen backbone."""
 
     out: str
-    """Run folder. The same recipe with the same folder goes on where it stopped."""
+    """Run folder. The same recipe with the same folder resumes the run."""
     init: str | None
-    """What is judged: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = the
+    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
     blocks: int = 4
-    """Last blocks whose class tokens are the features (DINO: 4 for ViT-S, 1 for ViT-B); networks without class tokens take 1."""
+    """Number of last blocks whose class tokens are the features (DINO: 4 for ViT-S, 1 for ViT-B); 1 for networks without class
+    tokens."""
     average_pool: bool = False
-    """Whether the average of the last block's patch tokens is added to the features (DINO's ViT-B)."""
+    """Whether to append the average of the last block's patch tokens to the features (DINO's ViT-B)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -83,34 +84,34 @@ class LinearConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for sections that do not fit each other."""
+        """Yield (field, message) for sections that contradict each other."""
         if self.blocks < 1:
             yield "blocks", f"{self.blocks} must be at least 1."
-        if self.train.micro_batch is not None:
+        if self.train.micro_batch_size is not None:
             yield (
-                "train.micro_batch",
-                f"{self.train.micro_batch}: one layer is trained, any batch fits. Leave the key out.",
+                "train.micro_batch_size",
+                f"{self.train.micro_batch_size}: only a linear layer is trained, so any batch fits. Remove the key.",
             )
-        for name in ("compile", "kernels", "recompute"):
+        for name in ("compile", "kernels", "grad_checkpointing"):
             if getattr(self.train, name):
                 yield (
                     f"train.{name}",
-                    "true: is for training a network, and here one layer is trained. Leave the key out.",
+                    "true: only applies to training a network; here only a linear layer is trained. Remove the key.",
                 )
-        if self.train.on_crash == "rewind":
+        if self.train.on_divergence == "rewind":
             yield (
-                "train.on_crash",
-                "rewind is for training; a linear classifier that diverges needs a smaller optim.lr.",
+                "train.on_divergence",
+                "rewind is not supported here: a linear classifier that diverges needs a smaller optim.lr.",
             )
         if self.optim.name == "sam":
-            yield "optim.name", "sam is for fine-tuning; a linear classifier is trained with sgd or adamw."
+            yield "optim.name", "sam is only for fine-tuning; train a linear classifier with sgd or adamw."
         if self.optim.layer_decay != 1:
             yield (
                 "optim.layer_decay",
-                f"{self.optim.layer_decay}: one layer is trained, so there is nothing to decay from. Set it to 1.",
+                f"{self.optim.layer_decay}: only a linear layer is trained, so there is no layer decay. Set it to 1.",
             )
         if not self.optim.decay_embeddings:
-            yield "optim.decay_embeddings", "false: no embedding is trained here. Leave the key out."
+            yield "optim.decay_embeddings", "false: no embedding is trained here. Remove the key."
         yield from frozen_problems(self.model)
 
 
@@ -121,56 +122,57 @@ class KnnEvaluationConfig:
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """What is judged: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = the
+    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    knn: NeighboursConfig = field(default_factory=NeighboursConfig)
-    train: PassConfig = field(default_factory=PassConfig)
+    knn: NeighborsConfig = field(default_factory=NeighborsConfig)
+    train: InferenceConfig = field(default_factory=InferenceConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for sections that do not fit each other."""
+        """Yield (field, message) for sections that contradict each other."""
         yield from frozen_problems(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokensConfig:
-    """A look at how alike the patch tokens of an image are, layer by layer (figure 1 of "Scaled ReLU Matters")."""
+    """Cosine similarity between the patch tokens of an image, layer by layer (figure 1 of "Scaled ReLU Matters")."""
 
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """What is looked at: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = the
+    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
     images: int = 1000
-    """Images at most that are averaged over, drawn by `train.seed` where the split holds more."""
+    """Maximum number of images to average over, sampled by `train.seed` if the split has more."""
     split: Literal["validation", "test"] = "validation"
-    """Which images are looked at."""
-    crop: float = 0.875
-    """Share of the resized image's side that the central crop keeps; 1 for small images that fill their frame."""
+    """Split that the images are taken from."""
+    crop_pct: float = 0.875
+    """Side of the center crop as a fraction of the resized image's side (timm's crop_pct); 1 for small images that fill their
+    frame."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    train: PassConfig = field(default_factory=PassConfig)
+    train: InferenceConfig = field(default_factory=InferenceConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         if self.images < 1:
             yield "images", f"{self.images} must be at least 1."
-        if not 0 < self.crop <= 1:
-            yield "crop", f"{self.crop} must lie in (0, 1]."
+        if not 0 < self.crop_pct <= 1:
+            yield "crop_pct", f"{self.crop_pct} must lie in (0, 1]."
         yield from frozen_problems(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComplexityConfig:
-    """A count of what a network costs: parameters, multiply-adds, activations; no image is looked at."""
+    """The complexity of a network: parameters, MACs and activations; no data is read."""
 
     out: str
     """Run folder."""
     image_size: int = 224
-    """Side of the image that the network is counted for, pixels."""
+    """Side of the input image, pixels."""
     num_classes: int = 1000
-    """Classes of the classifier, which is counted with the rest."""
+    """Number of classes of the classifier, which is included in the counts."""
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -182,13 +184,13 @@ class ComplexityConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabellingConfig:
-    """How the teacher goes over the images."""
+class TeacherInferenceConfig:
+    """Batch size and precision of the teacher's pass over the images."""
 
     batch_size: int = 256
-    """Images that all processes together look at at once."""
+    """Images per batch, over all processes together."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the teacher; probabilities are taken in fp32 and stored in 16 bits."""
+    """Precision of the teacher's forward pass; probabilities are computed in fp32 and stored in 16 bits."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
@@ -197,33 +199,33 @@ class LabellingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseLabelsConfig:
-    """Make dense labels of training images for token labelling (Jiang et al. 2021)."""
+class WriteTokenLabelsConfig:
+    """Token labels of training images, written by a teacher (token labeling, Jiang et al. 2021)."""
 
     out: str
-    """Run folder, and what `token_labels.labels` of a fine-tuning names. The same recipe goes on where it stopped."""
+    """Run folder; fine-tuning refers to it by `token_labels.labels`. The same recipe resumes the run."""
     init: str
-    """The teacher: a run folder of fine-tuning, timm:<name>, hf-hub:<id>, local-dir:<folder>."""
+    """Teacher: a run folder of fine-tuning, timm:<name>, hf-hub:<id>, local-dir:<folder>."""
     classes: int = 5
-    """Likeliest classes that are kept at each place."""
+    """Number of most probable classes stored per grid position (top-k)."""
     data: DataConfig = field(default_factory=DataConfig)
-    """Its training images are labelled; `image_size`, `mean` and `std` are the teacher's."""
-    train: LabellingConfig = field(default_factory=LabellingConfig)
+    """Its training images are labeled; `image_size`, `mean` and `std` are the teacher's."""
+    train: TeacherInferenceConfig = field(default_factory=TeacherInferenceConfig)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         if self.classes < 1:
             yield "classes", f"{self.classes} must be at least 1."
-        if self.data.on_error == "skip":
+        if self.data.on_corrupt == "skip":
             yield (
-                "data.on_error",
-                "skip: every training image gets labels of its own, and no other can stand in for a broken one. Restore or remove "
-                "those that are broken, and leave the key out.",
+                "data.on_corrupt",
+                "skip: every training image gets its own labels, so no other image can replace a corrupt one. Restore or remove "
+                "the corrupt images, and remove the key.",
             )
         if not isinstance(self.data.image_size, int):
             yield (
                 "data.image_size",
-                f"{list(self.data.image_size)}: dense labels are made of square images; give one side.",
+                f"{list(self.data.image_size)}: token labels require square images; give one side.",
             )
 
 
@@ -232,6 +234,6 @@ CONFIGS: dict[str, type[Any]] = {
     "knn": KnnEvaluationConfig,
     "tokens": TokensConfig,
     "complexity": ComplexityConfig,
-    "token_labels": DenseLabelsConfig,
+    "token_labels": WriteTokenLabelsConfig,
 }
-"""The evaluations by the word that follows `-m common.evaluation`."""
+"""The evaluations by the name that follows `-m common.evaluation`."""

@@ -1,36 +1,41 @@
-"""Owns what an evaluation costs, from its recipe alone: forward passes of the frozen network, and nothing else worth counting."""
+"""Compute cost of an evaluation, from its recipe alone: forward passes of the frozen backbone; everything else is negligible."""
 
 import torch
 
-from common.evaluation.config import KnnEvaluationConfig, LinearConfig, TokensConfig
+from common.evaluation.config import ComplexityConfig, KnnEvaluationConfig, LinearConfig, TokensConfig
 from common.models.complexity import Complexity, measure
 from common.models.networks import build_network
 from common.training.cost import Cost, count_steps
 
 
 def network_complexity(config: LinearConfig | KnnEvaluationConfig | TokensConfig) -> Complexity:
-    """Return the size of the network without a classifier; nothing is computed, nothing is loaded."""
+    """Return the complexity of the network without a classifier; nothing is computed or loaded."""
     with torch.device("meta"):
         network = build_network(config.model, image_size=config.data.image_size, num_classes=0)
     return measure(network, config.data.image_size)
 
 
 def linear_cost(config: LinearConfig, *, num_images: int) -> Cost:
-    """Return the cost of a linear evaluation that trains on `num_images` images; looking at the held-out ones is left out."""
+    """Return the cost of a linear evaluation that trains on `num_images` images, without its passes over held-out images."""
     batch = config.train.batch_size
     steps = count_steps(num_images=num_images, batch_size=batch, epochs=config.train.epochs)
-    forward = network_complexity(config).multiply_adds
-    return Cost(steps=steps, images=steps * batch, multiply_adds_per_image=forward)
+    forward = network_complexity(config).macs
+    return Cost(steps=steps, images=steps * batch, macs_per_image=forward)
 
 
 def knn_cost(config: KnnEvaluationConfig, *, num_images: int, num_held_out: int) -> Cost:
-    """Return the cost of a k-NN evaluation with `num_images` training images and that many validation and test images."""
+    """Return the cost of a k-NN evaluation with `num_images` training and `num_held_out` validation and test images."""
     bank = min(num_images, config.knn.bank_images or num_images)
-    forward = network_complexity(config).multiply_adds
-    return Cost(steps=0, images=bank + num_held_out, multiply_adds_per_image=forward)
+    forward = network_complexity(config).macs
+    return Cost(steps=0, images=bank + num_held_out, macs_per_image=forward)
 
 
 def tokens_cost(config: TokensConfig, *, num_held_out: int) -> Cost:
-    """Return the cost of a look at tokens, where the split that is looked at has `num_held_out` images."""
-    forward = network_complexity(config).multiply_adds
-    return Cost(steps=0, images=min(config.images, num_held_out), multiply_adds_per_image=forward)
+    """Return the cost of a token similarity evaluation on a split of `num_held_out` images."""
+    forward = network_complexity(config).macs
+    return Cost(steps=0, images=min(config.images, num_held_out), macs_per_image=forward)
+
+
+def complexity_cost(config: ComplexityConfig) -> Cost:
+    """Return the cost of measuring a network's complexity: zero, because no image passes through the network."""
+    return Cost(steps=0, images=0, macs_per_image=0.0)

@@ -1,4 +1,4 @@
-"""Owns what a network makes of a split: outputs of every image, in the split's order, and how rich the features are."""
+"""Network outputs for every image of a split, gathered over processes, and the effective rank of features."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from common.data.loading.loader import Batch, normalise
+from common.data.loading.loader import Batch, normalize
 from common.training.precision import uncompiled
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of `model` in evaluation mode, uncompiled, and each back to its own mode afterwards."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module of `model` in evaluation mode, without torch.compile, and restore each module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -36,36 +36,37 @@ def network_outputs(
     std: tuple[float, float, float],
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Return (outputs, indices) of the images this process looks at, in evaluation mode; outputs in fp32 on the device."""
+    """Return (outputs, indices) of this process's images, computed in evaluation mode; outputs are fp32 on the device."""
     outputs, indices = [], []
-    with evaluating(model):
+    with evaluation_mode(model):
         for batch in loader:
             moved = batch.to(device)
-            outputs.append(model(normalise(moved.views[0][0], mean, std)).float())
+            outputs.append(model(normalize(moved.views[0][0], mean, std)).float())
             indices.append(moved.indices)
     return torch.cat(outputs), torch.cat(indices)
 
 
-def gather_blocks(block: Tensor, total: int, accelerator: "Accelerator") -> Tensor:
-    """Return the rows of all processes in order, from the block of `EvaluationSampler` that each holds; `total` in all."""
+def gather_shards(shard: Tensor, total: int, accelerator: "Accelerator") -> Tensor:
+    """Return the `total` rows of all processes in order; each process passes its shard, as `EvaluationSampler` assigns them."""
     world = accelerator.num_processes
     if world == 1:
-        return block
+        return shard
     sizes = [total * (rank + 1) // world - total * rank // world for rank in range(world)]
-    padded = torch.zeros(max(sizes), *block.shape[1:], dtype=block.dtype, device=block.device)
-    padded[: len(block)] = block
+    padded = torch.zeros(max(sizes), *shard.shape[1:], dtype=shard.dtype, device=shard.device)
+    padded[: len(shard)] = shard
     parts = accelerator.gather(padded).split(max(sizes))
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 @torch.no_grad()
 def feature_rank(features_ND: Tensor) -> float:
-    """Return the effective rank of features: exp of the entropy of their singular values' shares (Roy & Vetterli 2007).
+    """Return the effective rank: exp of the entropy of the normalized singular values of centered features (Roy & Vetterli 2007).
 
-    D when they spread evenly over all directions, 1 when all lie on a line: the sign of a collapse. Features are centred.
+    D for features that spread evenly over all directions; 1 if all lie on a line, which indicates collapse. NaN if any is not
+    finite.
     """
     if not torch.isfinite(features_ND).all():
         return float("nan")
     values = torch.linalg.svdvals(features_ND.float() - features_ND.float().mean(0))
-    shares = values / values.sum().clamp_min(1e-12)
-    return float(torch.exp(-(shares * shares.clamp_min(1e-12).log()).sum()))
+    distribution = values / values.sum().clamp_min(1e-12)
+    return float(torch.exp(-(distribution * distribution.clamp_min(1e-12).log()).sum()))

@@ -1,4 +1,4 @@
-"""Owns the frozen network that an evaluation looks through, and which of its numbers are the features of an image.
+"""Frozen backbones and the features that evaluations take from them.
 
 Shapes: B images, S pixels, T patch tokens, D width of a token.
 """
@@ -20,35 +20,35 @@ logger = logging.getLogger(__name__)
 def build_frozen(model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int) -> nn.Module:
     """Return the network without a classifier, with the weights of `init`, in evaluation mode and without gradients.
 
-    Without `init` its weights are the ones a training of that seed starts from: the mark that any training must beat.
+    Without `init` it has the initial weights of a training with this seed: the baseline that any training must beat.
     """
     torch.manual_seed(seed)
     network: nn.Module = build_network(model, image_size=image_size, num_classes=0)
     if init is None:
-        logger.info("init: none, so an untrained network is looked at")
+        logger.info("init: none, evaluating an untrained network")
     else:
         load_init(network, init, image_size=image_size)
     return network.requires_grad_(False).eval()
 
 
 class PooledFeatures(nn.Module):
-    """Describe an image by what the network's own classifier would see: (B, D)."""
+    """Pooled features (B, D): the input of the network's own classifier."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features (B, D) of normalised images (B, 3, S, S)."""
+        """Return the features (B, D) of normalized images (B, 3, S, S)."""
         features = self.network.forward_features(images)  # type: ignore[operator]
         return self.network.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
 
 
 class BlockFeatures(nn.Module):
-    """Describe an image by the class tokens of a vision transformer's last blocks, each through the final norm.
+    """Concatenated class tokens of a vision transformer's last blocks, each after the final norm: (B, blocks * D).
 
-    (B, blocks * D), from the first of these blocks to the last; with `average_pool`, D more: the last block's patch tokens through
-    the final norm, averaged (DINO, section 4.1 and appendix: 4 blocks for ViT-S, 1 block and the average for ViT-B).
+    They are ordered from the first of these blocks to the last. `average_pool` appends D more: the mean of the last block's patch
+    tokens after the final norm (DINO, section 4.1 and appendix: 4 blocks for ViT-S, 1 block and the average for ViT-B).
     """
 
     def __init__(self, network: VisionTransformer, *, blocks: int, average_pool: bool) -> None:
@@ -56,7 +56,7 @@ class BlockFeatures(nn.Module):
         self.network, self.blocks, self.average_pool = network, blocks, average_pool
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of normalised images (B, 3, S, S)."""
+        """Return the features of normalized images (B, 3, S, S)."""
         layers: list[tuple[Tensor, Tensor]] = self.network.forward_intermediates(
             images,
             indices=self.blocks,
@@ -73,25 +73,25 @@ class BlockFeatures(nn.Module):
 
 
 def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> nn.Module:
-    """Return what turns images into the features of a linear evaluation.
+    """Return the module that computes the features of a linear evaluation from images.
 
-    A network that is no plain vision transformer has no class token after each block: it gives its pooled feature, and
-    asking it for more is refused.
+    A network other than a plain vision transformer has no class token after each block, so its features are the pooled ones.
+    Raise UserError for more blocks than there are, or for `blocks` or `average_pool` that such a network cannot provide.
     """
     if isinstance(network, VisionTransformer) and network.cls_token is not None:
         if blocks > len(network.blocks):
-            raise UserError(f"blocks = {blocks}: model.name has {len(network.blocks)}. Give at most that many.")
+            raise UserError(f"blocks = {blocks}: model.name has {len(network.blocks)} blocks. Set at most that many.")
         return BlockFeatures(network, blocks=blocks, average_pool=average_pool)
     if blocks != 1 or average_pool:
         raise UserError(
             f"blocks = {blocks}, average_pool = {str(average_pool).lower()}: model.name is a {type(network).__name__}, which has "
-            "no class token after each block. Set blocks=1 and average_pool=false to take its pooled feature."
+            "no class token after each block. Set blocks=1 and average_pool=false to use its pooled features."
         )
     return PooledFeatures(network)
 
 
 def feature_dim(features: nn.Module, image_size: int | tuple[int, int]) -> int:
-    """Return how many numbers describe an image, by looking at a black one."""
+    """Return the dimension of the features, from a forward pass over a black image."""
     device = next(features.parameters()).device
     with torch.no_grad():
         return int(features(torch.zeros(1, 3, *height_and_width(image_size), device=device)).shape[1])

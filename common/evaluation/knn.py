@@ -1,52 +1,41 @@
-"""Owns weighted k-nearest-neighbour classification of features, as DINO's evaluation does it."""
+"""Weighted k-NN classification of features, as in DINO's evaluation."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-SIMILARITIES = 2**25
-"""Similarities at a time: 128 MiB."""
+MAX_SIMILARITIES = 2**25
+"""Number of similarities in memory at a time: 128 MiB in fp32."""
 
 
 @torch.no_grad()
-def nearest(queries_QD: Tensor, bank_ND: Tensor, *, k: int, at_once: int = SIMILARITIES) -> tuple[Tensor, Tensor]:
-    """Return the cosine similarities (Q, k) of the k most similar bank features for each query, and their rows (Q, k).
+def nearest_neighbors(
+    queries_QD: Tensor, bank_ND: Tensor, *, k: int, max_similarities: int = MAX_SIMILARITIES
+) -> tuple[Tensor, Tensor]:
+    """Return the cosine similarities (Q, k) and the bank rows (Q, k) of each query's k nearest neighbors, nearest first.
 
-    The most similar comes first; k is never more than the bank holds. Queries go in chunks that take at most
-    `at_once` similarities (one query at least), written over one another: fresh memory costs half as much as the product.
+    k is clamped to the size of the bank. Queries are processed in chunks of at most `max_similarities` similarities (at least one
+    query) in one reused buffer, since allocating fresh memory would cost half as much as the matrix product.
     """
     queries, bank = normalize(queries_QD.float(), dim=1), normalize(bank_ND.float(), dim=1)
-    k, chunk = min(k, len(bank)), max(1, min(at_once // max(1, len(bank)), len(queries)))
+    k, chunk = min(k, len(bank)), max(1, min(max_similarities // max(1, len(bank)), len(queries)))
     buffer = queries.new_empty(chunk, len(bank))
     values, rows = (
         queries.new_empty(len(queries), k),
         torch.empty(len(queries), k, dtype=torch.int64, device=queries.device),
     )
-    for part, top, found in zip(*(torch.split(block, chunk) for block in (queries, values, rows)), strict=True):
-        torch.topk(torch.mm(part, bank.T, out=buffer[: len(part)]), k, dim=1, out=(top, found))
+    chunks = (torch.split(block, chunk) for block in (queries, values, rows))
+    for queries_chunk, values_chunk, rows_chunk in zip(*chunks, strict=True):
+        similarities = torch.mm(queries_chunk, bank.T, out=buffer[: len(queries_chunk)])
+        torch.topk(similarities, k, dim=1, out=(values_chunk, rows_chunk))
     return values, rows
 
 
 @torch.no_grad()
 def count_votes(similarities_QK: Tensor, labels_QK: Tensor, *, num_classes: int, temperature: float) -> Tensor:
-    """Return votes (Q, num_classes): a neighbour of cosine similarity s votes for its class with exp(s / temperature)."""
+    """Return the votes (Q, num_classes): a neighbor of cosine similarity s votes for its class with exp(s / temperature)."""
     votes = torch.zeros(len(similarities_QK), num_classes, device=similarities_QK.device)
     return votes.scatter_add_(1, labels_QK, (similarities_QK / temperature).exp())
-
-
-def knn_votes(
-    queries_QD: Tensor,
-    bank_ND: Tensor,
-    bank_labels_N: Tensor,
-    *,
-    num_classes: int,
-    k: int,
-    temperature: float = 0.07,
-    at_once: int = SIMILARITIES,
-) -> Tensor:
-    """Return the votes (Q, num_classes) of the k most similar bank features (of all, where there are fewer) for each query."""
-    similarities, neighbours = nearest(queries_QD, bank_ND, k=k, at_once=at_once)
-    return count_votes(similarities, bank_labels_N[neighbours], num_classes=num_classes, temperature=temperature)
 
 
 def knn_accuracy(
@@ -59,13 +48,13 @@ def knn_accuracy(
     ks: tuple[int, ...] = (20,),
     temperature: float = 0.07,
 ) -> dict[str, float]:
-    """Return `{"knn<k>_top1": percent}` for every k; the plain `knn_top1` is the first k's.
+    """Return `{"knn<k>_top1": percent}` for every k, and `knn_top1` for the first k.
 
-    The neighbours are looked for once: those for a smaller k lead the list of the largest one.
+    The neighbors are searched once, for the largest k; a smaller k uses the first of them.
     """
-    similarities, neighbours = nearest(queries_QD, bank_ND, k=max(ks))
-    labels, found = bank_labels_N[neighbours], {}
+    similarities, neighbors = nearest_neighbors(queries_QD, bank_ND, k=max(ks))
+    labels, accuracies = bank_labels_N[neighbors], {}
     for k in ks:
         votes = count_votes(similarities[:, :k], labels[:, :k], num_classes=num_classes, temperature=temperature)
-        found[f"knn{k}_top1"] = 100 * float((votes.argmax(1) == query_labels_Q).float().mean())
-    return {"knn_top1": next(iter(found.values())), **found}
+        accuracies[f"knn{k}_top1"] = 100 * float((votes.argmax(1) == query_labels_Q).float().mean())
+    return {"knn_top1": next(iter(accuracies.values())), **accuracies}

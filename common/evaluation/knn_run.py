@@ -1,10 +1,10 @@
-"""Owns the k-NN evaluation: a frozen network's features of the training images vote on the validation and test images."""
+"""k-NN evaluation of a frozen backbone: the training images' features classify the validation and test images."""
 
 from collections.abc import Iterator, Mapping
 
 import torch
 
-from common.data.loading.corrupt import ErrorCount, build_error_count
+from common.data.loading.corrupt import CorruptImageCounter, build_corrupt_counter
 from common.data.open_splits import open_splits
 from common.data.sources.split import Split
 from common.data.splits.roles import Splits
@@ -12,98 +12,98 @@ from common.errors import UserError
 from common.evaluation.config import KnnEvaluationConfig
 from common.evaluation.features import feature_rank
 from common.evaluation.frozen import PooledFeatures, build_frozen
-from common.evaluation.inference import Stopped, draw_images, look_at, num_batches
+from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
 from common.evaluation.knn import knn_accuracy
 from common.training.progress import Progress
-from common.training.run import Run
-from common.training.status import Ending, Verdict
+from common.training.run import Run, start_run
+from common.training.status import RunOutcome, RunStatus
 
 PREFIXES = {"validation": "", "test": "test_"}
-"""What stands before a metric's name: on the validation images it is called as pre-training calls it."""
+"""Prefix of the metrics' names by split; on the validation images they have the same names as in pre-training."""
 
 
 def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
-    """Look at the images once and write the result; return the exit code. A run that was stopped begins again."""
-    run = Run(config, config.train.as_train(), stage="knn", out=config.out, overrides=overrides)
+    """Evaluate, write the result and return the exit code. A run that was stopped starts over."""
+    run = start_run(config, stage="knn", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    run.restore()  # there is no checkpoint, but perhaps the log of a try that did not come to its end
-    splits = open_splits(config.data, labelled=True)
+    run.restart()
+    splits = open_splits(config.data, labeled=True)
     subset_file = run.folder / "subset.json"
     run.write(subset_file, lambda: splits.subset.save(subset_file))
     network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
     features = PooledFeatures(network).eval().to(run.device)
-    looked_at = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
-    images = sum(len(split) for split in looked_at.values())
-    errors = build_error_count(config.data, splits, run.accelerator)
+    by_role = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
+    images = sum(len(split) for split in by_role.values())
+    errors = build_corrupt_counter(config.data, splits, run.accelerator)
     try:
-        metrics = _judge(config, run, features, looked_at, errors, num_classes=len(splits.class_names))
-        ending = _verdict(metrics, config)
-    except Stopped:
-        metrics, images, ending = {}, 0, run.interrupted()
+        metrics = _metrics(config, run, features, by_role, errors, num_classes=len(splits.class_names))
+        outcome = _outcome(metrics, config)
+    except StopRequested:
+        metrics, images, outcome = {}, 0, run.interrupted()
     if metrics:
         run.log(0, 0, metrics)
     return run.finish(
-        ending,
+        outcome,
         step=0,
         images=images,
         train_images=len(splits.train),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         metrics=metrics,
-        **errors.facts(),
-        splits={name: len(split) for name, split in looked_at.items()},
+        **errors.summary(),
+        splits={name: len(split) for name, split in by_role.items()},
     )
 
 
 def choose_bank(config: KnnEvaluationConfig, splits: Splits) -> Split:
-    """Return the training images that serve as neighbours: all, or the draw that pre-training makes at the same seed."""
-    return draw_images(splits.train, config.knn.bank_images, seed=config.train.seed, stream="knn bank")
+    """Return the training images of the feature bank: all, or the same sample as pre-training's at the same seed."""
+    return sample_images(splits.train, config.knn.bank_images, seed=config.train.seed, stream="knn bank")
 
 
 def held_out(splits: Splits) -> Iterator[tuple[str, Split]]:
-    """Yield the labelled validation and test images, by name; raise UserError where there are none of either."""
-    found = [
+    """Yield the labeled validation and test images, by name; raise UserError if there are none of either."""
+    labeled = [
         (name, split) for name in PREFIXES if (split := getattr(splits, name)) is not None and split.labels is not None
     ]
-    if not found:
+    if not labeled:
         raise UserError(
-            "data.validation_fraction: there are no labelled validation and no labelled test images to judge by. Set "
+            "data.validation_fraction: there are neither labeled validation images nor labeled test images to evaluate on. Set "
             "data.validation_fraction above 0, or data.validation_split to a split that has labels."
         )
-    yield from found
+    yield from labeled
 
 
-def _judge(
+def _metrics(
     config: KnnEvaluationConfig,
     run: Run,
     features: torch.nn.Module,
-    looked_at: Mapping[str, Split],
-    errors: ErrorCount,
+    by_role: Mapping[str, Split],
+    errors: CorruptImageCounter,
     *,
     num_classes: int,
 ) -> dict[str, float]:
-    """Return the accuracies and the feature rank on each held-out split; nothing where features are not finite."""
+    """Return accuracies and feature rank of each held-out split; no metrics if any feature is not finite."""
     batch_size = config.train.batch_size
-    progress = Progress(run, sum(num_batches(split, run, batch_size) for split in looked_at.values()), batch_size)
-    # What is broken among the held-out images was left out when they were opened: nothing can stand in for those.
-    skips = {"bank"} if config.data.on_error == "skip" else set[str]()
-    found = {
-        name: look_at(
+    progress = Progress(run, sum(num_batches(split, run, batch_size) for split in by_role.values()), batch_size)
+    # Corrupt held-out images were excluded when the splits were opened, since no other image can replace those.
+    replaced = {"bank"} if config.data.on_corrupt == "skip" else set[str]()
+    predictions = {
+        name: predict(
             split,
             features,
             run,
             config.data,
-            crop=config.knn.crop,
+            crop_pct=config.knn.crop_pct,
             batch_size=batch_size,
             progress=progress,
-            replacement_seed=config.train.seed if name in skips else None,
-            errors=errors if name in skips else None,
+            replacement_seed=config.train.seed if name in replaced else None,
+            errors=errors if name in replaced else None,
         )
-        for name, split in looked_at.items()
+        for name, split in by_role.items()
     }
-    bank, bank_labels = found.pop("bank")
+    bank, bank_labels = predictions.pop("bank")
     metrics: dict[str, float] = {}
-    for name, (queries, labels) in found.items():
+    for name, (queries, labels) in predictions.items():
         if not bool(torch.isfinite(queries).all() & torch.isfinite(bank).all()):
             return {}
         accuracies = knn_accuracy(
@@ -120,13 +120,13 @@ def _judge(
     return metrics
 
 
-def _verdict(metrics: Mapping[str, float], config: KnnEvaluationConfig) -> Ending:
-    """Return how the evaluation ended."""
+def _outcome(metrics: Mapping[str, float], config: KnnEvaluationConfig) -> RunOutcome:
+    """Return the outcome: the reported accuracies, or a divergence if there are no metrics."""
     if not metrics:
-        return Ending(Verdict.CRASH, f"features are not finite in {config.train.precision}")
+        return RunOutcome(RunStatus.DIVERGED, f"features are not finite in {config.train.precision}")
     words = [
         f"{name} {metrics[f'{prefix}knn_top1']:.2f}"
         for name, prefix in PREFIXES.items()
         if f"{prefix}knn_top1" in metrics
     ]
-    return Ending(Verdict.FINISHED, f"top-1 of {config.knn.ks[0]} neighbours: {', '.join(words)}")
+    return RunOutcome(RunStatus.FINISHED, f"top-1 of {config.knn.ks[0]} neighbors: {', '.join(words)}")

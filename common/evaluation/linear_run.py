@@ -1,7 +1,7 @@
-"""Owns the linear evaluation: a classifier of one layer, trained on the features of a network that stays as it is.
+"""Linear evaluation: a linear classifier trained on the features of a frozen backbone.
 
 The protocol is DINO's (Caron et al. 2021, section 4.1): SGD without weight decay, random resized crops and flips, a cosine
-to 0 (here step by step, there epoch by epoch). The last epoch is what is reported; the best one is named as such.
+schedule to 0 (by step here, by epoch there). The last epoch is reported; the best epoch is labeled as such.
 """
 
 import logging
@@ -13,50 +13,49 @@ from torch.nn.functional import cross_entropy
 
 from common.data.augment.erasing import erase
 from common.data.augment.mixing import build_mixing
-from common.data.augment.supervised import build_supervised_view
-from common.data.loading.corrupt import build_error_count
-from common.data.loading.loader import Batch, normalise, view_loader
-from common.data.loading.sampler import EpochBatches, EpochSampler
+from common.data.augment.supervised import build_supervised_transform
+from common.data.loading.loader import Batch, normalize
+from common.data.loading.sampler import EpochSampler
 from common.data.splits.roles import Splits
-from common.evaluation.classifier_monitor import ClassifierMonitor
+from common.evaluation.classifier_evaluator import ClassifierEvaluator
 from common.evaluation.config import LinearConfig
 from common.evaluation.frozen import build_frozen, feature_dim, linear_features
-from common.training.data import open_images
-from common.training.loss_watch import LossJudge, LossWatch
+from common.evaluation.supervised_monitor import SupervisedMonitor
+from common.training.loop import build_loop
+from common.training.loss_monitor import DivergenceDetector, LossMonitor
+from common.training.open_images import open_images
 from common.training.optimizers import (
     build_optimizer,
     clip_gradients,
     guarded_step,
     optimizer_schedules,
-    ramp_warnings,
+    schedule_warnings,
     set_step,
 )
-from common.training.progress import Progress
-from common.training.run import Run
+from common.training.run import Run, start_run
 from common.training.schedules import Schedule
-from common.training.state import TrainingState
-from common.training.status import Ending, Verdict, VerdictConfig
+from common.training.status import RunOutcome, RunStatus, StatusConfig
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(config: LinearConfig, overrides: list[str]) -> int:
-    """Train and judge the classifier, from the last checkpoint where there is one; return the exit code."""
-    run = Run(config, config.train, stage="linear", out=config.out, overrides=overrides)
+    """Train and evaluate the classifier, from the last checkpoint if there is one; return the exit code."""
+    run = start_run(config, stage="linear", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = open_images(config.data, run, labelled=True)
-    return LinearEvaluation(config, run, splits).run_to_end()
+    splits = open_images(config.data, run, labeled=True)
+    return LinearEvaluation(config, run, splits).train()
 
 
 def build_features(config: LinearConfig) -> nn.Module:
-    """Return what turns normalised images into the features that the recipe asks for."""
+    """Return the network from normalized images to the features that the recipe names."""
     network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
     return linear_features(network, blocks=config.blocks, average_pool=config.average_pool).eval()
 
 
 def build_classifier(dim: int, num_classes: int, *, seed: int) -> nn.Linear:
-    """Return the linear classifier as DINO starts it: weights normal with deviation 0.01, biases zero."""
+    """Return the linear classifier as DINO initializes it: weights normal with standard deviation 0.01, biases zero."""
     classifier = nn.Linear(dim, num_classes)
     with torch.no_grad():
         classifier.weight.normal_(std=0.01, generator=torch.Generator().manual_seed(seed))
@@ -65,7 +64,7 @@ def build_classifier(dim: int, num_classes: int, *, seed: int) -> nn.Linear:
 
 
 class LinearEvaluation:
-    """One linear evaluation: the frozen features, the classifier on top, and the loop that trains it."""
+    """One linear evaluation: the frozen features, the classifier on top of them, and the step."""
 
     def __init__(self, config: LinearConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
@@ -80,76 +79,59 @@ class LinearEvaluation:
             config.train.seed,
             rank=run.rank,
             num_processes=run.num_processes,
-            repeats=config.augment.repeats,
-        )
-        self.batches = EpochBatches(sampler)
-        view = build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
-        self.errors = build_error_count(config.data, splits, run.accelerator)
-        self.loader = view_loader(
-            splits.train,
-            view,
-            self.batches,
-            workers=config.data.workers,
-            pin_memory=run.device.type == "cuda",
-            replacement_seed=config.train.seed,
+            repeats=config.augment.aug_repeats,
         )
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
         self.steps_per_epoch = sampler.steps_per_epoch
-        self.steps = config.train.epochs * self.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
-        for warning in ramp_warnings(config.optim, config.train.epochs):
+        for warning in schedule_warnings(config.optim, config.train.epochs):
             logger.warning("warning: %s", warning)
-        self.monitor = ClassifierMonitor(
-            run, splits, config.data, crop=config.augment.evaluation_crop, stretch=config.augment.stretch
+        evaluator = ClassifierEvaluator(
+            run,
+            splits,
+            config.data,
+            batch_size=config.train.batch_size,
+            crop_pct=config.augment.crop_pct,
+            squash=config.augment.crop_mode == "squash",
         )
-        # Without the rules on chance and explosion: features that tell a linear classifier nothing are a result, not a crash.
-        judge = LossJudge([], allowed_skips=VerdictConfig().allowed_skips(config.train.precision), stop=True)
-        self.watch = LossWatch(judge, run, steps_per_epoch=self.steps_per_epoch)
-        # The frozen network is no part of it.
-        networks = {"classifier": self.classifier}
-        self.state = TrainingState(
-            run, networks, self.optimizer, monitor=self.monitor, watch=self.watch, errors=self.errors
+        self.monitor = SupervisedMonitor(run, evaluator, log_every=config.train.log_every)
+        # No rules on chance level and loss rebound: features without information for a linear classifier are a result.
+        detector = DivergenceDetector([], allowed_skips=StatusConfig().allowed_skips(config.train.precision), stop=True)
+        self.loop = build_loop(
+            run,
+            config.train,
+            config.data,
+            splits,
+            sampler,
+            build_supervised_transform(
+                config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
+            ),
+            {"classifier": self.classifier},  # the backbone is frozen, so checkpoints leave it out
+            self.optimizer,
+            monitor=self.monitor,
+            watch=LossMonitor(detector, run, steps_per_epoch=self.steps_per_epoch),
         )
 
     @property
-    def judged(self) -> nn.Module:
-        """Return what turns normalised images into logits."""
+    def evaluated(self) -> nn.Module:
+        """Return the network from normalized images to logits."""
         return nn.Sequential(self.features, self.classifier)
 
-    def run_to_end(self) -> int:
-        """Train to the last step, a signal or a crash; then look at the test images once."""
-        step = self.state.restore(self._schedules)
-        progress = Progress(self.run, self.steps, self.config.train.batch_size)
-        for epoch in range(step // self.steps_per_epoch, self.config.train.epochs):
-            ending = self._train_epoch(epoch, step, progress)
-            step = progress.step
-            if ending:
-                return self._end(ending, step)
-            if (epoch + 1) % self.config.train.evaluate_every == 0 or epoch + 1 == self.config.train.epochs:
-                self.monitor.validate(self.judged, step=step, epoch=epoch + 1)
-            progress.describe(self.monitor.summary())
-            if ending := self.state.pause(step):
-                return self._end(ending, step)
-        return self._end(Ending(Verdict.FINISHED, self.monitor.summary(), complete=True), step)
-
-    def _train_epoch(self, epoch: int, step: int, progress: Progress) -> Ending | None:
-        """Train from global step `step` to the end of `epoch`; return an ending when the run must stop before that."""
-        self.batches.set(epoch, step - epoch * self.steps_per_epoch)
-        for batch in self.errors.watch(self.loader):
-            features, targets = self._inputs(batch.to(self.run.device), epoch, step)
+    def train(self) -> int:
+        """Train to the last step, a signal or a divergence; evaluate on the test images once; return the exit code."""
+        loop = self.loop
+        loop.restore(self._schedules)
+        for step, batch in loop:
+            features, targets = self._inputs(batch, loop.epoch, step)
             loss, skipped = self._train_step(features, targets, step)
-            step += 1
-            self.monitor.add(loss, step=step, epoch=epoch, last=step % self.steps_per_epoch == 0)
-            progress.advance(step)
-            if ending := self.watch.see(step, loss, skipped):
-                return ending
-            if step % self.steps_per_epoch and (ending := self.state.pause(step)):
-                return ending
-        return None
+            loop.report(loss, skipped)
+            if loop.is_evaluation_due(self.config.train.evaluate_every):
+                self.monitor.validate(self.evaluated, step=loop.step, epoch=loop.epoch)
+        return self._end(loop.outcome or RunOutcome(RunStatus.FINISHED, self.monitor.summary(), complete=True))
 
     def _inputs(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return the features (B, D) of the batch's images, erased and mixed as the recipe says, and soft targets (B, C)."""
-        images = normalise(batch.views[0][0], self.config.data.mean, self.config.data.std)
+        images = normalize(batch.views[0][0], self.config.data.mean, self.config.data.std)
         if batch.erasures is not None:
             images = erase(images, batch.erasures)
         assert batch.labels is not None
@@ -164,9 +146,13 @@ class LinearEvaluation:
         with self.run.accelerator.autocast():
             loss = cross_entropy(self.model(features).float(), targets)
         self.run.accelerator.backward(loss)
-        if self.config.optim.clip_norm is not None:
+        if self.config.optim.clip_grad is not None:
             self.run.accelerator.unscale_gradients(self.optimizer)
-            clip_gradients(self.classifier.parameters(), self.config.optim.clip_norm, each=self.config.optim.clip_each)
+            clip_gradients(
+                self.classifier.parameters(),
+                self.config.optim.clip_grad,
+                per_parameter=self.config.optim.clip_per_parameter,
+            )
         return loss.detach(), guarded_step(self.optimizer, self.classifier.parameters())
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
@@ -176,20 +162,17 @@ class LinearEvaluation:
             self.config.optim, batch_size=batch_size, epochs=epochs, steps_per_epoch=self.steps_per_epoch
         )
 
-    def _end(self, ending: Ending, step: int) -> int:
-        """Look at the test images and write the result; a run that crashed or stopped only writes."""
+    def _end(self, outcome: RunOutcome) -> int:
+        """Evaluate on the test images and write the result; if the run did not complete, only write."""
         facts: dict[str, Any] = {}
-        if ending.complete:
-            self.state.save(step)
-            facts = self.monitor.test(self.judged)
+        if outcome.complete:
+            self.loop.save()
+            facts = self.monitor.test(self.evaluated)
         parameters = [*self.features.parameters(), *self.classifier.parameters()]
-        return self.run.finish(
-            ending,
-            step=step,
-            images=step * self.config.train.batch_size,
+        return self.loop.finish(
+            outcome,
             train_images=len(self.splits.train),
             parameters=sum(parameter.numel() for parameter in parameters),
             metrics=self.monitor.result(),
-            **self.errors.facts(),
             **facts,
         )

@@ -1,4 +1,4 @@
-"""Owns the look at tokens: how alike they are layer by layer, as numbers, a table and a figure in the run folder."""
+"""Token similarity evaluation: cosine similarity of tokens layer by layer, as metrics, a table and a figure in the run folder."""
 
 import csv
 import io
@@ -7,81 +7,82 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.data.loading.corrupt import build_error_count
+from common.data.loading.corrupt import build_corrupt_counter
 from common.data.open_splits import open_splits
 from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.errors import UserError
 from common.evaluation.config import TokensConfig
 from common.evaluation.frozen import build_frozen
-from common.evaluation.inference import Stopped, draw_images, look_at, num_batches
+from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
 from common.evaluation.token_similarity import LayerSimilarities, layer_names
-from common.files import write_whole
+from common.files import write_atomic
 from common.training.progress import Progress
-from common.training.run import Run
-from common.training.status import Ending, Verdict
+from common.training.run import Run, start_run
+from common.training.status import RunOutcome, RunStatus
 
 
 def evaluate(config: TokensConfig, overrides: list[str]) -> int:
-    """Look at the images once and write the result; return the exit code. A run that was stopped begins again."""
-    run = Run(config, config.train.as_train(), stage="tokens", out=config.out, overrides=overrides)
+    """Evaluate, write the result and return the exit code. A run that was stopped starts over."""
+    run = start_run(config, stage="tokens", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    run.restore()  # there is no checkpoint, but perhaps the log of a try that did not come to its end
-    splits = open_splits(config.data, labelled=False)
+    run.restart()
+    splits = open_splits(config.data, labeled=False)
     split = choose_images(config, splits)
     similarities = build_similarities(config).to(run.device)
     names, metrics, images = layer_names(similarities.network), dict[str, float](), 0
     batch_size = config.train.batch_size
     progress = Progress(run, num_batches(split, run, batch_size), batch_size)
     try:
-        by_image, _ = look_at(
-            split, similarities, run, config.data, crop=config.crop, batch_size=batch_size, progress=progress
+        by_image, _ = predict(
+            split, similarities, run, config.data, crop_pct=config.crop_pct, batch_size=batch_size, progress=progress
         )
-        images, ending = len(split), Ending(Verdict.CRASH, f"tokens are not finite in {config.train.precision}")
+        images = len(split)
+        outcome = RunOutcome(RunStatus.DIVERGED, f"tokens are not finite in {config.train.precision}")
         if bool(torch.isfinite(by_image).all()):
             metrics = {f"similarity_{layer:02d}": value for layer, value in enumerate(by_image.mean(0).tolist())}
-            ending = _write(run, names, by_image)
+            outcome = _write(run, names, by_image)
             run.log(0, 0, metrics)
-    except Stopped:
-        ending = run.interrupted()
+    except StopRequested:
+        outcome = run.interrupted()
     return run.finish(
-        ending,
+        outcome,
         step=0,
         images=images,
         train_images=0,
         parameters=sum(parameter.numel() for parameter in similarities.parameters()),
         metrics=metrics,
         layers=names,
-        **build_error_count(config.data, splits, run.accelerator).facts(),
+        **build_corrupt_counter(config.data, splits, run.accelerator).summary(),
     )
 
 
 def build_similarities(config: TokensConfig) -> LayerSimilarities:
-    """Return what turns normalised images into similarities by layer, of the network that the recipe names."""
+    """Return the module that computes the similarities of each layer from normalized images, over the recipe's network."""
     network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
     similarities = LayerSimilarities(network).eval()  # type: ignore[arg-type]
     if similarities.network.patch_embed.num_patches < 2:
         raise UserError(
-            f"data.image_size = {config.data.image_size}: makes a single patch, and one token has no other to be like. "
-            "Give a larger size or smaller patches."
+            f"data.image_size = {config.data.image_size}: the image is a single patch, and similarity needs two tokens. "
+            "Use a larger size or smaller patches."
         )
     return similarities
 
 
 def choose_images(config: TokensConfig, splits: Splits) -> Split:
-    """Return the images to look at: all of the named split, or a draw of them; raise UserError where it is not there."""
+    """Return the images to evaluate on: all of the split, or a sample of it; raise UserError if the split does not exist."""
     split: Split | None = getattr(splits, config.split)
     if split is None:
         raise UserError(
-            f"split = {config.split}: the data has no such images. Set data.{config.split}_fraction above 0, or take the "
+            f"split = {config.split}: the data has no such images. Set data.{config.split}_fraction above 0, or use the "
             "other split."
         )
-    return draw_images(split, config.images, seed=config.train.seed, stream="tokens")
+    return sample_images(split, config.images, seed=config.train.seed, stream="tokens")
 
 
-def _write(run: Run, names: list[str], by_image_NL: Tensor) -> Ending:
-    """Write tokens.csv and tokens.png into the run folder; return how the evaluation ended."""
+def _write(run: Run, names: list[str], by_image_NL: Tensor) -> RunOutcome:
+    """Write tokens.csv and tokens.png into the run folder; return the outcome."""
     means, deviations = by_image_NL.mean(0).tolist(), by_image_NL.std(0, correction=0).tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -89,17 +90,19 @@ def _write(run: Run, names: list[str], by_image_NL: Tensor) -> Ending:
     for layer, row in enumerate(zip(names, means, deviations, strict=True)):
         writer.writerow([layer, *row, len(by_image_NL)])
     table, figure = run.folder / "tokens.csv", run.folder / "tokens.png"
-    run.write(table, lambda: write_whole(table, text.getvalue()))
+    run.write(table, lambda: write_atomic(table, text.getvalue()))
     run.write(figure, lambda: _draw(means, deviations, figure))
-    return Ending(Verdict.FINISHED, f"cosine similarity of tokens: stem {means[0]:.3f}, last block {means[-1]:.3f}")
+    return RunOutcome(
+        RunStatus.FINISHED, f"cosine similarity of tokens: stem {means[0]:.3f}, last block {means[-1]:.3f}"
+    )
 
 
 def _draw(means: list[float], deviations: list[float], path: Path) -> None:
-    """Draw similarity over layers, with a band of one deviation over images."""
+    """Plot similarity over layers, with a band of one standard deviation over images."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = drawing.subplots()
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.subplots()
     layers = list(range(len(means)))
     low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
     high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
@@ -109,4 +112,4 @@ def _draw(means: list[float], deviations: list[float], path: Path) -> None:
     axes.grid(color="#dde2ea")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    drawing.savefig(path, dpi=200, metadata={"Software": None})
+    figure.savefig(path, dpi=200, metadata={"Software": None})

@@ -1,3 +1,3 @@
-"""The networks. Importing this package registers them, so that `timm.create_model` finds every name and stem."""
+"""Networks. Importing this package registers them with timm, so that `timm.create_model` finds every name and stem."""
 
 from common.models import networks as networks

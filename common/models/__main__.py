@@ -1,9 +1,9 @@
-"""Print every network with its parameters, multiply-adds and activations, beside what the papers print.
+"""Print the complexity table: parameters, MACs and activations of every network, compared with the published values.
 
     python -m common.models
 
-Nothing is stored: each network is built without memory (on torch's meta device) and counted. The exit code is 1 where a
-count neither gives the printed digits nor is a difference that printed.yaml declares.
+Each network is built on torch's meta device, without allocating memory. The exit code is 1 if a count does not round to the
+published value and published.yaml does not declare the difference.
 """
 
 import sys
@@ -18,9 +18,9 @@ import yaml
 from common.models.complexity import Complexity, measure
 from common.models.feed_forward import FEED_FORWARDS
 from common.models.networks import ARCHITECTURES, ModelConfig, build_network
-from common.models.stem_grammar import ALIASES, PAPER_STEMS, StemSpec, parse_stem
+from common.models.stem_registry import ALIASES, PAPER_STEMS, StemSpec, parse_stem
 
-UNITS = {"parameters": 1e6, "multiply_adds": 1e9, "activations": 1e6}
+UNITS = {"parameters": 1e6, "macs": 1e9, "activations": 1e6}
 HEADINGS = (
     "network",
     "stem",
@@ -28,65 +28,65 @@ HEADINGS = (
     "patch",
     "image",
     "parameters (M)",
-    "multiply-adds (G)",
+    "MACs (G)",
     "activations (M)",
 )
 AGREES, DECLARED, DISAGREES = "=", "~", "!"
-LEGEND = f"""{AGREES} the printed digits
-{DECLARED} not the printed digits: a difference that printed.yaml declares and explains
-{DISAGREES} not the printed digits, and not declared"""
+LEGEND = f"""{AGREES} rounds to the published value
+{DECLARED} differs from the published value as declared and explained in published.yaml
+{DISAGREES} differs from the published value, not declared"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Hold one network, its cost, and what its paper prints of it."""
+    """One network, its complexity, and the values published for it."""
 
     config: ModelConfig
     image_size: int
     cost: Complexity
-    printed: dict[str, Any]
+    published: dict[str, Any]
 
-    def verdict(self, measure_name: str) -> str:
-        """Compare one measure with the print: agreement, declared difference, disagreement, or nothing printed."""
-        printed = self.printed.get(measure_name)
-        if printed is None:
+    def status(self, measure_name: str) -> str:
+        """Compare one count with the published value: agrees, declared difference, disagrees, or "" if none is published."""
+        published = self.published.get(measure_name)
+        if published is None:
             return ""
-        counted = as_printed(getattr(self.cost, measure_name), measure_name, printed)
-        if counted == printed:
+        counted = round_like(getattr(self.cost, measure_name), measure_name, published)
+        if counted == published:
             return AGREES
-        return DECLARED if counted == self.printed.get("counted", {}).get(measure_name) else DISAGREES
+        return DECLARED if counted == self.published.get("counted", {}).get(measure_name) else DISAGREES
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row's text, one string for each heading."""
+        """Return the cells of the row, one string per heading."""
         costs = []
         for name, unit in UNITS.items():
-            costs.append(f"{getattr(self.cost, name) / unit:9.3f} {self.verdict(name)} {self.printed.get(name, '')}")
-        choices = ["its own", "none", "none"]
+            costs.append(f"{getattr(self.cost, name) / unit:9.3f} {self.status(name)} {self.published.get(name, '')}")
+        options = ["fixed", "none", "none"]
         if (stem := stem_of(self.config)) is not None:
-            choices = [stem.name, self.config.ffn, f"{self.config.patch():5d}"]
-        return (self.config.name, *choices, f"{self.image_size:5d}", *costs)
+            options = [stem.name, self.config.ffn, f"{self.config.patch():5d}"]
+        return (self.config.name, *options, f"{self.image_size:5d}", *costs)
 
 
 def stem_of(config: ModelConfig) -> StemSpec | None:
-    """Return the stem of a network; none where it has nothing to choose."""
+    """Return the stem of a network; None if its stem is fixed."""
     name = config.stem or ARCHITECTURES[config.name].stem
     return None if name is None else parse_stem(name)
 
 
-def as_printed(value: int, measure_name: str, printed: str) -> str:
-    """Return a count in the unit and with the number of decimals of a printed one."""
-    decimals = len(printed.partition(".")[2])
+def round_like(value: int, measure_name: str, published: str) -> str:
+    """Return a count in the unit and with the number of decimals of the published value."""
+    decimals = len(published.partition(".")[2])
     return f"{value / UNITS[measure_name]:.{decimals}f}"
 
 
-def read_printed() -> list[dict[str, Any]]:
-    """Return the printed rows of printed.yaml, in its order."""
-    sources = yaml.safe_load(Path(__file__).with_name("printed.yaml").read_text(encoding="utf-8"))
+def load_published() -> list[dict[str, Any]]:
+    """Return the rows of published.yaml in order."""
+    sources = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
     return [network for source in sources for network in source["networks"]]
 
 
 def networks() -> Iterator[tuple[ModelConfig, int]]:
-    """Yield (network, image size): every size with its own stem and with conv or patchify, then what the tables vary."""
+    """Yield (network, image size): every size with its default stem and with conv or patchify, then the papers' variants."""
     for name, architecture in ARCHITECTURES.items():
         yield ModelConfig(name=name), architecture.image_size
         other = {"patchify": "conv", "conv": "patchify"}.get(architecture.stem or "")
@@ -103,24 +103,24 @@ def networks() -> Iterator[tuple[ModelConfig, int]]:
             yield ModelConfig(name=name, stem="conv", ffn=design), 224
 
 
-def measure_row(config: ModelConfig, image_size: int, printed: list[dict[str, Any]]) -> Row:
-    """Build a network without memory, count it, and find what is printed of it."""
+def measure_row(config: ModelConfig, image_size: int, published: list[dict[str, Any]]) -> Row:
+    """Build a network on the meta device, count its complexity, and find its published values."""
     with torch.device("meta"):
         model = build_network(config, image_size=image_size, num_classes=1000)
     architecture = ARCHITECTURES[config.name]
-    here: dict[str, Any] = {}
+    row: dict[str, Any] = {}
     if (config.patch(), image_size, config.ffn) == (architecture.patch_size, architecture.image_size, "mlp"):
-        candidates = [row for row in printed if row["name"] == config.name]
-        here = next((row for row in candidates if stem_of(_as_printed_network(row)) == stem_of(config)), here)
-    return Row(config=config, image_size=image_size, cost=measure(model, image_size), printed=here)
+        candidates = [entry for entry in published if entry["name"] == config.name]
+        row = next((entry for entry in candidates if stem_of(_network_of(entry)) == stem_of(config)), row)
+    return Row(config=config, image_size=image_size, cost=measure(model, image_size), published=row)
 
 
-def _as_printed_network(row: dict[str, Any]) -> ModelConfig:
-    """Return the network that a printed row is of."""
+def _network_of(row: dict[str, Any]) -> ModelConfig:
+    """Return the network of a published row."""
     return ModelConfig(name=row["name"], stem=row.get("stem"))
 
 
-def as_table(rows: list[Row]) -> str:
+def format_table(rows: list[Row]) -> str:
     """Return the rows as an aligned table."""
     lines = [HEADINGS, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
@@ -131,20 +131,20 @@ def as_table(rows: list[Row]) -> str:
 
 
 def main() -> int:
-    """Print the table and the tally of agreements; return the exit code."""
-    printed = read_printed()
-    rows = [measure_row(config, image_size, printed) for config, image_size in networks()]
-    verdicts = [row.verdict(name) for row in rows for name in UNITS]
-    tally = {sign: verdicts.count(sign) for sign in (AGREES, DECLARED, DISAGREES)}
-    num_printed = sum(name in row for row in printed for name in UNITS)
-    assert sum(tally.values()) == num_printed, "printed.yaml names a network that the table has not"
-    print(as_table(rows))
+    """Print the complexity table and the number of agreements; return the exit code."""
+    published = load_published()
+    rows = [measure_row(config, image_size, published) for config, image_size in networks()]
+    statuses = [row.status(name) for row in rows for name in UNITS]
+    counts = {status: statuses.count(status) for status in (AGREES, DECLARED, DISAGREES)}
+    num_published = sum(name in row for row in published for name in UNITS)
+    assert sum(counts.values()) == num_published, "published.yaml has a network that is not in the complexity table"
+    print(format_table(rows))
     print(f"\n{LEGEND}")
     print(
-        f"Of {num_printed} printed values {tally[AGREES]} agree to the printed digit, {tally[DECLARED]} differ as"
-        f" declared, {tally[DISAGREES]} disagree."
+        f"Of {num_published} published values, {counts[AGREES]} agree to the last digit, {counts[DECLARED]} differ as"
+        f" declared, {counts[DISAGREES]} disagree."
     )
-    return 1 if tally[DISAGREES] else 0
+    return 1 if counts[DISAGREES] else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Owns the registry: every name of a network, with what it stands for, here and with timm.
+"""Registry of network architectures, shared with timm.
 
-A family of networks registers its sizes by `register`. timm looks for a dictionary `default_cfgs` in the module of a
-registered function, so each family's module has one of its own and hands it over.
+Each family of networks registers its sizes with `register`. timm looks up a dictionary `default_cfgs` in the module of a
+registered function, so each family's module defines one and passes it to `register`.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,21 @@ from typing import Any
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-Entry = Callable[..., nn.Module]
+Entrypoint = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Hold what a registered name stands for when nothing else is asked."""
+    """Defaults of a registered architecture."""
 
     image_size: int
-    """Side of the image, pixels."""
+    """Side of the image in pixels."""
     patch_size: int | None = None
-    """Side of a patch, pixels; none: the network has no patches, no stem and no feed-forward blocks to choose."""
+    """Side of a patch in pixels; None if the network has no patches, no configurable stem and no feed-forward blocks."""
     stem: str | None = None
-    """Name of the stem in the papers' tables; none where there is nothing to choose."""
-    any_size: bool = True
-    """Whether one network can take images of several sizes, as DINO's local views need."""
+    """Name of the stem in the papers' tables; None if the stem is fixed."""
+    dynamic_img_size: bool = True
+    """Whether one network accepts images of several sizes, as DINO's local views require."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
@@ -35,22 +35,22 @@ def register(
     default_cfgs: dict[str, Any],
     architecture: Architecture,
     *,
-    first_convolution: str,
+    first_conv: str,
     classifier: str | tuple[str, ...] = "head",
     fixed_size: bool = True,
-) -> Callable[[Entry], Entry]:
-    """Return a decorator that registers a size under its function's name, here and with timm.
+) -> Callable[[Entrypoint], Entrypoint]:
+    """Return a decorator that registers a size under its function's name, in this registry and in timm's.
 
-    `default_cfgs` is the dictionary of that name in the function's module. `fixed_size` says that the network is built
-    for one image size. `first_convolution` and `classifier` are names of layers, for timm.
+    `default_cfgs` is the dictionary of that name in the function's module. `fixed_size` is timm's `fixed_input_size`: the
+    network is built for one image size. `first_conv` and `classifier` are layer names in timm's config.
     """
 
-    def decorate(entry: Entry) -> Entry:
-        ARCHITECTURES[entry.__name__] = architecture
+    def decorate(entrypoint: Entrypoint) -> Entrypoint:
+        ARCHITECTURES[entrypoint.__name__] = architecture
         shape = {"input_size": (3, architecture.image_size, architecture.image_size), "fixed_input_size": fixed_size}
-        layers = {"first_conv": first_convolution, "classifier": classifier}
-        default_cfgs.update(generate_default_cfgs({entry.__name__: {**shape, **layers}}))
-        registered: Entry = register_model(entry)
+        layers = {"first_conv": first_conv, "classifier": classifier}
+        default_cfgs.update(generate_default_cfgs({entrypoint.__name__: {**shape, **layers}}))
+        registered: Entrypoint = register_model(entrypoint)
         return registered
 
     return decorate

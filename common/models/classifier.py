@@ -1,13 +1,13 @@
-"""Owns the question which layers of a network are its classifier: one, or two where the tokens have their own."""
+"""Classifier layers of a network: one, or two if the tokens have a classifier of their own."""
 
 from torch import nn
 
 
 def classifier_names(network: nn.Module) -> tuple[str, ...]:
-    """Return the names of the classifier's layers, also of a network built without one: `head`, `head.fc`, VOLO's `aux_head`.
+    """Return the names of the classifier layers, also for a network built without classes: `head`, `head.fc`, `aux_head`.
 
-    The one that classifies the image comes first, a VOLO's `aux_head` of the tokens second. A network that timm knows
-    nothing of has its classifier under `head`.
+    The classifier of the image comes first, VOLO's `aux_head` of the tokens second. The classifier of a network without timm's
+    `get_classifier` is named `head`.
     """
     get_classifier = getattr(network, "get_classifier", None)
     classifier = get_classifier() if callable(get_classifier) else None
@@ -16,7 +16,7 @@ def classifier_names(network: nn.Module) -> tuple[str, ...]:
 
 
 def classifier_layers(network: nn.Module) -> list[nn.Linear]:
-    """Return the linear layers that put out classes; none where the network was built without classes."""
+    """Return the linear layers that output class logits; an empty list if the network was built without classes."""
     layers = dict(network.named_modules())
     found = [layers.get(name) for name in classifier_names(network)]
     return [layer for layer in found if isinstance(layer, nn.Linear)]

@@ -1,7 +1,7 @@
-"""Owns what a network costs: parameters, multiply-adds and activations, counted as Early Convolutions counts them.
+"""Complexity of a network: parameters, MACs and activations, counted as in Early Convolutions.
 
-Multiply-adds and activations are those of convolutions, linear layers and the matrix products of every attention.
-Norms, activation functions, pooling, additions and the softmax are not counted. A multiply-add is one, not two.
+MACs (multiply-accumulates) and activations are those of convolutions, linear layers and the matrix products of every attention.
+Norms, activation functions, pooling, additions and the softmax are not counted. One MAC is two FLOPs.
 """
 
 import math
@@ -16,51 +16,53 @@ from timm.models.volo import Attention as GridAttention
 from timm.models.volo import ClassAttention, OutlookAttention
 from torch import Tensor, nn
 
+from common.sizes import height_and_width
+
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Hold the cost of one image's forward pass."""
+    """Complexity of the forward pass of one image."""
 
     parameters: int
-    multiply_adds: int
+    macs: int
     activations: int
-    """Numbers put out by convolutions, linear layers and attention products."""
+    """Number of output elements of convolutions, linear layers and attention products."""
 
 
 @dataclass
 class _Tally:
-    """Sum what the hooks see."""
+    """Totals accumulated by forward hooks."""
 
-    multiply_adds: int = 0
+    macs: int = 0
     activations: int = 0
 
     def count_layer(self, layer: nn.Conv1d | nn.Conv2d | nn.Linear, _: Any, output: Tensor) -> None:
-        """Add a convolution or a linear layer: each output costs the size of one output channel's weights."""
-        self.multiply_adds += output.numel() * layer.weight[0].numel()
+        """Add a convolution or a linear layer: each output element costs as many MACs as one output channel has weights."""
+        self.macs += output.numel() * layer.weight[0].numel()
         self.activations += output.numel()
 
     def count_attention(self, attention: Attention | GridAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
-        """Add Q K^T (heads * tokens^2 outputs) and its product with V (tokens * width outputs); the rest are layers."""
+        """Add Q K^T (heads * tokens^2 outputs) and its product with V (tokens * width outputs); the rest are linear layers."""
         tokens, width = inputs[0][0, ..., 0].numel(), attention.proj.in_features
-        self.multiply_adds += 2 * tokens * tokens * width
+        self.macs += 2 * tokens * tokens * width
         self.activations += attention.num_heads * tokens * tokens + tokens * width
 
     def count_class_attention(self, attention: ClassAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
-        """Add the same two products for one query, the class token's."""
+        """Add the same two products for a single query, that of the class token."""
         tokens, width = inputs[0].shape[1], attention.proj.in_features
-        self.multiply_adds += 2 * tokens * width
+        self.macs += 2 * tokens * width
         self.activations += attention.num_heads * tokens + width
 
     def count_outlook(self, attention: OutlookAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
-        """Add the product of each window's weights, k^2 x k^2 a head, with its k^2 values; the weights come from a layer."""
+        """Add the product of each window's weights, k^2 x k^2 per head, with its k^2 values; a linear layer outputs the weights."""
         _, height, width, channels = inputs[0].shape
         windows = math.ceil(height / attention.stride) * math.ceil(width / attention.stride)
-        places = attention.kernel_size**2
-        self.multiply_adds += windows * places**2 * channels
-        self.activations += windows * places * channels
+        positions = attention.kernel_size**2
+        self.macs += windows * positions**2 * channels
+        self.activations += windows * positions * channels
 
     def counters(self) -> tuple[tuple[type | UnionType, Callable[..., None]], ...]:
-        """Return what is counted, and by which hook."""
+        """Return the counted module types with their hooks."""
         return (
             (nn.Conv1d | nn.Conv2d | nn.Linear, self.count_layer),
             (Attention | GridAttention, self.count_attention),
@@ -70,16 +72,16 @@ class _Tally:
 
 
 def measure(model: nn.Module, image_size: int | tuple[int, int]) -> Complexity:
-    """Count the cost of a network for one image of three channels; a network on the meta device costs no computing.
+    """Count the complexity of a network for one image of three channels; on the meta device nothing is computed.
 
-    The network runs once in evaluation mode and is left in the mode it was in.
+    The network runs once in evaluation mode; afterwards each module's mode is restored.
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = height_and_width(image_size)
     tally, hooks = _Tally(), []
     for module in model.modules():
-        for kind, counter in tally.counters():
-            if isinstance(module, kind):
-                hooks.append(module.register_forward_hook(counter))
+        for module_type, count in tally.counters():
+            if isinstance(module, module_type):
+                hooks.append(module.register_forward_hook(count))
     training = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
@@ -91,6 +93,6 @@ def measure(model: nn.Module, image_size: int | tuple[int, int]) -> Complexity:
             module.training = mode
     return Complexity(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        multiply_adds=tally.multiply_adds,
+        macs=tally.macs,
         activations=tally.activations,
     )

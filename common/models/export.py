@@ -1,13 +1,12 @@
-"""Owns the exported folder: config.json and model.safetensors, as timm reads them.
+"""Model export: config.json and model.safetensors in timm's format.
 
-A network that timm has under a name of its own is written as that one, its size among the arguments, so that plain timm
-loads it: `timm.create_model("local-dir:<folder>", pretrained=True)`. These are vision transformers with the patchify
-stem and Linear layers, VOLO-D1 with its own stem, and RegNetY but for small images. Any other needs
-`import common.models` first. The logits are the same.
+A network that timm itself can build is exported under timm's name, with its size in `model_args`, so that timm alone loads it:
+`timm.create_model("local-dir:<folder>", pretrained=True)`. These are vision transformers with the patchify stem and linear
+layers, VOLO-D1 with its default stem, and RegNetY except for small images. Any other network requires `import common.models`
+first. The logits are identical.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from typing import Any
 from timm.models import VisionTransformer
 from torch import nn
 
-from common.files import write_whole
+from common.files import replace_atomically, write_atomic
 from common.models.classifier import classifier_names
 from common.models.regnet import RegNetY
-from common.models.stem_grammar import parse_stem
-from common.models.stems import Stem
+from common.models.stem import Stem
+from common.models.stem_registry import parse_stem
 from common.models.weight_files import CONFIG_FILE, WEIGHTS_FILE
+from common.sizes import height_and_width
 from common.tensor_files import write_tensors
 
 
@@ -35,15 +35,15 @@ def export_network(
     image_size: int | tuple[int, int],
     metrics: Mapping[str, float],
 ) -> None:
-    """Write the network into `folder`, the weights first and the config last, each file whole or not at all.
+    """Export the network to `folder`: the weights first, the config last, each file atomically.
 
-    `model_name` is what `timm.create_model` built it by; its arguments are read off the network itself, so that defaults
-    may change later. `mean` and `std` are of pixels in 0..1.
-    Class names are written where the network has a classifier of them; `metrics` are for people.
+    `model_name` is the name for `timm.create_model`; its arguments are read from the network itself, so that defaults may
+    change later. `mean` and `std` refer to pixels in 0..1.
+    Class names are written if the network has a classifier with as many classes; `metrics` are informative only.
     """
     arguments = _arguments(model)
-    architecture, model_arguments = _plain_form(model, model_name, arguments) or (model_name, arguments)
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    architecture, model_arguments = _timm_form(model, model_name, arguments) or (model_name, arguments)
+    height, width = height_and_width(image_size)
     config = {
         "architecture": architecture,
         "num_classes": model.num_classes,
@@ -68,17 +68,17 @@ def export_network(
         config["label_names"] = list(class_names)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    write_tensors(tensors, folder / f".{WEIGHTS_FILE}", metadata={"format": "pt"})
-    os.replace(folder / f".{WEIGHTS_FILE}", folder / WEIGHTS_FILE)  # on the disk with the folder, below
-    write_whole(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    with replace_atomically(folder / WEIGHTS_FILE) as temporary:
+        write_tensors(tensors, temporary, metadata={"format": "pt"})
+    write_atomic(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _arguments(model: Any) -> dict[str, Any]:
-    """Return the arguments that build this very network by its name, whatever the architecture's defaults will be by then."""
+    """Return the arguments that build this network by its name, independent of the architecture's defaults."""
     if isinstance(model, RegNetY):
         return {"num_classes": model.num_classes, "img_size": list(model.img_size)}
     stem = model.patch_embed
-    assert isinstance(stem, Stem), "a network of this project's own"
+    assert isinstance(stem, Stem), "a network of this project"
     return {
         "num_classes": model.num_classes,
         "img_size": list(stem.img_size),
@@ -89,34 +89,34 @@ def _arguments(model: Any) -> dict[str, Any]:
     }
 
 
-def _plain_form(model: Any, model_name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and the arguments of timm's own network that is this one; none where timm has no such network."""
+def _timm_form(model: Any, model_name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and arguments of the equivalent network of timm, or None if timm has none."""
     if isinstance(model, RegNetY):
-        # Any of RegNetY's designs will do: the arguments say all in which they differ.
-        plain = {"num_classes": model.num_classes, **model.design}
-        return ("regnety_040", plain) if model.halves_image else None
+        # Any RegNetY of timm serves as the base: the arguments override everything in which they differ.
+        timm_arguments = {"num_classes": model.num_classes, **model.design}
+        return ("regnety_040", timm_arguments) if model.halves_image else None
     if isinstance(model, VisionTransformer):
-        plain_feed_forward = {"mlp": {}, "mlp_relu": {"act_layer": "relu"}}.get(model.ffn)
-        if arguments["stem"] != "1Proj" or plain_feed_forward is None:
+        feed_forward = {"mlp": {}, "mlp_relu": {"act_layer": "relu"}}.get(model.ffn)
+        if arguments["stem"] != "1Proj" or feed_forward is None:
             return None
-        return "vit_base_patch16_224", {**_plain_transformer(model, arguments), **plain_feed_forward}
+        return "vit_base_patch16_224", {**_timm_transformer(model, arguments), **feed_forward}
     stem, sizes = model.patch_embed, ("num_classes", "img_size", "patch_size")
-    own_stem = stem.spec == parse_stem("conv") and stem.strides == stem.spec.strides(stem.patch_size[0])
-    if (model_name, model.ffn) == ("volo_d1", "mlp") and own_stem and stem.patch_size[0] in (4, 8, 16):
+    default_stem = stem.spec == parse_stem("conv") and stem.strides == stem.spec.strides(stem.patch_size[0])
+    if (model_name, model.ffn) == ("volo_d1", "mlp") and default_stem and stem.patch_size[0] in (4, 8, 16):
         return "volo_d1_224", {name: arguments[name] for name in sizes}
     return None
 
 
-def _plain_transformer(model: VisionTransformer, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that make timm's vision transformer this network, read off the network itself."""
-    linears = dict(model.named_modules())
-    hidden_dim = linears["blocks.0.mlp.fc1"].out_features
+def _timm_transformer(model: VisionTransformer, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which timm's vision transformer equals this network, read from the network itself."""
+    modules = dict(model.named_modules())
+    hidden_dim = modules["blocks.0.mlp.fc1"].out_features
     return {
         "img_size": arguments["img_size"],
         "patch_size": arguments["patch_size"],
         "num_classes": model.num_classes,
         "embed_dim": model.embed_dim,
         "depth": len(model.blocks),
-        "num_heads": linears["blocks.0.attn"].num_heads,
+        "num_heads": modules["blocks.0.attn"].num_heads,
         "mlp_ratio": hidden_dim / model.embed_dim,
     }

@@ -1,7 +1,7 @@
-"""Owns the choice of a network: what a recipe may ask for under `model`, and how it is built.
+"""The `model` section of a recipe, and the builder of its network.
 
-`timm.create_model("vit_small", stem="conv", patch_size=8, img_size=224)` builds what `build_network` builds. The sizes
-stand in a module for each family: vision transformers, VOLO, RegNetY.
+`timm.create_model("vit_small", stem="conv", patch_size=8, img_size=224)` builds the same network as `build_network`. The sizes
+are defined in one module per family: vision transformers, VOLO, RegNetY.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from common.models import vision_transformer as vision_transformer
 from common.models.architectures import ARCHITECTURES, Architecture
 from common.models.feed_forward import FEED_FORWARDS
 from common.models.regnet import RegNetY
-from common.models.stem_grammar import stem_problems, unknown_name
+from common.models.stem_registry import stem_problems, unknown_name
 from common.models.volo import Volo
 
 __all__ = ["ARCHITECTURES", "Architecture", "ModelConfig", "Network", "build_network"]
@@ -26,33 +26,33 @@ Network: TypeAlias = VisionTransformer | Volo | RegNetY
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Choose the network: its size, its stem, its patches."""
+    """Network: architecture, stem, patch size, feed-forward block."""
 
     name: str = "vit_small"
     """Architecture: vit_tiny, vit_small, vit_base, deit_small, vit_p_1gf (4gf, 18gf, 36gf), vit_c_1gf (likewise), volo_d1,
     regnety_1gf (4gf, 16gf); for small images vit_mini, vit_micro, vit_compact, vit_p_mini (micro), vit_c_mini (micro), volo_mini,
     regnety_mini."""
     patch_size: int | None = None
-    """Side of a patch, pixels; none: the architecture's own (16; VOLO 8; 4 for the small ones, volo_mini 2). RegNetY has none."""
+    """Side of a patch in pixels; none: the architecture's default (16; VOLO 8; small ones 4, volo_mini 2). RegNetY has none."""
     stem: str | None = None
-    """Stem, by the name of the papers' tables: patchify, conv, 3Conv+3BN+1Proj ...; none: the architecture's own."""
+    """Stem, by its name in the papers' tables: patchify, conv, 3Conv+3BN+1Proj ...; none: the architecture's default."""
     stem_strides: tuple[int, ...] | None = None
-    """Strides of the stem's convolutions, then of its projection; their product is the patch. None: 2,1,..1,patch/2."""
+    """Strides of the stem's convolutions, then of its projection; their product is the patch size. None: 2,1,..1,patch/2."""
     ffn: str = "mlp"
-    """Feed-forward block (table 5 of Scaled ReLU): mlp; no_norm, without its LayerNorm; mlp_relu, ReLU for GELU; conv1d_bn,
-    Conv1d + BN + GELU twice; conv1d, the same without BN."""
+    """Feed-forward block (table 5 of Scaled ReLU): mlp; no_norm, without its LayerNorm; mlp_relu, ReLU instead of GELU;
+    conv1d_bn, Conv1d + BN + GELU twice; conv1d, the same without BN."""
     drop_path: float = 0.1
-    """Rate of stochastic depth at the last block, rising linearly from 0 at the first (the student's alone in DINO). In RegNetY
-    it rises stage by stage; VOLO's outlookers and class attentions, as published, have none."""
+    """Stochastic depth rate of the last block, increasing linearly from 0 at the first (in DINO, for the student only). In RegNetY
+    it increases stage by stage; VOLO's outlookers and class-attention blocks have none, as published."""
 
     def patch(self) -> int | None:
-        """Return the side of a patch, pixels: the one asked for, or the architecture's own; none where there are none."""
+        """Return the side of a patch in pixels, configured or the architecture's default; None if the network has no patches."""
         return self.patch_size or ARCHITECTURES[self.name].patch_size
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for every value that cannot be built."""
+        """Yield (field, message) for every invalid value."""
         if not 0 <= self.drop_path < 1:
-            yield "drop_path", f"{self.drop_path} is no rate; give a number from 0 to below 1, for example 0.1"
+            yield "drop_path", f"{self.drop_path} is not a rate; set a number from 0 to below 1, for example 0.1"
         if self.ffn not in FEED_FORWARDS:
             yield "ffn", unknown_name(self.ffn, FEED_FORWARDS)
         if self.name not in ARCHITECTURES:
@@ -60,23 +60,23 @@ class ModelConfig:
             return
         architecture = ARCHITECTURES[self.name]
         if architecture.stem is None:
-            yield from self._problems_without_choice()
+            yield from self._problems_of_fixed_network()
         elif self.patch_size is not None and self.patch_size < 1:
-            yield "patch_size", f"{self.patch_size} is no size; give a positive number of pixels, for example 16"
+            yield "patch_size", f"{self.patch_size} is not a size; set a positive number of pixels, for example 16"
         else:
             patch = self.patch_size or architecture.patch_size
-            assert patch is not None, "what has a stem has patches"
+            assert patch is not None, "a network with a configurable stem has patches"
             yield from stem_problems(self.stem or architecture.stem, self.stem_strides, patch)
 
-    def _problems_without_choice(self) -> Iterator[tuple[str, str]]:
-        """Yield whatever is asked of a network that has a stem of its own, no patches and no feed-forward blocks."""
-        for field, own in (("patch_size", None), ("stem", None), ("stem_strides", None), ("ffn", "mlp")):
+    def _problems_of_fixed_network(self) -> Iterator[tuple[str, str]]:
+        """Yield every option that a network with a fixed stem, no patches and no feed-forward blocks does not have."""
+        for field, default in (("patch_size", None), ("stem", None), ("stem_strides", None), ("ffn", "mlp")):
             value = getattr(self, field)
-            if value != own and (field != "ffn" or value in FEED_FORWARDS):
+            if value != default and (field != "ffn" or value in FEED_FORWARDS):
                 yield (
                     field,
-                    f"{value!r} cannot be had with {self.name}, a convolutional network with a stem of its own, no patches and no"
-                    f" feed-forward blocks; set model.{field}={own or 'none'}, or choose a vision transformer",
+                    f"{value!r} is not supported by {self.name}, a convolutional network with a fixed stem, no patches and no"
+                    f" feed-forward blocks; set model.{field}={default or 'none'}, or choose a vision transformer",
                 )
 
 
@@ -85,21 +85,21 @@ def build_network(
 ) -> Network:
     """Build the network of a recipe.
 
-    `num_classes=0` leaves the classifier out: `forward` then returns the class token after the last norm (RegNetY: the
-    pooled last features).
-    `multi_crop=True` takes crops of any size that is a multiple of the patch and resamples the position embedding for them
-    as DINO's program does (`multi_crop`). Weights are drawn from torch's global generator: seed it first.
+    `num_classes=0` builds no classifier: `forward` then returns the class token after the last norm (RegNetY: the pooled last
+    features).
+    `multi_crop=True` accepts crops of any multiple of the patch size and resamples the position embedding for them as DINO
+    does (`multi_crop`). Weights are drawn from torch's global generator: seed it first.
 
-    Errors: whatever `ModelConfig.problems` names first, an image size that the network cannot take, `multi_crop` with VOLO.
+    Raise UserError for the first problem of the config, an image size that the network does not accept, `multi_crop` with VOLO.
     """
     for field, message in config.problems():
         raise UserError(f"model.{field}: {message}")
     architecture = ARCHITECTURES[config.name]
-    if multi_crop and not architecture.any_size:
-        able = ", ".join(name for name, other in ARCHITECTURES.items() if other.any_size)
+    if multi_crop and not architecture.dynamic_img_size:
+        supported = ", ".join(name for name, other in ARCHITECTURES.items() if other.dynamic_img_size)
         raise UserError(
-            f"model.name: {config.name} takes images of the one size it is built for, and DINO's local views are smaller than"
-            f" its global ones; pre-train one of {able}, or train {config.name} with labels"
+            f"model.name: {config.name} only accepts images of the size it is built for, but DINO's local views are smaller than"
+            f" its global views; pre-train one of {supported}, or train {config.name} with labels"
         )
     arguments: dict[str, Any] = {
         "img_size": image_size,

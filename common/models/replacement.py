@@ -1,4 +1,4 @@
-"""Owns how parts of a network are replaced by others that compute the same in another way."""
+"""In-place replacement of submodules by equivalent implementations."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ from torch import nn
 
 
 def replace_modules(module: nn.Module, replacement: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """Return the module, each part of it, itself included, replaced by its `replacement`; None leaves it and looks inside."""
-    if (other := replacement(module)) is not None:
-        return other
+    """Return the module with every submodule, itself included, replaced by its `replacement`; for None, recurse into it."""
+    if (new := replacement(module)) is not None:
+        return new
     for name, child in module.named_children():
         module.add_module(name, replace_modules(child, replacement))
     return module

@@ -1,9 +1,10 @@
-"""Owns weights in and out: `load_init` starts a network from what a recipe names, `export_network` writes it out.
+"""Weight loading: `load_init` initializes a network from the recipe key `init`.
 
-Loading is strict: whatever is missing, unexpected, misshapen, not finite or of another kind is named, all at once, and
+Loading is strict: one error lists all tensors that are missing, unexpected, of another shape or type, or not finite, and
 nothing is loaded.
-Two differences are allowed, and logged: a classifier of another class count keeps its fresh weights, and a position
-embedding for another grid is resized once, as timm does it (bicubic, antialiased). Nothing is unpickled that could run code.
+Two differences are allowed and logged: a classifier with another number of classes keeps its random initialization, and a
+position embedding for another grid is resized once, as in timm (bicubic, antialiased). No pickle that could execute code is
+loaded.
 """
 
 import logging
@@ -19,50 +20,50 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.models.classifier import classifier_names
-from common.models.export import export_network
 from common.models.weight_files import describe_network, read_weights
 
-__all__ = ["InitReport", "export_network", "load_init"]
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InitReport:
-    """Tell what became of the weights that were given."""
+    """Result of loading weights."""
 
     source: str
-    """File or name that the weights were read from."""
+    """File or model name that the weights were read from."""
     num_loaded: int
-    """Tensors that were loaded."""
+    """Number of loaded tensors."""
     head: str
-    """Either loaded, fresh (no classifier of this class count was given), dropped (the network has none), or none."""
+    """loaded, fresh (the weights have no classifier with this number of classes), dropped (the network has none), or none."""
     resized_from: tuple[int, int] | None
-    """Grid of the given position embedding where it was resized, (rows, columns) of patches."""
+    """Original grid of a resized position embedding, (rows, columns) of patches; None if it was not resized."""
 
 
 def load_init(model: nn.Module, init: str, *, image_size: int | tuple[int, int]) -> InitReport:
-    """Load into `model`, built for `image_size`, the weights that the recipe key `init` names.
+    """Load the weights of the recipe key `init` into `model`, which is built for `image_size`.
 
     `init` is a run folder (its `export/` is read), a folder with `model.safetensors`, a `.safetensors` file, a `.pth`
-    file of tensors (DINO's backbone, or its full checkpoint, of which the teacher is taken), `timm:<name>` or a timm
-    name, `hf-hub:<id>`, or `local-dir:<folder>`.
+    file of tensors (DINO's backbone, or the teacher of its full checkpoint), `timm:<name>` or a timm name, `hf-hub:<id>`,
+    or `local-dir:<folder>`.
 
-    Errors: a source that is not there or not whole; any tensor that does not fit.
+    Raise UserError for a source that does not exist or is incomplete, and for any tensor that does not fit.
     """
     source, weights = read_weights(init)
-    _refuse_kinds(init, weights)
+    _check_types(init, weights)
     expected = dict(model.state_dict())
-    head = _settle_head(model, weights, expected)
+    head = _match_head(model, weights, expected)
     resized_from = _resize_position_embedding(model, weights)
-    _refuse_differences(init, source, weights, expected)
+    _check_fit(init, source, weights, expected)
     with torch.no_grad():
         for name, tensor in expected.items():
             tensor.copy_(weights[name])
     logger.info("init: %d tensors loaded from %s", len(expected), source)
     if head == "fresh":
-        logger.info("init: the classifier keeps its fresh weights, for none of its class count was given")
+        logger.info(
+            "init: the classifier keeps its random initialization, since the weights have none with this number of classes"
+        )
     elif head == "dropped":
-        logger.info("init: the given classifier is left out, for this network has none")
+        logger.info("init: the classifier of the weights is dropped, since this network has none")
     if resized_from is not None:
         logger.info(
             "init: position embedding resized from %dx%d patches to %s px images, once (bicubic, antialiased, as timm does)",
@@ -72,43 +73,38 @@ def load_init(model: nn.Module, init: str, *, image_size: int | tuple[int, int])
     return InitReport(source=source, num_loaded=len(expected), head=head, resized_from=resized_from)
 
 
-def _settle_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """Take the classifier out of the comparison where only its class count differs, and say what becomes of it.
+def _match_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Exclude the classifier from loading if only its number of classes differs; return the value of `InitReport.head`.
 
-    A network with two classifiers, VOLO's of the image and of the tokens, keeps both fresh or takes both: they have the
-    same class count.
+    Of a network with two classifiers, VOLO's of the image and of the tokens, either both are loaded or neither: they have the
+    same number of classes.
     """
     classifiers = classifier_names(model)
     first = f"{classifiers[0]}.weight"
-    given, wanted = weights.get(first), expected.get(first)
-    if given is not None and wanted is not None:
-        only_count_differs = given.shape[1:] == wanted.shape[1:] and given.shape[:1] != wanted.shape[:1]
+    given, own = weights.get(first), expected.get(first)
+    if given is not None and own is not None:
+        only_count_differs = given.shape[1:] == own.shape[1:] and given.shape[:1] != own.shape[:1]
         if not only_count_differs:
             return "loaded"
     for name in (f"{classifier}.{kind}" for classifier in classifiers for kind in ("weight", "bias")):
         weights.pop(name, None)
         expected.pop(name, None)
-    if wanted is not None:
+    if own is not None:
         return "fresh"
     return "none" if given is None else "dropped"
 
 
 def _resize_position_embedding(model: nn.Module, weights: dict[str, Tensor]) -> tuple[int, int] | None:
-    """Resize the given position embedding to the network's grid where only the grid differs; return the old grid.
+    """Resize the position embedding of the weights to the network's grid if only the grid differs; return the old grid.
 
-    A vision transformer's is (1, prefix + patches, D) and says its grid only where that is square; VOLO's is
-    (1, rows, columns, D).
+    A vision transformer's has the shape (1, prefix + patches, D), from which only a square grid can be inferred; VOLO's has
+    the shape (1, rows, columns, D).
     """
-    given, ours = weights.get("pos_embed"), getattr(model, "pos_embed", None)
-    if (
-        not isinstance(ours, Tensor)
-        or given is None
-        or given.shape == ours.shape
-        or given.shape[-1:] != ours.shape[-1:]
-    ):
+    given, own = weights.get("pos_embed"), getattr(model, "pos_embed", None)
+    if not isinstance(own, Tensor) or given is None or given.shape == own.shape or given.shape[-1:] != own.shape[-1:]:
         return None
     if isinstance(model, VOLO) and given.dim() == 4:
-        old_grid, new_grid = (given.shape[1], given.shape[2]), list(ours.shape[1:3])
+        old_grid, new_grid = (given.shape[1], given.shape[2]), list(own.shape[1:3])
         resized = resample_abs_pos_embed(
             given.flatten(1, 2), new_size=new_grid, old_size=list(old_grid), num_prefix_tokens=0
         )
@@ -119,51 +115,51 @@ def _resize_position_embedding(model: nn.Module, weights: dict[str, Tensor]) -> 
     num_prefix_tokens = model.num_prefix_tokens
     num_patches = given.shape[1] - num_prefix_tokens
     side = math.isqrt(max(num_patches, 0))
-    if side == 0 or side**2 != num_patches or given.shape[0] != ours.shape[0]:
+    if side == 0 or side**2 != num_patches or given.shape[0] != own.shape[0]:
         return None
     grid = list(model.patch_embed.grid_size)
     weights["pos_embed"] = resample_abs_pos_embed(given, new_size=grid, num_prefix_tokens=num_prefix_tokens)
     return side, side
 
 
-def _refuse_kinds(init: str, weights: Mapping[str, Tensor]) -> None:
-    """Raise one error that names every tensor that is not a plain array of real numbers.
+def _check_types(init: str, weights: Mapping[str, Tensor]) -> None:
+    """Raise one UserError that lists every tensor that is not a dense array of real numbers.
 
-    A count of batches (`num_batches_tracked`) is whole; everything else is floating-point, of any width.
+    `num_batches_tracked` is an integer; all other tensors are floating-point, of any precision.
     """
-    strange = [
+    unsupported = [
         f"{name} ({tensor.dtype}, {str(tensor.layout).removeprefix('torch.')}, on {tensor.device.type})"
         for name, tensor in weights.items()
         if tensor.layout != torch.strided
         or tensor.device.type == "meta"
         or not (tensor.is_floating_point() or (tensor.dtype == torch.int64 and tensor.dim() == 0))
     ]
-    if strange:
+    if unsupported:
         raise UserError(
-            f"init: the weights of {init} are not all plain floating-point tensors; save the network's state_dict in"
-            f" float32\n  {len(strange)} of another kind: {', '.join(strange)}"
+            f"init: the weights of {init} are not all dense floating-point tensors; save the network's state_dict in"
+            f" float32\n  {len(unsupported)} of another type: {', '.join(unsupported)}"
         )
 
 
-def _refuse_differences(init: str, source: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise one error that names every tensor that is missing, unexpected, misshapen or not finite."""
+def _check_fit(init: str, source: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise one UserError that lists every tensor that is missing, unexpected, of another shape or not finite."""
     shared = [name for name in expected if name in weights]
     groups = {
         "missing": [name for name in expected if name not in weights],
         "unexpected": [name for name in weights if name not in expected],
-        "misshapen": [
-            f"{name} {tuple(weights[name].shape)} for {tuple(expected[name].shape)}"
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in shared
             if weights[name].shape != expected[name].shape
         ],
         "not finite": [name for name in shared if not torch.isfinite(weights[name].to(expected[name].dtype)).all()],
     }
-    found = {kind: names for kind, names in groups.items() if names}
+    found = {problem: names for problem, names in groups.items() if names}
     if not found:
         return
-    remedy = "set model.name, model.patch_size, model.stem, model.stem_strides and model.ffn to those the weights were made with"
+    remedy = "set model.name, model.patch_size, model.stem, model.stem_strides and model.ffn to those of the weights"
     remedy += describe_network(source)
     if list(found) == ["not finite"]:
-        remedy = "the run that wrote them diverged or the file is damaged; take weights from before"
-    lines = [f"  {len(names)} {kind}: {', '.join(names)}" for kind, names in found.items()]
+        remedy = "the run that wrote them diverged or the file is damaged; use earlier weights"
+    lines = [f"  {len(names)} {problem}: {', '.join(names)}" for problem, names in found.items()]
     raise UserError("\n".join([f"init: the weights of {init} do not fit this network; {remedy}", *lines]))

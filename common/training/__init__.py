@@ -1,1 +1,1 @@
-"""How a run is driven: optimizers, schedules, state on disk, verdicts, progress."""
+"""Training: the loop, optimizers, schedules, checkpoints, statuses, progress."""

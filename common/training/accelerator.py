@@ -1,4 +1,4 @@
-"""Owns how a run comes to its devices and processes: accelerate's Accelerator, its precision, a launch that cannot work refused."""
+"""The devices and processes of a run: accelerate's Accelerator, its precision; a launch that cannot work is refused."""
 
 import os
 from datetime import timedelta
@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 import torch
 
 from common.errors import UserError
-from common.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def build_accelerator(train: TrainConfig) -> "Accelerator":
-    """Return the accelerator of a run.
+def build_accelerator(precision: str) -> "Accelerator":
+    """Return the accelerator of a run that computes in `precision`: fp32, bf16 or fp16.
 
-    Errors: fp16 without a GPU; processes that do not know of each other, and would train independent copies.
+    Raise UserError for fp16 without a GPU, and for processes without a common process group, which would train independent
+    copies.
     """
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-    if train.precision == "fp16" and not torch.accelerator.is_available():
+    if precision == "fp16" and not torch.accelerator.is_available():
         raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
     accelerator = Accelerator(
-        mixed_precision="no" if train.precision == "fp32" else train.precision,
+        mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=timedelta(minutes=30)),
@@ -34,6 +34,6 @@ def build_accelerator(train: TrainConfig) -> "Accelerator":
     if wanted != found:
         raise UserError(
             f"WORLD_SIZE = {wanted}, but accelerate sees {found} process. On CPUs set ACCELERATE_USE_CPU=true and launch "
-            "with `accelerate launch --multi_gpu --num_processes N` (the README's section on several processes)."
+            "with `accelerate launch --multi_gpu --num_processes N` (docs/several_machines.md)."
         )
     return accelerator

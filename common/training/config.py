@@ -1,4 +1,4 @@
-"""Owns the keys of a training run that both stages share."""
+"""Config of a training run, shared by both stages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,46 +7,46 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long, how much at once, on what."""
+    """Length, batch size, precision, checkpoints and logging of a training run."""
 
     epochs: int = 100
     """Passes over the (subset of the) training images."""
     batch_size: int = 256
     """Images per optimizer step over all processes together."""
-    micro_batch: int | None = None
-    """Images per forward pass of one process, for a batch that does not fit into the memory: gradients are summed over the
-    parts, and the step is the same up to rounding. none = the whole batch at once. Batch norm in a conv stem is the exception:
-    it takes its statistics from one part. Drop path draws anew for each part."""
+    micro_batch_size: int | None = None
+    """Images per forward pass of one process, for a batch that does not fit into memory: gradients are accumulated over the
+    micro-batches, and the step is the same up to rounding. none = the complete batch. Batch norm in a conv stem is the exception:
+    its statistics come from a single micro-batch. Drop path draws anew for each micro-batch."""
     seed: int = 0
     """Seed of the weights, the order of the images and every random draw."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward and backward pass; weights and moments stay in fp32."""
+    """Precision of the forward and backward pass; weights and optimizer moments stay in fp32."""
     compile: bool = False
-    """Whether torch.compile fuses the network's operations. It costs a minute or two at the first start and some 15 s at later
-    ones (docs/performance.md); on a CPU it needs a C++ compiler, and in bf16 it brings `train.kernels` with it."""
+    """Whether to use torch.compile. It takes a minute or two at the first start and about 15 s at later ones
+    (docs/performance.md); on a CPU it needs a C++ compiler, and in bf16 it also enables `train.kernels`."""
     kernels: bool = False
-    """Whether attention and MLPs run by C++ kernels of this project: for `train.precision` bf16 on a CPU that multiplies
-    matrices of bf16 (AMX). They need a C++ compiler, and some seconds at the first start on a machine."""
-    recompute: bool = False
-    """Whether each block's forward pass is run again in the backward pass instead of being kept (activation checkpointing):
-    little more than half of the memory for a quarter more time (ViT-S/16, 2x224 + 8x96). The step is the same to the bit."""
+    """Whether to use this project's C++ kernels for attention and MLPs: for `train.precision` bf16 on a CPU with bf16 matrix
+    multiplication (AMX). They need a C++ compiler, and some seconds at the first start on a machine."""
+    grad_checkpointing: bool = False
+    """Whether to recompute each block's activations in the backward pass instead of storing them (activation checkpointing):
+    slightly more than half of the memory for a quarter more time (ViT-S/16, 2x224 + 8x96). The step is bitwise the same."""
     evaluate_every: int = 10
-    """Epochs between looks at the validation images; the last epoch is always looked at."""
+    """Epochs between evaluations on the validation images; the last epoch is always evaluated."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints; one is also written when a signal stops the run, and at the end."""
     checkpoint_steps: int | None = None
-    """Steps between checkpoints, beside those by the clock; none = by the clock alone."""
+    """Steps between checkpoints, in addition to `train.checkpoint_minutes`; none = by time only."""
     keep_checkpoints: int = 2
-    """Checkpoints that stay: the last so many. Two, so that one is left when the last is damaged."""
-    milestone_epochs: int | None = None
-    """Epochs between checkpoints that are kept for ever; none = there are none."""
-    on_crash: Literal["stop", "rewind"] = "stop"
-    """What a crash does: end the run, or go back to the last checkpoint and leave out the batches up to the crash. Where the
-    checkpoints lie by the clock, so does the way back: set `train.checkpoint_steps` for a run that can be repeated."""
+    """Number of latest checkpoints to keep. Two, so that one remains if the last is corrupt."""
+    keep_every_epochs: int | None = None
+    """Epochs between checkpoints that are kept permanently; none = no such checkpoints."""
+    on_divergence: Literal["stop", "rewind"] = "stop"
+    """Action after a divergence: stop the run, or rewind to the last checkpoint and skip the batches up to the divergence. If
+    checkpoints are written by time, the rewind depends on timing: set `train.checkpoint_steps` for a reproducible run."""
     max_rewinds: int = 3
-    """How often a run may go back before a crash ends it after all; read only when `train.on_crash` is rewind."""
+    """Maximum number of rewinds before a divergence ends the run; read only if `train.on_divergence` is rewind."""
     log_every: int = 50
-    """Steps between lines of metrics.jsonl; every epoch ends with one in any case."""
+    """Steps between lines of metrics.jsonl; a line is also written at the end of every epoch."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
@@ -56,15 +56,15 @@ class TrainConfig:
             "evaluate_every",
             "checkpoint_steps",
             "keep_checkpoints",
-            "milestone_epochs",
+            "keep_every_epochs",
             "max_rewinds",
             "log_every",
         ):
             if (value := getattr(self, name)) is not None and value < 1:
                 yield name, f"{value} must be at least 1."
-        for name, most in (("epochs", 10**6), ("batch_size", 2**24)):
-            if getattr(self, name) > most:
-                yield name, f"{getattr(self, name)} must be at most {most}."
+        for name, maximum in (("epochs", 10**6), ("batch_size", 2**24)):
+            if getattr(self, name) > maximum:
+                yield name, f"{getattr(self, name)} must be at most {maximum}."
         if self.seed < 0:
             yield "seed", f"{self.seed} must be at least 0."
         if self.checkpoint_minutes <= 0:
@@ -72,10 +72,10 @@ class TrainConfig:
         if self.kernels and self.precision != "bf16":
             yield (
                 "kernels",
-                f"true: the kernels are for bf16, and precision is {self.precision}. Set train.precision=bf16 too.",
+                f"true: the kernels support bf16 only, and precision is {self.precision}. Also set train.precision=bf16.",
             )
-        if self.micro_batch is not None and (self.micro_batch < 2 or self.micro_batch % 2):
+        if self.micro_batch_size is not None and (self.micro_batch_size < 2 or self.micro_batch_size % 2):
             yield (
-                "micro_batch",
-                f"{self.micro_batch} must be even and at least 2: neighbours, which are mixed in pairs, stay together.",
+                "micro_batch_size",
+                f"{self.micro_batch_size} must be even and at least 2: consecutive images are mixed in pairs, which stay together.",
             )

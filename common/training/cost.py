@@ -1,24 +1,25 @@
-"""Owns what a stage costs before it starts: steps, images, multiply-adds, as far as its recipe tells."""
+"""Compute cost of a stage, from its recipe alone: steps, images, MACs."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Hold the cost of a run."""
+    """Compute cost of a run."""
 
     steps: int
-    """Steps of the optimizer; 0 where nothing is trained."""
+    """Optimizer steps; 0 if nothing is trained."""
     images: int
-    """Images that go through the network, each view of an image counted once with its image."""
-    multiply_adds_per_image: float
+    """Images that the network processes; all views of an image count as one image."""
+    macs_per_image: float
+    """MACs of the forward pass and, in training, the backward pass, over all views of an image."""
 
     @property
-    def multiply_adds(self) -> float:
-        """Return the multiply-adds of the whole run, forward and backward."""
-        return self.images * self.multiply_adds_per_image
+    def macs(self) -> float:
+        """Return the MACs of the complete run."""
+        return self.images * self.macs_per_image
 
 
 def count_steps(*, num_images: int, batch_size: int, epochs: int) -> int:
-    """Return the steps of a training run: whole batches, at least one an epoch."""
+    """Return the number of steps of a training run: complete batches only, at least one per epoch."""
     return epochs * max(1, num_images // batch_size)

@@ -1,4 +1,4 @@
-"""Owns exponential moving averages of weights: DINO's teacher and the fine-tuner's averaged network."""
+"""Exponential moving averages (EMA) of weights: DINO's teacher, and the averaged network of fine-tuning."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,16 +10,17 @@ from common.training.schedules import Schedule
 
 
 @torch.no_grad()
-def update_average(average: Iterable[Tensor], current: Iterable[Tensor], momentum: float) -> None:
-    """Move `average` towards `current` in place: a <- momentum * a + (1 - momentum) * c, in fused passes."""
+def update_ema(average: Iterable[Tensor], current: Iterable[Tensor], momentum: float) -> None:
+    """Update `average` in place: a <- momentum * a + (1 - momentum) * c, with a fused operation."""
     torch._foreach_lerp_(list(average), list(current), 1 - momentum)
 
 
 def average_momenta(decay: float | None, span: float | None, *, steps: int, warmup_steps: int) -> Schedule | None:
-    """Return the momentum of an average of the weights at every step; none where none is kept.
+    """Return the momentum of the EMA at every step; none if there is no EMA.
 
-    A `decay` holds at every step. With a `span`, the average's length as a share of all steps, it is 1 - 1 / (span * steps), so
-    that it forgets alike in short and long runs, and 0 in the warm-up: the average is the weights themselves there (pycls).
+    With `decay`, the momentum is constant. With `span`, the length of the average as a fraction of all steps, it is
+    1 - 1 / (span * steps), so that short and long runs average over the same fraction, and 0 during the warm-up, where the
+    average equals the weights (pycls).
     """
     if decay is not None:
         return np.full(steps, decay)
@@ -31,9 +32,9 @@ def average_momenta(decay: float | None, span: float | None, *, steps: int, warm
 
 
 def span_warnings(span: float | None, *, steps: int) -> Iterator[str]:
-    """Yield a sentence for a span of no more than one step, which averages nothing, with the remedy."""
+    """Yield a warning for a span of at most one step, for which the average equals the weights."""
     if span is not None and span * steps <= 1:
         yield (
-            f"ema_span = {span:g}: no more than one of the run's {steps} steps, so the average is the weights themselves. Give "
+            f"ema_span = {span:g}: at most one of the run's {steps} steps, so the average equals the weights. Set it to "
             f"{min(1.0, 3 / steps):.2g} or more, or none."
         )

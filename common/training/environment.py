@@ -1,4 +1,4 @@
-"""Owns the record of what a run depends on beyond its recipe: versions, hardware, the state of the checkout."""
+"""Record of a run's environment: library versions, hardware, git state of the checkout."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from common.data.augment.bicubic import HAS_KERNEL
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what a run depends on beyond its recipe: versions, hardware, the state of the checkout."""
+    """Return library versions, hardware, git state of the checkout and command line, for environment.json."""
     from importlib.metadata import version
 
     names = ("torch", "torchvision", "timm", "accelerate", "datasets", "safetensors", "numpy")
@@ -33,7 +33,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the processor's name as the system gives it."""
+    """Return the CPU's model name."""
     path = Path("/proc/cpuinfo")
     names = (
         [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
@@ -44,7 +44,7 @@ def _processor() -> str:
 
 
 def _git(*words: str) -> str:
-    """Return what git says of the checkout, or nothing where there is none."""
+    """Return the output of a git command in the checkout, or an empty string without git."""
     root = Path(__file__).resolve().parents[2]
     try:
         return subprocess.run(

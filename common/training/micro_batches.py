@@ -1,4 +1,4 @@
-"""Owns the parts of a batch: what does not fit into the memory at once goes through the network in pieces."""
+"""Micro-batches (gradient accumulation): a batch that does not fit into memory is processed in parts."""
 
 import logging
 from collections.abc import Iterator
@@ -16,35 +16,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One part of a process's batch."""
+    """One micro-batch of a process's batch."""
 
     rows: slice
-    """Which of the batch's images it holds."""
+    """Its images in the batch."""
     share: float
-    """Their share of the batch: the weight of its mean loss, so that the parts' sum is the whole batch's mean."""
+    """Its fraction of the batch: the weight of its mean loss, so that the weighted losses sum to the mean over the batch."""
     is_last: bool
-    """Whether the gradients are whole after it, and go to the other processes."""
+    """Whether it is the last one, after which the gradients are complete and are averaged over processes."""
 
-    def synchronised(self, accelerator: "Accelerator", model: nn.Module) -> AbstractContextManager[None]:
-        """Return the context of its forward and backward pass: gradients are averaged over processes once, with the last."""
+    def synchronized(self, accelerator: "Accelerator", model: nn.Module) -> AbstractContextManager[None]:
+        """Return the context of its forward and backward pass: only the last micro-batch averages gradients over processes."""
         context: AbstractContextManager[None] = nullcontext() if self.is_last else accelerator.no_sync(model)
         return context
 
 
 def micro_batches(num_images: int, size: int | None) -> Iterator[MicroBatch]:
-    """Yield the parts of a batch of `num_images`, `size` images each but the last; all of them at once without a size."""
+    """Yield the micro-batches of a batch of `num_images`: `size` images each except the last, or one with all if none."""
     step = size or num_images
     for first in range(0, num_images, step):
         stop = min(first + step, num_images)
         yield MicroBatch(slice(first, stop), (stop - first) / num_images, stop == num_images)
 
 
-def warn_of_batch_norm(network: nn.Module, micro_batch: int | None) -> None:
-    """Say at the start that batch norm makes training by parts another training, where it does."""
-    if micro_batch and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+def warn_of_batch_norm(network: nn.Module, micro_batch_size: int | None) -> None:
+    """Warn if the network contains batch norm, whose statistics make training with micro-batches differ."""
+    if micro_batch_size and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         logger.warning(
-            "warning: train.micro_batch = %d: the network holds batch norm, which sees one part of %d images for each process at "
-            "a time and not the whole batch. Results differ from a run without train.micro_batch by more than rounding.",
-            micro_batch,
-            micro_batch,
+            "warning: train.micro_batch_size = %d: the network contains batch norm, which normalizes over the %d images of a "
+            "micro-batch instead of the complete batch. Results differ from a run without train.micro_batch_size by more than "
+            "rounding.",
+            micro_batch_size,
+            micro_batch_size,
         )

@@ -1,4 +1,4 @@
-"""Owns optimizers: parameter groups (decay, layer decay), AdamW and SGD, clipping, steps that are left out."""
+"""Optimizers: parameter groups (weight decay, layer decay), AdamW and SGD, gradient clipping, skipped steps."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,55 +12,55 @@ from common.training.schedules import Schedule, cosine
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """What moves the weights, and by which schedule."""
+    """Optimizer and its schedules."""
 
     name: Literal["adamw", "sgd", "sam"] = "adamw"
-    """Optimizer. `sam` climbs to the worst nearby weights first, then steps with `optim.base` (sharpness-aware minimisation)."""
+    """Optimizer. `sam` is sharpness-aware minimization: it perturbs the weights first, then steps with `optim.base`."""
     base: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer that SAM steps with; read only when `optim.name` is sam."""
+    """SAM's base optimizer; read only if `optim.name` is sam."""
     rho: float = 0.05
-    """SAM's radius: the length of its climb, in units of the weights' L2 norm over all parameters."""
+    """SAM's neighborhood size: the L2 norm of its perturbation over all parameters."""
     lr: float = 5e-4
-    """Peak learning rate; for a batch of `optim.lr_batch` images when that is set, otherwise absolute."""
-    lr_batch: int | None = None
-    """Batch for which `optim.lr` holds; the rate used is lr * train.batch_size / lr_batch (DeiT's program: 512, DINO's: 256).
-    none = lr is absolute."""
+    """Peak learning rate; for a batch of `optim.lr_base_batch_size` images if that is set, otherwise absolute."""
+    lr_base_batch_size: int | None = None
+    """Batch size that `optim.lr` refers to; the peak is lr * train.batch_size / lr_base_batch_size (DeiT's program: 512, DINO's:
+    256). none = lr is absolute."""
     warmup_epochs: float = 5.0
     """Linear warm-up of the learning rate, in epochs."""
     warmup_lr: float = 0.0
-    """Learning rate at the first step of the warm-up, absolute or a share of the peak (`optim.relative_ends`)."""
+    """Learning rate at the first step of the warm-up, absolute or as a fraction of the peak (`optim.relative_ends`)."""
     min_lr: float = 1e-6
-    """Learning rate at the end of the cosine, absolute or a share of the peak (`optim.relative_ends`)."""
+    """Learning rate at the end of the cosine, absolute or as a fraction of the peak (`optim.relative_ends`)."""
     cooldown_epochs: float = 0.0
-    """Epochs at the end, of those in `train.epochs`, at `optim.min_lr`, after the cosine (timm's; VOLO has 10 after 300)."""
+    """Last epochs of `train.epochs`, at `optim.min_lr` after the cosine (as in timm; VOLO has 10 after 300)."""
     relative_ends: bool = False
-    """Whether `optim.warmup_lr` and `optim.min_lr` are shares of the peak learning rate, and so follow it."""
+    """Whether `optim.warmup_lr` and `optim.min_lr` are fractions of the peak learning rate, so that they scale with it."""
     weight_decay: float = 0.05
     """Decoupled weight decay (AdamW) or L2 penalty (SGD) at the first step."""
     weight_decay_end: float | None = None
-    """Weight decay at the last step, reached on a cosine; none = constant."""
+    """Weight decay at the last step, reached on a cosine schedule; none = constant."""
     decay_embeddings: bool = True
-    """Whether the class token and the position embedding are decayed (DINO: yes, DeiT: no)."""
+    """Whether weight decay applies to the class token and the position embedding (DINO: yes, DeiT: no)."""
     decay_bias_and_norm: bool = False
-    """Whether biases and 1-D parameters, those of norms, are decayed too (pycls: yes)."""
+    """Whether weight decay applies to biases and 1-D parameters, such as those of norms (pycls: yes)."""
     layer_decay: float = 1.0
-    """Factor of the learning rate from each layer to the one before it; 1 = the same rate everywhere."""
+    """Layer-wise learning rate decay: factor from each layer to the previous one; 1 = the same rate everywhere."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's averaging coefficients."""
     eps: float = 1e-8
-    """AdamW's guard against division by zero."""
+    """AdamW's epsilon, added to the denominator."""
     momentum: float = 0.9
-    """SGD's momentum; read only where SGD steps."""
+    """SGD's momentum; read only for SGD."""
     nesterov: bool = False
-    """Whether SGD's momentum is Nesterov's (pycls: yes); read only where SGD steps."""
-    clip_norm: float | None = None
-    """Largest L2 norm of a gradient; none = no clipping."""
-    clip_each: bool = False
-    """Whether each parameter's gradient is clipped by itself (DINO) or all of them by one common norm."""
+    """Whether SGD uses Nesterov momentum (pycls: yes); read only for SGD."""
+    clip_grad: float | None = None
+    """Maximum L2 norm of the gradients; none = no clipping."""
+    clip_per_parameter: bool = False
+    """Whether each parameter's gradient is clipped separately (DINO), or all by their global norm."""
 
     @property
-    def stepper(self) -> Literal["adamw", "sgd"]:
-        """Return the optimizer that steps: SAM's base, or the optimizer itself."""
+    def base_name(self) -> Literal["adamw", "sgd"]:
+        """Return the name of the optimizer that takes the steps: SAM's base, or the optimizer itself."""
         return self.base if self.name == "sam" else self.name
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -74,11 +74,8 @@ class OptimConfig:
         for name in ("warmup_epochs", "cooldown_epochs"):
             if getattr(self, name) > 10**6:
                 yield name, f"{getattr(self, name)} must be at most {10**6}."
-        if self.stepper == "sgd" and self.nesterov and not self.momentum:
-            yield (
-                "nesterov",
-                "true, and momentum is 0: there is none to look ahead by. Set momentum, or leave the key out.",
-            )
+        if self.base_name == "sgd" and self.nesterov and not self.momentum:
+            yield "nesterov", "true, and momentum is 0: Nesterov needs momentum. Set momentum, or remove the key."
         if not 0 <= self.momentum < 1:
             yield "momentum", f"{self.momentum} must lie in [0, 1)."
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -87,34 +84,37 @@ class OptimConfig:
             yield "weight_decay_end", f"{self.weight_decay_end} must not be negative; none keeps the decay constant."
         if not 0 < self.layer_decay <= 1:
             yield "layer_decay", f"{self.layer_decay} must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off."
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            yield "clip_norm", f"{self.clip_norm} must be above 0; none turns clipping off."
-        if self.clip_each and self.clip_norm is None:
-            yield "clip_each", "true, and clip_norm is none: nothing is clipped. Set clip_norm, or leave the key out."
+        if self.clip_grad is not None and self.clip_grad <= 0:
+            yield "clip_grad", f"{self.clip_grad} must be above 0; none turns clipping off."
+        if self.clip_per_parameter and self.clip_grad is None:
+            yield (
+                "clip_per_parameter",
+                "true, and clip_grad is none: nothing is clipped. Set clip_grad, or remove the key.",
+            )
         for name in ("warmup_lr", "min_lr"):
             if self.relative_ends and getattr(self, name) > 1:
-                yield name, f"{getattr(self, name)} must be at most 1: with relative_ends it is a share of the peak."
-        if self.lr_batch is not None and self.lr_batch <= 0:
-            yield "lr_batch", f"{self.lr_batch} must be above 0; none takes optim.lr as it is."
+                yield name, f"{getattr(self, name)} must be at most 1: with relative_ends it is a fraction of the peak."
+        if self.lr_base_batch_size is not None and self.lr_base_batch_size <= 0:
+            yield "lr_base_batch_size", f"{self.lr_base_batch_size} must be above 0; none makes optim.lr absolute."
 
 
 def peak_lr(config: OptimConfig, batch_size: int) -> float:
     """Return the absolute peak learning rate for a global batch."""
-    return config.lr * batch_size / config.lr_batch if config.lr_batch else config.lr
+    return config.lr * batch_size / config.lr_base_batch_size if config.lr_base_batch_size else config.lr
 
 
-def ramp_warnings(config: OptimConfig, epochs: int) -> Iterator[str]:
-    """Yield a sentence for ends of the learning rate's schedule that leave nothing between them, with the remedy."""
+def schedule_warnings(config: OptimConfig, epochs: int) -> Iterator[str]:
+    """Yield a warning if warm-up and cool-down leave no epochs for the cosine of the learning rate."""
     warmup, cooldown = config.warmup_epochs, config.cooldown_epochs
     if warmup >= epochs and warmup > 0:
         yield (
-            f"optim.warmup_epochs = {warmup:g} is no shorter than train.epochs = {epochs}: the learning rate never reaches its "
+            f"optim.warmup_epochs = {warmup:g} is not less than train.epochs = {epochs}: the learning rate does not reach its "
             f"peak before the end. Try {epochs / 10:g}."
         )
     elif cooldown and warmup + cooldown >= epochs:
         yield (
             f"optim.warmup_epochs = {warmup:g} and optim.cooldown_epochs = {cooldown:g} leave none of train.epochs = {epochs} for "
-            f"the cosine: the learning rate falls from its peak to its end at once. Try {epochs / 30:g} epochs of cool-down."
+            f"the cosine: the learning rate drops from its peak to its end in one step. Try optim.cooldown_epochs={epochs / 30:g}."
         )
 
 
@@ -141,25 +141,25 @@ def weight_decays(config: OptimConfig, *, steps: int) -> Schedule:
 def optimizer_schedules(
     config: OptimConfig, *, batch_size: int, epochs: int, steps_per_epoch: int
 ) -> dict[str, Schedule]:
-    """Return what `set_step` takes at every step of a run of so many epochs."""
+    """Return the schedules that `set_step` takes at every step of a run of `epochs` epochs."""
     steps = epochs * steps_per_epoch
     rates = learning_rates(config, batch_size=batch_size, steps=steps, steps_per_epoch=steps_per_epoch)
     return {"learning rate": rates, "weight decay": weight_decays(config, steps=steps)}
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer over the parameters of `model` that need a gradient; under SAM, the one it steps with."""
+    """Return the optimizer over the parameters of `model` that require a gradient; for SAM, its base optimizer."""
     groups = parameter_groups(
         model,
         layer_decay=config.layer_decay,
         decay_embeddings=config.decay_embeddings,
         decay_bias_and_norm=config.decay_bias_and_norm,
     )
-    if config.stepper == "adamw":
+    if config.base_name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
     if config.momentum:
-        # The fused kernel leaves a first buffer unset when that step is skipped; momentum * 0 + g is the same first step.
+        # The fused kernel leaves the buffer uninitialized if the first step is skipped; momentum * 0 + g is the same first step.
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
@@ -170,9 +170,9 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Return parameter groups with `lr_scale` and `decayed`.
 
-    Unless asked, biases and 1-D parameters are not decayed, nor what the network itself exempts (`no_weight_decay()`:
-    class token, position embedding). With L layers as the network's `group_matcher` counts them, layer l has
-    lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier the last.
+    By default, weight decay does not apply to biases and 1-D parameters; with `decay_embeddings` false, also not to the parameters
+    that the network exempts (`no_weight_decay()`: class token, position embedding). With L layers as the network's
+    `group_matcher` counts them, layer l has lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier the last.
     """
     exempt: set[str] = set() if decay_embeddings else _exempt(model)
     layer_of = _layers(model) if layer_decay < 1 else {}
@@ -192,48 +192,48 @@ def parameter_groups(
 
 
 def _exempt(model: nn.Module) -> set[str]:
-    """Return the parameters that the networks in `model`, or it itself, exempt from decay, by their names in `model`."""
+    """Return the names in `model` of the parameters that it or a network in it exempts from weight decay."""
     return {
-        f"{place}.{name}".removeprefix(".")
-        for place, network in model.named_modules()
+        f"{prefix}.{name}".removeprefix(".")
+        for prefix, network in model.named_modules()
         if hasattr(network, "no_weight_decay")
         for name in network.no_weight_decay()
     }
 
 
 def _layers(model: nn.Module) -> dict[str, int]:
-    """Return the layer number of each parameter, counted from the stem by timm's own matcher of the network."""
+    """Return the layer number of each parameter, counted from the stem by the network's timm `group_matcher`."""
     from timm.models import group_parameters
 
     return dict(group_parameters(model, model.group_matcher(coarse=False), reverse=True))  # type: ignore[operator]
 
 
 def set_step(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
-    """Set the learning rate (scaled by layer) and the weight decay of the coming step."""
+    """Set the learning rate (scaled by layer) and the weight decay of the next step."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
         group["weight_decay"] = weight_decay if group["decayed"] else 0.0
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, *, each: bool) -> Tensor:
-    """Scale gradients down to `max_norm`, each by itself or all by one common norm; return the norm(s) before.
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, *, per_parameter: bool) -> Tensor:
+    """Clip gradients to `max_norm`, `per_parameter` or all by their global norm; return the norm(s) before clipping.
 
-    Each by itself (DINO): g <- g * min(1, max_norm / (||g|| + 1e-6)) for every parameter, in fused passes over all of them.
+    Per parameter (DINO): g <- g * min(1, max_norm / (||g|| + 1e-6)) for every parameter, with fused operations over all of them.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
-    total = norms if each else torch.linalg.vector_norm(norms)
+    total = norms if per_parameter else torch.linalg.vector_norm(norms)
     factors = (max_norm / (total + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, list(factors.unbind()) if each else factors)
+    torch._foreach_mul_(gradients, list(factors.unbind()) if per_parameter else factors)
     return total
 
 
 def guarded_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Step unless a gradient is not finite, without waiting for the device; return 1.0 on it when the step was left out.
+    """Step unless a gradient is not finite, without synchronizing; return 1.0, on the device, if the step was skipped.
 
-    The flag goes to the fused kernel, which then leaves weights and moments as they are. Under fp16 the gradient scaler
-    looks at the gradients itself and leaves the step out, which is its daily work: a verdict must bear with some.
+    The flag is passed to the fused kernel, which then leaves weights and moments unchanged. Under fp16 the gradient scaler checks
+    the gradients itself and skips the step; this is normal, so divergence detection must tolerate some skipped steps.
     """
     wrapped: Any = getattr(optimizer, "optimizer", optimizer)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -1,4 +1,4 @@
-"""Owns what processes must agree on before they act: a stop, a checkpoint, an error of one that reads or writes files."""
+"""Decisions that all processes of a run make together: a stop, a checkpoint, an error of one that reads or writes files."""
 
 import logging
 from collections.abc import Callable
@@ -17,32 +17,32 @@ Found = TypeVar("Found")
 logger = logging.getLogger(__name__)
 
 
-class Agreement:
-    """Let the processes of a run answer yes-or-no questions together.
+class ProcessGroup:
+    """Reduce flags and errors over the processes of a run.
 
-    The answers go over the CPU (gloo), beside the gradients: a question asked at every step must not make the processor
-    wait for the accelerator.
+    Uses gloo on the CPU, apart from the gradients: a flag that is reduced at every step must not make the host wait for the
+    device.
     """
 
     def __init__(self, accelerator: "Accelerator") -> None:
         self.is_main: bool = accelerator.is_main_process
-        self._together = accelerator.num_processes > 1
+        self._is_distributed = accelerator.num_processes > 1
         self._group: Any = None  # the default group, where that is gloo
-        if self._together and distributed.get_backend() != "gloo":
+        if self._is_distributed and distributed.get_backend() != "gloo":
             self._group = distributed.new_group(backend="gloo")
 
-    def any(self, *mine: bool) -> tuple[bool, ...]:
-        """Return for each question whether any process says yes. Every process must ask."""
-        if not self._together:
-            return mine
-        flags = torch.tensor(mine, dtype=torch.int32)
-        distributed.all_reduce(flags, op=distributed.ReduceOp.MAX, group=self._group)
-        return tuple(bool(flag) for flag in flags.tolist())
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether it is set in any process. Every process must call it."""
+        if not self._is_distributed:
+            return flags
+        reduced = torch.tensor(flags, dtype=torch.int32)
+        distributed.all_reduce(reduced, op=distributed.ReduceOp.MAX, group=self._group)
+        return tuple(bool(flag) for flag in reduced.tolist())
 
-    def read(self, action: Callable[[], Found], tell: Callable[[Found], str] | None = None) -> Found:
-        """Return what `action` reads in this process. Where it fails in any process, all raise a UserError: none waits for it.
+    def read(self, action: Callable[[], Found], describe: Callable[[Found], str] | None = None) -> Found:
+        """Return what `action` reads in this process. If it fails in any process, all raise a UserError, so that none waits.
 
-        `tell` puts what was found into words; processes that found different things raise a UserError too.
+        `describe` puts what was read into words; if processes read different things, all raise a UserError, too.
         """
         problem: UserError | None = None
         found: Found
@@ -50,25 +50,25 @@ class Agreement:
             found = action()
         except (UserError, OSError) as error:
             problem = error if isinstance(error, UserError) else UserError(f"out: cannot be read ({error})")
-            if not self.is_main:  # whose own error is told
-                logger.error("error in another process than the main one: %s", problem)
+            if not self.is_main:  # the main process prints its own error
+                logger.error("error in a process other than the main one: %s", problem)
         if self.any(problem is not None)[0]:
-            raise problem or UserError("another process of this run cannot read its files; it says which above")
-        if tell is not None and self._together:
-            told: list[Any] = [None] * distributed.get_world_size()
-            distributed.all_gather_object(told, tell(found), group=self._group)
-            if len(set(told)) > 1:
-                listed = "; ".join(f"process {rank} finds {words}" for rank, words in enumerate(told))
+            raise problem or UserError("another process of this run cannot read its files; its error is logged above")
+        if describe is not None and self._is_distributed:
+            described: list[Any] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(described, describe(found), group=self._group)
+            if len(set(described)) > 1:
+                listed = "; ".join(f"process {rank} finds {words}" for rank, words in enumerate(described))
                 raise UserError(
-                    f"out: the processes of this run find different things there: {listed}. Do all see one folder?"
+                    f"out: the processes of this run read different things there: {listed}. Do all of them see the same folder?"
                 )
         return found
 
     def write(self, where: str, action: Callable[[], None]) -> None:
         """Let the main process write files; every process waits for it.
 
-        When it cannot write (a full disk, a lost file system), every process raises the same UserError about `where`, so that
-        none waits for another that is gone.
+        If it cannot write (full disk, lost file system), every process raises the same UserError about `where`, so that none
+        waits for a process that has ended.
         """
         problem: Exception | None = None
         if self.is_main:
@@ -79,8 +79,8 @@ class Agreement:
         if self.any(problem is not None)[0]:
             if isinstance(problem, UserError):
                 raise problem
-            reason = str(problem) if problem else "the main process says why"
+            reason = str(problem) if problem else "see the error of the main process"
             raise UserError(
-                f"{where} cannot be written ({reason}). What was written before is whole: make room, or name another place, "
-                "and give the same command again."
+                f"{where} cannot be written ({reason}). Everything written before is intact: free some space or choose another "
+                "folder, and run the same command again."
             ) from problem

@@ -1,4 +1,4 @@
-"""Owns sharpness-aware minimisation: the climb to the worst nearby weights and the way back (SAM, Foret et al. 2021)."""
+"""Sharpness-aware minimization (SAM, Foret et al. 2021)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class SharpnessAware:
-    """Climb to w + rho * g / ||g|| before the gradient that counts, then come back (SAM, Foret et al. 2021).
+    """Perturb the weights to w + rho * g / ||g|| for the second gradient, then restore them (Foret et al. 2021, algorithm 1).
 
-    One norm over all parameters. It keeps nothing between steps, so the base optimizer's state is the whole state.
+    ||g|| is one norm over all parameters. There is no state between steps, so the base optimizer's state is the complete state.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], rho: float) -> None:
@@ -18,11 +18,11 @@ class SharpnessAware:
         self.rho = rho
 
     @contextmanager
-    def climbed(self) -> Iterator[None]:
-        """Stand at w + e while the block computes the second gradient; w is back, bit by bit, when it ends.
+    def perturbed(self) -> Iterator[None]:
+        """Perturb the weights while the block computes the second gradient, then restore them bitwise.
 
-        Every parameter is restored, also one that gets no gradient in the block. A first gradient that is not finite makes
-        weights that are not, and so a second gradient that the caller's check of the step sees: nothing waits for the device.
+        Every parameter is restored, even one without a gradient in the block. A non-finite first gradient makes the weights and
+        so the second gradient non-finite, which the caller's check of the step detects: no synchronization with the device.
         """
         with torch.no_grad():
             moved = [parameter for parameter in self.parameters if parameter.grad is not None]
@@ -41,13 +41,13 @@ class SharpnessAware:
 
 
 def _tensors(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Return the same list under the type that torch's fused operations ask for."""
+    """Return the same list with the type that torch's `_foreach` operations require."""
     return list(parameters)
 
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of every batch norm as they are, while its batch statistics are used as ever."""
+    """Freeze the running statistics of every batch norm; batch statistics are used as usual."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     tracked = [norm.track_running_stats for norm in norms]
     for norm in norms:

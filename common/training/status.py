@@ -1,4 +1,4 @@
-"""Owns verdicts: how a run ended, and the thresholds that tell the endings apart, each with its reason. A verdict is a result."""
+"""Statuses: how a run ended, and the thresholds that distinguish the outcomes, each with its rationale. A status is a result."""
 
 import math
 from collections.abc import Iterator
@@ -6,110 +6,111 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class RunStatus(StrEnum):
     """How a run ended."""
 
     FINISHED = "finished"
-    CRASH = "crash"
-    """The papers' word for a run that diverged."""
+    DIVERGED = "diverged"
+    """Printed as `crash` in the papers' tables."""
     COLLAPSED_UNIFORM = "collapsed_uniform"
-    COLLAPSED_ONE_CODE = "collapsed_one_code"
+    COLLAPSED_ONE_PROTOTYPE = "collapsed_one_prototype"
     INTERRUPTED = "interrupted"
 
 
-class CrashKind(StrEnum):
-    """What a crash was."""
+class DivergenceKind(StrEnum):
+    """Kinds of divergence."""
 
     NON_FINITE_LOSS = "non_finite_loss"
     NON_FINITE_GRADIENT = "non_finite_gradient"
     CHANCE_LEVEL = "chance_level"
-    """The loss never became better than that of a constant answer."""
-    EXPLODED = "exploded"
-    """The loss rose again to where nothing is known, and stayed."""
+    """The loss never fell below that of a constant prediction."""
+    LOSS_REBOUND = "loss_rebound"
+    """The loss rose back to chance level after the network had learned, and stayed there."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """A verdict with its evidence."""
+class RunOutcome:
+    """A status with its evidence."""
 
-    verdict: Verdict
+    status: RunStatus
     reason: str
     """The evidence in plain words, with step and numbers."""
-    kind: CrashKind | None = None
-    """What a crash was; none for every other verdict."""
+    kind: DivergenceKind | None = None
+    """Kind of divergence; none for every other status."""
     step: int | None = None
-    """Step, counted from 1, at which a crash was sure; none where it is the last step trained."""
+    """Step, counted from 1, at which a divergence was certain; none = the last step trained."""
     complete: bool = False
     """Whether every step was trained, so that there is a network to test and export."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerdictConfig:
-    """When a run counts as crashed: what holds for every stage.
+class StatusConfig:
+    """When a run counts as diverged: criteria of every stage.
 
-    Below, `chance` is the loss of one who knows nothing: in supervised training the cross-entropy of the best constant
-    answer (ln of the number of classes, for balanced ones), in DINO ln K, which a student pays that finds all codes alike.
+    Below, `chance` is the loss of an uninformative prediction: in supervised training the cross-entropy of the best constant
+    prediction (ln of the number of classes, if they are balanced), in DINO ln K, the loss of a student with uniform outputs.
     """
 
     stop: bool = True
-    """Whether a run ends at the step at which its crash is sure. false trains on to the last step, tests and exports, and the
-    verdict is a crash when the loss has not come back by then. A loss or gradient that is not finite ends the run in any case:
-    there is nothing to go on from, and the papers' programs stop there, too."""
+    """Whether a run stops as soon as its divergence is certain. false trains to the last step, tests and exports; the status is
+    `diverged` if the loss has not recovered by then. A non-finite loss or gradient ends the run in any case: there is no valid
+    state to resume from, and the papers' official programs stop there, too."""
     skipped_steps: int | None = None
-    """Steps in a row left out for a gradient that is not finite which make a crash. none = 1, and 32 under fp16: there a step
-    is left out whenever the gradient scale is too large, and the scale is halved; after 32 halvings even a scale of 2^24 stands
-    at 1/256, at which no gradient of a sane network overflows."""
-    least_steps: int = 100
-    """Steps that an exploded loss must stay high, and that a run must have after its warm-up to be judged at its end, however
-    many epochs they are. Few images make epochs of one step: a hundred steps move any network that can still learn."""
+    """Number of consecutive steps skipped for a non-finite gradient that counts as a divergence. none = 1, and 32 under fp16:
+    there a step is skipped whenever the gradient scale is too large, and the scale is halved; after 32 halvings even a scale of
+    2^24 is 1/256, at which no gradient of a healthy network overflows."""
+    min_steps: int = 100
+    """Minimum number of steps that the loss must stay high to count as a rebound, and that a run needs after its warm-up for a
+    status at its end, however many epochs they are. Few images make epochs of one step: a hundred steps move any network that can
+    still learn."""
     smoothing_steps: int = 20
-    """Steps over which the loss is averaged, exponentially, before it is held against `verdict.exploded_share`: mixed images
-    and small batches move single losses by half their value."""
-    learnt_share: float = 0.1
-    """Share of chance by which the smoothed loss must have fallen before a return counts as exploded: less may be noise."""
-    exploded_share: float = 0.9
-    """Share of the fall from chance to the lowest smoothed loss that must be lost again. Nine tenths leave no use in what was
-    learnt; spikes that training survives give back less, or for less long."""
-    exploded_epochs: float = 2.0
-    """Epochs that the loss must stay so high. Spikes that training survives are over within one."""
+    """Steps of the exponential moving average of the loss that `status.rebound_share` applies to: mixed images and small batches
+    change the loss of a single step by half its value."""
+    learned_share: float = 0.1
+    """Fraction of chance by which the smoothed loss must have fallen before a rise counts as a rebound: less may be noise."""
+    rebound_share: float = 0.9
+    """Fraction of the decrease from chance to the lowest smoothed loss that must be lost again. At nine tenths, what was learned
+    is useless; spikes that training recovers from lose less, or for a shorter time."""
+    rebound_epochs: float = 2.0
+    """Epochs that the loss must stay that high. Spikes that training recovers from are over within one."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
-        for name in ("least_steps", "smoothing_steps", "skipped_steps"):
+        for name in ("min_steps", "smoothing_steps", "skipped_steps"):
             if (value := getattr(self, name)) is not None and value < 1:
                 yield name, f"{value} must be at least 1."
-        if not 0 < self.learnt_share < 1:
-            yield "learnt_share", f"{self.learnt_share} must lie in (0, 1)."
-        if not 0 < self.exploded_share < 2:
-            yield "exploded_share", f"{self.exploded_share} must lie in (0, 2); 1 is all that was learnt."
-        if self.exploded_epochs <= 0:
-            yield "exploded_epochs", f"{self.exploded_epochs} must be above 0."
+        if not 0 < self.learned_share < 1:
+            yield "learned_share", f"{self.learned_share} must lie in (0, 1)."
+        if not 0 < self.rebound_share < 2:
+            yield "rebound_share", f"{self.rebound_share} must lie in (0, 2); 1 is everything that was learned."
+        if self.rebound_epochs <= 0:
+            yield "rebound_epochs", f"{self.rebound_epochs} must be above 0."
 
     def allowed_skips(self, precision: str) -> int:
-        """Return the number of steps in a row left out that make a crash under `train.precision`."""
+        """Return the number of consecutive skipped steps that counts as a divergence under `train.precision`."""
         if self.skipped_steps is not None:
             return self.skipped_steps
         return 32 if precision == "fp16" else 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedVerdictConfig(VerdictConfig):
-    """When a supervised run counts as crashed."""
+class SupervisedStatusConfig(StatusConfig):
+    """When a supervised run counts as diverged."""
 
     chance_epochs: int = 5
-    """Epochs in a row after the warm-up, at the loss of chance and no longer falling, that make a crash. A network that learns
-    leaves chance within its warm-up; five more epochs are a sixtieth of the papers' 300. A run of so many epochs after the
-    warm-up that ends at chance is a crash, too."""
+    """Number of consecutive epochs after the warm-up, at chance level and no longer decreasing, that counts as a divergence. A
+    network that learns leaves chance level within its warm-up; five more epochs are a sixtieth of the papers' 300. A run of that
+    many epochs after the warm-up that ends at chance level has also diverged."""
     chance_steps: int = 500
-    """Steps that these epochs must hold at least, else more epochs are asked for. The losses of single steps differ by some
-    hundredths of a nat: a slow fall, of a hundredth for each hundred steps, stands out over a few hundred."""
+    """Minimum number of steps in these epochs; with fewer, more epochs are required. The losses of single steps differ by some
+    hundredths of a nat: a slow decrease, of a hundredth per hundred steps, is significant over a few hundred steps."""
     chance_until: float = 0.5
-    """Share of all steps up to which a run at chance is stopped. Later the learning rate is below half its peak: a loss that no
-    longer falls may be the schedule's doing, and little is saved. The end is judged in any case."""
+    """Fraction of all steps up to which a run at chance level is stopped. Later the learning rate is below half its peak: the
+    schedule may be the reason that the loss no longer decreases, and little is saved. The end of the run is checked in any case."""
     chance_margin: float = 0.002
-    """Share of chance within which an epoch's mean loss counts as chance. Without looking at the image no answer beats the best
-    constant one, but for noise: some thousandths of a nat in an epoch of a thousand images. Wider margins would call those
-    crashed that learn slowly under mixup."""
+    """Fraction of chance within which an epoch's mean loss counts as chance level. Without the image no prediction beats the best
+    constant one, except by noise: some thousandths of a nat in an epoch of a thousand images. A wider margin would also count
+    networks as diverged that learn slowly under mixup."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
@@ -118,53 +119,59 @@ class SupervisedVerdictConfig(VerdictConfig):
             if getattr(self, name) < 1:
                 yield name, f"{getattr(self, name)} must be at least 1."
         if not 0 <= self.chance_until <= 1:
-            yield "chance_until", f"{self.chance_until} must lie in [0, 1]; 0 judges the end alone."
+            yield "chance_until", f"{self.chance_until} must lie in [0, 1]; 0 checks only the end of the run."
         if not 0 <= self.chance_margin < 1:
             yield "chance_margin", f"{self.chance_margin} must lie in [0, 1)."
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherVerdictConfig(VerdictConfig):
-    """When a DINO run counts as crashed or collapsed."""
+class TeacherStatusConfig(StatusConfig):
+    """When a DINO run counts as diverged or collapsed."""
 
-    exploded_share: float = 1.1
-    """Share of the fall from ln K to the lowest smoothed loss that must be lost again. Above 1: a teacher that collapses to
-    uniform leads the loss back to ln K itself, and is told apart; above ln K stands only a student that is sure and wrong."""
+    rebound_share: float = 1.1
+    """Fraction of the decrease from ln K to the lowest smoothed loss that must be lost again. Above 1: a teacher that collapses to
+    uniform brings the loss back to ln K itself, which is a status of its own; only a confidently wrong student is above ln K."""
     uniform_share: float = 0.99
-    """Share of ln K above which the teacher's entropy, a mean over the last epoch, counts as uniform. A learning teacher at
-    temperature 0.04 to 0.07 is far below; a collapsed one sits at 1.000."""
+    """Fraction of ln K above which the teacher's entropy, averaged over the last epoch, counts as uniform. A learning teacher at
+    temperature 0.04 to 0.07 is far below; a collapsed one is at 1.000."""
     uniform_kl: float = 0.01
-    """KL in nats under which student and teacher say the same whatever the view, asked for beside `verdict.uniform_share`: no
-    signal is left. Runs that learn stay above 0.1."""
-    one_code_share: float = 0.02
-    """Share of ln K under which the entropy of the mean code means that all images fall on one code: with two codes evenly in
-    use it is 0.06 of ln K at K = 65,536 and more at any smaller K."""
+    """KL divergence in nats below which student and teacher agree whatever the view, required in addition to
+    `status.uniform_share`: no training signal remains. Runs that learn stay above 0.1."""
+    one_prototype_share: float = 0.02
+    """Fraction of ln K below which the entropy of the mean prototype distribution means that all images are assigned to one
+    prototype: with two prototypes in equal use it is 0.06 of ln K at K = 65,536, and more at any smaller K."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         yield from super().problems()
-        for name in ("uniform_share", "one_code_share"):
+        for name in ("uniform_share", "one_prototype_share"):
             if not 0 <= getattr(self, name) <= 1:
                 yield name, f"{getattr(self, name)} must lie in [0, 1]."
         if self.uniform_kl < 0:
             yield "uniform_kl", f"{self.uniform_kl} must not be negative."
 
 
-def judge_teacher(
-    limits: TeacherVerdictConfig, *, entropy: float, kl: float, code_entropy: float, outputs: int
-) -> Ending:
-    """Return how DINO's teacher stands, from the means of its last epoch.
+def teacher_status(
+    limits: TeacherStatusConfig, *, entropy: float, kl: float, prototype_entropy: float, out_dim: int
+) -> RunOutcome:
+    """Return the outcome of a DINO run from the teacher's means over the last epoch: finished, or one of the two collapses.
 
-    `entropy`, `kl` and `code_entropy` as in `pretrain.loss.LossParts`, in nats; `outputs` is K.
+    `entropy`, `kl` and `prototype_entropy` are means of the values in `pretrain.loss.LossParts`, in nats; `out_dim` is K.
     """
-    ceiling = math.log(outputs)
-    if entropy > limits.uniform_share * ceiling and kl < limits.uniform_kl:
-        verdict = Verdict.COLLAPSED_UNIFORM
-        reason = f"teacher entropy {entropy:.4f} of ln K = {ceiling:.4f}, KL {kl:.2e}: all codes alike"
-    elif code_entropy < limits.one_code_share * ceiling:
-        verdict = Verdict.COLLAPSED_ONE_CODE
-        reason = f"entropy of the mean code {code_entropy:.4f} of ln K = {ceiling:.4f}: every image falls on one code"
+    max_entropy = math.log(out_dim)
+    if entropy > limits.uniform_share * max_entropy and kl < limits.uniform_kl:
+        status = RunStatus.COLLAPSED_UNIFORM
+        reason = f"teacher entropy {entropy:.4f} of ln K = {max_entropy:.4f}, KL {kl:.2e}: uniform over the prototypes"
+    elif prototype_entropy < limits.one_prototype_share * max_entropy:
+        status = RunStatus.COLLAPSED_ONE_PROTOTYPE
+        reason = (
+            f"entropy of the mean prototype distribution {prototype_entropy:.4f} of ln K = {max_entropy:.4f}: all images are "
+            "assigned to one prototype"
+        )
     else:
-        verdict = Verdict.FINISHED
-        reason = f"teacher entropy {entropy:.2f} of ln K = {ceiling:.2f}, KL {kl:.3f}, mean code {code_entropy:.2f}"
-    return Ending(verdict=verdict, reason=reason, complete=True)
+        status = RunStatus.FINISHED
+        reason = (
+            f"teacher entropy {entropy:.2f} of ln K = {max_entropy:.2f}, KL {kl:.3f}, entropy of the mean prototype "
+            f"distribution {prototype_entropy:.2f}"
+        )
+    return RunOutcome(status=status, reason=reason, complete=True)

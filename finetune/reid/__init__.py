@@ -1,1 +1,1 @@
-"""Re-identification: the objective, the triplet loss, the retrieval metrics of a run."""
+"""Re-identification (ReID): objective, triplet loss and retrieval metrics."""

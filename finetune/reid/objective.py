@@ -1,7 +1,7 @@
-"""Owns re-identification: a network whose features of one identity lie together, also for identities it never saw.
+"""Re-identification (ReID): learn features that cluster by identity and generalize to unseen identities.
 
-The TransReID baseline without camera embedding and jigsaw (He et al. 2021), on any of our networks: cross-entropy over
-the training identities behind a BN-neck (Luo et al. 2019) and the soft-margin triplet loss in front of it.
+The TransReID baseline without camera embedding and jigsaw (He et al. 2021), for any network of `common.models`: cross-entropy over
+the training identities after a BN-neck (Luo et al. 2019) and the soft-margin triplet loss on the features before it.
 """
 
 import math
@@ -13,23 +13,24 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from common.data.augment.erasing import erase
-from common.data.augment.supervised import build_supervised_view
-from common.data.loading.loader import Batch, View, normalise
+from common.data.augment.supervised import build_supervised_transform
+from common.data.loading.loader import Batch, BatchTransform, normalize
 from common.data.reid.identities import IdentitySplits
-from common.data.reid.pk_sampler import IdentitySampler
-from common.data.token_labels.files import DenseLabelSource
-from common.evaluation.classifier_monitor import ClassifierMonitor
+from common.data.reid.pk_sampler import PKSampler
+from common.data.token_labels.reader import TokenLabelSource
+from common.evaluation.supervised_monitor import SupervisedMonitor
+from common.models.export import export_network
 from common.models.networks import Network, build_network
-from common.models.weights import export_network, load_init
-from common.training.loss_watch import chance_loss
+from common.models.weights import load_init
+from common.training.loss_monitor import chance_loss
 from common.training.run import Run
 from finetune.config import FinetuneConfig
-from finetune.reid.monitor import RetrievalMonitor
+from finetune.reid.evaluator import ReidEvaluator
 from finetune.reid.triplet import triplet_over_processes
 
 
-class Identifier(nn.Module):
-    """A network without classifier, a BN-neck whose bias stays 0, and a classifier without bias behind it."""
+class ReidNetwork(nn.Module):
+    """A backbone without classifier, a BN-neck with its bias fixed at 0, and a linear classifier without bias on top."""
 
     def __init__(self, backbone: Network, num_identities: int, *, classifier_std: float) -> None:
         super().__init__()
@@ -40,96 +41,101 @@ class Identifier(nn.Module):
         nn.init.normal_(self.classifier.weight, std=classifier_std)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the (B, D) features of (B, 3, H, W) images; in training with the (B, C) logits behind the neck."""
+        """Return the features (B, D) of images (B, 3, H, W); in training also the logits (B, C) after the neck."""
         features = self.backbone(images)
         return (features, self.classifier(self.neck(features))) if self.training else features
 
     def no_weight_decay(self) -> set[str]:
-        """Return the parameters that the network itself exempts, by their names here."""
+        """Return the backbone's parameters without weight decay, with their names in this module."""
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return timm's patterns of the network's layers, for their names here; neck and classifier come last."""
-        return {name: _behind_backbone(patterns) for name, patterns in self.backbone.group_matcher(coarse).items()}
+        """Return timm's layer patterns of the backbone, for the names in this module; neck and classifier are the last layer."""
+        return {name: _with_backbone_prefix(patterns) for name, patterns in self.backbone.group_matcher(coarse).items()}
 
 
-def _behind_backbone(pattern: Any) -> Any:
-    """Return timm's pattern, or patterns with their numbers, for names that begin with `backbone.`."""
+def _with_backbone_prefix(pattern: Any) -> Any:
+    """Return timm's pattern, or (pattern, index) entries, for names with the prefix `backbone.`."""
     if isinstance(pattern, str):
         return rf"backbone\.(?:{pattern.replace('^', '')})"
-    return type(pattern)(map(_behind_backbone, pattern)) if isinstance(pattern, list | tuple) else pattern
+    return type(pattern)(map(_with_backbone_prefix, pattern)) if isinstance(pattern, list | tuple) else pattern
 
 
 CLASSIFIER_STD = 0.001
-"""Standard deviation of the classifier's first weights (the baseline's)."""
+"""Standard deviation of the classifier's initial weights (the baseline's)."""
 
 
-class Identification:
-    """Tell identities apart that were never seen in training."""
+class ReidObjective:
+    """Objective of re-identification."""
 
-    dense_labels: DenseLabelSource | None = None
-    divisible = False  # triplets are mined in the whole batch
+    token_labels: TokenLabelSource | None = None
+    supports_micro_batches = False  # triplets are mined over the full batch
 
     def __init__(self, config: FinetuneConfig, splits: IdentitySplits) -> None:
         self.config, self.splits = config, splits
 
-    def build_network(self) -> Identifier:
-        """Return the network with neck and classifier, the network started from `init`."""
+    def build_network(self) -> ReidNetwork:
+        """Build the backbone with neck and classifier; the backbone loads `init`."""
         config, size = self.config, self.config.data.image_size
         backbone = build_network(config.model, image_size=size, num_classes=0)
         if config.init is not None:
             load_init(backbone, config.init, image_size=size)
-        return Identifier(
+        return ReidNetwork(
             backbone, len(self.splits.class_names), classifier_std=CLASSIFIER_STD * config.head_init_scale
         )
 
-    def build_sampler(self, *, rank: int, num_processes: int) -> IdentitySampler:
-        """Return batches of whole identities."""
+    def build_sampler(self, *, rank: int, num_processes: int) -> PKSampler:
+        """Return the PK sampler: P identities x K images per batch."""
         assert self.splits.train.labels is not None
-        return IdentitySampler(
+        return PKSampler(
             self.splits.train.labels,
             self.config.train.batch_size,
-            self.config.identification.images_per_identity,
+            self.config.reid.images_per_identity,
             self.config.train.seed,
             rank=rank,
             num_processes=num_processes,
         )
 
-    def build_view(self) -> View:
-        """Return the flip, the padded crop and the erasing of the recipe."""
+    def build_transform(self) -> BatchTransform:
+        """Return the recipe's transform: flip, padded crop and random erasing."""
         config = self.config
-        return build_supervised_view(config.augment, config.data.image_size, config.train.seed, mean=config.data.mean)
+        return build_supervised_transform(
+            config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
+        )
 
-    def build_monitor(self, run: Run) -> ClassifierMonitor:
-        """Return mAP and CMC of the searches."""
-        return RetrievalMonitor(self.config, run, self.splits)
+    def build_monitor(self, run: Run) -> SupervisedMonitor:
+        """Return the monitor of the loss and of the retrieval metrics mAP and CMC."""
+        evaluator = ReidEvaluator(self.config, run, self.splits)
+        return SupervisedMonitor(run, evaluator, log_every=self.config.train.log_every)
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return normalised, erased images (B, 3, H, W) and their identities (B,)."""
-        images = normalise(batch.views[0][0], self.config.data.mean, self.config.data.std)
+        """Return normalized, erased images (B, 3, H, W) and their identities (B,)."""
+        images = normalize(batch.views[0][0], self.config.data.mean, self.config.data.std)
         assert batch.labels is not None
         return erase(images, batch.erasures), batch.labels
 
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Return the mean cross-entropy behind the neck plus the weighted triplet loss in front of it."""
+        """Return the mean cross-entropy after the neck plus the weighted triplet loss before it."""
         images, labels = inputs
         features, logits = model(images)
-        entropy = cross_entropy(logits.float(), labels, label_smoothing=self.config.augment.smoothing)
-        settings = self.config.identification
+        classification = cross_entropy(logits.float(), labels, label_smoothing=self.config.augment.label_smoothing)
+        settings = self.config.reid
         with torch.autocast(images.device.type, enabled=False):
             triplet = triplet_over_processes(features, labels, margin=settings.margin)
-        return entropy + settings.triplet_weight * triplet
+        return classification + settings.triplet_weight * triplet
 
     def chance(self) -> float | None:
-        """Return the cross-entropy of the best constant answer and the triplet loss of features that are all the same."""
+        """Return the cross-entropy of the best constant prediction plus the triplet loss of identical features."""
         assert self.splits.train.labels is not None
-        entropy = chance_loss(self.splits.train.labels, len(self.splits.class_names), self.config.augment.smoothing)
-        settings = self.config.identification
+        entropy = chance_loss(
+            self.splits.train.labels, len(self.splits.class_names), self.config.augment.label_smoothing
+        )
+        settings = self.config.reid
         return entropy + settings.triplet_weight * (math.log(2) if settings.margin is None else settings.margin)
 
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
-        """Write the network without neck and classifier as a folder that timm loads."""
-        assert isinstance(network, Identifier)
+        """Export the backbone, without neck and classifier, as a folder that timm loads."""
+        assert isinstance(network, ReidNetwork)
         export_network(
             network.backbone,
             folder,

@@ -1,4 +1,4 @@
-"""Owns the triplet loss of re-identification, with batch-hard mining over the images of all processes.
+"""Triplet loss of re-identification (ReID), with batch-hard mining over the images of all processes.
 
 Shapes: B images of this process, D features.
 """
@@ -11,41 +11,43 @@ import torch.distributed as distributed
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from common.distributed import world_size
+
 
 @dataclass(frozen=True, kw_only=True)
-class IdentificationConfig:
-    """What an identity learns from; the defaults are the TransReID baseline's (He et al. 2021, section 3.1)."""
+class ReidConfig:
+    """Batches and triplet loss of re-identification; the defaults are the TransReID baseline's (He et al. 2021, section 3.1)."""
 
     images_per_identity: int = 4
-    """Images of each identity in a batch; a batch of train.batch_size shows train.batch_size / images_per_identity
-    identities (the paper's 64 images are 16 x 4)."""
+    """Images per identity in a batch, K of PK sampling; a batch holds train.batch_size / images_per_identity identities, P (in the
+    paper 64 images are 16 x 4)."""
     margin: float | None = None
-    """Least distance by which an image of another identity must be further away; none for the soft margin."""
+    """Margin by which an image of another identity must be further away; none = soft margin."""
     triplet_weight: float = 1.0
-    """Weight of the triplet loss beside the cross-entropy's 1."""
+    """Weight of the triplet loss; that of the cross-entropy is 1."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
+        """Yield (field, message) for invalid values."""
         if self.images_per_identity < 2:
             yield (
                 "images_per_identity",
-                f"{self.images_per_identity} is too few: a triplet needs 2 images of an identity.",
+                f"{self.images_per_identity} must be at least 2: a triplet needs 2 images of an identity.",
             )
         if self.margin is not None and self.margin < 0:
-            yield "margin", f"{self.margin} must not be negative; none takes the soft margin."
+            yield "margin", f"{self.margin} must not be negative; none uses the soft margin."
         if self.triplet_weight < 0:
-            yield "triplet_weight", f"{self.triplet_weight} must not be negative; 0 leaves the cross-entropy alone."
+            yield "triplet_weight", f"{self.triplet_weight} must not be negative; 0 disables the triplet loss."
 
 
 def batch_hard_triplet(features_BD: Tensor, labels_B: Tensor, *, margin: float | None) -> Tensor:
     """Return the mean over anchors of log(1 + exp(d_ap - d_an)), or of max(0, d_ap - d_an + margin).
 
-    d_ap is the largest Euclidean distance to an image of the anchor's identity, d_an the smallest to one of another's
-    (Hermans et al. 2017, equation 5). The distances are taken in float32.
+    d_ap is the largest Euclidean distance to an image of the anchor's identity, d_an the smallest to an image of another identity
+    (Hermans et al. 2017, equation 5). Distances are computed in float32.
     """
     features = features_BD.float()
     squares = features.square().sum(1)
-    # The floor keeps the gradient of the root finite where two features are the same.
+    # The lower bound keeps the gradient of the square root finite when two features are equal.
     distances = (squares[:, None] + squares - 2 * features @ features.T).clamp_min(1e-12).sqrt()
     same = labels_B[:, None] == labels_B
     furthest_same = distances.masked_fill(~same, -torch.inf).amax(1)
@@ -55,12 +57,12 @@ def batch_hard_triplet(features_BD: Tensor, labels_B: Tensor, *, margin: float |
 
 
 def triplet_over_processes(features_BD: Tensor, labels_B: Tensor, *, margin: float | None) -> Tensor:
-    """Return `batch_hard_triplet` of the images of all processes, the same number on every process.
+    """Return `batch_hard_triplet` over the images of all processes; the value is the same on every process.
 
-    N processes learn what one learns from the whole batch: each holds the others' features as constants, so that its
-    gradient is its own images' share of the whole loss; N times the share, since the processes' gradients are averaged.
+    The gradient equals that of a single process with the full batch: each process treats the features of the others as constants,
+    so its gradient is that of its own images, multiplied by the number of processes because DDP averages gradients over processes.
     """
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if world_size() == 1:
         return batch_hard_triplet(features_BD, labels_B, margin=margin)
     features = _gather(features_BD.detach().float())
     features[distributed.get_rank()] = features_BD.float()
@@ -68,8 +70,8 @@ def triplet_over_processes(features_BD: Tensor, labels_B: Tensor, *, margin: flo
     return loss + (len(features) - 1) * (loss - loss.detach())
 
 
-def _gather(mine: Tensor) -> list[Tensor]:
-    """Return every process's tensor, all of one shape."""
-    parts = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, mine.contiguous())
-    return parts
+def _gather(tensor: Tensor) -> list[Tensor]:
+    """Return the tensors of all processes, which must have the same shape."""
+    gathered = [torch.empty_like(tensor) for _ in range(world_size())]
+    distributed.all_gather(gathered, tensor.contiguous())
+    return gathered

@@ -1,1 +1,1 @@
-"""The report of a study, made from its run folders alone: what was found, in tables, figures and words."""
+"""Report of a study, computed from its run folders alone: findings, tables, figures and text."""

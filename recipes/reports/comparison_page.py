@@ -1,26 +1,26 @@
-"""Owns the page of a comparison, beside its tables and figures: the answer, cards, notes."""
+"""Page of a comparison: the answer, cards and notes around its tables and figures."""
 
 import math
 
+from recipes.reports.arm_costs import arm_costs
 from recipes.reports.captions import NOTES, fill
+from recipes.reports.comparison_findings import Effect, Findings, compute_findings
 from recipes.reports.comparison_tables import ComparisonTables
-from recipes.reports.cost import arm_costs
-from recipes.reports.findings import Effect, Findings, find
+from recipes.reports.comparison_words import Words, capital, conclusion, signed, within_95
 from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
-from recipes.reports.sentences import Words, capital, signed, verdict, within_95
 from recipes.reports.statistics import CONFIDENCE, Saving
-from recipes.run.runner import counted
+from recipes.run.runner import pluralize
 
 
 class ComparisonPage(Page):
-    """The content of the report of a study that compares levels of its axes."""
+    """Content of the report of a study that compares levels of its axes."""
 
     template = "comparison"
 
     def __init__(self, study: StudyRecord) -> None:
-        """Compute everything from a study's folder as it was read."""
-        self.findings: Findings = find(study)
+        """Compute everything from the record of a study's folder."""
+        self.findings: Findings = compute_findings(study)
         self.words = Words(self.findings)
         self.tables = ComparisonTables(study, self.findings, self.words)
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
@@ -28,54 +28,63 @@ class ComparisonPage(Page):
     def answer(self) -> list[str]:
         """Return the sentences that answer the question."""
         words, main = self.words, self.findings.main
-        best = [words.saving(panel, one) for panel, all_ in self.findings.savings if (one := words.best_saving(all_))]
-        return [sentence for sentence in (words.pooled(main), words.one_by_one(main), *best, words.duel()) if sentence]
+        best = [
+            words.saving(panel, saving)
+            for panel, savings in self.findings.savings
+            if (saving := words.best_saving(savings))
+        ]
+        sentences = words.pooled(main), words.by_setting(main), *best, words.effects_comparison()
+        return [sentence for sentence in sentences if sentence]
 
     def second_answer(self) -> list[str]:
-        """Return the sentences about the second compared axis, and which of the two matters more."""
+        """Return the sentences about the second compared axis, and which of the two has the larger effect."""
         if len(self.findings.effects) < 2:
             return []
         second = self.findings.effects[1]
-        said = [self.words.pooled(second), self.words.one_by_one(second), self.words.duel()]
-        return [sentence for sentence in said if sentence]
+        sentences = self.words.pooled(second), self.words.by_setting(second), self.words.effects_comparison()
+        return [sentence for sentence in sentences if sentence]
 
     def cards(self) -> list[Card]:
-        """Return the findings at a glance: the main effect, the label savings, the other effects."""
+        """Return the summary cards: the main effect, the label savings, the other effects."""
         first, *others = [self._effect_card(effect) for effect in self.findings.effects]
         best = [(panel, self.words.best_saving(savings)) for panel, savings in self.findings.savings]
-        return [first, *(self._saving_card(self.words.panel(panel), one) for panel, one in best if one), *others]
+        return [
+            first,
+            *(self._saving_card(self.words.panel(panel), saving) for panel, saving in best if saving),
+            *others,
+        ]
 
     def notes(self) -> list[str]:
-        """Return how to read the numbers: what the study says of itself, then what holds for every report."""
-        reading, settings = self.findings.reading, len(self.findings.main.one_by_one)
-        repeats = next(axis for axis in self.study.plan.study.axes if axis.name == reading.repeats)
+        """Return how to read the numbers: the notes of the study, then those of every comparison."""
+        spec, settings = self.findings.spec, len(self.findings.main.by_setting)
+        repeats = next(axis for axis in self.study.plan.study.axes if axis.name == spec.repeats)
         keys = sorted({key for level in repeats.levels.values() for key in level})
-        words = {"repeats": reading.repeats, "over_name": reading.over_name, "base": self.findings.main.base}
+        words = {"repeats": spec.repeats, "x_name": spec.x_name, "base": self.findings.main.base}
         numbers = {
-            "count": counted(len(repeats.levels), reading.repeats),
+            "count": pluralize(len(repeats.levels), spec.repeats),
             "settings": settings,
             "false_alarms": settings * (1 - CONFIDENCE),
         }
-        standing = [fill(note, keys=" and ".join(keys), **words, **numbers) for note in NOTES]
-        return [*reading.notes, *self.chance(), *standing]
+        fixed = [fill(note, keys=" and ".join(keys), **words, **numbers) for note in NOTES]
+        return [*spec.notes, *self.chance_level(), *fixed]
 
     def measured_axes(self) -> list[str]:
-        """Return the axes by which the table of every measure goes: an arm's, then the curve's."""
-        return [*self.findings.arm_axes, self.findings.reading.over]
+        """Return the axes by which the table of all metrics is grouped: those of the arms, then the x axis."""
+        return [*self.findings.arm_axes, self.findings.spec.x]
 
     def _effect_card(self, effect: Effect) -> Card:
-        """Return the card of an effect's average."""
+        """Return the card of an averaged effect."""
         interval = effect.pooled.interval
         number = "–" if math.isnan(interval.mean) else f"{signed(interval.mean)} points"
         title = f"{effect.other} minus {effect.base}, averaged"
         tone = {1: "up", -1: "down", 0: ""}[interval.sign]
-        return Card(capital(title), number, within_95(interval), verdict(interval), tone)
+        return Card(capital(title), number, within_95(interval), conclusion(interval), tone)
 
     def _saving_card(self, panel: str, saving: Saving) -> Card:
-        """Return the card of one label saving."""
+        """Return the card of a label saving."""
         main, words = self.findings.main, self.words
         tone = "up" if saving.low > saving.fraction else "down" if saving.high < saving.fraction else ""
-        told = {"up": "labels saved", "down": "labels lost", "": "no saving distinguishable"}[tone]
+        result = {"up": "needs fewer labels", "down": "needs more labels", "": "no significant saving"}[tone]
         title = f"Labels for the same accuracy{', ' + panel if panel else ''}"
-        equation = f"{main.other} {words.over(saving.fraction)} = {main.base} {words.equal(saving)}"
-        return Card(title, words.factor(saving), f"{equation}, {words.saving_interval(saving)}", told, tone)
+        equation = f"{main.other} {words.format_x(saving.fraction)} = {main.base} {words.equal(saving)}"
+        return Card(title, words.factor(saving), f"{equation}, {words.saving_interval(saving)}", result, tone)

@@ -1,4 +1,4 @@
-"""Owns how figures look: one palette, light in PNG files, CSS variables in the page so that it follows the theme."""
+"""Style of the figures: one palette, on a light background in PNG files, as CSS variables in the page to follow its theme."""
 
 import io
 import math
@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from recipes.reports.statistics import Interval
 
 WIDTH = 9.6
-"""Inches; every figure is as wide as the page's column."""
+"""Width of every figure in inches: that of the page's text column."""
 INK, MUTED, FAINT, PAPER = "#1c2430", "#5f6b7c", "#dde2ea", "#fefefe"
 SERIES = ("#b85c00", "#1559c7", "#7a3fb0", "#0b7d6b", "#b3224c", "#5b6b1a", "#444c5a", "#9a7a00")
-"""Colours of levels, told apart by colour-blind readers in pairs; the axes take them one after the other."""
+"""Colors of levels, chosen so that color-blind readers can distinguish them in pairs; assigned to the axes in order."""
 VARIABLES = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", PAPER: "--paper"} | {
-    colour: f"--series-{number}" for number, colour in enumerate(SERIES)
+    color: f"--series-{number}" for number, color in enumerate(SERIES)
 }
 
 STYLE = {
@@ -60,66 +60,68 @@ STYLE = {
 
 @contextmanager
 def figure(width: float, height: float, panels: int, *, share_y: bool = True) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure of `panels` axes side by side (inches), in the house's style for the length of a `with` block."""
+    """Yield a figure of `panels` axes side by side; sizes in inches. The style applies inside the `with` block."""
     with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(width, height), layout="constrained")
-        axes = drawing.subplots(1, panels, sharey=share_y, squeeze=False)[0]
-        yield drawing, list(axes)
+        fig = Figure(figsize=(width, height), layout="constrained")
+        axes = fig.subplots(1, panels, sharey=share_y, squeeze=False)[0]
+        yield fig, list(axes)
 
 
 @contextmanager
-def grid(width: float, height: float, lines: int, columns: int) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure of axes in lines and columns that share both scales (inches), in the house's style."""
+def grid(width: float, height: float, num_rows: int, num_columns: int) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure with a grid of axes that share both scales; sizes in inches. The style applies inside the `with` block."""
     with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(width, height), layout="constrained")
-        axes = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        yield drawing, list(axes.flat)
+        fig = Figure(figsize=(width, height), layout="constrained")
+        axes = fig.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
+        yield fig, list(axes.flat)
 
 
-def legend_above(drawing: Figure, axes: Axes) -> None:
-    """Put the legend of `axes` in one line at the top left of the figure."""
+def legend_above(fig: Figure, axes: Axes) -> None:
+    """Draw the legend of `axes` in one line at the top left of the figure."""
     handles, labels = axes.get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=max(1, len(labels)), handlelength=1.8)
+    fig.legend(handles, labels, loc="outside upper left", ncols=max(1, len(labels)), handlelength=1.8)
 
 
 def draw_interval(
-    axes: Axes, at: float, interval: Interval, colour: str, *, horizontal: bool = False, marker_size: float = 6.0
+    axes: Axes, position: float, interval: Interval, color: str, *, horizontal: bool = False, marker_size: float = 6.0
 ) -> None:
-    """Draw a mean as a dot and its interval as a bar; a hollow dot where the interval holds no verdict."""
+    """Draw a mean as a dot and its interval as a bar; nothing where the mean is NaN."""
     if math.isnan(interval.mean):
         return
     low, high = (interval.low, interval.high) if interval.is_known else (interval.mean, interval.mean)
-    ends, here = [low, high], [at, at]
-    axes.plot(*((ends, here) if horizontal else (here, ends)), color=colour, alpha=0.55, linewidth=2.2, zorder=3)
-    spot = (interval.mean, at) if horizontal else (at, interval.mean)
-    axes.plot(*spot, "o", color=colour, markersize=marker_size, zorder=4)
+    ends, positions = [low, high], [position, position]
+    axes.plot(
+        *((ends, positions) if horizontal else (positions, ends)), color=color, alpha=0.55, linewidth=2.2, zorder=3
+    )
+    point = (interval.mean, position) if horizontal else (position, interval.mean)
+    axes.plot(*point, "o", color=color, markersize=marker_size, zorder=4)
 
 
-def to_png(drawing: Figure) -> bytes:
-    """Return a figure as a PNG on white."""
+def to_png(fig: Figure) -> bytes:
+    """Return a figure as a PNG on a light background."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        drawing.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+        fig.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def to_svg(drawing: Figure, name: str, description: str) -> str:
-    """Return a figure as an inline SVG element: colours by CSS variables, text as text, ids led by `name`."""
+def to_svg(fig: Figure, name: str, description: str) -> str:
+    """Return a figure as an inline SVG element: colors as CSS variables, text as text, ids prefixed with `name`."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, f"var({variable})")
     text = text.replace("'DejaVu Sans'", "inherit").replace("sans-serif", "inherit")
     text = re.sub(r'id="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return re.sub(r"<svg [^>]*>", lambda found: _open_tag(found.group(0), label), text, count=1)
+    return re.sub(r"<svg [^>]*>", lambda match: _open_tag(match.group(0), label), text, count=1)
 
 
 def _open_tag(tag: str, label: str) -> str:
-    """Return the opening tag of a figure that takes the page's width and is read out as `label`."""
-    sizeless = re.sub(r' (width|height|version|xmlns)="[^"]*"', "", tag)
-    return sizeless.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    """Return the opening tag of an SVG without a fixed size, with `label` for screen readers."""
+    without_size = re.sub(r' (width|height|version|xmlns)="[^"]*"', "", tag)
+    return without_size.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -1,4 +1,4 @@
-"""Owns what every report's page says of its study: size, what is not done, cost, how to run it again, and where it ran."""
+"""Content common to all report pages: size of the study, missing runs, cost, commands to reproduce it, environment."""
 
 import shlex
 from abc import ABC, abstractmethod
@@ -9,32 +9,32 @@ from typing import ClassVar
 
 import yaml
 
-from recipes.reports.cost import ArmCost, stage_seconds
-from recipes.reports.results import StudyRecord, read_num_classes, read_surroundings
-from recipes.run.runner import in_words
-from recipes.study.plan import write_value
-from recipes.study.specification import shown
+from recipes.reports.arm_costs import ArmCost, stage_seconds
+from recipes.reports.results import StudyRecord, read_environment, read_num_classes
+from recipes.run.runner import format_duration
+from recipes.study.plan import format_value
+from recipes.study.specification import display_path
 
 
 @dataclass(frozen=True)
 class Card:
-    """A finding at a glance: what, how much, its interval, and the verdict with its tone (up, down, or none)."""
+    """A summary card: title, number, interval, and conclusion with its tone (up, down, or none)."""
 
     title: str
     number: str
     interval: str
-    verdict: str
+    conclusion: str
     tone: str
 
 
 class Page(ABC):
-    """The part of a report's content that does not depend on how the study is read."""
+    """The part of a report's content that does not depend on the kind of report."""
 
     template: ClassVar[str]
-    """Name of the templates that lay the page out."""
+    """Name of the templates of the page, without extension."""
 
     def __init__(self, study: StudyRecord, costs: Sequence[ArmCost]) -> None:
-        """Take a study's folder as it was read, and what its arms cost."""
+        """Take the record of a study's folder, and the costs of its arms."""
         self.study, self.costs = study, costs
         self.name, self.question = study.plan.study.name, study.plan.study.question
 
@@ -44,7 +44,7 @@ class Page(ABC):
 
     @abstractmethod
     def cards(self) -> list[Card]:
-        """Return the findings at a glance."""
+        """Return the summary cards."""
 
     @abstractmethod
     def notes(self) -> list[str]:
@@ -52,36 +52,38 @@ class Page(ABC):
 
     @abstractmethod
     def measured_axes(self) -> list[str]:
-        """Return the axes by which the table of every measure goes."""
+        """Return the axes by which the table of all metrics is grouped."""
 
     def warnings(self) -> list[str]:
-        """Return what to know first: runs that are not done, and runs that did not end as they should."""
+        """Return the warnings: runs that are not done, and runs that did not finish normally."""
         results = [run.result for run in self.study.runs.values() if run.result]
-        said = []
+        warnings = []
         if len(results) < len(self.study.runs):
-            said.append(f"{len(results)} of {len(self.study.runs)} runs are done; the others are not in these numbers.")
-        ends = Counter(result.verdict.replace("_", " ") for result in results if result.verdict != "finished")
-        if ends:
-            told = ", ".join(f"{count} {verdict}" for verdict, count in ends.items())
-            said.append(f"Not every run finished: {told}. See “How the runs ended” before you rely on an average.")
-        return said
+            warnings.append(
+                f"{len(results)} of {len(self.study.runs)} runs are done; these numbers do not include the others."
+            )
+        statuses = Counter(result.status.replace("_", " ") for result in results if result.status != "finished")
+        if statuses:
+            counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
+            warnings.append(f"Not every run finished: {counts}. See “Status of the runs” before relying on an average.")
+        return warnings
 
     def facts(self) -> list[str]:
-        """Return the study's size in a few words each."""
+        """Return the size of the study, in a few short phrases."""
         plan = self.study.plan
         sizes = [f"{len(axis.levels)} {axis.name}" for axis in plan.study.axes]
         return [f"{len(plan.runs)} runs", " × ".join(sizes), self._time()]
 
     def cost_sentence(self) -> str:
-        """Return the time the whole study took, by stage."""
-        parts = [f"{in_words(value)} of {name}" for name, value in stage_seconds(self.study).items()]
-        return f"All runs together: {self._time()} ({' and '.join(parts)}), one after the other."
+        """Return the total time of the study, by stage."""
+        parts = [f"{format_duration(value)} of {name}" for name, value in stage_seconds(self.study).items()]
+        return f"Total over all runs: {self._time()} ({' and '.join(parts)}), if run sequentially."
 
     def commands(self) -> list[str]:
-        """Return the commands that make this page again, and one of its runs by itself."""
+        """Return the commands that reproduce the study, this page, and a single run."""
         plan = self.study.plan
-        mapping, folder = plan.study.mapping, shown(self.study.folder)
-        words = [f"{key}={write_value(value)}" for key, value in mapping.get("set", {}).items()]
+        mapping, folder = plan.study.mapping, display_path(self.study.folder)
+        words = [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
         words += ["--scale", mapping["scale"]] if "scale" in mapping else []
         words += ["--seeds", ",".join(map(str, mapping["seeds"]))] if "seeds" in mapping else []
         run = shlex.join(["python", "-m", "recipes", "run", plan.study.source, *words, "--out", folder])
@@ -93,20 +95,22 @@ class Page(ABC):
             f"accelerate launch -m {last.package} {arguments}",
         ]
 
-    def surroundings(self) -> list[tuple[str, str]]:
-        """Return versions, hardware and the state of the code; where runs differ, the most frequent first."""
-        found = read_surroundings(self.study)
-        return [(key, "; ".join(values)) for key, values in found.items() if key != "command" and len(values) <= 4]
+    def environment(self) -> list[tuple[str, str]]:
+        """Return versions, hardware and the state of the code; where runs differ, the most frequent value first."""
+        environment = read_environment(self.study)
+        return [
+            (key, "; ".join(values)) for key, values in environment.items() if key != "command" and len(values) <= 4
+        ]
 
     def study_file(self) -> str:
-        """Return the study as YAML, with what the command line set."""
+        """Return the study as YAML, including the overrides of the command line."""
         return str(yaml.safe_dump(dict(self.study.plan.study.mapping), sort_keys=False, allow_unicode=True, width=100))
 
-    def chance(self) -> list[str]:
-        """Return what guessing would reach, where the exported networks tell their number of classes."""
+    def chance_level(self) -> list[str]:
+        """Return the accuracy at chance level, if the exported networks give their number of classes."""
         classes = read_num_classes(self.study)
-        return [f"Guessing among {classes} classes gives about {100 / classes:.3g}%."] if classes else []
+        return [f"Chance level is about {100 / classes:.3g}% ({classes} classes)."] if classes else []
 
     def _time(self) -> str:
-        """Return the seconds of all runs in words."""
-        return f"{in_words(sum(stage_seconds(self.study).values()))} of computing"
+        """Return the total time of all runs as text."""
+        return f"{format_duration(sum(stage_seconds(self.study).values()))} of compute"

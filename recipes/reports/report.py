@@ -1,4 +1,4 @@
-"""Owns writing a study's report: page, Markdown, CSV and figures, from run folders alone."""
+"""Writing of a study's report from its run folders: page, Markdown, CSV and figures."""
 
 import re
 from collections.abc import Mapping
@@ -7,24 +7,24 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.files import write_whole
+from common.files import write_atomic
 from recipes.reports.comparison_figures import comparison_figures
 from recipes.reports.comparison_page import ComparisonPage
 from recipes.reports.figure_style import to_png, to_svg
 from recipes.reports.results import StudyRecord, read_study, write_csv
 from recipes.reports.table_figures import table_figures
 from recipes.reports.table_page import TablePage
-from recipes.study.specification import TableReading
+from recipes.study.specification import TableReportSpec
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 Report = ComparisonPage | TablePage
-"""What stands on the page of either kind of study."""
+"""Page content of either kind of study."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure as both templates take it: its file under figures/, its inline SVG, and its caption."""
+class RenderedFigure:
+    """A figure for both templates: its file under figures/, its inline SVG, and its caption."""
 
     file: str
     svg: str
@@ -32,26 +32,26 @@ class Drawn:
 
 
 def write_report(folder: Path) -> Report:
-    """Write the report of the study in `folder`; return what stands on its page."""
+    """Write the report of the study in `folder`; return its page content."""
     return write_pages(read_study(folder))
 
 
 def write_pages(study: StudyRecord) -> Report:
-    """Write the report of a study that was read, into its folder."""
+    """Write the report of a study into its folder; return its page content."""
     page = page_of(study)
     for name, text in render(page, _draw(page)).items():
-        write_whole(study.folder / name, text, by_many=True)
-    write_whole(study.folder / "results.csv", write_csv(study), by_many=True)
+        write_atomic(study.folder / name, text, concurrent_writers=True)
+    write_atomic(study.folder / "results.csv", write_csv(study), concurrent_writers=True)
     return page
 
 
 def page_of(study: StudyRecord) -> Report:
-    """Return what stands on a study's page: that of a table, or that of a comparison."""
-    return TablePage(study) if isinstance(study.plan.study.reading, TableReading) else ComparisonPage(study)
+    """Return the page content of a study: that of a published table, or that of a comparison."""
+    return TablePage(study) if isinstance(study.plan.study.report, TableReportSpec) else ComparisonPage(study)
 
 
-def render(page: Report, figures: Mapping[str, Drawn]) -> dict[str, str]:
-    """Return the text of report.html and report.md, by file."""
+def render(page: Report, figures: Mapping[str, RenderedFigure]) -> dict[str, str]:
+    """Return the text of report.html and report.md, by file name."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -67,11 +67,11 @@ def render(page: Report, figures: Mapping[str, Drawn]) -> dict[str, str]:
     return texts
 
 
-def _draw(page: Report) -> dict[str, Drawn]:
+def _draw(page: Report) -> dict[str, RenderedFigure]:
     """Write the figures of a page as PNG files; return them by name."""
     folder, figures = page.study.folder, {}
-    for name, drawing, caption in table_figures(page) if isinstance(page, TablePage) else comparison_figures(page):
+    for name, fig, caption in table_figures(page) if isinstance(page, TablePage) else comparison_figures(page):
         (folder / "figures").mkdir(exist_ok=True)
-        (folder / "figures" / f"{name}.png").write_bytes(to_png(drawing))
-        figures[name] = Drawn(f"figures/{name}.png", to_svg(drawing, name, caption), caption)
+        (folder / "figures" / f"{name}.png").write_bytes(to_png(fig))
+        figures[name] = RenderedFigure(f"figures/{name}.png", to_svg(fig, name, caption), caption)
     return figures

@@ -1,4 +1,4 @@
-"""Owns reading a study's folder back: every run with its state, result and curves; and the CSV of them all."""
+"""Reading of a study folder: every run with its state, result and curves; and the CSV of all runs."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from common.config import flatten
-from common.files import is_there
+from common.files import path_exists
 from recipes.result import Result, read_result
 from recipes.run.states import State, read_state
 from recipes.study.plan import Cell, Plan, PlannedRun, read_plan
@@ -19,7 +19,7 @@ from recipes.study.plan import Cell, Plan, PlannedRun, read_plan
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run of a plan as its folder tells of it; `result` is None until there is a final one."""
+    """A run of a plan with the contents of its folder; `result` is None until the run is done."""
 
     planned: PlannedRun
     folder: Path
@@ -29,14 +29,14 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study's folder, read: its plan and every run by id."""
+    """The contents of a study folder: its plan and every run by id."""
 
     plan: Plan
     folder: Path
     runs: Mapping[str, RunRecord]
 
     def of_stage(self, stage: str) -> list[RunRecord]:
-        """Return the runs of a stage, in the plan's order."""
+        """Return the runs of a stage, in the order of the plan."""
         return [run for run in self.runs.values() if run.planned.stage == stage]
 
     @property
@@ -45,35 +45,36 @@ class StudyRecord:
         return self.plan.study.stages[-1].name
 
     def final_run(self, cell: Cell) -> RunRecord:
-        """Return the run whose metric is the cell's."""
+        """Return the run whose metric is that of the cell."""
         return self.runs[cell.runs[self.last_stage]]
 
     def value(self, cell: Cell, metric: str) -> float | None:
-        """Return a cell's metric, or None where its run is not done, crashed, or has no such metric."""
+        """Return the metric of a cell, or None if its run is not done, crashed, or has no such metric."""
         result = self.final_run(cell).result
         return result.metrics.get(metric) if result and result.is_usable else None
 
 
 def read_study(folder: Path) -> StudyRecord:
-    """Return everything a report needs from a study's folder."""
+    """Return everything that a report needs from a study folder."""
     return read_runs(read_plan(folder), folder)
 
 
 def read_runs(plan: Plan, folder: Path) -> StudyRecord:
-    """Return what the run folders of `plan` under `folder` hold."""
+    """Return the contents of the run folders of `plan` under `folder`."""
     runs = {}
     for planned in plan.runs:
-        place = folder / "runs" / planned.id
-        state = read_state(place)
-        runs[planned.id] = RunRecord(planned, place, state, read_result(place) if state == "done" else None)
+        run_folder = folder / "runs" / planned.id
+        state = read_state(run_folder)
+        result = read_result(run_folder) if state == "done" else None
+        runs[planned.id] = RunRecord(planned, run_folder, state, result)
     return StudyRecord(plan, folder, runs)
 
 
 def read_curves(run: RunRecord, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """Return (epoch, value) pairs by name from a run's metrics.jsonl; a half-written last line is left out."""
+    """Return (epoch, value) pairs by name from a run's metrics.jsonl; an incomplete last line is skipped."""
     curves: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     path = run.folder / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if is_there(path) else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path_exists(path) else []:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
@@ -85,57 +86,57 @@ def read_curves(run: RunRecord, names: Sequence[str]) -> dict[str, list[tuple[fl
 
 
 @dataclass(frozen=True)
-class OnTheWay:
-    """A metric on the way: its value after `epoch` of `epochs`."""
+class IntermediateValue:
+    """A metric during training: its value after `epoch` of `epochs`."""
 
     value: float
     epoch: int
     epochs: int
 
 
-def read_at_share(run: RunRecord, metric: str, share: float) -> OnTheWay | None:
-    """Return a run's metric at the epoch it was looked at nearest to `share` of its epochs; None where it never was."""
+def read_at_fraction(run: RunRecord, metric: str, fraction: float) -> IntermediateValue | None:
+    """Return the metric of a run at the evaluated epoch closest to `fraction` of its epochs; None if it was never evaluated."""
     points = read_curves(run, [metric])[metric]
     if not points:
         return None
     config = run.folder / "config.yaml"
-    told = yaml.safe_load(config.read_text(encoding="utf-8")) if is_there(config) else {}
-    epochs = int(told["train"]["epochs"]) if told else int(max(epoch for epoch, _ in points))
-    epoch, value = min(points, key=lambda point: abs(point[0] - share * epochs))
-    return OnTheWay(value, int(epoch), epochs)
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if path_exists(config) else {}
+    epochs = int(settings["train"]["epochs"]) if settings else int(max(epoch for epoch, _ in points))
+    epoch, value = min(points, key=lambda point: abs(point[0] - fraction * epochs))
+    return IntermediateValue(value, int(epoch), epochs)
 
 
-def read_surroundings(study: StudyRecord) -> dict[str, list[str]]:
-    """Return what the runs' environment.json say (versions, hardware, code): values by key, most frequent first."""
-    seen: dict[str, dict[str, int]] = {}
+def read_environment(study: StudyRecord) -> dict[str, list[str]]:
+    """Return the entries of the runs' environment.json (versions, hardware, code): values by key, most frequent first."""
+    counts_by_key: dict[str, dict[str, int]] = {}
     for run in study.runs.values():
         path = run.folder / "environment.json"
-        if run.result is None or not is_there(path):
+        if run.result is None or not path_exists(path):
             continue
         for key, value in flatten(json.loads(path.read_text(encoding="utf-8"))).items():
-            counts = seen.setdefault(key, {})
+            counts = counts_by_key.setdefault(key, {})
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             counts[text] = counts.get(text, 0) + 1
-    return {key: sorted(counts, key=lambda text: -counts[text]) for key, counts in seen.items()}
+    return {key: sorted(counts, key=lambda text: -counts[text]) for key, counts in counts_by_key.items()}
 
 
 def read_num_classes(study: StudyRecord) -> int | None:
-    """Return the number of classes that the exported networks of the last stage tell apart, if any was exported."""
+    """Return the number of classes of the exported networks of the last stage, or None if there is no export."""
     for run in study.of_stage(study.last_stage):
         path = run.folder / "export" / "config.json"
-        if is_there(path):
+        if path_exists(path):
             return int(json.loads(path.read_text(encoding="utf-8")).get("num_classes", 0)) or None
     return None
 
 
 def write_csv(study: StudyRecord) -> str:
-    """Return one line for each run: id, stage, levels, state, verdict, cost and every metric."""
+    """Return one line per run: id, stage, levels, state, status, cost and every metric."""
     axes = [axis.name for axis in study.plan.study.axes]
     metrics = sorted({name for run in study.runs.values() if run.result for name in run.result.metrics})
     columns = [
         *axes,
         "state",
-        "verdict",
+        "status",
         "kind",
         "step",
         "reason",

@@ -1,49 +1,49 @@
-"""Owns which figures the report of a table has: that of its kind, how the runs learned, and what they cost."""
+"""Figures of a report compared with a published table: that of its kind, the training curves, and the cost."""
 
 from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
 from recipes.reports.captions import CAPTIONS, TABLE_CAPTIONS, fill
-from recipes.reports.figures_distribution import draw_distribution
-from recipes.reports.figures_gap import draw_gap
-from recipes.reports.figures_lines import draw_curve, draw_layers
-from recipes.reports.figures_rows import draw_rows, row_colours
-from recipes.reports.figures_runs import draw_cost, draw_multiples
 from recipes.reports.results import RunRecord
+from recipes.reports.table_figure_distribution import draw_distribution
+from recipes.reports.table_figure_gap import draw_gap
+from recipes.reports.table_figure_lines import draw_curve, draw_layers
+from recipes.reports.table_figure_rows import draw_rows, row_colors
 from recipes.reports.table_page import TablePage
+from recipes.reports.training_curve_figures import draw_cost, draw_small_multiples
 
-MOST_PANELS = 32
-"""Small panels, or bars, up to which a figure of the runs is drawn: more would not be read."""
-MEASURES = {"loss": "training loss", "knn_top1": "k-NN top-1, %", "teacher_entropy": "teacher entropy, nats"}
-"""What is drawn of every stage, where its metrics.jsonl has it, beside the table's own metrics."""
+MAX_PANELS = 32
+"""Most small panels or bars of a figure of the runs; with more, the figure is not drawn because it would be illegible."""
+STAGE_METRICS = {"loss": "training loss", "knn_top1": "k-NN top-1, %", "teacher_entropy": "teacher entropy, nats"}
+"""Metrics drawn for every stage whose metrics.jsonl has them, in addition to the metrics of the table."""
 
 
 def table_figures(page: TablePage) -> Iterator[tuple[str, Figure, str]]:
-    """Yield (name, figure, caption) of every figure there are numbers for."""
+    """Yield (name, figure, caption) for every figure whose numbers are available."""
     findings, words = page.findings, page.words
-    drawn = [*_main_figures(page), *_learning(page)]
-    if len(page.costs) <= MOST_PANELS:
+    figures = [*_main_figures(page), *_learning(page)]
+    if len(page.costs) <= MAX_PANELS:
         names = [", ".join(page.tables.titles(cost.levels, list(cost.levels))) for cost in page.costs]
-        colours = row_colours(findings)
-        shades = colours if len(colours) == len(names) else colours[:1] * len(names)
-        drawn.append(("cost", draw_cost(page.costs, names, shades), CAPTIONS["cost"]))
-    known = {
+        colors = row_colors(findings)
+        shades = colors if len(colors) == len(names) else colors[:1] * len(names)
+        figures.append(("cost", draw_cost(page.costs, names, shades), CAPTIONS["cost"]))
+    fields = {
         "metric": words.metric(findings.main),
-        "repeats": findings.reading.repeats,
-        "over": words.title(findings.reading.figure.over or ""),
+        "repeats": findings.spec.repeats,
+        "x": words.title(findings.spec.figure.x or ""),
     }
-    for name, drawing, caption in drawn:
-        if drawing is not None:
-            yield name, drawing, fill(caption, **known)
+    for name, fig, caption in figures:
+        if fig is not None:
+            yield name, fig, fill(caption, **fields)
 
 
 def _main_figures(page: TablePage) -> Iterator[tuple[str, Figure | None, str]]:
-    """Yield the figure of the reading's kind; for rows, one for each metric."""
-    findings, words, kind = page.findings, page.words, page.findings.reading.figure.kind
+    """Yield the figure of the kind in the report spec; for rows, one per metric."""
+    findings, words, kind = page.findings, page.words, page.findings.spec.figure.kind
     caption = TABLE_CAPTIONS[kind]
     if kind == "rows":
-        for column in findings.reading.metrics:
+        for column in findings.spec.metrics:
             metric = words.metric(column).replace("{", "{{").replace("}", "}}")
             yield f"table_{column}", draw_rows(findings, words, column), caption.replace("{metric}", metric)
         return
@@ -52,9 +52,9 @@ def _main_figures(page: TablePage) -> Iterator[tuple[str, Figure | None, str]]:
 
 
 def _learning(page: TablePage) -> Iterator[tuple[str, Figure | None, str]]:
-    """Yield how the runs of every stage learned: the table's metrics on the way, loss, k-NN, teacher entropy."""
+    """Yield the training curves of every stage: the metrics of the table, loss, k-NN, teacher entropy."""
     wanted = {
-        metric.partition("@")[0]: page.words.title(column) for column, metric in page.findings.reading.metrics.items()
+        metric.partition("@")[0]: page.words.title(column) for column, metric in page.findings.spec.metrics.items()
     }
     wanted |= {
         name.replace("test_", "validation_"): f"{title}, validation"
@@ -63,16 +63,16 @@ def _learning(page: TablePage) -> Iterator[tuple[str, Figure | None, str]]:
     }
     for number, stage in enumerate(reversed(page.study.plan.study.stages)):
         groups = _by_row(page, stage.name)
-        if not 0 < len(groups) <= MOST_PANELS:
+        if not 0 < len(groups) <= MAX_PANELS:
             continue
-        for measure, title in (wanted | MEASURES if not number else MEASURES).items():
+        for metric, title in (wanted | STAGE_METRICS if not number else STAGE_METRICS).items():
             kind = "curves" if not number else "learning"
             caption = TABLE_CAPTIONS["curves"].replace("{stage}", stage.name).replace("{measure}", title)
-            yield f"{kind}_{stage.name}_{measure}", draw_multiples(groups, measure, title), caption
+            yield f"{kind}_{stage.name}_{metric}", draw_small_multiples(groups, metric, title), caption
 
 
 def _by_row(page: TablePage, stage: str) -> dict[str, list[RunRecord]]:
-    """Return the runs of a stage by the names of their levels; the repeats and the draws of a distribution left out."""
+    """Return the runs of a stage grouped by their levels, ignoring the repeats and the draws of a distribution."""
     groups: dict[str, list[RunRecord]] = {}
     for run in page.study.of_stage(stage):
         axes = [axis for axis in page.measured_axes() if axis in run.planned.levels]

@@ -1,1 +1,1 @@
-"""Where the runs of a study go: runner, states, engines, the cache of runs."""
+"""Execution of a study's runs: runner, states, engines, and the cache of runs."""

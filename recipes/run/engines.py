@@ -1,4 +1,4 @@
-"""Owns where runs go. `LocalSlots` starts each as a process of this machine; others need the same members."""
+"""Engines, which execute runs. `LocalSlots` starts processes on this machine; other engines implement the same protocol."""
 
 import os
 import shutil
@@ -11,17 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from recipes.run.forkserver import WarmProcess, WarmServer
-from recipes.run.states import LOG, acquire
+from recipes.run.forkserver import ForkedProcess, Forkserver
+from recipes.run.states import LOG, lock_run_folder
+from recipes.stages import preload_modules
 from recipes.study.specification import REPOSITORY
 
 SINGLE_PROCESS = ("--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
-"""What `accelerate launch` is told unless the caller says otherwise; `train.precision` decides the precision."""
+"""Default arguments of `accelerate launch`; the key `train.precision` sets the precision."""
+OPENMP_WAIT_VARIABLES = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+"""Environment variables that set how OpenMP threads wait."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to start: module of the stage, its arguments, and the run's folder (which holds its log and its lock)."""
+    """A run to start: module and arguments of the stage, and the run's folder, which contains its log and lock."""
 
     module: str
     arguments: tuple[str, ...]
@@ -29,87 +32,67 @@ class Job:
 
 
 class Engine(Protocol):
-    """Where runs go: a number of slots, and jobs that start and end in them."""
+    """Executes jobs, at most `slots` at a time."""
 
     slots: int
 
     def start(self, job: Job) -> bool:
-        """Start `job` in a free slot; return False where another process works in its folder."""
+        """Start `job` in a free slot; return False if another process uses its folder."""
 
-    def ended(self) -> list[tuple[Job, int]]:
-        """Return the jobs that ended since the last call, with their exit codes."""
+    def finished(self) -> list[tuple[Job, int]]:
+        """Return the jobs that finished since the last call, with their exit codes."""
 
     def stop(self, grace_seconds: float) -> None:
-        """End every job: ask, wait up to `grace_seconds` for checkpoints to be written, then kill."""
+        """Stop every job: SIGTERM, up to `grace_seconds` to write checkpoints, then SIGKILL."""
 
 
-PRELOADED = (
-    "pretrain.train",
-    "finetune.train",
-    "common.evaluation.linear_run",
-    "common.evaluation.token_similarity_run",
-)
-"""What the process that runs are forked from imports, by name: the study itself knows of a stage only its config."""
-
-
-WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
-"""Environment variables by which users say how OpenMP's threads wait."""
-
-
-def warm_server(slots: int) -> WarmServer:
-    """Return what forks runs of this machine's slots; it starts with the first run."""
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        *SINGLE_PROCESS,
-        "-m",
-        "recipes.run.forkserver",
-        *PRELOADED,
-    ]
-    return WarmServer(command, slot_variables(0, slots, ()))
+def build_forkserver(slots: int) -> Forkserver:
+    """Return the forkserver for runs in this machine's slots; its process starts with the first run."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *SINGLE_PROCESS]
+    command = [*launch, "-m", "recipes.run.forkserver", *preload_modules()]
+    return Forkserver(command, slot_environment(0, slots, ()))
 
 
 CommandBuilder = Callable[[Job], list[str]]
 
 
 def accelerate_command(launch: tuple[str, ...] = SINGLE_PROCESS) -> CommandBuilder:
-    """Return what turns a job into `accelerate launch <launch> -m <module> <arguments>`."""
+    """Return a function that builds a job's command: `accelerate launch <launch> -m <module> <arguments>`."""
     start = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m"]
     return lambda job: [*start, job.module, *job.arguments]
 
 
 @dataclass
 class _Slot:
-    """A place for one job, with the variables of its processes."""
+    """Slot for one job at a time, with the environment variables of its processes."""
 
-    variables: Mapping[str, str]
+    environment: Mapping[str, str]
     job: Job | None = None
-    process: subprocess.Popen[bytes] | WarmProcess | None = None
+    process: subprocess.Popen[bytes] | ForkedProcess | None = None
 
 
 @dataclass
 class LocalSlots:
-    """Slots of this machine. The cores, and the GPUs where there are any, are shared out among the slots.
+    """Engine of this machine. Its cores, and its GPUs if there are any, are divided among the slots.
 
-    Every job leads a process group of its own, so that a signal reaches the launcher and all it started.
+    Every job leads its own process group, so that a signal reaches the launcher and all of its processes.
     """
 
     slots: int
     command: CommandBuilder
     devices: tuple[str, ...] = ()
-    warm: WarmServer | None = None
-    """Where runs are forked from; None starts each by `command`, from nothing."""
-    _places: list[_Slot] = field(init=False, default_factory=list)
+    forkserver: Forkserver | None = None
+    """Forks the runs; None: each run is a new process, started by `command`."""
+    _slots: list[_Slot] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        """Prepare the slots."""
-        self._places = [_Slot(slot_variables(number, self.slots, self.devices)) for number in range(self.slots)]
+        """Create the slots."""
+        self._slots = [_Slot(slot_environment(number, self.slots, self.devices)) for number in range(self.slots)]
 
     def start(self, job: Job) -> bool:
-        """Start `job` in a free slot; return False where another process works in its folder."""
-        slot = next(slot for slot in self._places if slot.job is None)
-        lock = acquire(job.folder)
+        """Start `job` in a free slot; return False if another process uses its folder."""
+        slot = next(slot for slot in self._slots if slot.job is None)
+        lock = lock_run_folder(job.folder)
         if lock is None:
             return False
         command = self.command(job)
@@ -117,28 +100,30 @@ class LocalSlots:
             with (job.folder / LOG).open("ab") as log:
                 log.write(f"$ {' '.join(command)}\n".encode())
                 log.flush()
-                if self.warm is not None:
-                    slot.process = self.warm.start(job.module, job.arguments, slot.variables, log.fileno(), lock)
+                if self.forkserver is not None:
+                    slot.process = self.forkserver.start(
+                        job.module, job.arguments, slot.environment, log.fileno(), lock
+                    )
                 else:
-                    slot.process = _popen(command, slot.variables, log.fileno(), lock)
+                    slot.process = _popen(command, slot.environment, log.fileno(), lock)
         finally:
-            os.close(lock)  # the job holds it from here on
+            os.close(lock)  # the job has inherited it
         slot.job = job
         return True
 
-    def ended(self) -> list[tuple[Job, int]]:
-        """Return the jobs that ended since the last call, with their exit codes."""
-        gone = []
-        for slot in self._places:
+    def finished(self) -> list[tuple[Job, int]]:
+        """Return the jobs that finished since the last call, with their exit codes."""
+        jobs = []
+        for slot in self._slots:
             code = slot.process.poll() if slot.process else None
             if slot.job and code is not None:
-                gone.append((slot.job, code))
+                jobs.append((slot.job, code))
                 slot.job = slot.process = None
-        return gone
+        return jobs
 
     def stop(self, grace_seconds: float) -> None:
-        """End every job: ask, wait up to `grace_seconds` for checkpoints to be written, then kill."""
-        groups = {slot.process.pid: slot.process for slot in self._places if slot.process}
+        """Stop every job: SIGTERM, up to `grace_seconds` to write checkpoints, then SIGKILL."""
+        groups = {slot.process.pid: slot.process for slot in self._slots if slot.process}
         for number, wait in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
             for group in groups:
                 _signal_group(group, number)
@@ -147,29 +132,29 @@ class LocalSlots:
                 time.sleep(0.05)
 
 
-def _popen(command: list[str], variables: Mapping[str, str], log: int, lock: int) -> subprocess.Popen[bytes]:
-    """Start a command as the leader of a process group, with its output to `log`; it holds `lock` as long as it lives."""
+def _popen(command: list[str], environment: Mapping[str, str], log: int, lock: int) -> subprocess.Popen[bytes]:
+    """Start a command as the leader of a process group, with its output to `log`; it inherits `lock`."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **variables},
+        env={**os.environ, **environment},
         start_new_session=True,
         pass_fds=(lock,),
     )
 
 
-def slot_variables(number: int, slots: int, devices: tuple[str, ...]) -> dict[str, str]:
-    """Return the environment of slot `number`: its share of the cores, and of the GPUs where slots share them.
+def slot_environment(number: int, slots: int, devices: tuple[str, ...]) -> dict[str, str]:
+    """Return the environment variables of slot `number`: its part of the cores, and of the GPUs if there are several slots.
 
-    OpenMP's threads wait for one another asleep, unless the user says otherwise. By default they wait awake, and one whose
-    core does something else (a loader's worker, another program) holds up all: short steps then took 6 to 15 times as long.
+    OpenMP threads wait passively unless the user has set how they wait. Their default is to spin, and then a thread whose core is
+    busy (with a data loader worker or another program) delays all others: short steps took 6 to 15 times as long.
     """
     threads = str(max(1, available_cores() // slots))
     path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-    if not WAITING & os.environ.keys():
+    if not OPENMP_WAIT_VARIABLES & os.environ.keys():
         variables["OMP_WAIT_POLICY"] = "passive"
     if devices and slots > 1:
         first, last = number * len(devices) // slots, (number + 1) * len(devices) // slots
@@ -178,12 +163,12 @@ def slot_variables(number: int, slots: int, devices: tuple[str, ...]) -> dict[st
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_devices() -> tuple[str, ...]:
-    """Return the names of the GPUs that runs may use, without importing torch."""
+    """Return the ids of the GPUs that runs may use; does not import torch."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return tuple(name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1"))
     tool = shutil.which("nvidia-smi")
@@ -194,21 +179,21 @@ def visible_devices() -> tuple[str, ...]:
 
 
 def default_jobs(devices: tuple[str, ...]) -> int:
-    """Return how many runs go at once: one for each GPU, otherwise one for each core and eight at most."""
+    """Return the default number of parallel runs: one per GPU; without a GPU one per core, at most eight."""
     return len(devices) or min(available_cores(), 8)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    """Send a signal to a job's processes, if any are left."""
+    """Send a signal to a job's process group, if it still exists."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
         return
 
 
-def _is_alive(group: int, process: subprocess.Popen[bytes] | WarmProcess) -> bool:
-    """Tell whether any process of a job is left; its leader is reaped on the way."""
-    process.poll()
+def _is_alive(group: int, process: subprocess.Popen[bytes] | ForkedProcess) -> bool:
+    """Return whether any process of a job is alive."""
+    process.poll()  # reaps the leader: a zombie would count as alive
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -1,12 +1,18 @@
-"""Owns warm starts: one process imports torch and the stages once, and every run is a fork of it.
+"""Forkserver for runs: one process imports torch and the stages once, and every run is a fork of it.
 
-A run of a few seconds would otherwise spend most of them on imports. The warm process is itself started by
-`accelerate launch`; a fork of it is a process of its own, with its own log, environment, process group and exit code, as if it had
-been launched alone. Several processes a run, or arguments of your own to the launcher, start cold (`LocalSlots`).
+Without it, a run of a few seconds would spend most of its time on imports. The server process is started by `accelerate launch`. A
+fork has its own log, environment, process group and exit code, as if it had been launched alone. Runs with several processes or
+with custom arguments of `accelerate launch` are not forked (`LocalSlots`).
 
-The study talks to the warm process over a Unix socket: a JSON line and two descriptors (log, lock) start a run and are
-answered by its process number; its end comes back as another line.
+Client and server communicate over a Unix socket. To start a run, the client sends a JSON line and two file descriptors (log, lock);
+the server answers with the process id, and sends another line when the run ends.
 """
+
+# Why not multiprocessing's forkserver (Python 3.11, in turn, medians of 8): with the environment of `accelerate launch` its
+# first run starts after 5.7 s (here 5.1 s), later ones after 28 ms (19 ms). It also needs a workaround for each of these: a SIGTERM
+# to the study's process group kills the server, and live runs then report exit code 255; killpg right after a start missed 30 of
+# 30 runs, which are not group leaders yet; a failing preload import is ignored; data loaders inherit the start method; a study that
+# ends waits for its runs; lock and log need pickled descriptors. It is one global server, with one preload list per process.
 
 import array
 import importlib
@@ -27,124 +33,125 @@ from dataclasses import dataclass, field
 from typing import Any
 
 START_TIMEOUT_SECONDS = 180.0
-"""How long the warm process may take to import everything."""
-GONE = "the process that runs are forked from did not start, or ended; its words are above. `--cold` does without it."
+"""Maximum time for the imports of the server process."""
+SERVER_FAILED = "the forkserver of the runs did not start, or exited; its output is above. `--no-prefork` avoids it."
 
 
 @dataclass
-class WarmProcess:
-    """A run in a fork of the warm process; it looks like a `subprocess.Popen` to the engine."""
+class ForkedProcess:
+    """A run in a fork of the server process; the engine uses it like a `subprocess.Popen`."""
 
-    server: "WarmServer"
+    server: "Forkserver"
     pid: int
 
     def poll(self) -> int | None:
-        """Return the run's exit code, or None while it runs."""
+        """Return the run's exit code, or None if it is still running."""
         return self.server.exit_code(self.pid)
 
 
 @dataclass
-class WarmServer:
-    """The study's end of the line to the warm process."""
+class Forkserver:
+    """Client of the server process, which it starts on first use."""
 
     command: Sequence[str]
-    """Starts the warm process; the path of the socket is added to it."""
-    variables: Mapping[str, str]
-    """Environment of the warm process beyond the study's own: the threads of a run are settled when torch is imported."""
+    """Command of the server process; the path of the socket is appended."""
+    environment: Mapping[str, str]
+    """Environment variables of the server process, in addition to the study's; among them the number of threads, which is fixed
+    when torch is imported."""
     _socket: socket.socket | None = None
     _process: "subprocess.Popen[bytes] | None" = None
     _buffer: bytes = b""
-    _codes: dict[int, int] = field(default_factory=dict)
+    _exit_codes: dict[int, int] = field(default_factory=dict)
 
     def start(
-        self, module: str, arguments: Sequence[str], variables: Mapping[str, str], log: int, lock: int
-    ) -> WarmProcess:
-        """Start `python -m module arguments` in a fork, with its output to `log`; it holds `lock` as long as it lives."""
-        line = self._connect()
-        message = {"module": module, "arguments": list(arguments), "variables": dict(variables)}
-        socket.send_fds(line, [json.dumps(message).encode() + b"\n"], [log, lock])
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: int, lock: int
+    ) -> ForkedProcess:
+        """Run `python -m module arguments` in a fork, with its output to `log`; it inherits `lock`."""
+        connection = self._connect()
+        message = {"module": module, "arguments": list(arguments), "environment": dict(environment)}
+        socket.send_fds(connection, [json.dumps(message).encode() + b"\n"], [log, lock])
         answer = self._read(block=True)
         while answer is None or "started" not in answer:
             answer = self._read(block=True)
-        return WarmProcess(self, int(answer["started"]))
+        return ForkedProcess(self, int(answer["started"]))
 
     def exit_code(self, pid: int) -> int | None:
-        """Return the exit code of a run, or None while it runs."""
+        """Return the exit code of a run, or None if it is still running."""
         while self._read(block=False) is not None:
             continue
-        if pid not in self._codes and self._process is not None and self._process.poll() is not None:
-            return self._process.returncode or 1  # the warm process itself is gone, and its word with it
-        return self._codes.get(pid)
+        if pid not in self._exit_codes and self._process is not None and self._process.poll() is not None:
+            return self._process.returncode or 1  # the server process exited, and the run's exit code is lost
+        return self._exit_codes.get(pid)
 
     def _connect(self) -> socket.socket:
-        """Return the socket; start the warm process where there is none, or where it died."""
+        """Return the connection; start the server process if there is none, or if it exited."""
         if self._socket is None or self._process is None or self._process.poll() is not None:
             self._buffer = b""
-            with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as door:
-                path = f"{folder}/line"
-                door.bind(path)
-                door.listen(1)
-                door.settimeout(1.0)
+            with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+                path = f"{folder}/socket"
+                listener.bind(path)
+                listener.listen(1)
+                listener.settimeout(1.0)
                 self._process = subprocess.Popen(
                     [*self.command, path],
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, **self.variables},
+                    env={**os.environ, **self.environment},
                     start_new_session=True,
                 )
-                self._socket = self._answer(door, self._process)
+                self._socket = self._accept(listener, self._process)
         return self._socket
 
-    def _answer(self, door: socket.socket, process: "subprocess.Popen[bytes]") -> socket.socket:
-        """Return the line that the warm process opens once it has imported everything."""
+    def _accept(self, listener: socket.socket, process: "subprocess.Popen[bytes]") -> socket.socket:
+        """Return the connection that the server process opens after its imports."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             try:
-                return door.accept()[0]
+                return listener.accept()[0]
             except TimeoutError:
                 continue
-        raise RuntimeError(GONE)
+        raise RuntimeError(SERVER_FAILED)
 
     def _read(self, *, block: bool) -> dict[str, Any] | None:
-        """Return the next line of the warm process; note the ends of runs on the way."""
+        """Return the server's next message, or None if there is none; store the exit code if it contains one."""
         assert self._socket is not None
         while b"\n" not in self._buffer:
             try:
-                part = self._socket.recv(4096, 0 if block else socket.MSG_DONTWAIT)
+                data = self._socket.recv(4096, 0 if block else socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return None
-            if not part:
+            if not data:
                 if block:
-                    raise RuntimeError(GONE)
+                    raise RuntimeError(SERVER_FAILED)
                 return None
-            self._buffer += part
+            self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         message: dict[str, Any] = json.loads(line)
         if "ended" in message:
-            self._codes[int(message["ended"])] = int(message["code"])
+            self._exit_codes[int(message["ended"])] = int(message["code"])
         return message
 
 
-def serve(line: socket.socket) -> None:
-    """Fork a run for every line that comes, and tell when it ends, until the study closes the line."""
-    wake_reader, wake_writer = os.pipe()
-    os.set_blocking(wake_writer, False)
-    signal.set_wakeup_fd(wake_writer)
+def serve(connection: socket.socket) -> None:
+    """Fork a run for every message, and report its exit code when it ends, until the client closes the connection."""
+    wakeup_reader, wakeup_writer = os.pipe()
+    os.set_blocking(wakeup_writer, False)
+    signal.set_wakeup_fd(wakeup_writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     selector = selectors.DefaultSelector()
-    for source in (line, wake_reader):
+    for source in (connection, wakeup_reader):
         selector.register(source, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            if key.fileobj is wake_reader or key.fd == wake_reader:
-                os.read(wake_reader, 4096)
-                _tell_ends(line)
-            elif not _start_run(line):
+            if key.fd == wakeup_reader:
+                os.read(wakeup_reader, 4096)
+                _report_exit_codes(connection)
+            elif not _start_run(connection):
                 return
 
 
-def _start_run(line: socket.socket) -> bool:
-    """Read one line, fork, and answer with the process number; return False when the study closed the line."""
-    data, ancillary, *_ = line.recvmsg(1 << 20, socket.CMSG_SPACE(2 * array.array("i").itemsize))
+def _start_run(connection: socket.socket) -> bool:
+    """Read a message, fork, and answer with the process id; return False if the client closed the connection."""
+    data, ancillary, *_ = connection.recvmsg(1 << 20, socket.CMSG_SPACE(2 * array.array("i").itemsize))
     if not data:
         return False
     descriptors = array.array("i")
@@ -154,18 +161,18 @@ def _start_run(line: socket.socket) -> bool:
     message = json.loads(data)
     pid = os.fork()
     if pid == 0:
-        line.close()
-        _become(message["module"], message["arguments"], message["variables"], log, lock)
+        connection.close()
+        _execute(message["module"], message["arguments"], message["environment"], log, lock)
     with suppress(ProcessLookupError, PermissionError):
-        os.setpgid(pid, pid)  # here and in the fork: the study may signal the group as soon as it knows the number
+        os.setpgid(pid, pid)  # also set by the fork: the client may signal the group as soon as it knows the id
     os.close(log)
     os.close(lock)
-    line.sendall(json.dumps({"started": pid}).encode() + b"\n")
+    connection.sendall(json.dumps({"started": pid}).encode() + b"\n")
     return True
 
 
-def _tell_ends(line: socket.socket) -> None:
-    """Reap every run that ended and tell the study its exit code; a signal counts as its negative, as in subprocess."""
+def _report_exit_codes(connection: socket.socket) -> None:
+    """Reap every run that ended and send its exit code; that of a signal is negative, as in `subprocess`."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -173,11 +180,11 @@ def _tell_ends(line: socket.socket) -> None:
             return
         if pid == 0:
             return
-        line.sendall(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
+        connection.sendall(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
 
 
-def _become(module: str, arguments: list[str], variables: dict[str, str], log: int, lock: int) -> None:
-    """Turn this fork into the run; never returns."""
+def _execute(module: str, arguments: list[str], environment: dict[str, str], log: int, lock: int) -> None:
+    """Execute the run in this fork; never return."""
     code = 1
     try:
         os.setpgid(0, 0)
@@ -187,7 +194,7 @@ def _become(module: str, arguments: list[str], variables: dict[str, str], log: i
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.set_inheritable(lock, True)
-        os.environ.update(variables)
+        os.environ.update(environment)
         sys.argv = [module, *arguments]
         sys.orig_argv = ["accelerate", "launch", "-m", module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -203,13 +210,13 @@ def _become(module: str, arguments: list[str], variables: dict[str, str], log: i
 
 
 def main(arguments: list[str]) -> None:
-    """Import what runs need, then serve: `accelerate launch -m recipes.run.forkserver <module> ... <socket>`."""
+    """Import the modules, then serve: `accelerate launch -m recipes.run.forkserver <module> ... <socket>`."""
     *modules, path = arguments
     for name in modules:
         importlib.import_module(name)
-    line = socket.socket(socket.AF_UNIX)
-    line.connect(path)
-    serve(line)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    serve(connection)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Owns sharing runs between studies whose folders lie side by side: what one has run, the others do not run again.
+"""Cache of runs: studies whose folders are neighbors (have the same parent) share their runs.
 
-A run is known by its hash. A study that plans a run which lies in a neighbour's folder gets a link to it in its own, and from
-there on everything is as if the run were its own: its state, its lock, its result. A link whose target is gone counts as nothing.
+A run is identified by its hash. If a study plans a run that a neighbor already has, it creates a symbolic link to that run in its
+own folder. State, lock and result are then used through the link, as for the study's own runs. A dangling link is ignored.
 """
 
 import logging
@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import is_there
+from common.files import path_exists
 from recipes.run.states import read_state
-from recipes.study.plan import DIGEST, PlannedRun
+from recipes.study.plan import DIGEST_DIGITS, PlannedRun
 
 _logger = logging.getLogger(__name__)
 
 
-def neighbours(folder: Path) -> dict[str, Path]:
-    """Return the run folders that lie in the studies beside `folder`, by hash; those that are further win.
+def neighbors(folder: Path) -> dict[str, Path]:
+    """Return the run folders of the neighboring studies of `folder`, by hash; for equal hashes the most advanced run.
 
-    One that cannot be read is passed over, and the log says so: this study can run without it.
+    An unreadable run is skipped with a warning: this study can run without it.
     """
     order = {"waiting": 0, "interrupted": 1, "running": 2, "done": 3}
-    found: dict[str, tuple[int, Path]] = {}
+    best: dict[str, tuple[int, Path]] = {}
     for place in sorted(folder.absolute().parent.glob("*/runs/*-*")):
         if place.parent.parent.name == folder.name or place.is_symlink() or not place.is_dir():
             continue
@@ -32,29 +32,30 @@ def neighbours(folder: Path) -> dict[str, Path]:
         except (UserError, OSError) as error:
             _logger.warning("the run %s of another study is not shared: %s", place, error)
             continue
-        if rank > found.get(place.name[-DIGEST:], (0, place))[0]:
-            found[place.name[-DIGEST:]] = rank, place
-    return {digest: place for digest, (_, place) in found.items()}
+        digest = place.name[-DIGEST_DIGITS:]
+        if rank > best.get(digest, (0, place))[0]:
+            best[digest] = rank, place
+    return {digest: place for digest, (_, place) in best.items()}
 
 
-def find_places(runs: Sequence[PlannedRun], folder: Path) -> tuple[dict[str, Path], set[str]]:
-    """Return where each run lies or will lie, and which of them lie in another study's folder."""
-    theirs, places, shared = neighbours(folder), {}, set()
+def locate_runs(runs: Sequence[PlannedRun], folder: Path) -> tuple[dict[str, Path], set[str]]:
+    """Return the folder of each run by id, existing or not, and the ids of runs in another study's folder."""
+    cached, places, shared = neighbors(folder), {}, set()
     for run in runs:
-        mine = folder / "runs" / run.id
-        is_mine = is_there(mine)
-        if mine.is_symlink() or (not is_mine and run.digest in theirs):
+        own = folder / "runs" / run.id
+        exists = path_exists(own)
+        if own.is_symlink() or (not exists and run.digest in cached):
             shared.add(run.id)
-        places[run.id] = mine if is_mine else theirs.get(run.digest, mine)
+        places[run.id] = own if exists else cached.get(run.digest, own)
     return places, shared
 
 
-def link_shared(places: Mapping[str, Path], folder: Path) -> list[str]:
-    """Link the runs whose place (`find_places`) is another study's into the one in `folder`; return the ids of all linked."""
+def link_shared_runs(places: Mapping[str, Path], folder: Path) -> list[str]:
+    """Create links in `folder` for runs that are in other studies (`locate_runs`); return the ids of all linked runs."""
     linked = []
     for name, target in places.items():
         place = folder / "runs" / name
-        if place.is_symlink() and not is_there(place):
+        if place.is_symlink() and not path_exists(place):
             place.unlink()
         if target != place and not os.path.lexists(place):
             place.parent.mkdir(parents=True, exist_ok=True)

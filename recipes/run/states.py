@@ -1,37 +1,37 @@
-"""Owns what a run folder says about itself: its result, and whether a process works in it, by a lock."""
+"""State of a run, from the result and the locks in its folder."""
 
 import os
 from pathlib import Path
 from typing import Literal
 
-from common.files import is_there
-from common.locks import RUN_LOCK, is_locked, take_lock
+from common.files import path_exists
+from common.locks import RUN_LOCK, is_locked, try_lock
 from recipes.result import read_result
 
 State = Literal["done", "running", "interrupted", "waiting"]
-"""done: a result that is final; running: a process holds the folder; interrupted: will go on; waiting: not begun."""
+"""done: has a final result; running: a process holds a lock; interrupted: can be resumed; waiting: not started."""
 
 LOCK = "lock"
 LOG = "log.txt"
 
 
 def read_state(folder: Path) -> State:
-    """Return how far the run in `folder` is."""
+    """Return the state of the run in `folder`."""
     result = read_result(folder)
     if result is not None and result.is_final:
         return "done"
-    if not is_there(folder):
+    if not path_exists(folder):
         return "waiting"
     return "running" if is_locked(folder / LOCK) or is_locked(folder / RUN_LOCK) else "interrupted"
 
 
-def acquire(folder: Path) -> int | None:
-    """Lock a run's folder; return an open descriptor, or None where another process holds it, or works there by itself.
+def lock_run_folder(folder: Path) -> int | None:
+    """Lock a run's folder for a study; return the open file descriptor, or None if another study or a run uses the folder.
 
-    The lock lives as long as any process keeps the descriptor open: a run whose study was killed holds its folder.
+    The lock is held until every process that inherited the descriptor exits: a run whose study was killed keeps its folder locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = take_lock(folder / LOCK)
+    descriptor = try_lock(folder / LOCK)
     if descriptor is not None and is_locked(folder / RUN_LOCK):
         os.close(descriptor)
         return None
@@ -39,9 +39,9 @@ def acquire(folder: Path) -> int | None:
 
 
 def log_tail(folder: Path, lines: int = 12) -> str:
-    """Return the last lines of a run's log, indented, for the message that tells of its failure."""
+    """Return the last lines of a run's log, indented, for the message about its failure."""
     path = folder / LOG
-    if not is_there(path):
+    if not path_exists(path):
         return "    (no log)"
     text = path.read_text(encoding="utf-8", errors="replace")
     return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

@@ -1,1 +1,1 @@
-"""What a study is: its specification, axes, scales, plan and cost."""
+"""Specification, axes, scales, plan and cost of a study."""

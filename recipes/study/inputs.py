@@ -1,4 +1,4 @@
-"""Owns what a run is made of beside its recipe and the run it starts from: files of weights and dense labels that it reads."""
+"""Digests of the files that a run reads besides its recipe and the run it starts from: weights and token labels."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,51 +7,52 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import is_there
+from common.files import path_exists
 
 
 def input_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return a digest of every file that a resolved recipe names, by its key; published weights are told by their name.
+    """Return the SHA-256 of every file that a resolved recipe names, by key. Weights of the Hub have none: their name is enough.
 
-    A file that is not there (yet) has none: who runs what needs it is told so.
+    A file that does not exist (yet) has no digest; the run that needs it reports that it is missing.
     """
-    found = {}
-    for key, find in (("init", _weights), ("token_labels.labels", _labels)):
+    digests = {}
+    for key, find in (("init", _weights), ("token_labels.labels", _token_labels)):
         if isinstance(config.get(key), str):
             try:
                 path = find(config[key])
                 if path is not None:
-                    found[key] = file_sha256(path)
+                    digests[key] = file_sha256(path)
             except OSError as error:
                 raise UserError(
-                    f"{key} = {config[key]}: cannot be read ({error.strerror or error}). Let this process read it."
+                    f"{key} = {config[key]}: cannot be read ({error.strerror or error}). Make it readable for this process."
                 ) from error
-    return found
+    return digests
 
 
 def _weights(init: str) -> Path | None:
-    from common.models.weight_files import local_weights
+    """Return the local file of weights, or None if there is none."""
+    from common.models.weight_files import find_local_weights
 
-    return local_weights(init)
+    return find_local_weights(init)
 
 
-def _labels(folder: str) -> Path | None:
-    """Return the file that says what the dense labels in a folder are of."""
+def _token_labels(folder: str) -> Path | None:
+    """Return the manifest of a folder of token labels, or None if there is none."""
     from common.data.token_labels.files import MANIFEST
     from common.paths import user_path
 
     path = user_path(folder, "token_labels.labels") / MANIFEST
-    return path if is_there(path) else None
+    return path if path_exists(path) else None
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, which is read once as long as it stays as it is."""
-    facts = path.stat()
-    return _sha256(path.absolute(), facts.st_size, facts.st_mtime_ns)
+    """Return the SHA-256 of a file; an unchanged file is read only once."""
+    stat = path.stat()
+    return _sha256(path.absolute(), stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _sha256(path: Path, size: int, changed: int) -> str:
-    """Return the digest of a file of this size, last changed then."""
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Return the SHA-256 of a file of this size and modification time, which are part of the cache key."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

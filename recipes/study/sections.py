@@ -1,16 +1,16 @@
-"""Owns checking the mappings of a study's or a scale's file: unknown keys, missing keys, empty sections, all at once."""
+"""Validation of the sections of study and scale files: unknown keys, missing keys and empty sections, all reported together."""
 
 import re
 from typing import Any
 
 import yaml
 
-from common.config import nearest
-from recipes.study.scale_rules import write_level
+from common.errors import did_you_mean
+from recipes.study.scale_rules import format_level
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in the recipes; PyYAML by itself takes it for a word."""
+    """YAML loader that parses 1e-3 as a number, as in recipes; PyYAML's default parses it as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -19,36 +19,36 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of a YAML text."""
+    """Return the content of a YAML document."""
     return yaml.load(text, Loader=_Loader)
 
 
-def section(
+def check_section(
     entry: Any, where: str, allowed: tuple[str, ...], required: tuple[str, ...], problems: list[str]
 ) -> dict[str, Any]:
-    """Return a mapping after noting the keys it lacks and those nobody knows."""
+    """Return a section, or an empty one if it is not a mapping; append its unknown and missing keys to `problems`."""
     prefix = f"{where}." if where else ""
     if not isinstance(entry, dict):
-        problems.append(f"{where}: missing, or not a mapping. It takes {', '.join(allowed)}.")
+        problems.append(f"{where}: missing, or not a mapping. Known keys: {', '.join(allowed)}.")
         return {}
     for key in entry:
         if key not in allowed:
-            hint = nearest(str(key), list(allowed))
-            problems.append(f"{prefix}{key}: unknown key.{hint} Known are {', '.join(allowed)}.")
+            hint = did_you_mean(str(key), list(allowed))
+            problems.append(f"{prefix}{key}: unknown key.{hint} Known keys: {', '.join(allowed)}.")
     problems += [f"{prefix}{key}: missing." for key in required if key not in entry]
     return entry
 
 
-def named(entry: Any, where: str, problems: list[str]) -> list[tuple[str, Any]]:
-    """Return the (name, value) pairs of a mapping that must not be empty."""
+def named_entries(entry: Any, where: str, problems: list[str]) -> list[tuple[str, Any]]:
+    """Return the (name, value) pairs of a mapping; an empty mapping is a problem."""
     if not isinstance(entry, dict) or not entry:
-        problems.append(f"{where}: needs a mapping with at least one entry.")
+        problems.append(f"{where}: must be a mapping with at least one entry.")
         return []
-    return [(write_level(key), value) for key, value in entry.items()]
+    return [(format_level(key), value) for key, value in entry.items()]
 
 
 def is_number(text: str) -> bool:
-    """Tell whether `text` reads as a number."""
+    """Return whether `text` is a number."""
     try:
         float(text)
     except ValueError:

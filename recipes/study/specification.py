@@ -1,4 +1,4 @@
-"""Owns what a study is: stages, axes of levels, and what its report compares. `study_file` reads one from YAML."""
+"""Specification of a study: its stages, its axes of levels, and its report. `study_file` reads it from YAML."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,32 +6,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError
-from recipes.study.scale_rules import Translation, short
+from recipes.study.scale_rules import ScaleRule, round_product
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STUDIES = REPOSITORY / "recipes" / "studies"
 
 FACTOR = "*"
-"""Ends a key whose value is a factor on what is set for the key."""
-UNCHANGED = Translation()
+"""Suffix of a key whose value is a factor: it multiplies the value that is set for the key."""
+UNCHANGED = ScaleRule()
 
 
 @dataclass(frozen=True)
-class Published:
-    """Weights that stand for a stage: the `init` of the runs that need it, in words what they are, and their file's digest."""
+class PublishedWeights:
+    """Published weights that replace a stage: `init` of the runs that need it, a description, and the digest of the file."""
 
     init: str
-    told: str
+    description: str
     sha256: str | None = None
-    """SHA-256 of the file, in 64 lower-case hexadecimal digits; none where it is not checked."""
+    """SHA-256 of the file, as 64 lower-case hexadecimal digits; None: not verified."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a study: the module that runs it, its recipe, and what is set on top.
+    """A stage of a study: its module, its recipe, and the settings on top of the recipe.
 
-    From the bottom: the scale's `base`, what the study sets (`settings`, then its axes) through the scale's `translations`, and
-    `overrides`, which the command line gives. Where there are `published` weights, the stage is not run.
+    From lowest to highest precedence: the scale's `base`; the study's `settings` and axes, converted by the scale's `scale_rules`;
+    `overrides` from the command line. A stage with `published` weights is not run.
     """
 
     name: str
@@ -39,29 +39,29 @@ class Stage:
     recipe: Path
     settings: Mapping[str, Any]
     base: Mapping[str, Any] = field(default_factory=dict)
-    translations: Mapping[str, Translation] = field(default_factory=dict)
+    scale_rules: Mapping[str, ScaleRule] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    published: Published | None = None
+    published: PublishedWeights | None = None
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing a study varies: its levels by name, each with the keys it sets."""
+    """A factor that a study varies: its levels by name, each with the keys it sets."""
 
     name: str
     levels: Mapping[str, Mapping[str, Any]]
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What a table prints of each level, by column, where that is more than the level's name."""
+    """Table columns of each level, if they differ from a single column with the level's name."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a report reads a study: metric, axis of the curves, axis of the repeats, (base, other) levels to compare."""
+class ReportSpec:
+    """Report that compares levels: metric, axis of the curves (`x`), axis of the repeats, and pairs of (base, other) levels."""
 
     metric: str
     metric_name: str
-    over: str
-    over_name: str
+    x: str
+    x_name: str
     repeats: str
     compare: Mapping[str, tuple[str, str]]
     titles: Mapping[str, str]
@@ -70,23 +70,23 @@ class Reading:
 
 @dataclass(frozen=True)
 class Figure:
-    """The figure of a table's report.
+    """Figure of a report on a published table.
 
-    rows: a point for each row, ours and the printed one. curve: the metric over the numbers of column `over`, a line for each
-    setting of the other columns. layers: the metrics `<metric>_00`, `_01`, ... of each row over their number. distribution: the
-    share of the levels of axis `over` with an error (100 - metric) of at most x, a line for each row. gap: how far the metric
-    at each value of column `over` is below that at the last value.
+    rows: our value and the published one for each row. curve: the metric against the numbers in column `x`, one line per setting of
+    the other columns. layers: the metrics `<metric>_00`, `_01`, ... of each row against their number. distribution: the fraction of
+    the levels of axis `x` whose error (100 - metric) is at most the value on the horizontal axis, one line per row. gap: the
+    difference between the metric at the last value of column `x` and at each other value.
     """
 
     kind: Literal["rows", "curve", "layers", "distribution", "gap"]
-    over: str | None = None
+    x: str | None = None
     panels: str | None = None
-    """Column whose values get a panel each."""
+    """Column whose values each get a panel."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A claim of the paper as two rows, each named by columns and values: `other` is above `base`."""
+    """A claim of the paper about two rows, each identified by columns and values: `other` is above `base`."""
 
     claim: str
     base: Mapping[str, Any]
@@ -94,13 +94,13 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class TableReading:
-    """How a report reads a study beside a paper's table: which printed column each metric of ours stands beside."""
+class TableReportSpec:
+    """Report that compares a study with a published table: our metric for each published column, a figure, and claims."""
 
     table: str | None
-    """Name of the table in studies/printed/papers.yaml, or none where the paper prints no numbers."""
+    """Name of the table in studies/published/papers.yaml; None if the paper prints no numbers."""
     metrics: Mapping[str, str]
-    """Metric of ours by printed column; `validation_top1@0.25` is the metric after that share of the epochs."""
+    """Our metric by published column; `validation_top1@0.25` is the metric after that fraction of the epochs."""
     repeats: str
     """Axis of the repeats (seeds)."""
     figure: Figure
@@ -110,74 +110,74 @@ class TableReading:
 
     @property
     def metric(self) -> str:
-        """Return the first metric: what a run's line and the figure show."""
+        """Return the first metric, which a run's output line and the figure show."""
         return next(iter(self.metrics.values()))
 
 
 @dataclass(frozen=True)
 class Study:
-    """A named experiment: a question, stages, axes, and how to read it; `mapping` is what the file `source` says."""
+    """A named experiment: a question, stages, axes and a report spec; `mapping` is the content of the file `source`."""
 
     name: str
     question: str
     stages: tuple[Stage, ...]
     axes: tuple[Axis, ...]
-    reading: Reading | TableReading
+    report: ReportSpec | TableReportSpec
     mapping: Mapping[str, Any]
     source: str
     scale: str | None = None
-    """Name of the scale it is at, or none where it has but one."""
+    """Name of the scale; None if the study has only one."""
 
     @property
     def title(self) -> str:
-        """Return the name, with the scale where there are several."""
+        """Return the name, and the scale if the study has several."""
         return f"{self.name} at scale {self.scale}" if self.scale else self.name
 
     def settings(self, stage: Stage, levels: Mapping[str, str]) -> dict[str, Any]:
-        """Return the keys `stage` gets in the cell at `levels` (level by axis).
+        """Return the keys of `stage` in the cell at `levels` (level by axis).
 
-        A key `name*` multiplies what is set for `name` by then: draws around the best value of each network.
+        A key `name*` multiplies the value of `name`: a random search around the best value of each network.
         """
-        told = self.addressed(stage, stage.settings)
+        study_settings = self.keys_of(stage, stage.settings)
         for axis in self.axes:
-            merge(told, self.addressed(stage, axis.levels[levels[axis.name]]))
-        merged = self.addressed(stage, stage.base)
-        for key, value in told.items():
-            merge(merged, stage.translations.get(key, UNCHANGED).apply(key, value))
-        for starred in [key for key in merged if key.endswith(FACTOR)]:
-            key, factor = starred.removesuffix(FACTOR), merged.pop(starred)
+            merge(study_settings, self.keys_of(stage, axis.levels[levels[axis.name]]))
+        merged = self.keys_of(stage, stage.base)
+        for key, value in study_settings.items():
+            merge(merged, stage.scale_rules.get(key, UNCHANGED).apply(key, value))
+        for factor_key in [key for key in merged if key.endswith(FACTOR)]:
+            key, factor = factor_key.removesuffix(FACTOR), merged.pop(factor_key)
             if not isinstance(merged.get(key), int | float):
                 raise UserError(
-                    f"{starred}: multiplies {key}, which neither the study nor its scale sets for {stage.name}."
+                    f"{factor_key}: multiplies {key}, which neither the study nor its scale sets for {stage.name}."
                 )
-            merged[key] = short(merged[key] * factor)
-        return merged | self.addressed(stage, stage.overrides)
+            merged[key] = round_product(merged[key] * factor)
+        return merged | self.keys_of(stage, stage.overrides)
 
     def columns(self, levels: Mapping[str, str]) -> dict[str, Any]:
-        """Return what a table prints of the row at `levels`: column -> value, the repeats left out."""
-        printed: dict[str, Any] = {}
+        """Return the table columns of the row at `levels`, without the repeats: column -> value."""
+        columns: dict[str, Any] = {}
         for axis in self.axes:
-            if axis.name != self.reading.repeats:
-                printed |= axis.columns.get(levels[axis.name], {axis.name: levels[axis.name]})
-        return printed
+            if axis.name != self.report.repeats:
+                columns |= axis.columns.get(levels[axis.name], {axis.name: levels[axis.name]})
+        return columns
 
-    def touches(self, axis: Axis, stage: Stage) -> bool:
-        """Tell whether any level of `axis` sets a key of `stage`."""
-        return any(self.addressed(stage, settings) for settings in axis.levels.values())
+    def affects(self, axis: Axis, stage: Stage) -> bool:
+        """Return whether any level of `axis` sets a key of `stage`."""
+        return any(self.keys_of(stage, settings) for settings in axis.levels.values())
 
-    def addressed(self, stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the keys meant for `stage`, without its name; a key with no stage before it is meant for all."""
+    def keys_of(self, stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of `stage`, without the stage's name as prefix; a key without a prefix belongs to all stages."""
         others = tuple(f"{other.name}." for other in self.stages if other.name != stage.name)
         return {k.removeprefix(f"{stage.name}."): v for k, v in settings.items() if not k.startswith(others)}
 
 
 def merge(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Put `more` over `settings`; factors on the same key multiply."""
+    """Update `settings` with `more`; factors on the same key are multiplied."""
     for key, value in more.items():
         settings[key] = settings[key] * value if key.endswith(FACTOR) and key in settings else value
 
 
-def shown(path: Path) -> str:
-    """Return `path` as seen from the working folder where it lies below it, otherwise in full."""
-    absolute, here = path.absolute(), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+def display_path(path: Path) -> str:
+    """Return `path` relative to the working directory if it is below it, otherwise as an absolute path."""
+    absolute, cwd = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(cwd)) if absolute.is_relative_to(cwd) else str(absolute)

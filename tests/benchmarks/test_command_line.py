@@ -1,4 +1,4 @@
-"""What the command line says of the benchmarks is there."""
+"""Tests of the benchmarks' command line."""
 
 import importlib
 import sys
@@ -10,29 +10,29 @@ from benchmarks.__main__ import GROWING, NAMES, parse_options
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_benchmark_is_a_module_that_runs(name: str) -> None:
+def test_every_benchmark_is_a_module_with_a_run_function(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     assert callable(module.run)
     assert callable(getattr(module, "growth", None)) or name not in GROWING
 
 
-def test_help_tells_what_each_measures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_describes_every_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--help"])
     with pytest.raises(SystemExit):
         parse_options()
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told and what in told for name, (what, _) in NAMES.items())
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output and measures in output for name, (measures, _) in NAMES.items())
 
 
 @pytest.mark.parametrize("words", [["steps"], ["data", "--growth"], ["data", "--repeats", "0"]])
-def test_what_cannot_be_measured_is_refused(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_options_are_rejected(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
     with pytest.raises(SystemExit, match="2"):
         parse_options()
 
 
-def test_every_module_of_the_folder_imports_and_says_what_it_is() -> None:
+def test_every_module_of_the_folder_imports_and_has_a_docstring() -> None:
     folder = Path(__file__).resolve().parents[2] / "benchmarks"
     for path in sorted(folder.glob("*.py")):
-        if path.stem not in ("__main__", "startup_probe"):  # the second starts a clock
+        if path.stem not in ("__main__", "startup_probe"):  # the second starts a timer
             assert importlib.import_module(f"benchmarks.{path.stem}").__doc__, path.name

@@ -1,4 +1,4 @@
-"""The benchmark of GPUs runs, on a CPU with tiny networks where there is no GPU, so that it is whole when there is one."""
+"""Tests of the GPU benchmark; without a GPU it runs tiny networks on the CPU, so that it is complete when there is one."""
 
 import dataclasses
 import importlib
@@ -11,36 +11,36 @@ from accelerate.state import AcceleratorState
 
 from benchmarks import gpu, isolated
 from benchmarks.isolated import Setting
-from benchmarks.plain_deit import SupervisedSetting
-from benchmarks.plain_dino import DinoSetting
+from benchmarks.reference_deit import SupervisedSetting
+from benchmarks.reference_dino import DinoSetting
 from benchmarks.timing import Row
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-TINY = {"model": "vit_mini", "batch": 8, "workers": 0, "warm_up": 1, "steps": 2, "side": 16, "device": DEVICE}
+TINY = {"model": "vit_mini", "batch": 8, "workers": 0, "warmup_steps": 1, "steps": 2, "side": 16, "device": DEVICE}
 SETTINGS: dict[str, Setting] = {
-    "pretrain": DinoSetting(**TINY, global_size=16, local_size=8, local_count=2, outputs=32),
+    "pretrain": DinoSetting(**TINY, global_size=16, local_size=8, num_local=2, out_dim=32),
     "finetune": SupervisedSetting(**TINY, image_size=16),
 }
-NAMES = [name for name in gpu.STAGES["pretrain"].variants if "compiled" not in name]  # compiling takes a minute
+NAMES = [name for name in gpu.STAGES["pretrain"].variants if "compiled" not in name]  # compilation takes a minute
 
 
 @pytest.fixture(autouse=True)
-def free_precision() -> Iterator[None]:
-    """Let every test choose its precision: accelerate keeps that of the first run for the process."""
+def reset_precision() -> Iterator[None]:
+    """Let every test choose its precision: accelerate keeps the first run's for the process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def call_here(function: str, *, setting: Setting, **arguments: Any) -> dict[str, Any]:
-    """Do in this process what the benchmark does in one of its own."""
-    if function == "benchmarks.isolated:rates":
+    """Call a function in this process instead of in one of its own."""
+    if function == "benchmarks.isolated:matmul_rates":
         return {"fp32": 1.0, "bf16": 100.0}
     module, name = function.split(":")
-    found: dict[str, Any] = getattr(importlib.import_module(module), name)(
+    result: dict[str, Any] = getattr(importlib.import_module(module), name)(
         setting=dataclasses.asdict(setting), **arguments
     )
-    return found
+    return result
 
 
 @pytest.mark.parametrize("stage", gpu.STAGES)
@@ -51,23 +51,25 @@ def test_the_table_of_a_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert "vit_mini/4" in table.title and table.title.endswith("batch 8, 0 workers")
     assert all(row.median_ms > 0 and row.memory_mb for row in table.rows)
     rate = 1000 / table.rows[0].median_ms
-    share = rate * 2 * gpu.STAGES[stage].multiply_adds(SETTINGS[stage]) / 100e9
-    assert table.rows[0].variant.endswith(f"; {rate:,.1f} images/s, utilisation {share:.1%}")
+    utilization = rate * 2 * gpu.STAGES[stage].macs(SETTINGS[stage]) / 100e9
+    assert table.rows[0].variant.endswith(f"; {rate:,.1f} images/s, utilization {utilization:.1%}")
 
 
 @pytest.mark.parametrize("stage", gpu.STAGES)
-def test_the_step_alone_loads_one_batch(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_only_loads_one_batch(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
-    setting = dataclasses.replace(SETTINGS[stage], workers=2)  # it comes from this process for all that
-    files = "common.data.sources.split.Split.image"
+    setting = dataclasses.replace(SETTINGS[stage], workers=2)  # the batch is loaded in this process nevertheless
     original = importlib.import_module("common.data.sources.split").Split.image
-    monkeypatch.setattr(files, lambda split, index: (loaded.append(index), original(split, index))[1])
-    gpu.measure(stage, "ours, bf16, the step alone", dataclasses.asdict(setting))
+    monkeypatch.setattr(
+        "common.data.sources.split.Split.image",
+        lambda split, index: (loaded.append(index), original(split, index))[1],
+    )
+    gpu.measure(stage, "ours, bf16, step only", dataclasses.asdict(setting))
     assert len(loaded) == setting.batch
 
 
 @pytest.mark.parametrize("stage", gpu.STAGES)
-def test_the_data_path_alone_takes_no_step(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_loading_only_takes_no_step(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for trainer in ("pretrain.train.Pretraining", "finetune.train.Finetuning"):
         monkeypatch.delattr(f"{trainer}._train_step")
     assert gpu.measure(stage, gpu.DATA, dataclasses.asdict(SETTINGS[stage]))["seconds_per_step"] > 0
@@ -75,42 +77,42 @@ def test_the_data_path_alone_takes_no_step(stage: str, monkeypatch: pytest.Monke
 
 def test_a_batch_is_halved_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "call", lambda *_, setting, **__: {"fits": setting.batch <= 64})
-    assert gpu.fit("pretrain", "plain, fp32", Setting(batch=256)).batch == 64
-    row = gpu.describe(Row("plain, fp32", 2.0, 1.0, 3.0, 1.0), 0.001, batch=64, wanted=256)
-    assert row.variant == "plain, fp32, batch 64 as 128 does not fit; 500.0 images/s, utilisation 50.0%"
+    assert gpu.fit("pretrain", "reference, fp32", Setting(batch=256)).batch == 64
+    row = gpu.describe(Row("reference, fp32", 2.0, 1.0, 3.0, 1.0), 0.001, batch=64, full=256)
+    assert row.variant == "reference, fp32, batch 64 as 128 does not fit; 500.0 images/s, utilization 50.0%"
     monkeypatch.setattr(isolated, "call", lambda *_, **__: {"fits": False})
     with pytest.raises(RuntimeError, match="not even a batch of 2"):
-        gpu.fit("pretrain", "plain, fp32", Setting(batch=256))
+        gpu.fit("pretrain", "reference, fp32", Setting(batch=256))
 
 
-def test_running_out_of_memory_is_no_error_while_a_batch_is_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_an_error_while_the_batch_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(gpu, "measure", measure)
-    assert gpu.fits("pretrain", "plain, fp32", {}) == {"fits": False}
+    assert gpu.fits("pretrain", "reference, fp32", {}) == {"fits": False}
 
 
 class Started(Exception):
-    """A process would have been started."""
+    """Raised instead of starting a process."""
 
 
-def test_the_device_of_a_process_is_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[dict[str, str]] = []
+def test_a_process_uses_the_device_of_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments: list[dict[str, str]] = []
 
     def run(*_: Any, env: dict[str, str], **__: Any) -> Any:
-        given.append(env)
+        environments.append(env)
         raise Started
 
     monkeypatch.setattr(isolated.subprocess, "run", run)
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     for device in ("cpu", "cuda"):
         with pytest.raises(Started):
-            isolated.call("benchmarks.isolated:rates", setting=Setting(device=device))
-    assert [env.get("ACCELERATE_USE_CPU") for env in given] == ["true", None]
+            isolated.call("benchmarks.isolated:matmul_rates", setting=Setting(device=device))
+    assert [env.get("ACCELERATE_USE_CPU") for env in environments] == ["true", None]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which would be measured")
-def test_without_a_gpu_one_sentence_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is available and would be measured")
+def test_without_a_gpu_the_benchmark_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.run(7) == []
-    assert capsys.readouterr().out == "gpu: skipped, torch sees no CUDA device on this machine\n"
+    assert capsys.readouterr().out == "gpu: skipped, no CUDA device is available\n"

@@ -1,4 +1,4 @@
-"""Tests of token labelling: the loss against a loop over tokens, MixToken's box, what it does to the targets."""
+"""Tests of token labeling: the loss compared with a loop over tokens, MixToken's box and its effect on the targets."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from common.data.augment.erasing import Erasures
 from common.data.loading.loader import Batch
-from common.data.token_labels.files import DenseLabels
+from common.data.token_labels.reader import TokenLabelBatch
 from common.errors import UserError
 from finetune.config import FinetuneConfig, TokenLabelsConfig
 from finetune.objectives import build_objective
@@ -20,7 +20,7 @@ TOKENS = GRID[0] * GRID[1]
 
 
 class Network(nn.Module):
-    """Classifies tokens by their colour; the box is exchanged before, and the dense logits back after."""
+    """Classify tokens by their color; the box is exchanged before the classifier, the token logits are exchanged back after it."""
 
     token_grid = GRID
 
@@ -34,70 +34,73 @@ class Network(nn.Module):
         top, left, bottom, right = box
         tokens = nn.functional.adaptive_avg_pool2d(images, GRID).permute(0, 2, 3, 1)
         tokens = self.exchange(tokens, top, left, bottom, right)
-        dense = self.exchange(tokens @ self.tokens, top, left, bottom, right)
-        return tokens.mean((1, 2)) @ self.images, dense.flatten(1, 2)
+        token_logits = self.exchange(tokens @ self.tokens, top, left, bottom, right)
+        return tokens.mean((1, 2)) @ self.images, token_logits.flatten(1, 2)
 
     @staticmethod
     def exchange(values, top, left, bottom, right):
-        partner = [place ^ 1 for place in range(len(values))]
+        partner = [index ^ 1 for index in range(len(values))]
         mixed = values.clone()
         mixed[:, top:bottom, left:right] = values[partner][:, top:bottom, left:right]
         return mixed
 
 
-def objective(**section):
+def make_objective(**section):
     config = FinetuneConfig(out="none", objective="token_labels", token_labels=TokenLabelsConfig(**section))
     splits = SimpleNamespace(class_names=tuple("abcde"), subset=None)
-    made = build_objective(config, splits)
-    assert isinstance(made, TokenLabels)
-    made.token_grid = GRID
-    return made
+    objective = build_objective(config, splits)
+    assert isinstance(objective, TokenLabels)
+    objective.token_grid = GRID
+    return objective
 
 
-def batch(count=4, dense=False):
+def batch(count=4, with_token_labels=False):
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (1, count, 3, 8, 12), generator=generator).to(torch.uint8)
     noise = torch.full((3 * 2 * 2,), 7.0)
     labels = None
-    if dense:
+    if with_token_labels:
         probabilities = torch.rand(count, *GRID, CLASSES, generator=generator).softmax(-1).half()
         classes = torch.arange(CLASSES).expand(count, *GRID, -1).int()
-        labels = DenseLabels(classes, probabilities, torch.eye(3)[:2].expand(count, 2, 3))
+        labels = TokenLabelBatch(classes, probabilities, torch.eye(3)[:2].expand(count, 2, 3))
     erasures = Erasures(torch.tensor([[1, 0, 0, 2, 2]]), noise)
-    return Batch([pixels], [], erasures, torch.arange(count) % CLASSES, torch.arange(count), dense=labels)
+    return Batch([pixels], [], erasures, torch.arange(count) % CLASSES, torch.arange(count), token_labels=labels)
 
 
 def cross_entropy(logits, target):
     return -sum(target[c] * logits.log_softmax(0)[c] for c in range(CLASSES))
 
 
-@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("with_token_labels", [False, True])
 @pytest.mark.parametrize("class_target", ["label", "dense"])
 @pytest.mark.parametrize("mix_token", [0.0, 1.0])
-def test_the_loss_is_that_of_a_loop_over_tokens(dense, class_target, mix_token):
-    made = objective(weight=0.3, class_weight=0.8, class_target=class_target, mix_token=mix_token)
-    samples, network = batch(dense=dense), Network()
+def test_loss_matches_the_loop_over_tokens(with_token_labels, class_target, mix_token):
+    objective = make_objective(weight=0.3, class_weight=0.8, class_target=class_target, mix_token=mix_token)
+    samples, network = batch(with_token_labels=with_token_labels), Network()
     step = next(step for step in range(20) if 0 < area(draw_box(GRID, 1.0, 0, epoch=2, step=step)) < TOKENS)
-    inputs = made.inputs(samples, epoch=2, step=step)
+    inputs = objective.inputs(samples, epoch=2, step=step)
     images, box = inputs[0], tuple(inputs[3][0].tolist())
     assert (images[1, :, :2, :2] == 7).all() and box == (
         draw_box(GRID, 1.0, 0, epoch=2, step=step) if mix_token else NO_BOX
     )
-    class_logits, dense_logits = network(images, box)
-    class_logits, dense_logits = class_logits.detach(), dense_logits.detach()
-    share, total = 1 - area(box) / TOKENS, 0.0
-    own = [torch.eye(CLASSES)[label] * 0.9 + 0.1 / CLASSES for label in samples.labels]
-    tokens = [[target] * TOKENS for target in own]
-    if dense:
-        tokens = [[0.9 * place + 0.1 / CLASSES for place in image.flatten(0, 1).float()] for image in samples.dense[1]]
+    class_logits, token_logits = network(images, box)
+    class_logits, token_logits = class_logits.detach(), token_logits.detach()
+    own_fraction, total = 1 - area(box) / TOKENS, 0.0
+    class_targets = [torch.eye(CLASSES)[label] * 0.9 + 0.1 / CLASSES for label in samples.labels]
+    tokens = [[target] * TOKENS for target in class_targets]
+    if with_token_labels:
+        tokens = [
+            [0.9 * labels + 0.1 / CLASSES for labels in image.flatten(0, 1).float()]
+            for image in samples.token_labels[1]
+        ]
     if class_target == "dense":
-        own = [sum(image) / TOKENS for image in tokens]
+        class_targets = [sum(image) / TOKENS for image in tokens]
     for i in range(4):
-        target = share * own[i] + (1 - share) * own[i ^ 1]
+        target = own_fraction * class_targets[i] + (1 - own_fraction) * class_targets[i ^ 1]
         total += 0.8 * cross_entropy(class_logits[i], target) / 4
         for n in range(TOKENS):
-            total += 0.3 * cross_entropy(dense_logits[i, n], tokens[i][n]) / (4 * TOKENS)
-    assert float(made.loss(network, inputs).detach()) == pytest.approx(float(total), rel=1e-4)
+            total += 0.3 * cross_entropy(token_logits[i, n], tokens[i][n]) / (4 * TOKENS)
+    assert float(objective.loss(network, inputs).detach()) == pytest.approx(float(total), rel=1e-4)
 
 
 def area(box):
@@ -105,7 +108,7 @@ def area(box):
     return (bottom - top) * (right - left)
 
 
-def test_boxes_are_keyed_by_seed_epoch_and_step():
+def test_boxes_depend_on_seed_epoch_and_step():
     def draw(seed=0, epoch=0, step=0):
         return draw_box((14, 14), 1.0, seed, epoch=epoch, step=step)
 
@@ -123,47 +126,51 @@ def test_boxes_lie_in_the_grid_uniformly_with_areas_of_a_beta_distribution():
     covered = np.zeros(grid)
     for first_row, first_column, last_row, last_column in boxes.tolist():
         covered[first_row:last_row, first_column:last_column] += 1 / len(boxes)
-    # From centre - half to centre + half: symmetric about the edge before a centre, which itself is one token further.
+    # Boxes span center - half to center + half (exclusive): the coverage is symmetric about the left edge of the center token.
     inner = covered[:-1, :-1]
     assert np.abs(inner - inner[::-1]).max() < 0.05 and np.abs(inner - inner[:, ::-1]).max() < 0.05
-    # An uncut box of area 1 - lambda holds half of the grid on average; the edge cuts some of it off.
-    whole = boxes[(top > 0) & (left > 0) & (bottom < 14) & (right < 10)]
-    assert 0.25 < covered.mean() < 0.45 and len(whole) > 400
+    # An unclipped box of area 1 - lambda covers half of the grid on average; clipping at the border removes some of it.
+    unclipped = boxes[(top > 0) & (left > 0) & (bottom < 14) & (right < 10)]
+    assert 0.25 < covered.mean() < 0.45 and len(unclipped) > 400
     large = np.mean([area(draw_box(grid, 50.0, 5, epoch=0, step=step)) for step in range(500)]) / 140
     sides = ((tokens, int(tokens * 0.5**0.5) // 2) for tokens in grid)
-    by_hand = [np.mean([min(c + half, n) - max(c - half, 0) for c in range(n)]) / n for n, half in sides]
-    assert large == pytest.approx(np.prod(by_hand), abs=0.03), (
-        "alpha 50 draws areas near a half, less what the edge cuts off"
+    expected = [np.mean([min(c + half, n) - max(c - half, 0) for c in range(n)]) / n for n, half in sides]
+    assert large == pytest.approx(np.prod(expected), abs=0.03), (
+        "alpha 50 draws areas near one half, less what is clipped at the border"
     )
 
 
 @pytest.mark.parametrize("tokens", [3, 10, 14])
-def test_intervals_of_boxes_are_those_of_the_published_program(tokens):
-    """VOLO's rand_bbox: cut = int(side * sqrt(1 - lambda)); from centre - cut // 2 to centre + cut // 2, both cut at the edge."""
+def test_box_intervals_match_volos_code(tokens):
+    """VOLO's rand_bbox: cut = int(side * sqrt(1 - lambda)); from center - cut // 2 to center + cut // 2, clipped at the border."""
     for length in range(tokens + 1):
-        for centre in range(tokens):
-            wanted = tuple(np.clip([centre - length // 2, centre + length // 2], 0, tokens))
-            assert _interval((centre + 0.5) / tokens, length, tokens) == wanted
+        for center in range(tokens):
+            expected = tuple(np.clip([center - length // 2, center + length // 2], 0, tokens))
+            assert _interval((center + 0.5) / tokens, length, tokens) == expected
 
 
-def test_uncut_boxes_have_even_sides():
+def test_unclipped_boxes_have_even_sides():
     boxes = np.array([draw_box((14, 14), 1.0, 5, epoch=0, step=step) for step in range(1000)])
     top, left, bottom, right = boxes.T
-    whole = (top > 0) & (left > 0) & (bottom < 14) & (right < 14)
-    assert whole.sum() > 100 and not ((bottom - top)[whole] % 2).any() and not ((right - left)[whole] % 2).any()
+    unclipped = (top > 0) & (left > 0) & (bottom < 14) & (right < 14)
+    assert (
+        unclipped.sum() > 100
+        and not ((bottom - top)[unclipped] % 2).any()
+        and not ((right - left)[unclipped] % 2).any()
+    )
 
 
-def test_an_odd_part_of_a_batch_is_refused_only_where_tokens_are_mixed():
+def test_odd_batch_size_is_refused_only_with_mixtoken():
     with pytest.raises(UserError, match="even number"):
-        objective().inputs(batch(3), epoch=0, step=0)
-    objective(mix_token=0.0).inputs(batch(3), epoch=0, step=0)
+        make_objective().inputs(batch(3), epoch=0, step=0)
+    make_objective(mix_token=0.0).inputs(batch(3), epoch=0, step=0)
 
 
-def test_problems_of_the_section_are_told():
+def test_invalid_values_of_the_section_are_reported():
     config = TokenLabelsConfig(weight=0, class_weight=0, class_target="dense", mix_token=-1)
     assert {name for name, _ in config.problems()} == {"weight", "class_target", "mix_token"}
     assert not list(TokenLabelsConfig().problems())
-    ignored = FinetuneConfig(out="none", token_labels=TokenLabelsConfig(weight=1.0))
-    assert [name for name, _ in ignored.problems()] == ["token_labels"]
+    unused = FinetuneConfig(out="none", token_labels=TokenLabelsConfig(weight=1.0))
+    assert [name for name, _ in unused.problems()] == ["token_labels"]
     mixed = FinetuneConfig(out="none", objective="token_labels")
     assert [name for name, _ in mixed.problems()] == ["augment.mixup"]

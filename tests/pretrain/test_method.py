@@ -1,4 +1,4 @@
-"""DINO's module: who is trained, who follows, what the head's last layer does."""
+"""Tests of the DINO module: gradients, EMA of the teacher, the head's last layer, micro-batches."""
 
 import copy
 
@@ -12,7 +12,7 @@ from pretrain.method import DINO
 
 
 class Backbone(nn.Module):
-    """Mean colour through batch norm and a linear layer: any view size, with running statistics."""
+    """Mean color, batch norm and a linear layer: works for any view size and has running statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,18 +34,18 @@ def views() -> list[torch.Tensor]:
 
 
 def loss_parts(dino: DINO, blocks: list[torch.Tensor]) -> LossParts:
-    return dino(blocks, dino.teach(blocks[0], torch.tensor(0.04)))
+    return dino(blocks, dino.teacher_targets(blocks[0], torch.tensor(0.04)))
 
 
-def test_teacher_starts_as_the_student_and_gets_no_gradient(dino: DINO) -> None:
-    for mine, theirs in zip(dino.teacher.parameters(), dino.student.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+def test_teacher_starts_equal_to_the_student_and_gets_no_gradient(dino: DINO) -> None:
+    for teacher, student in zip(dino.teacher.parameters(), dino.student.parameters(), strict=True):
+        assert torch.equal(teacher, student)
     loss_parts(dino, views()).loss.backward()
     assert all(parameter.grad is None for parameter in dino.teacher.parameters())
     assert all(parameter.grad is not None for parameter in dino.student.parameters())
 
 
-def test_teacher_follows_the_student(dino: DINO) -> None:
+def test_teacher_is_an_ema_of_the_student(dino: DINO) -> None:
     before = copy.deepcopy(dino.teacher.state_dict())
     with torch.no_grad():
         dino.student.linear.weight.add_(1.0)
@@ -54,35 +54,35 @@ def test_teacher_follows_the_student(dino: DINO) -> None:
     assert torch.allclose(dino.teacher.linear.weight, expected, atol=1e-6)
 
 
-def test_average_covers_parameters_only(dino: DINO) -> None:
+def test_ema_covers_parameters_only(dino: DINO) -> None:
     loss_parts(dino, views())
-    own = dino.teacher.norm.running_mean.clone()
-    assert not torch.equal(own, dino.student.norm.running_mean)  # the student also saw the local views
+    running_mean = dino.teacher.norm.running_mean.clone()
+    assert not torch.equal(running_mean, dino.student.norm.running_mean)  # the student also processed the local views
     dino.update_teacher(0.0)
-    assert torch.equal(dino.teacher.norm.running_mean, own)
+    assert torch.equal(dino.teacher.norm.running_mean, running_mean)
 
 
-def test_last_layer_has_unit_rows_and_a_fixed_gain(dino: DINO) -> None:
+def test_last_layer_has_unit_norm_rows_and_a_fixed_gain(dino: DINO) -> None:
     assert torch.allclose(dino.student_head.last_layer.weight.norm(dim=1), torch.ones(12), atol=1e-6)
     assert not dino.student_head.last_layer.parametrizations["weight"].original0.requires_grad
-    free = DINOHead(8, 12, hidden_dim=16, bottleneck_dim=4, norm_last_layer=False)
-    assert free.last_layer.parametrizations["weight"].original0.requires_grad
+    trainable = DINOHead(8, 12, hidden_dim=16, bottleneck_dim=4, norm_last_layer=False)
+    assert trainable.last_layer.parametrizations["weight"].original0.requires_grad
 
 
-def test_head_outputs_are_cosines(dino: DINO) -> None:
-    scores = dino.student_head(torch.randn(64, 8) * 100)
-    assert scores.abs().max() <= 1 + 1e-5
+def test_head_outputs_are_cosine_similarities(dino: DINO) -> None:
+    logits = dino.student_head(torch.randn(64, 8) * 100)
+    assert logits.abs().max() <= 1 + 1e-5
 
 
-def test_freezing_drops_the_last_layers_gradient_alone(dino: DINO) -> None:
+def test_freezing_drops_only_the_last_layers_gradient(dino: DINO) -> None:
     loss_parts(dino, views()).loss.backward()
     dino.freeze_last_layer()
     assert all(parameter.grad is None for parameter in dino.student_head.last_layer.parameters())
     assert all(parameter.grad is not None for parameter in dino.student_head.mlp.parameters())
 
 
-def test_two_forwards_for_two_resolutions_see_every_view(dino: DINO) -> None:
-    """The loss of the module is the loss of heads and backbones called by hand."""
+def test_one_forward_per_resolution_covers_every_view(dino: DINO) -> None:
+    """The module's loss equals that of heads and backbones called separately."""
     dino.eval()
     blocks = views()
     with torch.no_grad():
@@ -91,17 +91,19 @@ def test_two_forwards_for_two_resolutions_see_every_view(dino: DINO) -> None:
             [dino.student_head.project(dino.student(block.flatten(0, 1))).view(len(block), 5, 4) for block in blocks]
         )
         loss = DINOLoss(12)
-        by_hand = loss(bottleneck, dino.student_head.last_layer.weight, loss.codes(teacher, torch.tensor(0.04))).loss
-        assert loss_parts(dino, blocks).loss.item() == pytest.approx(by_hand.item(), abs=1e-6)
+        expected = loss(
+            bottleneck, dino.student_head.last_layer.weight, loss.teacher_targets(teacher, torch.tensor(0.04))
+        ).loss
+        assert loss_parts(dino, blocks).loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("centering", ["mean", "sinkhorn"])
-def test_codes_of_a_teacher_that_looks_at_parts_are_the_whole_batchs(dino: DINO, centering: str) -> None:
-    dino.teacher.norm.eval()  # batch norm alone sees a part
-    parts = copy.deepcopy(dino)
-    dino.loss.centering = parts.loss.centering = centering
-    whole = dino.teach(views()[0], torch.tensor(0.04))
-    pieces = parts.teach(views()[0], torch.tensor(0.04), micro_batch=2)
-    assert torch.allclose(whole.log_q_GBK, pieces.log_q_GBK, atol=1e-5)
-    assert torch.allclose(dino.loss.center, parts.loss.center, atol=1e-7)
-    assert torch.equal(pieces.of(slice(2, 4)).log_q_GBK, pieces.log_q_GBK[:, 2:4])
+def test_teacher_targets_of_micro_batches_match_the_full_batch(dino: DINO, centering: str) -> None:
+    dino.teacher.norm.eval()  # otherwise batch norm would use micro-batch statistics
+    split = copy.deepcopy(dino)
+    dino.loss.centering = split.loss.centering = centering
+    expected = dino.teacher_targets(views()[0], torch.tensor(0.04))
+    targets = split.teacher_targets(views()[0], torch.tensor(0.04), micro_batch_size=2)
+    assert torch.allclose(expected.log_q_GBK, targets.log_q_GBK, atol=1e-5)
+    assert torch.allclose(dino.loss.center, split.loss.center, atol=1e-7)
+    assert torch.equal(targets.select(slice(2, 4)).log_q_GBK, targets.log_q_GBK[:, 2:4])

@@ -1,4 +1,4 @@
-"""Synthetic studies: run folders as the stages write them, with numbers chosen so that what a report says is known."""
+"""Synthetic studies: run folders as the stages write them, with numbers chosen so that the content of a report is known."""
 
 import json
 import math
@@ -28,8 +28,8 @@ STUDY: dict[str, Any] = {
     "report": {
         "metric": "test_top1",
         "metric_name": "top-1 accuracy",
-        "over": "fraction",
-        "over_name": "share of the labels",
+        "x": "fraction",
+        "x_name": "fraction of the labels",
         "repeats": "seed",
         "compare": {"training": ["OST", "TST"], "stem": ["patchify", "conv"]},
         "titles": {
@@ -47,63 +47,63 @@ OST = {"0.1": 80.0, "0.25": 88.0, "0.5": 93.0, "1": 96.0}
 GAIN = {"0.1": 8.0, "0.25": 4.0, "0.5": 2.0, "1": 0.5}
 CONV = {"0": 0.2, "1": 1.6, "2": 1.2}
 SCATTER = {"0": -0.6, "1": 0.1, "2": 0.5}
-"""Accuracy = OST + GAIN (for TST) + CONV of the seed (for the conv stem) + SCATTER of the seed + a wobble for TST."""
+"""Accuracy = OST + GAIN (for TST) + CONV of the seed (for the conv stem) + SCATTER of the seed + interaction (for TST)."""
 
 
 def accuracy(levels: Mapping[str, str]) -> float:
     """Return the synthetic accuracy of a cell."""
     seed, gain = levels["seed"], GAIN[levels["fraction"]] if levels["training"] == "TST" else 0.0
-    wobble = {"0": 0.3, "1": -0.4, "2": 0.1}[seed] if gain else 0.0
-    return OST[levels["fraction"]] + gain + CONV[seed] * (levels["stem"] == "conv") + SCATTER[seed] + wobble
+    interaction = {"0": 0.3, "1": -0.4, "2": 0.1}[seed] if gain else 0.0
+    return OST[levels["fraction"]] + gain + CONV[seed] * (levels["stem"] == "conv") + SCATTER[seed] + interaction
 
 
 def _echo_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Resolve a config to what it was given: a stand-in for the stages' own config classes."""
+    """Resolve a config to its overrides, without the stages' config classes."""
     return {"recipe": recipe.name, **dict(word.split("=", 1) for word in overrides)}
 
 
-def write_result(folder: Path, verdict: str = "finished", metrics: Mapping[str, float] = {}, **facts: Any) -> None:
+def write_result(folder: Path, status: str = "finished", metrics: Mapping[str, float] = {}, **facts: Any) -> None:
     """Write a run folder's result.json and environment.json as a stage does."""
     folder.mkdir(parents=True, exist_ok=True)
     result = {
-        "verdict": verdict, "reason": "", "step": 300, "metrics": dict(metrics), "seconds": 5.0, "images": 19200,
+        "status": status, "reason": "", "step": 300, "metrics": dict(metrics), "seconds": 5.0, "images": 19200,
         "images_per_second": 3840.0, "parameters": 212_000, "train_images": 115, "num_processes": 1, **facts,
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
-    surroundings = {
+    environment = {
         "python": "3.11.9",
         "versions": {"torch": "2.15.0", "timm": "1.0.31"},
         "processor": "A processor",
         "cores": 2,
     }
-    (folder / "environment.json").write_text(json.dumps(surroundings))
+    (folder / "environment.json").write_text(json.dumps(environment))
 
 
 def write_pretraining(folder: Path, levels: Mapping[str, str]) -> None:
-    """Write a pre-training's folder with curves that rise."""
+    """Write the folder of a pre-training with rising curves."""
     top = 88.0 + 2 * (levels["stem"] == "conv") + float(levels["seed"])
     metrics = {"knn_top1": top, "knn_top1_untrained": 71.0, "teacher_entropy": 2.4, "kl": 0.35, "feature_rank": 21.0}
     write_result(folder, metrics=metrics, seconds=24.0, images=30_000, train_images=1149, reason="")
     lines = []
     for epoch in range(31):
-        grown = 1 - math.exp(-epoch / 8)
-        line: dict[str, float] = {"step": 9 * epoch, "epoch": epoch, "loss": 5.5 - 2.5 * grown}
-        line |= {"teacher_entropy": 5.5 - 3.1 * grown, "kl": 0.1 + 0.3 * grown * (1.2 - grown)}
+        progress = 1 - math.exp(-epoch / 8)
+        line: dict[str, float] = {"step": 9 * epoch, "epoch": epoch, "loss": 5.5 - 2.5 * progress}
+        line |= {"teacher_entropy": 5.5 - 3.1 * progress, "kl": 0.1 + 0.3 * progress * (1.2 - progress)}
         if epoch % 5 == 0:
-            line |= {"knn_top1": 71 + (top - 71) * grown, "feature_rank": 6 + 15 * grown}
+            line |= {"knn_top1": 71 + (top - 71) * progress, "feature_rank": 6 + 15 * progress}
         lines.append(json.dumps(line))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 1, "epo')  # killed while writing
 
 
 @pytest.fixture
 def study() -> Study:
-    """Return the study of `STUDY`."""
+    """Return `STUDY` as a study."""
     return build_study(STUDY, "known.yaml")
 
 
 @pytest.fixture
 def echo_config() -> Resolver:
-    """Return a resolver that takes every recipe and override."""
+    """Return a resolver that accepts every recipe and override."""
     return _echo_config
 
 
@@ -115,7 +115,7 @@ def plan(study: Study) -> Plan:
 
 @pytest.fixture
 def study_folder(plan: Plan, tmp_path: Path) -> Path:
-    """Return a study's folder in which every run is done, with the accuracies of `accuracy`."""
+    """Return the folder of a study whose runs are all done, with the accuracies of `accuracy`."""
     folder = tmp_path / "study"
     write_plan(plan, folder)
     for run in plan.runs:
@@ -134,7 +134,7 @@ def study_folder(plan: Plan, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_of(plan: Plan) -> Callable[..., PlannedRun]:
-    """Return a lookup of the run of a stage by its levels."""
+    """Return a function that finds the run of a stage by its levels."""
 
     def find(stage: str, **levels: str) -> PlannedRun:
         return next(run for run in plan.runs if run.stage == stage and levels.items() <= run.levels.items())
@@ -144,7 +144,7 @@ def run_of(plan: Plan) -> Callable[..., PlannedRun]:
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> Path:
-    """Return the file of `STUDY`, beside two recipes."""
+    """Return the file of `STUDY`, in a folder with its two recipes."""
     for name in ("pretrain.yaml", "finetune.yaml"):
         (tmp_path / name).write_text("{}\n")
     path = tmp_path / "known.yaml"
@@ -161,12 +161,12 @@ out.mkdir(parents=True, exist_ok=True)
 with open(os.environ["FAKE_STARTS"], "a") as file:
     file.write(out.name + "\\n")
 print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
-behaviour = {}
-for part, what in json.loads(os.environ.get("FAKE_BEHAVIOUR", "{}")).items():
+behavior = {}
+for part, what in json.loads(os.environ.get("FAKE_BEHAVIOR", "{}")).items():
     if part in out.name:
-        behaviour = what
-def write(verdict, reason=""):
-    result = {"stage": sys.argv[1], "verdict": verdict, "reason": reason, "step": 7, "metrics": {"test_top1": 90.0},
+        behavior = what
+def write(status, reason=""):
+    result = {"stage": sys.argv[1], "status": status, "reason": reason, "step": 7, "metrics": {"test_top1": 90.0},
         "seconds": 0.1, "images": 70, "images_per_second": 700.0, "parameters": 5, "train_images": 10,
         "num_processes": 1}
     (out / "result.json").write_text(json.dumps(result))
@@ -175,39 +175,39 @@ def stop(number, frame):
     write("interrupted", "stopped by SIGTERM")
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
-if behaviour == "fail":
-    print("the last words of a failing run", flush=True)
+if behavior == "fail":
+    print("the last line of a failing run", flush=True)
     sys.exit(3)
 if "init" in here and not (Path(here["init"]) / "result.json").is_file():
-    sys.exit("started before its pre-training had ended")
-if behaviour == "sleep" and not (out / "checkpoint").exists():
-    (out / "begun").write_text(str(os.getpid()))
+    sys.exit("started before its pre-training was done")
+if behavior == "sleep" and not (out / "checkpoint").exists():
+    (out / "started").write_text(str(os.getpid()))
     time.sleep(60)
-write("crash" if behaviour == "crash" else "finished", "the loss was nan at step 7" if behaviour == "crash" else "")
+write("diverged" if behavior == "diverge" else "finished", "the loss was nan at step 7" if behavior == "diverge" else "")
 """
 
 
 @pytest.fixture
 def fake_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Set up a stage that trains nothing: returns a call that sets behaviours by part of a run's name.
+    """Create a stage that trains nothing; return a function that sets behaviors by part of a run's name.
 
-    The call returns the names of the runs started so far.
+    The function returns the names of the runs started so far.
     """
     (tmp_path / "fake_stage.py").write_text(FAKE_STAGE)
     starts = tmp_path / "starts.txt"
     starts.touch()
     monkeypatch.setenv("FAKE_STARTS", str(starts))
 
-    def behave(**parts: str) -> list[str]:
-        monkeypatch.setenv("FAKE_BEHAVIOUR", json.dumps(parts))
+    def set_behavior(**parts: str) -> list[str]:
+        monkeypatch.setenv("FAKE_BEHAVIOR", json.dumps(parts))
         return starts.read_text().split()
 
-    behave()
-    return behave
+    set_behavior()
+    return set_behavior
 
 
 @pytest.fixture
 def slots(tmp_path: Path) -> Callable[[int], LocalSlots]:
-    """Return what builds this machine's slots that run the fake stage."""
+    """Return a function that builds a number of local slots that run the fake stage."""
     script = str(tmp_path / "fake_stage.py")
     return lambda number: LocalSlots(number, lambda job: [sys.executable, "-S", script, job.module, *job.arguments])

@@ -1,4 +1,4 @@
-"""The command line of the studies: what it prints, and its exit codes."""
+"""Command line of the studies: its output and exit codes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +16,9 @@ Call = Callable[..., int]
 
 @pytest.fixture
 def call(slots: Callable[[int], LocalSlots], fake_stage: Callable[..., list[str]], echo_config: Resolver) -> Call:
-    """Return the command line with the fake stage behind it."""
+    """Return the command line, which runs the fake stage."""
 
-    def build(jobs: int | None, launch: tuple[str, ...], cold: bool) -> Engine:
+    def build(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork: bool) -> Engine:
         return slots(jobs or 2)
 
     return lambda *words: main([str(word) for word in words], resolve=echo_config, build_engine=build)
@@ -38,7 +38,7 @@ def test_plan_prints_every_run_and_starts_none(
     capsys: pytest.CaptureFixture[str],
     fake_stage: Callable[..., list[str]],
 ) -> None:
-    assert call("plan", study_file, "--runs", "--out", tmp_path / "out") == 0
+    assert call("plan", study_file, "--verbose", "--out", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     assert printed.count("waiting ") == 54
     assert printed.count("accelerate launch -m finetune") == 48
@@ -48,18 +48,18 @@ def test_plan_prints_every_run_and_starts_none(
 
 
 @pytest.mark.parametrize(("scale", "rate"), [("imagenet1k", "0.002"), ("cifar10", "0.002"), ("digits", "0.004")])
-def test_plan_tells_the_rate_at_which_a_run_trains(scale: str, rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_prints_the_peak_learning_rate_of_a_run(scale: str, rate: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "scaled_relu_table1", "--scale", scale, "--seeds", "0", "--only", "conv_0.001_adamw_5"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("waiting")]
     assert f"  lr {rate}" in line
 
 
-def test_plan_tells_no_rate_where_nothing_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_prints_no_learning_rate_if_nothing_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "early_conv_complexity"]) == 0
     assert "  lr " not in capsys.readouterr().out
 
 
-def test_run_runs_what_is_asked_for_and_reports(
+def test_run_runs_the_selected_runs_and_writes_the_report(
     call: Call,
     study_file: Path,
     tmp_path: Path,
@@ -69,7 +69,7 @@ def test_run_runs_what_is_asked_for_and_reports(
     out = tmp_path / "out"
     assert call("run", study_file, "--out", out, "--only", "conv*fraction0.1-seed0") == 0
     printed = capsys.readouterr().out
-    assert "3 runs: 0 done, 3 to go, 2 at a time" in printed
+    assert "3 runs: 0 done, 3 remaining, 2 at a time" in printed
     assert "3 of 54 runs are done" in printed
     assert f"report: {out / 'report.html'}" in printed
     assert len(fake_stage()) == 3
@@ -82,7 +82,7 @@ def test_run_runs_what_is_asked_for_and_reports(
     assert len(fake_stage()) == 3
 
 
-def test_a_failed_run_makes_the_exit_code_1(
+def test_a_failed_run_gives_exit_code_1(
     call: Call,
     study_file: Path,
     tmp_path: Path,
@@ -95,24 +95,26 @@ def test_a_failed_run_makes_the_exit_code_1(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("run", "quickstrat"), "Did you mean quickstart?"),
         (("plan", "quickstart", "epochs"), "an override is key=value"),
-        (("report", "nowhere"), "holds no study.yaml"),
-        (("plan", "quickstart", "--only", "mlp"), "--only mlp: no run's name holds it"),
+        (("report", "nowhere"), "contains no study.yaml"),
+        (("plan", "quickstart", "--only", "mlp"), "--only mlp: matches no run"),
     ],
 )
-def test_a_users_mistake_is_one_message_and_exit_code_2(
-    call: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+def test_invalid_input_gives_one_message_and_exit_code_2(
+    call: Call, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
-    assert call(*words) == 2
+    assert call(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert said in error
+    assert message in error
 
 
-def test_a_wrong_recipe_key_is_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_recipe_key_is_reported_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["run", "quickstart", "model.stam=conv", "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "nothing was started" in error

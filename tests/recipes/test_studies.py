@@ -1,16 +1,16 @@
-"""The studies of the house: every table and figure of the papers has one, and each plans at every scale it is offered at."""
+"""Studies of the repository: every published table and figure has one, and each can be planned at each of its scales."""
 
 import re
 
 import pytest
 
 from recipes.stages import resolve_by_config
-from recipes.study.cost import SetSize, estimate
+from recipes.study.cost import DatasetSize, estimate
 from recipes.study.plan import Plan, make_plan
-from recipes.study.published import CRASH, load_printed, printed_names
+from recipes.study.published import CRASH, load_published_table, published_table_names
 from recipes.study.scales import load_scale
 from recipes.study.sections import read_yaml
-from recipes.study.specification import REPOSITORY, STUDIES, TableReading
+from recipes.study.specification import REPOSITORY, STUDIES, TableReportSpec
 from recipes.study.study_file import load_study
 
 OFFERED = {path: read_yaml(path.read_text()).get("scales") or [None] for path in sorted(STUDIES.glob("*.yaml"))}
@@ -18,7 +18,7 @@ PLANNED = [pytest.param(path, scale, id=f"{path.stem}-{scale}") for path, all_ i
 
 
 def planned(path, scale) -> Plan:  # type: ignore[no-untyped-def]
-    """Return the plan of a study with one seed; what is counted has none."""
+    """Return the plan of a study with one seed, if it has any."""
     seeds = () if path.stem == "early_conv_complexity" else (0,)
     return make_plan(load_study(path, scale=scale, seeds=seeds), resolve_by_config)
 
@@ -28,38 +28,38 @@ def test_every_study_plans_at_every_scale(path, scale) -> None:  # type: ignore[
     plan = planned(path, scale)
     assert plan.runs and all(cell.runs for cell in plan.cells)
     known = load_scale(scale) if scale else None
-    size = SetSize(known.train_images, known.num_classes) if known else SetSize(1438, 10)  # type: ignore[arg-type]
+    size = DatasetSize(known.train_images, known.num_classes) if known else DatasetSize(1438, 10)  # type: ignore[arg-type]
     for run in {run.stage: run for run in plan.runs}.values():
         cost = estimate(run, size)
-        counts = run.module != "common.evaluation complexity"
-        assert (cost.images > 0 and cost.multiply_adds_per_image > 0) == counts
+        has_cost = run.module != "common.evaluation complexity"
+        assert (cost.images > 0 and cost.macs_per_image > 0) == has_cost
 
 
-def test_every_printed_table_has_a_study_that_stands_beside_it() -> None:
-    beside = set()
+def test_every_published_table_has_a_study() -> None:
+    tables = set()
     for path, scales in OFFERED.items():
-        reading = load_study(path, scale=scales[0]).reading
-        beside |= {reading.table} if isinstance(reading, TableReading) else set()
-    assert beside - {None} == set(printed_names())
+        spec = load_study(path, scale=scales[0]).report
+        tables |= {spec.table} if isinstance(spec, TableReportSpec) else set()
+    assert tables - {None} == set(published_table_names())
 
 
-def test_every_experiment_of_the_early_convolutions_has_a_study() -> None:
+def test_every_experiment_of_early_convolutions_has_a_study() -> None:
     names = {path.stem for path in OFFERED}
     wanted = ("complexity", "training_length", "optimizers", "hyperparameters", "peak")
     assert {f"early_conv_{name}" for name in wanted} <= names
 
 
 @pytest.mark.parametrize("path", [path for path in OFFERED if "scaled_relu" in path.stem], ids=lambda path: path.stem)
-def test_the_rows_of_a_study_are_the_rows_that_the_paper_prints(path) -> None:  # type: ignore[no-untyped-def]
+def test_every_published_row_is_a_row_of_its_study(path) -> None:  # type: ignore[no-untyped-def]
     study = load_study(path, scale="imagenet1k")
-    assert isinstance(study.reading, TableReading) and study.reading.table
-    rows = [row.entries for row in load_printed(study.reading.table).rows]
+    assert isinstance(study.report, TableReportSpec) and study.report.table
+    rows = [row.entries for row in load_published_table(study.report.table).rows]
     ours = [study.columns({**cell.levels}) for cell in planned(path, "imagenet1k").cells]
     for row in rows:
-        assert any(all(row[name] == value for name, value in mine.items() if name in row) for mine in ours), row
+        assert any(all(row[name] == value for name, value in columns.items() if name in row) for columns in ours), row
 
 
-def test_runs_that_two_tables_have_in_common_have_one_name() -> None:
+def test_tables_share_the_runs_that_they_have_in_common() -> None:
     def digests(name: str) -> set[str]:
         return {run.digest for run in planned(STUDIES / f"{name}.yaml", "digits").runs}
 
@@ -72,24 +72,24 @@ def test_runs_that_two_tables_have_in_common_have_one_name() -> None:
     assert digests("scaled_relu_table6") & digests("scaled_relu_table7") & digests("scaled_relu_table2_dino")
 
 
-def test_the_draws_of_the_hyper_parameter_study_are_these() -> None:
+def test_the_points_of_the_hyperparameter_study_are_fixed() -> None:
     plan = planned(STUDIES / "early_conv_hyperparameters.yaml", "imagenet1k")
     assert len(plan.runs) == 3 * 2 * 64
     first = next(run for run in plan.runs if run.levels["draw"] == "00" and "vit_p_1gf-adamw" in run.levels["network"])
-    drawn = dict(word.split("=") for word in first.overrides if re.match(r"optim\.(lr|weight_decay)=", word))
-    assert drawn == {"optim.lr": "0.000501678", "optim.weight_decay": "0.035926"}
+    sampled = dict(word.split("=") for word in first.overrides if re.match(r"optim\.(lr|weight_decay)=", word))
+    assert sampled == {"optim.lr": "0.000501678", "optim.weight_decay": "0.035926"}
 
 
-def test_every_claim_is_one_that_the_paper_prints() -> None:
+def test_the_published_values_support_every_claim() -> None:
     claims = 0
     for path, scales in OFFERED.items():
-        reading = load_study(path, scale=scales[0]).reading
-        for pair in reading.pairs if isinstance(reading, TableReading) and reading.table else ():
-            table = load_printed(reading.table)
-            rows = [table.find(side, reading.metrics) for side in (pair.base, pair.other)]
+        spec = load_study(path, scale=scales[0]).report
+        for pair in spec.pairs if isinstance(spec, TableReportSpec) and spec.table else ():
+            table = load_published_table(spec.table)
+            rows = [table.find(side, spec.metrics) for side in (pair.base, pair.other)]
             if rows[0] is None or rows[1] is None:
-                continue  # the paper prints one side alone
-            base, other = (row.value(next(iter(reading.metrics))) for row in rows if row)
+                continue  # the paper prints only one side
+            base, other = (row.value(next(iter(spec.metrics))) for row in rows if row)
             below = -1.0 if base == CRASH else base
             assert isinstance(other, float) and isinstance(below, float) and other > below, (path.stem, pair.claim)
             claims += 1
@@ -97,19 +97,17 @@ def test_every_claim_is_one_that_the_paper_prints() -> None:
 
 
 @pytest.mark.parametrize("scale", sorted({scale for scales in OFFERED.values() for scale in scales if scale}))
-def test_every_rule_of_a_scale_translates_something_that_a_study_sets(scale: str) -> None:
+def test_every_rule_of_a_scale_applies_to_a_key_that_a_study_sets(scale: str) -> None:
     known, used = load_scale(scale), set()
     for path, scales in OFFERED.items():
         if scale not in scales:
             continue
-        asked = read_yaml(path.read_text())["stages"]
-        trained = tuple(f"{stage}.published=none" for stage, entry in asked.items() if "published" in entry)
+        stages = read_yaml(path.read_text())["stages"]
+        trained = tuple(f"{stage}.published=none" for stage, entry in stages.items() if "published" in entry)
         study = load_study(path, trained, scale)
         for stage in study.stages:
-            recipe = (REPOSITORY / asked[stage.name]["recipe"]).resolve()
+            recipe = (REPOSITORY / stages[stage.name]["recipe"]).resolve()
             varied = [axis.levels[level] for axis in study.axes for level in axis.levels]
-            used |= {
-                (recipe, key) for settings in (stage.settings, *varied) for key in study.addressed(stage, settings)
-            }
-    rules = {(recipe, key) for recipe, scaled in known.recipes.items() for key in scaled.translations}
+            used |= {(recipe, key) for settings in (stage.settings, *varied) for key in study.keys_of(stage, settings)}
+    rules = {(recipe, key) for recipe, scaled in known.recipes.items() for key in scaled.scale_rules}
     assert {(str(recipe.relative_to(REPOSITORY)), key) for recipe, key in rules - used} == set()

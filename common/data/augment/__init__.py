@@ -1,1 +1,1 @@
-"""Augmentation: multi-crop, supervised, color, resizing, policies, mixing, erasing."""
+"""Augmentation: multi-crop, supervised, color, resize, policies, mixing, erasing."""

@@ -1,9 +1,10 @@
-// Owns bicubic resizing with antialiasing of RGB bytes on 512-bit vectors, in PyTorch's integers: a module of Python's.
+// Antialiased bicubic resizing of 8-bit RGB images with AVX-512, bit-exact with PyTorch's integer kernel. Python extension module.
 //
-// As there (and in Pillow before it), an output is a sum of bytes times weights of 16 bits, first along the rows, then down the
-// columns, rounded to a byte after each. The sums are exact, so that the pixels are PyTorch's to the bit. What differs is how
-// they are summed: two taps of 15 or 16 outputs are one instruction (VNNI), and one permutation (VBMI) brings the bytes of a row to
-// their lanes. Rows are done in pairs whose results lie as halves of 32 bits, which is what the pass down takes.
+// As in PyTorch (and Pillow), an output is a sum of bytes times 16-bit weights, computed first along the rows, then along the
+// columns, and rounded to a byte after each pass. The integer sums are exact, so the result equals PyTorch's bit for bit. Only the
+// order of summation differs: one instruction (VNNI) accumulates two taps of 15 or 16 outputs, and one permutation (VBMI) moves
+// the bytes of a row to their lanes. Rows are processed in pairs; their results are interleaved as the two 16-bit halves of 32-bit
+// words, the layout that the vertical pass reads.
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -31,7 +32,7 @@ namespace {
 constexpr long CHANNELS = 3;
 constexpr long LANES = 16;
 constexpr long DOUBLES = 8;
-constexpr long WINDOW = 64;  // bytes that one permutation takes from
+constexpr long WINDOW = 64;  // bytes that one permutation can select from
 constexpr uint64_t LOW_BYTES = 0x5555555555555555;
 constexpr uint32_t LOW_HALVES = 0x55555555;
 
@@ -53,7 +54,7 @@ struct Taps {
     std::vector<int16_t> weights;
 };
 
-// Keys's kernel with a = -1/2, at a distance x of at least 0.
+// Keys' cubic convolution kernel with a = -1/2, for distances x >= 0.
 inline __m512d cubic(__m512d x) {
     const __m512d one = _mm512_set1_pd(1.0), two = _mm512_set1_pd(2.0);
     __m512d near = _mm512_fmsub_pd(_mm512_set1_pd(1.5), x, _mm512_set1_pd(2.5));  // ((a + 2) x - (a + 3)) x x + 1
@@ -64,14 +65,14 @@ inline __m512d cubic(__m512d x) {
     return _mm512_mask_mov_pd(far, _mm512_cmp_pd_mask(x, one, _CMP_LT_OQ), near);
 }
 
-// The taps from `inputs` to `outputs` pixels; behind each output's own there is a weight of zero at least.
-void make_taps(long inputs, long outputs, Taps& taps) {
+// Compute the taps for resizing `inputs` to `outputs` pixels. Each output's weights are followed by at least one zero weight.
+void compute_taps(long inputs, long outputs, Taps& taps) {
     const double scale = (double)inputs / outputs, factor = std::max(scale, 1.0), support = 2.0 * factor;
     const long most = (long)std::ceil(support) * 2 + 1, padded = (outputs + DOUBLES - 1) / DOUBLES * DOUBLES;
     taps.stride = (most + 2) / 2 * 2;
     taps.first.resize(padded);
     taps.count.resize(padded);
-    std::vector<double> exact(most * padded);  // tap by tap
+    std::vector<double> exact(most * padded);  // tap-major: the weights of one tap are contiguous over the outputs
     __m512d largest = _mm512_setzero_pd();
     for (long i = 0; i < padded; i += DOUBLES) {
         double centers[DOUBLES];
@@ -100,7 +101,7 @@ void make_taps(long inputs, long outputs, Taps& taps) {
             largest = _mm512_max_pd(largest, weight);
         }
     }
-    // As many bits as leave the largest weight within 16.
+    // The largest precision at which the largest weight still fits into 16 bits.
     const double top = _mm512_reduce_max_pd(largest);
     for (taps.precision = 0; taps.precision < 22; taps.precision++)
         if ((int)(0.5 + top * (1 << (taps.precision + 1))) >= 1 << 15) break;
@@ -112,29 +113,29 @@ void make_taps(long inputs, long outputs, Taps& taps) {
         }
 }
 
-inline int32_t pair_of_weights(const int16_t* from) {
+inline int32_t load_weight_pair(const int16_t* from) {
     int32_t pair;
     std::memcpy(&pair, from, sizeof(pair));
     return pair;
 }
 
-// Neighbouring outputs of a row that are summed at once: the bytes of their first pairs of taps lie within one window of the row,
-// which begins at `start`; those of the next pairs lie two pixels on, and so on. A window holds `steps` of them. `weights` is
-// where theirs begin, 16 pairs to a step.
+// Neighboring outputs of a row that are summed in one register. The bytes of their first pairs of taps lie within one window of
+// the row, starting at byte `start`; each next pair lies two pixels further. One window covers `steps` pairs. `weights` is the
+// offset of the block's first weight; each step has 16 pairs of weights.
 struct Block {
     long start, pairs, steps, weights;
-    uint8_t places[WINDOW];
+    uint8_t byte_indices[WINDOW];
 };
 
-struct Along {
-    long pixels;  // of a block
+struct RowPlan {
+    long pixels;  // outputs per block
     int precision;
     std::vector<Block> blocks;
     std::vector<int32_t> weights;
 };
 
-// The most outputs, up to as many as have lanes, whose bytes of one pair of taps lie within a window.
-long pixels_of_block(const Taps& taps, long outputs) {
+// Return the largest number of outputs, limited by the lanes, whose bytes for one pair of taps fit into a window.
+long pixels_per_block(const Taps& taps, long outputs) {
     for (long pixels = std::min(LANES / CHANNELS, outputs); pixels > 1; pixels--) {
         bool fits = true;
         for (long i = 0; i + pixels <= outputs && fits; i++)
@@ -144,74 +145,75 @@ long pixels_of_block(const Taps& taps, long outputs) {
     return 1;
 }
 
-// Flipped, the outputs come from the last to the first.
-void make_blocks(const Taps& taps, long outputs, bool flip, Along& along) {
-    along.pixels = pixels_of_block(taps, outputs);
-    along.precision = taps.precision;
-    along.weights.clear();
-    along.blocks.resize((outputs + along.pixels - 1) / along.pixels);
+// With `flip`, the outputs are in reverse order.
+void compute_blocks(const Taps& taps, long outputs, bool flip, RowPlan& plan) {
+    plan.pixels = pixels_per_block(taps, outputs);
+    plan.precision = taps.precision;
+    plan.weights.clear();
+    plan.blocks.resize((outputs + plan.pixels - 1) / plan.pixels);
     long output = 0;
-    for (Block& block : along.blocks) {
-        const long pixels = std::min(along.pixels, outputs - output);
+    for (Block& block : plan.blocks) {
+        const long pixels = std::min(plan.pixels, outputs - output);
         const long lowest = flip ? outputs - output - pixels : output, start = taps.first[lowest];
         const long most = *std::max_element(&taps.count[lowest], &taps.count[lowest] + pixels);
-        block = {start * CHANNELS, (most + 1) / 2, 0, (long)along.weights.size(), {}};
-        along.weights.resize(block.weights + block.pairs * LANES, 0);
+        block = {start * CHANNELS, (most + 1) / 2, 0, (long)plan.weights.size(), {}};
+        plan.weights.resize(block.weights + block.pairs * LANES, 0);
         for (long p = 0; p < pixels; p++) {
             const long i = flip ? lowest + pixels - 1 - p : lowest + p;
             for (long c = 0; c < CHANNELS; c++) {
                 const long lane = p * CHANNELS + c, place = CHANNELS * (taps.first[i] - start) + c;
-                block.places[4 * lane] = place;
-                block.places[4 * lane + 2] = place + CHANNELS;
+                block.byte_indices[4 * lane] = place;
+                block.byte_indices[4 * lane + 2] = place + CHANNELS;
                 for (long j = 0; j < block.pairs; j++)
-                    along.weights[block.weights + j * LANES + lane] = pair_of_weights(&taps.weights[i * taps.stride + 2 * j]);
+                    plan.weights[block.weights + j * LANES + lane] = load_weight_pair(&taps.weights[i * taps.stride + 2 * j]);
             }
         }
-        const long span = *std::max_element(block.places, block.places + WINDOW) + 1;
+        const long span = *std::max_element(block.byte_indices, block.byte_indices + WINDOW) + 1;
         block.steps = (WINDOW - span) / (2 * CHANNELS) + 1;
         output += pixels;
     }
 }
 
-// Some rows, two or four, resized along; each two of them to one of `to`. They are read up to WINDOW bytes beyond their end.
+// Resize two or four rows horizontally; each pair of rows is written interleaved to one entry of `to`. Reads up to WINDOW bytes
+// past the end of a row.
 template <int ROWS>
-inline void pass_along(const uint8_t* const* rows, const Along& along, int32_t* const* to) {
-    const __m512i half = _mm512_set1_epi32(1 << (along.precision - 1)), black = _mm512_setzero_si512();
+inline void horizontal_pass(const uint8_t* const* rows, const RowPlan& plan, int32_t* const* to) {
+    const __m512i half = _mm512_set1_epi32(1 << (plan.precision - 1)), black = _mm512_setzero_si512();
     const __m512i white = _mm512_set1_epi16(255), two_pixels = _mm512_set1_epi8(2 * CHANNELS);
-    const __m128i shift = _mm_cvtsi32_si128(along.precision);
-    long done = 0;
-    for (const Block& block : along.blocks) {
-        const int32_t* weights = &along.weights[block.weights];
+    const __m128i shift = _mm_cvtsi32_si128(plan.precision);
+    long filled = 0;
+    for (const Block& block : plan.blocks) {
+        const int32_t* weights = &plan.weights[block.weights];
         __m512i sums[ROWS];
         for (int r = 0; r < ROWS; r++) sums[r] = half;
         for (long j = 0; j < block.pairs; j += block.steps) {
-            __m512i windows[ROWS], places = _mm512_loadu_si512(block.places);
+            __m512i windows[ROWS], byte_indices = _mm512_loadu_si512(block.byte_indices);
             for (int r = 0; r < ROWS; r++) windows[r] = _mm512_loadu_si512(rows[r] + block.start + j * 2 * CHANNELS);
             for (long step = j; step < std::min(j + block.steps, block.pairs); step++) {
                 const __m512i pair = _mm512_loadu_si512(weights + step * LANES);
                 for (int r = 0; r < ROWS; r++)
-                    sums[r] = _mm512_dpwssd_epi32(sums[r], _mm512_maskz_permutexvar_epi8(LOW_BYTES, places, windows[r]), pair);
-                places = _mm512_add_epi8(places, two_pixels);
+                    sums[r] = _mm512_dpwssd_epi32(sums[r], _mm512_maskz_permutexvar_epi8(LOW_BYTES, byte_indices, windows[r]), pair);
+                byte_indices = _mm512_add_epi8(byte_indices, two_pixels);
             }
         }
         for (int r = 0; r < ROWS; r++) sums[r] = _mm512_sra_epi32(sums[r], shift);
         for (int r = 0; r < ROWS; r += 2) {
             const __m512i both = _mm512_mask_mov_epi16(_mm512_slli_epi32(sums[r + 1], 16), LOW_HALVES, sums[r]);
-            _mm512_storeu_si512(to[r / 2] + done, _mm512_min_epi16(_mm512_max_epi16(both, black), white));
+            _mm512_storeu_si512(to[r / 2] + filled, _mm512_min_epi16(_mm512_max_epi16(both, black), white));
         }
-        done += along.pixels * CHANNELS;
+        filled += plan.pixels * CHANNELS;
     }
 }
 
-// One row of the result, `length` bytes, from pairs of rows that lie `row` apart.
-void pass_down(const int32_t* pairs, long row, const int16_t* weights, long num_pairs, int precision, uint8_t* to, long length) {
+// Compute one row of the result, `length` bytes, from pairs of rows that are `row` words apart.
+void vertical_pass(const int32_t* pairs, long row, const int16_t* weights, long num_pairs, int precision, uint8_t* to, long length) {
     const __m512i half = _mm512_set1_epi32(1 << (precision - 1));
     const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m128i shift = _mm_cvtsi32_si128(precision);
     for (long d = 0; d < length; d += 4 * LANES) {
         __m512i sums[4] = {half, half, half, half};
         for (long j = 0; j < num_pairs; j++) {
-            const __m512i pair = _mm512_set1_epi32(pair_of_weights(weights + 2 * j));
+            const __m512i pair = _mm512_set1_epi32(load_weight_pair(weights + 2 * j));
             for (int v = 0; v < 4; v++)
                 sums[v] = _mm512_dpwssd_epi32(sums[v], _mm512_loadu_si512(pairs + j * row + d + v * LANES), pair);
         }
@@ -223,46 +225,49 @@ void pass_down(const int32_t* pairs, long row, const int16_t* weights, long num_
     }
 }
 
-// The part `box` of an image as height x width pixels, mirrored left to right if flipped. Rows are resized along when the first
-// output needs them, and kept while one does: memory grows with the window of an output, not with the image.
+// Resize the region `box` of an image to height x width pixels, with `flip` mirrored horizontally. A row is resized horizontally
+// when the first output needs it and kept while any output does, so memory grows with an output's support, not with the image.
 void resize(Image image, Box box, bool flip, uint8_t* to, long height, long width) {
-    Taps across, down;
-    Along along;
-    make_taps(box.width, width, across);
-    make_taps(box.height, height, down);
-    make_blocks(across, width, flip, along);
+    Taps horizontal, vertical;
+    RowPlan plan;
+    compute_taps(box.width, width, horizontal);
+    compute_taps(box.height, height, vertical);
+    compute_blocks(horizontal, width, flip, plan);
 
-    const long row = (width + along.pixels) * CHANNELS + 4 * LANES, length = box.width * CHANNELS;
-    const long room = down.stride + 4;  // pairs: two windows at least
+    const long row = (width + plan.pixels) * CHANNELS + 4 * LANES, length = box.width * CHANNELS;
+    const long capacity = vertical.stride + 4;  // capacity in pairs: at least two windows
     const uint8_t* end = image.pixels + image.height * image.width * CHANNELS;
-    std::vector<int32_t> pairs(room * row);
+    std::vector<int32_t> pairs(capacity * row);
     std::vector<uint8_t> copies(4 * (length + WINDOW));
-    std::vector<int16_t> weights(down.stride + 2);
-    long begun = 0, done = 0;  // the pairs of rows that are kept: from, and up to
+    std::vector<int16_t> weights(vertical.stride + 2);
+    long buffer_start = 0, buffer_end = 0;  // row pairs in the buffer, half-open range
     for (long i = 0; i < height; i++) {
-        const long first = down.first[i] / 2, odd = down.first[i] % 2, count = down.count[i], used = (odd + count + 1) / 2;
-        while (done < first + used) {
-            if (done + 2 > begun + room) {
-                std::copy(&pairs[(first - begun) * row], &pairs[0] + (done - begun) * row, &pairs[0]);
-                begun = first;
+        const long first = vertical.first[i] / 2, odd = vertical.first[i] % 2, count = vertical.count[i];
+        const long num_pairs = (odd + count + 1) / 2;
+        while (buffer_end < first + num_pairs) {
+            if (buffer_end + 2 > buffer_start + capacity) {
+                std::copy(&pairs[(first - buffer_start) * row], &pairs[0] + (buffer_end - buffer_start) * row, &pairs[0]);
+                buffer_start = first;
             }
             const uint8_t* rows[4];
             for (long r = 0; r < 4; r++) {
-                const long y = std::min(2 * done + r, box.height - 1);
+                const long y = std::min(2 * buffer_end + r, box.height - 1);
                 rows[r] = image.pixels + ((box.top + y) * image.width + box.left) * CHANNELS;
-                if (rows[r] + length + WINDOW > end)  // what is read beyond the row is no longer the image's
+                if (rows[r] + length + WINDOW > end)  // reading past the row would leave the image's memory
                     rows[r] = (uint8_t*)std::memcpy(&copies[r * (length + WINDOW)], rows[r], length);
             }
-            int32_t* two[2] = {&pairs[(done - begun) * row], &pairs[(done + 1 - begun) * row]};
-            if (2 * done + 2 < box.height) pass_along<4>(rows, along, two);
-            else pass_along<2>(rows, along, two);
-            done += 2;
+            int32_t* outputs[2] = {&pairs[(buffer_end - buffer_start) * row], &pairs[(buffer_end + 1 - buffer_start) * row]};
+            if (2 * buffer_end + 2 < box.height) horizontal_pass<4>(rows, plan, outputs);
+            else horizontal_pass<2>(rows, plan, outputs);
+            buffer_end += 2;
         }
-        // A window that begins with the second row of a pair gets a weight of zero for the first.
+        // If the window starts at the second row of a pair, the first row gets weight zero.
         weights[0] = 0;
-        std::copy_n(&down.weights[i * down.stride], count, &weights[odd]);
+        std::copy_n(&vertical.weights[i * vertical.stride], count, &weights[odd]);
         std::fill(&weights[odd + count], &weights[0] + weights.size(), 0);
-        pass_down(&pairs[(first - begun) * row], row, weights.data(), used, down.precision, to + i * width * CHANNELS, width * CHANNELS);
+        const int32_t* window = &pairs[(first - buffer_start) * row];
+        uint8_t* result_row = to + i * width * CHANNELS;
+        vertical_pass(window, row, weights.data(), num_pairs, vertical.precision, result_row, width * CHANNELS);
     }
 }
 
@@ -305,31 +310,31 @@ PyObject* resize_into(PyObject*, PyObject* arguments) {
         fits = fits && buffer->itemsize == 1 && buffer->ndim == 3 && buffer->shape[2] == CHANNELS && buffer->len > 0;
     fits = fits && box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 && box.height <= from.shape[0] - box.top &&
         box.width <= from.shape[1] - box.left;
-    bool enough = true;  // memory
+    bool allocated = true;
     if (fits) {
         Py_BEGIN_ALLOW_THREADS;
         try {
             resize({(const uint8_t*)from.buf, from.shape[0], from.shape[1]}, box, flip, (uint8_t*)to.buf, to.shape[0], to.shape[1]);
         } catch (const std::bad_alloc&) {
-            enough = false;
+            allocated = false;
         }
         Py_END_ALLOW_THREADS;
     }
     PyBuffer_Release(&from);
     PyBuffer_Release(&to);
-    if (!enough) return PyErr_NoMemory();
+    if (!allocated) return PyErr_NoMemory();
     if (fits) Py_RETURN_NONE;
-    PyErr_SetString(PyExc_ValueError, "images are (height, width, 3) bytes, and the box lies within its own");
+    PyErr_SetString(PyExc_ValueError, "image and result must be (height, width, 3) bytes, and the box must lie within the image");
     return nullptr;
 #else
-    PyErr_SetString(PyExc_NotImplementedError, "there is no kernel for this processor");
+    PyErr_SetString(PyExc_NotImplementedError, "this processor does not support the kernel");
     return nullptr;
 #endif
 }
 
 PyMethodDef METHODS[] = {
-    {"available", available, METH_NOARGS, "Return whether this processor runs the kernel."},
-    {"resize_into", resize_into, METH_VARARGS, "Resize a box (top, left, height, width) of an image into another, flipped or not."},
+    {"available", available, METH_NOARGS, "Return whether this processor supports the kernel."},
+    {"resize_into", resize_into, METH_VARARGS, "Resize a box (top, left, height, width) of an image into another image."},
     {nullptr, nullptr, 0, nullptr},
 };
 

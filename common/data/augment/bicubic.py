@@ -1,7 +1,7 @@
-"""Owns bicubic resizing with antialiasing, as PIL's: by our kernel (`bicubic.cpp`) or PyTorch's, which give the same pixels.
+"""Antialiased bicubic resizing, as in Pillow. A C++ kernel (`bicubic.cpp`) or PyTorch does it; both give the same pixels.
 
-The kernel is built when the project is installed, where there is a C++ compiler, and runs where the processor has what it
-takes: AVX-512 with VBMI and VNNI (Ice Lake, Zen 4 and later). It is three to four times as fast.
+The kernel is built when the project is installed, if there is a C++ compiler. It needs AVX-512 with VBMI and VNNI (Ice Lake,
+Zen 4 and later), and is three to four times as fast as PyTorch.
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ else:
     HAS_KERNEL = _bicubic.available()
 
 Box = tuple[int, int, int, int]
-"""Part of an image in pixels: (top, left, height, width)."""
+"""Region of an image in pixels: (top, left, height, width)."""
 
 
 def resize(pixels: Any, size: tuple[int, int], *, box: Box | None = None, flip: bool = False) -> Any:
-    """Return an (H, W, 3) uint8 image as a new one of `size` (height, width).
+    """Return a copy of an (H, W, 3) uint8 image, resized to `size` (height, width).
 
-    Only the `box` of it, where one is given; with `flip` the result is mirrored left to right.
+    If `box` is given, only that region is resized. With `flip`, the result is flipped horizontally.
     """
     top, left, height, width = box = box or (0, 0, *pixels.shape[:2])
     if size == (height, width):
@@ -38,7 +38,7 @@ def resize(pixels: Any, size: tuple[int, int], *, box: Box | None = None, flip: 
 
 
 def resize_by_pytorch(pixels: Any, size: tuple[int, int], *, box: Box, flip: bool = False) -> Any:
-    """Return what `resize` does, by PyTorch."""
+    """Return what `resize` returns, computed by PyTorch."""
     top, left, height, width = box
     planes = torch.from_numpy(pixels[top : top + height, left : left + width]).permute(2, 0, 1)[None]
     resized = F.interpolate(planes, size=size, mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()

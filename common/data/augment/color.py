@@ -1,12 +1,12 @@
-"""Owns the photometry of DINO's views: colour jitter, grey, blur and solarize, defined once and run by two executors.
+"""Color augmentation of DINO's views: color jitter, grayscale, blur and solarize, with a CPU and a device implementation.
 
-Brightness, contrast, saturation and grey are affine maps of a pixel, x -> A x + K m + c, with m the crop's mean colour.
-Those before the hue in the drawn order are composed to one map, those after it to another; values are rounded and cut
-to 0..255 after each map, not after each step; c makes up for Pillow, whose steps cut fractions off. The hue turns in
-HSV, as Pillow does it: a rotation in YIQ would make one map of all, but takes strong colours elsewhere (3.4 of 255 on
-average on CIFAR-10, against 0.2). Then blur and solarize.
-`apply_on_crop` runs it by OpenCV on one uint8 crop in a worker, `apply_on_batch` by torch on a batch on the device.
-Shapes: N crops, P numbers of a record, S pixels.
+Brightness, contrast, saturation and grayscale are affine maps of a pixel, x -> A x + K m + c, where m is the crop's mean color.
+The operations before the hue in the drawn order are composed into one map, those after it into another. Values are rounded and
+clamped to 0..255 after each map, not after each operation; c compensates for Pillow, which truncates after every operation. The
+hue is shifted in HSV, as in Pillow: a rotation in YIQ would merge everything into a single map, but it maps saturated colors
+differently (mean error 3.4 of 255 on CIFAR-10, compared with 0.2). Blur and solarize follow.
+`apply_on_crop` runs in a worker on one uint8 crop with OpenCV, `apply_on_batch` on the device on a batch with torch.
+Shapes: N crops, P parameters of a view, S pixels.
 """
 
 import math
@@ -23,132 +23,133 @@ from common.data.augment import parameters as columns
 
 _LUMA = (0.299, 0.587, 0.114)
 _HUE = 3
-_CUT_OFF = -0.499
-"""What a step of Pillow's adds on average, as it cuts off where we round; a little less keeps whole numbers whole."""
+_TRUNCATION = -0.499
+"""Mean offset of truncation (Pillow) from rounding (here); slightly less than 0.5 in size, so that integers are unchanged."""
 _SOLARIZE_TABLE = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
 
 
-class CropSteps(NamedTuple):
-    """Hold what a worker does to one crop."""
+class ColorOps(NamedTuple):
+    """Color operations on one crop, as a worker executes them."""
 
     before: tuple[Any, Any | None] | None
-    """A and K of the map before the hue, (3, 4) with c as the last column; no K where it is 0; none where it changes nothing."""
+    """A and K of the map before the hue, (3, 4) with c as the last column. K is None if it is 0, the map None if it is the
+    identity."""
     hue: int
-    """Steps of 1/255 turn, modulo 256; 0 for none."""
+    """Hue shift in steps of 1/255 turn, modulo 256; 0 for none."""
     after: tuple[Any, Any | None] | None
-    """The same of the map after the hue."""
+    """A and K of the map after the hue, in the same form."""
     kernel: Any
-    """Weights of the blur along a line; none for no blur."""
+    """1-D weights of the separable blur; None for no blur."""
     solarize: bool
 
 
 @cache
 def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the identity, the map to grey and the orders of the steps; kept, as each copy to a device waits for it."""
-    to_grey = torch.tensor(_LUMA, dtype=torch.float64).expand(3, 3)
-    return torch.eye(3, dtype=torch.float64, device=device), to_grey.to(device), torch.tensor(columns.ORDERS).to(device)
+    """Return the identity, the grayscale map and the operation orders; cached, because each copy to a device synchronizes."""
+    to_gray = torch.tensor(_LUMA, dtype=torch.float64).expand(3, 3)
+    return torch.eye(3, dtype=torch.float64, device=device), to_gray.to(device), torch.tensor(columns.ORDERS).to(device)
 
 
-def colour_maps(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return what the colour steps of (N, P) records compose to: A and K, (N, 2, 3, 3) float32, c, (N, 2), and the hue's steps.
+def color_maps(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compose the color operations of (N, P) parameters; return A and K (N, 2, 3, 3) float32, c (N, 2) and the hue shift (N,).
 
-    Index 0 of A and K is the map before the hue, 1 the one after it; the steps are (N,), of 1/255 turn, modulo 256.
-    A step x -> a x + b mean(x) turns (A, K) into (a A, a K + b (A + K)); only contrast has a b. c is what the cutting off
-    of Pillow's steps adds up to. Without a hue all is in the first map.
+    Index 0 of A, K and c is the map before the hue, index 1 the map after it. The hue shift is in steps of 1/255 turn, modulo 256.
+    An operation x -> a x + b mean(x) turns (A, K) into (a A, a K + b (A + K)); only contrast has a b. c accumulates the truncation
+    of Pillow's operations. Without a hue shift, everything is in the first map.
     """
-    wide = parameters.double()
-    identity, to_grey, orders = _constants(parameters.device)
+    exact = parameters.double()
+    identity, to_gray, orders = _constants(parameters.device)
     brightness, contrast, saturation = (
-        wide[:, column, None, None] for column in (columns.BRIGHTNESS, columns.CONTRAST, columns.SATURATION)
+        exact[:, column, None, None] for column in (columns.BRIGHTNESS, columns.CONTRAST, columns.SATURATION)
     )
-    own = torch.stack(
+    linear_parts = torch.stack(
         [
             brightness * identity,
             contrast * identity,
-            saturation * identity + (1 - saturation) * to_grey,
-            identity.expand(len(wide), 3, 3),
-            torch.where(wide[:, columns.GREY, None, None] > 0, to_grey, identity),
+            saturation * identity + (1 - saturation) * to_gray,
+            identity.expand(len(exact), 3, 3),
+            torch.where(exact[:, columns.GRAYSCALE, None, None] > 0, to_gray, identity),
         ],
         dim=1,
     )
-    of_mean = torch.zeros_like(own)
-    of_mean[:, 1] = (1 - contrast) * to_grey
-    order = F.pad(orders[wide[:, columns.ORDER].long()], (0, 1), value=4)
-    hue = torch.trunc(wide[:, columns.HUE] * 255)
-    is_after = (order == _HUE).cumsum(dim=1).bool() & (hue != 0)[:, None]
-    row = torch.arange(len(wide), device=wide.device)
-    linear = identity.repeat(len(wide), 2, 1, 1)
+    mean_parts = torch.zeros_like(linear_parts)
+    mean_parts[:, 1] = (1 - contrast) * to_gray
+    order = F.pad(orders[exact[:, columns.ORDER].long()], (0, 1), value=4)
+    hue = torch.trunc(exact[:, columns.HUE] * 255)
+    after_hue = (order == _HUE).cumsum(dim=1).bool() & (hue != 0)[:, None]
+    row = torch.arange(len(exact), device=exact.device)
+    linear = identity.repeat(len(exact), 2, 1, 1)
     from_mean = torch.zeros_like(linear)
     constant = torch.zeros_like(linear[:, :, 0, 0])
-    gains = (own + of_mean)[:, :, 0].sum(dim=2)
-    # A slice: a list of columns would be copied to the device, and the processor would wait for it.
-    factors = wide[:, columns.BRIGHTNESS : columns.SATURATION + 1]
-    cut = F.pad(factors != 1, (0, 2)) * _CUT_OFF
-    for place in range(5):
-        part = is_after[:, place].long()
-        a, b = own[row, order[:, place]], of_mean[row, order[:, place]]
-        constant[row, part] = gains[row, order[:, place]] * constant[row, part] + cut[row, order[:, place]]
-        former, former_mean = linear[row, part], from_mean[row, part]
-        linear[row, part], from_mean[row, part] = a @ former, a @ former_mean + b @ (former + former_mean)
+    gains = (linear_parts + mean_parts)[:, :, 0].sum(dim=2)
+    # A slice, because a list of columns would be copied to the device and synchronize.
+    factors = exact[:, columns.BRIGHTNESS : columns.SATURATION + 1]
+    truncation = F.pad(factors != 1, (0, 2)) * _TRUNCATION
+    for position in range(5):
+        part, operation = after_hue[:, position].long(), order[:, position]
+        a, b = linear_parts[row, operation], mean_parts[row, operation]
+        constant[row, part] = gains[row, operation] * constant[row, part] + truncation[row, operation]
+        previous, previous_mean = linear[row, part], from_mean[row, part]
+        linear[row, part], from_mean[row, part] = a @ previous, a @ previous_mean + b @ (previous + previous_mean)
     return linear.float(), from_mean.float(), constant.float(), hue.remainder(256)
 
 
 def blur_radius(sigma: float) -> int:
-    """Return how many pixels to each side of its centre the blur's kernel reaches: three standard deviations."""
+    """Return the radius of the blur kernel in pixels: three standard deviations, rounded up."""
     return math.ceil(3 * sigma)
 
 
 def blur_kernels(sigma: Tensor, radius: int) -> Tensor:
-    """Return (N, 2 * radius + 1) float32 Gaussian weights, zero beyond each one's own radius; no blur at sigma 0."""
+    """Return (N, 2 * radius + 1) float32 Gaussian weights, zero beyond each kernel's own radius; sigma 0 is no blur."""
     distance = torch.arange(-radius, radius + 1, device=sigma.device, dtype=torch.float64)
-    wide = sigma.double()[:, None]
-    weights = torch.exp(-0.5 * (distance / wide.clamp(min=1e-3)) ** 2)
-    weights = torch.where(distance.abs() <= torch.ceil(3 * wide), weights, 0.0)
+    sigma_N1 = sigma.double()[:, None]
+    weights = torch.exp(-0.5 * (distance / sigma_N1.clamp(min=1e-3)) ** 2)
+    weights = torch.where(distance.abs() <= torch.ceil(3 * sigma_N1), weights, 0.0)
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
-def crop_steps(parameters: Tensor) -> list[CropSteps]:
-    """Return what each of (N, P) records asks for, as `apply_on_crop` takes it."""
-    linear, from_mean, constant, hue = colour_maps(parameters)
-    of_mean = from_mean.flatten(2).any(dim=2)
-    changes = (linear != torch.eye(3)).flatten(2).any(dim=2) | of_mean
-    sigmas = parameters[:, columns.SIGMA]
+def color_ops(parameters: Tensor) -> list[ColorOps]:
+    """Return the color operations of each row of (N, P) parameters, as `apply_on_crop` takes them."""
+    linear, from_mean, constant, hue = color_maps(parameters)
+    has_mean = from_mean.flatten(2).any(dim=2)
+    changes = (linear != torch.eye(3)).flatten(2).any(dim=2) | has_mean
+    sigmas = parameters[:, columns.BLUR_SIGMA]
     radius = blur_radius(sigmas.max().item())
     constants = constant[:, :, None, None].expand(-1, -1, 3, 1)
     linear, from_mean = (torch.cat([part, constants], dim=3) for part in (linear, from_mean))
-    maps = zip(linear.numpy(), from_mean.numpy(), changes.tolist(), of_mean.tolist(), strict=True)
+    maps = zip(linear.numpy(), from_mean.numpy(), changes.tolist(), has_mean.tolist(), strict=True)
     kernels = zip(blur_kernels(sigmas, radius).numpy(), sigmas.tolist(), strict=True)
     rest = zip(hue.int().tolist(), (parameters[:, columns.SOLARIZE] > 0).tolist(), strict=True)
     return [
-        CropSteps(
-            before=(a[0], k[0] if uses_mean[0] else None) if before else None,
-            hue=turn,
-            after=(a[1], k[1] if uses_mean[1] else None) if after else None,
+        ColorOps(
+            before=(a[0], k[0] if use_mean[0] else None) if before else None,
+            hue=shift,
+            after=(a[1], k[1] if use_mean[1] else None) if after else None,
             kernel=kernel[radius - blur_radius(sigma) : radius + blur_radius(sigma) + 1] if sigma else None,
             solarize=solarize,
         )
-        for (a, k, (before, after), uses_mean), (kernel, sigma), (turn, solarize) in zip(
+        for (a, k, (before, after), use_mean), (kernel, sigma), (shift, solarize) in zip(
             maps, kernels, rest, strict=True
         )
     ]
 
 
-def apply_on_crop(crop: Any, steps: CropSteps) -> Any:
-    """Return an (S, S, 3) uint8 crop after its colour steps, blur and solarize."""
-    if steps.before is not None:
-        crop = _map_crop(crop, *steps.before)
-    if steps.hue:
-        crop = _turn_crop(crop, steps.hue)
-    if steps.after is not None:
-        crop = _map_crop(crop, *steps.after)
-    if steps.kernel is not None:
-        # Equal to GaussianBlur to a rounding, and more than twice as fast on 8 bits.
-        crop = cv2.sepFilter2D(crop, -1, steps.kernel, steps.kernel, borderType=cv2.BORDER_REPLICATE)
-    return cv2.LUT(crop, _SOLARIZE_TABLE) if steps.solarize else crop
+def apply_on_crop(crop: Any, ops: ColorOps) -> Any:
+    """Return an (S, S, 3) uint8 crop with its color operations, blur and solarize applied."""
+    if ops.before is not None:
+        crop = _map_crop(crop, *ops.before)
+    if ops.hue:
+        crop = _shift_hue(crop, ops.hue)
+    if ops.after is not None:
+        crop = _map_crop(crop, *ops.after)
+    if ops.kernel is not None:
+        # Equals GaussianBlur up to rounding, and is more than twice as fast on 8 bits.
+        crop = cv2.sepFilter2D(crop, -1, ops.kernel, ops.kernel, borderType=cv2.BORDER_REPLICATE)
+    return cv2.LUT(crop, _SOLARIZE_TABLE) if ops.solarize else crop
 
 
 def _map_crop(crop: Any, linear: Any, from_mean: Any | None) -> Any:
-    """Return the crop's pixels as A x + K m + c, from A and K with c as their last column, which in A is overwritten."""
+    """Return the crop's pixels as A x + K m + c, from A and K with c as last column; overwrites the last column of A."""
     if from_mean is not None:
         mean = np.array(cv2.mean(crop), dtype=np.float32)
         mean[3] = 1
@@ -156,62 +157,62 @@ def _map_crop(crop: Any, linear: Any, from_mean: Any | None) -> Any:
     return cv2.transform(crop, linear)
 
 
-def _turn_crop(crop: Any, turn: int) -> Any:
-    """Return the crop with its hue turned by so many steps, through OpenCV's 8-bit HSV."""
-    turned = cv2.cvtColor(crop, cv2.COLOR_RGB2HSV_FULL)
-    # Whole rows are added, which is vectorised and wraps around, where a sum over one channel is not.
-    rows = turned.reshape(len(crop), -1)
-    rows += _hue_row(turn, crop.shape[1])
-    return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL)
+def _shift_hue(crop: Any, shift: int) -> Any:
+    """Return the crop with its hue shifted by `shift` steps, through OpenCV's 8-bit HSV."""
+    hsv = cv2.cvtColor(crop, cv2.COLOR_RGB2HSV_FULL)
+    # Adding complete rows is vectorized and wraps around; adding to one channel is not vectorized.
+    rows = hsv.reshape(len(crop), -1)
+    rows += _hue_row(shift, crop.shape[1])
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
 @lru_cache(maxsize=1024)
-def _hue_row(turn: int, width: int) -> Any:
-    """Return what turns the hue of `width` pixels of HSV, (3 * width,) uint8; kept, as it takes longer than to add it."""
-    return np.tile(np.array([turn, 0, 0], dtype=np.uint8), width)
+def _hue_row(shift: int, width: int) -> Any:
+    """Return the (3 * width,) uint8 row that shifts the hue of `width` HSV pixels; cached, because building it is the slow part."""
+    return np.tile(np.array([shift, 0, 0], dtype=np.uint8), width)
 
 
 def apply_on_batch(crops: Tensor, parameters: Tensor, *, sigma_limit: float) -> Tensor:
-    """Return (N, 3, S, S) float32 in 0..255 from (N, 3, S, S) uint8 crops and (N, P) records; never wait for a device.
+    """Return (N, 3, S, S) float32 in 0..255 from (N, 3, S, S) uint8 crops and (N, P) parameters, without synchronizing the device.
 
-    `sigma_limit` is the largest standard deviation a blur may have, in pixels: it fixes the kernel's size.
+    `sigma_limit` is the largest standard deviation of a blur, in pixels. It determines the kernel size.
     """
     parameters = parameters.to(crops.device)
-    linear, from_mean, constant, hue = colour_maps(parameters)
+    linear, from_mean, constant, hue = color_maps(parameters)
     images = _map_batch(crops.float(), linear[:, 0], from_mean[:, 0], constant[:, 0])
-    images = torch.where(hue[:, None, None, None] > 0, _turn_batch(images, hue.float()), images)
+    images = torch.where(hue[:, None, None, None] > 0, _shift_hue_batch(images, hue.float()), images)
     images = _map_batch(images, linear[:, 1], from_mean[:, 1], constant[:, 1])
     if sigma_limit > 0:
-        images = _blur(images, parameters[:, columns.SIGMA], blur_radius(sigma_limit))
+        images = _blur(images, parameters[:, columns.BLUR_SIGMA], blur_radius(sigma_limit))
     solarized = parameters[:, columns.SOLARIZE, None, None, None] > 0
     return torch.where(solarized & (images >= 128), 255 - images, images)
 
 
 def _map_batch(images: Tensor, linear: Tensor, from_mean: Tensor, constant: Tensor) -> Tensor:
-    """Return each image's pixels as A x + K m + c, whole values in 0..255."""
+    """Return each image's pixels as A x + K m + c, rounded and clamped to 0..255."""
     offset = from_mean @ images.mean(dim=(2, 3))[:, :, None] + constant[:, None, None]
     mapped: Tensor = linear @ images.flatten(2) + offset
     return mapped.round_().clamp_(0, 255).view_as(images)
 
 
-def _turn_batch(images: Tensor, turns: Tensor) -> Tensor:
-    """Return each image with its hue turned by its own (N,) steps, in the numbers of Pillow's 8-bit HSV."""
+def _shift_hue_batch(images: Tensor, shifts: Tensor) -> Tensor:
+    """Return each image with its hue shifted by its own (N,) steps, with the arithmetic of Pillow's 8-bit HSV."""
     value, least = images.amax(dim=1), images.amin(dim=1)
     span = value - least
     red, green, blue = ((value[:, None] - images) / span.clamp(min=1)[:, None]).unbind(dim=1)
     sector = torch.where(red == 0, blue - green, torch.where(green == 0, 2 + red - blue, 4 + green - red))
     hue = torch.where(span > 0, (sector.remainder(6) * 42.5).floor(), 0)
-    hue = (hue + turns[:, None, None]).remainder(256) / 42.5
+    hue = (hue + shifts[:, None, None]).remainder(256) / 42.5
     chroma = value * (span / value.clamp(min=1) * 255).floor() / 255
     channels = []
     for first in (5, 3, 1):
-        place = (first + hue).remainder(6)
-        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+        sextant = (first + hue).remainder(6)
+        channels.append(value - chroma * torch.minimum(sextant, 4 - sextant).clamp(0, 1))
     return torch.stack(channels, dim=1).round_()
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur each (3, S, S) image with its own standard deviation, edges repeated; 0 leaves an image as it is."""
+    """Blur each (3, S, S) image with its own standard deviation and replicated edges; 0 leaves an image unchanged."""
     num_images, channels, height, width = images.shape
     kernels = blur_kernels(sigma, radius).repeat_interleave(channels, dim=0)[:, None, None, :]
     planes = images.reshape(1, num_images * channels, height, width)

@@ -1,7 +1,7 @@
-"""Owns random erasing (Zhong et al. 2020) as timm's `pixel` mode does it: one rectangle of noise, after normalisation.
+"""Random erasing (Zhong et al. 2020) in timm's `pixel` mode: one rectangle of noise per image, after normalization.
 
-The worker draws the rectangle and its noise, keyed by the sample; the device only copies. Shapes: B samples, H and W
-pixels, E erasures.
+The worker draws the rectangle and its noise, keyed by the sample; the device only copies. Shapes: B samples, H and W pixels,
+E erasures.
 """
 
 import math
@@ -17,21 +17,21 @@ _LOG_ASPECT = math.log(1 / 0.3)
 
 
 class Erasures(NamedTuple):
-    """Name rectangles of a batch that are overwritten by noise after normalisation."""
+    """Rectangles of a batch to overwrite with noise after normalization."""
 
     boxes: Tensor
-    """(E, 5) int64: position in the batch, top, left, height, width."""
+    """(E, 5) int64: index in the batch, top, left, height, width."""
     noise: Tensor
-    """The rectangles' (3, height, width) float32 values one after another, flat."""
+    """The rectangles' (3, height, width) float32 values, flattened and concatenated."""
 
 
 def draw_erasure(
-    own: np.random.Generator, size: tuple[int, int], probability: float
+    rng: np.random.Generator, size: tuple[int, int], probability: float
 ) -> tuple[int, int, int, int] | None:
-    """Return (top, left, height, width) of the rectangle in a view of `size` (height, width) pixels, or none."""
-    if own.random() >= probability:
+    """Return (top, left, height, width) of the rectangle to erase in a view of `size` (height, width) pixels, or None."""
+    if rng.random() >= probability:
         return None
-    for area, log_aspect, down, right in own.random((10, 4)).tolist():
+    for area, log_aspect, down, right in rng.random((10, 4)).tolist():
         low, high = _AREA
         target = (low + (high - low) * area) * size[0] * size[1]
         ratio = math.exp(_LOG_ASPECT * (2 * log_aspect - 1))
@@ -42,19 +42,19 @@ def draw_erasure(
 
 
 def erase(images: Tensor, erasures: Erasures | None) -> Tensor:
-    """Overwrite the rectangles in normalised (B, 3, H, W) images by their noise, in place; return the images."""
+    """Overwrite the rectangles in normalized (B, 3, H, W) images with their noise, in place; return the images."""
     if erasures is None:
         return images
     first = 0
-    for place, top, left, height, width in erasures.boxes.tolist():
+    for index, top, left, height, width in erasures.boxes.tolist():
         noise = erasures.noise[first : first + 3 * height * width].view(3, height, width)
-        images[place, :, top : top + height, left : left + width] = noise
+        images[index, :, top : top + height, left : left + width] = noise
         first += noise.numel()
     return images
 
 
 def stack_erasures(erasures: Sequence[tuple[tuple[int, ...], Any]]) -> Erasures:
-    """Return the boxes and the noise of a batch."""
+    """Collate the (box, noise) pairs of a batch."""
     boxes = torch.tensor([box for box, _ in erasures], dtype=torch.int64).view(-1, 5)
     noise = np.concatenate([noise for _, noise in erasures]) if erasures else np.empty(0, dtype=np.float32)
     return Erasures(boxes, torch.from_numpy(noise))

@@ -1,4 +1,4 @@
-"""Owns mixup, cutmix and label smoothing: one draw a global step, on the device, the same on every process.
+"""Mixup, cutmix and label smoothing, on the device. One draw per global step, the same on every process.
 
 Shapes: B samples of this process, C classes, H and W pixels.
 """
@@ -16,21 +16,21 @@ from common.sizes import height_and_width
 
 
 class MixingDraw(NamedTuple):
-    """Say how a step's images are mixed."""
+    """Parameters of mixing for one step."""
 
-    share: float
-    """Lambda: what an image keeps of itself, in its target."""
+    lam: float
+    """Weight of an image itself in its target (lambda)."""
     box: tuple[int, int, int, int] | None
-    """Top, bottom, left, right of the rectangle that cutmix takes from the partner; none for mixup."""
+    """Top, bottom, left, right of the rectangle that cutmix takes from the partner; None for mixup."""
 
 
 def build_mixing(config: AugmentConfig, seed: int, num_classes: int) -> "Mixing":
-    """Return the mixing that the recipe sets."""
+    """Return the mixing that the configuration describes."""
     return Mixing(
-        mixup=config.mixup,
-        cutmix=config.cutmix,
-        switch=config.mixup_switch,
-        smoothing=config.smoothing,
+        mixup_alpha=config.mixup,
+        cutmix_alpha=config.cutmix,
+        switch_prob=config.mixup_switch_prob,
+        label_smoothing=config.label_smoothing,
         seed=seed,
         num_classes=num_classes,
     )
@@ -39,67 +39,75 @@ def build_mixing(config: AugmentConfig, seed: int, num_classes: int) -> "Mixing"
 class Mixing:
     """Mix the images at positions 2k and 2k + 1 of a batch, and their smoothed targets.
 
-    mixup (Zhang et al. 2018): x = share * x + (1 - share) * partner, share ~ Beta(mixup, mixup).
-    cutmix (Yun et al. 2019): a rectangle of area 1 - share, share ~ Beta(cutmix, cutmix), comes from the partner;
-    `share` is then set to the area that is left after the rectangle was clipped at the image's edge.
-    Both as timm's `Mixup` in batch mode, but for the pairs (timm's are first and last): neighbours lie on one process,
-    whatever the number of processes.
+    mixup (Zhang et al. 2018): x = lam * x + (1 - lam) * partner, lam ~ Beta(mixup_alpha, mixup_alpha).
+    cutmix (Yun et al. 2019): a rectangle of area 1 - lam, lam ~ Beta(cutmix_alpha, cutmix_alpha), comes from the partner; lam is
+    then corrected to the remaining area after clipping the rectangle at the image's edge.
+    Both follow timm's `Mixup` in batch mode, except for the pairs (timm pairs first and last): neighbors are on the same process
+    for every number of processes.
     """
 
     def __init__(
-        self, *, mixup: float, cutmix: float, switch: float, smoothing: float, seed: int, num_classes: int
+        self,
+        *,
+        mixup_alpha: float,
+        cutmix_alpha: float,
+        switch_prob: float,
+        label_smoothing: float,
+        seed: int,
+        num_classes: int,
     ) -> None:
-        """Take both alphas (0: off), the probability of cutmix where both are on, and the share of smoothing."""
-        self.mixup, self.cutmix, self.switch = mixup, cutmix, switch
-        self.smoothing, self.seed, self.num_classes = smoothing, seed, num_classes
+        """Create the mixing. An alpha of 0 disables its method; `switch_prob` is the probability of cutmix if both are enabled."""
+        self.mixup_alpha, self.cutmix_alpha, self.switch_prob = mixup_alpha, cutmix_alpha, switch_prob
+        self.label_smoothing, self.seed, self.num_classes = label_smoothing, seed, num_classes
 
     def draw(self, size: int | tuple[int, int], *, epoch: int, step: int) -> MixingDraw:
-        """Return the draw of a step for images of `size` (side, or height and width) pixels, keyed by (seed, epoch, step)."""
-        own = generator(self.seed, epoch=epoch, index=step, stream="mixing")
-        by_cutmix = own.random() < self.switch if self.mixup and self.cutmix else bool(self.cutmix)
-        alpha = self.cutmix if by_cutmix else self.mixup
-        share = float(own.beta(alpha, alpha)) if alpha else 1.0
-        if not by_cutmix:
-            return MixingDraw(share, None)
+        """Draw the parameters of a step for images of `size` pixels (side, or height and width), keyed by (seed, epoch, step)."""
+        rng = generator(self.seed, epoch=epoch, index=step, stream="mixing")
+        both = self.mixup_alpha and self.cutmix_alpha
+        use_cutmix = rng.random() < self.switch_prob if both else bool(self.cutmix_alpha)
+        alpha = self.cutmix_alpha if use_cutmix else self.mixup_alpha
+        lam = float(rng.beta(alpha, alpha)) if alpha else 1.0
+        if not use_cutmix:
+            return MixingDraw(lam, None)
         height, width = height_and_width(size)
-        middle_y, middle_x = own.integers([height, width]).tolist()
-        top, bottom = _interval(middle_y, height, share)
-        left, right = _interval(middle_x, width, share)
+        center_y, center_x = rng.integers([height, width]).tolist()
+        top, bottom = _interval(center_y, height, lam)
+        left, right = _interval(center_x, width, lam)
         return MixingDraw(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))
 
     def __call__(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return mixed (B, 3, H, W) images and their (B, C) float32 targets from normalised images and (B,) labels."""
-        targets = smooth_targets(labels, self.num_classes, self.smoothing)
-        if not (self.mixup or self.cutmix):
+        """Return mixed (B, 3, H, W) images and their (B, C) float32 targets from normalized images and (B,) labels."""
+        targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
+        if not (self.mixup_alpha or self.cutmix_alpha):
             return images, targets
         if len(images) % 2:
             raise UserError(
-                f"train.batch_size: each process gets {len(images)} images, and mixup and cutmix pair them; give an "
-                "even number for each process, or set augment.mixup=0 augment.cutmix=0"
+                f"train.batch_size: each process gets {len(images)} images, but mixup and cutmix need pairs; use an even "
+                "number per process, or set augment.mixup=0 augment.cutmix=0"
             )
-        share, box = self.draw((images.shape[-2], images.shape[-1]), epoch=epoch, step=step)
-        partners = swap_neighbours(images)
+        lam, box = self.draw((images.shape[-2], images.shape[-1]), epoch=epoch, step=step)
+        partners = swap_neighbors(images)
         if box is None:
-            images = torch.lerp(partners, images, share)
+            images = torch.lerp(partners, images, lam)
         else:
             top, bottom, left, right = box
             images = images.clone()
             images[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
-        return images, torch.lerp(swap_neighbours(targets), targets, share)
+        return images, torch.lerp(swap_neighbors(targets), targets, lam)
 
 
-def _interval(middle: int, side: int, share: float) -> tuple[int, int]:
-    """Return where a rectangle of area 1 - share around `middle` begins and ends on an axis of so many pixels."""
-    length = int(side * np.sqrt(1 - share))
-    return max(middle - length // 2, 0), min(middle + (length + 1) // 2, side)
+def _interval(center: int, side: int, lam: float) -> tuple[int, int]:
+    """Return (start, end) of a rectangle of area fraction 1 - lam around `center`, clipped to an axis of `side` pixels."""
+    length = int(side * np.sqrt(1 - lam))
+    return max(center - length // 2, 0), min(center + (length + 1) // 2, side)
 
 
 def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
-    """Return (B, C) float32 targets: 1 - smoothing on the label, `smoothing` spread evenly over all C classes."""
+    """Return (B, C) float32 targets: 1 - smoothing on the label, plus `smoothing` spread evenly over all C classes."""
     targets = torch.full((len(labels), num_classes), smoothing / num_classes, device=labels.device)
     return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / num_classes)
 
 
-def swap_neighbours(values: Tensor) -> Tensor:
-    """Return the rows with 2k and 2k + 1 exchanged."""
+def swap_neighbors(values: Tensor) -> Tensor:
+    """Return `values` with rows 2k and 2k + 1 swapped."""
     return values.view(-1, 2, *values.shape[1:]).flip(1).view_as(values)

@@ -1,7 +1,7 @@
-"""Owns DINO's views of an image: the geometry, done in the worker on the decoded image, and their assembly to batches.
+"""Multi-crop augmentation (DINO): random crops of decoded images, assembled into batches in the worker.
 
-Parameters are drawn for the whole batch at once (`parameters.py`); each view is cut and resized in one step on uint8.
-Shapes: B samples, V views of one resolution, P numbers of a view, S pixels.
+Parameters are drawn for the complete batch (`parameters.py`); each view is cropped and resized in one operation on uint8.
+Shapes: B samples, V views of one resolution, P parameters of a view, S pixels.
 """
 
 import math
@@ -16,54 +16,55 @@ from torch import Tensor
 
 from common.data.augment import parameters as columns
 from common.data.augment.bicubic import resize
-from common.data.augment.color import apply_on_crop, crop_steps
+from common.data.augment.color import apply_on_crop, color_ops
 from common.data.augment.erasing import Erasures
-from common.data.augment.parameters import ViewRanges, draw_uniforms, draw_views
+from common.data.augment.parameters import ViewRanges, draw_parameters, draw_uniforms
+from common.data.images import RGBImage
 from common.rng import SampleKey
-from common.sizes import MOST_SIDE
+from common.sizes import MAX_SIDE
 
-_MOST_VIEWS = 1000
-_MOST_BLUR = 100
+_MAX_VIEWS = 1000
+_MAX_BLUR_SIGMA = 100
 
 
 class Views(NamedTuple):
-    """Hold the views of a batch of images, one entry a resolution."""
+    """Views of a batch of images, one list entry per resolution."""
 
     blocks: list[Tensor]
     """(V, B, 3, S, S) uint8."""
     parameters: list[Tensor]
-    """(V, B, P) float32; empty where the views need no photometry."""
+    """(V, B, P) float32, for the color augmentation; empty if the views need none."""
     erasures: Erasures | None
     geometry: Tensor | None = None
-    """(B, 2, 3) float32: where in its image a view lies (`parameters.view_affines`); none where nobody asked."""
+    """(B, 2, 3) float32 maps from view to image (`parameters.view_affines`); None unless requested."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewsConfig:
-    """Set what DINO's views of an image are (Caron et al. 2021); the defaults are the paper's."""
+class CropsConfig:
+    """DINO's multi-crop augmentation (Caron et al. 2021); the defaults are the paper's."""
 
-    global_count: int = 2
-    """Number of global views, which the teacher and the student see; at least 2."""
+    num_global: int = 2
+    """Number of global views, which are passed to teacher and student; at least 2."""
     global_size: int = 224
     """Side of a global view, in pixels."""
     global_scale: tuple[float, float] = (0.4, 1.0)
-    """Bounds of a global crop's share of the image's area."""
-    local_count: int = 8
-    """Number of local views, which only the student sees; 0 for none."""
+    """Range of a global crop's area, as a fraction of the image's area."""
+    num_local: int = 8
+    """Number of local views, which are passed to the student only; 0 for none."""
     local_size: int = 96
     """Side of a local view, in pixels."""
     local_scale: tuple[float, float] = (0.05, 0.4)
-    """Bounds of a local crop's share of the image's area."""
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    """Bounds of a crop's width over height."""
-    flip: float = 0.5
+    """Range of a local crop's area, as a fraction of the image's area."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of a crop's aspect ratio, width over height."""
+    hflip_prob: float = 0.5
     """Probability of a horizontal flip."""
-    rotation_degrees: float = 0.0
-    """Largest rotation of a view either way, in degrees."""
-    shift: float = 0.0
-    """Largest shift of a view in each direction, as a fraction of its side."""
-    jitter_probability: float = 0.8
-    """Probability that brightness, contrast, saturation and hue change."""
+    degrees: float = 0.0
+    """Largest rotation of a view in either direction, in degrees."""
+    translate: float = 0.0
+    """Largest translation of a view along each axis, as a fraction of its side."""
+    color_jitter_prob: float = 0.8
+    """Probability that brightness, contrast, saturation and hue are jittered."""
     brightness: float = 0.4
     """Largest change of brightness, as a fraction."""
     contrast: float = 0.4
@@ -71,133 +72,125 @@ class ViewsConfig:
     saturation: float = 0.2
     """Largest change of saturation, as a fraction."""
     hue: float = 0.1
-    """Largest change of hue either way, in turns of the colour circle; at most 0.5."""
-    grey: float = 0.2
-    """Probability that a view loses its colour."""
-    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)
+    """Largest hue shift in either direction, in turns of the color circle; at most 0.5."""
+    grayscale_prob: float = 0.2
+    """Probability of conversion to grayscale."""
+    blur_prob: tuple[float, float, float] = (1.0, 0.1, 0.5)
     """Probability of a Gaussian blur of the first global view, the other global views, the local views."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
-    """Bounds of the blur's standard deviation, in pixels of the view."""
-    solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)
+    """Range of the blur's standard deviation, in pixels of the view."""
+    solarize_prob: tuple[float, float, float] = (0.0, 0.2, 0.0)
     """Probability of solarizing the first global view, the other global views, the local views."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, what is wrong with it and what is allowed)."""
-        if not 2 <= self.global_count <= _MOST_VIEWS:
-            yield "global_count", f"{self.global_count}: the loss compares global views, so give 2 to {_MOST_VIEWS}"
-        if not 0 <= self.local_count <= _MOST_VIEWS:
-            yield "local_count", f"{self.local_count} is no number of views: give 0 to {_MOST_VIEWS}"
+        """Yield (field, what is wrong and what is allowed)."""
+        if not 2 <= self.num_global <= _MAX_VIEWS:
+            yield "num_global", f"{self.num_global}: the loss compares global views, use 2 to {_MAX_VIEWS}"
+        if not 0 <= self.num_local <= _MAX_VIEWS:
+            yield "num_local", f"{self.num_local} is not a valid number of views, use 0 to {_MAX_VIEWS}"
         for name in ("global_size", "local_size"):
-            if not 1 <= getattr(self, name) <= MOST_SIDE:
-                yield name, f"{getattr(self, name)} is no size: give a number of pixels from 1 to {MOST_SIDE}"
+            if not 1 <= getattr(self, name) <= MAX_SIDE:
+                yield name, f"{getattr(self, name)} is not a valid size, use 1 to {MAX_SIDE} pixels"
         for name in ("global_scale", "local_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
-                yield name, f"({low}, {high}) are no shares of an area: give 0 < lowest <= highest <= 1"
-        for name in ("aspect", "blur_sigma"):
+                yield name, f"({low}, {high}) is not a range of area fractions, use 0 < lowest <= highest <= 1"
+        for name in ("ratio", "blur_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
-                yield name, f"({low}, {high}) is no range: give 0 < lowest <= highest"
-        if self.blur_sigma[1] > _MOST_BLUR:
-            yield "blur_sigma", f"{self.blur_sigma} leaves nothing to see: give at most {_MOST_BLUR} pixels"
-        for name in ("flip", "jitter_probability", "grey", "blur", "solarize"):
+                yield name, f"({low}, {high}) is not a valid range, use 0 < lowest <= highest"
+        if self.blur_sigma[1] > _MAX_BLUR_SIGMA:
+            yield "blur_sigma", f"{self.blur_sigma} removes all detail, use at most {_MAX_BLUR_SIGMA} pixels"
+        for name in ("hflip_prob", "color_jitter_prob", "grayscale_prob", "blur_prob", "solarize_prob"):
             values = getattr(self, name)
             if not all(0 <= value <= 1 for value in (values if isinstance(values, tuple) else (values,))):
-                yield name, f"{values} is no probability: give values in [0, 1]"
-        limits = {"rotation_degrees": 180.0, "shift": 1.0, "hue": 0.5}
-        for name in ("rotation_degrees", "shift", "brightness", "contrast", "saturation", "hue"):
+                yield name, f"{values} is not a probability, use values in [0, 1]"
+        limits = {"degrees": 180.0, "translate": 1.0, "hue": 0.5}
+        for name in ("degrees", "translate", "brightness", "contrast", "saturation", "hue"):
             limit = limits.get(name, 10.0)
             if not 0 <= getattr(self, name) <= limit:
-                yield name, f"{getattr(self, name)} is out of range: give a value in [0, {limit:g}]"
+                yield name, f"{getattr(self, name)} is out of range, use a value in [0, {limit:g}]"
 
 
-def build_multi_crop(config: ViewsConfig, seed: int, *, photometry_in_worker: bool) -> "MultiCrop":
-    """Return the views that the recipe sets; with `photometry_in_worker` they come with colour, blur and solarize."""
-    kinds = [0] + [1] * (config.global_count - 1) + [2] * config.local_count
+def build_multi_crop(config: CropsConfig, seed: int, *, color_in_worker: bool) -> "MultiCrop":
+    """Return the configured multi-crop augmentation; with `color_in_worker` the worker also applies color, blur and solarize."""
+    kinds = [0] + [1] * (config.num_global - 1) + [2] * config.num_local
     ranges = ViewRanges(
         scale=np.array([config.local_scale if kind == 2 else config.global_scale for kind in kinds]),
-        aspect=config.aspect,
-        flip=config.flip,
-        rotation_degrees=config.rotation_degrees,
-        shift=config.shift,
-        jitter=config.jitter_probability,
-        strengths=(config.brightness, config.contrast, config.saturation, config.hue),
-        grey=config.grey,
-        blur=np.array([config.blur[kind] for kind in kinds]),
+        ratio=config.ratio,
+        hflip_prob=config.hflip_prob,
+        degrees=config.degrees,
+        translate=config.translate,
+        color_jitter_prob=config.color_jitter_prob,
+        color_jitter=(config.brightness, config.contrast, config.saturation, config.hue),
+        grayscale_prob=config.grayscale_prob,
+        blur_prob=np.array([config.blur_prob[kind] for kind in kinds]),
         blur_sigma=config.blur_sigma,
-        solarize=np.array([config.solarize[kind] for kind in kinds]),
+        solarize_prob=np.array([config.solarize_prob[kind] for kind in kinds]),
     )
-    groups = [(config.global_size, config.global_count), (config.local_size, config.local_count)]
-    return MultiCrop(ranges, groups, seed, photometry_in_worker=photometry_in_worker)
+    groups = [(config.global_size, config.num_global), (config.local_size, config.num_local)]
+    return MultiCrop(ranges, groups, seed, color_in_worker=color_in_worker)
 
 
 class MultiCrop:
-    """Turn images into views in groups of one resolution, each view with its own numbers."""
+    """Create views of images, grouped by resolution, each view with its own random parameters."""
 
     def __init__(
-        self, ranges: ViewRanges, groups: Sequence[tuple[int, int]], seed: int, *, photometry_in_worker: bool
+        self, ranges: ViewRanges, groups: Sequence[tuple[int, int]], seed: int, *, color_in_worker: bool
     ) -> None:
-        """Take the ranges of all views, and their groups in the same order: (side in pixels, number of views)."""
+        """Create the augmentation from the ranges of all views and, in the same order, (side in pixels, number of views) groups."""
         ends = np.cumsum([count for _, count in groups]).tolist()
         self.groups = [
             (size, slice(end - count, end)) for (size, count), end in zip(groups, ends, strict=True) if count
         ]
         self.num_views: int = ends[-1]
-        self.ranges, self.seed, self.photometry_in_worker = ranges, seed, photometry_in_worker
+        self.ranges, self.seed, self.color_in_worker = ranges, seed, color_in_worker
 
-    def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
-        """Return the views of B (3, H, W) uint8 images of any sizes, one block a resolution."""
-        heights, widths = np.array([tuple(image.shape[1:]) for image in images]).T
-        drawn = draw_views(self.ranges, heights, widths, draw_uniforms(self.seed, keys, self.num_views, stream="views"))
-        # One call for all views: its many small steps cost the same for any number.
-        steps = (
-            crop_steps(torch.from_numpy(drawn.reshape(-1, columns.NUM_PARAMETERS)))
-            if self.photometry_in_worker
-            else None
+    def __call__(self, images: Sequence[RGBImage], keys: Sequence[SampleKey]) -> Views:
+        """Return the views of B (H, W, 3) uint8 images of any sizes, one block per resolution."""
+        heights, widths = np.array([image.shape[:2] for image in images]).T
+        drawn = draw_parameters(
+            self.ranges, heights, widths, draw_uniforms(self.seed, keys, self.num_views, stream="views")
         )
+        # One call for all views: the cost of its many small operations does not depend on their number.
+        ops = color_ops(torch.from_numpy(drawn.reshape(-1, columns.NUM_PARAMETERS))) if self.color_in_worker else None
         views = Views([], [], None)
         for size, members in self.groups:
-            records = np.ascontiguousarray(drawn[:, members].swapaxes(0, 1))
-            views.blocks.append(torch.empty((*records.shape[:2], 3, size, size), dtype=torch.uint8))
-            views.parameters.append(torch.from_numpy(records))
+            parameters = np.ascontiguousarray(drawn[:, members].swapaxes(0, 1))
+            views.blocks.append(torch.empty((*parameters.shape[:2], 3, size, size), dtype=torch.uint8))
+            views.parameters.append(torch.from_numpy(parameters))
         planes = [view for block in views.blocks for view in block.numpy()]
         # Image by image, so that its pixels stay in the processor's cache for all of its views.
-        for place, (image, records) in enumerate(zip(images, drawn.tolist(), strict=True)):
-            source = as_interleaved(image)
-            for view, record in enumerate(records):
-                target = planes[view][place]
-                crop = crop_and_resize(source, record, target.shape[1:])
-                if steps is not None:
-                    crop = apply_on_crop(crop, steps[place * self.num_views + view])
+        for sample, (image, parameters_of_views) in enumerate(zip(images, drawn.tolist(), strict=True)):
+            for view, view_parameters in enumerate(parameters_of_views):
+                target = planes[view][sample]
+                crop = crop_and_resize(image, view_parameters, target.shape[1:])
+                if ops is not None:
+                    crop = apply_on_crop(crop, ops[sample * self.num_views + view])
                 cv2.split(crop, list(target))
         return views
 
 
-def as_interleaved(image: Tensor) -> Any:
-    """Return a (3, H, W) uint8 image as (H, W, 3) whose colours lie together in memory, as OpenCV has them."""
-    pixels = image.permute(1, 2, 0)
-    # Merging is nine times as fast as `contiguous`.
-    return pixels.numpy() if pixels.is_contiguous() else cv2.merge(list(image.contiguous().numpy()))
+def crop_and_resize(source: Any, parameters: Sequence[float], size: tuple[int, int]) -> Any:
+    """Return a (height, width, 3) uint8 crop of an (H, W, 3) image: cropped, resized, flipped, rotated and translated.
 
-
-def crop_and_resize(source: Any, record: Sequence[float], size: tuple[int, int]) -> Any:
-    """Return the (height, width, 3) uint8 crop of an (H, W, 3) image that a record names: cut, resized, flipped, turned.
-
-    Resizing is bicubic with antialiasing, as PIL's; a rotation or shift moves the resized crop, its edges repeated.
+    Resizing is bicubic with antialiasing, as in Pillow. Rotation and translation are applied to the resized crop, with replicated
+    edges.
     """
-    top, left, height, width = map(int, record[: columns.WIDTH + 1])
-    pixels = resize(source, size, box=(top, left, height, width), flip=bool(record[columns.FLIP]))
-    angle, shift_x, shift_y = record[columns.ANGLE], record[columns.SHIFT_X], record[columns.SHIFT_Y]
-    if angle or shift_x or shift_y:
-        pixels = _move(pixels, angle, shift_x * size[1], shift_y * size[0])
+    top, left, height, width = map(int, parameters[: columns.WIDTH + 1])
+    pixels = resize(source, size, box=(top, left, height, width), flip=bool(parameters[columns.FLIP]))
+    angle, x, y = parameters[columns.ANGLE], parameters[columns.TRANSLATE_X], parameters[columns.TRANSLATE_Y]
+    if angle or x or y:
+        pixels = _rotate_and_translate(pixels, angle, x * size[1], y * size[0])
     return pixels
 
 
-def _move(pixels: Any, degrees: float, right: float, down: float) -> Any:
-    """Turn an (H, W, 3) image counter-clockwise about its centre, then shift it by pixels; its edges are repeated."""
+def _rotate_and_translate(pixels: Any, degrees: float, right: float, down: float) -> Any:
+    """Rotate an (H, W, 3) image counter-clockwise about its center, then translate it by pixels, with replicated edges."""
     height, width = pixels.shape[:2]
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    across, down_to = (width - 1) / 2, (height - 1) / 2
-    offset_x, offset_y = across * (1 - cosine) - down_to * sine + right, down_to * (1 - cosine) + across * sine + down
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
+    offset_x = center_x * (1 - cosine) - center_y * sine + right
+    offset_y = center_y * (1 - cosine) + center_x * sine + down
     matrix = np.array([[cosine, sine, offset_x], [-sine, cosine, offset_y]])
     return cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

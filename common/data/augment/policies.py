@@ -1,7 +1,7 @@
-"""Owns timm's augmentation policies (RandAugment, AutoAugment): their names, their set-up and their randomness.
+"""timm's augmentation policies (RandAugment, AutoAugment): names, construction and seeding.
 
-timm chooses the steps and draws their strengths; `policy_ops` executes them. They draw from the global states of
-`random` and `numpy.random`; `run_policy` sets these from a seed.
+timm selects the operations and draws their magnitudes; `policy_ops` executes them. timm draws from the global states of `random`
+and `numpy.random`, which `apply_policy` seeds.
 """
 
 import random
@@ -16,7 +16,7 @@ from PIL import Image
 from common.data.augment.policy_ops import OPERATIONS, through_pillow
 
 Policy = Callable[[Any], Any]
-"""Turns an (H, W, 3) uint8 array into another."""
+"""Augments an (H, W, 3) uint8 array."""
 
 _GRAMMAR = re.compile(
     r"rand(-(m\d+|n\d+|p(0?\.\d+|0|1)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|t(weights|3aw?)))*"
@@ -25,14 +25,14 @@ _GRAMMAR = re.compile(
 
 
 def is_policy(name: str) -> bool:
-    """Tell whether `name` is a policy in timm's notation, with no part that timm would pass over or fail at."""
+    """Return whether `name` is a policy in timm's notation, without parts that timm would ignore or fail on."""
     return _GRAMMAR.fullmatch(name) is not None
 
 
 def build_policy(name: str, image_size: int, mean: Sequence[float]) -> Policy:
-    """Return timm's RandAugment or AutoAugment, set up as by timm's own training transform with bicubic sampling.
+    """Return timm's RandAugment or AutoAugment, configured as in timm's training transform with bicubic interpolation.
 
-    It draws as timm's does, number by number, but takes and returns arrays: `policy_ops` executes its steps.
+    It makes exactly the random draws of timm's policy, but takes and returns arrays, and `policy_ops` executes its operations.
     """
     from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 
@@ -43,15 +43,15 @@ def build_policy(name: str, image_size: int, mean: Sequence[float]) -> Policy:
     }
     build = rand_augment_transform if name.startswith("rand") else auto_augment_transform
     policy = build(name, settings)
-    steps = policy.ops if name.startswith("rand") else [step for pair in policy.policy for step in pair]
-    for step in steps:
-        step.aug_fn = OPERATIONS[step.name] if step.name in OPERATIONS else through_pillow(step.aug_fn)
+    ops = policy.ops if name.startswith("rand") else [op for sub_policy in policy.policy for op in sub_policy]
+    for op in ops:
+        op.aug_fn = OPERATIONS[op.name] if op.name in OPERATIONS else through_pillow(op.aug_fn)
     return cast(Policy, policy)
 
 
 @contextmanager
-def global_states_kept() -> Iterator[None]:
-    """Put the global states of `random` and `numpy.random` back at the end."""
+def preserve_global_rng() -> Iterator[None]:
+    """Restore the global states of `random` and `numpy.random` on exit."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         yield
@@ -60,8 +60,8 @@ def global_states_kept() -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
-def run_policy(policy: Policy, crop: Any, seed: int) -> Any:
-    """Return the (S, S, 3) crop as a policy leaves it whose draws come from `seed`."""
+def apply_policy(policy: Policy, crop: Any, seed: int) -> Any:
+    """Apply a policy to an (H, W, 3) crop, with its random draws seeded by `seed`."""
     random.seed(seed)
     np.random.seed(seed)
     return policy(crop)

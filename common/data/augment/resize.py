@@ -1,6 +1,6 @@
-"""Owns how an image is resized in whole: until it covers a view or to its very size, the ends of strips cut off; and padded.
+"""Resize of a complete image to cover a size or to squash to it, and padding.
 
-Shapes: H and W pixels.
+Images of extreme aspect ratio are cropped to their center first. Shapes: H and W pixels.
 """
 
 from typing import Any
@@ -9,41 +9,45 @@ import cv2
 
 from common.data.augment.bicubic import resize
 
-_LONGEST_STRIP = 50
+_MAX_ASPECT_RATIO = 50
 
 
-def resize_whole(source: Any, size: tuple[int, int], *, stretch: bool) -> Any:
-    """Return an (H, W, 3) image as one of `size` (height, width) where `stretch`; else as the smallest that covers it (bicubic).
+def resize_image(source: Any, size: tuple[int, int], *, squash: bool) -> Any:
+    """Resize an (H, W, 3) image (bicubic) to `size` (height, width) if `squash`, else to the smallest size that covers it.
 
-    Of a strip, the ends are cut off before it is to cover: resized in whole, 65,535 x 1 pixels would fill gigabytes.
+    Without `squash`, an image of extreme aspect ratio is cropped to its center first: otherwise, covering a size with an image
+    of 65,535 x 1 pixels would need gigabytes.
     """
-    box = _kept(*source.shape[:2], stretch=stretch)
-    return resize(source, _size_after(*box[2:], size, stretch=stretch), box=box)
+    box = _center_box(*source.shape[:2], squash=squash)
+    return resize(source, _resized_size(*box[2:], size, squash=squash), box=box)
 
 
-def whole_after(height: int, width: int, size: tuple[int, int], *, stretch: bool) -> tuple[float, float, float, float]:
-    """Return where in the whole image of (height, width) lies what `resize_whole` gives: (top, left) of it, (height, width) of all.
+def uncropped_geometry(
+    height: int, width: int, size: tuple[int, int], *, squash: bool
+) -> tuple[float, float, float, float]:
+    """Return the (top, left) of the result of `resize_image` within the uncropped resized image, and the latter's (height, width).
 
-    Pixels are those of the resized image; only of a strip is there more than it.
+    `height` and `width` are the original image's; all results are in pixels of the resized image. The two images differ only for
+    an extreme aspect ratio.
     """
-    top, left, kept_height, kept_width = _kept(height, width, stretch=stretch)
-    resized_height, resized_width = _size_after(kept_height, kept_width, size, stretch=stretch)
-    # Multiplied first, so that the sides of an image that is kept in whole stay whole numbers.
+    top, left, kept_height, kept_width = _center_box(height, width, squash=squash)
+    resized_height, resized_width = _resized_size(kept_height, kept_width, size, squash=squash)
+    # Multiply first, so that the sizes of an image that is not cropped remain integers.
     down = (top * resized_height / kept_height, height * resized_height / kept_height)
     across = (left * resized_width / kept_width, width * resized_width / kept_width)
     return down[0], across[0], down[1], across[1]
 
 
-def _kept(height: int, width: int, *, stretch: bool) -> tuple[int, int, int, int]:
-    """Return (top, left, height, width) of the middle of a strip, its longer side 50 times its shorter; else all of it."""
-    longest = max(height, width) if stretch else _LONGEST_STRIP * min(height, width)
+def _center_box(height: int, width: int, *, squash: bool) -> tuple[int, int, int, int]:
+    """Return (top, left, height, width) of the center crop of aspect ratio at most 50; with `squash`, the complete image."""
+    longest = max(height, width) if squash else _MAX_ASPECT_RATIO * min(height, width)
     top, left = (max(side - longest, 0) // 2 for side in (height, width))
     return top, left, min(height, longest), min(width, longest)
 
 
-def _size_after(height: int, width: int, size: tuple[int, int], *, stretch: bool) -> tuple[int, int]:
-    """Return the (height, width) of a resized image; the further side is rounded down, as torchvision does."""
-    if stretch:
+def _resized_size(height: int, width: int, size: tuple[int, int], *, squash: bool) -> tuple[int, int]:
+    """Return the (height, width) of a resized image; the longer side is rounded down, as in torchvision."""
+    if squash:
         return size
     if height * size[1] >= width * size[0]:
         return size[1] * height // width, size[1]
@@ -51,5 +55,5 @@ def _size_after(height: int, width: int, size: tuple[int, int], *, stretch: bool
 
 
 def pad(source: Any, padding: int, border: int) -> Any:
-    """Return an (H, W, 3) image with `padding` pixels more on each side, by one of OpenCV's borders."""
+    """Pad an (H, W, 3) image by `padding` pixels on each side, with one of OpenCV's border types."""
     return cv2.copyMakeBorder(source, padding, padding, padding, padding, border)

@@ -1,4 +1,4 @@
-"""Owns the image collections a split reads from: encoded files on disk, and decoded pixels held in memory."""
+"""Image collections: encoded files on disk, decoded pixels in memory, and selections of them."""
 
 import hashlib
 import os
@@ -8,39 +8,40 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from common.data.images.decode import decode_image
+from common.data.images import RGBImage
+from common.data.images.decode import ImageDecoder
 from common.errors import UserError
 
 
 class Images(Protocol):
-    """A numbered collection of images, whatever it is stored in."""
+    """An indexed collection of images, independent of the storage."""
+
+    @property
+    def decoder(self) -> ImageDecoder:
+        """Return the decoder of the images, which holds their size limit."""
 
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def decode(self, index: int, *, max_pixels: int) -> Tensor:
-        """Return image `index` as uint8 RGB (3, H, W); raise UserError with its name when it is broken or larger."""
+    def decode(self, index: int) -> RGBImage:
+        """Return image `index` as uint8 RGB (H, W, 3); raise UserError with its name if it is corrupt or too large."""
 
     def name(self, index: int) -> str:
-        """Return what a user would look for: a path, or a file and its row."""
-
-    def file_name(self, index: int) -> str | None:
-        """Return the relative path the data set itself gives the image, or None where it has none."""
+        """Return a name by which a user finds the image: a path, or a table and its row."""
 
     def file_names(self) -> list[str | None]:
-        """Return `file_name` of every image."""
+        """Return the relative path of every image within the dataset, or None for images without one."""
 
     def content(self, index: int) -> bytes:
-        """Return bytes that stand for the image's content, for fingerprints; empty when it cannot be read."""
+        """Return the content of the image as bytes, for fingerprints; empty if it cannot be read."""
 
 
 class FileImages:
-    """Image files under one folder. Paths are kept in one numpy array, which forked workers share without copies."""
+    """Image files under one folder. The paths are one numpy array, which forked workers share without copies."""
 
-    def __init__(self, root: Path, relative_paths: Sequence[str]) -> None:
+    def __init__(self, root: Path, relative_paths: Sequence[str], *, decoder: ImageDecoder) -> None:
+        self.decoder = decoder
         self._root = root
         self._paths = np.array([os.fsencode(path) for path in relative_paths], dtype=np.bytes_)
 
@@ -48,25 +49,21 @@ class FileImages:
         """Return the number of files."""
         return len(self._paths)
 
-    def decode(self, index: int, *, max_pixels: int) -> Tensor:
+    def decode(self, index: int) -> RGBImage:
         """Read and decode file `index`."""
         name = self.name(index)
         try:
             data = Path(name).read_bytes()
         except OSError as error:
             raise UserError(f"{name}: cannot be read ({error.strerror or error}). Restore or remove it.") from error
-        return decode_image(data, name, max_pixels=max_pixels)
+        return self.decoder.decode(data, name)
 
     def name(self, index: int) -> str:
         """Return the path of file `index`."""
-        return str(self._root / self.file_name(index))
-
-    def file_name(self, index: int) -> str:
-        """Return the path of file `index` below the folder."""
-        return os.fsdecode(self._paths[index])
+        return str(self._root / os.fsdecode(self._paths[index]))
 
     def file_names(self) -> list[str | None]:
-        """Return the path of every file below the folder."""
+        """Return the path of every file relative to the folder."""
         return [os.fsdecode(path) for path in self._paths.tolist()]
 
     def content(self, index: int) -> bytes:
@@ -80,9 +77,10 @@ class FileImages:
 class PixelImages:
     """Decoded images in a few flat uint8 blocks, which forked workers share without copies.
 
-    Block k holds the images from k * `block_length` on, (3, H, W) each, one behind the other; `shapes` is (N, 2):
-    height and width of every image. `origin` is the collection the pixels were decoded from, for names; `title` names
-    the images where there is none. `broken` are the errors of images that could not be decoded; they have no pixels.
+    Block k holds the concatenated pixels, (H, W, 3) each, of the images from index k * `block_length` on. `shapes` is
+    (N, 2): height and width of every image. `origin` is the collection the pixels were decoded from; it provides the
+    names. Without an origin, `title` names the images. `corrupt` maps the indices of images that could not be decoded to
+    their errors; they have no pixels. Images that exceed the size limit of `decoder` are treated as corrupt.
     """
 
     def __init__(
@@ -91,11 +89,13 @@ class PixelImages:
         shapes: npt.NDArray[np.int64],
         *,
         block_length: int,
+        decoder: ImageDecoder,
         origin: Images | None = None,
         title: str = "image",
-        broken: Mapping[int, str] | None = None,
+        corrupt: Mapping[int, str] | None = None,
     ) -> None:
-        self._broken = dict(broken or {})
+        self.decoder = decoder
+        self._corrupt = dict(corrupt or {})
         self._blocks = list(blocks)
         self._shapes = shapes
         self._block_length = block_length
@@ -103,65 +103,67 @@ class PixelImages:
         self._origin = origin
         self._title = title
         self.num_bytes = sum(block.size for block in self._blocks)
-        assert self.num_bytes == (self._ends[-1] if len(shapes) else 0), "the shapes must cover the blocks"
+        assert self.num_bytes == (self._ends[-1] if len(shapes) else 0), "the shapes must match the blocks"
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._shapes)
 
-    def decode(self, index: int, *, max_pixels: int) -> Tensor:
-        """Return a view of image `index` in its block; it is not to be written to. Its size was bounded before."""
-        if index in self._broken:
-            raise UserError(self._broken[index])
-        return self._pixels(index)
-
-    def _pixels(self, index: int) -> Tensor:
-        """Return the (3, H, W) view of image `index`."""
+    def decode(self, index: int) -> RGBImage:
+        """Return a view of image `index` in its block; do not write to it."""
+        if index in self._corrupt:
+            raise UserError(self._corrupt[index])
         height, width = self._shapes[index].tolist()
+        problem = self.decoder.size_problem(height, width)
+        if problem is not None:
+            raise UserError(f"{self.name(index)}: {problem}")
+        return self._view(index, height, width)
+
+    def _view(self, index: int, height: int, width: int) -> RGBImage:
+        """Return the (H, W, 3) view of image `index`."""
         block, size = index // self._block_length, 3 * height * width
         first = block * self._block_length
         start = int(self._ends[index]) - size - (int(self._ends[first - 1]) if first else 0)
-        return torch.from_numpy(self._blocks[block][start : start + size]).view(3, height, width)
+        return self._blocks[block][start : start + size].reshape(height, width, 3)
 
     def name(self, index: int) -> str:
-        """Return the origin's name of image `index`."""
+        """Return the name of image `index` in the origin, or the title and the index."""
         return self._origin.name(index) if self._origin is not None else f"{self._title} {index}"
 
-    def file_name(self, index: int) -> str | None:
-        """Return the origin's file name of image `index`."""
-        return self._origin.file_name(index) if self._origin is not None else None
-
     def file_names(self) -> list[str | None]:
-        """Return the origin's file names."""
+        """Return the file names of the origin."""
         return self._origin.file_names() if self._origin is not None else [None] * len(self)
 
     def content(self, index: int) -> bytes:
-        """Return the origin's content, so that caching changes no fingerprint, or else the pixels."""
-        return self._origin.content(index) if self._origin is not None else self._pixels(index).numpy().tobytes()
+        """Return the content of the origin, so that caching does not change fingerprints; without an origin, the pixels."""
+        if self._origin is not None:
+            return self._origin.content(index)
+        return self._view(index, *self._shapes[index].tolist()).tobytes()
 
 
 class SelectedImages:
-    """Some images of another collection, renumbered."""
+    """A selection of images of another collection, reindexed."""
 
     def __init__(self, images: Images, indices: npt.NDArray[np.int64]) -> None:
         self.images = images
         self.indices = indices
 
+    @property
+    def decoder(self) -> ImageDecoder:
+        """Return the decoder of the collection."""
+        return self.images.decoder
+
     def __len__(self) -> int:
         """Return the number of selected images."""
         return len(self.indices)
 
-    def decode(self, index: int, *, max_pixels: int) -> Tensor:
+    def decode(self, index: int) -> RGBImage:
         """Return the `index`-th selected image."""
-        return self.images.decode(int(self.indices[index]), max_pixels=max_pixels)
+        return self.images.decode(int(self.indices[index]))
 
     def name(self, index: int) -> str:
-        """Return the name of the `index`-th selected image in its own collection."""
+        """Return the name of the `index`-th selected image in its collection."""
         return self.images.name(int(self.indices[index]))
-
-    def file_name(self, index: int) -> str | None:
-        """Return the file name of the `index`-th selected image."""
-        return self.images.file_name(int(self.indices[index]))
 
     def file_names(self) -> list[str | None]:
         """Return the file name of every selected image."""
@@ -174,7 +176,7 @@ class SelectedImages:
 
 
 def content_hash(images: Images, *, sample: int = 256) -> str:
-    """Return a hash over the number of images and the content of at most `sample` evenly spaced ones."""
+    """Return a hash of the number of images and the content of at most `sample` evenly spaced images."""
     digest = hashlib.blake2b(str(len(images)).encode(), digest_size=16)
     for index in np.unique(np.linspace(0, len(images) - 1, min(sample, len(images))).astype(np.int64)):
         digest.update(hashlib.blake2b(images.content(int(index)), digest_size=16).digest())

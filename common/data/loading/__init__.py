@@ -1,1 +1,1 @@
-"""From a split to batches on the device: samplers, loader, workers, replacement of corrupt images."""
+"""Data loading: samplers, loader, workers, replacement of corrupt images."""

@@ -1,13 +1,13 @@
-"""Owns broken images that are met while training: what stands in for them, how they are counted, and when it is too many."""
+"""Corrupt images during training: replacement, counting and the limit."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
-from common.data.splits.verification import bound_problem
+from common.data.images import RGBImage
+from common.data.splits.verification import max_corrupt_problem
 from common.errors import UserError
 from common.rng import SampleKey, generator
 
@@ -19,149 +19,152 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-OnError = Literal["stop", "skip"]
-LISTED = 100
-"""Broken images that are told one by one; of more, the number alone is told."""
-_DRAWS = 64
+OnCorrupt = Literal["stop", "skip"]
+MAX_LISTED = 100
+"""Corrupt images that are logged and listed individually; further ones are only counted."""
+_MAX_DRAWS = 64
 
 
-class BrokenImage(NamedTuple):
-    """Say which image of a split cannot be used, and why."""
+class CorruptImage(NamedTuple):
+    """An image of a split that cannot be used, and the error."""
 
-    number: int
+    image_index: int
     reason: str
-    """The error, which opens with the image's name."""
+    """Error message, starting with the image's name."""
 
 
 def read_images(
-    read: Callable[[int], Tensor], num_images: int, keys: Sequence[SampleKey], *, replacement_seed: int
-) -> tuple[list[Tensor], list[int], list[BrokenImage]]:
-    """Return the image of every key, the index each really has, and the broken images that others stand in for.
+    read: Callable[[int], RGBImage], num_images: int, keys: Sequence[SampleKey], *, replacement_seed: int
+) -> tuple[list[RGBImage], list[int], list[CorruptImage]]:
+    """Return one image per key, the index of the image that was read, and the corrupt images that were replaced.
 
-    The d-th candidate for a broken image is drawn by (replacement_seed, epoch, index, repeat, d) from all images, so
-    that neither workers nor a new start change it. Raise UserError where 64 candidates are broken, too.
+    The d-th candidate for a replacement is drawn from all images, keyed by (replacement_seed, epoch, index, repeat, d), so that
+    it depends neither on the workers nor on a restart. Raise UserError if 64 candidates are corrupt, too.
     """
-    images, indices, broken = list[Tensor](), list[int](), list[BrokenImage]()
+    images, indices, corrupt = list[RGBImage](), list[int](), list[CorruptImage]()
     for key in keys:
         try:
             image, index = read(key.index), key.index
         except UserError as error:
-            broken.append(BrokenImage(key.index, str(error)))
+            corrupt.append(CorruptImage(key.index, str(error)))
             image, index = _draw_replacement(read, num_images, key, replacement_seed, str(error))
         images.append(image)
         indices.append(index)
-    return images, indices, broken
+    return images, indices, corrupt
 
 
 def _draw_replacement(
-    read: Callable[[int], Tensor], num_images: int, key: SampleKey, seed: int, reason: str
-) -> tuple[Tensor, int]:
-    """Return the first candidate that is whole, and its index."""
-    for draw in range(_DRAWS):
-        own = generator(seed, epoch=key.epoch, index=key.index, repeat=key.repeat, view=draw, stream="replacement")
-        index = int(own.integers(num_images))
+    read: Callable[[int], RGBImage], num_images: int, key: SampleKey, seed: int, reason: str
+) -> tuple[RGBImage, int]:
+    """Return the first candidate that can be read, and its index."""
+    for draw in range(_MAX_DRAWS):
+        rng = generator(seed, epoch=key.epoch, index=key.index, repeat=key.repeat, view=draw, stream="replacement")
+        index = int(rng.integers(num_images))
         try:
             return read(index), index
         except UserError:
             continue
-    raise UserError(f"{reason} No image that could stand in for it was found in {_DRAWS} draws: restore the data set.")
+    raise UserError(f"{reason} No readable replacement was found in {_MAX_DRAWS} draws. Restore the dataset.")
 
 
 class _Batch(Protocol):
-    """A batch, as far as it tells of broken images."""
+    """Any batch that lists its corrupt images."""
 
-    broken: list[BrokenImage]
+    corrupt: list[CorruptImage]
 
 
 AnyBatch = TypeVar("AnyBatch", bound=_Batch)
 
 
-def build_error_count(config: "DataConfig", splits: "Splits", accelerator: "Accelerator") -> "ErrorCount":
-    """Return the count of broken images that the recipe sets, for the training images of `splits`."""
-    return ErrorCount(
-        on_error=config.on_error,
-        max_errors=config.max_errors,
+def build_corrupt_counter(config: "DataConfig", splits: "Splits", accelerator: "Accelerator") -> "CorruptImageCounter":
+    """Return the configured counter of corrupt images among the training images of `splits`."""
+    return CorruptImageCounter(
+        on_corrupt=config.on_corrupt,
+        max_corrupt=config.max_corrupt,
         num_images=len(splits.train),
-        left_out=splits.left_out,
+        excluded=splits.excluded,
         accelerator=accelerator,
     )
 
 
-class ErrorCount:
-    """Count the broken images that training meets, over all processes, and stop it when they are too many.
+class CorruptImageCounter:
+    """Count corrupt training images over all processes, and stop training when there are too many.
 
-    With `on_error` "stop", one is too many; with "skip", more different ones than `max_errors`, a share of the
-    `num_images` that train. Every process counts the same, so that all of them stop together.
+    With `on_corrupt` "stop", the first one stops training; with "skip", exceeding `max_corrupt` does, the allowed number of
+    distinct corrupt images as a fraction of the `num_images` training images. All processes have the same counts, so they stop in
+    the same step.
     """
 
     def __init__(
         self,
         *,
-        on_error: OnError,
-        max_errors: float,
+        on_corrupt: OnCorrupt,
+        max_corrupt: float,
         num_images: int,
-        left_out: dict[str, list[str]],
+        excluded: dict[str, list[str]],
         accelerator: "Accelerator",
     ) -> None:
-        """Take the policy, and the `left_out` images of each part that is only looked at."""
-        self._stops, self._max_errors, self._num_images = on_error == "stop", max_errors, num_images
-        self._left_out, self._accelerator = left_out, accelerator
+        """Create the counter; `excluded` lists the corrupt images excluded from each evaluation split."""
+        self._stops, self._max_corrupt, self._num_images = on_corrupt == "stop", max_corrupt, num_images
+        self._excluded, self._accelerator = excluded, accelerator
         self._replaced = 0
         self._indices: set[int] = set()
         self._listed: list[str] = []
 
     def watch(self, batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
-        """Yield the batches, each once its broken images are counted; raise UserError before the batch that is too much."""
+        """Count each batch's corrupt images, then yield the batch; raise UserError before the batch that exceeds the limit."""
         for batch in batches:
-            self.add(batch.broken)
+            self.add(batch.corrupt)
             yield batch
 
-    def add(self, broken: list[BrokenImage]) -> None:
-        """Count broken images that this process met; all processes call it together. Raise UserError where it is too much."""
-        for image in self._of_all_processes(broken):
+    def add(self, corrupt: list[CorruptImage]) -> None:
+        """Count this process's corrupt images; collective over all processes. Raise UserError if the limit is exceeded."""
+        for image in self._gather(corrupt):
             self._count(image)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what result.json tells under `data_errors`; nothing where the first error stops."""
+    def summary(self) -> dict[str, Any]:
+        """Return the entry `data_errors` of result.json; empty if the first corrupt image stops training."""
         if self._stops:
             return {}
         return {
             "data_errors": {
                 "replaced_samples": self._replaced,
-                "broken_images": len(self._indices),
+                "corrupt_images": len(self._indices),
                 "listed": self._listed,
-                "left_out": self._left_out,
+                "excluded": self._excluded,
             }
         }
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state to checkpoint."""
         return {"replaced": self._replaced, "indices": sorted(self._indices), "listed": self._listed}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Read `state` back."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state from `state_dict`."""
         self._replaced, self._indices, self._listed = state["replaced"], set(state["indices"]), state["listed"]
 
-    def _count(self, image: BrokenImage) -> None:
-        """Take in one replaced sample."""
+    def _count(self, image: CorruptImage) -> None:
+        """Count one replaced sample."""
         if self._stops:
-            raise UserError(f"{image.reason} With data.on_error=skip, others stand in for broken images.")
+            raise UserError(f"{image.reason} To replace corrupt images by others, set data.on_corrupt=skip.")
         self._replaced += 1
-        if image.number in self._indices:
+        if image.image_index in self._indices:
             return
-        self._indices.add(image.number)
-        if len(self._listed) < LISTED:
+        self._indices.add(image.image_index)
+        if len(self._listed) < MAX_LISTED:
             self._listed.append(image.reason)
-            _log.warning("data: training image %d is replaced wherever it comes: %s", image.number, image.reason)
-        problem = bound_problem(len(self._indices), self._num_images, "training", max_errors=self._max_errors)
+            _log.warning(
+                "data: training image %d is replaced whenever it is sampled: %s", image.image_index, image.reason
+            )
+        problem = max_corrupt_problem(len(self._indices), self._num_images, "training", max_corrupt=self._max_corrupt)
         if problem:
-            raise UserError(f"{problem} The last one: {image.reason}")
+            raise UserError(f"{problem} Latest: {image.reason}")
 
-    def _of_all_processes(self, mine: list[BrokenImage]) -> list[BrokenImage]:
-        """Return the broken images of this step over all processes, in the order of the processes."""
+    def _gather(self, local: list[CorruptImage]) -> list[CorruptImage]:
+        """Return the corrupt images of all processes in this step, in rank order."""
         if self._accelerator.num_processes == 1:
-            return mine
+            return local
         from accelerate.utils import gather_object
 
-        count = self._accelerator.reduce(torch.tensor([len(mine)], device=self._accelerator.device), reduction="sum")
-        return [BrokenImage(*image) for image in gather_object(mine)] if count.item() else []
+        count = self._accelerator.reduce(torch.tensor([len(local)], device=self._accelerator.device), reduction="sum")
+        return [CorruptImage(*image) for image in gather_object(local)] if count.item() else []

@@ -1,6 +1,6 @@
-"""Owns the way from a split to batches on the device: one loader for both stages, one stream whatever the workers.
+"""Data loaders for training and evaluation. The batches do not depend on the number of workers.
 
-Shapes: V views of one resolution, B samples of this process, P numbers of a view, S pixels.
+Shapes: V views of one resolution, B samples of this process, P parameters of a view, S pixels.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,154 +14,160 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.data.augment.erasing import Erasures
 from common.data.augment.multi_crop import Views
-from common.data.loading.corrupt import BrokenImage, read_images
+from common.data.images import RGBImage
+from common.data.loading.corrupt import CorruptImage, read_images
 from common.data.loading.sampler import EvaluationSampler
 from common.data.loading.worker import start_worker
-from common.data.token_labels.files import DenseLabels, DenseLabelSource
+from common.data.token_labels.reader import TokenLabelBatch, TokenLabelSource
 from common.rng import SampleKey
 
 
 class ImageSource(Protocol):
-    """Stand for any source of decoded images: what `sources.Split` is, as far as a loader looks at it."""
+    """Interface of a split of decoded images, as a loader uses it (`sources.split.Split`)."""
 
     @property
     def labels(self) -> np.ndarray | None:
-        """Return (N,) int64 class indices, or none."""
+        """Return (N,) int64 class indices, or None."""
         ...
 
     def __len__(self) -> int:
         """Return the number of images."""
         ...
 
-    def image(self, index: int) -> Tensor:
-        """Return a (3, H, W) uint8 RGB image."""
+    def image(self, index: int) -> RGBImage:
+        """Return an (H, W, 3) uint8 RGB image."""
         ...
 
 
-View = Callable[[Sequence[Tensor], Sequence[SampleKey]], Views]
-"""Turns the images of a batch into their views."""
+BatchTransform = Callable[[Sequence[RGBImage], Sequence[SampleKey]], Views]
+"""Transforms the images of a batch into views."""
 
 
 @dataclass
 class Batch:
-    """Hold one step's samples of this process."""
+    """This process's samples of one step."""
 
     views: list[Tensor]
-    """(V, B, 3, S, S) uint8, one contiguous block a resolution."""
+    """(V, B, 3, S, S) uint8, one contiguous block per resolution."""
     parameters: list[Tensor]
-    """(V, B, P) float32, one entry a block; empty where the views need no photometry."""
+    """(V, B, P) float32 for the color augmentation, one entry per block; empty if the views need none."""
     erasures: Erasures | None
-    """Rectangles to fill with noise after normalisation (`erasing.erase`)."""
+    """Rectangles to fill with noise after normalization (`erasing.erase`)."""
     labels: Tensor | None
     """(B,) int64 class indices."""
     indices: Tensor
-    """(B,) int64 indices of the images in the split; those of the replacements where images are broken."""
-    dense: DenseLabels | None = None
-    """What a teacher sees at each place of the images, and where the views lie in them; none where nobody asked."""
-    broken: list[BrokenImage] = field(default_factory=list)
-    """Broken images that others stand in for here."""
+    """(B,) int64 indices of the images in the split; for a corrupt image, the index of its replacement."""
+    token_labels: TokenLabelBatch | None = None
+    """Token labels of the images, with the geometry of the views; None unless the loader reads token labels."""
+    corrupt: list[CorruptImage] = field(default_factory=list)
+    """Corrupt images that were replaced in this batch."""
 
     def __len__(self) -> int:
         """Return the number of samples B."""
         return len(self.indices)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        erasures = None if self.erasures is None else Erasures(self.erasures.boxes, change(self.erasures.noise))
+    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        erasures = None if self.erasures is None else Erasures(self.erasures.boxes, function(self.erasures.noise))
+        token_labels = self.token_labels
         return Batch(
-            [change(block) for block in self.views],
-            [change(records) for records in self.parameters],
+            [function(block) for block in self.views],
+            [function(parameters) for parameters in self.parameters],
             erasures,
-            None if self.labels is None else change(self.labels),
-            change(self.indices),
-            dense=None if self.dense is None else DenseLabels(*(change(part) for part in self.dense)),
-            broken=self.broken,
+            None if self.labels is None else function(self.labels),
+            function(self.indices),
+            token_labels=None if token_labels is None else TokenLabelBatch(*(function(part) for part in token_labels)),
+            corrupt=self.corrupt,
         )
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch on the device; the erasures' boxes stay where they are, as they are read by Python."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """Return the batch on the device; the boxes of the erasures stay on the CPU, because Python reads them."""
+        return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """Return the batch in page-locked memory; `DataLoader` calls it."""
-        return self._each(Tensor.pin_memory)
+        """Return the batch in page-locked memory; called by `DataLoader`."""
+        return self._map_tensors(Tensor.pin_memory)
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return (x / 255 - mean) / std in float32 for (..., 3, H, W) images of 0..255, uint8 or float."""
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return (x / 255 - mean) / std in float32 for (..., 3, H, W) uint8 or float images with values in 0..255."""
     scale = torch.tensor([1 / (255 * deviation) for deviation in std]).view(3, 1, 1)
-    offset = torch.tensor([-centre / deviation for centre, deviation in zip(mean, std, strict=True)]).view(3, 1, 1)
+    offset = torch.tensor([-center / deviation for center, deviation in zip(mean, std, strict=True)]).view(3, 1, 1)
     scale, offset = (values.to(images.device, non_blocking=True) for values in (scale, offset))
     return torch.addcmul(offset, images.float(), scale)
 
 
-class _Samples(Dataset[Batch]):
-    """Make whole batches from lists of keys, so that a worker draws and assembles a batch in one go."""
+class _BatchDataset(Dataset[Batch]):
+    """Dataset of complete batches, indexed by lists of keys, so that a worker transforms and assembles a batch in one call."""
 
     def __init__(
-        self, split: ImageSource, view: View, replacement_seed: int | None, dense_labels: DenseLabelSource | None
+        self,
+        split: ImageSource,
+        transform: BatchTransform,
+        replacement_seed: int | None,
+        token_labels: TokenLabelSource | None,
     ) -> None:
-        self.split, self.view = split, view
-        self.replacement_seed, self.dense_labels = replacement_seed, dense_labels
+        self.split, self.transform = split, transform
+        self.replacement_seed, self.token_labels = replacement_seed, token_labels
         self.labels = None if split.labels is None else torch.as_tensor(split.labels, dtype=torch.int64)
 
     def __getitem__(self, key: SampleKey) -> Batch:
         return self.__getitems__([key])
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch:
-        images, chosen, broken = self._read(keys)
-        blocks, parameters, erasures, geometry = self.view(images, keys)
+        images, chosen, corrupt = self._read(keys)
+        blocks, parameters, erasures, geometry = self.transform(images, keys)
         indices = torch.tensor(chosen)
         labels = None if self.labels is None else self.labels[indices]
-        dense = None
-        if self.dense_labels is not None:
-            assert geometry is not None, "dense labels need a view that tells its geometry"
-            dense = DenseLabels(*self.dense_labels.read(chosen), geometry)
-        return Batch(blocks, parameters, erasures, labels, indices, dense=dense, broken=broken)
+        token_labels = None
+        if self.token_labels is not None:
+            assert geometry is not None, "token labels need a transform that returns the geometry"
+            token_labels = TokenLabelBatch(*self.token_labels.read(chosen), geometry)
+        return Batch(blocks, parameters, erasures, labels, indices, token_labels=token_labels, corrupt=corrupt)
 
-    def _read(self, keys: list[SampleKey]) -> tuple[list[Tensor], list[int], list[BrokenImage]]:
-        """Return the images, their indices, and the broken ones that were replaced, if they may be."""
+    def _read(self, keys: list[SampleKey]) -> tuple[list[RGBImage], list[int], list[CorruptImage]]:
+        """Return the images, their indices, and the corrupt images that were replaced, if replacement is enabled."""
         if self.replacement_seed is None:
             return [self.split.image(key.index) for key in keys], [key.index for key in keys], []
         return read_images(self.split.image, len(self.split), keys, replacement_seed=self.replacement_seed)
 
 
-def _unchanged(batch: Any) -> Any:
-    """Collate nothing: the samples come as a batch."""
+def _no_collate(batch: Any) -> Any:
+    """Return the batch unchanged: the dataset already returns batches."""
     return batch
 
 
-def view_loader(
+def build_loader(
     split: ImageSource,
-    view: View,
+    transform: BatchTransform,
     batches: Iterable[list[SampleKey]],
     *,
     workers: int,
     pin_memory: bool = False,
     replacement_seed: int | None = None,
-    dense_labels: DenseLabelSource | None = None,
+    token_labels: TokenLabelSource | None = None,
 ) -> DataLoader[Batch]:
-    """Return a loader of `Batch`es: the images that `batches` names (by an `EpochBatches`, say), as `view` shows them.
+    """Return a loader of transformed `Batch`es of the images in `batches`, for example an `EpochBatches`.
 
-    The workers stay alive between epochs; their number (0: this process) changes nothing in the stream. A broken image
-    raises UserError, or, with a `replacement_seed`, is replaced by another one with its own label (`read_images`).
-    With `dense_labels` the workers read those too, and `view` must tell its geometry.
+    The workers stay alive between epochs; their number (0: this process) does not change the batches. A corrupt image raises
+    UserError; with a `replacement_seed` it is replaced by another image, with that image's label (`read_images`). With
+    `token_labels`, the workers also read those, and `transform` must return the geometry.
     """
     return DataLoader(
-        _Samples(split, view, replacement_seed, dense_labels),
+        _BatchDataset(split, transform, replacement_seed, token_labels),
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=_unchanged,
+        collate_fn=_no_collate,
         worker_init_fn=start_worker,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
-        # Workers draw nothing from it, and without it the loader would draw its seed from the global state.
+        # Unused by the workers, but without it the loader would draw its seed from the global random state.
         generator=torch.Generator().manual_seed(0),
     )
 
 
-def evaluation_loader(
+def build_evaluation_loader(
     split: ImageSource,
-    view: View,
+    transform: BatchTransform,
     batch_size: int,
     *,
     workers: int,
@@ -169,9 +175,9 @@ def evaluation_loader(
     num_processes: int = 1,
     replacement_seed: int | None = None,
 ) -> DataLoader[Batch]:
-    """Return a loader of the split in order, each image once over all processes, `batch_size` at a time on each.
+    """Return a loader of the split in order, each image once over all processes, in batches of `batch_size` per process.
 
-    With a `replacement_seed` others stand in for broken images, as in `view_loader`.
+    With a `replacement_seed`, corrupt images are replaced, as in `build_loader`.
     """
     batches = EvaluationSampler(len(split), batch_size, rank=rank, num_processes=num_processes)
-    return view_loader(split, view, batches, workers=workers, replacement_seed=replacement_seed)
+    return build_loader(split, transform, batches, workers=workers, replacement_seed=replacement_seed)

@@ -1,4 +1,4 @@
-"""Owns the order of samples: which image stands at which position of an epoch, and which of them this process takes."""
+"""Samplers: the order of images in an epoch, their batches, and each process's part of a batch."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sampler(Protocol):
-    """What deals the images of an epoch to the batches of this process."""
+    """Interface of a training sampler: yields this process's batches of an epoch."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -21,24 +21,23 @@ class Sampler(Protocol):
         ...
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[list[SampleKey]]:
-        """Yield this process's part of each batch, from step `first_step` of the epoch on."""
+        """Yield this process's part of each batch, starting at step `first_step` of the epoch."""
         ...
 
 
 class EpochSampler:
-    """Deal the images of an epoch to global batches, and each batch to the processes.
+    """Shuffle the images of an epoch into global batches, and split each batch over the processes.
 
-    Position p of global batch s holds image `order[s * c + p % c]`, repeat `p // c`, where `order` is a permutation
-    keyed by (seed, epoch) and c, the number of distinct images of a batch, is ceil(batch_size / repeats), at most
-    num_images:
+    Position p of global batch s is image `order[s * c + p % c]`, repeat `p // c`, where `order` is a permutation keyed by
+    (seed, epoch) and c, the number of distinct images in a batch, is min(ceil(batch_size / repeats), num_images):
 
-    - repeats = 1: each image at most once an epoch; the incomplete last batch is dropped.
-    - fewer images than batch_size: the batch is filled by going through the permutation again.
-    - repeats = r, repeated augmentation (Berman et al. 2019; Hoffer et al. 2020): an image's r copies lie c apart in
-      one global batch, so on different processes where there are r of them. The epoch keeps its number of steps.
+    - repeats = 1: each image at most once per epoch; the incomplete last batch is dropped.
+    - fewer images than batch_size: the batch is filled by repeating the permutation.
+    - repeats = r, repeated augmentation (Berman et al. 2019; Hoffer et al. 2020): the r copies of an image are c positions apart in
+      one global batch, so with r processes they are on different processes. The number of steps per epoch does not change.
 
-    Positions 2k and 2k + 1 never hold the same image (mixup pairs them), as long as there are two images.
-    Process `rank` takes the block [rank * b, (rank + 1) * b) of every batch, b = batch_size / num_processes.
+    Positions 2k and 2k + 1, which mixup pairs, never hold the same image if there are at least two images.
+    Process `rank` takes the positions [rank * b, (rank + 1) * b) of every batch, b = batch_size / num_processes.
     """
 
     def __init__(
@@ -52,23 +51,23 @@ class EpochSampler:
         repeats: int = 1,
         shuffle: bool = True,
     ) -> None:
-        """Take the number of images and the global batch size."""
+        """Create the sampler; `batch_size` is the global batch size."""
         if num_images < 1:
-            raise UserError("data.source: the training split holds no image; give a source with images")
+            raise UserError("data.source: the training split has no images; use a source with images")
         if batch_size < 1 or batch_size % num_processes:
             raise UserError(
-                f"train.batch_size = {batch_size}: it counts the images of all {num_processes} processes "
-                f"together, so it must be a positive multiple of {num_processes}"
+                f"train.batch_size = {batch_size}: it is the total over all {num_processes} processes, "
+                f"so it must be a positive multiple of {num_processes}"
             )
         if repeats < 1:
-            raise UserError(f"augment.repeats = {repeats}: give 1 (each image once a batch) or more")
+            raise UserError(f"augment.aug_repeats = {repeats}: use 1 (each image once per batch) or more")
         if not 0 <= rank < num_processes:
             raise AssertionError(f"rank {rank} of {num_processes} processes")
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.rank, self.num_processes, self.shuffle = rank, num_processes, shuffle
         self.images_per_batch = min(-(-batch_size // repeats), num_images)
         if num_images < batch_size:
-            logger.info("%d images fill a batch of %d by coming several times in it", num_images, batch_size)
+            logger.info("%d images are repeated to fill a batch of %d", num_images, batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,13 +75,13 @@ class EpochSampler:
         return max(1, self.num_images // self.batch_size)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the permutation of the images that the epoch goes through, int64."""
+        """Return the epoch's permutation of the image indices, int64."""
         if not self.shuffle:
             return np.arange(self.num_images)
         return generator(self.seed, epoch=epoch, stream="order").permutation(self.num_images)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[list[SampleKey]]:
-        """Yield this process's part of each batch, from step `first_step` of the epoch on."""
+        """Yield this process's part of each batch, starting at step `first_step` of the epoch."""
         order = self.order(epoch)
         local = self.batch_size // self.num_processes
         offsets = np.arange(self.rank * local, (self.rank + 1) * local)
@@ -97,39 +96,39 @@ class EpochSampler:
 
 
 class EpochBatches:
-    """Hand a `Sampler`'s batches to a `DataLoader` as its `batch_sampler`, from any step of any epoch on.
+    """A `batch_sampler` for `DataLoader` that yields a `Sampler`'s batches, starting at any step of any epoch.
 
-    One iteration may run over several epochs, so that the workers never wait for an epoch to end.
+    One iteration may cover several epochs, so that the workers do not idle at the end of an epoch.
     """
 
     def __init__(self, sampler: Sampler) -> None:
-        """Start at epoch 0, and go through one epoch."""
+        """Start at epoch 0, for one epoch."""
         self.sampler = sampler
-        self.set(0)
+        self.set_epoch(0)
 
-    def set(self, epoch: int, first_step: int = 0, *, num_epochs: int = 1) -> None:
-        """Let the next iteration start at (epoch, first_step) and end after `num_epochs` epochs, the first included."""
+    def set_epoch(self, epoch: int, first_step: int = 0, *, num_epochs: int = 1) -> None:
+        """Set the next iteration to start at (epoch, first_step) and to end after `num_epochs` epochs, including the first."""
         if not 0 <= first_step <= self.sampler.steps_per_epoch:
             raise AssertionError(f"step {first_step} of an epoch of {self.sampler.steps_per_epoch} steps")
         self.epoch, self.first_step, self.num_epochs = epoch, first_step, num_epochs
 
     def __len__(self) -> int:
-        """Return the number of batches that the next iteration yields."""
+        """Return the number of batches in the next iteration."""
         return self.num_epochs * self.sampler.steps_per_epoch - self.first_step
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Yield lists of keys, one list a step."""
+        """Yield lists of keys, one list per step."""
         for epoch in range(self.epoch, self.epoch + self.num_epochs):
             yield from self.sampler.batches(epoch, self.first_step if epoch == self.epoch else 0)
 
 
 class EvaluationSampler:
-    """Go through a split in order, each image exactly once over all processes; the parts may differ by one image."""
+    """Iterate over a split in order, each image exactly once over all processes; process shares differ by at most one image."""
 
     def __init__(self, num_images: int, batch_size: int, *, rank: int = 0, num_processes: int = 1) -> None:
-        """Take the number of images, and how many of them one process looks at together."""
+        """Create the sampler; `batch_size` is the batch size per process."""
         if batch_size < 1:
-            raise UserError(f"train.batch_size = {batch_size}: give a positive number of images")
+            raise UserError(f"train.batch_size = {batch_size}: use a positive number of images")
         self.first = num_images * rank // num_processes
         self.last = num_images * (rank + 1) // num_processes
         self.batch_size = batch_size
@@ -139,7 +138,7 @@ class EvaluationSampler:
         return -(-(self.last - self.first) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Yield lists of keys; the last may be shorter."""
+        """Yield lists of keys; the last list may be shorter."""
         for start in range(self.first, self.last, self.batch_size):
             stop = min(start + self.batch_size, self.last)
             yield [SampleKey(0, index, index, 0) for index in range(start, stop)]

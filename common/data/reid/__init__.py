@@ -1,1 +1,1 @@
-"""Data for re-identification: identities by cameras, published layouts, PK sampling, hold-outs."""
+"""Re-identification data: person images, published layouts, PK sampling, hold-outs."""

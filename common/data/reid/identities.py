@@ -1,7 +1,7 @@
-"""Owns what data for re-identification is: who is seen by which camera, and the parts of such a set.
+"""Types of re-identification data: person images with identity and camera, query and gallery sets, splits.
 
-Training identities are classes like any others. At the test, none of them appears: every image of a query set is searched
-for in a gallery, so that a search is what stands in the place of a test split.
+Training identities are classes like any others. Test identities do not occur in training: instead of being classified, each image
+of a query set is matched against a gallery. A query and a gallery set therefore take the place of a labeled split.
 """
 
 from dataclasses import dataclass, replace
@@ -19,28 +19,29 @@ from common.data.splits.stratified import Indices
 DISTRACTOR = 0
 """Identity of gallery images that match no query (Market-1501)."""
 JUNK = -1
-"""Identity of images that count neither as right nor as wrong (Market-1501)."""
+"""Identity of images that are ignored, neither correct nor wrong (Market-1501)."""
 
 Part = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sightings:
-    """Images of identities by cameras. The classes of `split` are the pairs that occur; `pairs` is (C, 2): identity, camera."""
+class PersonImages:
+    """Images with identity and camera. The classes of `split` are the (identity, camera) pairs that occur; `pairs` lists them."""
 
     split: Split
     pairs: Indices
+    """(C, 2): identity and camera."""
 
     @cached_property
     def identities(self) -> Indices:
-        """Return the (N,) identities of the images, as their source counts them."""
+        """Return the (N,) identities of the images, as numbered in the source."""
         assert self.split.labels is not None
         identities: Indices = self.pairs[self.split.labels, 0]
         return identities
 
     @cached_property
     def cameras(self) -> Indices:
-        """Return the (N,) cameras of the images, as their source counts them."""
+        """Return the (N,) cameras of the images, as numbered in the source."""
         assert self.split.labels is not None
         cameras: Indices = self.pairs[self.split.labels, 1]
         return cameras
@@ -49,49 +50,55 @@ class Sightings:
         """Return the number of images."""
         return len(self.split)
 
-    def select(self, indices: npt.ArrayLike) -> "Sightings":
-        """Return these images, in this order."""
+    def select(self, indices: npt.ArrayLike) -> "PersonImages":
+        """Return the images at `indices`, in that order."""
         return replace(self, split=self.split.select(indices))
 
+    def as_classes(self) -> Split:
+        """Return the images as a split whose classes are the identities, renumbered from 0."""
+        identities, labels = np.unique(self.identities, return_inverse=True)
+        names = tuple(f"{identity:04d}" for identity in identities.tolist())
+        return replace(self.split, labels=labels.reshape(-1).astype(np.int64), class_names=names)
 
-def sightings(images: Images, identities: npt.ArrayLike, cameras: npt.ArrayLike) -> Sightings:
-    """Return images with the (N,) identities and cameras they show."""
+
+def person_images(images: Images, identities: npt.ArrayLike, cameras: npt.ArrayLike) -> PersonImages:
+    """Return images with their (N,) identities and cameras."""
     both = np.stack([np.asarray(identities, dtype=np.int64), np.asarray(cameras, dtype=np.int64)], axis=1)
     pairs, labels = np.unique(both, axis=0, return_inverse=True)
     names = tuple(f"{identity:04d}_c{camera}" for identity, camera in pairs.tolist())
-    return Sightings(split=Split(images=images, labels=labels.reshape(-1), class_names=names), pairs=pairs)
+    return PersonImages(split=Split(images=images, labels=labels.reshape(-1), class_names=names), pairs=pairs)
 
 
-class Search(NamedTuple):
-    """Hold what is searched for, and where."""
+class QueryGallery(NamedTuple):
+    """A query set and the gallery that it is matched against."""
 
-    query: Sightings
-    gallery: Sightings
+    query: PersonImages
+    gallery: PersonImages
 
-    def answerable(self) -> npt.NDArray[np.bool_]:
-        """Return which queries have their identity in the gallery under another camera, (Q,)."""
+    def has_match(self) -> npt.NDArray[np.bool_]:
+        """Return (Q,) whether each query's identity is in the gallery under another camera."""
         labels = self.gallery.split.labels
         assert labels is not None
-        seen_by: dict[int, set[int]] = {}
+        cameras: dict[int, set[int]] = {}
         for identity, camera in self.gallery.pairs[np.unique(labels)].tolist():
-            seen_by.setdefault(identity, set()).add(camera)
-        asked = zip(self.query.identities.tolist(), self.query.cameras.tolist(), strict=True)
-        return np.array([bool(seen_by.get(who, set()) - {camera}) for who, camera in asked], dtype=bool)
+            cameras.setdefault(identity, set()).add(camera)
+        queries = zip(self.query.identities.tolist(), self.query.cameras.tolist(), strict=True)
+        return np.array([bool(cameras.get(identity, set()) - {camera}) for identity, camera in queries], dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySet:
-    """A data set for re-identification as its source holds it."""
+    """A re-identification dataset as read from its source."""
 
     title: str
-    train: Sightings
-    test: Search
-    shared_numbers: bool
-    """Whether a number means the same identity in `train` and `test`, and 0 a distractor (MSMT17 counts both from 0)."""
+    train: PersonImages
+    test: QueryGallery
+    shared_ids: bool
+    """Whether a number is the same identity in `train` and `test`, and 0 a distractor. MSMT17 numbers both from 0 separately."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySplits(Splits):
-    """What a run for re-identification trains on, and the searches that judge it, in the place of labelled splits."""
+    """Splits of a re-identification run. Query and gallery sets take the place of labeled validation and test splits."""
 
-    searches: dict[Part, Search]
+    query_gallery: dict[Part, QueryGallery]

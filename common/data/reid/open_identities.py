@@ -1,39 +1,34 @@
-"""Open the set for re-identification that a recipe names."""
-
-import logging
+"""Open the re-identification dataset of a `DataConfig`."""
 
 from common.data.config import DataConfig
+from common.data.images.decode import ImageDecoder
 from common.data.reid import digit_identities
 from common.data.reid.identities import IdentitySet
 from common.data.reid.layouts import find_layout, read_layout
-from common.data.sources.open_source import refuse_keys
+from common.data.sources.open_source import reject_keys
 from common.errors import UserError
 from common.paths import user_path
 
-_log = logging.getLogger(__name__)
 
-_HUB_ID = r"[\w.-]+(/[\w.-]+)?"
-
-
-def open_identities(config: DataConfig) -> IdentitySet | None:
-    """Return the set for re-identification that `config` names; none where it names images of classes."""
+def open_identities(config: DataConfig, decoder: ImageDecoder) -> IdentitySet | None:
+    """Return the re-identification dataset of `config`; None if its source is a classification dataset."""
     path = user_path(config.source, "data.source")
-    embedded = config.source == digit_identities.SOURCE
-    layout = config.layout or (find_layout(path) if path.is_dir() and not embedded else None)
-    if layout is None and not embedded:
+    bundled = config.source == digit_identities.SOURCE
+    layout = config.layout or (find_layout(path) if path.is_dir() and not bundled else None)
+    if layout is None and not bundled:
         return None
-    kind = "a set for re-identification"
-    refuse_keys(
+    kind = "a re-identification dataset"
+    reject_keys(
         config, kind, "revision", "config_name", "image_column", "label_column", "validation_split", "test_split"
     )
     if config.train_split != "train":
         raise UserError(
-            f"data.train_split is '{config.train_split}', but data.source '{config.source}' is {kind}. Leave the key out."
+            f"data.train_split is '{config.train_split}', but data.source '{config.source}' is {kind}. Remove the key."
         )
-    if embedded:
-        refuse_keys(config, "embedded", "layout")
-        return digit_identities.read_digit_identities()
+    if bundled:
+        reject_keys(config, "bundled", "layout")
+        return digit_identities.read_digit_identities(decoder)
     assert layout is not None
     if not path.is_dir():
-        raise UserError(f"data.source '{config.source}' is no folder, and data.layout '{layout}' lies in one.")
-    return read_layout(layout, path)
+        raise UserError(f"data.source '{config.source}' is not a folder, but data.layout '{layout}' requires one.")
+    return read_layout(layout, path, decoder)

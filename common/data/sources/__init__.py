@@ -1,1 +1,1 @@
-"""Sources of images: folders, tables, saved data sets, the hub, the embedded digits."""
+"""Data sources: image folders, tables, saved datasets, the Hugging Face Hub, the bundled digits."""

@@ -1,4 +1,4 @@
-"""Owns the embedded data set: scikit-learn's 1,797 scanned digits of 8 by 8 pixels, which come with the package."""
+"""The bundled digits dataset: scikit-learn's 1,797 grayscale images of 8 x 8 pixels."""
 
 import gzip
 from importlib.util import find_spec
@@ -8,20 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.images.collections import PixelImages
+from common.data.images.decode import ImageDecoder
 from common.data.sources.split import Split
 from common.rng import generator
 
-_BRIGHTEST = 16
+_MAX_VALUE = 16
 _SIDE = 8
 _TEST_SEED = 0
 _TEST_FRACTION = 0.2
 
 
 def read_values() -> npt.NDArray[np.uint8]:
-    """Return (1797, 65): 64 brightnesses of 0 to 16 and the digit.
+    """Return (1797, 65): 64 gray values in 0..16, then the digit.
 
-    The file is read without importing scikit-learn, which takes over a second and would be the longest part of a
-    short run's start; where the package keeps it elsewhere, its own loader is asked.
+    The file is read without importing scikit-learn: the import takes over a second, the longest part of the startup of a
+    short run. If the package stores the file elsewhere, scikit-learn's loader reads it.
     """
     package = find_spec("sklearn")
     folders = package.submodule_search_locations if package is not None else None
@@ -36,19 +37,22 @@ def read_values() -> npt.NDArray[np.uint8]:
 
 
 class DigitsSource:
-    """The digits as two splits: a fixed stratified test split of 20% (359 images), and the other 1,438 for training.
+    """The digits in two splits: a fixed stratified test split of 20% (359 images), and 1,438 training images.
 
-    Brightness is scaled from 0..16 to 0..255. The test split is the same for every seed a user can set.
+    Gray values are scaled from 0..16 to 0..255. The test split does not depend on any seed of the configuration.
     """
 
-    title = "the embedded digits"
+    title = "the bundled digits"
+
+    def __init__(self, *, decoder: ImageDecoder) -> None:
+        self._decoder = decoder
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the splits."""
         return ("train", "test")
 
-    def read(self, name: str, *, labelled: bool) -> Split:
-        """Return split `name`; the digits are always labelled."""
+    def read(self, name: str, *, labeled: bool) -> Split:
+        """Return split `name`; it always has labels."""
         values = read_values()
         labels = values[:, -1].astype(np.int64)
         counts = np.floor(np.bincount(labels) * _TEST_FRACTION + 0.5).astype(np.int64)
@@ -58,9 +62,11 @@ class DigitsSource:
                 np.flatnonzero(labels == digit)
             )
             in_test[order[:count]] = True
-        chosen = np.flatnonzero(in_test if name == "test" else ~in_test)
-        grey = np.round(values[chosen, :-1] * (255 / _BRIGHTEST)).astype(np.uint8).reshape(-1, 1, _SIDE, _SIDE)
-        pixels = np.repeat(grey, 3, axis=1).reshape(-1)
-        shapes = np.full((len(chosen), 2), _SIDE, dtype=np.int64)
-        images = PixelImages([pixels], shapes, block_length=len(chosen), title=f"digits {name} image")
-        return Split(images=images, labels=labels[chosen], class_names=tuple("0123456789"))
+        selected = np.flatnonzero(in_test if name == "test" else ~in_test)
+        gray = np.round(values[selected, :-1] * (255 / _MAX_VALUE)).astype(np.uint8).reshape(-1, _SIDE, _SIDE, 1)
+        pixels = np.repeat(gray, 3, axis=3).reshape(-1)
+        shapes = np.full((len(selected), 2), _SIDE, dtype=np.int64)
+        images = PixelImages(
+            [pixels], shapes, block_length=len(selected), decoder=self._decoder, title=f"digits {name} image"
+        )
+        return Split(images=images, labels=labels[selected], class_names=tuple("0123456789"))

@@ -1,4 +1,4 @@
-"""Owns image folders: class folders, with or without split folders above them, or images without classes."""
+"""Image folders: class folders, optionally inside split folders, or unlabeled images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from common.data.images.collections import FileImages
+from common.data.images.decode import ImageDecoder
 from common.data.sources.source import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
 from common.data.sources.split import Split
-from common.errors import UserError, some
+from common.errors import UserError, quoted
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _RARE = (".jpe", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga", ".ico")
@@ -17,51 +18,54 @@ IMAGE_EXTENSIONS = (*_COMMON, *_RARE)
 
 
 class FolderSource:
-    """A folder of class folders, or of split folders (train, val, test, ...) that hold class folders.
+    """A folder of class folders, or of split folders (train, val, test, ...) that contain class folders.
 
-    Class folders may hold folders themselves. Names that begin with a dot and files that are not named as images are
-    passed over. Without class folders the images have no labels. `declared` are the splits a user names; they make
-    every folder a split.
+    Class folders may contain subfolders. Hidden files and folders, and files without an image extension, are skipped.
+    Without class folders the images have no labels. `declared` are the split names of the configuration: if one of them
+    is a folder, every folder is a split.
     """
 
-    def __init__(self, root: Path, *, declared: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, *, decoder: ImageDecoder, declared: Sequence[str] = ()) -> None:
         self.title = f"the folder {root}"
         folders = _folders(root)
+        self._decoder = decoder
         self._splits = {"train": root}
-        if any(name in folders for name in declared) or _are_splits(root, folders):
+        if any(name in folders for name in declared) or _are_split_folders(root, folders):
             self._splits = {name: root / name for name in folders}
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the split folders; 'train' where there is none."""
+        """Return the names of the split folders, or 'train' if there are none."""
         return tuple(self._splits)
 
-    def read(self, name: str, *, labelled: bool) -> Split:
-        """List the images of split `name`; raise UserError where there is none, or one without a class is labelled."""
+    def read(self, name: str, *, labeled: bool) -> Split:
+        """List the images of split `name`; raise UserError if there are none, or if `labeled` and one has no class."""
         folder = self._splits[name]
-        classes, beside = _entries(folder)
-        files = [sorted(_images_below(folder / label, label)) for label in classes]
-        loose = sorted(file for file in beside if _is_image(file))
-        if not loose and not any(files):
+        classes, files_outside = _list_entries(folder)
+        files = [sorted(_find_images(folder / label, label)) for label in classes]
+        unlabeled = sorted(file for file in files_outside if _is_image(file))
+        if not unlabeled and not any(files):
             raise UserError(
-                f"data.source: {folder} holds no images (files named {', '.join(_COMMON)}, ...). Name a folder"
-                " of class folders, or one with train, val and test folders above them."
+                f"data.source: {folder} contains no images (extensions {', '.join(_COMMON)}, ...). Set it to a folder of"
+                " class folders, or to a folder of train, val and test folders that contain class folders."
             )
-        if loose and labelled:
+        if unlabeled and labeled:
             raise UserError(
-                f"data.source: {folder} holds {len(loose)} images outside of class folders: {some(loose, limit=3)}."
-                " Labels are needed: put every image into the folder of its class."
+                f"data.source: {folder} contains {len(unlabeled)} images outside of class folders:"
+                f" {quoted(unlabeled, limit=3)}. Labels are required: move every image into the folder of its class."
             )
         paths = [path for paths in files for path in paths]
-        if loose:
-            return Split(images=FileImages(folder, [*loose, *paths]), labels=None, class_names=())
+        if unlabeled:
+            images = FileImages(folder, [*unlabeled, *paths], decoder=self._decoder)
+            return Split(images=images, labels=None, class_names=())
         labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in files])
-        return Split(images=FileImages(folder, paths), labels=labels, class_names=tuple(classes))
+        images = FileImages(folder, paths, decoder=self._decoder)
+        return Split(images=images, labels=labels, class_names=tuple(classes))
 
 
-def _are_splits(root: Path, folders: list[str]) -> bool:
-    """Say whether the folders are splits: all named as such, or a train folder that has folders itself.
+def _are_split_folders(root: Path, folders: list[str]) -> bool:
+    """Return whether the folders are splits: all have usual split names, or a training folder has subfolders.
 
-    A folder 'train' of images beside 'bus' and 'tram' is a class.
+    A folder 'train' of images next to 'bus' and 'tram' is a class.
     """
     roles = [name for name in folders if name.lower() in (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)]
     nested = any(_folders(root / name) for name in roles if name.lower() in TRAIN_NAMES)
@@ -69,12 +73,12 @@ def _are_splits(root: Path, folders: list[str]) -> bool:
 
 
 def _folders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in `folder`, hidden ones left out."""
-    return _entries(folder)[0]
+    """Return the sorted names of the folders in `folder`, without hidden ones."""
+    return _list_entries(folder)[0]
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the sorted names of the folders in `folder`, and the names of its files; hidden ones are left out."""
+def _list_entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the sorted names of the folders in `folder`, and the names of its files, without hidden ones."""
     folders, files = list[str](), list[str]()
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -87,21 +91,21 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _is_image(name: str) -> bool:
-    """Say whether a file is named as an image."""
+    """Return whether a file has an image extension."""
     return name.lower().endswith(IMAGE_EXTENSIONS)
 
 
-def _images_below(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the images in `folder` and all folders below, as paths that begin with `prefix`.
+def _find_images(folder: Path, prefix: str, ancestors: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the images in `folder` and its subfolders as paths that start with `prefix`.
 
-    `above` are the folders on the way down, so that a link to one of them ends there.
+    `ancestors` are the real paths of the parent folders: symbolic links to them are not followed.
     """
-    place = os.path.realpath(folder)
-    if place in above:
+    real_path = os.path.realpath(folder)
+    if real_path in ancestors:
         return
-    folders, files = _entries(folder)
+    folders, files = _list_entries(folder)
     for file in files:
         if _is_image(file):
             yield f"{prefix}/{file}"
     for name in folders:
-        yield from _images_below(folder / name, f"{prefix}/{name}", (*above, place))
+        yield from _find_images(folder / name, f"{prefix}/{name}", (*ancestors, real_path))

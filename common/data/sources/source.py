@@ -1,4 +1,4 @@
-"""What a source of images is: its splits by name, and the usual names of splits."""
+"""Protocol of data sources, and the usual names of splits."""
 
 from typing import Protocol
 
@@ -10,12 +10,12 @@ TRAIN_NAMES = ("train", "training")
 
 
 class Source(Protocol):
-    """Where a data set lies: its splits by name."""
+    """A dataset with named splits. `title` names it in logs and errors."""
 
     title: str
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the splits."""
 
-    def read(self, name: str, *, labelled: bool) -> Split:
-        """Return one split; `labelled` demands labels, otherwise they come when they can be found."""
+    def read(self, name: str, *, labeled: bool) -> Split:
+        """Return split `name`. `labeled` requires labels; otherwise they are read if the source has them."""

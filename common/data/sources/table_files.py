@@ -1,4 +1,4 @@
-"""Owns opening tables: which files make which split, and the words for what Hugging Face's datasets refuses."""
+"""Opening of tables with Hugging Face datasets: assignment of files to splits, error messages for load failures."""
 
 import glob
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from common.data.sources.folders import IMAGE_EXTENSIONS
 from common.data.sources.source import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
-from common.data.sources.tables import Part, TableSource
+from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
 
 TABLE_EXTENSIONS = (".parquet", ".arrow")
@@ -17,41 +17,41 @@ _ROLES = (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)
 
 
 def find_table_files(folder: Path) -> list[Path]:
-    """Return the tables in `folder` and below, sorted, of the kind of the first; none where images come first.
+    """Return the sorted tables in `folder` and its subfolders, of the format of the first; none if an image comes first.
 
-    Hidden files and folders are passed over. A large folder of images is known by its first one.
+    Hidden files and folders are skipped. The search stops at the first image, so a large image folder is not walked.
     """
     found: list[Path] = []
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         visible = sorted(name for name in files if not name.startswith("."))
-        found += [Path(place) / name for name in visible if name.lower().endswith(TABLE_EXTENSIONS)]
+        found += [Path(parent) / name for name in visible if name.lower().endswith(TABLE_EXTENSIONS)]
         if not found and any(name.lower().endswith(IMAGE_EXTENSIONS) for name in visible):
             return []
     return sorted(path for path in found if path.suffix.lower() == found[0].suffix.lower())
 
 
 def match_table_files(pattern: str) -> list[Path]:
-    """Return the files that fit a pattern, sorted; raise UserError for none, and for any that is no table."""
+    """Return the sorted files that match a glob pattern; raise UserError if none match, or one is not a table."""
     files = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if not files:
-        raise UserError(f"data.source '{pattern}': no file fits the pattern.")
-    kinds = {path.suffix.lower() for path in files}
-    if len(kinds) > 1 or not kinds <= set(TABLE_EXTENSIONS):
+        raise UserError(f"data.source '{pattern}': no file matches the pattern.")
+    extensions = {path.suffix.lower() for path in files}
+    if len(extensions) > 1 or not extensions <= set(TABLE_EXTENSIONS):
         raise UserError(
-            f"data.source '{pattern}': the files are {', '.join(sorted(kinds))}; they must all be of one kind, .parquet"
-            " or .arrow. Name a folder to read image files."
+            f"data.source '{pattern}': the files have the extensions {', '.join(sorted(extensions))}; all must be .parquet"
+            " or all .arrow. Set data.source to a folder to read image files."
         )
     return files
 
 
 def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = ()) -> dict[str, list[Path]]:
-    """Return the files of each split, told by their names below `root`.
+    """Return the files of each split, according to their paths relative to `root`.
 
-    A file whose name, or the name of a folder it lies in, has train, test, validation, val, valid or dev as one of its
-    words (train.parquet, train-00000-of-00005.parquet, cifar_test.parquet, train/0000.parquet) belongs to that split,
-    any other to the split of its name without numbers. Where no file is of such a split, nor of one in `declared`
-    (those a user names), all are of 'train'.
+    A file belongs to the split train, test, validation, val, valid or dev if its name or the name of a parent folder
+    contains that word (train.parquet, train-00000-of-00005.parquet, cifar_test.parquet, train/0000.parquet). Any other
+    file belongs to a split named by its stem without shard numbers. If no file belongs to one of these splits, nor to one
+    in `declared` (the split names of the configuration), all files form the split 'train'.
     """
     groups: dict[str, list[Path]] = {}
     for path in files:
@@ -60,7 +60,7 @@ def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = (
 
 
 def _split_name(path: Path) -> str:
-    """Return the split that a file's relative path stands for."""
+    """Return the name of the split that a relative path belongs to."""
     for text in (path.stem, *reversed(path.parent.parts)):
         words = re.split(r"[^a-z]+", text.lower())
         role = next((word for word in words if word in _ROLES), None)
@@ -70,30 +70,24 @@ def _split_name(path: Path) -> str:
 
 
 def open_table_files(
-    files: list[Path],
-    root: Path,
-    *,
-    title: str,
-    image_column: str | None,
-    label_column: str | None,
-    declared: Sequence[str],
+    files: list[Path], root: Path, options: TableOptions, *, title: str, declared: Sequence[str]
 ) -> TableSource:
     """Open parquet or arrow files as one source.
 
-    `root` is the folder that they were found in, `declared` are the splits a user names.
+    `root` is the common parent folder of the files; `declared` are the split names of the configuration.
     """
     import datasets
 
     groups = group_by_split(files, root, declared=declared)
-    parts = {name: tuple(Part(str(path), _count_rows(path)) for path in paths) for name, paths in groups.items()}
-    kind = files[0].suffix.lower().removeprefix(".")
+    shards = {name: tuple(Shard(str(path), _count_rows(path)) for path in paths) for name, paths in groups.items()}
+    file_format = files[0].suffix.lower().removeprefix(".")
     paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
-    opened = _open(title, lambda: datasets.load_dataset(kind, data_files=paths))
-    return TableSource(title, dict(opened), parts, image_column=image_column, label_column=label_column, base=root)
+    opened = _load(title, lambda: datasets.load_dataset(file_format, data_files=paths))
+    return TableSource(title, dict(opened), shards, options, base=root)
 
 
 def _count_rows(path: Path) -> int:
-    """Return the number of rows of a table; raise UserError with its path when it is damaged."""
+    """Return the number of rows of a table; raise UserError with its path if it is damaged."""
     import pyarrow
     import pyarrow.parquet
 
@@ -104,67 +98,65 @@ def _count_rows(path: Path) -> int:
             return sum(batch.num_rows for batch in pyarrow.ipc.open_stream(mapped))
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"data.source: {path} is damaged or no {path.suffix} file ({reason}).") from error
+        raise UserError(f"data.source: {path} is damaged or not a {path.suffix} file ({reason}).") from error
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Say whether save_to_disk wrote the folder."""
+    """Return whether the folder was written by `save_to_disk`."""
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
-def open_saved_dataset(folder: Path, *, image_column: str | None, label_column: str | None) -> TableSource:
-    """Open a folder that save_to_disk wrote; a single data set is one split, 'train'."""
+def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
+    """Open a folder written by `save_to_disk`; a dataset without splits becomes the split 'train'."""
     import datasets
 
-    title = f"the saved data set {folder}"
-    opened = _open(title, lambda: datasets.load_from_disk(str(folder)))
+    title = f"the saved dataset {folder}"
+    opened = _load(title, lambda: datasets.load_from_disk(str(folder)))
     splits = dict(opened) if isinstance(opened, dict) else {"train": opened}
-    places = {name: str(folder / name) if isinstance(opened, dict) else str(folder) for name in splits}
-    parts = {name: (Part(places[name], len(split)),) for name, split in splits.items()}
-    return TableSource(title, splits, parts, image_column=image_column, label_column=label_column, base=folder)
+    folders = {name: str(folder / name) if isinstance(opened, dict) else str(folder) for name in splits}
+    shards = {name: (Shard(folders[name], len(split)),) for name, split in splits.items()}
+    return TableSource(title, splits, shards, options, base=folder)
 
 
-def is_described(folder: Path) -> bool:
-    """Say whether a metadata file describes the images of a folder or of the folders in it.
+def has_metadata_file(folder: Path) -> bool:
+    """Return whether a folder, or one of its direct subfolders, contains a metadata file of its images.
 
-    The names are asked for one by one: a pattern would go through every image of every class.
+    The file names are tested one by one: a glob pattern would list every image of every class.
     """
     with os.scandir(folder) as entries:
-        places = [folder, *(Path(entry.path) for entry in entries if entry.is_dir())]
-    return any((place / f"metadata.{kind}").is_file() for place in places for kind in ("csv", "jsonl", "parquet"))
+        folders = [folder, *(Path(entry.path) for entry in entries if entry.is_dir())]
+    return any((parent / f"metadata.{kind}").is_file() for parent in folders for kind in ("csv", "jsonl", "parquet"))
 
 
-def open_described_folder(folder: Path, *, image_column: str | None, label_column: str | None) -> TableSource:
-    """Open a folder of images that a metadata file (metadata.csv, .jsonl or .parquet) describes."""
+def open_metadata_folder(folder: Path, options: TableOptions) -> TableSource:
+    """Open a folder of images with a metadata file (metadata.csv, .jsonl or .parquet)."""
     import datasets
 
     title = f"the folder {folder} with its metadata file"
-    opened = dict(_open(title, lambda: datasets.load_dataset("imagefolder", data_dir=str(folder.absolute()))))
-    parts = {name: (Part(f"{folder} {name}", len(split)),) for name, split in opened.items()}
-    return TableSource(title, opened, parts, image_column=image_column, label_column=label_column, base=folder)
+    opened = dict(_load(title, lambda: datasets.load_dataset("imagefolder", data_dir=str(folder.absolute()))))
+    shards = {name: (Shard(f"{folder} {name}", len(split)),) for name, split in opened.items()}
+    return TableSource(title, opened, shards, options, base=folder)
 
 
-def open_hub_dataset(
-    name: str, *, config_name: str | None, revision: str | None, image_column: str | None, label_column: str | None
-) -> TableSource:
-    """Open a data set of the Hugging Face hub at a revision, downloading it into the cache the first time."""
+def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | None, revision: str | None) -> TableSource:
+    """Open a dataset of the Hugging Face Hub at a revision; the first call downloads it into the cache."""
     import datasets
 
-    title = f"the hub data set {name}" + (f" at revision {revision}" if revision else "")
+    title = f"the Hub dataset {name}" + (f" at revision {revision}" if revision else "")
     opened = dict(
-        _open(
+        _load(
             title,
             lambda: datasets.load_dataset(name, name=config_name, revision=revision),
-            remedy=f" There is no folder or file '{name}' on this machine either. Look at the spelling,"
-            " data.config_name and data.revision, and, for a private one, at `hf auth login`.",
+            remedy=f" There is no local file or folder '{name}' either. Check the spelling, data.config_name and"
+            " data.revision, and run `hf auth login` for a private dataset.",
         )
     )
-    parts = {split: (Part(f"{name} {split}", len(table)),) for split, table in opened.items()}
-    return TableSource(title, opened, parts, image_column=image_column, label_column=label_column, base=Path())
+    shards = {split: (Shard(f"{name} {split}", len(table)),) for split, table in opened.items()}
+    return TableSource(title, opened, shards, options, base=Path())
 
 
-def _open(title: str, load: Callable[[], Any], *, remedy: str = "") -> Any:
-    """Return what `load` opens; turn whatever the library raises, of any class, into UserError with its first line."""
+def _load(title: str, load: Callable[[], Any], *, remedy: str = "") -> Any:
+    """Return `load()`; convert an exception of any class into UserError with the first line of its message."""
     try:
         return load()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Owns tables of encoded images: what Hugging Face's datasets reads from parquet, arrow, save_to_disk and the hub."""
+"""Tables of encoded images, read with Hugging Face datasets: parquet, arrow, `save_to_disk` and Hub datasets."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -7,45 +7,56 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from common.data.images.decode import decode_image
-from common.data.sources.columns import UNLABELLED, are_classes, find_image_column, find_label_column, read_labels
+from common.data.images import RGBImage
+from common.data.images.decode import ImageDecoder
+from common.data.sources.columns import UNLABELED, find_image_column, find_label_column, is_class_column, read_labels
 from common.data.sources.split import Split
 from common.errors import UserError
 
 
-class Part(NamedTuple):
-    """A run of rows of a split that came from one file, named by it."""
+class Shard(NamedTuple):
+    """Consecutive rows of a split that come from one file. `title` names the file in messages."""
 
     title: str
     num_rows: int
 
 
-class TableImages:
-    """The encoded images of one column, read straight from the memory-mapped Arrow table; nothing is decoded ahead."""
+class TableOptions(NamedTuple):
+    """How tables are read: the names of the columns (None: detected by type), and the decoder of the images."""
 
-    def __init__(self, dataset: Any, column: str, parts: tuple[Part, ...], base: Path) -> None:
+    image_column: str | None
+    label_column: str | None
+    decoder: ImageDecoder
+
+
+class TableImages:
+    """Encoded images of one column, read directly from the memory-mapped Arrow table. Nothing is decoded in advance."""
+
+    def __init__(
+        self, dataset: Any, column: str, shards: tuple[Shard, ...], base: Path, *, decoder: ImageDecoder
+    ) -> None:
+        self.decoder = decoder
         self._dataset = dataset
         self._column = column
-        self._parts = parts
-        self._part_ends = list(accumulate(part.num_rows for part in parts))
+        self._shards = shards
+        self._shard_ends = list(accumulate(shard.num_rows for shard in shards))
         self._base = base
         self._open()
 
     def _open(self) -> None:
-        """Find the column's chunks, split into bytes and paths, and where each ends."""
+        """Find the chunks of the column, split into bytes and paths, and the end row of each."""
         chunks = [chunk for chunk in self._dataset.data.column(self._column).chunks if len(chunk)]
         self._chunks = [_bytes_and_paths(chunk) for chunk in chunks]
         self._chunk_ends = list(accumulate(len(chunk) for chunk in chunks))
         assert (self._chunk_ends or [0])[-1] == len(self._dataset), "the table must not be reordered"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the chunks out: a worker process maps the files itself instead of getting a copy of their bytes."""
+        """Return the state without the chunks: a worker process maps the files itself instead of receiving a copy."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_chunks", "_chunk_ends")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the files again."""
+        """Restore the state and map the files again."""
         self.__dict__.update(state)
         self._open()
 
@@ -53,21 +64,17 @@ class TableImages:
         """Return the number of rows."""
         return len(self._dataset)
 
-    def decode(self, index: int, *, max_pixels: int) -> Tensor:
+    def decode(self, index: int) -> RGBImage:
         """Decode the image of row `index`."""
-        return decode_image(self._read(index), self.name(index), max_pixels=max_pixels)
+        return self.decoder.decode(self._read(index), self.name(index))
 
     def name(self, index: int) -> str:
-        """Return the file and the row in it, counted from 0."""
-        part = bisect_right(self._part_ends, index)
-        return f"{self._parts[part].title} row {index - (self._part_ends[part - 1] if part else 0)}"
-
-    def file_name(self, index: int) -> str | None:
-        """Return the path that the row keeps beside the bytes."""
-        return self._row(index)[1]
+        """Return the title of the shard and the row in it, counted from 0."""
+        shard = bisect_right(self._shard_ends, index)
+        return f"{self._shards[shard].title} row {index - (self._shard_ends[shard - 1] if shard else 0)}"
 
     def file_names(self) -> list[str | None]:
-        """Return the path that each row keeps beside its bytes."""
+        """Return the path stored in each row, or None."""
         names: list[str | None] = []
         for data, paths in self._chunks:
             names += [None] * len(data) if paths is None else paths.to_pylist()
@@ -81,30 +88,30 @@ class TableImages:
             return b""
 
     def _row(self, index: int) -> tuple[bytes | None, str | None]:
-        """Return the bytes and the path of row `index`."""
+        """Return the bytes and the path stored in row `index`."""
         number = bisect_right(self._chunk_ends, index)
         data, paths = self._chunks[number]
         row = index - (self._chunk_ends[number - 1] if number else 0)
         return data[row].as_py(), None if paths is None else paths[row].as_py()
 
     def _read(self, index: int) -> bytes:
-        """Return the encoded bytes of row `index`, from the file it points to where it holds none."""
+        """Return the encoded bytes of row `index`, read from the file at its path if the row stores no bytes."""
         data, path = self._row(index)
         if data is not None:
             return data
         if path is None:
-            raise UserError(f"{self.name(index)}: the row holds no image. Remove it.")
+            raise UserError(f"{self.name(index)}: the row contains no image. Remove it.")
         try:
             return (self._base / path).read_bytes()
         except OSError as error:
             raise UserError(
-                f"{self.name(index)}: the row holds no bytes, only the path {path}, which cannot be read"
+                f"{self.name(index)}: the row contains no bytes, only the path {path}, which cannot be read"
                 f" ({error.strerror or error}). Embed the images with datasets.table.embed_table_storage when writing."
             ) from error
 
 
 def _bytes_and_paths(chunk: Any) -> tuple[Any, Any | None]:
-    """Return the Arrow arrays of bytes and of paths, None where there are none, of a chunk of an image column."""
+    """Return the Arrow arrays of bytes and of paths (None if there are none) of a chunk of an image column."""
     import pyarrow
 
     if not pyarrow.types.is_struct(chunk.type):
@@ -116,59 +123,57 @@ def _bytes_and_paths(chunk: Any) -> tuple[Any, Any | None]:
 
 
 class TableSource:
-    """Splits of Hugging Face data sets. `base` is the folder that paths in rows begin at."""
+    """Splits of Hugging Face datasets. Paths stored in rows are relative to the folder `base`."""
 
     def __init__(
         self,
         title: str,
         datasets: Mapping[str, Any],
-        parts: Mapping[str, tuple[Part, ...]],
+        shards: Mapping[str, tuple[Shard, ...]],
+        options: TableOptions,
         *,
-        image_column: str | None,
-        label_column: str | None,
         base: Path,
     ) -> None:
         self.title = title
         self._datasets = datasets
-        self._parts = parts
-        self._image_column = image_column
-        self._label_column = label_column
+        self._shards = shards
+        self._options = options
         self._base = base
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the splits."""
         return tuple(self._datasets)
 
-    def read(self, name: str, *, labelled: bool) -> Split:
-        """Return split `name` with its labels; raise UserError when its columns cannot be told, or labels are missing.
+    def read(self, name: str, *, labeled: bool) -> Split:
+        """Return split `name` with its labels; raise UserError if its columns are ambiguous or labels are missing.
 
-        Where labels are not demanded, a split of which some or all images have none comes without labels.
+        If labels are not required, a split with missing labels is returned without labels.
         """
         dataset = self._datasets[name]
         title = f"the split '{name}' of {self.title}"
-        column = find_image_column(dataset.features, self._image_column, title=title)
-        images = TableImages(dataset, column, self._parts[name], self._base)
-        rest = {key: feature for key, feature in dataset.features.items() if key != column}
-        label_column = find_label_column(rest, self._label_column, labelled=labelled, title=title)
-        unlabelled = Split(images=images, labels=None, class_names=())
+        column = find_image_column(dataset.features, self._options.image_column, title=title)
+        images = TableImages(dataset, column, self._shards[name], self._base, decoder=self._options.decoder)
+        other_features = {key: feature for key, feature in dataset.features.items() if key != column}
+        label_column = find_label_column(other_features, self._options.label_column, labeled=labeled, title=title)
+        unlabeled = Split(images=images, labels=None, class_names=())
         if label_column is None:
-            return unlabelled
+            return unlabeled
         labels, class_names = read_labels(
             dataset.data.column(label_column),
-            rest[label_column],
+            other_features[label_column],
             title=f"data.label_column: the column '{label_column}' of {title}",
         )
-        missing = int(np.count_nonzero(labels == UNLABELLED))
-        if missing and not labelled:
-            return unlabelled
+        missing = int(np.count_nonzero(labels == UNLABELED))
+        if missing and not labeled:
+            return unlabeled
         if missing:
-            first = images.name(int(np.argmax(labels == UNLABELLED)))
+            first = images.name(int(np.argmax(labels == UNLABELED)))
             raise UserError(
                 f"data.label_column: {missing} of {len(labels)} images of {title} have no label in the column"
-                f" '{label_column}', the first is {first}. Remove them, or name another split or column."
+                f" '{label_column}'; the first is {first}. Remove them, or select another split or column."
             )
-        if self._label_column is None and not are_classes(
-            len(labels), int(np.count_nonzero(np.bincount(labels))), label_column, labelled=labelled, title=title
+        if self._options.label_column is None and not is_class_column(
+            len(labels), int(np.count_nonzero(np.bincount(labels))), label_column, labeled=labeled, title=title
         ):
-            return unlabelled
+            return unlabeled
         return Split(images=images, labels=labels, class_names=class_names)

@@ -1,1 +1,1 @@
-"""Roles of splits, hold-outs, nested label subsets, verification, the fingerprint of a run's data."""
+"""Splits: roles, hold-outs, nested label subsets, verification and caching, data fingerprint."""

@@ -1,4 +1,4 @@
-"""Owns the fingerprint of a run's data: what it began with is written into its folder, and a run goes on with nothing else."""
+"""Fingerprint of a run's data: saved in the run folder; a run only resumes on the same data."""
 
 import hashlib
 import json
@@ -10,59 +10,65 @@ from common.data.images.collections import content_hash
 from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.errors import UserError
-from common.files import is_there, list_folder, write_whole
+from common.files import list_folder, path_exists, write_atomic
 
 _log = logging.getLogger(__name__)
 
 DATA_FILE, SUBSET_FILE = "data.json", "subset.json"
-_MEANINGS = {
+_DESCRIPTIONS = {
     "images": "number of {part} images",
     "labels": "labels of the {part} images",
-    "content": "content of the {part} images (up to 256 of them are looked at)",
+    "content": "content of the {part} images (at most 256 are compared)",
 }
 
 
 def check_data(splits: Splits, folder: Path) -> dict[str, Any]:
-    """Return the data's fingerprint; in a run folder that holds checkpoints, compare it with what the run began with.
+    """Return the fingerprint of the data; if the run folder has checkpoints, compare it with the saved fingerprint.
 
-    Every process compares. Raise UserError with everything that differs: the checkpoint's sample stream would go on over other
-    images.
+    Every process compares. Raise UserError that lists all differences: the sample stream of the checkpoint would continue over
+    other images.
     """
-    now = describe_data(splits)
-    if has_begun(folder):
-        before = _read(folder / DATA_FILE)
-        if before is not None:
-            _refuse_differences(folder, before, now)
+    current = describe_data(splits)
+    if has_checkpoints(folder):
+        saved = _read(folder / DATA_FILE)
+        if saved is not None:
+            _raise_on_differences(folder, saved, current)
         else:
-            told = "the images cannot be compared with those it began with"
-            _log.warning("data: %s holds no %s: %s", folder, DATA_FILE, told)
-    return now
+            _log.warning(
+                "data: %s has no %s: the images cannot be compared with those of the start of the run",
+                folder,
+                DATA_FILE,
+            )
+    return current
 
 
-def save_data(now: dict[str, Any], splits: Splits, folder: Path) -> None:
-    """Write a fingerprint and the subset's manifest into a run folder that holds no checkpoint, or no fingerprint."""
+def save_data(fingerprint: dict[str, Any], splits: Splits, folder: Path) -> None:
+    """Write the fingerprint and the subset manifest into a run folder without checkpoints or without a fingerprint."""
     path = folder / DATA_FILE
-    if has_begun(folder) and is_there(path):
+    if has_checkpoints(folder) and path_exists(path):
         return
-    write_whole(path, json.dumps(now, indent=2) + "\n")
+    write_atomic(path, json.dumps(fingerprint, indent=2) + "\n")
     splits.subset.save(folder / SUBSET_FILE)
 
 
-def has_begun(folder: Path) -> bool:
-    """Tell whether a run folder holds a checkpoint; UserError where the system does not say (a glob would see none then)."""
+def has_checkpoints(folder: Path) -> bool:
+    """Return whether a run folder contains a checkpoint.
+
+    Raise UserError if its checkpoint folder cannot be read (a glob would report none).
+    """
     try:
         return bool(list_folder(folder / "checkpoints", r"step-\d+"))
     except OSError as error:
         raise UserError(
-            f"out = {folder}: the folder of the checkpoints cannot be read ({error.strerror or error}). Nothing was changed. Let"
-            " this process read it, and give the same command again."
+            f"out = {folder}: the checkpoint folder cannot be read ({error.strerror or error}). Nothing was changed. Make it"
+            " readable for this process (permissions, file system) and run the same command again."
         ) from error
 
 
 def describe_data(splits: Splits) -> dict[str, Any]:
-    """Return what a run's data is known by: for each part its size and hashes of labels and content; classes, subset.
+    """Return the fingerprint: hashes of class names and subset; for each part its size and hashes of labels and content.
 
-    At most 256 images of each part are read, evenly spaced: one that is exchanged between them is not noticed.
+    At most 256 evenly spaced images of each part are read: a changed image between them is not detected.
     """
     parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
     return {
@@ -73,56 +79,57 @@ def describe_data(splits: Splits) -> dict[str, Any]:
 
 
 def _describe_part(split: Split) -> dict[str, Any]:
-    """Return the size and the hashes of one part."""
-    labels = b"unlabelled" if split.labels is None else split.labels.astype("<i8").tobytes()
+    """Return the size of one part and the hashes of its labels and content."""
+    labels = b"unlabeled" if split.labels is None else split.labels.astype("<i8").tobytes()
     return {"images": len(split), "labels": _hash(labels), "content": content_hash(split.images)}
 
 
 def _hash(data: bytes) -> str:
-    """Return a short hash."""
+    """Return a hash of 32 hexadecimal digits."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return the fingerprint that a run began with; None where there is none."""
+    """Return the saved fingerprint of a run, or None if there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}). It may be whole: let this process read it (rights, file system)."
+            f"{path}: cannot be read ({error.strerror or error}). It may be intact: make it readable for this process"
+            " (permissions, file system)."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: this is no fingerprint of data ({error}). Restore it or name another out.") from error
+        raise UserError(f"{path}: not a data fingerprint ({error}). Restore it or set another out.") from error
     parts = ("training", "validation", "test")
     if not isinstance(found, dict) or any(not isinstance(found.get(part) or {}, dict) for part in parts):
-        raise UserError(f"{path}: this is no fingerprint of data. Restore it or name another out.")
+        raise UserError(f"{path}: not a data fingerprint. Restore it or set another out.")
     return found
 
 
-def _refuse_differences(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise UserError that tells all that differs between two fingerprints."""
+def _raise_on_differences(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise UserError that lists all differences between two fingerprints."""
     lines = []
-    if before.get("classes") != now["classes"]:
-        lines.append("  names of the classes: others than there")
+    if saved.get("classes") != current["classes"]:
+        lines.append("  class names: changed")
     for part in ("training", "validation", "test"):
-        there, here = before.get(part) or {}, now.get(part) or {}
+        saved_part, current_part = saved.get(part) or {}, current.get(part) or {}
         lines += [
-            f"  {meaning.format(part=part)}: {_shown(name, there)} there, {_shown(name, here)} now"
-            for name, meaning in _MEANINGS.items()
-            if there.get(name) != here.get(name)
+            f"  {description.format(part=part)}: was {_format(name, saved_part)}, now {_format(name, current_part)}"
+            for name, description in _DESCRIPTIONS.items()
+            if saved_part.get(name) != current_part.get(name)
         ]
-    if before.get("subset") != now["subset"] and not lines:
-        lines.append("  the subset of the training images: another one than there")
+    if saved.get("subset") != current["subset"] and not lines:
+        lines.append("  subset of the training images: changed")
     if lines:
         raise UserError(
-            f"out = {folder}: the images are not those that this run began with. Restore them, or name another folder to"
-            " begin anew.\n" + "\n".join(lines)
+            f"out = {folder}: the images differ from those this run started with. Restore them, or set another out to start"
+            " a new run.\n" + "\n".join(lines)
         )
 
 
-def _shown(name: str, part: dict[str, Any]) -> str:
-    """Return a value of a part as a person reads it."""
+def _format(name: str, part: dict[str, Any]) -> str:
+    """Return a value of a fingerprint for messages: a number, or a short hash."""
     value = part.get(name, "none")
     return str(value) if name == "images" else str(value)[:8]

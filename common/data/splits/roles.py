@@ -1,4 +1,4 @@
-"""Owns the roles of a source's splits: which one trains, validates and tests, and the hold-outs where there is none."""
+"""Roles of the splits of a source (training, validation, test), and hold-outs for missing ones."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from common.data.sources.source import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
 from common.data.sources.split import Split
 from common.data.splits.stratified import Indices, class_permutations
 from common.data.splits.subset import Subset, draw_subset
-from common.errors import UserError, some
+from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """What a run trains on and is measured by; `subset` says which images of the source's training set train.
+    """The training, validation and test images of a run. `subset` gives the images of the full training set in `train`.
 
-    `left_out` names the broken images that were taken out of validation and test (data.on_error=skip), by part.
+    `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part.
     """
 
     train: Split
@@ -27,37 +27,37 @@ class Splits:
     test: Split | None
     class_names: tuple[str, ...]
     subset: Subset
-    left_out: dict[str, list[str]]
+    excluded: dict[str, list[str]]
 
 
 class Roles(NamedTuple):
-    """Names of the splits that serve; None where a hold-out of the training split has to.
+    """Split name of each role; None if the role is filled by a hold-out of the training split.
 
-    `named` are the roles whose split the user named, and which therefore must be usable.
+    `explicit` are the roles whose split the configuration names; these splits must be usable.
     """
 
     train: str
     validation: str | None
     test: str | None
-    named: frozenset[str]
+    explicit: frozenset[str]
 
 
 def assign_roles(source: Source, *, train: str, validation: str | None, test: str | None) -> Roles:
-    """Return which split serves as what; None for validation and test means: find it by its usual names.
+    """Return the split of each role; None for `validation` or `test` selects a split by its usual names.
 
-    Raise UserError for a split that does not exist, or that would serve twice.
+    Raise UserError for a split that does not exist, or that has two roles.
     """
     names = source.names()
     if train not in names and train in TRAIN_NAMES:
-        alike = [name for name in names if name.lower() in TRAIN_NAMES]
-        train = alike[0] if alike else names[0] if len(names) == 1 else train
+        candidates = [name for name in names if name.lower() in TRAIN_NAMES]
+        train = candidates[0] if candidates else names[0] if len(names) == 1 else train
     for role, name in (("train", train), ("validation", validation), ("test", test)):
         if name is not None and name not in names:
-            raise UserError(f"data.{role}_split is '{name}', but {source.title} has the splits {some(names)}.")
-    named = frozenset(role for role, name in (("validation", validation), ("test", test)) if name is not None)
-    free = [name for name in names if name not in (train, validation, test)]
-    validation = validation or _find(free, VALIDATION_NAMES)
-    test = test or _find(free, TEST_NAMES)
+            raise UserError(f"data.{role}_split is '{name}', but {source.title} has the splits {quoted(names)}.")
+    explicit = frozenset(role for role, name in (("validation", validation), ("test", test)) if name is not None)
+    unassigned = [name for name in names if name not in (train, validation, test)]
+    validation = validation or _find(unassigned, VALIDATION_NAMES)
+    test = test or _find(unassigned, TEST_NAMES)
     for role, name, other, other_name in (
         ("validation", validation, "train", train),
         ("test", test, "train", train),
@@ -65,27 +65,30 @@ def assign_roles(source: Source, *, train: str, validation: str | None, test: st
     ):
         if name is not None and name == other_name:
             raise UserError(
-                f"data.{role}_split and data.{other}_split are both '{name}'. They must not overlap: leave"
-                f" data.{role}_split empty, and a part of the training images is held out."
+                f"data.{role}_split and data.{other}_split are both '{name}', but they must not overlap. Remove"
+                f" data.{role}_split to hold out a fraction of the training images."
             )
-    return Roles(train, validation, test, named)
+    return Roles(train, validation, test, explicit)
 
 
 def _find(names: list[str], usual: tuple[str, ...]) -> str | None:
-    """Return the first of `names` in the order of the usual ones, whatever its case."""
+    """Return the first match of `names`, ignoring case, in the order of the usual names."""
     return next((name for word in usual for name in names if name.lower() == word), None)
 
 
-class HoldOuts(NamedTuple):
-    """Parts of every class's training images that are held out where a source has no such split; 0 for none."""
+class HoldOutFractions(NamedTuple):
+    """Fraction of each class's training images held out if a source has no such split; 0 for none."""
 
     validation: float
     test: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Division:
-    """The images that may train (`pool`, sorted positions), and what they are kept apart from, with its origin."""
+class Partition:
+    """The images available for training (`pool`, sorted indices), and the disjoint validation and test splits.
+
+    The origins describe, for logs, where validation and test come from.
+    """
 
     roles: Roles
     pool: Indices
@@ -95,23 +98,24 @@ class Division:
     test_origin: str
 
 
-def divide(
+def partition_source(
     source: Source,
-    whole: Split,
+    full_train: Split,
     roles: Roles,
     *,
-    fractions: HoldOuts,
+    fractions: HoldOutFractions,
     seed: int,
-    kept: Indices | None,
-    labelled: bool,
-) -> Division:
-    """Divide the training split `whole` and its neighbours into training, validation and test without overlap.
+    reserved: Indices | None,
+    labeled: bool,
+) -> Partition:
+    """Partition a source into disjoint training, validation and test images.
 
-    Images in `kept` (a published subset) stay with training. The test part is taken first: it does not depend on
-    whether there is a validation split. `labelled` demands labels of every part.
+    `full_train` is the training split of `roles`. Images in `reserved` (a published subset) are never held out. The test
+    images are held out first, so they do not depend on whether there is a validation split. `labeled` requires labels in
+    every part.
     """
-    kept = np.zeros(0, dtype=np.int64) if kept is None else kept
-    pool = np.arange(len(whole))
+    reserved = np.zeros(0, dtype=np.int64) if reserved is None else reserved
+    pool = np.arange(len(full_train))
     parts: dict[str, tuple[Split | None, str]] = {}
     for part, name, fraction in (
         ("test", roles.test, fractions.test),
@@ -119,26 +123,21 @@ def divide(
     ):
         split = None
         if name is not None:
-            split = _read_part(source, name, whole, labelled=labelled, named=part in roles.named)
+            split = _read_part(source, name, full_train, labeled=labeled, explicit=part in roles.explicit)
         if split is not None:
-            parts[part] = split, f"the split '{name}'"
+            parts[part] = split, f"split '{name}'"
         elif fraction == 0:
             parts[part] = None, f"data.{part}_fraction is 0"
         else:
-            held = hold_out(whole, pool, fraction, seed=seed, stream=f"{part} hold-out", kept=kept)
-            if not len(held):
-                raise UserError(
-                    f"data.{part}_fraction {fraction:g} holds nothing out of the {len(pool)} images of '{roles.train}':"
-                    f" every class has one image, or data.subset_file takes all. Name data.{part}_split, or set the"
-                    " fraction to 0."
-                )
-            free = np.zeros(len(whole), dtype=bool)
-            free[pool] = True
-            free[held] = False
-            pool = np.flatnonzero(free)
-            parts[part] = whole.select(held), f"held out of '{roles.train}' with data.split_seed {seed}"
+            held_out = hold_out(full_train, pool, fraction, seed=seed, stream=f"{part} hold-out", reserved=reserved)
+            _check_hold_out(held_out, pool, fraction, part=part, train=roles.train)
+            is_available = np.zeros(len(full_train), dtype=bool)
+            is_available[pool] = True
+            is_available[held_out] = False
+            pool = np.flatnonzero(is_available)
+            parts[part] = full_train.select(held_out), f"held out from '{roles.train}' with data.split_seed {seed}"
     (validation, validation_origin), (test, test_origin) = parts["validation"], parts["test"]
-    return Division(
+    return Partition(
         roles=roles,
         pool=pool,
         validation=validation,
@@ -148,86 +147,97 @@ def divide(
     )
 
 
-def _read_part(source: Source, name: str, whole: Split, *, labelled: bool, named: bool) -> Split | None:
-    """Return split `name` with the classes of the training split.
+def _read_part(source: Source, name: str, full_train: Split, *, labeled: bool, explicit: bool) -> Split | None:
+    """Return split `name` with the class indices of the training split.
 
-    Where the training images have labels and it has none, as published test splits often do, return None, so that a
-    hold-out serves. This holds also where labels are not demanded, or pre-training would see the images that
-    fine-tuning holds out. If the user `named` the split, raise UserError where `labelled`, and return it otherwise.
+    If the training images have labels and the split has none, as is common for published test splits, return None, so that
+    a hold-out is used instead, even if labels are not required: otherwise pre-training would see the images that fine-tuning
+    holds out. For an `explicit` split, raise UserError if `labeled`, and return it without labels otherwise.
     """
-    split = source.read(name, labelled=labelled and named)
+    split = source.read(name, labeled=labeled and explicit)
     if not len(split):
         raise UserError(f"data.source: the split '{name}' of {source.title} is empty.")
-    if whole.labels is not None and split.labels is None and not named:
-        _log.warning("data: the split '%s' of %s has no labels and is left aside", name, source.title)
+    if full_train.labels is not None and split.labels is None and not explicit:
+        _log.warning("data: the split '%s' of %s has no labels and is ignored", name, source.title)
         return None
-    if whole.labels is None:
+    if full_train.labels is None:
         return replace(split, labels=None, class_names=())
-    return align_classes(split, whole.class_names, title=f"the split '{name}' of {source.title}")
+    return align_classes(split, full_train.class_names, title=f"the split '{name}' of {source.title}")
 
 
-def check_training_split(whole: Split, *, title: str, labelled: bool) -> None:
-    """Raise UserError when there is nothing to train on: no images; with labels, a single class or an empty one."""
-    if not len(whole):
+def _check_hold_out(held_out: Indices, pool: Indices, fraction: float, *, part: str, train: str) -> None:
+    """Raise UserError if nothing is held out."""
+    if not len(held_out):
+        raise UserError(
+            f"data.{part}_fraction {fraction:g} holds out none of the {len(pool)} images of '{train}': every class has a"
+            f" single image, or data.subset_file selects all images. Set data.{part}_split, or set the fraction to 0."
+        )
+
+
+def check_training_split(full_train: Split, *, title: str, labeled: bool) -> None:
+    """Raise UserError if the split has no images or, with labels required, a single class or an empty class."""
+    if not len(full_train):
         raise UserError(f"data.source: the training split of {title} is empty.")
-    if not labelled:
+    if not labeled:
         return
-    empty = [name for name, count in whole.class_counts().items() if count == 0]
+    empty = [name for name, count in full_train.class_counts().items() if count == 0]
     if empty:
         raise UserError(
-            f"data.source: the training split of {title} has no image of {len(empty)} of its {len(whole.class_names)}"
-            f" classes: {some(empty)}. Add images of them, or remove the classes."
+            f"data.source: the training split of {title} has no images of {len(empty)} of its"
+            f" {len(full_train.class_names)} classes: {quoted(empty)}. Add images of them, or remove the classes."
         )
-    if len(whole.class_names) < 2:
+    if len(full_train.class_names) < 2:
         raise UserError(
-            f"data.source: the training split of {title} has a single class, {some(whole.class_names)}; there is"
-            " nothing to tell apart. Does the source point one folder too deep or too high?"
+            f"data.source: the training split of {title} has a single class, {quoted(full_train.class_names)}; a classifier"
+            " needs at least two. Check whether data.source is one folder level too deep or too high."
         )
 
 
-def choose_subset(whole: Split, pool: Indices, *, fraction: float, images_per_class: int | None, seed: int) -> Subset:
-    """Draw a subset of the images of `whole` that are in `pool`; its indices are positions in `whole`.
+def choose_subset(
+    full_train: Split, pool: Indices, *, fraction: float, images_per_class: int | None, seed: int
+) -> Subset:
+    """Draw a subset of the images of `full_train` in `pool`; its indices are positions in `full_train`.
 
-    Images without labels count as one class.
+    Unlabeled images count as one class.
     """
-    labelled = whole.labels is not None
+    labeled = full_train.labels is not None
     subset = draw_subset(
-        whole.labels[pool] if whole.labels is not None else np.zeros(len(pool), dtype=np.int64),
+        full_train.labels[pool] if full_train.labels is not None else np.zeros(len(pool), dtype=np.int64),
         fraction=None if images_per_class is not None else fraction,
         images_per_class=images_per_class,
         seed=seed,
-        class_names=whole.class_names if labelled else ("unlabelled",),
+        class_names=full_train.class_names if labeled else ("unlabeled",),
     )
-    return replace(subset, indices=pool[subset.indices], num_images=len(whole), fingerprint=whole.fingerprint)
+    return replace(subset, indices=pool[subset.indices], num_images=len(full_train), fingerprint=full_train.fingerprint)
 
 
 def align_classes(split: Split, class_names: tuple[str, ...], *, title: str) -> Split:
-    """Return `split` with its labels renumbered to `class_names`; raise UserError for a class beyond them."""
+    """Return `split` with its labels mapped to indices of `class_names`; raise UserError for unknown classes."""
     if split.labels is None or split.class_names == class_names:
         return split
-    numbers = {name: number for number, name in enumerate(class_names)}
+    class_indices = {name: index for index, name in enumerate(class_names)}
     used = np.unique(split.labels)
-    strange = [split.class_names[label] for label in used if split.class_names[label] not in numbers]
-    if strange:
-        raise UserError(f"{title} has classes that the training images do not have: {some(strange)}. Rename them.")
-    renumbered = np.zeros(len(split.class_names), dtype=np.int64)
-    renumbered[used] = [numbers[split.class_names[label]] for label in used]
-    return replace(split, labels=renumbered[split.labels], class_names=class_names)
+    unknown = [split.class_names[label] for label in used if split.class_names[label] not in class_indices]
+    if unknown:
+        raise UserError(f"{title} has classes that the training images do not have: {quoted(unknown)}. Rename them.")
+    mapping = np.zeros(len(split.class_names), dtype=np.int64)
+    mapping[used] = [class_indices[split.class_names[label]] for label in used]
+    return replace(split, labels=mapping[split.labels], class_names=class_names)
 
 
-def hold_out(split: Split, pool: Indices, fraction: float, *, seed: int, stream: str, kept: Indices) -> Indices:
-    """Return the positions in `split`, sorted, of a stratified part of `pool` that training must not see.
+def hold_out(split: Split, pool: Indices, fraction: float, *, seed: int, stream: str, reserved: Indices) -> Indices:
+    """Return the sorted indices in `split` of a stratified sample of `pool` that is excluded from training.
 
-    Each class of n images in the pool gives round-half-up(fraction * n) of them, at least one and at most n - 1; a
-    class of a single image gives none. Images in `kept` (a published subset) are passed over, so that the hold-out is
-    the same with and without the subset wherever they do not meet.
+    From each class of n images in the pool, round-half-up(fraction * n) are held out, at least one and at most n - 1; none
+    from a class of a single image. Images in `reserved` (a published subset) are skipped, so that the hold-out is the same
+    with and without the subset except where they overlap.
     """
     labels = np.zeros(len(pool), np.int64) if split.labels is None else split.labels[pool]
-    is_kept = np.zeros(len(split), dtype=bool)
-    is_kept[kept] = True
-    passed_over = is_kept[pool]
-    chosen = [np.zeros(0, dtype=np.int64)]
+    is_reserved = np.zeros(len(split), dtype=bool)
+    is_reserved[reserved] = True
+    is_skipped = is_reserved[pool]
+    held_out = [np.zeros(0, dtype=np.int64)]
     for _, order in class_permutations(labels, seed=seed, stream=stream):
-        wanted = min(max(int(np.floor(fraction * len(order) + 0.5)), 1), len(order) - 1)
-        chosen.append(order[~passed_over[order]][:wanted])
-    return np.sort(pool[np.concatenate(chosen)])
+        count = min(max(int(np.floor(fraction * len(order) + 0.5)), 1), len(order) - 1)
+        held_out.append(order[~is_skipped[order]][:count])
+    return np.sort(pool[np.concatenate(held_out)])

@@ -1,1 +1,1 @@
-"""Token labels: their files, and the targets made of them."""
+"""Token labels: files and training targets."""

@@ -1,1 +1,1 @@
-"""Writing token labels with a trained classifier as the teacher."""
+"""Writing of token labels with a trained classifier as the teacher."""

@@ -1,7 +1,7 @@
-"""Owns a teacher's pass over the training images, shard by shard: what is looked at by which process, and what is kept.
+"""The token label writer: a teacher's inference over the training images, shard by shard, and the top-k classes stored.
 
-The image is squeezed into the teacher's square in whole, so that a place of the grid is a fixed part of the image, whatever
-its shape. Shapes: B images, S pixels, h x w places, k classes kept.
+Each complete image is squashed to the teacher's square input, so a grid position always covers the same fraction of the image,
+whatever its aspect ratio. Shapes: B images, S pixels, h x w grid positions, k classes stored.
 """
 
 import logging
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from common.data.augment.bicubic import resize
-from common.data.augment.multi_crop import Views, as_interleaved
-from common.data.loading.loader import Batch, normalise, view_loader
+from common.data.augment.multi_crop import Views
+from common.data.images import RGBImage
+from common.data.loading.loader import Batch, build_loader, normalize
 from common.data.splits.roles import Splits
-from common.data.token_labels.files import DenseLabelsDescription, shard_is_whole, shard_path, write_shard
+from common.data.token_labels.files import TokenLabelsDescription, shard_is_complete, shard_path, write_shard
 from common.errors import UserError
-from common.evaluation.token_labels.teacher import dense_scores
+from common.evaluation.token_labels.teacher import token_logits
 from common.rng import SampleKey
 from common.training.progress import Progress
 from common.training.run import Run
@@ -26,99 +27,97 @@ from common.training.run import Run
 logger = logging.getLogger(__name__)
 
 
-class Part(NamedTuple):
-    """Name some neighbouring images of a shard, which one process looks at together."""
+class ShardBatch(NamedTuple):
+    """A batch of consecutive images of a shard, for one process."""
 
     shard: int
     rows: range
-    last: bool
-    """Whether they end the shard."""
+    is_last: bool
+    """Whether it is the last batch of its shard."""
 
 
-class Labelling:
-    """One pass of a teacher over the images whose shards are missing, shards dealt to the processes."""
+class TokenLabelWriter:
+    """Runs a teacher over the images of all missing shards, with the shards distributed over the processes."""
 
     def __init__(
         self,
         run: Run,
         splits: Splits,
         teacher: nn.Module,
-        description: DenseLabelsDescription,
+        description: TokenLabelsDescription,
         *,
         batch_size: int,
         workers: int,
     ) -> None:
-        """Take the images of all processes together that are looked at at once, and the loader's worker processes."""
+        """Take the global batch size and the number of data loading workers per process."""
         self.run, self.splits, self.teacher, self.description = run, splits, teacher, description
         self.batch_size, self.workers = batch_size, workers
         self.images = 0
 
-    def make_missing(self) -> bool:
-        """Write every missing shard; return whether a signal stopped it before the last. All processes go in step."""
+    def write_missing(self) -> bool:
+        """Write every missing shard; return whether a signal stopped it early. All processes take the same number of steps."""
         run, description = self.run, self.description
         shards = range(description.num_shards)
-        missing = run.agreement.read(
-            lambda: [shard for shard in shards if not shard_is_whole(shard_path(run.folder, shard), description)]
+        missing = run.process_group.read(
+            lambda: [shard for shard in shards if not shard_is_complete(shard_path(run.folder, shard), description)]
         )
         run.accept()
-        plans = [list(self._parts(missing[rank :: run.num_processes])) for rank in range(run.num_processes)]
-        mine, rounds = plans[run.rank], max(map(len, plans))
+        plans = [list(self._batches(missing[rank :: run.num_processes])) for rank in range(run.num_processes)]
+        local_plan, steps = plans[run.rank], max(map(len, plans))
         if len(missing) < description.num_shards:
-            logger.info(
-                "%d of %d files are there already", description.num_shards - len(missing), description.num_shards
-            )
-        progress = Progress(run, rounds, self.batch_size)
-        batches = iter(self._loader(mine))
-        done: list[tuple[Tensor, ...]] = []
-        for number in range(rounds):
-            if number < len(mine):
-                done.append(self._look(next(batches)))
-                if mine[number].last:
-                    self._write(mine[number].shard, done)
-                    done = []
-            self.images += sum(len(plan[number].rows) for plan in plans if number < len(plan))
-            progress.advance(number + 1)
-            progress.describe("labelling")
-            if run.wants_stop():
+            logger.info("%d of %d shards already exist", description.num_shards - len(missing), description.num_shards)
+        progress = Progress(run, steps, self.batch_size)
+        batches = iter(self._loader(local_plan))
+        results: list[tuple[Tensor, ...]] = []
+        for step in range(steps):
+            if step < len(local_plan):
+                results.append(self._predict(next(batches)))
+                if local_plan[step].is_last:
+                    self._write(local_plan[step].shard, results)
+                    results = []
+            self.images += sum(len(plan[step].rows) for plan in plans if step < len(plan))
+            progress.advance(step + 1)
+            progress.describe("writing token labels")
+            if run.is_stop_requested():
                 return True
         run.accelerator.wait_for_everyone()
         return False
 
-    def _parts(self, shards: Sequence[int]) -> Iterator[Part]:
-        """Yield the parts of these shards, in order."""
-        together = max(1, self.batch_size // int(self.run.num_processes))
+    def _batches(self, shards: Sequence[int]) -> Iterator[ShardBatch]:
+        """Yield the batches of these shards, in order."""
+        local_batch_size = max(1, self.batch_size // int(self.run.num_processes))
         for shard in shards:
             first = shard * self.description.shard_images
             end = min(first + self.description.shard_images, self.description.num_images)
-            for start in range(first, end, together):
-                rows = range(start, min(start + together, end))
-                yield Part(shard, rows, rows.stop == end)
+            for start in range(first, end, local_batch_size):
+                rows = range(start, min(start + local_batch_size, end))
+                yield ShardBatch(shard, rows, rows.stop == end)
 
-    def _loader(self, parts: Sequence[Part]) -> "torch.utils.data.DataLoader[Batch]":
-        """Return the whole images of each part."""
-        batches = [[SampleKey(0, row, row, 0) for row in part.rows] for part in parts]
-        view = WholeImageView(self.description.image_size)
-        return view_loader(self.splits.train, view, batches, workers=self.workers)
+    def _loader(self, plan: Sequence[ShardBatch]) -> "torch.utils.data.DataLoader[Batch]":
+        """Return a loader of the complete images of each batch."""
+        batches = [[SampleKey(0, row, row, 0) for row in batch.rows] for batch in plan]
+        transform = WholeImageTransform(self.description.image_size)
+        return build_loader(self.splits.train, transform, batches, workers=self.workers)
 
     @torch.no_grad()
-    def _look(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Return the (B, h, w, k) likeliest classes, their probabilities, and whose mean favours its label (B,), on the CPU."""
-        images = normalise(batch.views[0][0].to(self.run.device), self.description.mean, self.description.std)
+    def _predict(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the top-k classes and their probabilities (B, h, w, k), and whether the mean is correct (B,), on the CPU."""
+        images = normalize(batch.views[0][0].to(self.run.device), self.description.mean, self.description.std)
         with self.run.accelerator.autocast():
-            scores = dense_scores(self.teacher, images)
-        if not bool(torch.isfinite(scores).all()):
+            logits = token_logits(self.teacher, images)
+        if not bool(torch.isfinite(logits).all()):
             raise UserError(
-                f"train.precision = {self.description.precision}: the teacher's scores are not finite. Use fp32, or another init."
+                f"train.precision = {self.description.precision}: the teacher's logits are not finite. Use fp32, or another init."
             )
-        probabilities = scores.float().softmax(-1)
+        probabilities = logits.float().softmax(-1)
         best = probabilities.topk(self.description.kept, dim=-1)
         assert batch.labels is not None
-        right = probabilities.mean((1, 2)).argmax(1).cpu() == batch.labels
-        return best.indices.cpu(), best.values.cpu(), right
+        correct = probabilities.mean((1, 2)).argmax(1).cpu() == batch.labels
+        return best.indices.cpu(), best.values.cpu(), correct
 
-    def _write(self, shard: int, done: Sequence[tuple[Tensor, ...]]) -> None:
-        """Write a shard."""
-        classes, probabilities, right = (torch.cat(parts).numpy() for parts in zip(*done, strict=True))
+    def _write(self, shard: int, results: Sequence[tuple[Tensor, ...]]) -> None:
+        """Write a shard from the results of its batches."""
+        classes, probabilities, correct = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
         first = shard * self.description.shard_images
         path = shard_path(self.run.folder, shard)
         try:
@@ -128,20 +127,20 @@ class Labelling:
                 positions=self.splits.subset.indices[first : first + len(classes)],
                 classes=classes,
                 probabilities=probabilities,
-                num_right=int(right.sum()),
+                num_correct=int(correct.sum()),
             )
         except OSError as error:
             raise UserError(f"out = {self.run.folder}: {path.name} cannot be written ({error}).") from error
 
 
-class WholeImageView:
-    """Turn images into squares that show all of them, their sides resized apart (bicubic, antialiased)."""
+class WholeImageTransform:
+    """Squash complete images to squares (bicubic, antialiased), as timm's crop_mode squash does."""
 
     def __init__(self, image_size: int) -> None:
         """Take the side of the view in pixels."""
         self.size = (image_size, image_size)
 
-    def __call__(self, images: Sequence[Tensor], keys: Sequence[SampleKey]) -> Views:
-        """Return one (1, B, 3, S, S) uint8 block; nothing is drawn, so the keys have no part in it."""
-        squares = np.stack([resize(as_interleaved(image), self.size) for image in images])
+    def __call__(self, images: Sequence[RGBImage], keys: Sequence[SampleKey]) -> Views:
+        """Return one (1, B, 3, S, S) uint8 block; nothing is random, so the keys are unused."""
+        squares = np.stack([resize(image, self.size) for image in images])
         return Views([torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()[None]], [], None)

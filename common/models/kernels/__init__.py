@@ -1,1 +1,1 @@
-"""Kernels of a compiled network on a CPU, where PyTorch's own or those its compiler generates are far from the machine's limit."""
+"""CPU kernels for networks, where PyTorch's own or compiled kernels are far from the hardware's limit."""

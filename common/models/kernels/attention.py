@@ -1,7 +1,7 @@
-"""Owns self-attention in bf16 on a CPU as one pass over queries, keys and values, forward and backward.
+"""Fused self-attention in bf16 on a CPU, forward and backward.
 
-PyTorch's fused kernel takes ten times as long backward as its plain products do, and those write scores, probabilities and
-turned copies of everything to memory. What is computed here, and how, is told in `attention.cpp`.
+The backward pass of PyTorch's fused kernel takes ten times as long as unfused matrix products, and those write scores,
+probabilities and transposed copies of all operands to memory. The algorithm is described in `attention.cpp`.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from common.models.kernels.linear import linear
 
 
 class KernelAttention(nn.Module):
-    """Compute what timm's `Attention` does, with its very layers; under autocast to bf16 by the kernel."""
+    """Equivalent of timm's `Attention` that shares its layers and uses the kernel under autocast to bf16."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -24,54 +24,54 @@ class KernelAttention(nn.Module):
         self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """Return the tokens (B, N, C) after attention among them; a mask takes PyTorch's way."""
+        """Return the tokens (B, N, C) after self-attention; with a mask, PyTorch's implementation is used."""
         qkv = linear(tokens, self.qkv.weight, self.qkv.bias)
         if attn_mask is None and not is_causal and qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu":
-            mixed, _ = _attention(qkv.contiguous(), self.num_heads, self.scale)
+            output, _ = _attention(qkv.contiguous(), self.num_heads, self.scale)
         else:
             q, k, v = qkv.reshape(*qkv.shape[:-1], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-            mixed = scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, scale=self.scale)
-            mixed = mixed.transpose(1, 2).flatten(2)
-        result: Tensor = self.proj_drop(linear(mixed, self.proj.weight, self.proj.bias))
+            output = scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, scale=self.scale)
+            output = output.transpose(1, 2).flatten(2)
+        result: Tensor = self.proj_drop(linear(output, self.proj.weight, self.proj.bias))
         return result
 
 
 def as_kernel_attention(module: nn.Module) -> KernelAttention | None:
-    """Return a `KernelAttention` for an attention that the kernel can compute, with its very parameters; None for all else.
+    """Return a `KernelAttention` with the module's parameters if the kernel supports it; None for any other module.
 
-    It can where an attention is softmax(q k^T) v and no more, and a head's width is a multiple of 32.
+    The kernel supports attention that is exactly softmax(q k^T) v, with a head dimension that is a multiple of 32.
     """
     if type(module) is not Attention or module.gate is not None or module.attn_drop.p or module.head_dim % 32:
         return None
-    bare = all(isinstance(layer, nn.Identity) for layer in (module.q_norm, module.k_norm, module.norm))
-    return KernelAttention(module) if bare else None
+    has_no_norms = all(isinstance(layer, nn.Identity) for layer in (module.q_norm, module.k_norm, module.norm))
+    return KernelAttention(module) if has_no_norms else None
 
 
 @torch.library.custom_op("two_stage_vit::attention", mutates_args=(), device_types="cpu")
 def _attention(qkv: Tensor, heads: int, scale: float) -> tuple[Tensor, Tensor]:
-    """Return softmax(q k^T * scale) v (B, N, C) and the logarithms of the softmax's sums (B, heads, N), for qkv (B, N, 3 * C)."""
+    """Return softmax(q k^T * scale) v (B, N, C) and the logsumexp of the scores (B, heads, N), for qkv (B, N, 3 * C)."""
     batch, tokens, width = qkv.shape
-    mixed, lse = qkv.new_empty((batch, tokens, width // 3)), qkv.new_empty((batch, heads, tokens), dtype=torch.float32)
+    output, lse = qkv.new_empty((batch, tokens, width // 3)), qkv.new_empty((batch, heads, tokens), dtype=torch.float32)
     load_kernels().attention_forward(
-        *(tensor.data_ptr() for tensor in (qkv, mixed, lse)), batch, tokens, heads, width // 3 // heads, scale
+        *(tensor.data_ptr() for tensor in (qkv, output, lse)), batch, tokens, heads, width // 3 // heads, scale
     )
-    return mixed, lse
+    return output, lse
 
 
 @torch.library.custom_op("two_stage_vit::attention_backward", mutates_args=(), device_types="cpu")
-def _attention_backward(qkv: Tensor, lse: Tensor, of_mixed: Tensor, scale: float) -> Tensor:
+def _attention_backward(qkv: Tensor, lse: Tensor, grad_output: Tensor, scale: float) -> Tensor:
     """Return the gradient of qkv."""
-    (batch, tokens, width), of_qkv = qkv.shape, torch.empty_like(qkv)
+    (batch, tokens, width), grad_qkv = qkv.shape, torch.empty_like(qkv)
     heads = lse.shape[1]
     load_kernels().attention_backward(
-        *(tensor.data_ptr() for tensor in (qkv, lse, of_mixed, of_qkv)),
+        *(tensor.data_ptr() for tensor in (qkv, lse, grad_output, grad_qkv)),
         batch,
         tokens,
         heads,
         width // 3 // heads,
         scale,
     )
-    return of_qkv
+    return grad_qkv
 
 
 @_attention.register_fake
@@ -81,21 +81,21 @@ def _(qkv: Tensor, heads: int, scale: float) -> tuple[Tensor, Tensor]:
 
 
 @_attention_backward.register_fake
-def _(qkv: Tensor, lse: Tensor, of_mixed: Tensor, scale: float) -> Tensor:
+def _(qkv: Tensor, lse: Tensor, grad_output: Tensor, scale: float) -> Tensor:
     return torch.empty_like(qkv)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]) -> None:
-    """Keep what the backward pass needs."""
+def _setup_context(ctx: Any, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]) -> None:
+    """Save the tensors for the backward pass."""
     ctx.save_for_backward(inputs[0], output[1])
     ctx.scale = inputs[2]
 
 
-def _differentiate(ctx: Any, of_mixed: Tensor, of_lse: Tensor) -> tuple[Tensor, None, None]:
-    """Return the gradient of qkv; nothing depends on the logarithms outside of here."""
+def _backward(ctx: Any, grad_output: Tensor, grad_lse: Tensor) -> tuple[Tensor, None, None]:
+    """Return the gradient of qkv; the logsumexp is not used outside this module."""
     qkv, lse = ctx.saved_tensors
-    result: Tensor = _attention_backward(qkv, lse, of_mixed.to(qkv.dtype).contiguous(), ctx.scale)
+    result: Tensor = _attention_backward(qkv, lse, grad_output.to(qkv.dtype).contiguous(), ctx.scale)
     return result, None, None
 
 
-_attention.register_autograd(_differentiate, setup_context=_keep)
+_attention.register_autograd(_backward, setup_context=_setup_context)

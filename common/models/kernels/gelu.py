@@ -1,7 +1,7 @@
-"""Owns GELU as the compiler leaves it alone, on a CPU.
+"""GELU as a custom op on a CPU, opaque to the compiler.
 
-PyTorch's own kernel is twice as fast as what is generated for it. In bf16 a kernel of ours adds the bias of the layer before in
-the same pass, and sums that bias's gradient while it forms its own: the product before it has no bias to read and write.
+PyTorch's kernel is twice as fast as the generated one. In bf16, a custom kernel adds the bias of the preceding layer in the same
+pass, and its backward pass sums the gradient of that bias: the preceding product does not read or write the bias.
 """
 
 from typing import Any
@@ -16,16 +16,16 @@ from common.models.kernels.linear import linear
 
 
 class KernelGELU(nn.Module):
-    """Compute `nn.GELU()` by PyTorch's kernels, forward and backward, also inside of a compiled network."""
+    """`nn.GELU()` with PyTorch's kernels, forward and backward, also inside a compiled network."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return x * Phi(x) for values of any shape, in their type."""
+        """Return x * Phi(x) for values of any shape, in their dtype."""
         result: Tensor = _gelu(values)
         return result
 
 
 def as_kernel_gelu(module: nn.Module) -> KernelGELU | None:
-    """Return a `KernelGELU` for an exact GELU; None for all else."""
+    """Return a `KernelGELU` for an exact GELU; None for any other module."""
     return KernelGELU() if _is_exact_gelu(module) else None
 
 
@@ -34,14 +34,14 @@ def _is_exact_gelu(module: object) -> bool:
 
 
 class KernelMlp(nn.Module):
-    """Compute what timm's `Mlp` with an exact GELU does, with its very layers; under autocast to bf16 by the kernel."""
+    """Equivalent of timm's `Mlp` with an exact GELU that shares its layers and uses the kernel under autocast to bf16."""
 
     def __init__(self, mlp: Mlp) -> None:
         super().__init__()
         self.fc1, self.drop1, self.norm, self.fc2, self.drop2 = mlp.fc1, mlp.drop1, mlp.norm, mlp.fc2, mlp.drop2
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the tokens (..., in_features) after both layers (..., out_features)."""
+        """Return tokens (..., out_features) for tokens (..., in_features)."""
         hidden = linear(tokens, self.fc1.weight)
         if hidden.dtype == torch.bfloat16 and hidden.device.type == "cpu":
             hidden = _bias_gelu(hidden.contiguous(), self.fc1.bias.float())
@@ -52,9 +52,9 @@ class KernelMlp(nn.Module):
 
 
 def as_kernel_mlp(module: nn.Module) -> KernelMlp | None:
-    """Return a `KernelMlp` for an MLP that the kernel can compute, with its very parameters; None for all else.
+    """Return a `KernelMlp` with the module's parameters if the kernel supports it; None for any other module.
 
-    It can where linear layers stand around an exact GELU, the first has a bias, and the hidden width is a multiple of LANES.
+    The kernel supports linear layers around an exact GELU, the first with a bias, and a hidden width that is a multiple of LANES.
     """
     if type(module) is not Mlp or not _is_exact_gelu(module.act) or type(module.fc1) is not nn.Linear:
         return None
@@ -84,19 +84,19 @@ def _(gradients: Tensor, values: Tensor) -> Tensor:
     return torch.empty_like(values)
 
 
-def _keep_values(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """Keep what the backward pass needs."""
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """Save the tensors for the backward pass."""
     ctx.save_for_backward(*inputs)
 
 
-def _differentiate(ctx: Any, gradients: Tensor) -> Tensor:
+def _backward(ctx: Any, gradients: Tensor) -> Tensor:
     """Return the gradient of the values."""
     [values] = ctx.saved_tensors
     result: Tensor = _gelu_backward(gradients.to(values.dtype).contiguous(), values)
     return result
 
 
-_gelu.register_autograd(_differentiate, setup_context=_keep_values)
+_gelu.register_autograd(_backward, setup_context=_setup_context)
 
 
 @torch.library.custom_op("two_stage_vit::bias_gelu", mutates_args=(), device_types="cpu")
@@ -109,12 +109,12 @@ def _bias_gelu(values: Tensor, bias: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("two_stage_vit::bias_gelu_backward", mutates_args=(), device_types="cpu")
-def _bias_gelu_backward(of_result: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _bias_gelu_backward(grad_result: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of values and bias."""
-    of_values, of_bias, width = torch.empty_like(values), torch.empty_like(bias), len(bias)
-    addresses = (tensor.data_ptr() for tensor in (of_result, values, bias, of_values, of_bias))
+    grad_values, grad_bias, width = torch.empty_like(values), torch.empty_like(bias), len(bias)
+    addresses = (tensor.data_ptr() for tensor in (grad_result, values, bias, grad_values, grad_bias))
     load_kernels().gelu_backward(*addresses, values.numel() // width, width)
-    return of_values, of_bias
+    return grad_values, grad_bias
 
 
 @_bias_gelu.register_fake
@@ -123,15 +123,15 @@ def _(values: Tensor, bias: Tensor) -> Tensor:
 
 
 @_bias_gelu_backward.register_fake
-def _(of_result: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _(grad_result: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(values), torch.empty_like(bias)
 
 
-def _differentiate_biased(ctx: Any, of_result: Tensor) -> tuple[Tensor, Tensor]:
+def _bias_backward(ctx: Any, grad_result: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of values and bias."""
     values, bias = ctx.saved_tensors
-    of_values, of_bias = _bias_gelu_backward(of_result.to(values.dtype).contiguous(), values, bias)
-    return of_values, of_bias
+    grad_values, grad_bias = _bias_gelu_backward(grad_result.to(values.dtype).contiguous(), values, bias)
+    return grad_values, grad_bias
 
 
-_bias_gelu.register_autograd(_differentiate_biased, setup_context=_keep_values)
+_bias_gelu.register_autograd(_bias_backward, setup_context=_setup_context)

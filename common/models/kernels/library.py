@@ -1,4 +1,4 @@
-"""Owns the building of the C++ kernels: by PyTorch's compiler for CPUs, with its flags, its cache and its locks."""
+"""Compilation of the C++ kernels with PyTorch's C++ code cache: its compiler, flags, cache and locks."""
 
 import ctypes
 import platform
@@ -10,19 +10,19 @@ from common.errors import UserError
 SOURCES = [
     Path(__file__).with_name(name) for name in ("vectors.h", "tiles.h", "attention.cpp", "gelu.cpp", "linear.cpp")
 ]
-"""What is built, as one text in this order."""
+"""Source files, concatenated in this order for compilation."""
 LANES = 16
-"""Numbers of a vector, as `vectors.h` has it: what the kernels take is as wide, or a multiple."""
+"""Elements per vector, as in `vectors.h`: the kernels require widths that are a multiple of it."""
 
 
 @cache
 def load_kernels() -> ctypes.CDLL:
-    """Return the library of this folder's kernels; it is built once a machine, in some four seconds.
+    """Return the library of this folder's kernels; it is compiled once per machine, in about four seconds.
 
-    The flags are those of any generated kernel, but a product and the sum it goes into may be one instruction, which rounds
-    once instead of twice. Errors: it cannot be built.
+    The flags are those of generated kernels, except that a product and a sum may be contracted into one instruction (FMA), which
+    rounds once instead of twice. Raise UserError if compilation fails.
     """
-    # The compiler's driver is imported where something is compiled: few runs do.
+    # Imported lazily: few runs compile anything.
     from torch._inductor.codecache import CppCodeCache
     from torch._inductor.exc import CppCompileError
 
@@ -30,23 +30,23 @@ def load_kernels() -> ctypes.CDLL:
     try:
         library: ctypes.CDLL = CppCodeCache.load_async(text, extra_flags=("-ffp-contract=fast",))()
     except (CppCompileError, OSError) as error:
-        last_words = str(error).strip().splitlines()[-1]
+        last_line = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"train.kernels = true (train.compile brings it with it): the kernels could not be built: {last_words}. Mend the C++ "
-            "compiler, name another one in the environment variable CXX, or set both to false."
+            f"train.kernels = true (implied by train.compile): the kernels could not be compiled: {last_line}. Fix the C++ "
+            "compiler, set the environment variable CXX to another one, or set both keys to false."
         ) from error
-    address: list[type] = [ctypes.c_void_p]
-    whole: list[type] = [ctypes.c_long]
-    real: list[type] = [ctypes.c_float]
-    library.attention_forward.argtypes = 3 * address + 4 * whole + real
-    library.attention_backward.argtypes = 4 * address + 4 * whole + real
-    library.weight_gradient.argtypes = 3 * address + 3 * whole
-    library.gelu_forward.argtypes = 3 * address + 2 * whole
-    library.gelu_backward.argtypes = 5 * address + 2 * whole
+    pointer: list[type] = [ctypes.c_void_p]
+    integer: list[type] = [ctypes.c_long]
+    scalar: list[type] = [ctypes.c_float]
+    library.attention_forward.argtypes = 3 * pointer + 4 * integer + scalar
+    library.attention_backward.argtypes = 4 * pointer + 4 * integer + scalar
+    library.weight_gradient.argtypes = 3 * pointer + 3 * integer
+    library.gelu_forward.argtypes = 3 * pointer + 2 * integer
+    library.gelu_backward.argtypes = 5 * pointer + 2 * integer
     library.attention_available.restype = ctypes.c_bool
     return library
 
 
-def runs_kernels() -> bool:
-    """Return whether this processor multiplies matrices of bf16; building what asks it takes a compiler."""
+def kernels_available() -> bool:
+    """Return whether this processor supports the kernels (AMX bf16); on x86-64 this compiles the library."""
     return platform.machine() in ("x86_64", "AMD64") and bool(load_kernels().attention_available())

@@ -1,11 +1,11 @@
-// Owns the gradient of a linear layer's weight in bf16 on a CPU with matrix tiles.
+// Weight gradient of a linear layer in bf16 on a CPU with AMX tiles.
 //
-// It is a product over all tokens of two matrices whose rows are tokens, while tiles take the left one with its columns as
-// rows, the right one paired. Both are brought into that order by blocks of DEPTH tokens that stay in the core's cache.
+// It is a product over all tokens of two matrices whose rows are tokens, but tiles need the left one transposed and the right
+// one paired. Both are rearranged in blocks of DEPTH tokens that stay in the core's cache.
 //
-// Shapes: of_result (tokens, height) and inputs (tokens, width) in bf16, of_weight (height, width) in bf16; height and width
-// are multiples of LANES. Threads share the columns of the wider matrix; every entry is summed by one thread, token by token,
-// so that results do not depend on the number of threads.
+// Shapes: grad_result (tokens, height) and inputs (tokens, width) in bf16, grad_weight (height, width) in bf16; height and width
+// are multiples of LANES. Threads divide the columns of the wider matrix; each entry is summed by one thread, token by token, so
+// that results do not depend on the number of threads.
 
 #include <omp.h>
 
@@ -13,8 +13,8 @@ namespace {
 
 constexpr long DEPTH = 512;
 
-// The transposed matrix (width x padded), padded a multiple of 32: zeros from column `rows` on.
-void turn_halves(Matrix from, uint16_t* to, long rows, long width, long padded) {
+// Transpose into (width x padded), where padded is a multiple of 32, with zeros from column `rows` on.
+void transpose_halves(Matrix from, uint16_t* to, long rows, long width, long padded) {
     for (long j = 0; j < padded; j += 2 * LANES)
         for (long d = 0; d < width; d += LANES) {
             Words square[LANES];
@@ -24,12 +24,12 @@ void turn_halves(Matrix from, uint16_t* to, long rows, long width, long padded) 
         }
 }
 
-struct Part {
+struct Shard {
     long first, count;
 };
 
-// This thread's part of so many columns, in whole vectors.
-Part own_part(long columns) {
+// This thread's range of the columns, in multiples of a vector.
+Shard local_shard(long columns) {
     const long vectors = columns / LANES, threads = omp_get_num_threads(), thread = omp_get_thread_num();
     const long first = vectors * thread / threads, end = vectors * (thread + 1) / threads;
     return {first * LANES, (end - first) * LANES};
@@ -38,24 +38,26 @@ Part own_part(long columns) {
 }  // namespace
 
 extern "C" void weight_gradient(
-    const uint16_t* of_result, const uint16_t* inputs, uint16_t* of_weight, long tokens, long height, long width
+    const uint16_t* grad_result, const uint16_t* inputs, uint16_t* grad_weight, long tokens, long height, long width
 ) {
 #pragma omp parallel
     {
-        const Part down = height >= width ? own_part(height) : Part{0, height};
-        const Part across = height >= width ? Part{0, width} : own_part(width);
-        if (down.count && across.count) {
-            Scratch scratch(Scratch::bytes<float>(down.count * across.count + DEPTH / 2 * (down.count + across.count)) + 128);
-            auto sums = scratch.take<float>(down.count * across.count);
-            auto turned = scratch.take<uint16_t>(down.count * DEPTH);
-            auto paired = scratch.take<uint32_t>(DEPTH / 2 * across.count);
+        const Shard rows_of_weight = height >= width ? local_shard(height) : Shard{0, height};
+        const Shard columns_of_weight = height >= width ? Shard{0, width} : local_shard(width);
+        const long num_rows = rows_of_weight.count, num_columns = columns_of_weight.count;
+        if (num_rows && num_columns) {
+            Scratch scratch(Scratch::bytes<float>(num_rows * num_columns + DEPTH / 2 * (num_rows + num_columns)) + 128);
+            auto sums = scratch.take<float>(num_rows * num_columns);
+            auto transposed = scratch.take<uint16_t>(num_rows * DEPTH);
+            auto paired = scratch.take<uint32_t>(DEPTH / 2 * num_columns);
             for (long first = 0; first < tokens; first += DEPTH) {
                 const long rows = std::min(DEPTH, tokens - first), padded = (rows + 31) / 32 * 32;
-                turn_halves({of_result + first * height + down.first, height}, turned, rows, down.count, padded);
-                pair_rows({inputs + first * width + across.first, width}, paired, rows, across.count, padded);
-                product({turned, padded}, paired, sums, down.count, across.count, padded, first > 0);
+                transpose_halves({grad_result + first * height + rows_of_weight.first, height}, transposed, rows, num_rows, padded);
+                pair_rows({inputs + first * width + columns_of_weight.first, width}, paired, rows, num_columns, padded);
+                product({transposed, padded}, paired, sums, num_rows, num_columns, padded, first > 0);
             }
-            narrow_rows(sums, {of_weight + down.first * width + across.first, width}, down.count, across.count, [](long) { return 1.0f; });
+            const Rows<uint16_t> target{grad_weight + rows_of_weight.first * width + columns_of_weight.first, width};
+            store_rows_bf16(sums, target, num_rows, num_columns, [](long) { return 1.0f; });
         }
         at::native::cpublas::brgemm_release(true);
     }

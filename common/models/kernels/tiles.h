@@ -1,10 +1,10 @@
-// Owns matrices of bf16 as the processor's tiles take them, and their products, which are oneDNN's, by way of PyTorch.
+// bf16 matrices in the layout of AMX tiles, and their products, computed by oneDNN through PyTorch.
 //
-// A product sums in fp32. Its right matrix is `paired`: its rows 2k and 2k + 1 stand as one row of pairs.
+// A product accumulates in fp32. Its right matrix is `paired` (VNNI layout): rows 2k and 2k + 1 are stored as one row of pairs.
 
 namespace {
 
-// Exchange, in two rows of a square, the runs of STEP lanes that lie on the other side of its diagonal.
+// Exchange, between two rows of a square, the runs of STEP lanes on opposite sides of its diagonal.
 template <long STEP, typename Row, size_t... LANE>
 inline void exchange(Row& upper, Row& lower, std::index_sequence<LANE...>) {
     const Row first = upper, second = lower;
@@ -21,7 +21,7 @@ inline void transpose_square(Row (&rows)[LANES]) {
 }
 
 template <typename Half>  // uint16_t or const uint16_t
-struct Rows {  // of bf16 in memory, `stride` apart
+struct Rows {  // bf16 rows in memory, `stride` elements apart
     Half* values;
     long stride;
     Rows from(long row) const { return {values + row * stride, stride}; }
@@ -29,7 +29,7 @@ struct Rows {  // of bf16 in memory, `stride` apart
 
 typedef Rows<const uint16_t> Matrix;
 
-// The transposed matrix (width x rows), paired: word (d, j) holds entries 2d and 2d + 1 of row j; zeros from column `rows` on.
+// Transpose into (width x rows), paired: word (d, j) holds entries 2d and 2d + 1 of row j; zeros from column `rows` on.
 void pair_columns(Matrix from, uint32_t* to, long rows, long width) {
     const long padded = rounded_up(rows);
     for (long j = 0; j < padded; j += LANES)
@@ -49,7 +49,7 @@ inline Words pair_of_rows(Matrix from, long j, long d, long rows) {
     return even | (odd << 16);
 }
 
-// The matrix (rows x width), paired: word (j, d) holds entries d of rows 2j and 2j + 1; zeros from row `rows` to `padded`.
+// Pair a matrix (rows x width): word (j, d) holds entry d of rows 2j and 2j + 1; zeros from row `rows` to `padded`.
 void pair_rows(Matrix from, uint32_t* to, long rows, long width, long padded) {
     for (long j = 0; j < padded; j += 2)
         for (long d = 0; d < width; d += LANES) *reinterpret_cast<Words*>(to + j / 2 * width + d) = pair_of_rows(from, j, d, rows);
@@ -61,28 +61,28 @@ void product(Matrix a, const uint32_t* b, float* c, long rows, long columns, lon
     at::native::cpublas::brgemm(rows, columns, depth, a.stride, columns, columns, add, left, right, c, true);
 }
 
-struct Scratch {  // one thread's room
-    explicit Scratch(long bytes) : room(static_cast<char*>(std::aligned_alloc(64, bytes))), next(room) {}
-    ~Scratch() { std::free(room); }
+struct Scratch {  // scratch memory of one thread
+    explicit Scratch(long bytes) : buffer(static_cast<char*>(std::aligned_alloc(64, bytes))), next(buffer) {}
+    ~Scratch() { std::free(buffer); }
     template <typename Value>
     Value* take(long count) {
-        char* taken = next;
+        char* start = next;
         next += bytes<Value>(count);
-        return reinterpret_cast<Value*>(taken);
+        return reinterpret_cast<Value*>(start);
     }
     template <typename Value>
     static long bytes(long count) {
         return (count * static_cast<long>(sizeof(Value)) + 63) / 64 * 64;
     }
-    char *room, *next;
+    char *buffer, *next;
 };
 
-// Write fp32 rows as bf16, row i times factor(i).
+// Store fp32 rows as bf16, row i multiplied by factor(i).
 template <typename Factor>
-void narrow_rows(const float* from, Rows<uint16_t> to, long rows, long width, Factor factor) {
+void store_rows_bf16(const float* from, Rows<uint16_t> to, long rows, long width, Factor factor) {
     for (long i = 0; i < rows; i++)
         for (long d = 0; d < width; d += LANES)
-            narrow(to.from(i).values + d, load(from + i * width + d) * factor(i));
+            store_bf16(to.from(i).values + d, load(from + i * width + d) * factor(i));
 }
 
 }  // namespace

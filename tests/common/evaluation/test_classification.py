@@ -1,10 +1,10 @@
-"""Classification measures against loops."""
+"""Tests of classification metrics against reference loops."""
 
 import pytest
 import torch
 
 from common.evaluation.classification import calibration_error, classification_metrics, per_class_accuracy
-from common.evaluation.features import evaluating, feature_rank
+from common.evaluation.features import evaluation_mode
 
 
 def test_calibration_error_matches_the_loop_over_bins() -> None:
@@ -22,28 +22,22 @@ def test_calibration_error_matches_the_loop_over_bins() -> None:
 
 def test_top1_and_top5_by_hand() -> None:
     logits = torch.tensor([[9.0, 8, 7, 6, 5, 4, 3], [3.0, 4, 5, 6, 7, 8, 9], [9.0, 8, 7, 6, 5, 4, 3]])
-    found = classification_metrics(logits, torch.tensor([0, 2, 6]))
-    assert found["top1"] == pytest.approx(100 / 3) and found["top5"] == pytest.approx(200 / 3)
+    metrics = classification_metrics(logits, torch.tensor([0, 2, 6]))
+    assert metrics["top1"] == pytest.approx(100 / 3) and metrics["top5"] == pytest.approx(200 / 3)
 
 
-def test_top5_of_five_classes_is_left_out() -> None:
+def test_top5_is_omitted_for_five_classes() -> None:
     assert "top5" not in classification_metrics(torch.randn(4, 5), torch.tensor([0, 1, 2, 3]))
 
 
-def test_per_class_accuracy_leaves_absent_classes_out() -> None:
+def test_per_class_accuracy_omits_absent_classes() -> None:
     logits = torch.tensor([[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
     assert per_class_accuracy(logits, torch.tensor([0, 1, 1]), ["a", "b", "c"]) == {"a": 100.0, "b": 50.0}
 
 
-def test_feature_rank_is_the_dimension_when_even_and_one_on_a_line() -> None:
-    cross = torch.cat([torch.eye(6), -torch.eye(6)])
-    assert feature_rank(cross) == pytest.approx(6, abs=1e-4)
-    assert feature_rank(torch.arange(10.0)[:, None] * torch.ones(1, 4)) == pytest.approx(1, abs=1e-3)
-
-
-def test_evaluating_gives_every_module_its_own_mode_back() -> None:
+def test_evaluation_mode_restores_the_mode_of_every_module() -> None:
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2))
     model[1].eval()
-    with evaluating(model):
+    with evaluation_mode(model):
         assert not any(module.training for module in model.modules())
     assert model.training and model[0].training and not model[1].training

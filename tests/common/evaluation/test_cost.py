@@ -1,7 +1,7 @@
-"""What an evaluation costs, against counts by hand."""
+"""Tests of the compute cost of evaluations against counts by hand."""
 
 from common.data.config import DataConfig
-from common.evaluation.config import KnnEvaluationConfig, LinearConfig, NeighboursConfig, PassConfig, TokensConfig
+from common.evaluation.config import InferenceConfig, KnnEvaluationConfig, LinearConfig, NeighborsConfig, TokensConfig
 from common.evaluation.cost import knn_cost, linear_cost, network_complexity, tokens_cost
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
@@ -9,15 +9,15 @@ from common.training.config import TrainConfig
 COMMON = {"out": "runs/x", "init": None, "model": ModelConfig(name="vit_mini"), "data": DataConfig(image_size=12)}
 
 
-def test_a_linear_evaluation_runs_forward_over_whole_batches() -> None:
+def test_linear_cost_is_the_forward_passes_over_complete_batches() -> None:
     config = LinearConfig(**COMMON, train=TrainConfig(epochs=3, batch_size=20))
     cost = linear_cost(config, num_images=90)
     assert (cost.steps, cost.images) == (12, 240)
-    assert cost.multiply_adds == 240 * network_complexity(config).multiply_adds
+    assert cost.macs == 240 * network_complexity(config).macs
 
 
-def test_passes_look_at_every_image_once_up_to_their_bounds() -> None:
-    config = KnnEvaluationConfig(**COMMON, knn=NeighboursConfig(bank_images=50), train=PassConfig())
+def test_knn_and_tokens_cost_one_forward_pass_per_image_up_to_their_limits() -> None:
+    config = KnnEvaluationConfig(**COMMON, knn=NeighborsConfig(bank_images=50), train=InferenceConfig())
     assert knn_cost(config, num_images=90, num_held_out=30).images == 80
     assert knn_cost(config, num_images=40, num_held_out=30).images == 70
     assert tokens_cost(TokensConfig(**COMMON, images=25), num_held_out=30).images == 25

@@ -1,4 +1,4 @@
-"""The features of a frozen network against its blocks run by hand, and what a network without class tokens gives."""
+"""Tests of the features of a frozen backbone against its blocks run by hand, and of networks without class tokens."""
 
 import pytest
 import timm
@@ -34,23 +34,23 @@ def test_features_are_the_class_tokens_of_the_last_blocks(blocks: int, average_p
     assert feature_dim(features, 12) == 64 * (blocks + average_pool)
 
 
-def test_a_frozen_network_evaluates_and_asks_for_no_gradient() -> None:
+def test_a_frozen_backbone_is_in_evaluation_mode_without_gradients() -> None:
     network = build_frozen(ModelConfig(name="vit_mini", drop_path=0.5), None, image_size=12, seed=0)
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_an_untrained_network_is_that_of_its_seed() -> None:
+def test_an_untrained_network_depends_on_its_seed_only() -> None:
     one, same, other = (build_frozen(MINI, None, image_size=12, seed=seed).pos_embed for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-def test_more_blocks_than_there_are_is_refused() -> None:
-    with pytest.raises(UserError, match=r"blocks = 5: model\.name has 4"):
+def test_more_blocks_than_the_network_has_are_rejected() -> None:
+    with pytest.raises(UserError, match=r"blocks = 5: model\.name has 4 blocks"):
         linear_features(build_frozen(MINI, None, image_size=12, seed=0), blocks=5, average_pool=False)
 
 
-def test_a_network_without_class_tokens_gives_its_pooled_feature_or_refuses() -> None:
+def test_a_network_without_class_tokens_has_pooled_features_only() -> None:
     network = timm.create_model("test_efficientnet", num_classes=0).eval()
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(linear_features(network, blocks=1, average_pool=False)(images), network(images))

@@ -1,11 +1,11 @@
-"""k-NN against a brute-force vote."""
+"""Tests of k-NN classification against brute force."""
 
 import math
 
 import pytest
 import torch
 
-from common.evaluation.knn import knn_accuracy, knn_votes, nearest
+from common.evaluation.knn import count_votes, knn_accuracy, nearest_neighbors
 
 
 def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor, classes: int, k: int) -> torch.Tensor:
@@ -20,32 +20,33 @@ def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor,
     return votes
 
 
-@pytest.mark.parametrize("at_once", [1, 100, 61 * 23, 10**6])
-def test_neighbours_do_not_depend_on_how_many_queries_go_at_once(at_once: int) -> None:
+@pytest.mark.parametrize("max_similarities", [1, 100, 61 * 23, 10**6])
+def test_neighbors_do_not_depend_on_the_chunk_size(max_similarities: int) -> None:
     torch.manual_seed(0)
     queries, bank = torch.randn(23, 7), torch.randn(61, 7)
     similarities = torch.nn.functional.normalize(queries, dim=1) @ torch.nn.functional.normalize(bank, dim=1).T
     expected = similarities.sort(dim=1, descending=True)
-    values, rows = nearest(queries, bank, k=9, at_once=at_once)
+    values, rows = nearest_neighbors(queries, bank, k=9, max_similarities=max_similarities)
     assert torch.allclose(values, expected.values[:, :9], atol=1e-6)
     assert torch.equal(rows, expected.indices[:, :9])
 
 
 @pytest.mark.parametrize(("queries", "bank"), [(0, 3), (2, 0), (1, 1)])
-def test_neighbours_of_next_to_nothing(queries: int, bank: int) -> None:
-    values, rows = nearest(torch.ones(queries, 4), torch.ones(bank, 4), k=5)
+def test_neighbors_of_few_or_no_queries_and_bank_features(queries: int, bank: int) -> None:
+    values, rows = nearest_neighbors(torch.ones(queries, 4), torch.ones(bank, 4), k=5)
     assert values.shape == rows.shape == (queries, min(bank, 5))
 
 
 @pytest.mark.parametrize("k", [1, 5, 1000])
-def test_votes_match_a_brute_force_vote(k: int) -> None:
+def test_votes_match_brute_force(k: int) -> None:
     torch.manual_seed(k)
     queries, bank, labels = torch.randn(23, 7), torch.randn(61, 7), torch.randint(0, 4, (61,))
-    votes = knn_votes(queries, bank, labels, num_classes=4, k=k, at_once=5 * len(bank))
+    similarities, rows = nearest_neighbors(queries, bank, k=k, max_similarities=5 * len(bank))
+    votes = count_votes(similarities, labels[rows], num_classes=4, temperature=0.07)
     assert torch.allclose(votes, brute_force(queries, bank, labels, 4, k), rtol=1e-4)
 
 
-def test_k_is_never_larger_than_the_bank() -> None:
+def test_k_is_clamped_to_the_size_of_the_bank() -> None:
     bank, labels = torch.eye(3), torch.tensor([0, 1, 2])
-    found = knn_accuracy(torch.eye(3), labels, bank, labels, num_classes=3, ks=(200, 1))
-    assert found == {"knn_top1": 100.0, "knn200_top1": 100.0, "knn1_top1": 100.0}
+    accuracies = knn_accuracy(torch.eye(3), labels, bank, labels, num_classes=3, ks=(200, 1))
+    assert accuracies == {"knn_top1": 100.0, "knn200_top1": 100.0, "knn1_top1": 100.0}

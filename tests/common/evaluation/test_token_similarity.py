@@ -1,4 +1,4 @@
-"""The similarity of tokens against a double loop over pairs, and its layers against the network run by hand."""
+"""Tests of token similarity against a double loop over pairs, and of its layers against the network run by hand."""
 
 import pytest
 import timm
@@ -23,18 +23,17 @@ def double_loop(tokens_TD: Tensor) -> float:
 
 def test_similarity_matches_a_double_loop() -> None:
     tokens = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0)) + 0.5
-    found = token_similarity(tokens)
-    assert found.tolist() == pytest.approx([double_loop(image) for image in tokens], abs=1e-6)
+    assert token_similarity(tokens).tolist() == pytest.approx([double_loop(image) for image in tokens], abs=1e-6)
 
 
-def test_equal_tokens_have_similarity_1_whatever_their_length_and_opposite_ones_minus_1() -> None:
+def test_similarity_is_1_for_parallel_tokens_of_any_norm_and_minus_1_for_opposite_ones() -> None:
     direction = torch.tensor([3.0, 4.0])
-    alike, opposite = torch.stack([direction, 2 * direction, 5 * direction]), torch.stack([direction, -direction])
-    assert float(token_similarity(alike[None])) == pytest.approx(1, abs=1e-6)
+    parallel, opposite = torch.stack([direction, 2 * direction, 5 * direction]), torch.stack([direction, -direction])
+    assert float(token_similarity(parallel[None])) == pytest.approx(1, abs=1e-6)
     assert float(token_similarity(opposite[None])) == pytest.approx(-1, abs=1e-6)
 
 
-def test_a_token_of_length_0_is_like_no_other() -> None:
+def test_a_token_of_norm_0_has_similarity_0() -> None:
     tokens = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]])
     assert float(token_similarity(tokens)) == pytest.approx(2 / 6)
 
@@ -50,9 +49,9 @@ def test_layers_are_the_stem_the_position_embedding_and_each_block(stem: str) ->
     for block in network.blocks:
         tokens = block(tokens)
         wanted.append(tokens[:, 1:])
-    found = LayerSimilarities(network)(images)
+    similarities = LayerSimilarities(network)(images)
     expected = torch.tensor([[double_loop(layer[image]) for layer in wanted] for image in range(2)])
-    assert found.shape == (2, 6) and torch.allclose(found, expected, atol=1e-5)
+    assert similarities.shape == (2, 6) and torch.allclose(similarities, expected, atol=1e-5)
     assert not network.patch_embed._forward_hooks and not network.blocks[0]._forward_pre_hooks
 
 
@@ -61,6 +60,6 @@ def test_twelve_blocks_make_the_papers_fourteen_layers() -> None:
     assert len(names) == 14 and names[:3] == ["stem", "position embedding", "block 1"] and names[-1] == "block 12"
 
 
-def test_a_network_of_another_build_is_refused() -> None:
+def test_a_network_without_these_layers_is_rejected() -> None:
     with pytest.raises(UserError, match=r"model\.name: a EfficientNet has no stem"):
         layer_names(timm.create_model("test_efficientnet"))

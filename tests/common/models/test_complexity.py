@@ -1,4 +1,4 @@
-"""Counts must equal the closed forms, and the prints of both papers."""
+"""Counts must equal the closed forms and the published values of both papers."""
 
 import pytest
 import torch
@@ -10,15 +10,15 @@ from common.models.networks import ARCHITECTURES, ModelConfig, build_network
 
 
 def _closed_form(width: int, depth: int, heads: int, patch: int, side: int, classes: int) -> tuple[int, int, int]:
-    """Count a plain vision transformer with MLP ratio 4 by hand: (parameters, multiply-adds, activations)."""
+    """Return (parameters, MACs, activations) of a standard vision transformer with MLP ratio 4 in closed form."""
     patches = (side // patch) ** 2
     tokens, pixels = patches + 1, 3 * patch**2
     block = 12 * width**2 + 13 * width
     parameters = (pixels + 1) * width + (tokens + 1) * width + depth * block + 2 * width + (width + 1) * classes
     per_block = 12 * tokens * width**2 + 2 * tokens**2 * width
-    multiply_adds = patches * pixels * width + depth * per_block + width * classes
+    macs = patches * pixels * width + depth * per_block + width * classes
     activations = patches * width + depth * (10 * tokens * width + heads * tokens**2) + classes
-    return parameters, multiply_adds, activations
+    return parameters, macs, activations
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -27,17 +27,17 @@ def test_counts_equal_the_closed_form(device: str) -> None:
         model = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=10)
     cost = measure(model, 16)
     expected = _closed_form(width=64, depth=4, heads=2, patch=4, side=16, classes=10)
-    assert (cost.parameters, cost.multiply_adds, cost.activations) == expected
+    assert (cost.parameters, cost.macs, cost.activations) == expected
 
 
-def test_convolutions_are_counted_by_their_outputs() -> None:
+def test_convolutions_are_counted() -> None:
     layers = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
     cost = measure(layers, (8, 12))
-    assert (cost.parameters, cost.activations, cost.multiply_adds) == (216 + 16, 8 * 4 * 6, 8 * 4 * 6 * 27)
+    assert (cost.parameters, cost.activations, cost.macs) == (216 + 16, 8 * 4 * 6, 8 * 4 * 6 * 27)
 
 
-def test_one_dimensional_convolutions_are_counted_by_their_outputs() -> None:
-    """With a kernel of 1 they cost what the linear layers cost, so the design changes no count but the parameters'."""
+def test_one_dimensional_convolutions_are_counted() -> None:
+    """With kernel size 1 they have the complexity of linear layers."""
     linear, convolutions = (
         measure(build_network(ModelConfig(name="vit_mini", ffn=design), image_size=16, num_classes=3), 16)
         for design in ("mlp", "conv1d")
@@ -45,7 +45,7 @@ def test_one_dimensional_convolutions_are_counted_by_their_outputs() -> None:
     assert linear == convolutions
 
 
-def test_volo_is_counted_by_its_closed_form() -> None:
+def test_volo_counts_equal_the_closed_form() -> None:
     with torch.device("meta"):
         model = build_network(ModelConfig(name="volo_mini", stem="patchify"), image_size=16, num_classes=10)
     cost = measure(model, 16)
@@ -54,7 +54,7 @@ def test_volo_is_counted_by_its_closed_form() -> None:
     transformer = 10 * pooled * 64 * 64 + 2 * pooled**2 * 64
     class_attention = 2 * (pooled + 1) * 64 * 64 + 8 * 64 * 64 + 2 * (pooled + 1) * 64
     rest = patches * 12 * 32 + pooled * 4 * 32 * 64 + (1 + pooled) * 64 * 10
-    assert cost.multiply_adds == 2 * (outlook + transformer + class_attention) + rest
+    assert cost.macs == 2 * (outlook + transformer + class_attention) + rest
     outlook = 6 * patches * 32 + pooled * (81 + 9 * 32)
     transformer = 8 * pooled * 64 + 2 * pooled**2 + pooled * 64
     class_attention = 2 * (pooled + 1) * 64 + 6 * 64 + 2 * (pooled + 1) + 64
@@ -63,16 +63,16 @@ def test_volo_is_counted_by_its_closed_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "printed"),
+    ("name", "published"),
     [("volo_d1", (26.6, 6.9, 24.4)), ("regnety_4gf", (20.6, 4.0, 12.3)), ("regnety_16gf", (83.6, 15.9, 23.0))],
 )
-def test_published_networks_cost_what_timm_prints(name: str, printed: tuple[float, float, float]) -> None:
+def test_complexity_equals_timms_published_values(name: str, published: tuple[float, float, float]) -> None:
     row = table.measure_row(ModelConfig(name=name), 224, []).cost
-    counted = (row.parameters / 1e6, row.multiply_adds / 1e9, row.activations / 1e6)
-    assert tuple(round(value, 1) for value in counted) == printed
+    counted = (row.parameters / 1e6, row.macs / 1e9, row.activations / 1e6)
+    assert tuple(round(value, 1) for value in counted) == published
 
 
-def test_measuring_leaves_the_network_as_it_was() -> None:
+def test_measuring_leaves_the_network_unchanged() -> None:
     model = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=3).train()
     model.blocks[1].eval()
     statistics = model.patch_embed.conv[1].running_mean.clone()
@@ -83,31 +83,31 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(("stem", "digits", "millions"), [("patchify", 2, 22.05), ("conv", 1, 23.4)])
-def test_deit_small_has_the_known_parameters(stem: str, digits: int, millions: float) -> None:
+def test_deit_small_has_the_published_number_of_parameters(stem: str, digits: int, millions: float) -> None:
     with torch.device("meta"):
         model = build_network(ModelConfig(name="deit_small", stem=stem), image_size=224, num_classes=1000)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, digits) == millions
 
 
-def test_the_command_prints_every_network_and_finds_no_disagreement(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_every_network_and_finds_no_disagreement(capsys: pytest.CaptureFixture[str]) -> None:
     code = table.main()
-    printed = capsys.readouterr().out
-    assert code == 0 and "21 agree to the printed digit, 15 differ as declared, 0 disagree" in printed
-    assert all(f"\n{name} " in printed for name in ARCHITECTURES) and "167.796 = 167.8" in printed
+    output = capsys.readouterr().out
+    assert code == 0 and "21 agree to the last digit, 15 differ as declared, 0 disagree" in output
+    assert all(f"\n{name} " in output for name in ARCHITECTURES) and "167.796 = 167.8" in output
 
 
-def test_a_wrong_print_is_found() -> None:
+def test_undeclared_difference_from_a_published_value_is_found() -> None:
     config, size = ModelConfig(name="vit_mini"), 16
-    right = table.measure_row(config, size, [{"name": "vit_mini", "activations": "0.0"}])
-    assert right.verdict("activations") == table.AGREES and right.verdict("parameters") == ""
+    row = table.measure_row(config, size, [{"name": "vit_mini", "activations": "0.0"}])
+    assert row.status("activations") == table.AGREES and row.status("parameters") == ""
     wrong = {"name": "vit_mini", "activations": "0.3", "counted": {"activations": "0.1"}}
-    assert table.measure_row(config, size, [wrong]).verdict("activations") == table.DISAGREES
+    assert table.measure_row(config, size, [wrong]).status("activations") == table.DISAGREES
     wrong["counted"] = {"activations": "0.0"}
-    assert table.measure_row(config, size, [wrong]).verdict("activations") == table.DECLARED
+    assert table.measure_row(config, size, [wrong]).status("activations") == table.DECLARED
 
 
-def test_a_print_is_compared_at_its_own_stem_and_patch_only() -> None:
-    printed = [{"name": "vit_mini", "stem": "conv", "activations": "0.1"}]
-    assert table.measure_row(ModelConfig(name="vit_mini", stem="conv"), 16, printed).printed
-    assert not table.measure_row(ModelConfig(name="vit_mini"), 16, printed).printed
-    assert not table.measure_row(ModelConfig(name="vit_mini", stem="conv", patch_size=2), 16, printed).printed
+def test_published_values_are_compared_at_their_stem_and_patch_size_only() -> None:
+    published = [{"name": "vit_mini", "stem": "conv", "activations": "0.1"}]
+    assert table.measure_row(ModelConfig(name="vit_mini", stem="conv"), 16, published).published
+    assert not table.measure_row(ModelConfig(name="vit_mini"), 16, published).published
+    assert not table.measure_row(ModelConfig(name="vit_mini", stem="conv", patch_size=2), 16, published).published

@@ -1,4 +1,4 @@
-"""An exported folder must come back from timm with the same logits, in a program that knows timm alone where it can."""
+"""An export loaded with timm must give the same logits, in a program with timm alone where timm has the network."""
 
 import json
 import subprocess
@@ -12,18 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from timm.models import VisionTransformer
 
+from common.models.export import export_network
 from common.models.networks import ModelConfig, build_network
-from common.models.weights import export_network
 
 READER = """
 import sys, torch, timm
 from safetensors.torch import load_file
-folder, images, ours = sys.argv[1], load_file(sys.argv[2])["images"], len(sys.argv) > 3
-if ours:
+folder, images, with_project = sys.argv[1], load_file(sys.argv[2])["images"], len(sys.argv) > 3
+if with_project:
     sys.path.insert(0, sys.argv[3])
     import common.models
 model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-assert ours == any(name.startswith("common") for name in sys.modules)
+assert with_project == any(name.startswith("common") for name in sys.modules)
 torch.save(model(images), f"{folder}/logits.pt")
 """
 
@@ -48,14 +48,14 @@ def _export(folder: Path, *, num_classes: int = 3, **config: Any) -> VisionTrans
 
 
 @pytest.mark.parametrize("stem", ["patchify", "conv"])
-def test_a_program_of_its_own_reads_the_export(tmp_path: Path, stem: str) -> None:
+def test_separate_program_loads_the_export(tmp_path: Path, stem: str) -> None:
     model, images = _export(tmp_path, stem=stem, patch_size=8), torch.randn(2, 3, 16, 16)
     save_file({"images": images}, tmp_path / "images.safetensors")
     root = str(Path(__file__).parents[3])
     arguments = [str(tmp_path), str(tmp_path / "images.safetensors"), *([root] if stem == "conv" else [])]
     command = [sys.executable, "-c", READER, *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt", weights_only=True), model(images), rtol=0, atol=1e-6)
 
 
@@ -68,10 +68,10 @@ def test_a_program_of_its_own_reads_the_export(tmp_path: Path, stem: str) -> Non
     ],
     ids=["strides", "mlp-ratio-3", "early-convolutions"],
 )
-def test_every_kind_of_network_comes_back_with_its_logits(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_loaded_export_has_the_same_logits(tmp_path: Path, config: dict[str, Any]) -> None:
     model, images = _export(tmp_path, **config), torch.randn(2, 3, 16, 16)
-    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-6)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_every_kind_of_network_comes_back_with_its_logits(tmp_path: Path, config
         ({"name": "regnety_mini"}, 32, "regnety_mini"),
     ],
 )
-def test_every_family_comes_back_by_timms_own_name_where_it_has_one(
+def test_export_uses_timms_name_where_timm_has_the_network(
     tmp_path: Path, config: dict[str, Any], size: int | tuple[int, int], architecture: str
 ) -> None:
     network = ModelConfig(**{"name": "vit_mini", **config})
@@ -107,32 +107,32 @@ def test_every_family_comes_back_by_timms_own_name_where_it_has_one(
     )
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == architecture
     images = torch.randn(2, 3, *((size, size) if isinstance(size, int) else size))
-    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     with torch.no_grad():
-        torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=1e-6)
     fewer = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=2).eval()
     assert fewer(images).shape == (2, 2)
 
 
-def test_features_come_back_without_a_classifier(tmp_path: Path) -> None:
+def test_export_without_a_classifier_returns_features(tmp_path: Path) -> None:
     model, images = _export(tmp_path, num_classes=0), torch.randn(2, 3, 16, 16)
-    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    assert again(images).shape == (2, 64)
-    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-6)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert loaded(images).shape == (2, 64)
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=1e-6)
     assert "label_names" not in json.loads((tmp_path / "config.json").read_text())
 
 
-def test_timm_knows_the_pixels_and_the_classes(tmp_path: Path) -> None:
+def test_timm_reads_the_data_config_and_the_class_names(tmp_path: Path) -> None:
     _export(tmp_path, stem="conv")
-    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
-    data = timm.data.resolve_model_data_config(again)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    data = timm.data.resolve_model_data_config(loaded)
     assert (data["mean"], data["std"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     assert data["input_size"] == (3, 16, 16) and data["interpolation"] == "bicubic"
-    assert again.pretrained_cfg["label_names"] == ["cat", "dog", "Öl"]
+    assert loaded.pretrained_cfg["label_names"] == ["cat", "dog", "Öl"]
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["metrics"] == {"test_top1": 97.5}
 
 
-def test_an_export_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_export_replaces_the_previous_one_and_leaves_no_other_files(tmp_path: Path) -> None:
     _export(tmp_path, stem="conv")
     model = _export(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
@@ -140,7 +140,7 @@ def test_an_export_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Pat
 
 
 @pytest.mark.parametrize("stem", ["patchify", "1Proj+1ReLU", "conv", "vit_c_1gf"])
-def test_first_conv_names_the_convolution_that_sees_the_image(tmp_path: Path, stem: str) -> None:
+def test_first_conv_names_the_convolution_on_the_image(tmp_path: Path, stem: str) -> None:
     patch_size = 16 if stem == "vit_c_1gf" else 4
     model = _export(tmp_path, stem=stem, patch_size=patch_size)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""Each design of table 5 computes what its name says, in front of any stem, and trains."""
+"""Each design of table 5 equals its formula, with any stem, and trains."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ NORM, BN = 12 * 2 * 384, 12 * 2 * (1536 + 384)
 
 
 def _block(design: str) -> Any:
-    """Return a block of the second layer with parameters that are not at their start."""
+    """Return the second block, with all parameters different from their initial values."""
     torch.manual_seed(0)
     network = build_network(ModelConfig(name="vit_mini", ffn=design, drop_path=0.0), image_size=16, num_classes=2)
     for parameter in network.parameters():
@@ -25,7 +25,7 @@ def _block(design: str) -> Any:
 
 
 def _feed_forward(block: Any, tokens: Tensor) -> Tensor:
-    """Return what the block adds to its tokens after the attention."""
+    """Return the output of the block's feed-forward branch."""
     block.attn = nn.Identity()
     block.attn.forward = lambda values, **_: torch.zeros_like(values)
     return block(tokens) - tokens
@@ -36,7 +36,7 @@ def _norm(block: Any, tokens: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("design", ["mlp", "no_norm", "mlp_relu"])
-def test_a_design_of_linear_layers_equals_its_formula(design: str) -> None:
+def test_design_with_linear_layers_equals_its_formula(design: str) -> None:
     block, tokens = _block(design), torch.randn(3, 5, 64)
     first, second = block.mlp.fc1, block.mlp.fc2
     before = tokens if design == "no_norm" else _norm(block, tokens)
@@ -46,7 +46,7 @@ def test_a_design_of_linear_layers_equals_its_formula(design: str) -> None:
 
 
 @pytest.mark.parametrize("design", ["conv1d_bn", "conv1d"])
-def test_a_design_of_convolutions_equals_algorithm_2(design: str) -> None:
+def test_design_with_convolutions_equals_algorithm_2(design: str) -> None:
     block, tokens = _block(design), torch.randn(3, 5, 64)
     values = _norm(block, tokens).permute(0, 2, 1)
     for layer in (block.mlp.w1, block.mlp.w2):
@@ -60,7 +60,7 @@ def test_a_design_of_convolutions_equals_algorithm_2(design: str) -> None:
     torch.testing.assert_close(_feed_forward(block, tokens), values.permute(0, 2, 1))
 
 
-def test_a_grid_of_tokens_is_treated_as_its_rows_in_a_line() -> None:
+def test_token_grid_gives_the_same_result_as_flattened_tokens() -> None:
     design, grid = Conv1dMlp(8, 16, norm=True), torch.randn(2, 3, 4, 8)
     torch.testing.assert_close(design(grid), design(grid.flatten(1, 2)).unflatten(1, (3, 4)))
 
@@ -73,7 +73,7 @@ def test_every_parameter_of_every_design_gets_a_gradient(name: str, design: str)
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_local_views_of_fewer_tokens_pass_the_batch_norm() -> None:
+def test_local_views_with_fewer_tokens_pass_the_batch_norm() -> None:
     model = build_network(ModelConfig(name="vit_mini", ffn="conv1d_bn"), image_size=16, num_classes=0, multi_crop=True)
     assert model(torch.randn(2, 3, 16, 16)).shape == model(torch.randn(2, 3, 8, 8)).shape == (2, 64)
     assert model.blocks[0].mlp.w1[1].num_batches_tracked == 2
@@ -89,14 +89,14 @@ def test_local_views_of_fewer_tokens_pass_the_batch_norm() -> None:
         ("conv1d", DEIT_CONV, VOLO),
     ],
 )
-def test_a_design_costs_the_parameters_of_its_norms(design: str, deit: int, volo: int) -> None:
+def test_number_of_parameters_of_each_design(design: str, deit: int, volo: int) -> None:
     for name, expected in (("deit_small", deit), ("volo_d1", volo)):
         with torch.device("meta"):
             model = build_network(ModelConfig(name=name, stem="conv", ffn=design), image_size=224, num_classes=1000)
         assert sum(parameter.numel() for parameter in model.parameters()) == expected
 
 
-def test_convolutions_are_drawn_as_pytorch_draws_them() -> None:
+def test_convolutions_have_pytorchs_default_initialization() -> None:
     torch.manual_seed(0)
     model = build_network(ModelConfig(name="vit_micro", ffn="conv1d"), image_size=32, num_classes=3)
     weight = model.blocks[0].mlp.w1[0].weight

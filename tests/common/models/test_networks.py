@@ -1,4 +1,4 @@
-"""A recipe's `model` becomes a network of timm's registry, or a message that says what is wrong with it."""
+"""The `model` section of a recipe is built as a network of timm's registry, or rejected with an explanation."""
 
 import pytest
 import timm
@@ -26,7 +26,7 @@ def test_timm_finds_every_architecture_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vit_mini", "volo_mini", "regnety_mini"])
-def test_the_same_seed_draws_the_same_network(name: str) -> None:
+def test_same_seed_gives_the_same_network(name: str) -> None:
     networks = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -35,51 +35,51 @@ def test_the_same_seed_draws_the_same_network(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_everything_wrong_with_a_config_is_said_by_key() -> None:
+def test_all_problems_of_a_config_are_reported_by_key() -> None:
     problems = dict(ModelConfig(stem="conv", stem_strides=(2, 2), drop_path=1.5).problems())
     assert set(problems) == {"stem_strides", "drop_path"}
-    assert "the nearest is 'vit_small'" in dict(ModelConfig(name="vit_smal").problems())["name"]
+    assert "Did you mean vit_small?" in dict(ModelConfig(name="vit_smal").problems())["name"]
     assert "3Conv+3BN+1Proj" in dict(ModelConfig(stem="3Conv+3BM+1Proj").problems())["stem"]
     assert "positive" in dict(ModelConfig(patch_size=0).problems())["patch_size"]
     assert not list(ModelConfig(stem="conv", stem_strides=(2, 2, 2, 2)).problems())
 
 
-def test_a_wrong_config_is_refused_with_its_key() -> None:
-    with pytest.raises(UserError, match=r"model\.name: 'resnet' is unknown.*choose one of vit_tiny, vit_small"):
+def test_invalid_config_is_rejected_with_its_key() -> None:
+    with pytest.raises(UserError, match=r"model\.name: 'resnet' is unknown.*Choose one of vit_tiny, vit_small"):
         build_network(ModelConfig(name="resnet"), image_size=32, num_classes=2)
-    with pytest.raises(UserError, match=r"data\.image_size: 30 is no multiple of the patch size 4; choose 28 or 32"):
+    with pytest.raises(UserError, match=r"data\.image_size: 30 is not a multiple of the patch size 4; set 28 or 32"):
         build_network(ModelConfig(name="vit_micro"), image_size=30, num_classes=2)
 
 
-def test_what_a_convolutional_network_has_not_is_refused_by_key() -> None:
-    asked = ModelConfig(name="regnety_mini", patch_size=4, stem="conv", stem_strides=(2, 1, 1, 2), ffn="no_norm")
-    problems = dict(asked.problems())
+def test_options_that_a_convolutional_network_lacks_are_rejected_by_key() -> None:
+    config = ModelConfig(name="regnety_mini", patch_size=4, stem="conv", stem_strides=(2, 1, 1, 2), ffn="no_norm")
+    problems = dict(config.problems())
     assert set(problems) == {"patch_size", "stem", "stem_strides", "ffn"}
-    assert "'conv' cannot be had with regnety_mini" in problems["stem"] and "set model.stem=none" in problems["stem"]
+    assert "'conv' is not supported by regnety_mini" in problems["stem"] and "set model.stem=none" in problems["stem"]
     assert "set model.ffn=mlp" in problems["ffn"]
     assert not list(ModelConfig(name="regnety_mini").problems())
 
 
-def test_an_unknown_feed_forward_design_names_the_choices() -> None:
+def test_unknown_feed_forward_design_lists_the_choices() -> None:
     for name in ("vit_mini", "regnety_mini"):
         message = dict(ModelConfig(name=name, ffn="conv1d_bm").problems())["ffn"]
-        assert "the nearest is 'conv1d_bn'" in message and all(design in message for design in FEED_FORWARDS)
+        assert "Did you mean conv1d_bn?" in message and all(design in message for design in FEED_FORWARDS)
 
 
-def test_volo_is_refused_where_several_sizes_are_needed() -> None:
+def test_volo_is_rejected_for_multi_crop() -> None:
     with pytest.raises(
-        UserError, match=r"model\.name: volo_mini takes images of the one size.*pre-train one of vit_tiny"
+        UserError, match=r"model\.name: volo_mini only accepts images of the size.*pre-train one of vit_tiny"
     ):
         build_network(ModelConfig(name="volo_mini"), image_size=16, num_classes=0, multi_crop=True)
 
 
-def test_the_patch_is_the_one_asked_for_or_the_architectures_own() -> None:
+def test_patch_size_is_configured_or_the_architectures_default() -> None:
     assert ModelConfig(name="vit_micro").patch() == 4
     assert ModelConfig(name="vit_micro", patch_size=2).patch() == 2
     assert ModelConfig(name="regnety_mini").patch() is None
 
 
-def test_no_name_of_ours_hides_one_of_timms() -> None:
+def test_registered_names_do_not_shadow_timms() -> None:
     for name in ARCHITECTURES:
         assert timm.model_entrypoint(name).__module__.startswith("common.models.")
         assert not hasattr(timm.models, name)

@@ -1,8 +1,7 @@
-"""Weights are taken whole and exactly, from every kind of source, or refused with everything that is wrong named."""
+"""Weights from every kind of source are loaded completely and exactly, or rejected with all problems in one error."""
 
 import argparse
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def _assert_loaded(model: VisionTransformer, weights: dict[str, Tensor]) -> None
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
-def test_a_safetensors_file_is_loaded_to_the_bit(tmp_path: Path) -> None:
+def test_safetensors_file_is_loaded_exactly(tmp_path: Path) -> None:
     weights, model = _weights(stem="conv"), _build(stem="conv")
     report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
     _assert_loaded(model, weights)
@@ -51,7 +50,7 @@ def test_a_safetensors_file_is_loaded_to_the_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["{run}", "{run}/export", "local-dir:{run}/export", "{run}/export/model.safetensors"])
-def test_a_run_is_found_by_its_folder_its_export_or_its_file(tmp_path: Path, form: str) -> None:
+def test_run_is_found_by_its_folder_its_export_or_its_file(tmp_path: Path, form: str) -> None:
     source, model = _build(stem="conv"), _build(stem="conv")
     export_network(
         source,
@@ -69,7 +68,7 @@ def test_a_run_is_found_by_its_folder_its_export_or_its_file(tmp_path: Path, for
 
 
 def _dino_checkpoint(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Return what DINO's program saves: student and teacher with heads, and its command line."""
+    """Return a checkpoint as saved by DINO's code: student and teacher with heads, and the command line."""
     head = {"head.mlp.0.weight": torch.zeros(2, 2), "head.last_layer.weight_g": torch.ones(4, 1)}
     return {
         "student": {f"module.backbone.{name}": torch.zeros_like(tensor) for name, tensor in weights.items()},
@@ -79,7 +78,7 @@ def _dino_checkpoint(weights: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def test_dinos_full_checkpoint_gives_the_teachers_backbone(tmp_path: Path) -> None:
+def test_dinos_full_checkpoint_yields_the_teachers_backbone(tmp_path: Path) -> None:
     weights, model = _weights(num_classes=0), _build(num_classes=0)
     torch.save(_dino_checkpoint(weights), tmp_path / "checkpoint.pth")
     report = load_init(model, str(tmp_path / "checkpoint.pth"), image_size=16)
@@ -88,7 +87,7 @@ def test_dinos_full_checkpoint_gives_the_teachers_backbone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone."])
-def test_dinos_plain_backbone_is_loaded_under_any_prefix(tmp_path: Path, prefix: str) -> None:
+def test_dinos_backbone_is_loaded_with_any_prefix(tmp_path: Path, prefix: str) -> None:
     weights, model = _weights(num_classes=0), _build()
     torch.save({f"{prefix}{name}": tensor for name, tensor in weights.items()}, tmp_path / "backbone.pth")
     head = model.head.weight.detach().clone()
@@ -97,44 +96,37 @@ def test_dinos_plain_backbone_is_loaded_under_any_prefix(tmp_path: Path, prefix:
 
 
 @pytest.mark.parametrize("init", ["timm:vit_tiny_patch16_224", "vit_tiny_patch16_224", "hf-hub:someone/network"])
-def test_published_weights_come_through_timm(monkeypatch: pytest.MonkeyPatch, init: str) -> None:
-    published, asked = _build(num_classes=1000), []
+def test_published_weights_are_loaded_through_timm(monkeypatch: pytest.MonkeyPatch, init: str) -> None:
+    published, requested = _build(num_classes=1000), []
 
     def create_model(name: str, pretrained: bool) -> VisionTransformer:
-        asked.append((name, pretrained))
+        requested.append((name, pretrained))
         return published
 
     model = _build()
     monkeypatch.setattr(timm, "create_model", create_model)
     assert load_init(model, init, image_size=16).head == "fresh"
-    assert asked == [(init.removeprefix("timm:"), True)]
+    assert requested == [(init.removeprefix("timm:"), True)]
     _assert_loaded(model, {"cls_token": published.state_dict()["cls_token"]})
 
 
-def test_a_name_without_published_weights_is_refused() -> None:
-    with pytest.raises(UserError, match="init: 'vit_small' could not be fetched.*No pretrained weights exist"):
-        load_init(_build(), "vit_small", image_size=16)
-
-
-def test_another_class_count_leaves_the_classifier_fresh_and_says_so(
+def test_classifier_with_another_number_of_classes_is_not_loaded_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights, model = _weights(num_classes=5), _build(num_classes=3)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith("head.")}
     with caplog.at_level(logging.INFO):
         report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
-    assert report.head == "fresh" and "classifier keeps its fresh weights" in caplog.text
+    assert report.head == "fresh" and "classifier keeps its random initialization" in caplog.text
     _assert_loaded(model, {name: tensor for name, tensor in weights.items() if not name.startswith("head.")} | fresh)
 
 
-def test_a_classifier_that_is_not_needed_is_left_out(tmp_path: Path) -> None:
+def test_unneeded_classifier_is_dropped(tmp_path: Path) -> None:
     model = _build(num_classes=0)
     assert load_init(model, _saved(tmp_path / "w.safetensors", _weights()), image_size=16).head == "dropped"
 
 
-def test_the_position_embedding_is_resized_to_the_grid_and_the_log_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_position_embedding_is_resized_to_the_grid_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     weights, model = _weights(), _build(image_size=32)
     with caplog.at_level(logging.INFO):
         report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=32)
@@ -144,7 +136,7 @@ def test_the_position_embedding_is_resized_to_the_grid_and_the_log_says_so(
     assert "position embedding resized from 4x4 patches to 32 px images" in caplog.text
 
 
-def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_loaded(tmp_path: Path) -> None:
+def test_all_mismatches_are_in_one_error_and_nothing_is_loaded(tmp_path: Path) -> None:
     weights, model = _weights(stem="patchify"), _build(stem="conv")
     del weights["norm.weight"], weights["blocks.2.attn.qkv.bias"]
     weights |= {"dist_token": torch.zeros(1), "blocks.0.mlp.fc1.weight": torch.zeros(8, 64)}
@@ -152,139 +144,69 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_loaded(tmp
     with pytest.raises(UserError) as caught:
         load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
     message = str(caught.value)
-    for words in ("init: the weights of", "set model.name, model.patch_size, model.stem", "1 unexpected: dist_token"):
-        assert words in message
+    for expected in (
+        "init: the weights of",
+        "set model.name, model.patch_size, model.stem",
+        "1 unexpected: dist_token",
+    ):
+        assert expected in message
     assert "norm.weight" in message and "blocks.2.attn.qkv.bias" in message and "patch_embed.conv.0.weight" in message
-    assert "blocks.0.mlp.fc1.weight (8, 64) for (256, 64)" in message
-    assert "patch_embed.proj.weight (64, 3, 4, 4) for (64, 64, 2, 2)" in message
+    assert "blocks.0.mlp.fc1.weight (8, 64) instead of (256, 64)" in message
+    assert "patch_embed.proj.weight (64, 3, 4, 4) instead of (64, 64, 2, 2)" in message
     _assert_loaded(model, before)
 
 
-def test_weights_of_another_size_are_refused_with_the_network_they_are_of(tmp_path: Path) -> None:
+def test_weights_of_another_size_are_rejected_with_their_network(tmp_path: Path) -> None:
     options = {"class_names": [], "mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 16, "metrics": {}}
     export_network(_build(stem="conv"), tmp_path, model_name="vit_mini", **options)
-    with pytest.raises(UserError, match=r"made with \(name=vit_mini, .*stem=3Conv\+3BN\+3ReLU\+1Proj"):
+    with pytest.raises(UserError, match=r"those of the weights \(name=vit_mini, .*stem=3Conv\+3BN\+3ReLU\+1Proj"):
         load_init(_build(name="vit_micro", image_size=32), str(tmp_path), image_size=32)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+def test_non_finite_weights_are_named(tmp_path: Path, value: float) -> None:
     weights = _weights()
     weights["blocks.1.mlp.fc2.bias"][3] = value
     with pytest.raises(UserError, match=r"diverged(.|\n)*1 not finite: blocks\.1\.mlp\.fc2\.bias"):
         load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
 
 
-def test_a_truncated_safetensors_file_is_named(tmp_path: Path) -> None:
-    path = Path(_saved(tmp_path / "w.safetensors", _weights()))
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"w\.safetensors is not a whole safetensors file"):
-        load_init(_build(), str(path), image_size=16)
-    path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"w\.safetensors is not a whole safetensors file"):
-        load_init(_build(), str(path), image_size=16)
-
-
-class _Trap:
-    """Write a file when unpickled."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path(self.path),))
-
-
-@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_a_pickle_that_runs_code_is_not_opened(tmp_path: Path, save: Any) -> None:
-    save({"teacher": _Trap(str(tmp_path / "sprung"))}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match=r"evil\.pth cannot be read as weights alone.*not opened"):
-        load_init(_build(), str(tmp_path / "evil.pth"), image_size=16)
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_a_truncated_pickle_is_named(tmp_path: Path) -> None:
-    torch.save(_weights(), tmp_path / "cut.pth")
-    (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"cut\.pth cannot be read as weights alone: it is cut short"):
-        load_init(_build(), str(tmp_path / "cut.pth"), image_size=16)
-
-
-@pytest.mark.parametrize("init", ["runs/absent", "absent.safetensors", "vit_nothing", "local-dir:absent"])
-def test_a_source_that_is_not_there_lists_the_choices(init: str) -> None:
-    with pytest.raises(UserError, match=r"init: .*is no file.*run folder.*timm:<name>, hf-hub:<id>"):
-        load_init(_build(), init, image_size=16)
-
-
-def test_a_folder_without_weights_and_a_file_of_no_known_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds neither export/model\.safetensors nor model\.safetensors"):
-        load_init(_build(), str(tmp_path), image_size=16)
-    (tmp_path / "notes.txt").write_text("no weights")
-    with pytest.raises(UserError, match=r"notes\.txt is of no kind known here"):
-        load_init(_build(), str(tmp_path / "notes.txt"), image_size=16)
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(UserError, match=r"list\.pth holds no tensors by name"):
-        load_init(_build(), str(tmp_path / "list.pth"), image_size=16)
-
-
-def _quantised(tensor: Tensor) -> Tensor:
+def _quantized(tensor: Tensor) -> Tensor:
     return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "change", [Tensor.long, Tensor.bool, Tensor.cfloat, Tensor.to_sparse, lambda tensor: tensor.to("meta"), _quantised]
+    "change", [Tensor.long, Tensor.bool, Tensor.cfloat, Tensor.to_sparse, lambda tensor: tensor.to("meta"), _quantized]
 )
-def test_tensors_of_another_kind_are_named(tmp_path: Path, change: Any) -> None:
+def test_tensors_of_unsupported_types_are_named(tmp_path: Path, change: Any) -> None:
     weights = _weights(num_classes=0)
     weights["norm.weight"] = change(weights["norm.weight"])
     torch.save(weights, tmp_path / "w.pth")
     with pytest.raises(
-        UserError, match=r"plain floating-point tensors; save(.|\n)*1 of another kind: norm\.weight \(torch"
+        UserError, match=r"dense floating-point tensors; save(.|\n)*1 of another type: norm\.weight \(torch"
     ):
         load_init(_build(), str(tmp_path / "w.pth"), image_size=16)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_floating_point_of_any_width_is_loaded(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_any_floating_point_precision_is_loaded(tmp_path: Path, dtype: torch.dtype) -> None:
     weights = {name: tensor.to(dtype) for name, tensor in _weights().items()}
     model = _build()
     load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
     _assert_loaded(model, {name: tensor.float() for name, tensor in weights.items()})
 
 
-def test_numbers_beyond_float32_are_not_finite(tmp_path: Path) -> None:
+def test_values_beyond_float32_are_not_finite(tmp_path: Path) -> None:
     weights = {name: tensor.double() for name, tensor in _weights().items()}
     weights["norm.bias"][0] = 1e300
     with pytest.raises(UserError, match=r"1 not finite: norm\.bias"):
         load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
 
 
-@pytest.mark.parametrize(
-    "content", [{}, {"teacher": {}}, [1, 2], torch.zeros(3), {"model": {"a": {"b": torch.zeros(1)}}}]
-)
-def test_a_file_without_tensors_by_name_is_refused_with_what_to_give(tmp_path: Path, content: Any) -> None:
-    torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"init: .*w\.pth holds no tensor.*; give a run folder"):
-        load_init(_build(), str(tmp_path / "w.pth"), image_size=16)
-
-
-@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04" + b"\0" * 60])
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(UserError, match=r"init: .*w\.pth cannot be read as weights alone"):
-        load_init(_build(), str(tmp_path / "w.pth"), image_size=16)
-
-
-@pytest.mark.parametrize("init", ["a" * 5000, "b/" * 3000, "~nobody-by-this-name/run", "local-dir:" + "c" * 5000])
-def test_a_path_that_no_system_holds_is_told(init: str) -> None:
-    with pytest.raises(UserError, match="init = .*: this path cannot be looked up"):
-        load_init(_build(), init, image_size=16)
-
-
-def test_a_position_embedding_of_a_strange_shape_is_misshapen(tmp_path: Path) -> None:
+def test_position_embedding_of_an_unsupported_shape_is_rejected(tmp_path: Path) -> None:
     weights = _weights() | {"pos_embed": torch.zeros(5, 10, 64)}
-    with pytest.raises(UserError, match=r"1 misshapen: pos_embed \(5, 10, 64\)"):
+    with pytest.raises(UserError, match=r"1 of another shape: pos_embed \(5, 10, 64\)"):
         load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
 
 
@@ -299,7 +221,9 @@ def test_volos_position_embedding_is_resized_on_its_grid(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("name", "heads"), [("volo_mini", ("head", "aux_head")), ("regnety_mini", ("head.fc",))])
-def test_all_classifiers_of_another_class_count_stay_fresh(tmp_path: Path, name: str, heads: tuple[str, ...]) -> None:
+def test_no_classifier_with_another_number_of_classes_is_loaded(
+    tmp_path: Path, name: str, heads: tuple[str, ...]
+) -> None:
     weights, model = _weights(name=name, num_classes=7), _build(name=name, num_classes=3)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     source = _saved(tmp_path / "w.safetensors", weights)
@@ -312,7 +236,7 @@ def test_all_classifiers_of_another_class_count_stay_fresh(tmp_path: Path, name:
     assert load_init(_build(name=name, num_classes=7), source, image_size=16).head == "loaded"
 
 
-def test_another_feed_forward_design_is_refused_by_name(tmp_path: Path) -> None:
+def test_weights_of_another_feed_forward_design_are_rejected(tmp_path: Path) -> None:
     source = _saved(tmp_path / "w.safetensors", _weights(ffn="conv1d_bn"))
     with pytest.raises(UserError, match=r"model\.ffn(.|\n)*missing: .*blocks\.0\.mlp\.fc1\.weight"):
         load_init(_build(), source, image_size=16)

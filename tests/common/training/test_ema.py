@@ -1,29 +1,29 @@
-"""Moving averages of weights: against a loop, and how far they lag behind."""
+"""Tests of the EMA of weights: against a loop, and its lag."""
 
 import numpy as np
 import pytest
 import torch
 
-from common.training.ema import average_momenta, update_average
+from common.training.ema import average_momenta, update_ema
 
 
-def test_an_average_moves_as_the_loop_says() -> None:
+def test_update_matches_the_loop() -> None:
     torch.manual_seed(0)
     average, current = [torch.randn(3), torch.randn(2, 2)], [torch.randn(3), torch.randn(2, 2)]
     wanted = [0.75 * a + 0.25 * c for a, c in zip(average, current, strict=True)]
-    update_average(average, current, 0.75)
+    update_ema(average, current, 0.75)
     assert all(torch.allclose(a, w, atol=1e-7) for a, w in zip(average, wanted, strict=True))
 
 
-def test_without_momentum_the_average_is_the_weights_to_the_bit() -> None:
+def test_without_momentum_the_average_equals_the_weights_bitwise() -> None:
     average, current = [torch.randn(100)], [torch.randn(100) * 1e-3]
-    update_average(average, current, 0.0)
+    update_ema(average, current, 0.0)
     assert torch.equal(average[0], current[0])
 
 
 @pytest.mark.parametrize("epochs", [50, 100, 400])
-def test_a_span_is_the_same_share_of_every_run(epochs: int) -> None:
-    """pycls, every 32 steps: alpha = 1e-5 * batch / epochs * 32, and 1 in the warm-up; 7.8% of a run on ImageNet at any length."""
+def test_a_span_is_the_same_fraction_of_every_run(epochs: int) -> None:
+    """pycls, every 32 steps: alpha = 1e-5 * batch / epochs * 32, and 1 in the warm-up; 7.8% of a run on ImageNet of any length."""
     batch, steps_per_epoch = 2048, 1281167 // 2048
     steps, warmup = epochs * steps_per_epoch, 5 * steps_per_epoch
     momenta = average_momenta(None, 0.078, steps=steps, warmup_steps=warmup)
@@ -33,20 +33,20 @@ def test_a_span_is_the_same_share_of_every_run(epochs: int) -> None:
     assert 1 / (1 - momenta[-1]) == pytest.approx(32 / alpha, rel=0.003)
 
 
-def test_a_decay_holds_at_every_step_and_none_is_no_average() -> None:
+def test_a_decay_is_constant_and_none_is_no_average() -> None:
     momenta = average_momenta(0.9, None, steps=7, warmup_steps=3)
     assert momenta is not None and (momenta == np.full(7, 0.9)).all()
     assert average_momenta(None, None, steps=7, warmup_steps=3) is None
 
 
 @pytest.mark.parametrize(("steps", "span"), [(1, 0.5), (3, 0.1), (10, 0.1), (0, 0.5)])
-def test_a_span_below_a_step_is_the_weights(steps: int, span: float) -> None:
+def test_a_span_below_one_step_averages_nothing(steps: int, span: float) -> None:
     momenta = average_momenta(None, span, steps=steps, warmup_steps=0)
     assert momenta is not None and (momenta == 0).all()
 
 
-def test_a_short_run_lags_by_the_span_and_not_by_the_decay() -> None:
-    """Weights that rise by 1 a step: the average is behind by decay / (1 - decay) steps, a share of the run under a span."""
+def test_the_lag_of_a_span_is_a_fraction_of_the_run() -> None:
+    """Weights that increase by 1 per step: the average lags by decay / (1 - decay) steps, with a span by a fraction of the run."""
     lags = []
     for steps in (1000, 8000):
         momenta = average_momenta(None, 0.05, steps=steps, warmup_steps=steps // 20)
@@ -54,6 +54,6 @@ def test_a_short_run_lags_by_the_span_and_not_by_the_decay() -> None:
         average, weight = [torch.zeros(1, dtype=torch.float64)], torch.zeros(1, dtype=torch.float64)
         for momentum in momenta:
             weight = weight + 1
-            update_average(average, [weight], momentum)
+            update_ema(average, [weight], momentum)
         lags.append((weight - average[0]).item())
     assert lags == pytest.approx([0.05 * 1000 - 1, 0.05 * 8000 - 1], abs=0.001)

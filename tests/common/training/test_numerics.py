@@ -1,11 +1,11 @@
-"""A run does not begin under one version of a stage's numerics and end under another, nor stand in for one of another."""
+"""Tests of numerics versions: a run neither resumes under another version nor replaces a run of another version."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import common.training.run as run_module
+import common.training.state as state_module
 import recipes.study.plan as plan_module
 from common.training.checkpoints import Checkpoints
 from common.training.numerics import FIRST, numerics_version
@@ -16,7 +16,7 @@ from recipes.study.study_file import find_study, load_study
 Stage = Callable[..., int]
 
 
-def test_what_has_changed_has_another_version() -> None:
+def test_stages_whose_numerics_changed_have_a_higher_version() -> None:
     assert numerics_version("pretrain", {}) == 2
     assert numerics_version("finetune", {"objective": "token_labels"}) == 2
     assert numerics_version("finetune", {}) == numerics_version("finetune", {"objective": "classification"}) == FIRST
@@ -24,7 +24,7 @@ def test_what_has_changed_has_another_version() -> None:
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune", "linear"])
-def test_a_run_of_another_version_is_refused_and_left(
+def test_a_run_of_another_version_is_rejected_and_unchanged(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     out = tmp_path / "run"
@@ -32,23 +32,24 @@ def test_a_run_of_another_version_is_refused_and_left(
     (out / "result.json").unlink()
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "numerics_version", lambda stage, config: 7)
+        patch.setattr(state_module, "numerics_version", lambda stage, config: 7)
         assert stage(name, out) == 2
-    said = capsys.readouterr().err
-    assert "8 steps were computed by another version of this program" in said and "7 now" in said
+    error = capsys.readouterr().err
+    assert "8 steps were computed by another version of this program" in error and "7 now" in error
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert stage(name, out) == 0
 
 
-def test_a_checkpoint_that_tells_no_version_is_of_the_first(
+def test_a_checkpoint_without_a_version_is_of_the_first(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = Checkpoints.write
+    original = Checkpoints.write
 
-    def untold(self: Checkpoints, step: int, tensors: object, values: dict[str, object], **words: bool) -> None:
-        usual(self, step, tensors, {key: value for key, value in values.items() if key != "numerics"}, **words)  # type: ignore[arg-type]
+    def write(self: Checkpoints, step: int, tensors: object, values: dict[str, object], **options: bool) -> None:
+        values = {key: value for key, value in values.items() if key != "numerics"}
+        original(self, step, tensors, values, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Checkpoints, "write", untold)
+    monkeypatch.setattr(Checkpoints, "write", write)
     for name, code in (("finetune", 0), ("pretrain", 2)):
         assert stage(name, tmp_path / name) == 0
         (tmp_path / name / "result.json").unlink()
@@ -56,8 +57,8 @@ def test_a_checkpoint_that_tells_no_version_is_of_the_first(
     assert "numerics 1 there, 2 now" in capsys.readouterr().err
 
 
-def test_a_run_of_another_version_is_another_run_of_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what starts from it; the others keep their names."""
+def test_a_run_of_another_version_is_a_different_run_of_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So are the runs initialized from it; the others keep their names."""
 
     def names() -> set[str]:
         return {run.id for run in make_plan(load_study(find_study("quickstart"), seeds=(0,)), resolve_by_config).runs}

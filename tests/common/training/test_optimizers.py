@@ -1,4 +1,4 @@
-"""Parameter groups, clipping and the guarded step, each against a step made by hand."""
+"""Tests of parameter groups, gradient clipping, schedules and the guarded step, each against a reference by hand."""
 
 import copy
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from common.training.optimizers import (
     learning_rates,
     parameter_groups,
     peak_lr,
-    ramp_warnings,
+    schedule_warnings,
     set_step,
 )
 
@@ -26,36 +26,36 @@ from common.training.optimizers import (
 def test_clipping_each_parameter_matches_the_loop() -> None:
     network = small_network()
     grads = gradients(network, 10 * torch.randn(5, 4).double())
-    clip_gradients(network.parameters(), 0.3, each=True)
+    clip_gradients(network.parameters(), 0.3, per_parameter=True)
     for parameter, gradient in zip(network.parameters(), grads, strict=True):
         factor = min(1.0, 0.3 / (gradient.norm().item() + 1e-6))
         assert torch.allclose(parameter.grad, gradient * factor, atol=1e-12)
 
 
-def test_clipping_by_one_norm_matches_torch() -> None:
+def test_clipping_by_the_global_norm_matches_torch() -> None:
     network = small_network()
     gradients(network, 10 * torch.randn(5, 4).double())
     twin = copy.deepcopy(network)
-    for mine, theirs in zip(twin.parameters(), network.parameters(), strict=True):
-        mine.grad = theirs.grad.clone()
+    for copied, parameter in zip(twin.parameters(), network.parameters(), strict=True):
+        copied.grad = parameter.grad.clone()
     torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.3)
-    clip_gradients(network.parameters(), 0.3, each=False)
-    for mine, theirs in zip(network.parameters(), twin.parameters(), strict=True):
-        assert torch.allclose(mine.grad, theirs.grad, atol=1e-9)
+    clip_gradients(network.parameters(), 0.3, per_parameter=False)
+    for parameter, expected in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(parameter.grad, expected.grad, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_gradient_that_is_not_finite_never_reaches_weights_or_moments(name: str, first: bool) -> None:
+def test_a_non_finite_gradient_changes_neither_weights_nor_moments(name: str, first: bool) -> None:
     network = small_network().float()
     optimizer = build_optimizer(OptimConfig(name=name, lr=0.1), network)
     reference = copy.deepcopy(network)
     reference_optimizer = build_optimizer(OptimConfig(name=name, lr=0.1), reference)
     inputs = torch.randn(5, 4)
 
-    def step(target: nn.Module, its: torch.optim.Optimizer) -> float:
-        gradients(target, inputs)
-        return guarded_step(its, target.parameters()).item()
+    def step(model: nn.Module, its_optimizer: torch.optim.Optimizer) -> float:
+        gradients(model, inputs)
+        return guarded_step(its_optimizer, model.parameters()).item()
 
     if not first:
         assert step(network, optimizer) == step(reference, reference_optimizer) == 0.0
@@ -63,16 +63,16 @@ def test_a_gradient_that_is_not_finite_never_reaches_weights_or_moments(name: st
     assert guarded_step(optimizer, network.parameters()).item() == 1.0
     for _ in range(2):
         assert step(network, optimizer) == step(reference, reference_optimizer) == 0.0
-    for mine, theirs in zip(network.parameters(), reference.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+    for parameter, expected in zip(network.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(parameter, expected)
 
 
-def test_under_a_gradient_scaler_the_step_it_leaves_out_is_told() -> None:
+def test_a_step_that_the_gradient_scaler_skips_is_reported() -> None:
     weight, scaler = nn.Parameter(torch.ones(3)), torch.amp.GradScaler("cpu")
-    plain = torch.optim.SGD([weight], lr=0.1, fused=True)
-    # What accelerate's optimizer is under fp16.
+    base = torch.optim.SGD([weight], lr=0.1, fused=True)
+    # The interface of accelerate's optimizer under fp16.
     wrapped: Any = SimpleNamespace(
-        optimizer=plain, scaler=scaler, step=lambda: (scaler.step(plain), scaler.update()), zero_grad=plain.zero_grad
+        optimizer=base, scaler=scaler, step=lambda: (scaler.step(base), scaler.update()), zero_grad=base.zero_grad
     )
     for factor, skipped in ((1.0, 0.0), (torch.inf, 1.0), (1.0, 0.0)):
         before = weight.detach().clone()
@@ -82,7 +82,7 @@ def test_under_a_gradient_scaler_the_step_it_leaves_out_is_told() -> None:
         assert torch.equal(weight, before) == bool(skipped)
 
 
-def test_biases_and_1d_parameters_are_not_decayed_and_embeddings_as_asked() -> None:
+def test_biases_and_1d_parameters_are_not_decayed_and_embeddings_are_optional() -> None:
     network = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=5)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
 
@@ -96,20 +96,20 @@ def test_biases_and_1d_parameters_are_not_decayed_and_embeddings_as_asked() -> N
     assert not any(name.endswith("bias") or "norm" in name for name in dino)
 
 
-@pytest.mark.parametrize(("decay_embeddings", "spared"), [(True, set()), (False, {"cls_token", "pos_embed"})])
-def test_biases_and_norms_are_decayed_where_asked(decay_embeddings: bool, spared: set[str]) -> None:
-    """As pycls does: every parameter, but for what the network exempts where embeddings are not to be decayed."""
+@pytest.mark.parametrize(("decay_embeddings", "exempt"), [(True, set()), (False, {"cls_token", "pos_embed"})])
+def test_biases_and_norms_are_decayed_with_decay_bias_and_norm(decay_embeddings: bool, exempt: set[str]) -> None:
+    """As in pycls: every parameter, except those that the network exempts if embeddings are not decayed."""
     network = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=5)
     config = OptimConfig(decay_bias_and_norm=True, decay_embeddings=decay_embeddings)
     optimizer = build_optimizer(config, network)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     decayed = {names[id(p)] for group in optimizer.param_groups if group["decayed"] for p in group["params"]}
-    assert set(names.values()) - decayed == spared
+    assert set(names.values()) - decayed == exempt
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd_agrees_with_its_formula(nesterov: bool) -> None:
-    """v <- m v + g + d w;  w <- w - lr v, or with Nesterov's momentum w <- w - lr (g + d w + m v)."""
+def test_sgd_matches_its_formula(nesterov: bool) -> None:
+    """v <- m v + g + d w;  w <- w - lr v, or with Nesterov momentum w <- w - lr (g + d w + m v)."""
     network, inputs = small_network().float(), torch.randn(5, 4)
     optimizer = build_optimizer(OptimConfig(name="sgd", momentum=0.9, nesterov=nesterov), network)
     weights = [p.detach().clone() for p in network.parameters()]
@@ -121,11 +121,11 @@ def test_sgd_agrees_with_its_formula(nesterov: bool) -> None:
             v.mul_(0.9).add_(decayed)
             w.sub_(0.02 * (decayed + 0.9 * v if nesterov else v))
         guarded_step(optimizer, network.parameters())
-    for mine, wanted in zip(network.parameters(), weights, strict=True):
-        assert torch.allclose(mine, wanted, atol=1e-6)
+    for parameter, expected in zip(network.parameters(), weights, strict=True):
+        assert torch.allclose(parameter, expected, atol=1e-6)
 
 
-def test_nesterov_without_momentum_is_refused() -> None:
+def test_nesterov_without_momentum_is_rejected() -> None:
     for one in ({"name": "sgd"}, {"name": "sam", "base": "sgd"}):
         assert [field for field, _ in OptimConfig(**one, nesterov=True, momentum=0.0).problems()] == ["nesterov"]  # type: ignore[arg-type]
     for one in ({"name": "adamw"}, {"name": "sam", "base": "adamw"}):
@@ -133,24 +133,26 @@ def test_nesterov_without_momentum_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("warmup", "cooldown", "told"),
+    ("warmup", "cooldown", "warning"),
     [
         (0, 0, None),
         (5, 0, None),
         (5, 24, None),
         (0, 29, None),
-        (30, 0, "optim.warmup_epochs = 30 is no shorter than train.epochs = 30"),
-        (40, 10, "optim.warmup_epochs = 40 is no shorter"),
+        (30, 0, "optim.warmup_epochs = 30 is not less than train.epochs = 30"),
+        (40, 10, "optim.warmup_epochs = 40 is not less"),
         (5, 25, "optim.warmup_epochs = 5 and optim.cooldown_epochs = 25 leave none of train.epochs = 30"),
         (0, 50, "optim.cooldown_epochs = 50 leave none"),
     ],
 )
-def test_ends_that_leave_no_cosine_are_warned_of(warmup: float, cooldown: float, told: str | None) -> None:
-    said = list(ramp_warnings(OptimConfig(warmup_epochs=warmup, cooldown_epochs=cooldown), 30))
-    assert said == [] if told is None else len(said) == 1 and told in said[0]
+def test_warmup_and_cooldown_that_leave_no_cosine_are_warned_about(
+    warmup: float, cooldown: float, warning: str | None
+) -> None:
+    warnings = list(schedule_warnings(OptimConfig(warmup_epochs=warmup, cooldown_epochs=cooldown), 30))
+    assert warnings == [] if warning is None else len(warnings) == 1 and warning in warnings[0]
 
 
-def test_layer_decay_falls_from_the_classifier_to_the_stem() -> None:
+def test_layer_decay_decreases_from_the_classifier_to_the_stem() -> None:
     network = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=5)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     groups = parameter_groups(network, layer_decay=0.5, decay_embeddings=False)
@@ -162,7 +164,7 @@ def test_layer_decay_falls_from_the_classifier_to_the_stem() -> None:
     assert scale["patch_embed.proj.weight"] == scale["pos_embed"] == 0.5 ** (depth + 1)
 
 
-def test_set_step_scales_by_layer_and_spares_the_undecayed() -> None:
+def test_set_step_scales_by_layer_and_exempts_undecayed_groups() -> None:
     network = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=5)
     optimizer = build_optimizer(OptimConfig(layer_decay=0.5), network)
     set_step(optimizer, 0.2, 0.05)
@@ -171,12 +173,12 @@ def test_set_step_scales_by_layer_and_spares_the_undecayed() -> None:
         assert group["weight_decay"] == (0.05 if group["decayed"] else 0.0)
 
 
-def test_peak_rate_follows_the_batch_only_where_asked() -> None:
+def test_the_peak_rate_scales_with_the_batch_size_if_lr_base_batch_size_is_set() -> None:
     assert peak_lr(OptimConfig(lr=1e-3), 4096) == 1e-3
-    assert peak_lr(OptimConfig(lr=5e-4, lr_batch=256), 1024) == pytest.approx(2e-3)
+    assert peak_lr(OptimConfig(lr=5e-4, lr_base_batch_size=256), 1024) == pytest.approx(2e-3)
 
 
-def test_the_cooldown_is_the_end_of_the_run_at_the_smallest_rate() -> None:
+def test_the_cooldown_is_the_end_of_the_run_at_the_minimum_rate() -> None:
     config = OptimConfig(lr=0.4, min_lr=0.01, warmup_epochs=2, cooldown_epochs=10)
     rates = learning_rates(config, batch_size=32, steps=3100, steps_per_epoch=10)
     without = learning_rates(
@@ -185,16 +187,16 @@ def test_the_cooldown_is_the_end_of_the_run_at_the_smallest_rate() -> None:
     assert (rates[:3000] == without).all() and (rates[3000:] == 0.01).all() and len(rates) == 3100
 
 
-def test_the_ends_of_the_schedule_are_absolute_or_shares_of_the_peak() -> None:
+def test_the_ends_of_the_schedule_are_absolute_or_fractions_of_the_peak() -> None:
     ends = {"warmup_lr": 0.01, "min_lr": 0.002, "warmup_epochs": 1}
     absolute, relative = (
         learning_rates(
-            OptimConfig(lr=0.4, lr_batch=32, relative_ends=shares, **ends),
+            OptimConfig(lr=0.4, lr_base_batch_size=32, relative_ends=is_relative, **ends),
             batch_size=64,
             steps=1000,
             steps_per_epoch=10,
         )
-        for shares in (False, True)
+        for is_relative in (False, True)
     )
     assert (absolute[0], absolute[9], absolute[-1]) == pytest.approx((0.01, 0.8, 0.002), rel=1e-2)
     assert (relative[0], relative[9], relative[-1]) == pytest.approx((0.008, 0.8, 0.0016), rel=1e-2)

@@ -1,14 +1,19 @@
-"""How a step is carried out changes nothing of it: attention kernels, recomputation; and what cannot be had is said."""
+"""Tests that attention kernels and activation checkpointing do not change a step, and that unavailable options are reported."""
 
 import pytest
 import torch
 from torch import nn
 
 from common.errors import UserError
-from common.evaluation.features import evaluating
+from common.evaluation.features import evaluation_mode
 from common.models.networks import ModelConfig, build_network
 from common.training.config import TrainConfig
-from common.training.precision import check_compiler, recompute_blocks, set_execution, use_plain_attention
+from common.training.precision import (
+    check_compiler,
+    configure_execution,
+    disable_fused_attention,
+    enable_grad_checkpointing,
+)
 
 CPU = torch.device("cpu")
 
@@ -19,7 +24,7 @@ def network(name: str = "vit_mini", **options: object) -> nn.Module:
 
 
 def gradients(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gradients of a loss whose drop path draws from seed 1."""
+    """Return the gradients of a loss whose drop path draws from seed 1."""
     torch.manual_seed(1)
     model.zero_grad()
     model(images).square().mean().backward()
@@ -27,28 +32,28 @@ def gradients(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]
 
 
 @pytest.mark.parametrize("name", ["vit_mini", "volo_mini"])
-def test_plain_attention_is_the_fused_one(name: str) -> None:
+def test_unfused_attention_matches_fused_attention(name: str) -> None:
     model, images = network(name), torch.randn(6, 3, 16, 16)
     fused = gradients(model, images)
-    use_plain_attention(model)
+    disable_fused_attention(model)
     assert not any(getattr(module, "fused_attn", False) for module in model.modules())
     for parameter, gradient in gradients(model, images).items():
         assert torch.allclose(gradient, fused[parameter], atol=1e-5, rtol=1e-3), parameter
 
 
 @pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("bf16", False)])
-def test_attention_is_plain_in_bf16_on_a_cpu_alone(precision: str, fused: bool) -> None:
+def test_attention_is_unfused_only_in_bf16_on_a_cpu(precision: str, fused: bool) -> None:
     model = network()
-    set_execution(model, TrainConfig(precision=precision), CPU)
+    configure_execution(model, TrainConfig(precision=precision), CPU)
     assert {block.attn.fused_attn for block in model.blocks} == {fused}
     model = network()
-    set_execution(model, TrainConfig(precision=precision), torch.device("cuda"))
+    configure_execution(model, TrainConfig(precision=precision), torch.device("cuda"))
     assert {block.attn.fused_attn for block in model.blocks} == {True}
 
 
 @pytest.mark.parametrize("stem", ["patchify", "conv"])
-def test_recomputed_blocks_give_the_same_gradients_and_statistics(stem: str) -> None:
-    kept, again, images = (
+def test_grad_checkpointing_does_not_change_gradients_and_statistics(stem: str) -> None:
+    stored, recomputed, images = (
         network(stem=stem, drop_path=0.5),
         network(stem=stem, drop_path=0.5),
         torch.randn(6, 3, 16, 16),
@@ -59,46 +64,44 @@ def test_recomputed_blocks_give_the_same_gradients_and_statistics(stem: str) -> 
         nonlocal calls
         calls += 1
 
-    set_execution(again, TrainConfig(recompute=True), CPU)
-    again.blocks[0].register_forward_pre_hook(count)
-    expected, found = gradients(kept, images), gradients(again, images)
+    configure_execution(recomputed, TrainConfig(grad_checkpointing=True), CPU)
+    recomputed.blocks[0].register_forward_pre_hook(count)
+    expected, actual = gradients(stored, images), gradients(recomputed, images)
     assert calls == 2
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
-    assert [
-        name for name, tensor in kept.state_dict().items() if not torch.equal(tensor, again.state_dict()[name])
-    ] == []
+    assert [name for name in expected if not torch.equal(expected[name], actual[name])] == []
+    state = recomputed.state_dict()
+    assert [name for name, tensor in stored.state_dict().items() if not torch.equal(tensor, state[name])] == []
 
 
 @pytest.mark.parametrize("model", [("regnety_mini", {}), ("vit_mini", {"ffn": "conv1d_bn"})])
-def test_blocks_with_batch_norms_are_not_recomputed(model: tuple[str, dict[str, str]]) -> None:
-    with pytest.raises(
-        UserError, match=r"train\.recompute = true: this network has batch norms .* Set train\.recompute=false"
-    ):
-        recompute_blocks(network(model[0], **model[1]))
+def test_grad_checkpointing_of_blocks_with_batch_norm_is_rejected(model: tuple[str, dict[str, str]]) -> None:
+    message = r"train\.grad_checkpointing = true: .* has batch norms .* Set train\.grad_checkpointing=false"
+    with pytest.raises(UserError, match=message):
+        enable_grad_checkpointing(network(model[0], **model[1]))
 
 
-def test_a_compiled_network_is_judged_as_it_is() -> None:
+def test_a_compiled_network_is_evaluated_eagerly() -> None:
     model = network()
     model.compile(backend=lambda graph, inputs: pytest.fail("compiled in an evaluation"))
-    with evaluating(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         assert model(torch.randn(2, 3, 16, 16)).shape == (2, 10)
 
 
-def test_no_compiler_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"train\.compile = true: needs a C\+\+ compiler, .* no-such-compiler"):
         check_compiler("train.compile")
 
 
-def test_kernels_are_refused_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_rejected_where_they_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     train = TrainConfig(kernels=True, precision="bf16")
     monkeypatch.setattr("common.training.precision.check_compiler", lambda key: None)
-    monkeypatch.setattr("common.training.precision.runs_kernels", lambda: False)
+    monkeypatch.setattr("common.training.precision.kernels_available", lambda: False)
     for device in (CPU, torch.device("cuda")):
         with pytest.raises(UserError, match=r"train\.kernels = true: .* Set train\.kernels=false"):
-            set_execution(network(), train, device)
+            configure_execution(network(), train, device)
 
 
-def test_kernels_want_bf16() -> None:
+def test_kernels_require_bf16() -> None:
     assert [field for field, message in TrainConfig(kernels=True).problems()] == ["kernels"]
     assert not list(TrainConfig(kernels=True, precision="bf16").problems())

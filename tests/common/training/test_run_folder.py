@@ -35,20 +35,20 @@ def test_a_line_that_holds_no_number_is_kept(tmp_path: Path) -> None:
     assert "NaN" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"verdict": 3}', '{"verdict": "fini'])
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"status": 3}', '{"status": "fini'])
 def test_a_result_that_is_none_is_named_and_left(tmp_path: Path, text: str) -> None:
     folder = RunFolder(tmp_path / "run", None, "finetune")
     folder.path.mkdir()
     (folder.path / "result.json").write_text(text)
-    with pytest.raises(UserError, match=r"result\.json: not the result of a run .*Delete this file alone"):
+    with pytest.raises(UserError, match=r"result\.json: not the result of a run .*Delete only this file"):
         folder.result()
 
 
 def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run", None, "finetune")
     folder.path.mkdir()
-    folder.write("result.json", json.dumps({"verdict": "finished"}))
-    assert folder.result() == {"verdict": "finished"} and [path.name for path in folder.path.iterdir()] == [
+    folder.write("result.json", json.dumps({"status": "finished"}))
+    assert folder.result() == {"status": "finished"} and [path.name for path in folder.path.iterdir()] == [
         "result.json"
     ]
     folder.forget_result()
@@ -100,7 +100,7 @@ def test_lines_that_are_lost_are_reported(tmp_path: Path, caplog: pytest.LogCapt
     folder.cut_log(-1)
     assert not caplog.text
     folder.cut_log(5, is_expected=True)
-    assert f"{tmp_path / 'metrics.jsonl'} holds no line up to step 5" in caplog.text
+    assert f"{tmp_path / 'metrics.jsonl'} has no line up to step 5" in caplog.text
     folder.log({"step": 1})
     caplog.clear()
     folder.cut_log(5, is_expected=True)

@@ -1,4 +1,4 @@
-"""Schedules against their formulas, at their edges."""
+"""Tests of schedules against their formulas, including edge cases."""
 
 import math
 
@@ -8,7 +8,7 @@ import pytest
 from common.training.schedules import cosine, linear_warmup_by_epoch
 
 
-def test_cosine_matches_the_loop_of_the_formula() -> None:
+def test_cosine_matches_a_loop_over_the_formula() -> None:
     base, final, steps, warmup, start = 0.3, 0.01, 57, 13, 0.002
     expected = [start + (base - start) * i / (warmup - 1) for i in range(warmup)]
     expected += [
@@ -24,11 +24,11 @@ def test_every_step_has_one_finite_value(warmup: int) -> None:
 
 
 @pytest.mark.parametrize(("steps", "warmup", "cooldown"), [(20, 5, 4), (10, 10, 3), (10, 3, 20), (4, 0, 4), (3, 0, 0)])
-def test_the_cooldown_holds_the_final_value(steps: int, warmup: int, cooldown: int) -> None:
+def test_the_cooldown_is_constant_at_the_final_value(steps: int, warmup: int, cooldown: int) -> None:
     values = cosine(1.0, 0.1, steps=steps, warmup_steps=warmup, cooldown_steps=cooldown)
-    held = min(cooldown, steps - warmup)
-    wave = cosine(1.0, 0.1, steps=steps - held, warmup_steps=warmup)
-    assert len(values) == steps and (values == [*wave, *[0.1] * held]).all()
+    num_constant = min(cooldown, steps - warmup)
+    decay = cosine(1.0, 0.1, steps=steps - num_constant, warmup_steps=warmup)
+    assert len(values) == steps and (values == [*decay, *[0.1] * num_constant]).all()
 
 
 def test_no_warmup_starts_at_the_peak_and_ends_near_the_final_value() -> None:
@@ -36,15 +36,15 @@ def test_no_warmup_starts_at_the_peak_and_ends_near_the_final_value() -> None:
     assert values[0] == 1.0 and 0 < values[-1] < 1e-5
 
 
-def test_rising_cosine_for_momentum_and_decay() -> None:
+def test_an_increasing_cosine_for_momentum_and_weight_decay() -> None:
     values = cosine(0.996, 1.0, steps=100)
     assert values[0] == pytest.approx(0.996) and (np.diff(values) > 0).all() and values[-1] < 1.0
 
 
-def test_teacher_temperature_changes_with_the_epoch() -> None:
+def test_the_teacher_temperature_changes_by_epoch() -> None:
     values = linear_warmup_by_epoch(0.04, 0.07, epochs=5, warmup_epochs=3, steps_per_epoch=4)
     assert np.allclose(values, np.repeat([0.04, 0.055, 0.07, 0.07, 0.07], 4), atol=1e-12)
 
 
-def test_temperature_warmup_longer_than_training_is_cut() -> None:
+def test_a_temperature_warmup_longer_than_training_is_truncated() -> None:
     assert len(linear_warmup_by_epoch(0.04, 0.07, epochs=2, warmup_epochs=30, steps_per_epoch=3)) == 6

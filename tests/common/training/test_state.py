@@ -1,4 +1,4 @@
-"""What a checkpoint holds: the names that earlier checkpoints have, and all that a run goes on from."""
+"""The content of a checkpoint: the names that earlier checkpoints have, and everything a run resumes from."""
 
 import json
 from collections.abc import Callable
@@ -11,38 +11,42 @@ import torch
 from conftest import last_weights
 from torch import nn
 
-from common.training.checkpoints import Checkpoint
-from common.training.state import TrainingState
+from common.training.checkpoint_files import Checkpoint
+from common.training.config import TrainConfig
+from common.training.state import Stateful, TrainingState
 
 Stage = Callable[..., int]
 
 
 class Count:
-    """Counts one number along."""
+    """A part whose state is one number."""
 
     def __init__(self, value: int) -> None:
         self.value = value
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"value": self.value}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.value = state["value"]
 
 
 def build(seed: int, scaler: Any = None) -> TrainingState:
-    """Return the state of two small networks after a step, and of what counts along; all of it is the seed's."""
+    """Return the state of two small networks after a step and of other parts; the seed determines all of it."""
     torch.manual_seed(seed)
     networks = {"network": nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), "average": nn.Linear(3, 2)}
     optimizer = torch.optim.AdamW(networks["network"].parameters(), lr=0.1)
     networks["network"](torch.randn(4, 3)).square().sum().backward()
     optimizer.step()
-    run = SimpleNamespace(accelerator=SimpleNamespace(scaler=scaler))
-    counts = {name: Count(seed + place) for place, name in enumerate(("monitor", "watch", "errors"))}
-    return TrainingState(run, networks, optimizer, **counts)  # type: ignore[arg-type]
+    config = TrainConfig()
+    run = SimpleNamespace(accelerator=SimpleNamespace(scaler=scaler), folder=Path("run"), stage="stage", config=config)
+    parts: dict[str, Stateful] = {
+        name: Count(seed + place) for place, name in enumerate(("monitor", "watch", "errors"))
+    }
+    return TrainingState(run, config, networks, optimizer, parts)  # type: ignore[arg-type]
 
 
-def test_everything_comes_back_through_json_and_tensors() -> None:
+def test_everything_is_restored_from_json_and_tensors() -> None:
     taken, other = build(1, torch.amp.GradScaler("cpu", init_scale=8.0)), build(2, torch.amp.GradScaler("cpu"))
     tensors, values = taken.take()
     other.load(
@@ -75,7 +79,7 @@ def test_a_network_that_lacks_a_tensor_is_refused() -> None:
 def test_a_checkpoint_holds_the_names_that_earlier_ones_hold(
     stage: Stage, tmp_path: Path, name: str, overrides: tuple[str, ...], networks: set[str]
 ) -> None:
-    """The format: another name here, and no run that was begun before goes on."""
+    """Renaming an entry would make earlier runs impossible to resume."""
     assert stage(name, tmp_path / "run", "train.epochs=1", *overrides) == 0
     assert {key.partition(".")[0] for key in last_weights(tmp_path / "run")} == networks | {"optimizer"}
     moments = {key.split(".")[2] for key in last_weights(tmp_path / "run") if key.startswith("optimizer.")}
@@ -86,6 +90,10 @@ def test_a_checkpoint_holds_the_names_that_earlier_ones_hold(
     values = described["values"]
     own = {"seconds", "device_seconds", "rewinds", "numerics"}
     assert values.keys() == {"monitor", "watch", "errors", "scaler"} | own
-    assert values["watch"].keys() == {"judge", "read"} and values["errors"].keys() == {"replaced", "indices", "listed"}
+    assert values["watch"].keys() == {"detector", "read"} and values["errors"].keys() == {
+        "replaced",
+        "indices",
+        "listed",
+    }
     of_monitor = {"latest", "untrained", "best", "means", "log", "epoch"}
     assert values["monitor"].keys() == (of_monitor if name == "pretrain" else {"metrics", "best", "sums", "steps"})

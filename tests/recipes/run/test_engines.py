@@ -1,4 +1,4 @@
-"""Where runs go: what a slot's processes get, and that nothing outlives a stop."""
+"""Engines: the environment of a slot's processes, and that no process survives a stop."""
 
 import os
 import sys
@@ -9,22 +9,22 @@ import pytest
 
 from recipes.run import engines
 from recipes.run.engines import (
-    WAITING,
+    OPENMP_WAIT_VARIABLES,
     Job,
     LocalSlots,
     accelerate_command,
     default_jobs,
-    slot_variables,
+    slot_environment,
     visible_devices,
 )
-from recipes.run.states import acquire, read_state
+from recipes.run.states import lock_run_folder, read_state
 
 
 def wait_for(path: Path) -> None:
-    """Wait until a file is there."""
+    """Wait until a file exists."""
     deadline = time.monotonic() + 10
     while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
+        assert time.monotonic() < deadline, f"{path} was not created"
         time.sleep(0.01)
 
 
@@ -36,51 +36,51 @@ def test_a_job_is_started_by_accelerate_launch() -> None:
 
 def test_slots_share_the_cores_and_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "available_cores", lambda: 8)
-    assert slot_variables(0, 3, ())["OMP_NUM_THREADS"] == "2"
-    assert slot_variables(0, 16, ())["OMP_NUM_THREADS"] == "1"
-    shares = [slot_variables(number, 2, ("0", "1", "2", "3"))["CUDA_VISIBLE_DEVICES"] for number in range(2)]
+    assert slot_environment(0, 3, ())["OMP_NUM_THREADS"] == "2"
+    assert slot_environment(0, 16, ())["OMP_NUM_THREADS"] == "1"
+    shares = [slot_environment(number, 2, ("0", "1", "2", "3"))["CUDA_VISIBLE_DEVICES"] for number in range(2)]
     assert shares == ["0,1", "2,3"]
-    shares = [slot_variables(number, 4, ("0", "1"))["CUDA_VISIBLE_DEVICES"] for number in range(4)]
+    shares = [slot_environment(number, 4, ("0", "1"))["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert shares == ["0", "0", "1", "1"]
-    assert "CUDA_VISIBLE_DEVICES" not in slot_variables(0, 1, ("0", "1"))
+    assert "CUDA_VISIBLE_DEVICES" not in slot_environment(0, 1, ("0", "1"))
 
 
-def test_threads_wait_asleep_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in WAITING:
+def test_threads_wait_passively_unless_the_user_has_set_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OPENMP_WAIT_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert slot_variables(0, 1, ())["OMP_WAIT_POLICY"] == "passive"
+    assert slot_environment(0, 1, ())["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
-    assert "OMP_WAIT_POLICY" not in slot_variables(0, 1, ())
+    assert "OMP_WAIT_POLICY" not in slot_environment(0, 1, ())
 
 
-def test_as_many_runs_at_once_as_devices_or_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_jobs_are_devices_or_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "available_cores", lambda: 64)
     assert default_jobs(("0", "1")) == 2
     assert default_jobs(()) == 8
 
 
-def test_devices_are_those_the_caller_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert visible_devices() == ("2", "5")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_devices() == ()
 
 
-def test_a_job_writes_its_command_and_words_to_the_log_and_its_exit_code_comes_back(tmp_path: Path) -> None:
-    command = [sys.executable, "-S", "-c", "import sys; print('said'); sys.exit(4)"]
+def test_the_log_has_command_and_output_of_a_job_and_its_exit_code_is_returned(tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-c", "import sys; print('output'); sys.exit(4)"]
     slots = LocalSlots(1, lambda job: command)
     job = Job("pretrain", (), tmp_path / "run")
     assert slots.start(job)
-    ended: list[tuple[Job, int]] = []
-    while not ended:
-        ended = slots.ended()
-    assert ended == [(job, 4)]
-    assert (tmp_path / "run" / "log.txt").read_text().splitlines()[-1] == "said"
-    assert slots.ended() == []
+    finished: list[tuple[Job, int]] = []
+    while not finished:
+        finished = slots.finished()
+    assert finished == [(job, 4)]
+    assert (tmp_path / "run" / "log.txt").read_text().splitlines()[-1] == "output"
+    assert slots.finished() == []
 
 
-def test_a_folder_in_use_is_not_started_twice(tmp_path: Path) -> None:
-    lock = acquire(tmp_path / "run")
+def test_a_job_does_not_start_in_a_locked_folder(tmp_path: Path) -> None:
+    lock = lock_run_folder(tmp_path / "run")
     assert lock is not None
     slots = LocalSlots(1, lambda job: [sys.executable, "-S", "-c", ""])
     assert not slots.start(Job("pretrain", (), tmp_path / "run"))
@@ -90,14 +90,14 @@ def test_a_folder_in_use_is_not_started_twice(tmp_path: Path) -> None:
     slots.stop(5.0)
 
 
-def test_stop_ends_a_launcher_and_what_it_started_even_if_it_will_not_listen(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('{}', 'w').close(); time.sleep(60)"
-    child = [sys.executable, "-S", "-c", deaf.format(tmp_path / "child")]
+def test_stop_kills_a_launcher_and_its_processes_even_if_they_ignore_sigterm(tmp_path: Path) -> None:
+    ignoring = "import signal, time; signal.signal(15, signal.SIG_IGN); open('{}', 'w').close(); time.sleep(60)"
+    child = [sys.executable, "-S", "-c", ignoring.format(tmp_path / "child")]
     launcher = f"import subprocess; subprocess.run({child!r})"
     slots = LocalSlots(1, lambda job: [sys.executable, "-S", "-c", launcher])
     assert slots.start(Job("pretrain", (), tmp_path / "run"))
     wait_for(tmp_path / "child")
-    begun = time.monotonic()
+    start = time.monotonic()
     slots.stop(0.2)
-    assert time.monotonic() - begun < 5
-    assert read_state(tmp_path / "run") == "interrupted"  # nobody holds the lock any more
+    assert time.monotonic() - start < 5
+    assert read_state(tmp_path / "run") == "interrupted"  # no process holds the lock

@@ -1,4 +1,4 @@
-"""Runs forked from a warm process: their own output, environment, exit code and session."""
+"""Forked runs: output, environment, arguments, exit code and lock of their own."""
 
 import os
 import signal
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from recipes.run.engines import Job, LocalSlots
-from recipes.run.forkserver import WarmServer
-from recipes.run.states import LOG, acquire
+from recipes.run.forkserver import Forkserver
+from recipes.run.states import LOG, lock_run_folder
 
 STAGE = """
 import os, sys, time
 import slow
-print("arguments", sys.argv[1:], "variable", os.environ["OMP_NUM_THREADS"], "warm", slow.imported_in != os.getpid())
+print("arguments", sys.argv[1:], "variable", os.environ["OMP_NUM_THREADS"], "preloaded", slow.imported_in != os.getpid())
 if "sleep" in sys.argv:
     time.sleep(60)
 sys.exit(int(sys.argv[1]))
@@ -25,23 +25,23 @@ sys.exit(int(sys.argv[1]))
 
 @pytest.fixture
 def slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSlots]:
-    """Two slots whose runs are forks; the stage notes in which process its slow import happened."""
+    """Two slots whose runs are forks; the module `slow` stores the process that imported it."""
     (tmp_path / "stage.py").write_text(STAGE)
     (tmp_path / "slow.py").write_text("import os\nimported_in = os.getpid()\n")
     path = os.pathsep.join((str(tmp_path), str(Path(__file__).resolve().parents[3])))
     monkeypatch.setenv("PYTHONPATH", path)
-    server = WarmServer([sys.executable, "-m", "recipes.run.forkserver", "slow"], {"PYTHONPATH": path})
-    slots = LocalSlots(2, lambda job: ["launch", job.module], warm=server)
+    server = Forkserver([sys.executable, "-m", "recipes.run.forkserver", "slow"], {"PYTHONPATH": path})
+    slots = LocalSlots(2, lambda job: ["launch", job.module], forkserver=server)
     yield slots
     slots.stop(1.0)
 
 
 def wait(slots: LocalSlots, number: int) -> dict[str, int]:
-    """Return the exit codes by folder name once `number` runs have ended."""
+    """Wait until `number` runs have finished; return their exit codes by folder name."""
     codes: dict[str, int] = {}
     deadline = time.monotonic() + 30
     while len(codes) < number and time.monotonic() < deadline:
-        codes |= {job.folder.name: code for job, code in slots.ended()}
+        codes |= {job.folder.name: code for job, code in slots.finished()}
         time.sleep(0.02)
     return codes
 
@@ -55,28 +55,28 @@ def test_runs_have_their_own_output_arguments_and_exit_code(slots: LocalSlots, t
     assert slots.start(job(tmp_path / "a", "0", "x=1")) and slots.start(job(tmp_path / "b", "3"))
     assert wait(slots, 2) == {"a": 0, "b": 3}
     log = (tmp_path / "a" / LOG).read_text()
-    assert log.startswith("$ launch stage\n") and "arguments ['0', 'x=1']" in log and "warm True" in log
+    assert log.startswith("$ launch stage\n") and "arguments ['0', 'x=1']" in log and "preloaded True" in log
     assert "x=1" not in (tmp_path / "b" / LOG).read_text()
 
 
-def test_a_traceback_goes_to_the_runs_own_log(slots: LocalSlots, tmp_path: Path) -> None:
-    slots.start(job(tmp_path / "a", "no number"))
+def test_a_traceback_is_in_the_log_of_its_run(slots: LocalSlots, tmp_path: Path) -> None:
+    slots.start(job(tmp_path / "a", "not a number"))
     assert wait(slots, 1) == {"a": 1}
     assert "ValueError: invalid literal" in (tmp_path / "a" / LOG).read_text()
 
 
-def test_a_run_holds_its_folder_until_it_ends(slots: LocalSlots, tmp_path: Path) -> None:
+def test_a_run_holds_its_lock_until_it_ends(slots: LocalSlots, tmp_path: Path) -> None:
     slots.start(job(tmp_path / "a", "0", "sleep"))
-    assert acquire(tmp_path / "a") is None
+    assert lock_run_folder(tmp_path / "a") is None
     slots.stop(5.0)
-    lock = acquire(tmp_path / "a")
+    lock = lock_run_folder(tmp_path / "a")
     assert lock is not None
     os.close(lock)
 
 
-def test_a_killed_run_is_told_by_its_signal_and_the_others_go_on(slots: LocalSlots, tmp_path: Path) -> None:
+def test_a_killed_run_returns_its_signal_and_other_runs_still_start(slots: LocalSlots, tmp_path: Path) -> None:
     slots.start(job(tmp_path / "a", "0", "sleep"))
-    process = slots._places[0].process
+    process = slots._slots[0].process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     assert wait(slots, 1) == {"a": -signal.SIGKILL}
@@ -84,7 +84,7 @@ def test_a_killed_run_is_told_by_its_signal_and_the_others_go_on(slots: LocalSlo
     assert wait(slots, 1) == {"b": 0}
 
 
-def test_a_warm_process_that_cannot_start_says_so(tmp_path: Path) -> None:
-    server = WarmServer([sys.executable, "-c", "raise SystemExit(1)"], {})
-    with pytest.raises(RuntimeError, match="--cold"):
-        LocalSlots(1, lambda job: [], warm=server).start(job(tmp_path / "a", "0"))
+def test_a_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
+    server = Forkserver([sys.executable, "-c", "raise SystemExit(1)"], {})
+    with pytest.raises(RuntimeError, match="--no-prefork"):
+        LocalSlots(1, lambda job: [], forkserver=server).start(job(tmp_path / "a", "0"))

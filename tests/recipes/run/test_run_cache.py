@@ -1,4 +1,4 @@
-"""Studies side by side: a run that one has is not run again by another."""
+"""Cache of runs: a study does not repeat the runs of its neighbors."""
 
 import copy
 import errno
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from recipes.run.engines import LocalSlots
-from recipes.run.run_cache import find_places, link_shared
+from recipes.run.run_cache import link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner
 from recipes.run.states import read_state
 from recipes.study.plan import Plan, Resolver, make_plan
@@ -21,17 +21,17 @@ from recipes.study.study_file import build_study
 
 @pytest.fixture
 def other(study: Study, echo_config: Resolver) -> Plan:
-    """Return a study of another name whose cells are some of the known one's."""
+    """Return a study of another name that shares some of its cells with `study`."""
     mapping: dict[str, Any] = copy.deepcopy(dict(study.mapping)) | {"name": "another"}
     mapping["axes"]["fraction"]["values"] = [0.25, 0.75]
     return make_plan(build_study(mapping, "another.yaml"), echo_config)
 
 
 def link(plan: Plan, folder: Path) -> list[str]:
-    return link_shared(find_places(plan.runs, folder)[0], folder)
+    return link_shared_runs(locate_runs(plan.runs, folder)[0], folder)
 
 
-def test_finished_runs_of_a_neighbour_are_linked_and_not_run_again(
+def test_finished_runs_of_a_neighbor_are_linked_and_not_run_again(
     study_folder: Path,
     other: Plan,
     fake_stage: Callable[..., list[str]],
@@ -56,37 +56,37 @@ def test_links_follow_the_folders_when_both_are_moved(study_folder: Path, other:
     assert all(read_state(moved / "another" / "runs" / name) == "done" for name in linked)
 
 
-def test_a_neighbour_that_cannot_be_read_does_not_stop_a_study(
+def test_an_unreadable_neighbor_does_not_stop_a_study(
     study_folder: Path, other: Plan, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its runs are no concern of this study's, and their owner mends them."""
+    """This study does not need the neighbor's runs; their owner repairs them."""
     shared = link(other, study_folder.parent / "first")
     torn = study_folder / "runs" / shared[0] / "result.json"
-    torn.write_text('{"verdict": "fin')
+    torn.write_text('{"status": "fin')
     assert set(link(other, study_folder.parent / "another")) == set(shared[1:])
     assert f"the run {torn.parent} of another study is not shared" in caplog.text
 
 
-def test_a_look_at_a_neighbour_needs_no_right_to_write(
+def test_reading_a_neighbor_needs_no_write_permission(
     study_folder: Path, other: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be another member's of the group, with a run that was interrupted."""
+    """It may belong to another user of the group, with an interrupted run."""
     for run in (study_folder / "runs").iterdir():
         (run / "result.json").unlink()
         (run / "lock").touch()
-    usual = os.open
+    original = os.open
 
     def open_(path: Path, flags: int, *rest: int, **more: int) -> int:
         if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return usual(path, flags, *rest, **more)
+        return original(path, flags, *rest, **more)
 
     monkeypatch.setattr(os, "open", open_)
-    places, shared = find_places(other.runs, study_folder.parent / "another")
+    places, shared = locate_runs(other.runs, study_folder.parent / "another")
     assert shared and all(read_state(places[name]) == "interrupted" for name in shared)
 
 
-def test_a_link_to_nothing_is_taken_away(study_folder: Path, other: Plan) -> None:
+def test_a_dangling_link_is_removed(study_folder: Path, other: Plan) -> None:
     plan, folder = other, study_folder.parent / "another"
     linked = link(plan, folder)
     shutil.rmtree(study_folder)
@@ -94,5 +94,5 @@ def test_a_link_to_nothing_is_taken_away(study_folder: Path, other: Plan) -> Non
     assert all(read_state(folder / "runs" / name) == "waiting" for name in linked)
 
 
-def test_a_study_is_no_neighbour_of_itself(study_folder: Path, plan: Plan) -> None:
+def test_a_study_is_not_its_own_neighbor(study_folder: Path, plan: Plan) -> None:
     assert link(plan, study_folder) == []

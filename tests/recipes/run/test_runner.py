@@ -1,4 +1,4 @@
-"""Running a plan: order, failures, verdicts, locks, signals, and going on after a kill."""
+"""Runner of a plan: order, failures, statuses, locks, signals, and resuming after a kill."""
 
 import fcntl
 import json
@@ -16,78 +16,80 @@ import pytest
 
 from recipes.result import read_result
 from recipes.run.engines import LocalSlots
-from recipes.run.runner import Outcome, StudyRunner, in_words
-from recipes.run.states import acquire, read_state
+from recipes.run.runner import StudyOutcome, StudyRunner, format_duration
+from recipes.run.states import lock_run_folder, read_state
 from recipes.study.plan import Plan, PlannedRun
 
-Behave = Callable[..., list[str]]
+SetBehavior = Callable[..., list[str]]
 Slots = Callable[[int], LocalSlots]
 
 
 @pytest.fixture
 def small(plan: Plan) -> list[PlannedRun]:
-    """Return six runs: one pre-training, its four fine-tunings, and one from scratch."""
-    chosen = [run for run in plan.select("conv*seed0") if run.levels.get("training") != "OST" or "0.1" in run.id]
-    assert [run.stage for run in chosen] == ["pretrain"] + 5 * ["finetune"]
-    return chosen
+    """Return six runs: a pre-training, its four fine-tunings, and one training from scratch."""
+    selected = [run for run in plan.select("conv*seed0") if run.levels.get("training") != "OST" or "0.1" in run.id]
+    assert [run.stage for run in selected] == ["pretrain"] + 5 * ["finetune"]
+    return selected
 
 
 class Running:
-    """Runs some runs with the fake stage and remembers what was said."""
+    """Runs that use the fake stage, and the printed lines."""
 
     def __init__(self, runs: list[PlannedRun], folder: Path, slots: Slots) -> None:
         self.runs, self.folder, self.slots, self.lines = runs, folder, slots, list[str]()
 
-    def run(self, jobs: int = 2) -> Outcome:
+    def run(self, jobs: int = 2) -> StudyOutcome:
         """Run them; return the outcome."""
         self.lines.clear()
         return StudyRunner(self.runs, self.folder, self.slots(jobs), self.lines.append, "test_top1", 0.01).run()
 
-    def said(self, part: str) -> str:
-        """Return the one line that holds `part`."""
+    def line_with(self, part: str) -> str:
+        """Return the only line that contains `part`."""
         (line,) = [line for line in self.lines if part in line]
         return line
 
 
 @pytest.fixture
 def running(small: list[PlannedRun], tmp_path: Path, slots: Slots) -> Running:
-    """Return the six runs, ready to run."""
+    """Return the six runs with the fake stage."""
     return Running(small, tmp_path / "runs", slots)
 
 
-def test_everything_runs_once_and_first_stages_come_first(running: Running, fake_stage: Behave) -> None:
+def test_everything_runs_once_and_first_stages_come_first(running: Running, fake_stage: SetBehavior) -> None:
     outcome = running.run()
     assert outcome.exit_code == 0
     assert sorted(fake_stage()) == sorted(run.id for run in running.runs)
     assert all(read_state(running.folder / run.id) == "done" for run in running.runs)
-    assert running.lines[0] == "6 runs: 0 done, 6 to go, 2 at a time"
+    assert running.lines[0] == "6 runs: 0 done, 6 remaining, 2 at a time"
     assert len([line for line in running.lines if line.startswith("[")]) == 6
     assert running.lines[-1].startswith("[6/6] finished")
     assert "test_top1 90.0" in running.lines[-1]
 
 
-def test_what_is_done_is_not_repeated(running: Running, fake_stage: Behave) -> None:
+def test_what_is_done_is_not_repeated(running: Running, fake_stage: SetBehavior) -> None:
     running.run()
     before = fake_stage()
     assert running.run().exit_code == 0
     assert fake_stage() == before
-    assert running.lines == ["6 runs: 6 done, 0 to go, 2 at a time"]
+    assert running.lines == ["6 runs: 6 done, 0 remaining, 2 at a time"]
 
 
-def test_a_failing_run_is_told_with_its_last_words_and_the_others_go_on(running: Running, fake_stage: Behave) -> None:
+def test_a_failed_run_is_reported_with_the_end_of_its_log_and_the_others_continue(
+    running: Running, fake_stage: SetBehavior
+) -> None:
     fake_stage(**{"TST-fraction0.5": "fail"})
     outcome = running.run()
     assert outcome.exit_code == 1
     assert len(outcome.failed) == 1
     assert len(fake_stage()) == 6
-    assert "exit code 3" in running.said("FAILED")
-    assert "the last words of a failing run" in "\n".join(running.lines)
+    assert "exit code 3" in running.line_with("FAILED")
+    assert "the last line of a failing run" in "\n".join(running.lines)
     fake_stage()
     assert running.run().exit_code == 0
     assert len(fake_stage()) == 7
 
 
-def test_what_needs_a_failed_run_is_skipped(running: Running, fake_stage: Behave) -> None:
+def test_runs_that_need_a_failed_run_are_skipped(running: Running, fake_stage: SetBehavior) -> None:
     fake_stage(pretrain="fail")
     outcome = running.run()
     assert outcome.exit_code == 1
@@ -95,75 +97,75 @@ def test_what_needs_a_failed_run_is_skipped(running: Running, fake_stage: Behave
     assert len(fake_stage()) == 2
 
 
-def test_a_crash_is_a_result_and_what_needs_it_is_skipped(running: Running, fake_stage: Behave) -> None:
-    fake_stage(pretrain="crash")
+def test_divergence_is_a_result_and_runs_that_need_it_are_skipped(running: Running, fake_stage: SetBehavior) -> None:
+    fake_stage(pretrain="diverge")
     outcome = running.run()
     assert outcome.exit_code == 0
     assert len(outcome.skipped) == 4
-    assert "at step 7: the loss was nan" in running.said("] crash ")
+    assert "at step 7: the loss was nan" in running.line_with("] diverged ")
     assert len([line for line in running.lines if "no weights to start from" in line]) == 4
     assert running.run().exit_code == 0
-    assert len(fake_stage()) == 2  # a crash is not tried again
+    assert len(fake_stage()) == 2  # a diverged run is not repeated
 
 
-def test_an_interrupted_run_goes_on(running: Running, fake_stage: Behave) -> None:
+def test_an_interrupted_run_is_resumed(running: Running, fake_stage: SetBehavior) -> None:
     fake_stage(**{"TST-fraction0.5": "sleep"})
-    stopper = threading.Thread(target=_send_when_begun, args=(running.folder,))
+    stopper = threading.Thread(target=_stop_when_started, args=(running.folder,))
     stopper.start()
     outcome = running.run()
     stopper.join()
     assert outcome.exit_code == 128 + signal.SIGTERM
-    (begun,) = [path.parent for path in running.folder.glob("*/begun")]
-    assert read_state(begun) == "interrupted"
-    result = read_result(begun)
+    (interrupted,) = [path.parent for path in running.folder.glob("*/started")]
+    assert read_state(interrupted) == "interrupted"
+    result = read_result(interrupted)
     assert result is not None
     assert result.reason == "stopped by SIGTERM"
     done = [run.id for run in running.runs if read_state(running.folder / run.id) == "done"]
     before = fake_stage()
     assert running.run().exit_code == 0
     assert not set(done) & set(fake_stage()[len(before) :])
-    assert begun.name in fake_stage()[len(before) :]
+    assert interrupted.name in fake_stage()[len(before) :]
 
 
-def _send_when_begun(folder: Path) -> None:
-    """Send SIGTERM to this process as soon as a sleeping run has begun."""
-    _wait_for_begun(folder)
+def _stop_when_started(folder: Path) -> None:
+    """Send SIGTERM to this process as soon as a sleeping run has started."""
+    _wait_for_start(folder)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _wait_for_begun(folder: Path) -> Path:
-    """Return the file a sleeping run has written, once it is there."""
+def _wait_for_start(folder: Path) -> Path:
+    """Wait until a sleeping run has started; return the file that it wrote."""
     deadline = time.monotonic() + 20
-    while not (found := [path for path in folder.glob("*/begun") if path.read_text()]):
-        assert time.monotonic() < deadline, "no run began"
+    while not (found := [path for path in folder.glob("*/started") if path.read_text()]):
+        assert time.monotonic() < deadline, "no run started"
         time.sleep(0.01)
     return found[0]
 
 
-def test_signals_work_as_before_after_a_study(running: Running, fake_stage: Behave) -> None:
+def test_signal_handlers_are_restored_after_a_study(running: Running, fake_stage: SetBehavior) -> None:
     before = signal.getsignal(signal.SIGINT)
     running.run()
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_study_killed_outright_goes_on_and_repeats_nothing(running: Running, fake_stage: Behave) -> None:
+def test_a_killed_study_resumes_and_repeats_nothing(running: Running, fake_stage: SetBehavior) -> None:
     fake_stage(**{"TST-fraction0.5": "sleep"})
     process = multiprocessing.get_context("fork").Process(target=running.run)
     process.start()
-    begun = _wait_for_begun(running.folder)
+    started = _wait_for_start(running.folder)
     process.kill()
     process.join()
-    assert read_state(begun.parent) == "running"  # the orphan still works in its folder
-    os.kill(int(begun.read_text()), signal.SIGTERM)
+    assert read_state(started.parent) == "running"  # the orphan still runs
+    os.kill(int(started.read_text()), signal.SIGTERM)
     done = [run.id for run in running.runs if read_state(running.folder / run.id) == "done"]
     before = fake_stage()
-    assert begun.parent.name in before
+    assert started.parent.name in before
     assert running.run().exit_code == 0
     assert not set(done) & set(fake_stage()[len(before) :])
     assert all(read_state(running.folder / run.id) == "done" for run in running.runs)
 
 
-def test_a_folder_in_which_another_process_works_is_waited_for(running: Running, fake_stage: Behave) -> None:
+def test_a_folder_that_another_process_uses_is_waited_for(running: Running, fake_stage: SetBehavior) -> None:
     run = running.runs[0]
     code = (
         "import fcntl, os, sys, time; fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT); "
@@ -174,60 +176,60 @@ def test_a_folder_in_which_another_process_works_is_waited_for(running: Running,
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     assert running.run().exit_code == 0
-    assert "another process works in its folder" in running.said("waiting for it")
+    assert "its folder is in use by another process" in running.line_with("waiting for it")
     assert len(fake_stage()) == 6
     holder.communicate()
 
 
 def _lock(folder: Path) -> Path:
-    """Return the lock of a run's folder, which is made."""
-    descriptor = acquire(folder)
+    """Create a run's folder; return its lock file."""
+    descriptor = lock_run_folder(folder)
     assert descriptor is not None
     os.close(descriptor)
     return folder / "lock"
 
 
-def test_a_run_that_was_started_by_hand_is_running(tmp_path: Path) -> None:
+def test_a_run_started_without_a_study_is_running(tmp_path: Path) -> None:
     (tmp_path / "run.lock").touch()
     assert read_state(tmp_path) == "interrupted"
     with (tmp_path / "run.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert read_state(tmp_path) == "running" and acquire(tmp_path) is None
-    descriptor = acquire(tmp_path)
+        assert read_state(tmp_path) == "running" and lock_run_folder(tmp_path) is None
+    descriptor = lock_run_folder(tmp_path)
     assert descriptor is not None
     os.close(descriptor)
 
 
-def test_a_broken_result_is_named(running: Running, fake_stage: Behave) -> None:
+def test_an_invalid_result_is_an_error_that_names_the_file(running: Running, fake_stage: SetBehavior) -> None:
     running.run()
     path = running.folder / running.runs[0].id / "result.json"
-    path.write_text('{"verdict": "finished"}')
+    path.write_text('{"status": "finished"}')
     with pytest.raises(ValueError, match="result.json: not the result of a run"):
         running.run()
 
 
-def test_metrics_that_are_no_numbers_stay_in_the_file(running: Running, fake_stage: Behave) -> None:
+def test_metrics_that_are_not_finite_numbers_are_not_read(running: Running, fake_stage: SetBehavior) -> None:
     running.run()
     path = running.folder / running.runs[0].id / "result.json"
     content = json.loads(path.read_text())
-    content["metrics"] = {"test_top1": 90, "per_class": {"0": 1.0}, "lost": float("nan")}
+    content["metrics"] = {"test_top1": 90, "per_class": {"0": 1.0}, "invalid": float("nan")}
     path.write_text(json.dumps(content))
     result = read_result(path.parent)
     assert result is not None
     assert result.metrics == {"test_top1": 90.0}
 
 
-def test_time_left_is_that_of_the_runs_most_alike(plan: Plan, tmp_path: Path, slots: Slots) -> None:
+def test_the_expected_duration_is_that_of_the_most_similar_runs(plan: Plan, tmp_path: Path, slots: Slots) -> None:
     runner = StudyRunner(plan.runs, tmp_path, slots(1), print, "test_top1")
-    long, short, like_long = (
+    long, short, similar_to_long = (
         next(run for run in plan.runs if run.id.startswith(f"finetune-conv-OST-fraction{fraction}-seed{seed}"))
         for fraction, seed in (("1", "0"), ("0.1", "0"), ("1", "1"))
     )
-    assert runner._expected_seconds(like_long) is None
-    runner.seconds = {long.id: 100.0, short.id: 1.0}
-    assert runner._expected_seconds(like_long) == 100.0
+    assert runner._expected_seconds(similar_to_long) is None
+    runner.durations = {long.id: 100.0, short.id: 1.0}
+    assert runner._expected_seconds(similar_to_long) == 100.0
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (700, "12 min"), (9000, "2.5 h")])
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+@pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (700, "12 min"), (9000, "2.5 h")])
+def test_format_duration(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

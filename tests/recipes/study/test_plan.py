@@ -1,4 +1,4 @@
-"""Plans: which runs a study has, what they share, and how they are named."""
+"""Plans: the runs of a study, the runs that cells share, and run names."""
 
 import copy
 import re
@@ -16,16 +16,16 @@ from recipes.study.plan import (
     Plan,
     PlannedRun,
     Resolver,
+    format_value,
     make_plan,
     read_plan,
     write_plan,
-    write_value,
 )
 from recipes.study.specification import Study
 from recipes.study.study_file import build_study, find_study, load_study
 
 
-def test_one_pretraining_for_each_stem_and_seed_is_shared(plan: Plan) -> None:
+def test_cells_share_one_pretraining_per_stem_and_seed(plan: Plan) -> None:
     assert Counter(run.stage for run in plan.runs) == {"pretrain": 6, "finetune": 48}
     assert len(plan.cells) == 48
     users = Counter(run.needs for run in plan.runs if run.needs)
@@ -33,7 +33,7 @@ def test_one_pretraining_for_each_stem_and_seed_is_shared(plan: Plan) -> None:
     assert len(users) == 6
 
 
-def test_one_stage_training_starts_from_nothing(plan: Plan) -> None:
+def test_one_stage_training_needs_no_run(plan: Plan) -> None:
     for run in plan.runs:
         assert (run.needs is not None) == (run.levels.get("training") == "TST")
 
@@ -45,13 +45,13 @@ def test_a_run_starts_from_the_pretraining_of_its_own_stem_and_seed(plan: Plan) 
             assert by_id[run.needs].levels == {axis: run.levels[axis] for axis in ("stem", "seed")}
 
 
-def test_names_are_readable_and_end_in_the_hash(plan: Plan, run_of: Callable[..., PlannedRun]) -> None:
+def test_names_are_readable_and_end_with_the_hash(plan: Plan, run_of: Callable[..., PlannedRun]) -> None:
     run = run_of("finetune", stem="conv", training="TST", fraction="0.25", seed="2")
     assert re.fullmatch(r"finetune-conv-TST-fraction0\.25-seed2-[0-9a-f]{8}", run.id)
     assert len({run.id for run in plan.runs}) == len(plan.runs)
 
 
-def test_the_command_of_a_run_says_everything(run_of: Callable[..., PlannedRun], tmp_path: Path) -> None:
+def test_the_arguments_of_a_run_are_complete(run_of: Callable[..., PlannedRun], tmp_path: Path) -> None:
     run = run_of("finetune", stem="conv", training="TST", fraction="0.25", seed="2")
     assert run.arguments(tmp_path) == (
         "finetune.yaml",
@@ -64,13 +64,15 @@ def test_the_command_of_a_run_says_everything(run_of: Callable[..., PlannedRun],
     )
 
 
-def test_changing_one_stage_renames_it_and_what_starts_from_it_alone(study: Study, echo_config: Resolver) -> None:
+def test_changing_a_stage_renames_only_its_runs_and_those_that_start_from_them(
+    study: Study, echo_config: Resolver
+) -> None:
     def names(**settings: Any) -> set[str]:
         mapping = copy.deepcopy(dict(study.mapping))
         mapping["stages"]["pretrain"]["set"] = settings
         return {run.id for run in make_plan(build_study(mapping, "known.yaml"), echo_config).runs}
 
-    kept = names() & names(**{"dino.outputs": 64})
+    kept = names() & names(**{"dino.out_dim": 64})
     assert len(kept) == 24
     assert all("OST" in name for name in kept)
 
@@ -82,82 +84,82 @@ def test_naming_does_not_depend_on_the_order_of_the_axes(study: Study, echo_conf
     assert {run.id[-8:] for run in one.runs} == {run.id[-8:] for run in two.runs}
 
 
-def test_every_wrong_config_is_told_before_anything_starts(study: Study, echo_config: Resolver) -> None:
+def test_every_invalid_config_is_reported_before_anything_starts(study: Study, echo_config: Resolver) -> None:
     def refuse(module: str, recipe: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
         if module == "finetune" and "model.stem=conv" in overrides:
-            raise UserError("conv is wrong")
+            raise UserError("conv is invalid")
         if module == "pretrain":
-            raise UserError("pretrain is wrong")
+            raise UserError("pretrain is invalid")
         return echo_config(module, recipe, overrides)
 
     with pytest.raises(UserError) as caught:
         make_plan(study, refuse)
     assert str(caught.value).splitlines() == [
-        "study known: nothing was started.",
-        "pretrain is wrong",
-        "conv is wrong",
+        "study known: invalid configuration; nothing was started.",
+        "pretrain is invalid",
+        "conv is invalid",
     ]
 
 
 def test_a_stage_cannot_need_itself_or_a_later_one(study: Study, echo_config: Resolver) -> None:
     mapping = copy.deepcopy(dict(study.mapping))
     mapping["axes"]["training"]["levels"]["TST"] = {"finetune.needs": "finetune"}
-    with pytest.raises(UserError, match=r"stages\.finetune: needs finetune, but can only need an earlier stage"):
+    with pytest.raises(UserError, match=r"stages\.finetune: needs finetune, but a stage can only need an earlier one"):
         make_plan(build_study(mapping, "x"), echo_config)
 
 
-def test_a_plan_reads_back_as_it_was_written(plan: Plan, tmp_path: Path) -> None:
+def test_reading_a_written_plan_returns_the_same_plan(plan: Plan, tmp_path: Path) -> None:
     write_plan(plan, tmp_path)
-    again = read_plan(tmp_path)
-    assert again.runs == plan.runs
-    assert again.cells == plan.cells
-    assert again.study == plan.study
+    restored = read_plan(tmp_path)
+    assert restored.runs == plan.runs
+    assert restored.cells == plan.cells
+    assert restored.study == plan.study
 
 
-def test_a_folder_of_another_study_is_refused(plan: Plan, study: Study, tmp_path: Path, echo_config: Resolver) -> None:
+def test_a_folder_of_another_study_is_an_error(plan: Plan, study: Study, tmp_path: Path, echo_config: Resolver) -> None:
     write_plan(plan, tmp_path)
     other = make_plan(build_study({**study.mapping, "name": "other"}, "x"), echo_config)
-    with pytest.raises(UserError, match="holds the study known, this is other"):
+    with pytest.raises(UserError, match="contains the study known, not other"):
         write_plan(other, tmp_path)
 
 
-def test_a_folder_without_a_plan_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no study\.yaml"):
+def test_a_folder_without_a_plan_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"contains no study\.yaml"):
         read_plan(tmp_path)
 
 
-def test_only_takes_runs_by_part_of_their_name_with_what_they_need(plan: Plan) -> None:
-    chosen = plan.select("conv-TST*seed1")
-    assert Counter(run.stage for run in chosen) == {"pretrain": 1, "finetune": 4}
-    assert {run.levels["stem"] for run in chosen} == {"conv"}
-    with pytest.raises(UserError, match="--only mlp: no run's name holds it"):
+def test_only_selects_runs_by_part_of_their_name_and_the_runs_they_need(plan: Plan) -> None:
+    selected = plan.select("conv-TST*seed1")
+    assert Counter(run.stage for run in selected) == {"pretrain": 1, "finetune": 4}
+    assert {run.levels["stem"] for run in selected} == {"conv"}
+    with pytest.raises(UserError, match="--only mlp: matches no run"):
         plan.select("mlp")
 
 
 @pytest.mark.parametrize(
     "value", [0.1, 1e-05, 3, True, None, "conv", "3Conv+1Proj", "1", "true", "", "a, b", [2, 1, 1, 2]]
 )
-def test_values_read_back_from_the_command_line_as_they_were(value: Any) -> None:
+def test_formatted_values_parse_to_the_same_value(value: Any) -> None:
     from omegaconf import OmegaConf
 
-    assert OmegaConf.to_container(OmegaConf.from_dotlist([f"key={write_value(value)}"])) == {"key": value}
+    assert OmegaConf.to_container(OmegaConf.from_dotlist([f"key={format_value(value)}"])) == {"key": value}
 
 
-def test_the_quick_start_plans_with_the_stages_own_configs() -> None:
+def test_the_quick_start_can_be_planned_with_the_stages_configs() -> None:
     plan = make_plan(load_study(find_study("quickstart")), resolve_by_config)
     assert Counter(run.stage for run in plan.runs) == {"pretrain": 6, "finetune": 48}
 
 
-def test_workers_and_folders_make_no_other_run(tmp_path: Path) -> None:
+def test_workers_and_folders_do_not_change_a_run(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"out": "somewhere", "data": {"workers": 0}}))
     one, two, three = (
-        resolve_by_config("pretrain", recipe, words)
-        for words in ((), ("data.workers=2", "data.verify=none"), ("train.seed=1",))
+        resolve_by_config("pretrain", recipe, overrides)
+        for overrides in ((), ("data.workers=2", "data.verify=none"), ("train.seed=1",))
     )
     assert one == two != three
 
 
-def test_a_module_that_is_no_stage_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_stage_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="evaluate is not a stage"):
         resolve_by_config("evaluate", tmp_path / "x.yaml", ())

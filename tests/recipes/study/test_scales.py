@@ -1,4 +1,4 @@
-"""Scales: what a study's values become, what stays, and what is refused."""
+"""Scales: conversion of a study's values, and errors."""
 
 import copy
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 
 from common.errors import UserError
 from recipes.study import scales
-from recipes.study.scale_rules import Translation
+from recipes.study.scale_rules import ScaleRule
 from recipes.study.specification import REPOSITORY, Study
 from recipes.study.study_file import build_study
 
@@ -29,7 +29,7 @@ PAPER = {
     "report": {"metrics": {"top1": "test_top1"}, "repeats": "seed", "figure": {"kind": "rows"}},
 }
 SMALL = {
-    "told": "small",
+    "description": "small",
     "seeds": [4, 5],
     "keep": {"network": ["deit_small"]},
     "recipes": {
@@ -51,24 +51,24 @@ LEVELS = {"network": "deit_small", "stride": "[2, 1, 1, 8]", "lr": "0.001", "fra
 
 @pytest.fixture(autouse=True)
 def scale_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder of scales with `small` and an empty `imagenet1k`."""
+    """Replace the scales by `small` and an empty `imagenet1k`; return their folder."""
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
-    (tmp_path / "imagenet1k.yaml").write_text("told: the paper's\n")
+    (tmp_path / "imagenet1k.yaml").write_text("description: the paper's\n")
     monkeypatch.setattr(scales, "SCALES", tmp_path)
     return tmp_path
 
 
 def study(**changed: Any) -> Study:
-    """Return the paper's study, at the scale `small`."""
+    """Return the study `PAPER` at the scale `small`."""
     return build_study({**copy.deepcopy(PAPER), "scale": "small", **changed}, "paper.yaml")
 
 
 def settings(of: Study, **levels: str) -> dict[str, Any]:
-    """Return what the only stage gets at some levels."""
+    """Return the settings of the only stage at `LEVELS` with some changed."""
     return of.settings(of.stages[0], {**LEVELS, **levels})
 
 
-def test_values_become_those_of_the_scale() -> None:
+def test_values_are_converted_to_the_scale() -> None:
     found = settings(study())
     factor = study().axes[4].levels["0"]["optim.lr*"]
     assert found == {
@@ -82,68 +82,71 @@ def test_values_become_those_of_the_scale() -> None:
     }
 
 
-def test_one_value_may_become_several_keys_and_win_over_the_scales_own() -> None:
+def test_a_value_can_become_several_keys_which_override_those_of_the_scale() -> None:
     assert settings(study(), fraction="0.1")["train.epochs"] == 60
 
 
-def test_columns_keep_what_the_paper_prints() -> None:
-    printed = study().columns(LEVELS)
-    assert printed["lr"] == 1e-3 and printed["stride"] == [2, 1, 1, 8] and "seed" not in printed
+def test_columns_keep_the_published_values() -> None:
+    columns = study().columns(LEVELS)
+    assert columns["lr"] == 1e-3 and columns["stride"] == [2, 1, 1, 8] and "seed" not in columns
 
 
-def test_the_scale_brings_its_recipe_its_seeds_and_leaves_levels_out() -> None:
+def test_the_scale_replaces_recipe_and_seeds_and_excludes_levels() -> None:
     axes = {axis.name: list(axis.levels) for axis in study().axes}
     assert axes["seed"] == ["4", "5"] and axes["network"] == ["deit_small"]
     assert study().stages[0].recipe == REPOSITORY / "recipes/digits/finetune.yaml"
 
 
-def test_seeds_of_the_command_line_win() -> None:
+def test_seeds_of_the_command_line_have_precedence() -> None:
     assert list(study(seeds=[7]).axes[-1].levels) == ["7"]
 
 
-def test_at_the_papers_scale_everything_stays() -> None:
+def test_the_papers_scale_changes_nothing() -> None:
     paper = build_study({**copy.deepcopy(PAPER), "scale": "imagenet1k"}, "paper.yaml")
     found = paper.settings(paper.stages[0], {**LEVELS, "seed": "0"})
     assert found["model.stem_strides"] == [2, 1, 1, 8] and found["optim.warmup_epochs"] == 5
 
 
-def test_what_the_command_line_sets_is_not_translated() -> None:
+def test_overrides_of_the_command_line_are_not_converted() -> None:
     assert settings(study(set={"optim.warmup_epochs": 5}))["optim.warmup_epochs"] == 5
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"scale": None}, "say at which scale: --scale imagenet1k | small"),
-        ({"scale": "smal"}, "offered at imagenet1k, small. Did you mean small?"),
-        ({"scales": []}, "has one size only"),
+        ({"scale": None}, "choose a scale: --scale imagenet1k | small"),
+        ({"scale": "smal"}, "not a scale of study paper. Did you mean small? Its scales: imagenet1k, small."),
+        ({"scales": []}, "has only one scale"),
         ({"set": {"train.seed": 3}}, "finetune.train.seed: the axis seed varies it"),
     ],
 )
-def test_what_cannot_be_is_refused(changed: dict[str, Any], message: str) -> None:
+def test_an_invalid_scale_or_override_is_an_error(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         study(**changed)
     assert message in str(caught.value)
 
 
-def test_a_factor_needs_something_to_multiply() -> None:
+def test_a_factor_needs_a_value_to_multiply() -> None:
     axes = {name: axis for name, axis in PAPER["axes"].items() if name != "lr"}  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"optim\.lr\*: multiplies optim\.lr, which neither"):
         settings(study(axes=axes))
 
 
-def test_a_strict_translation_refuses_what_it_does_not_name() -> None:
-    assert Translation(values={"[16]": [4]}, strict=True).apply("model.stem_strides", [16]) == {
-        "model.stem_strides": [4]
-    }
+def test_a_strict_rule_rejects_values_that_it_does_not_list() -> None:
+    assert ScaleRule(values={"[16]": [4]}, strict=True).apply("model.stem_strides", [16]) == {"model.stem_strides": [4]}
     with pytest.raises(UserError, match=r"model.stem_strides = \[2, 4\]: this scale has no value for it"):
-        Translation(values={"[16]": [4]}, strict=True).apply("model.stem_strides", [2, 4])
+        ScaleRule(values={"[16]": [4]}, strict=True).apply("model.stem_strides", [2, 4])
 
 
-def test_a_wrong_scale_file_is_told_all_at_once(scale_files: Path) -> None:
+def test_all_errors_of_a_scale_file_are_reported_together(scale_files: Path) -> None:
     entry = {"recipe": "recipes/nowhere.yaml", "keys": {"optim.lr": {"time": 4}}}
-    (scale_files / "bad.yaml").write_text(yaml.safe_dump({"tolld": "x", "recipes": {"recipes/none.yaml": entry}}))
+    (scale_files / "bad.yaml").write_text(yaml.safe_dump({"descripton": "x", "recipes": {"recipes/none.yaml": entry}}))
     with pytest.raises(UserError) as caught:
         scales.load_scale("bad")
-    for part in ("Did you mean told?", "none.yaml: no such file", "nowhere.yaml: no such file", "Did you mean times?"):
+    for part in (
+        "Did you mean description?",
+        "none.yaml: no such file",
+        "nowhere.yaml: no such file",
+        "Did you mean times?",
+    ):
         assert part in str(caught.value)

@@ -1,4 +1,4 @@
-"""Tests of the numbers of a view: against the scalar program they come from, and what they depend on."""
+"""Parameters of views: compared with the scalar reference implementation, and their dependence on keys."""
 
 import math
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from common.data.augment import parameters as columns
-from common.data.augment.multi_crop import ViewsConfig, build_multi_crop
-from common.data.augment.parameters import draw_crops, draw_uniforms, draw_views
+from common.data.augment.multi_crop import CropsConfig, build_multi_crop
+from common.data.augment.parameters import draw_crops, draw_parameters, draw_uniforms
 from common.rng import SampleKey
 
 KEYS = [SampleKey(epoch, 0, index, repeat) for epoch in range(3) for index in range(40) for repeat in range(2)]
 
 
-def crop_by_hand(scale, aspect, height, width, uniforms):
-    """Torchvision's RandomResizedCrop.get_params, fed with given uniforms."""
+def reference_crop(scale, aspect, height, width, uniforms):
+    """Return the crop of torchvision's RandomResizedCrop.get_params for given uniform random numbers."""
     for attempt in range(10):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * uniforms[attempt])
         log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
@@ -31,28 +31,28 @@ def crop_by_hand(scale, aspect, height, width, uniforms):
 
 
 @pytest.mark.parametrize("scale", [(0.4, 1.0), (0.05, 0.4), (0.9, 1.0)])
-def test_crops_are_those_of_the_scalar_program(scale):
+def test_crops_equal_the_scalar_reference_implementation(scale):
     sizes = np.array([(375, 500), (8, 8), (500, 40), (40, 500), (1, 1), (3, 300), (224, 224)])
     uniforms = np.random.default_rng(0).random((len(sizes), 50, 36))
     crops = draw_crops(np.array([scale] * 50), (3 / 4, 4 / 3), sizes[:, 0], sizes[:, 1], uniforms)
-    for (height, width), of_image, own in zip(sizes.tolist(), crops, uniforms, strict=True):
-        for crop, numbers in zip(of_image, own, strict=True):
-            assert tuple(crop) == crop_by_hand(scale, (3 / 4, 4 / 3), height, width, numbers)
+    for (height, width), image_crops, image_uniforms in zip(sizes.tolist(), crops, uniforms, strict=True):
+        for crop, crop_uniforms in zip(image_crops, image_uniforms, strict=True):
+            assert tuple(crop) == reference_crop(scale, (3 / 4, 4 / 3), height, width, crop_uniforms)
             top, left, h, w = crop
             assert 0 <= top <= top + h <= height and 0 <= left <= left + w <= width and h >= 1 and w >= 1
 
 
 def draw(config, keys=KEYS, seed=7, side=64):
-    views = build_multi_crop(config, seed, photometry_in_worker=False)
+    views = build_multi_crop(config, seed, color_in_worker=False)
     sides = np.full(len(keys), side)
-    return draw_views(views.ranges, sides, sides, draw_uniforms(seed, keys, views.num_views, stream="views"))
+    return draw_parameters(views.ranges, sides, sides, draw_uniforms(seed, keys, views.num_views, stream="views"))
 
 
-def test_a_view_depends_on_its_key_and_place_alone():
-    drawn = draw(ViewsConfig(rotation_degrees=10, shift=0.1))
-    alone = draw(ViewsConfig(rotation_degrees=10, shift=0.1), keys=KEYS[17:18])
-    fewer = draw(ViewsConfig(rotation_degrees=10, shift=0.1, local_count=3))
-    assert np.array_equal(drawn[17:18], alone)
+def test_a_view_depends_only_on_its_key_and_index():
+    drawn = draw(CropsConfig(degrees=10, translate=0.1))
+    single = draw(CropsConfig(degrees=10, translate=0.1), keys=KEYS[17:18])
+    fewer = draw(CropsConfig(degrees=10, translate=0.1, num_local=3))
+    assert np.array_equal(drawn[17:18], single)
     assert np.array_equal(drawn[:, :5], fewer)
 
 
@@ -66,15 +66,15 @@ def test_epoch_index_repeat_view_and_seed_all_matter():
 
 
 def test_dino_probabilities_and_ranges():
-    drawn = draw(ViewsConfig(), keys=[SampleKey(0, 0, index, 0) for index in range(3000)])
-    blurred = (drawn[..., columns.SIGMA] > 0).mean(axis=0)
+    drawn = draw(CropsConfig(), keys=[SampleKey(0, 0, index, 0) for index in range(3000)])
+    blurred = (drawn[..., columns.BLUR_SIGMA] > 0).mean(axis=0)
     assert blurred[0] == 1
     assert blurred[1] == pytest.approx(0.1, abs=0.03) and blurred[2:] == pytest.approx(0.5, abs=0.05)
     solarized = drawn[..., columns.SOLARIZE].mean(axis=0)
     assert solarized[1] == pytest.approx(0.2, abs=0.03) and solarized[[0, 2, 9]].max() == 0
     assert drawn[..., columns.FLIP].mean() == pytest.approx(0.5, abs=0.02)
-    assert drawn[..., columns.GREY].mean() == pytest.approx(0.2, abs=0.02)
-    sigma = drawn[:, 0, columns.SIGMA]
+    assert drawn[..., columns.GRAYSCALE].mean() == pytest.approx(0.2, abs=0.02)
+    sigma = drawn[:, 0, columns.BLUR_SIGMA]
     assert 0.1 <= sigma.min() < 0.12 and 1.98 < sigma.max() <= 2.0
     for column, low, high in (
         (columns.BRIGHTNESS, 0.6, 1.4),
@@ -84,17 +84,17 @@ def test_dino_probabilities_and_ranges():
     ):
         values = drawn[..., column]
         assert values.min() == pytest.approx(low, abs=0.01) and values.max() == pytest.approx(high, abs=0.01)
-        untouched = values == (0 if column == columns.HUE else 1)
-        assert untouched.mean() == pytest.approx(0.2, abs=0.02)
+        unchanged = values == (0 if column == columns.HUE else 1)
+        assert unchanged.mean() == pytest.approx(0.2, abs=0.02)
     assert set(np.unique(drawn[..., columns.ORDER])) == set(range(24))
     area = drawn[..., columns.HEIGHT] * drawn[..., columns.WIDTH] / 64**2
     assert area[:, :2].min() > 0.38 and area[:, 2:].max() < 0.42 and area[:, 2:].min() < 0.06
-    assert not drawn[..., [columns.ANGLE, columns.SHIFT_X, columns.SHIFT_Y]].any()
+    assert not drawn[..., [columns.ANGLE, columns.TRANSLATE_X, columns.TRANSLATE_Y]].any()
 
 
-def test_rotation_and_shift_are_symmetric():
-    drawn = draw(ViewsConfig(rotation_degrees=20, shift=0.1))
-    for column, bound in ((columns.ANGLE, 20), (columns.SHIFT_X, 0.1), (columns.SHIFT_Y, 0.1)):
+def test_rotation_and_translation_are_symmetric():
+    drawn = draw(CropsConfig(degrees=20, translate=0.1))
+    for column, bound in ((columns.ANGLE, 20), (columns.TRANSLATE_X, 0.1), (columns.TRANSLATE_Y, 0.1)):
         values = drawn[..., column]
         assert abs(values).max() <= bound * (1 + 1e-6) and values.min() < -0.95 * bound and values.max() > 0.95 * bound
         assert abs(values.mean()) < 0.05 * bound

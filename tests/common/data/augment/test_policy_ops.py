@@ -1,4 +1,4 @@
-"""Tests of the steps of policies: each against timm's own, which Pillow executes."""
+"""Operations of policies: each compared with timm's implementation, which uses Pillow."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from common.data.augment.policy_ops import OPERATIONS, rotate, through_pillow, t
 FILL = (124, 116, 104)
 MAGNITUDES = (1.0, 5.3, 9.0, 10.0)
 WARPS = {"Rotate": 1.0, "ShearX": 1.0, "ShearY": 1.0}
-"""Mean errors of the steps with another bicubic kernel; the others' is below 0.5, a rounding."""
+"""Bounds of the mean error of operations with a different bicubic kernel; the others' is below 0.5 (rounding)."""
 
 
 def photograph(height, width, seed):
@@ -29,7 +29,7 @@ def by_timm(name, pixels, arguments):
     return np.asarray(NAME_TO_OP[name](Image.fromarray(pixels), *arguments, **settings)).astype(int)
 
 
-def by_us(name, pixels, arguments):
+def by_opencv(name, pixels, arguments):
     return OPERATIONS[name](pixels, *arguments, fillcolor=FILL, resample=Image.Resampling.BICUBIC)
 
 
@@ -40,15 +40,15 @@ def arguments_of(name, magnitude):
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
-def test_a_step_does_what_pillow_does(name, magnitude):
+def test_an_operation_agrees_with_pillow(name, magnitude):
     pixels = photograph(96, 112, seed=3)
     arguments = arguments_of(name, magnitude)
     if name.startswith("Posterize") and arguments[0] < 1:
-        pytest.skip("Pillow refuses 0 bits")
+        pytest.skip("Pillow rejects 0 bits")
     before = pixels.copy()
-    met = by_us(name, pixels, arguments)
-    assert met.dtype == np.uint8 and met.shape == pixels.shape and np.array_equal(pixels, before)
-    errors = np.abs(met - by_timm(name, pixels, arguments))
+    actual = by_opencv(name, pixels, arguments)
+    assert actual.dtype == np.uint8 and actual.shape == pixels.shape and np.array_equal(pixels, before)
+    errors = np.abs(actual - by_timm(name, pixels, arguments))
     if name in WARPS:
         assert errors.mean() <= WARPS[name] and np.quantile(errors, 0.95) <= 5
     else:
@@ -59,46 +59,46 @@ TABLES = ["AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "Solari
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_hold_pillows_very_numbers(name):
+def test_lookup_tables_equal_pillow(name):
     pixels = photograph(40, 50, seed=5)
     for magnitude in MAGNITUDES[1:]:
         arguments = arguments_of(name, magnitude)
-        assert np.array_equal(by_us(name, pixels, arguments), by_timm(name, pixels, arguments))
+        assert np.array_equal(by_opencv(name, pixels, arguments), by_timm(name, pixels, arguments))
 
 
 @pytest.mark.parametrize("name", ["AutoContrast", "Equalize"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (16, 17), (24, 24)])
 def test_histograms_of_small_and_flat_images(name, size):
     for pixels in (np.full((*size, 3), 77, np.uint8), photograph(*size, seed=1)):
-        assert np.array_equal(by_us(name, pixels, ()), by_timm(name, pixels, ()))
+        assert np.array_equal(by_opencv(name, pixels, ()), by_timm(name, pixels, ()))
 
 
 @pytest.mark.parametrize("name", ["TranslateX", "TranslateY"])
 @pytest.mark.parametrize("distance", [0.0, 0.3, 0.5, -0.5, 0.7, -0.7, 6.0, -13.25, 19.6, 30.0, -30.0])
-def test_shifts_are_pillows_to_a_rounding(name, distance):
+def test_translation_agrees_with_pillow_up_to_rounding(name, distance):
     pixels = photograph(20, 20, seed=2)
-    errors = np.abs(by_us(name, pixels, (distance,)) - by_timm(name, pixels, (distance,)))
+    errors = np.abs(by_opencv(name, pixels, (distance,)) - by_timm(name, pixels, (distance,)))
     assert errors.max() <= 1
 
 
 @pytest.mark.parametrize(
     "name", ["Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel"]
 )
-def test_nothing_moves_by_nothing(name):
+def test_magnitude_zero_changes_nothing(name):
     pixels = photograph(20, 30, seed=4)
     assert np.array_equal(OPERATIONS[name](pixels, 0.0, fillcolor=FILL), pixels)
 
 
-def test_what_is_uncovered_is_filled():
+def test_uncovered_pixels_get_the_fill_color():
     assert (translate(photograph(8, 8, seed=0), 3.0, axis=1, fillcolor=FILL)[:, 5:] == FILL).all()
     assert (rotate(photograph(20, 20, seed=0), 45.0, fillcolor=FILL)[0, 0] == FILL).all()
 
 
-def test_no_bits_are_black():
+def test_posterize_to_zero_bits_is_black():
     assert not OPERATIONS["PosterizeIncreasing"](photograph(8, 8, seed=0), 0).any()
 
 
-def test_other_steps_go_through_pillow():
+def test_other_operations_are_executed_by_pillow():
     pixels = photograph(12, 12, seed=6)
     expected = NAME_TO_OP["GaussianBlur"](Image.fromarray(pixels), 1.5)
     assert np.array_equal(through_pillow(NAME_TO_OP["GaussianBlur"])(pixels, 1.5), np.asarray(expected))

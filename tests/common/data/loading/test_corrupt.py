@@ -1,4 +1,4 @@
-"""Broken images met in training: replaced by a keyed draw with its own label, counted, and bounded."""
+"""Corrupt images in training: replaced by a keyed random image with its own label, counted, and limited."""
 
 import logging
 from types import SimpleNamespace
@@ -7,147 +7,147 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.augment.supervised import AugmentConfig, build_supervised_view
-from common.data.loading.corrupt import BrokenImage, ErrorCount, read_images
-from common.data.loading.loader import Batch, view_loader
+from common.data.augment.supervised import AugmentConfig, build_supervised_transform
+from common.data.loading.corrupt import CorruptImage, CorruptImageCounter, read_images
+from common.data.loading.loader import Batch, build_loader
 from common.data.loading.sampler import EpochBatches, EpochSampler
 from common.errors import UserError
 from common.rng import SampleKey
 
-BROKEN = (3, 11)
+CORRUPT = (3, 11)
 
 
 class Pictures:
-    """Twenty plain images whose brightness is their index, two of them broken."""
+    """Twenty uniform images whose brightness is their index, two of them corrupt."""
 
     labels = np.arange(20) + 100
 
-    def __init__(self, broken=BROKEN):
-        self.broken = broken
+    def __init__(self, corrupt=CORRUPT):
+        self.corrupt = corrupt
 
     def __len__(self):
         return 20
 
     def image(self, index):
-        if index in self.broken:
+        if index in self.corrupt:
             raise UserError(f"pictures/{index}.png: the image is truncated.")
-        return torch.full((3, 8, 8), index, dtype=torch.uint8)
+        return np.full((8, 8, 3), index, dtype=np.uint8)
 
 
 def keys(*indices, epoch=0):
     return [SampleKey(epoch, position, index, 0) for position, index in enumerate(indices)]
 
 
-def read(*indices, epoch=0, broken=BROKEN, seed=5):
-    return read_images(Pictures(broken).image, 20, keys(*indices, epoch=epoch), replacement_seed=seed)
+def read(*indices, epoch=0, corrupt=CORRUPT, seed=5):
+    return read_images(Pictures(corrupt).image, 20, keys(*indices, epoch=epoch), replacement_seed=seed)
 
 
 def batches(workers, first_step=0, rank=0, num_processes=1):
-    view = build_supervised_view(AugmentConfig(auto_augment="", erasing=0.0), 8, 5, mean=(0.5, 0.5, 0.5))
+    transform = build_supervised_transform(
+        AugmentConfig(auto_augment="", random_erasing_prob=0.0), 8, 5, mean=(0.5, 0.5, 0.5)
+    )
     order = EpochBatches(EpochSampler(20, 4, seed=5, rank=rank, num_processes=num_processes))
-    order.set(0, first_step, num_epochs=2)
-    return list(view_loader(Pictures(), view, order, workers=workers, replacement_seed=7))
+    order.set_epoch(0, first_step, num_epochs=2)
+    return list(build_loader(Pictures(), transform, order, workers=workers, replacement_seed=7))
 
 
-def error_count(on_error="skip", max_errors=0.2, left_out=None):
-    alone = SimpleNamespace(num_processes=1)
-    return ErrorCount(
-        on_error=on_error, max_errors=max_errors, num_images=20, left_out=left_out or {}, accelerator=alone
+def counter(on_corrupt="skip", max_corrupt=0.2, excluded=None):
+    accelerator = SimpleNamespace(num_processes=1)
+    return CorruptImageCounter(
+        on_corrupt=on_corrupt, max_corrupt=max_corrupt, num_images=20, excluded=excluded or {}, accelerator=accelerator
     )
 
 
-def batch(*broken):
-    reasons = [BrokenImage(index, f"pictures/{index}.png: the image is truncated.") for index in broken]
-    return Batch([], [], None, None, torch.zeros(4), broken=reasons)
+def batch(*indices):
+    corrupt = [CorruptImage(index, f"pictures/{index}.png: the image is truncated.") for index in indices]
+    return Batch([], [], None, None, torch.zeros(4), corrupt=corrupt)
 
 
-def test_whole_images_are_left_as_they_are():
-    images, indices, broken = read(0, 7, 2)
-    assert [image[0, 0, 0].item() for image in images] == indices == [0, 7, 2] and broken == []
+def test_readable_images_are_not_replaced():
+    images, indices, corrupt = read(0, 7, 2)
+    assert [image[0, 0, 0].item() for image in images] == indices == [0, 7, 2] and corrupt == []
 
 
-def test_a_broken_image_is_replaced_and_named():
-    images, indices, broken = read(0, 3, 11)
+def test_a_corrupt_image_is_replaced_and_reported():
+    images, indices, corrupt = read(0, 3, 11)
     assert indices[0] == 0 and not {3, 11} & set(indices)
     assert [image[0, 0, 0].item() for image in images] == indices
-    assert broken == [(3, "pictures/3.png: the image is truncated."), (11, "pictures/11.png: the image is truncated.")]
+    assert corrupt == [(3, "pictures/3.png: the image is truncated."), (11, "pictures/11.png: the image is truncated.")]
 
 
 def test_the_replacement_is_keyed_by_seed_epoch_and_image():
     assert read(3, 11)[1] == read(3, 11)[1]
-    assert read(0, 3)[1][1] == read(3, 5)[1][0], "not by the place in the batch"
+    assert read(0, 3)[1][1] == read(3, 5)[1][0], "not by the position in the batch"
     assert len({read(3, epoch=epoch)[1][0] for epoch in range(8)}) > 1
     assert len({read(3, seed=seed)[1][0] for seed in range(8)}) > 1
 
 
-def test_replacements_spread_over_all_whole_images():
-    drawn = {read(3, epoch=epoch)[1][0] for epoch in range(300)}
-    assert drawn == set(range(20)) - set(BROKEN)
+def test_replacements_are_drawn_from_all_readable_images():
+    replacements = {read(3, epoch=epoch)[1][0] for epoch in range(300)}
+    assert replacements == set(range(20)) - set(CORRUPT)
 
 
-def test_a_set_without_whole_images_ends_in_one_error():
-    with pytest.raises(
-        UserError, match=r"pictures/4\.png: .* No image that could stand in for it was found in 64 draws"
-    ):
-        read(4, broken=range(20))
+def test_a_data_set_without_readable_images_is_one_error():
+    with pytest.raises(UserError, match=r"pictures/4\.png: .* No readable replacement was found in 64 draws"):
+        read(4, corrupt=range(20))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_changes_neither_stream_nor_count(workers):
-    alone, met = batches(0), batches(workers)
-    for one, other in zip(alone, met, strict=True):
+def test_the_number_of_workers_changes_neither_batches_nor_counts(workers):
+    expected, actual = batches(0), batches(workers)
+    for one, other in zip(expected, actual, strict=True):
         assert torch.equal(one.views[0], other.views[0]) and torch.equal(one.labels, other.labels)
-        assert one.broken == other.broken
-    assert sorted(image.number for one in alone for image in one.broken) == [3, 3, 11, 11]
+        assert one.corrupt == other.corrupt
+    assert sorted(image.image_index for one in expected for image in one.corrupt) == [3, 3, 11, 11]
 
 
-def test_the_replacement_brings_its_own_label():
+def test_a_replacement_has_its_own_label():
     for one in batches(0):
         assert torch.equal(one.labels, one.indices + 100)
-        assert not set(BROKEN) & set(one.indices.tolist())
+        assert not set(CORRUPT) & set(one.indices.tolist())
 
 
-def test_the_stream_goes_on_from_any_step_and_over_processes():
-    whole, later = batches(0), batches(0, first_step=3)
-    assert all(torch.equal(a.indices, b.indices) for a, b in zip(whole[3:], later, strict=True))
+def test_batches_resume_from_any_step_and_are_split_over_processes():
+    expected, resumed = batches(0), batches(0, first_step=3)
+    assert all(torch.equal(a.indices, b.indices) for a, b in zip(expected[3:], resumed, strict=True))
     parts = zip(batches(0, rank=0, num_processes=2), batches(0, rank=1, num_processes=2), strict=True)
     assert all(
-        torch.equal(one.indices, torch.cat([a.indices, b.indices])) for one, (a, b) in zip(whole, parts, strict=True)
+        torch.equal(one.indices, torch.cat([a.indices, b.indices])) for one, (a, b) in zip(expected, parts, strict=True)
     )
 
 
-def test_stopping_ends_at_the_first_broken_image_before_its_batch_is_used():
-    seen = []
-    with pytest.raises(UserError, match=r"^pictures/3\.png: .* data\.on_error=skip"):
-        for one in error_count("stop").watch([batch(), batch(3), batch()]):
-            seen.append(one)
-    assert len(seen) == 1
+def test_stop_raises_at_the_first_corrupt_image_before_its_batch_is_used():
+    used = []
+    with pytest.raises(UserError, match=r"^pictures/3\.png: .* data\.on_corrupt=skip"):
+        for one in counter("stop").watch([batch(), batch(3), batch()]):
+            used.append(one)
+    assert len(used) == 1
 
 
-def test_skipping_counts_samples_and_images_and_tells_each_image_once(caplog: pytest.LogCaptureFixture):
-    count = error_count(left_out={"test": ["test/1.png"]})
+def test_skip_counts_samples_and_images_and_logs_each_image_once(caplog: pytest.LogCaptureFixture):
+    corrupt_counter = counter(excluded={"test": ["test/1.png"]})
     with caplog.at_level(logging.WARNING):
-        assert len(list(count.watch([batch(3), batch(), batch(3, 11)]))) == 3
-    assert count.facts()["data_errors"] == {
+        assert len(list(corrupt_counter.watch([batch(3), batch(), batch(3, 11)]))) == 3
+    assert corrupt_counter.summary()["data_errors"] == {
         "replaced_samples": 3,
-        "broken_images": 2,
+        "corrupt_images": 2,
         "listed": ["pictures/3.png: the image is truncated.", "pictures/11.png: the image is truncated."],
-        "left_out": {"test": ["test/1.png"]},
+        "excluded": {"test": ["test/1.png"]},
     }
     assert len(caplog.records) == 2 and "training image 3 is replaced" in caplog.text
 
 
-def test_more_broken_images_than_the_bound_stop():
-    count = error_count(max_errors=0.1)
-    list(count.watch([batch(3, 11, 3, 11)]))
-    with pytest.raises(UserError, match=r"data\.max_errors = 0\.1: 3 of the 20 training images .* pictures/5\.png"):
-        list(count.watch([batch(5)]))
+def test_exceeding_the_limit_of_corrupt_images_stops():
+    corrupt_counter = counter(max_corrupt=0.1)
+    list(corrupt_counter.watch([batch(3, 11, 3, 11)]))
+    with pytest.raises(UserError, match=r"data\.max_corrupt = 0\.1: 3 of the 20 training images .* pictures/5\.png"):
+        list(corrupt_counter.watch([batch(5)]))
 
 
-def test_a_count_goes_on_from_its_state():
-    whole, first, second = error_count(), error_count(), error_count()
-    list(whole.watch([batch(3), batch(3, 11), batch(3, 4)]))
+def test_counts_resume_from_a_state_dict():
+    uninterrupted, first, second = counter(), counter(), counter()
+    list(uninterrupted.watch([batch(3), batch(3, 11), batch(3, 4)]))
     list(first.watch([batch(3)]))
-    second.load_state(first.state())
+    second.load_state_dict(first.state_dict())
     list(second.watch([batch(3, 11), batch(3, 4)]))
-    assert second.state() == whole.state() and second.facts() == whole.facts()
+    assert second.state_dict() == uninterrupted.state_dict() and second.summary() == uninterrupted.summary()

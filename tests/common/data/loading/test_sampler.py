@@ -1,4 +1,4 @@
-"""Tests of the order of samples: what an epoch holds, and who takes which part of it."""
+"""Samplers: the images of an epoch, their order, and the part of each process."""
 
 import time
 from collections import Counter
@@ -14,7 +14,7 @@ def flat(batches):
     return [key for batch in batches for key in batch]
 
 
-def test_an_epoch_holds_each_image_at_most_once_and_drops_the_rest():
+def test_an_epoch_has_each_image_at_most_once_and_drops_the_remainder():
     sampler = EpochSampler(23, 5, seed=3)
     batches = list(sampler.batches(0))
     assert sampler.steps_per_epoch == len(batches) == 4
@@ -35,12 +35,12 @@ def test_order_is_keyed_by_seed_and_epoch():
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_processes_take_contiguous_blocks_of_one_stream(repeats):
-    whole = list(EpochSampler(100, 12, seed=1, repeats=repeats).batches(4))
+def test_each_process_takes_a_contiguous_block_of_the_global_batch(repeats):
+    global_batches = list(EpochSampler(100, 12, seed=1, repeats=repeats).batches(4))
     parts = [
         list(EpochSampler(100, 12, seed=1, repeats=repeats, rank=rank, num_processes=3).batches(4)) for rank in range(3)
     ]
-    for step, batch in enumerate(whole):
+    for step, batch in enumerate(global_batches):
         assert batch == flat(part[step] for part in parts)
         assert all(len(part[step]) == 4 for part in parts)
 
@@ -50,7 +50,7 @@ def test_epoch_can_start_at_any_step():
     assert list(sampler.batches(1, first_step=3)) == list(sampler.batches(1))[3:]
 
 
-def test_fewer_images_than_the_batch_fill_it_by_coming_again():
+def test_a_small_data_set_is_repeated_to_fill_a_batch():
     sampler = EpochSampler(7, 16, seed=0)
     (batch,) = sampler.batches(0)
     assert sampler.steps_per_epoch == 1
@@ -60,7 +60,7 @@ def test_fewer_images_than_the_batch_fill_it_by_coming_again():
 
 
 @pytest.mark.parametrize(("num_images", "batch_size"), [(1000, 96), (1000, 64), (50, 64), (9, 64), (2, 6)])
-def test_repeated_augmentation_keeps_copies_in_a_batch_and_neighbours_apart(num_images, batch_size):
+def test_repeated_augmentation_keeps_copies_in_one_batch_but_not_adjacent(num_images, batch_size):
     sampler = EpochSampler(num_images, batch_size, seed=5, repeats=3)
     seen = set()
     for batch in sampler.batches(0):
@@ -75,14 +75,14 @@ def test_repeated_augmentation_keeps_copies_in_a_batch_and_neighbours_apart(num_
     assert sampler.steps_per_epoch == max(1, num_images // batch_size)
 
 
-def test_copies_of_an_image_lie_on_different_processes():
+def test_copies_of_an_image_are_on_different_processes():
     parts = [next(EpochSampler(500, 48, seed=5, repeats=3, rank=rank, num_processes=3).batches(0)) for rank in range(3)]
     images = [[key.index for key in part] for part in parts]
     assert images[0] == images[1] == images[2] and len(set(images[0])) == 16
     assert [{key.repeat for key in part} for part in parts] == [{0}, {1}, {2}]
 
 
-def test_neighbours_differ_when_a_small_split_fills_a_batch():
+def test_adjacent_images_differ_when_a_small_split_fills_a_batch():
     for num_images in range(2, 12):
         (batch,) = EpochSampler(num_images, 12, seed=0).batches(0)
         assert all(first.index != second.index for first, second in zip(batch[::2], batch[1::2], strict=True))
@@ -102,10 +102,10 @@ def test_batch_size_must_divide_among_the_processes():
         EpochSampler(100, 0, seed=0)
 
 
-def test_nothing_to_deal_is_a_users_error():
+def test_an_empty_split_and_zero_repeats_are_rejected():
     with pytest.raises(UserError, match=r"data\.source"):
         EpochSampler(0, 4, seed=0)
-    with pytest.raises(UserError, match=r"augment\.repeats = 0"):
+    with pytest.raises(UserError, match=r"augment\.aug_repeats = 0"):
         EpochSampler(8, 4, seed=0, repeats=0)
 
 
@@ -113,14 +113,14 @@ def test_epoch_batches_run_over_epochs_from_any_step():
     sampler = EpochSampler(20, 4, seed=0)
     batches = EpochBatches(sampler)
     assert len(batches) == 5 and list(batches) == list(sampler.batches(0))
-    batches.set(2, 3, num_epochs=2)
+    batches.set_epoch(2, 3, num_epochs=2)
     expected = list(sampler.batches(2, 3)) + list(sampler.batches(3))
     assert len(batches) == len(expected) == 7
     assert list(batches) == expected
 
 
 @pytest.mark.parametrize(("num_images", "num_processes"), [(10, 1), (10, 3), (2, 3), (64, 2)])
-def test_evaluation_sees_each_image_once_in_order(num_images, num_processes):
+def test_evaluation_uses_each_image_once_in_order(num_images, num_processes):
     samplers = [
         EvaluationSampler(num_images, 4, rank=rank, num_processes=num_processes) for rank in range(num_processes)
     ]

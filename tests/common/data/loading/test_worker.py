@@ -1,4 +1,4 @@
-"""A loader's worker: which signals end it."""
+"""Worker processes of the loader: which signals terminate them."""
 
 import multiprocessing
 import os
@@ -10,19 +10,19 @@ from multiprocessing.connection import Connection
 from common.data.loading.worker import start_worker
 
 
-def work(line: Connection) -> None:
+def work(connection: Connection) -> None:
     start_worker(0)
-    line.send("ready")
+    connection.send("ready")
     time.sleep(60)
 
 
-def test_a_worker_ends_at_its_runs_word_alone() -> None:
-    """Ctrl-C and a scheduler's signals reach the whole group; the run needs its workers to finish the step."""
-    mine, theirs = multiprocessing.get_context("fork").Pipe()
-    worker = multiprocessing.get_context("fork").Process(target=work, args=(theirs,))
+def test_only_the_parent_terminates_a_worker() -> None:
+    """Ctrl-C and a scheduler's signals reach the process group; the run needs its workers to finish the step."""
+    receiver, sender = multiprocessing.get_context("fork").Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=work, args=(sender,))
     worker.start()
     try:
-        assert mine.recv() == "ready" and worker.pid is not None
+        assert receiver.recv() == "ready" and worker.pid is not None
         for number in (signal.SIGINT, signal.SIGUSR1):
             os.kill(worker.pid, number)
         subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)

@@ -1,4 +1,4 @@
-"""The fingerprint: a run goes on with the images it began with, or tells what differs."""
+"""Data fingerprint: a run resumes on the same images, and reports differences otherwise."""
 
 import json
 import shutil
@@ -29,11 +29,11 @@ def write_images(root: Path) -> Path:
 
 def opened(root: Path, **options: object) -> Splits:
     """Return the splits of the folder."""
-    return open_splits(DataConfig(source=str(root), workers=0, validation_fraction=0.2, **options), labelled=True)
+    return open_splits(DataConfig(source=str(root), workers=0, validation_fraction=0.2, **options), labeled=True)
 
 
-def begin(splits: Splits, folder: Path) -> None:
-    """Begin or go on with a run over the images, as the main process does."""
+def start(splits: Splits, folder: Path) -> None:
+    """Start or resume a run on the images, as the main process does."""
     save_data(check_data(splits, folder), splits, folder)
 
 
@@ -43,33 +43,35 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def begun(tmp_path: Path, images: Path) -> Path:
-    """Return the folder of a run over the images that has a checkpoint."""
+def run_folder(tmp_path: Path, images: Path) -> Path:
+    """Return the folder of a run on the images that has a checkpoint."""
     folder = tmp_path / "run"
     folder.mkdir()
-    begin(opened(images), folder)
+    start(opened(images), folder)
     (folder / "checkpoints" / "step-000000004").mkdir(parents=True)
     return folder
 
 
-def test_a_run_writes_what_it_began_with(begun: Path, images: Path) -> None:
-    found = json.loads((begun / "data.json").read_text())
+def test_run_writes_its_fingerprint_and_subset(run_folder: Path, images: Path) -> None:
+    found = json.loads((run_folder / "data.json").read_text())
     assert found == describe_data(opened(images)) and found["training"]["images"] == 8
-    assert found["validation"]["images"] == 2 and found["test"]["images"] == 4 and (begun / "subset.json").is_file()
+    assert (
+        found["validation"]["images"] == 2 and found["test"]["images"] == 4 and (run_folder / "subset.json").is_file()
+    )
 
 
-def test_the_same_images_in_another_place_go_on(begun: Path, images: Path, tmp_path: Path) -> None:
+def test_run_resumes_on_the_same_images_in_another_location(run_folder: Path, images: Path, tmp_path: Path) -> None:
     shutil.move(images, tmp_path / "moved")
-    before = (begun / "data.json").read_text()
-    begin(opened(tmp_path / "moved", cache_megabytes=0), begun)
-    assert (begun / "data.json").read_text() == before
+    before = (run_folder / "data.json").read_text()
+    start(opened(tmp_path / "moved", cache_megabytes=0), run_folder)
+    assert (run_folder / "data.json").read_text() == before
 
 
-def lose_one(root: Path) -> None:
+def delete_image(root: Path) -> None:
     (root / "train" / "dog" / "4.png").unlink()
 
 
-def change_class(root: Path) -> None:
+def change_label(root: Path) -> None:
     (root / "train" / "dog" / "4.png").rename(root / "train" / "cat" / "9.png")
 
 
@@ -78,57 +80,57 @@ def rename_class(root: Path) -> None:
         (root / split / "dog").rename(root / split / "fox")
 
 
-def paint(root: Path) -> None:
+def change_pixels(root: Path) -> None:
     Image.fromarray(np.full((6, 6, 3), 250, np.uint8)).save(root / "test" / "dog" / "1.png")
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        (lose_one, "number of training images: 8 there, 7 now"),
-        (change_class, "labels of the training images"),
-        (rename_class, "names of the classes"),
-        (paint, "content of the test images"),
+        (delete_image, "number of training images: was 8, now 7"),
+        (change_label, "labels of the training images"),
+        (rename_class, "class names: changed"),
+        (change_pixels, "content of the test images"),
     ],
 )
-def test_other_images_are_refused_with_what_differs(
-    begun: Path, images: Path, change: Callable[[Path], None], words: str
+def test_changed_images_are_rejected_with_the_differences(
+    run_folder: Path, images: Path, change: Callable[[Path], None], message: str
 ) -> None:
-    before = (begun / "data.json").read_text(), (begun / "subset.json").read_text()
+    before = (run_folder / "data.json").read_text(), (run_folder / "subset.json").read_text()
     change(images)
     with pytest.raises(UserError) as caught:
-        begin(opened(images), begun)
-    assert words in str(caught.value) and str(begun) in str(caught.value)
-    assert before == ((begun / "data.json").read_text(), (begun / "subset.json").read_text())
+        start(opened(images), run_folder)
+    assert message in str(caught.value) and str(run_folder) in str(caught.value)
+    assert before == ((run_folder / "data.json").read_text(), (run_folder / "subset.json").read_text())
 
 
-def test_another_subset_is_refused(begun: Path, images: Path) -> None:
+def test_changed_split_seed_is_rejected(run_folder: Path, images: Path) -> None:
     with pytest.raises(UserError, match="content of the training images"):
-        begin(opened(images, split_seed=1), begun)
+        start(opened(images, split_seed=1), run_folder)
 
 
-def test_before_the_first_checkpoint_the_images_may_change(begun: Path, images: Path) -> None:
-    shutil.rmtree(begun / "checkpoints")
-    lose_one(images)
-    begin(opened(images), begun)
-    assert json.loads((begun / "data.json").read_text())["training"]["images"] == 7
+def test_images_may_change_before_the_first_checkpoint(run_folder: Path, images: Path) -> None:
+    shutil.rmtree(run_folder / "checkpoints")
+    delete_image(images)
+    start(opened(images), run_folder)
+    assert json.loads((run_folder / "data.json").read_text())["training"]["images"] == 7
 
 
-def test_a_run_without_a_fingerprint_goes_on_and_gets_one(
-    begun: Path, images: Path, caplog: pytest.LogCaptureFixture
+def test_run_without_a_fingerprint_resumes_and_writes_one(
+    run_folder: Path, images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (begun / "data.json").unlink()
-    begin(opened(images), begun)
-    assert "cannot be compared" in caplog.text and (begun / "data.json").is_file()
+    (run_folder / "data.json").unlink()
+    start(opened(images), run_folder)
+    assert "cannot be compared" in caplog.text and (run_folder / "data.json").is_file()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\x00"])
-def test_a_damaged_fingerprint_is_named(begun: Path, images: Path, content: str) -> None:
-    (begun / "data.json").write_text(content)
+def test_damaged_fingerprint_is_reported_by_path(run_folder: Path, images: Path, content: str) -> None:
+    (run_folder / "data.json").write_text(content)
     with pytest.raises(UserError, match=r"data\.json: "):
-        begin(opened(images), begun)
+        start(opened(images), run_folder)
 
 
-def test_only_one_process_writes(tmp_path: Path, images: Path) -> None:
+def test_check_data_does_not_write(tmp_path: Path, images: Path) -> None:
     check_data(opened(images), tmp_path)
     assert not (tmp_path / "data.json").exists()

@@ -1,4 +1,4 @@
-"""Roles of splits and hold-outs: training, validation and test never overlap."""
+"""Roles of splits and hold-outs: training, validation and test images are disjoint."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.data.images.collections import PixelImages
+from common.data.images.decode import ImageDecoder
 from common.data.sources.split import Split
-from common.data.splits.roles import HoldOuts, align_classes, assign_roles, check_training_split, divide, hold_out
+from common.data.splits.roles import (
+    HoldOutFractions,
+    align_classes,
+    assign_roles,
+    check_training_split,
+    hold_out,
+    partition_source,
+)
 from common.errors import UserError
 
 
 def make_split(labels: list[int] | None, names: tuple[str, ...] = ("a", "b", "c"), *, size: int = 0) -> Split:
-    """Return a split of 1 by 1 images whose grey value is their position."""
+    """Return a split of 1 x 1 images whose gray value is their index."""
     count = size if labels is None else len(labels)
     pixels = np.repeat(np.arange(count, dtype=np.uint8), 3)
-    images = PixelImages([pixels], np.ones((count, 2), dtype=np.int64), block_length=max(count, 1))
+    shapes = np.ones((count, 2), dtype=np.int64)
+    images = PixelImages([pixels], shapes, block_length=max(count, 1), decoder=ImageDecoder())
     return Split(
         images=images,
         labels=None if labels is None else np.array(labels, dtype=np.int64),
@@ -24,7 +33,7 @@ def make_split(labels: list[int] | None, names: tuple[str, ...] = ("a", "b", "c"
 
 
 class FakeSource:
-    """A source of ready splits."""
+    """A source of given splits."""
 
     title = "the fake"
 
@@ -34,24 +43,25 @@ class FakeSource:
     def names(self) -> tuple[str, ...]:
         return tuple(self.splits)
 
-    def read(self, name: str, *, labelled: bool) -> Split:
-        if labelled and self.splits[name].labels is None:
+    def read(self, name: str, *, labeled: bool) -> Split:
+        if labeled and self.splits[name].labels is None:
             raise UserError(f"{name} has no labels")
         return self.splits[name]
 
 
 def roles_of(names: list[str], train: str = "train", validation: str | None = None, test: str | None = None) -> tuple:
-    """Return the roles the named splits get."""
+    """Return the roles assigned to splits of these names."""
     source = FakeSource(**{name: make_split([0]) for name in names})
     return assign_roles(source, train=train, validation=validation, test=test)[:3]
 
 
-def divided(source: FakeSource, *, fractions: tuple[float, float] = (0.1, 0.2), **options: object) -> object:
-    """Divide a source with its usual roles."""
-    named = {"validation": options.pop("validation", None), "test": options.pop("test", None)}
-    roles = assign_roles(source, train="train", **named)
-    defaults = {"seed": 0, "kept": None, "labelled": True}
-    return divide(source, source.splits["train"], roles, fractions=HoldOuts(*fractions), **(defaults | options))
+def partitioned(source: FakeSource, *, fractions: tuple[float, float] = (0.1, 0.2), **options: object) -> object:
+    """Partition a source with its usual roles."""
+    explicit = {"validation": options.pop("validation", None), "test": options.pop("test", None)}
+    roles = assign_roles(source, train="train", **explicit)
+    defaults = {"seed": 0, "reserved": None, "labeled": True}
+    fractions = HoldOutFractions(*fractions)
+    return partition_source(source, source.splits["train"], roles, fractions=fractions, **(defaults | options))
 
 
 @pytest.mark.parametrize(
@@ -66,15 +76,15 @@ def divided(source: FakeSource, *, fractions: tuple[float, float] = (0.1, 0.2), 
         (["train", "val", "validation"], ("train", "validation", None)),
     ],
 )
-def test_splits_serve_by_their_usual_names(names: list[str], expected: tuple) -> None:
+def test_roles_are_assigned_by_usual_names(names: list[str], expected: tuple) -> None:
     assert roles_of(names) == expected
 
 
-def test_a_split_named_for_the_test_does_not_validate_too() -> None:
+def test_explicit_test_split_is_not_the_validation_split() -> None:
     assert roles_of(["train", "val"], test="val") == ("train", None, "val")
 
 
-def test_a_split_that_does_not_exist_lists_those_that_do() -> None:
+def test_unknown_split_lists_the_existing_ones() -> None:
     with pytest.raises(UserError, match=r"data\.validation_split is 'x', but the fake has the splits 'train', 'test'"):
         roles_of(["train", "test"], validation="x")
     with pytest.raises(UserError, match=r"data\.train_split is 'train', but the fake has the splits 'a', 'b'"):
@@ -82,8 +92,8 @@ def test_a_split_that_does_not_exist_lists_those_that_do() -> None:
 
 
 @pytest.mark.parametrize("roles", [{"validation": "train"}, {"test": "train"}, {"validation": "x", "test": "x"}])
-def test_a_split_cannot_serve_twice(roles: dict[str, str]) -> None:
-    with pytest.raises(UserError, match=r"are both '(train|x)'\. They must not overlap"):
+def test_split_cannot_have_two_roles(roles: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"are both '(train|x)', but they must not overlap"):
         roles_of(["train", "x"], **roles)
 
 
@@ -94,131 +104,131 @@ def test_a_split_cannot_serve_twice(roles: dict[str, str]) -> None:
     st.integers(0, 3),
 )
 @settings(max_examples=80, deadline=None)
-def test_parts_never_overlap_and_every_class_keeps_training(
+def test_parts_are_disjoint_and_every_class_keeps_training_images(
     sizes: list[int], validation: float, test: float, seed: int
 ) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     split = make_split(labels.tolist(), tuple("abcde"))
-    none, pool = np.zeros(0, np.int64), np.arange(len(split))
-    in_test = hold_out(split, pool, test, seed=seed, stream="test", kept=none)
+    empty, pool = np.zeros(0, np.int64), np.arange(len(split))
+    in_test = hold_out(split, pool, test, seed=seed, stream="test", reserved=empty)
     rest = np.setdiff1d(pool, in_test)
-    in_validation = hold_out(split, rest, validation, seed=seed, stream="validation", kept=none)
+    in_validation = hold_out(split, rest, validation, seed=seed, stream="validation", reserved=empty)
     training = np.setdiff1d(rest, in_validation)
     assert len(in_test) + len(in_validation) + len(training) == len(split)
     assert set(labels[training]) == set(labels)
     for label, size in enumerate(sizes):
-        share = np.count_nonzero(labels[in_test] == label)
-        assert share == min(max(int(np.floor(test * size + 0.5)), 1), size - 1)
+        count = np.count_nonzero(labels[in_test] == label)
+        assert count == min(max(int(np.floor(test * size + 0.5)), 1), size - 1)
 
 
-def test_divided_parts_hold_different_images() -> None:
+def test_partition_is_disjoint_and_complete() -> None:
     source = FakeSource(train=make_split([0, 1, 2] * 20))
-    division = divided(source)
-    parts = [division.test, division.validation, source.splits["train"].select(division.pool)]
+    partition = partitioned(source)
+    parts = [partition.test, partition.validation, source.splits["train"].select(partition.pool)]
     values = [{int(part.image(i)[0, 0, 0]) for i in range(len(part))} for part in parts]
     assert [len(value) for value in values] == [12, 6, 42]
     assert len(set.union(*values)) == 60
-    assert division.test_origin == "held out of 'train' with data.split_seed 0"
+    assert partition.test_origin == "held out from 'train' with data.split_seed 0"
 
 
-def test_the_test_part_does_not_depend_on_the_validation_split() -> None:
+def test_test_hold_out_does_not_depend_on_the_validation_split() -> None:
     train, other = make_split([0, 1] * 30), make_split([0, 1])
-    with_split, without = divided(FakeSource(train=train, val=other)), divided(FakeSource(train=train))
+    with_split, without = partitioned(FakeSource(train=train, val=other)), partitioned(FakeSource(train=train))
     assert with_split.test.fingerprint == without.test.fingerprint
-    assert len(with_split.validation) == 2 and with_split.validation_origin == "the split 'val'"
+    assert len(with_split.validation) == 2 and with_split.validation_origin == "split 'val'"
 
 
-def test_a_hold_out_passes_over_the_images_of_a_subset_and_keeps_the_rest() -> None:
+def test_hold_out_skips_reserved_images_and_keeps_the_others() -> None:
     split, pool = make_split([0] * 40 + [1] * 40), np.arange(80)
-    plain = hold_out(split, pool, 0.25, seed=1, stream="s", kept=np.zeros(0, np.int64))
-    kept = np.concatenate([plain[:3], np.setdiff1d(pool, plain)[:5]])
-    around = hold_out(split, pool, 0.25, seed=1, stream="s", kept=kept)
-    assert len(around) == len(plain) == 20
-    assert not set(around) & set(kept)
-    assert set(plain) - set(kept) <= set(around)
+    expected = hold_out(split, pool, 0.25, seed=1, stream="s", reserved=np.zeros(0, np.int64))
+    reserved = np.concatenate([expected[:3], np.setdiff1d(pool, expected)[:5]])
+    held_out = hold_out(split, pool, 0.25, seed=1, stream="s", reserved=reserved)
+    assert len(held_out) == len(expected) == 20
+    assert not set(held_out) & set(reserved)
+    assert set(expected) - set(reserved) <= set(held_out)
 
 
-def test_a_fraction_of_zero_leaves_the_part_out() -> None:
-    division = divided(FakeSource(train=make_split([0, 1] * 5)), fractions=(0.0, 0.0))
-    assert division.test is None and division.validation is None and len(division.pool) == 10
-    assert division.test_origin == "data.test_fraction is 0"
+def test_fraction_zero_holds_out_nothing() -> None:
+    partition = partitioned(FakeSource(train=make_split([0, 1] * 5)), fractions=(0.0, 0.0))
+    assert partition.test is None and partition.validation is None and len(partition.pool) == 10
+    assert partition.test_origin == "data.test_fraction is 0"
 
 
-def test_a_hold_out_of_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.test_fraction 0\.2 holds nothing out of the 3 images"):
-        divided(FakeSource(train=make_split([0, 1, 2])))
+def test_empty_hold_out_is_rejected() -> None:
+    with pytest.raises(UserError, match=r"data\.test_fraction 0\.2 holds out none of the 3 images"):
+        partitioned(FakeSource(train=make_split([0, 1, 2])))
 
 
-def test_a_test_split_without_labels_is_left_aside_for_a_hold_out(caplog: pytest.LogCaptureFixture) -> None:
-    division = divided(FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4)))
-    assert len(division.test) == 4 and division.test_origin.startswith("held out")
-    assert "the split 'test' of the fake has no labels and is left aside" in caplog.text
+def test_test_split_without_labels_is_replaced_by_a_hold_out(caplog: pytest.LogCaptureFixture) -> None:
+    partition = partitioned(FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4)))
+    assert len(partition.test) == 4 and partition.test_origin.startswith("held out")
+    assert "the split 'test' of the fake has no labels and is ignored" in caplog.text
 
 
-def test_a_named_split_without_labels_is_an_error() -> None:
+def test_explicit_split_without_labels_is_an_error() -> None:
     with pytest.raises(UserError, match="test has no labels"):
-        divided(FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4)), test="test")
+        partitioned(FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4)), test="test")
 
 
-def test_pre_training_without_labels_holds_out_what_fine_tuning_holds_out() -> None:
+def test_pre_training_and_fine_tuning_hold_out_the_same_images() -> None:
     source = FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4))
-    divisions = [divided(source, labelled=labelled) for labelled in (True, False)]
-    assert divisions[0].pool.tolist() == divisions[1].pool.tolist()
-    assert divisions[0].test.fingerprint == divisions[1].test.fingerprint
+    partitions = [partitioned(source, labeled=labeled) for labeled in (True, False)]
+    assert partitions[0].pool.tolist() == partitions[1].pool.tolist()
+    assert partitions[0].test.fingerprint == partitions[1].test.fingerprint
 
 
-def test_without_demanded_labels_a_split_without_them_serves_when_named() -> None:
+def test_explicit_split_without_labels_is_used_if_labels_are_not_required() -> None:
     source = FakeSource(train=make_split([0, 1] * 10), test=make_split(None, size=4))
-    division = divided(source, labelled=False, test="test")
-    assert division.test.labels is None and division.test_origin == "the split 'test'"
-    unlabelled = FakeSource(train=make_split(None, size=20), test=make_split([0, 1]))
-    assert divided(unlabelled, labelled=False).test.labels is None
+    partition = partitioned(source, labeled=False, test="test")
+    assert partition.test.labels is None and partition.test_origin == "split 'test'"
+    unlabeled = FakeSource(train=make_split(None, size=20), test=make_split([0, 1]))
+    assert partitioned(unlabeled, labeled=False).test.labels is None
 
 
-def test_an_empty_split_is_refused() -> None:
+def test_empty_split_is_rejected() -> None:
     with pytest.raises(UserError, match="the split 'val' of the fake is empty"):
-        divided(FakeSource(train=make_split([0, 1] * 10), val=make_split([])))
+        partitioned(FakeSource(train=make_split([0, 1] * 10), val=make_split([])))
 
 
-def test_labels_follow_the_names_of_the_training_classes() -> None:
+def test_labels_are_aligned_by_class_name() -> None:
     aligned = align_classes(make_split([0, 1, 1], ("c", "a")), ("a", "b", "c"), title="it")
     assert aligned.labels.tolist() == [2, 0, 0] and aligned.class_names == ("a", "b", "c")
 
 
-def test_a_class_beyond_those_of_training_is_refused() -> None:
+def test_class_unknown_to_training_is_rejected() -> None:
     with pytest.raises(UserError, match="it has classes that the training images do not have: 'x'"):
         align_classes(make_split([0, 1], ("a", "x")), ("a", "b"), title="it")
 
 
-def test_an_unused_class_beyond_those_of_training_does_no_harm() -> None:
+def test_unused_class_unknown_to_training_is_ignored() -> None:
     assert align_classes(make_split([0], ("a", "x")), ("a", "b"), title="it").labels.tolist() == [0]
 
 
-def test_a_class_without_images_is_refused_when_labels_count() -> None:
+def test_class_without_images_is_rejected_if_labels_are_required() -> None:
     split = make_split([0, 2])
-    with pytest.raises(UserError, match=r"the fake has no image of 1 of its 3 classes: 'b'\. Add images"):
-        check_training_split(split, title="the fake", labelled=True)
-    check_training_split(split, title="the fake", labelled=False)
+    with pytest.raises(UserError, match=r"the fake has no images of 1 of its 3 classes: 'b'\. Add images"):
+        check_training_split(split, title="the fake", labeled=True)
+    check_training_split(split, title="the fake", labeled=False)
 
 
-def test_a_single_class_is_refused_when_labels_count() -> None:
-    with pytest.raises(UserError, match="has a single class, 'a'; there is nothing to tell apart"):
-        check_training_split(make_split([0, 0], ("a",)), title="the fake", labelled=True)
+def test_single_class_is_rejected_if_labels_are_required() -> None:
+    with pytest.raises(UserError, match="has a single class, 'a'; a classifier needs at least two"):
+        check_training_split(make_split([0, 0], ("a",)), title="the fake", labeled=True)
 
 
-def test_no_images_are_refused() -> None:
+def test_split_without_images_is_rejected() -> None:
     with pytest.raises(UserError, match="the training split of the fake is empty"):
-        check_training_split(make_split([]), title="the fake", labelled=False)
+        check_training_split(make_split([]), title="the fake", labeled=False)
 
 
-def test_a_selection_of_a_selection_reads_the_right_images() -> None:
+def test_nested_selection_reads_the_right_images() -> None:
     split = make_split([0, 1, 2, 0, 1, 2]).select([5, 3, 1]).select([2, 0])
     assert [int(split.image(index)[0, 0, 0]) for index in range(2)] == [1, 5]
     assert split.labels.tolist() == [1, 2] and split.name(0) == "image 1"
     assert split.class_counts() == {"a": 0, "b": 1, "c": 1}
 
 
-def test_a_fingerprint_tells_images_labels_and_names_apart() -> None:
+def test_fingerprint_distinguishes_images_labels_and_class_names() -> None:
     splits = [
         make_split([0, 1, 2]),
         make_split([0, 1, 1]),

@@ -1,4 +1,4 @@
-"""Tests of the command that makes dense labels: what a teacher says of a place, whole files, a restart, two processes."""
+"""Tests of the stage that writes token labels: the teacher's logits, the files, a restart, two processes."""
 
 import os
 import subprocess
@@ -13,13 +13,14 @@ from safetensors import safe_open
 from timm.models.volo import VOLO
 
 from common.config import load
-from common.data.loading.loader import normalise
+from common.data.loading.loader import normalize
 from common.data.open_splits import open_splits
-from common.data.token_labels.files import open_dense_labels, shard_path
+from common.data.token_labels.files import shard_path
+from common.data.token_labels.reader import open_token_labels
 from common.errors import UserError
-from common.evaluation.token_labels.command import DenseLabelsConfig, main
-from common.evaluation.token_labels.teacher import build_teacher, dense_scores
-from common.evaluation.token_labels.writer import WholeImageView
+from common.evaluation.token_labels.command import WriteTokenLabelsConfig, main
+from common.evaluation.token_labels.teacher import build_teacher, token_logits
+from common.evaluation.token_labels.writer import WholeImageTransform
 from common.training.run import INTERRUPTED, Run
 
 RECIPE = RECIPES / "digits" / "token_labels.yaml"
@@ -27,7 +28,7 @@ RECIPE = RECIPES / "digits" / "token_labels.yaml"
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A run of fine-tuning: a few steps, for the labels need not be right."""
+    """A run of fine-tuning of a few steps; the labels need not be correct."""
     from conftest import TINY
 
     from finetune.__main__ import main as finetune
@@ -47,9 +48,9 @@ def images(count=2, size=12):
 
 
 @torch.no_grad()
-def test_each_patch_token_goes_through_the_head(teacher):
+def test_the_head_is_applied_to_each_patch_token(teacher):
     network = timm.create_model(f"local-dir:{teacher}/export", pretrained=True).eval()
-    scores = dense_scores(network, images())
+    scores = token_logits(network, images())
     tokens = network.forward_features(images())[:, 1:]
     assert scores.shape == (2, 3, 3, 10)
     assert torch.allclose(scores[1, 2, 1], network.head(tokens[1, 7]), atol=1e-5)
@@ -57,55 +58,55 @@ def test_each_patch_token_goes_through_the_head(teacher):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["test_nfnet", "test_resnet", "test_convnext"])
-def test_places_of_a_network_that_averages_them_average_to_its_logits(name):
+def test_logits_of_the_positions_average_to_the_logits_of_a_network_with_average_pooling(name):
     network = timm.create_model(name, num_classes=7).eval()
-    scores = dense_scores(network, images(2, 96))
+    scores = token_logits(network, images(2, 96))
     assert scores.shape[0] == 2 and scores.shape[1] == scores.shape[2] > 1 and scores.shape[3] == 7
-    if name != "test_convnext":  # it normalises behind the average
+    if name != "test_convnext":  # it normalizes after the average pooling
         assert torch.allclose(scores.mean((1, 2)), network(images(2, 96)), atol=1e-4)
 
 
 @torch.no_grad()
-def test_volos_tokens_go_through_its_own_dense_classifier():
+def test_volos_own_token_classifier_is_used():
     network = VOLO(layers=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(1, 1, 1, 1), num_classes=7).eval()
     pictures = images(1, 224)
-    scores = dense_scores(network, pictures)
+    scores = token_logits(network, pictures)
     logits = network.head(network.forward_features(pictures)[:, 0]) + 0.5 * scores.flatten(1, 2).max(1)[0]
     assert scores.shape == (1, 14, 14, 7) and torch.allclose(logits, network(pictures), atol=1e-5)
 
 
-def test_the_files_hold_the_teachers_likeliest_classes(teacher, tmp_path, capsys):
+def test_the_files_hold_the_teachers_top_k_classes(teacher, tmp_path, capsys):
     out = tmp_path / "labels"
     assert main([*arguments(teacher, out), "--dry-run"]) == 0
-    assert "3 x 3 places, 5 of 10 classes" in capsys.readouterr().out and not out.exists()
+    assert "3 x 3 positions, 5 of 10 classes" in capsys.readouterr().out and not out.exists()
     assert main(arguments(teacher, out)) == 0
-    config = load(DenseLabelsConfig, RECIPE, arguments(teacher, out)[1:])
-    splits = open_splits(config.data, labelled=True)
-    reader = open_dense_labels(out, splits.subset, num_classes=10)
+    config = load(WriteTokenLabelsConfig, RECIPE, arguments(teacher, out)[1:])
+    splits = open_splits(config.data, labeled=True)
+    reader = open_token_labels(out, splits.subset, num_classes=10)
     classes, probabilities = reader.read(range(len(splits.train)))
     pictures = [splits.train.image(index) for index in range(len(splits.train))]
     network = build_teacher(str(teacher), config.data, splits.class_names)
     with torch.no_grad():
-        view = WholeImageView(12)(pictures, [])
-        wanted = dense_scores(network, normalise(view.blocks[0][0], config.data.mean, config.data.std)).softmax(-1)
+        view = WholeImageTransform(12)(pictures, [])
+        wanted = token_logits(network, normalize(view.blocks[0][0], config.data.mean, config.data.std)).softmax(-1)
     assert torch.allclose(probabilities.float(), wanted.topk(5).values, atol=1e-3)
     assert torch.allclose(wanted.gather(-1, classes.long()), wanted.topk(5).values, atol=1e-6)
     right = (wanted.mean((1, 2)).argmax(1).numpy() == splits.train.labels).mean()
     result = read_result(out)
-    assert result["metrics"]["dense_label_top1"] == pytest.approx(100 * right, abs=1e-6)
-    assert result["images"] == len(splits.train) and result["verdict"] == "finished"
+    assert result["metrics"]["token_label_top1"] == pytest.approx(100 * right, abs=1e-6)
+    assert result["images"] == len(splits.train) and result["status"] == "finished"
     fewer = splits.subset.indices[::7]
-    some = open_dense_labels(out, type(splits.subset)(**{**splits.subset.__dict__, "indices": fewer}), num_classes=10)
+    some = open_token_labels(out, type(splits.subset)(**{**splits.subset.__dict__, "indices": fewer}), num_classes=10)
     assert torch.equal(some.read([2])[0], classes[[14]])
 
 
-def test_a_stopped_run_makes_only_what_is_missing(teacher, tmp_path, monkeypatch):
+def test_a_stopped_run_writes_only_the_missing_shards(teacher, tmp_path, monkeypatch):
     out = tmp_path / "labels"
-    asked = iter([False, False, True])
+    stop_requested = iter([False, False, True])
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "wants_stop", lambda run: next(asked))
+        patched.setattr(Run, "is_stop_requested", lambda run: next(stop_requested))
         assert main(arguments(teacher, out)) == INTERRUPTED
-    # 3 parts of 32 images were looked at: one shard of 64 images is whole, and half of the next is lost.
+    # 3 batches of 32 images are done: one shard of 64 images is complete, and half of the next is lost.
     assert shard_path(out, 0).is_file() and not shard_path(out, 1).is_file() and not (out / "labels.json").exists()
     before = shard_path(out, 0).stat().st_mtime_ns
     assert main(arguments(teacher, out)) == 0
@@ -113,7 +114,7 @@ def test_a_stopped_run_makes_only_what_is_missing(teacher, tmp_path, monkeypatch
     assert main(arguments(teacher, out)) == 0, "a finished run has nothing to do"
 
 
-def test_two_processes_write_what_one_writes(teacher, tmp_path):
+def test_two_processes_write_the_same_files_as_one(teacher, tmp_path):
     assert main(arguments(teacher, tmp_path / "one", "train.batch_size=16")) == 0
     code = "import sys; from common.evaluation.token_labels.command import main; sys.exit(main(sys.argv[1:]))"
     script = tmp_path / "start.py"
@@ -132,7 +133,7 @@ def test_two_processes_write_what_one_writes(teacher, tmp_path):
     assert (tmp_path / "one" / "labels.json").read_text() == (tmp_path / "two" / "labels.json").read_text()
     for name in names:
         one, two = (safe_open(tmp_path / run / name, framework="numpy") for run in ("one", "two"))
-        # The scores of a place depend on how many images are looked at together, in the last digit.
+        # The logits of a position depend on the batch size in the last digit.
         assert np.array_equal(one.get_tensor("positions"), two.get_tensor("positions")), name
         probabilities = [file.get_tensor("probabilities").astype(float) for file in (one, two)]
         assert np.allclose(*probabilities, atol=1e-3) and one.metadata().keys() == two.metadata().keys()
@@ -145,11 +146,11 @@ def test_two_processes_write_what_one_writes(teacher, tmp_path):
         (["data.mean=[0.5,0.5,0.5]"], ["data.mean", "0.5", "0.3"]),
         (["classes=11"], ["classes = 11", "10 classes"]),
         (["classes=0"], ["classes", "at least 1"]),
-        (["data.on_error=skip"], ["data.on_error", "labels of its own"]),
+        (["data.on_corrupt=skip"], ["data.on_corrupt", "its own labels"]),
         (["data.image_size=18"], ["data.image_size = 18", "4 x 4"]),
     ],
 )
-def test_bad_input_is_told(teacher, tmp_path, capsys, more, words):
+def test_invalid_input_is_reported(teacher, tmp_path, capsys, more, words):
     assert main(arguments(teacher, tmp_path / "labels", *more)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "Traceback" not in error
@@ -157,9 +158,9 @@ def test_bad_input_is_told(teacher, tmp_path, capsys, more, words):
         assert word in error
 
 
-def test_a_teacher_of_other_classes_is_refused(teacher):
-    config = load(DenseLabelsConfig, RECIPE, [f"init={teacher}"])
-    with pytest.raises(UserError, match="tells 10 classes apart, the data has 3"):
+def test_a_teacher_of_other_classes_is_rejected(teacher):
+    config = load(WriteTokenLabelsConfig, RECIPE, [f"init={teacher}"])
+    with pytest.raises(UserError, match="has 10 classes, the data has 3"):
         build_teacher(str(teacher), config.data, tuple("abc"))
     with pytest.raises(UserError, match="another order"):
         build_teacher(str(teacher), config.data, tuple(np.arange(10).astype(str)[::-1]))

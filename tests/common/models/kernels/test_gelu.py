@@ -1,4 +1,4 @@
-"""GELU by its kernels is GELU, and an MLP around it that MLP. What needs a kernel of ours is left out where there is none."""
+"""The GELU and MLP kernels equal GELU and the MLP. Tests that need a custom kernel are skipped if it is not available."""
 
 import pytest
 import torch
@@ -12,16 +12,16 @@ from common.models.replacement import replace_modules
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gelu_by_its_kernels_is_gelu(dtype: torch.dtype) -> None:
-    mine = torch.randn(5, 7).to(dtype).requires_grad_()
-    theirs = mine.detach().clone().requires_grad_()
-    one, other = KernelGELU()(mine), nn.GELU()(theirs)
-    one.float().square().sum().backward()
-    other.float().square().sum().backward()
-    assert torch.equal(one, other) and torch.equal(mine.grad, theirs.grad)
+def test_kernel_gelu_equals_gelu(dtype: torch.dtype) -> None:
+    values = torch.randn(5, 7).to(dtype).requires_grad_()
+    copied = values.detach().clone().requires_grad_()
+    result, expected = KernelGELU()(values), nn.GELU()(copied)
+    result.float().square().sum().backward()
+    expected.float().square().sum().backward()
+    assert torch.equal(result, expected) and torch.equal(values.grad, copied.grad)
 
 
-def test_gelu_kernels_replace_exact_gelus_alone() -> None:
+def test_only_exact_gelus_are_replaced() -> None:
     model = nn.Sequential(nn.GELU(), nn.Sequential(nn.GELU(), nn.Linear(2, 2)), nn.GELU("tanh"), nn.ReLU())
     names = list(model.state_dict())
     replace_modules(model, as_kernel_gelu)
@@ -35,8 +35,8 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("shape", [(1, 16), (3, 5, 48), (257, 32), (2, 300, 16)])
-def test_results_and_gradients_with_a_bias_are_those_of_the_formula(shape: tuple[int, ...]) -> None:
-    values, bias, of_result = (
+def test_results_and_gradients_with_a_bias_equal_the_formula(shape: tuple[int, ...]) -> None:
+    values, bias, grad_output = (
         (draw(*shape) * 3).bfloat16().requires_grad_(),
         draw(shape[-1], seed=1),
         draw(*shape).bfloat16(),
@@ -44,15 +44,15 @@ def test_results_and_gradients_with_a_bias_are_those_of_the_formula(shape: tuple
     bias.requires_grad_()
     exact, exact_bias = (tensor.detach().double().requires_grad_() for tensor in (values, bias))
     result, expected = _bias_gelu(values, bias), gelu(exact + exact_bias)
-    result.backward(of_result)
-    expected.backward(of_result.double())
-    torch.testing.assert_close(result.double(), expected, rtol=2**-8, atol=1e-6)  # a bf16 has 8 bits
+    result.backward(grad_output)
+    expected.backward(grad_output.double())
+    torch.testing.assert_close(result.double(), expected, rtol=2**-8, atol=1e-6)  # bf16 has 8 bits
     torch.testing.assert_close(values.grad.double(), exact.grad, rtol=2**-8, atol=1e-6)
     torch.testing.assert_close(bias.grad.double(), exact_bias.grad, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.usefixtures("kernels")
-def test_what_is_not_finite_stays_so() -> None:
+def test_non_finite_values_are_propagated() -> None:
     values = torch.tensor([float("nan"), float("inf"), -1e30, 1e30] * 4).bfloat16().requires_grad_()
     result = _bias_gelu(values, torch.zeros(16))
     result.sum().backward()
@@ -61,7 +61,7 @@ def test_what_is_not_finite_stays_so() -> None:
 
 
 @pytest.mark.usefixtures("kernels")
-def test_the_number_of_threads_changes_nothing() -> None:
+def test_number_of_threads_does_not_change_the_result() -> None:
     def compute() -> tuple[Tensor, Tensor, Tensor]:
         values, bias = draw(1000, 32).bfloat16().requires_grad_(), draw(32, seed=1).requires_grad_()
         result = _bias_gelu(values, bias)
@@ -73,7 +73,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("kernels")
-def test_an_mlp_by_the_kernel_is_that_mlp() -> None:
+def test_kernel_mlp_equals_the_mlp() -> None:
     torch.manual_seed(0)
     network, tokens = nn.ModuleDict({"mlp": Mlp(32, 64)}), draw(2, 9, 32)
     nn.init.normal_(network["mlp"].fc1.bias)
@@ -81,11 +81,11 @@ def test_an_mlp_by_the_kernel_is_that_mlp() -> None:
     replace_modules(network, as_kernel_mlp)
     assert isinstance(network["mlp"], KernelMlp) and list(network.state_dict()) == names
     assert all(a is b for a, b in zip(network.parameters(), parameters))
-    torch.testing.assert_close(network["mlp"](tokens), expected)  # fp32: PyTorch's own
+    torch.testing.assert_close(network["mlp"](tokens), expected)  # fp32: PyTorch's implementation
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(network["mlp"](tokens).float(), expected, atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("mlp", [Mlp(32, 24), Mlp(32, 64, bias=False), Mlp(32, 64, act_layer=nn.ReLU)])
-def test_an_mlp_of_another_kind_stays(mlp: Mlp) -> None:
+def test_unsupported_mlp_is_not_replaced(mlp: Mlp) -> None:
     assert as_kernel_mlp(mlp) is None

@@ -1,0 +1,56 @@
+"""Image collections: every one of them obeys the size limit of its decoder."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from PIL import Image
+
+from common.data.images.collections import FileImages, Images, PixelImages, SelectedImages
+from common.data.images.decode import ImageDecoder
+from common.data.sources.split import Split
+from common.data.sources.tables import Shard, TableImages
+from common.data.splits.verification import verify_and_cache
+from common.errors import UserError
+
+HEIGHT, WIDTH = 3, 5
+
+
+def png() -> bytes:
+    """Return an encoded image."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT), (10, 20, 30)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def collection(kind: str, root: Path, decoder: ImageDecoder) -> Images:
+    """Return a collection of one image."""
+    if kind == "pixels":
+        pixels = np.zeros(3 * HEIGHT * WIDTH, np.uint8)
+        return PixelImages([pixels], np.array([[HEIGHT, WIDTH]]), block_length=1, decoder=decoder)
+    if kind == "table":
+        return TableImages(Dataset.from_dict({"image": [png()]}), "image", (Shard("t", 1),), root, decoder=decoder)
+    (root / "image.png").write_bytes(png())
+    files = FileImages(root, ["image.png"], decoder=decoder)
+    if kind == "cache":
+        split = Split(images=files, labels=None, class_names=())
+        verified = verify_and_cache({"train": split}, verify="none", cache_bytes=10**6, threads=1, max_corrupt=0.99)
+        assert isinstance(verified.splits["train"].images, PixelImages)
+        return verified.splits["train"].images
+    return SelectedImages(files, np.array([0])) if kind == "selection" else files
+
+
+@pytest.mark.parametrize("kind", ["files", "table", "pixels", "cache", "selection"])
+def test_every_collection_obeys_the_size_limit(kind: str, tmp_path: Path) -> None:
+    images = collection(kind, tmp_path, ImageDecoder(max_pixels=HEIGHT * WIDTH))
+    assert images.decode(0).shape == (HEIGHT, WIDTH, 3) and images.decoder.max_pixels == HEIGHT * WIDTH
+
+
+@pytest.mark.parametrize("kind", ["files", "table", "pixels", "selection"])
+def test_every_collection_rejects_larger_images_by_name(kind: str, tmp_path: Path) -> None:
+    images = collection(kind, tmp_path, ImageDecoder(max_pixels=HEIGHT * WIDTH - 1))
+    with pytest.raises(UserError) as caught:
+        images.decode(0)
+    assert str(caught.value).startswith(f"{images.name(0)}: the image is too large: 5 x 3 = 15 pixels")

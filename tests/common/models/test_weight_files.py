@@ -1,0 +1,94 @@
+"""Sources of weights that are missing, damaged, unsafe or unsupported are rejected with the choices."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from common.errors import UserError
+from common.models.weight_files import read_weights
+
+WEIGHTS = {f"layers.{i}.weight": torch.ones(32, 64) for i in range(8)}
+
+
+def test_name_without_published_weights_is_rejected() -> None:
+    with pytest.raises(UserError, match="init: 'vit_small' could not be downloaded.*No pretrained weights exist"):
+        read_weights("vit_small")
+
+
+def test_truncated_safetensors_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(WEIGHTS, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"w\.safetensors is not a complete safetensors file"):
+        read_weights(str(path))
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"w\.safetensors is not a complete safetensors file"):
+        read_weights(str(path))
+
+
+class _FileToucher:
+    """Create a file when unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path(self.path),))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_pickle_that_executes_code_is_not_loaded(tmp_path: Path, save: Any) -> None:
+    save({"teacher": _FileToucher(str(tmp_path / "executed"))}, tmp_path / "malicious.pth")
+    with pytest.raises(UserError, match=r"malicious\.pth cannot be read as weights only.*not loaded"):
+        read_weights(str(tmp_path / "malicious.pth"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_truncated_pickle_is_named(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "cut.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"cut\.pth cannot be read as weights only: it is truncated"):
+        read_weights(str(tmp_path / "cut.pth"))
+
+
+@pytest.mark.parametrize("init", ["runs/absent", "absent.safetensors", "vit_nothing", "local-dir:absent"])
+def test_missing_source_lists_the_choices(init: str) -> None:
+    with pytest.raises(UserError, match=r"init: .*is not a file.*run folder.*timm:<name>, hf-hub:<id>"):
+        read_weights(init)
+
+
+def test_folder_without_weights_and_unsupported_file_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has neither export/model\.safetensors nor model\.safetensors"):
+        read_weights(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("text")
+    with pytest.raises(UserError, match=r"notes\.txt is not a supported file type"):
+        read_weights(str(tmp_path / "notes.txt"))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"list\.pth has no named tensors"):
+        read_weights(str(tmp_path / "list.pth"))
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"teacher": {}}, [1, 2], torch.zeros(3), {"model": {"a": {"b": torch.zeros(1)}}}]
+)
+def test_file_without_named_tensors_is_rejected_with_the_choices(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"init: .*w\.pth has no .*tensors.*; set init to a run folder"):
+        read_weights(str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04" + b"\0" * 60])
+def test_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"init: .*w\.pth cannot be read as weights only"):
+        read_weights(str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("init", ["a" * 5000, "b/" * 3000, "~nobody-by-this-name/run", "local-dir:" + "c" * 5000])
+def test_invalid_path_is_rejected(init: str) -> None:
+    with pytest.raises(UserError, match="init = .*: this path cannot be looked up"):
+        read_weights(init)
