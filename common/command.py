@@ -47,20 +47,16 @@ def run_stage(
                 print(to_yaml(config) + dry_run(config))
             return 0
         code = run(config, options.overrides)
-        from common.distributed import leave_process_group  # imports torch, which --help need not wait for
-
-        leave_process_group()
-        return code
     except KeyboardInterrupt:
         print("interrupted without saving; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         return INTERRUPTED_TWICE
     except UserError as error:
         if is_main:
             print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
-        return USER_ERROR
+        code = USER_ERROR
     except OSError as error:
         print(system_error_message(error), file=sys.stderr)
-        return USER_ERROR
+        code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -68,6 +64,19 @@ def run_stage(
         return USER_ERROR
     finally:
         release_locks()
+    _leave_process_group()
+    return code
+
+
+def _leave_process_group() -> None:
+    """Destroy the process group, if there is one; no collective is pending after a run or after an error of all processes.
+
+    Without it, threads of gloo that are still alive when the interpreter exits can abort the process (exit code -6), although
+    the run has ended and its result is written. torch is not imported for it: without torch there is no process group.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 from conftest import COMMANDS, RECIPES, TINY
 
+from common.command import INTERRUPTED_TWICE
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
@@ -136,6 +138,8 @@ def _run_process(
         _record_samples(samples.with_name(f"{samples.name}-{rank}.samples"))
     main: Callable[[list[str]], int] = __import__(f"{module}.__main__", fromlist=["main"]).main
     code = main(arguments)
+    if code != INTERRUPTED_TWICE:  # gloo's threads could abort the process at its exit
+        assert not torch.distributed.is_initialized(), "the process has not left its process group"
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

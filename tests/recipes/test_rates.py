@@ -32,12 +32,9 @@ def load(name: str, scale: str) -> Study:
     return load_study(path, trained, None if scale == "own" else scale, seeds)
 
 
-load_once = cache(load_config)
-
-
 def loaded(run: PlannedRun) -> Any:
     """Return the config of a run."""
-    return load_once(run.module, Path(run.recipe), run.overrides)
+    return load_config(run.module, Path(run.recipe), run.overrides)
 
 
 @cache
