@@ -14,10 +14,10 @@ quickstart: $(STAMP)  ## Run the quick-start study on the bundled digits and wri
 	$(BIN)/python -m recipes run recipes/studies/quickstart.yaml --out $(OUT)
 
 test: $(STAMP) lint typecheck  ## Run every check and every test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 quick: $(STAMP) lint typecheck  ## Run every check, and the tests that start no run; the pre-push hook
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m 'not run'
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not run'
 
 lint: $(STAMP)  ## Check style and the layers of the house
 	$(BIN)/ruff check .

@@ -1,9 +1,14 @@
 """Shared fixtures: tiny runs of the stages on the bundled digits, started through their command lines."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+# Before torch is imported: a thread of the backward pass takes the number of its own threads from here, and with two of them the
+# processes of distributed runs spend half of their time spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -36,10 +41,11 @@ TINY = {
     ],
     "knn": ["init=none", "data.images_per_class=8", "data.workers=0", "train.batch_size=64"],
     "tokens": ["init=none", "data.images_per_class=8", "data.workers=0", "train.batch_size=64", "images=200"],
+    "token_labels": ["data.fraction=0.2", "train.batch_size=32"],
 }  # fmt: skip
 
 COMMANDS = {name: (name,) for name in ("pretrain", "finetune")} | {
-    name: ("common.evaluation", name) for name in ("linear", "knn", "tokens")
+    name: ("common.evaluation", name) for name in ("linear", "knn", "tokens", "token_labels")
 }
 """The words between `accelerate launch -m` and the recipe, by stage."""
 
@@ -49,22 +55,12 @@ class Killed(BaseException):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a run, by the fixtures below or as processes of their own, and put them first.
-
-    Tests of two processes are one group, which one worker runs: side by side they would slow each other down.
-    """
+    """Mark the tests that start a run, by the fixtures below or as processes of their own."""
+    starters, processes = {"stage", "fake_stage", "study_folder"}, {"subprocess", "multiprocessing", "fork_run"}
     for item in items:
         fixtures, names = set(getattr(item, "fixturenames", ())), vars(getattr(item, "module", object))
-        if fixtures & {"stage", "fake_stage", "study_folder"} or names.keys() & {
-            "subprocess",
-            "forked_runs",
-            "fork_run",
-        }:
+        if fixtures & starters or names.keys() & processes:
             item.add_marker(pytest.mark.run)
-        if "two_processes" in item.nodeid or "2 processes" in item.nodeid or "test_processes.py" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("processes"))
-    # Long tests first, so that no worker of `make test` is left with one at the end.
-    items.sort(key=lambda item: item.get_closest_marker("run") is None)
 
 
 @pytest.fixture(autouse=True)

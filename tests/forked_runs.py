@@ -12,10 +12,11 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from conftest import COMMANDS, RECIPES, TINY
@@ -61,28 +62,47 @@ def fork_run(
     faults: Iterable[Fault] = (),
     processes: int = 1,
     record_samples: bool = False,
+    recipe: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run a stage like the fixture `stage`, in `processes` new processes; return the first nonzero exit code, or 0.
 
     A negative code is a signal. If one process is killed by SIGKILL, the others are killed, as a launcher does. With
-    `record_samples` the samples drawn by each process are written next to the run folder.
+    `record_samples` the samples drawn by each process are written next to the run folder. `environment` is added to a launcher's.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     module, *words = COMMANDS[name]
-    arguments = [*words, str(RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
+    arguments = [*words, str(recipe or RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
+    launcher = _launcher_environment(processes)
     started = []
     for rank in range(processes):
         own_faults = [fault for fault in faults if fault.rank == rank]
         log = out.with_name(f"{out.name}-{rank}.log")
         process = SERVER.Process(
             target=_run_process,
-            args=(module, arguments, own_faults, rank, processes, port, log, out if record_samples else None),
+            args=(
+                module,
+                arguments,
+                own_faults,
+                rank,
+                {**launcher, **environment},
+                log,
+                out if record_samples else None,
+            ),
         )
         process.start()
         started.append(process)
     return _wait(started)
+
+
+def _launcher_environment(processes: int) -> dict[str, str]:
+    """Return the environment that a launcher sets for every process; empty for one process."""
+    if processes == 1:
+        return {}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {"WORLD_SIZE": str(processes), "ACCELERATE_USE_CPU": "true", **address}
 
 
 def read_log(out: Path, rank: int = 0) -> str:
@@ -110,8 +130,7 @@ def _run_process(
     arguments: list[str],
     faults: list[Fault],
     rank: int,
-    processes: int,
-    port: int,
+    environment: dict[str, str],
     log: Path,
     samples: Path | None,
 ) -> None:
@@ -124,14 +143,8 @@ def _run_process(
     os.setpgid(0, 0)
     multiprocessing.set_start_method("fork", force=True)  # for the loader's workers, which would inherit the server's
     torch.set_num_threads(1)
-    if processes > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(processes),
-            "ACCELERATE_USE_CPU": "true",
-        }
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if environment:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **environment}
     for fault in faults:
         _install_fault(fault)
     if samples is not None:

@@ -11,7 +11,6 @@ import pytest
 from conftest import Killed, read_losses, read_result
 from forked_runs import fork_run, read_log
 from PIL import Image
-from test_processes import launch_two
 
 from common.training.progress import Progress
 
@@ -144,7 +143,7 @@ def test_more_corrupt_images_than_max_corrupt_stop_the_run(
 def test_two_processes_count_corrupt_images_together(stage: Stage, tmp_path: Path) -> None:
     overrides = (f"data.source={image_folder(tmp_path / 'images')}", *SKIP)
     assert stage("finetune", tmp_path / "one", *overrides) == 0
-    launch_two("finetune", tmp_path / "two", *overrides)
+    assert fork_run("finetune", tmp_path / "two", *overrides, processes=2) == 0, read_log(tmp_path / "two")
     one, two = read_result(tmp_path / "one")["data_errors"], read_result(tmp_path / "two")["data_errors"]
     assert two["replaced_samples"] == one["replaced_samples"] > 0 and sorted(two["listed"]) == sorted(one["listed"])
     assert read_losses(tmp_path / "two") == pytest.approx(read_losses(tmp_path / "one"), rel=2e-5, abs=5e-6)

@@ -11,36 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COMMANDS, RECIPES, TINY, read_losses, read_result
+from conftest import RECIPES, TINY, read_losses, read_result
 from forked_runs import fork_run, read_log
+
+from common.command import USER_ERROR
 
 Stage = Callable[..., int]
 
 ROOT = RECIPES.parent
-
-
-def launch_two(name: str, out: Path, *overrides: str, recipe: Path | None = None) -> None:
-    """Run the stage on two CPU processes by the command of docs/several_machines.md."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "-m",
-        *COMMANDS[name],
-    ]
-    command += [str(recipe or RECIPES / "digits" / f"{name}.yaml"), *TINY[name], f"out={out}", *overrides]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    launched = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        output, _ = launched.communicate(timeout=240)
-    except subprocess.TimeoutExpired:
-        os.killpg(launched.pid, signal.SIGKILL)
-        raise
-    assert launched.returncode == 0, output.decode()[-3000:]
 
 
 @pytest.mark.parametrize(
@@ -67,15 +45,28 @@ def test_two_processes_match_the_losses_of_one(
 
 
 def test_launcher_starts_two_processes(tmp_path: Path) -> None:
-    launch_two("finetune", tmp_path / "run", "train.epochs=1")
-    result = read_result(tmp_path / "run")
+    """By the command of docs/several_machines.md."""
+    out, launcher = tmp_path / "run", ("torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    command = [sys.executable, "-m", *launcher, "-m", "finetune", str(RECIPES / "digits" / "finetune.yaml")]
+    command += [*TINY["finetune"], f"out={out}", "train.epochs=1"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launched = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        output, _ = launched.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(launched.pid, signal.SIGKILL)
+        raise
+    assert launched.returncode == 0, output.decode()[-3000:]
+    result = read_result(out)
     assert result["status"] == "finished" and result["num_processes"] == 2
 
 
 def test_two_processes_evaluate_the_images_of_one(stage: Stage, tmp_path: Path) -> None:
     """Covers tokens, too: k-NN and tokens evaluate images with the same function."""
     assert stage("knn", tmp_path / "one") == 0
-    launch_two("knn", tmp_path / "two")
+    assert fork_run("knn", tmp_path / "two", processes=2) == 0, read_log(tmp_path / "two")
     one, two = read_result(tmp_path / "one"), read_result(tmp_path / "two")
     assert two["num_processes"] == 2 and two["images"] == one["images"]
     assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4, abs=1e-6)
@@ -84,14 +75,13 @@ def test_two_processes_evaluate_the_images_of_one(stage: Stage, tmp_path: Path) 
 def test_two_processes_agree_on_divergence(stage: Stage, tmp_path: Path) -> None:
     overrides = ("optim.name=sgd", "optim.lr=1e30", "optim.warmup_epochs=0", "train.epochs=1")
     assert stage("finetune", tmp_path / "one", *overrides) == 0
-    launch_two("finetune", tmp_path / "two", *overrides)
+    assert fork_run("finetune", tmp_path / "two", *overrides, processes=2) == 0, read_log(tmp_path / "two")
     one, two = read_result(tmp_path / "one"), read_result(tmp_path / "two")
     assert one["status"] == two["status"] == "diverged"
     assert (one["kind"], one["step"]) == (two["kind"], two["step"])
 
 
 def test_processes_without_a_process_group_are_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pretrain", str(RECIPES / "digits" / "pretrain.yaml"), f"out={tmp_path / 'run'}"]
-    environment = {**os.environ, "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "-1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "ACCELERATE_USE_CPU" in done.stderr
+    environment = {"WORLD_SIZE": "4", "LOCAL_RANK": "-1"}
+    assert fork_run("pretrain", tmp_path / "run", environment=environment) == USER_ERROR
+    assert "ACCELERATE_USE_CPU" in read_log(tmp_path / "run")

@@ -8,8 +8,8 @@ import pytest
 import timm
 import torch
 from conftest import RECIPES, Killed, assert_same_run, read_losses, read_result
+from forked_runs import fork_run, read_log
 from safetensors.torch import load_file
-from test_processes import launch_two
 
 from common.config import load
 from common.training.progress import Progress
@@ -66,7 +66,8 @@ def test_killed_run_matches_the_uninterrupted_run(reid: Stage, tmp_path: Path, m
 def test_two_processes_match_the_losses_of_one(reid: Stage, tmp_path: Path) -> None:
     overrides = ("model.drop_path=0.0", "optim.name=sgd")
     assert reid(tmp_path / "one", *overrides) == 0
-    launch_two("finetune", tmp_path / "two", *TINY, *overrides, recipe=RECIPE)
+    two = tmp_path / "two"
+    assert fork_run("finetune", two, *TINY, *overrides, processes=2, recipe=RECIPE) == 0, read_log(two)
     one, two = read_losses(tmp_path / "one"), read_losses(tmp_path / "two")
     assert len(one) == 10 and two == pytest.approx(one, rel=1e-4)
     map_one, map_two = (read_result(tmp_path / name)["metrics"]["test_map"] for name in ("one", "two"))

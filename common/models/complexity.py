@@ -38,7 +38,7 @@ class _Tally:
 
     def count_layer(self, layer: nn.Conv1d | nn.Conv2d | nn.Linear, _: Any, output: Tensor) -> None:
         """Add a convolution or a linear layer: each output element costs as many MACs as one output channel has weights."""
-        self.macs += output.numel() * layer.weight[0].numel()
+        self.macs += output.numel() * (layer.weight.numel() // len(layer.weight))
         self.activations += output.numel()
 
     def count_attention(self, attention: Attention | GridAttention, inputs: tuple[Tensor, ...], _: Any) -> None:

@@ -7,40 +7,28 @@ from typing import Any
 
 import pytest
 import yaml
+from planned_studies import SCALES, planned
 
 from common.training.optimizers import peak_lr
-from recipes.stages import load_config, resolve_by_config
-from recipes.study.plan import Plan, PlannedRun, make_plan
-from recipes.study.sections import read_yaml
-from recipes.study.specification import STUDIES, Stage, Study
-from recipes.study.study_file import load_study
-
-pytestmark = pytest.mark.xdist_group("plans")  # one worker: the plans are cached
+from recipes.stages import load_config
+from recipes.study.plan import Plan, PlannedRun
+from recipes.study.specification import Stage, Study
 
 PINNED = yaml.safe_load(Path(__file__).with_name("rates.yaml").read_text())
 WARMUPS = yaml.safe_load(Path(__file__).with_name("warmups.yaml").read_text())
-SCALES = {path.stem: read_yaml(path.read_text()).get("scales") or ["own"] for path in sorted(STUDIES.glob("*.yaml"))}
-STUDIES_AT_SCALES = [(name, scale) for name, scales in SCALES.items() for scale in scales]
-
-
-def load(name: str, scale: str) -> Study:
-    """Return a study with one seed and every stage trained."""
-    path = STUDIES / f"{name}.yaml"
-    stages = read_yaml(path.read_text())["stages"]
-    trained = tuple(f"{stage}.published=none" for stage, entry in stages.items() if "published" in entry)
-    seeds = () if name == "early_conv_complexity" else (0,)
-    return load_study(path, trained, None if scale == "own" else scale, seeds)
+STUDIES_AT_SCALES = [(name, scale or "own") for name, scales in SCALES.items() for scale in scales]
 
 
 def loaded(run: PlannedRun) -> Any:
     """Return the config of a run."""
-    return load_config(run.module, Path(run.recipe), run.overrides)
+    return load_config(
+        run.module, Path(run.recipe).absolute(), run.overrides
+    )  # as in its plan, so that it is loaded once
 
 
-@cache
-def planned(name: str, scale: str) -> Plan:
+def full_plan(name: str, scale: str) -> Plan:
     """Return the plan of a study with one seed and every stage trained."""
-    return make_plan(load(name, scale), resolve_by_config)
+    return planned(name, None if scale == "own" else scale, every_stage=True)
 
 
 def paper_settings(study: Study, stage: Stage, levels: dict[str, str]) -> dict[str, Any]:
@@ -77,7 +65,7 @@ def effective_lr(study: Study, run: PlannedRun, levels: dict[str, str]) -> float
 
 def effective_lrs(name: str, scale: str) -> dict[str, dict[float | str, float]]:
     """Return the effective learning rate by stage and published one; fail if rows with the same published one differ."""
-    plan, found = planned(name, scale), defaultdict[str, dict[float | str, float]](dict)
+    plan, found = full_plan(name, scale), defaultdict[str, dict[float | str, float]](dict)
     study = plan.study
     runs, stages = {run.id: run for run in plan.runs}, {stage.name: stage for stage in study.stages}
     for cell in plan.cells:
@@ -95,9 +83,10 @@ def effective_lrs(name: str, scale: str) -> dict[str, dict[float | str, float]]:
     return dict(found)
 
 
+@cache
 def warmup_percentages(name: str, scale: str) -> dict[tuple[str, int | str], list[float]]:
     """Return the warm-up of a study's runs in percent of the run, by the study's recipe and the published warm-up."""
-    plan, found = planned(name, scale), defaultdict[tuple[str, int | str], list[float]](list)
+    plan, found = full_plan(name, scale), defaultdict[tuple[str, int | str], list[float]](list)
     study = plan.study
     runs, stages = {run.id: run for run in plan.runs}, {stage.name: stage for stage in study.stages}
     for cell in plan.cells:
@@ -135,8 +124,8 @@ def test_smaller_scales_keep_the_papers_fraction_of_the_warm_up() -> None:
 @pytest.mark.parametrize("scale", ["imagenet1k", "cifar10", "cifar10_cpu", "digits"])
 def test_tables_that_start_from_the_same_pre_training_share_its_run(scale: str) -> None:
     names = ("scaled_relu_table6", "scaled_relu_table7", "scaled_relu_linear_evaluation")
-    (one,) = {frozenset(run.digest for run in planned(name, scale).runs if run.stage == "pretrain") for name in names}
-    assert len(one) == 1 and one < {run.digest for run in planned("scaled_relu_table2_dino", scale).runs}
+    (one,) = {frozenset(run.digest for run in full_plan(name, scale).runs if run.stage == "pretrain") for name in names}
+    assert len(one) == 1 and one < {run.digest for run in full_plan("scaled_relu_table2_dino", scale).runs}
 
 
 @pytest.mark.parametrize(("name", "scale"), STUDIES_AT_SCALES)
@@ -172,4 +161,4 @@ def test_every_pinned_row_exists() -> None:
     assert set(PINNED) == {name for name in SCALES if name != "early_conv_complexity"}
     for name, stages in PINNED.items():
         scales = {scale for lrs in stages.values() for by_scale in lrs.values() for scale in by_scale}
-        assert scales == set(SCALES[name]), name
+        assert scales == {scale or "own" for scale in SCALES[name]}, name

@@ -3,29 +3,20 @@
 import re
 
 import pytest
+from planned_studies import SCALES, planned, study_file
 
-from recipes.stages import resolve_by_config
 from recipes.study.cost import DatasetSize, estimate
-from recipes.study.plan import Plan, make_plan
 from recipes.study.published import CRASH, load_published_table, published_table_names
 from recipes.study.scales import load_scale
-from recipes.study.sections import read_yaml
-from recipes.study.specification import REPOSITORY, STUDIES, TableReportSpec
+from recipes.study.specification import REPOSITORY, TableReportSpec
 from recipes.study.study_file import load_study
 
-OFFERED = {path: read_yaml(path.read_text()).get("scales") or [None] for path in sorted(STUDIES.glob("*.yaml"))}
-PLANNED = [pytest.param(path, scale, id=f"{path.stem}-{scale}") for path, all_ in OFFERED.items() for scale in all_]
+PLANNED = [pytest.param(name, scale, id=f"{name}-{scale}") for name, scales in SCALES.items() for scale in scales]
 
 
-def planned(path, scale) -> Plan:  # type: ignore[no-untyped-def]
-    """Return the plan of a study with one seed, if it has any."""
-    seeds = () if path.stem == "early_conv_complexity" else (0,)
-    return make_plan(load_study(path, scale=scale, seeds=seeds), resolve_by_config)
-
-
-@pytest.mark.parametrize(("path", "scale"), PLANNED)
-def test_every_study_plans_at_every_scale(path, scale) -> None:  # type: ignore[no-untyped-def]
-    plan = planned(path, scale)
+@pytest.mark.parametrize(("name", "scale"), PLANNED)
+def test_every_study_plans_at_every_scale(name: str, scale: str | None) -> None:
+    plan = planned(name, scale)
     assert plan.runs and all(cell.runs for cell in plan.cells)
     known = load_scale(scale) if scale else None
     size = DatasetSize(known.train_images, known.num_classes) if known else DatasetSize(1438, 10)  # type: ignore[arg-type]
@@ -37,31 +28,30 @@ def test_every_study_plans_at_every_scale(path, scale) -> None:  # type: ignore[
 
 def test_every_published_table_has_a_study() -> None:
     tables = set()
-    for path, scales in OFFERED.items():
-        spec = load_study(path, scale=scales[0]).report
+    for name, scales in SCALES.items():
+        spec = load_study(study_file(name), scale=scales[0]).report
         tables |= {spec.table} if isinstance(spec, TableReportSpec) else set()
     assert tables - {None} == set(published_table_names())
 
 
 def test_every_experiment_of_early_convolutions_has_a_study() -> None:
-    names = {path.stem for path in OFFERED}
     wanted = ("complexity", "training_length", "optimizers", "hyperparameters", "peak")
-    assert {f"early_conv_{name}" for name in wanted} <= names
+    assert {f"early_conv_{name}" for name in wanted} <= SCALES.keys()
 
 
-@pytest.mark.parametrize("path", [path for path in OFFERED if "scaled_relu" in path.stem], ids=lambda path: path.stem)
-def test_every_published_row_is_a_row_of_its_study(path) -> None:  # type: ignore[no-untyped-def]
-    study = load_study(path, scale="imagenet1k")
+@pytest.mark.parametrize("name", [name for name in SCALES if "scaled_relu" in name])
+def test_every_published_row_is_a_row_of_its_study(name: str) -> None:
+    study = load_study(study_file(name), scale="imagenet1k")
     assert isinstance(study.report, TableReportSpec) and study.report.table
     rows = [row.entries for row in load_published_table(study.report.table).rows]
-    ours = [study.columns({**cell.levels}) for cell in planned(path, "imagenet1k").cells]
+    ours = [study.columns({**cell.levels}) for cell in planned(name, "imagenet1k").cells]
     for row in rows:
-        assert any(all(row[name] == value for name, value in columns.items() if name in row) for columns in ours), row
+        assert any(all(row[key] == value for key, value in columns.items() if key in row) for columns in ours), row
 
 
 def test_tables_share_the_runs_that_they_have_in_common() -> None:
     def digests(name: str) -> set[str]:
-        return {run.digest for run in planned(STUDIES / f"{name}.yaml", "digits").runs}
+        return {run.digest for run in planned(name, "digits").runs}
 
     table1, table2, table3 = (digests(f"scaled_relu_table{n}") for n in ("1", "2_deit", "3"))
     assert len(table1 & table2) == 4  # patchify and conv at 1e-3 with AdamW, patchify at 5e-4, conv at 1e-3 with SAM
@@ -73,7 +63,7 @@ def test_tables_share_the_runs_that_they_have_in_common() -> None:
 
 
 def test_the_points_of_the_hyperparameter_study_are_fixed() -> None:
-    plan = planned(STUDIES / "early_conv_hyperparameters.yaml", "imagenet1k")
+    plan = planned("early_conv_hyperparameters", "imagenet1k")
     assert len(plan.runs) == 3 * 2 * 64
     first = next(run for run in plan.runs if run.levels["draw"] == "00" and "vit_p_1gf-adamw" in run.levels["network"])
     sampled = dict(word.split("=") for word in first.overrides if re.match(r"optim\.(lr|weight_decay)=", word))
@@ -82,8 +72,8 @@ def test_the_points_of_the_hyperparameter_study_are_fixed() -> None:
 
 def test_the_published_values_support_every_claim() -> None:
     claims = 0
-    for path, scales in OFFERED.items():
-        spec = load_study(path, scale=scales[0]).report
+    for name, scales in SCALES.items():
+        spec = load_study(study_file(name), scale=scales[0]).report
         for pair in spec.pairs if isinstance(spec, TableReportSpec) and spec.table else ():
             table = load_published_table(spec.table)
             rows = [table.find(side, spec.metrics) for side in (pair.base, pair.other)]
@@ -91,20 +81,19 @@ def test_the_published_values_support_every_claim() -> None:
                 continue  # the paper prints only one side
             base, other = (row.value(next(iter(spec.metrics))) for row in rows if row)
             below = -1.0 if base == CRASH else base
-            assert isinstance(other, float) and isinstance(below, float) and other > below, (path.stem, pair.claim)
+            assert isinstance(other, float) and isinstance(below, float) and other > below, (name, pair.claim)
             claims += 1
     assert claims > 20
 
 
-@pytest.mark.parametrize("scale", sorted({scale for scales in OFFERED.values() for scale in scales if scale}))
+@pytest.mark.parametrize("scale", sorted({scale for scales in SCALES.values() for scale in scales if scale}))
 def test_every_rule_of_a_scale_applies_to_a_key_that_a_study_sets(scale: str) -> None:
     known, used = load_scale(scale), set()
-    for path, scales in OFFERED.items():
+    for name, scales in SCALES.items():
         if scale not in scales:
             continue
-        stages = read_yaml(path.read_text())["stages"]
-        trained = tuple(f"{stage}.published=none" for stage, entry in stages.items() if "published" in entry)
-        study = load_study(path, trained, scale)
+        study = planned(name, scale, every_stage=True).study
+        stages = study.mapping["stages"]
         for stage in study.stages:
             recipe = (REPOSITORY / stages[stage.name]["recipe"]).resolve()
             varied = [axis.levels[level] for axis in study.axes for level in axis.levels]

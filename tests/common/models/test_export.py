@@ -18,13 +18,17 @@ from common.models.networks import ModelConfig, build_network
 READER = """
 import sys, torch, timm
 from safetensors.torch import load_file
-folder, images, with_project = sys.argv[1], load_file(sys.argv[2])["images"], len(sys.argv) > 3
-if with_project:
-    sys.path.insert(0, sys.argv[3])
-    import common.models
-model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-assert with_project == any(name.startswith("common") for name in sys.modules)
-torch.save(model(images), f"{folder}/logits.pt")
+images, project = load_file(sys.argv[1])["images"], sys.argv[2]
+
+def read(folder):
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    torch.save(model(images), f"{folder}/logits.pt")
+
+read(sys.argv[3])
+assert not any(name.startswith("common") for name in sys.modules)
+sys.path.insert(0, project)
+import common.models
+read(sys.argv[4])
 """
 
 
@@ -47,16 +51,19 @@ def _export(folder: Path, *, num_classes: int = 3, **config: Any) -> VisionTrans
     return model.eval()
 
 
-@pytest.mark.parametrize("stem", ["patchify", "conv"])
-def test_separate_program_loads_the_export(tmp_path: Path, stem: str) -> None:
-    model, images = _export(tmp_path, stem=stem, patch_size=8), torch.randn(2, 3, 16, 16)
-    save_file({"images": images}, tmp_path / "images.safetensors")
-    root = str(Path(__file__).parents[3])
-    arguments = [str(tmp_path), str(tmp_path / "images.safetensors"), *([root] if stem == "conv" else [])]
-    command = [sys.executable, "-c", READER, *arguments]
+def test_separate_program_loads_the_exports(tmp_path: Path) -> None:
+    """A network with a patchify stem is loaded with timm alone, then one with a conv stem after `import common.models`."""
+    folders = {stem: tmp_path / stem for stem in ("patchify", "conv")}
+    models = {stem: _export(folder, stem=stem, patch_size=8) for stem, folder in folders.items()}
+    images, file = torch.randn(2, 3, 16, 16), tmp_path / "images.safetensors"
+    save_file({"images": images}, file)
+    project = Path(__file__).parents[3]
+    command = [sys.executable, "-c", READER, *map(str, (file, project, *folders.values()))]
     process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
-    torch.testing.assert_close(torch.load(tmp_path / "logits.pt", weights_only=True), model(images), rtol=0, atol=1e-6)
+    for stem, model in models.items():
+        logits = torch.load(folders[stem] / "logits.pt", weights_only=True)
+        torch.testing.assert_close(logits, model(images), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def _run_process(rank: int, folder: str) -> None:
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return the results of each of two processes, by case."""
     folder: Path = tmp_path_factory.mktemp("gloo")
-    multiprocessing.spawn(_run_process, args=(str(folder),), nprocs=2)
+    multiprocessing.start_processes(_run_process, args=(str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

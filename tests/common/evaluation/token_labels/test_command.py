@@ -1,14 +1,11 @@
 """Tests of the stage that writes token labels: the teacher's logits, the files, a restart, two processes."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import timm
 import torch
-from conftest import RECIPES, read_result
+from conftest import RECIPES, TINY, read_result
+from forked_runs import fork_run, read_log
 from safetensors import safe_open
 from timm.models.volo import VOLO
 
@@ -29,8 +26,6 @@ RECIPE = RECIPES / "digits" / "token_labels.yaml"
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     """A run of fine-tuning of a few steps; the labels need not be correct."""
-    from conftest import TINY
-
     from finetune.__main__ import main as finetune
 
     out = tmp_path_factory.mktemp("teacher") / "run"
@@ -40,7 +35,7 @@ def teacher(tmp_path_factory):
 
 
 def arguments(teacher, out, *more):
-    return [str(RECIPE), f"init={teacher}", f"out={out}", "data.fraction=0.2", "train.batch_size=32", *more]
+    return [str(RECIPE), *TINY["token_labels"], f"init={teacher}", f"out={out}", *more]
 
 
 def images(count=2, size=12):
@@ -116,16 +111,8 @@ def test_a_stopped_run_writes_only_the_missing_shards(teacher, tmp_path, monkeyp
 
 def test_two_processes_write_the_same_files_as_one(teacher, tmp_path):
     assert main(arguments(teacher, tmp_path / "one", "train.batch_size=16")) == 0
-    code = "import sys; from common.evaluation.token_labels.command import main; sys.exit(main(sys.argv[1:]))"
-    script = tmp_path / "start.py"
-    script.write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    root = RECIPES.parent
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [*command, *arguments(teacher, tmp_path / "two")], cwd=root, env=environment, capture_output=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    two = tmp_path / "two"
+    assert fork_run("token_labels", two, f"init={teacher}", processes=2) == 0, read_log(two)
     names = sorted(path.name for path in (tmp_path / "one").glob("labels-*"))
     assert len(names) == 4 and names == sorted(path.name for path in (tmp_path / "two").glob("labels-*"))
     one, two = (read_result(tmp_path / run)["metrics"] for run in ("one", "two"))
