@@ -5,7 +5,6 @@ keys with values of every kind, of unknown keys, and of text that is not YAML.
 """
 
 import contextlib
-import dataclasses
 import io
 import tempfile
 import typing
@@ -17,6 +16,7 @@ import numpy as np
 import yaml
 from hypothesis import strategies as st
 
+from common.config_help import all_fields
 from common.models.networks import ARCHITECTURES
 from common.models.stem_registry import ALIASES, PAPER_STEMS
 from finetune.__main__ import main as finetune
@@ -51,14 +51,9 @@ class Case(NamedTuple):
     overrides: tuple[str, ...]
 
 
-def keys(cls: type[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def keys(cls: type[Any]) -> Iterator[tuple[str, Any]]:
     """Yield every dotted key of a config class with its type."""
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(hints[field.name]):
-            yield from keys(hints[field.name], f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", hints[field.name]
+    yield from ((key, field.annotation) for key, field in all_fields(cls))
 
 
 def any_value() -> st.SearchStrategy[Any]:
@@ -79,6 +74,8 @@ def any_value() -> st.SearchStrategy[Any]:
 def typed_value(hint: Any) -> st.SearchStrategy[Any]:
     """Return the strategy of values of a key's type, including absurd ones."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return typed_value(arguments[0])
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple:

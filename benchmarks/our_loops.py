@@ -1,7 +1,6 @@
 """Timing of our trainers, in their actual loops, on images in memory."""
 
 import tempfile
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -51,7 +50,7 @@ def _time(
     trainer_class: type[Any], config: Any, stage: str, images: SyntheticImages, timer: StepTimer, part: Part
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config = replace(config, out=folder)
+        config = config.model_copy(update={"out": folder})
         run = start_run(config, stage=stage, precision=config.train.precision, overrides=[])
         device = torch.device(timer.setting.device).type
         assert run.device.type == device, f"the run is on {run.device.type}, the timer on {device}"

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from common.config import describe, load, to_yaml
+from common.config import load, to_yaml
+from common.config_help import describe
 from common.errors import UserError, system_error_message
 from common.locks import release_locks
 from common.memory import is_out_of_memory

@@ -1,29 +1,23 @@
-"""Recipe files: YAML with `extends`, then `key=value` overrides, parsed by OmegaConf and merged into plain containers."""
+"""Recipe files: YAML with `extends`, then `key=value` overrides, merged into plain containers."""
 
 import copy
-import io
-import typing
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from common.errors import UserError, did_you_mean
 from common.files import path_exists
 from common.paths import user_path
+from common.yaml_text import parse_override, parse_yaml
 
 
 def resolve(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the recipe at `path`, merged with the recipes it extends and the `key=value` overrides, as plain containers."""
-    try:
-        merged = _merge(_with_extended(Path(path), ()), _parse_overrides(overrides))
-        container = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
-    return typing.cast(dict[str, Any], container)
+    """Return the recipe at `path`, merged with the recipes it extends and the `key=value` overrides, as plain containers.
+
+    Scalars are as `common.yaml_text.parse_yaml` returns them: text, values, and words that have both.
+    """
+    return _merge(_with_extended(Path(path), ()), _parse_overrides(overrides))
 
 
 def _with_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -57,7 +51,7 @@ def _with_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 @lru_cache(maxsize=64)
 def _parse(content: bytes) -> Any:
     """Return a recipe's YAML as plain containers, which must not be modified; a plan resolves a recipe once for every run."""
-    return OmegaConf.to_container(OmegaConf.load(io.StringIO(content.decode("utf-8"))), resolve=False)
+    return parse_yaml(content.decode("utf-8"))
 
 
 def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
@@ -89,14 +83,16 @@ def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
     wrong = [override for override in overrides if "=" not in override or override.startswith("=")]
     if wrong:
         raise UserError(f"{', '.join(wrong)}: an override must have the form key=value, for example optim.lr=1e-3.")
-    try:
-        return typing.cast(
-            dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=False)
-        )
-    except Exception as error:  # as in _with_extended
-        raise UserError(f"{' '.join(overrides)[:500]}: invalid key=value: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if the message is empty."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        *parents, last = key.split(".")
+        section = tree
+        for name in parents:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise UserError(
+                    f"{' '.join(overrides)[:500]}: invalid key=value: {name} is set to a value and to keys of its own."
+                )
+        _merge_into(section, {last: parse_override(text)})
+    return tree

@@ -1,9 +1,13 @@
 """Configuration of a fine-tuning recipe. One-stage and two-stage training differ in `init` only."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from common.config import Config
+from common.config_messages import Otherwise
+from common.config_types import NonNegative
 from common.data.augment.supervised import AugmentConfig
 from common.data.config import DataConfig
 from common.models.networks import ModelConfig
@@ -12,28 +16,31 @@ from common.training.optimizers import OptimConfig
 from common.training.status import SupervisedStatusConfig
 from finetune.reid.triplet import ReidConfig
 
+_Weight = Annotated[float, Field(ge=0, le=100), Otherwise("is out of range; set a value in [0, 100].")]
+_Span = Annotated[
+    float,
+    Field(gt=0, le=1),
+    Otherwise("must lie in (0, 1], a fraction of the run's steps; none disables the EMA."),
+]
 
-@dataclass(frozen=True, kw_only=True)
-class TokenLabelsConfig:
+
+class TokenLabelsConfig(Config):
     """Token labeling (Jiang et al. 2021), as in VOLO (Yuan et al. 2021). `augment.label_smoothing` applies to all targets."""
 
     labels: str | None = None
     """Folder of token labels written by the evaluation `token_labels`; none = every token is trained on its image's label. Crop,
     flip, rotation and translation are applied to them; geometric operations of `auto_augment` are not, as in the paper's code."""
-    weight: float = 0.5
+    weight: _Weight = 0.5
     """Weight of the mean loss over the tokens."""
-    class_weight: float = 1.0
+    class_weight: _Weight = 1.0
     """Weight of the class token's loss."""
     class_target: Literal["label", "dense"] = "label"
     """Target of the class token: the image's label, as in the paper, or the mean of the crop's token labels, as in its code."""
-    mix_token: float = 1.0
+    mix_token: _Weight = 1.0
     """Alpha and beta of the beta distribution of MixToken's area; 0 disables MixToken."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for invalid values."""
-        for name in ("weight", "class_weight", "mix_token"):
-            if not 0 <= getattr(self, name) <= 100:
-                yield name, f"{getattr(self, name)} is out of range; set a value in [0, 100]."
         if self.weight == self.class_weight == 0:
             yield (
                 "weight",
@@ -46,8 +53,7 @@ class TokenLabelsConfig:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(Config):
     """Configuration of a supervised run: one-stage training without `init`, two-stage training with a pre-training's run folder."""
 
     out: str
@@ -57,33 +63,26 @@ class FinetuneConfig:
     objective: Literal["classification", "token_labels", "reid"] = "classification"
     """Training objective: image classification; classification of the image and of every token (`token_labels`, VOLO only); or
     re-identification of identities not seen in training (`reid`)."""
-    head_init_scale: float = 1.0
+    head_init_scale: NonNegative = 1.0
     """Factor on the initial weights of the classifier; 0.001 keeps a pre-trained backbone nearly unchanged in the first steps."""
-    ema_decay: float | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1), Otherwise("must lie in (0, 1); none disables the EMA.")] | None = (
+        None
+    )
     """Decay of an EMA of the weights, which is then evaluated and exported; none = no EMA."""
-    ema_span: float | None = None
+    ema_span: _Span | None = None
     """Length of the EMA as a fraction of the run, instead of `ema_decay`, so that short and long runs have the same relative lag:
     decay = 1 - 1 / (ema_span * steps). During the learning rate warm-up the EMA equals the weights. pycls: 0.078."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    token_labels: TokenLabelsConfig = field(default_factory=TokenLabelsConfig)
-    reid: ReidConfig = field(default_factory=ReidConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    status: SupervisedStatusConfig = field(default_factory=SupervisedStatusConfig)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    token_labels: TokenLabelsConfig = TokenLabelsConfig()
+    reid: ReidConfig = ReidConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    status: SupervisedStatusConfig = SupervisedStatusConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that contradict each other."""
-        if self.head_init_scale < 0:
-            yield "head_init_scale", f"{self.head_init_scale} must not be negative."
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            yield "ema_decay", f"{self.ema_decay} must lie in (0, 1); none disables the EMA."
-        if self.ema_span is not None and not 0 < self.ema_span <= 1:
-            yield (
-                "ema_span",
-                f"{self.ema_span} must lie in (0, 1], a fraction of the run's steps; none disables the EMA.",
-            )
         if self.ema_span is not None and self.ema_decay is not None:
             yield "ema_span", "set, and ema_decay too: both define the length of the EMA. Remove one of them."
         if self.optim.name == "sam" and self.train.precision == "fp16":

@@ -1,6 +1,5 @@
 """Build DINO from a recipe and export the trained teacher."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from common.data.splits.roles import Splits
@@ -19,7 +18,8 @@ def build_dino(config: PretrainConfig) -> DINO:
     student = build_network(config.model, image_size=size, num_classes=0, multi_crop=True)
     if config.init is not None:
         load_init(student, config.init, image_size=size)
-    teacher = build_network(replace(config.model, drop_path=0.0), image_size=size, num_classes=0, multi_crop=True)
+    without_drop_path = config.model.model_copy(update={"drop_path": 0.0})
+    teacher = build_network(without_drop_path, image_size=size, num_classes=0, multi_crop=True)
     dino = config.dino
     head = DINOHead(
         student.num_features,

@@ -1,9 +1,12 @@
 """Configuration of a pre-training recipe."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from common.config import Config, default_of
+from common.config_types import AtLeastOne, Fraction, Positive
 from common.data.augment.multi_crop import CropsConfig
 from common.data.config import DataConfig
 from common.evaluation.config import NeighborsConfig
@@ -12,36 +15,33 @@ from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
 from common.training.status import TeacherStatusConfig
 
-_MAX_DIM = 2**22
 
-
-@dataclass(frozen=True, kw_only=True)
-class DinoConfig:
+class DinoConfig(Config):
     """Hyperparameters of DINO (Caron et al. 2021, section 3 and appendix)."""
 
-    out_dim: int = 65536
+    out_dim: Annotated[int, Field(ge=1, le=2**22)] = 65536
     """Number of prototypes K, the head's output dimension; at most about the number of images, a few hundred for a few thousand."""
-    hidden_dim: int = 2048
+    hidden_dim: Annotated[int, Field(ge=1, le=2**22)] = 2048
     """Hidden dimension of the head's MLP."""
-    bottleneck_dim: int = 256
+    bottleneck_dim: Annotated[int, Field(ge=1, le=2**22)] = 256
     """Dimension of the head's bottleneck, whose output is L2-normalized."""
     norm_last_layer: bool = True
     """Fix the gain of the weight-normalized last layer at 1; false trains it, which is faster and less stable."""
-    freeze_last_layer_epochs: int = 1
+    freeze_last_layer_epochs: Annotated[int, Field(ge=0)] = 1
     """Epochs at the start during which the last layer is frozen."""
-    student_temp: float = 0.1
+    student_temp: Positive = 0.1
     """Softmax temperature of the student."""
-    teacher_temp: float = 0.04
+    teacher_temp: Positive = 0.04
     """Softmax temperature of the teacher after the warm-up."""
-    warmup_teacher_temp: float = 0.04
+    warmup_teacher_temp: Positive = 0.04
     """Initial softmax temperature of the teacher."""
-    warmup_teacher_temp_epochs: int = 0
+    warmup_teacher_temp_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs of linear warm-up of the teacher temperature, updated once per epoch."""
-    momentum_teacher: float = 0.996
+    momentum_teacher: Fraction = 0.996
     """Momentum of the teacher's EMA at the first step."""
-    momentum_teacher_end: float = 1.0
+    momentum_teacher_end: Fraction = 1.0
     """Momentum of the teacher's EMA at the last step; cosine schedule."""
-    center_momentum: float = 0.9
+    center_momentum: Fraction = 0.9
     """Momentum of the center's EMA."""
     centering: Literal["mean", "sinkhorn"] = "mean"
     """How the teacher targets are balanced over the prototypes: mean (DINO) subtracts the center; sinkhorn (DINOv2) assigns every
@@ -50,18 +50,7 @@ class DinoConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for invalid values."""
-        for name in ("out_dim", "hidden_dim", "bottleneck_dim"):
-            if getattr(self, name) < 1:
-                yield name, f"{getattr(self, name)} must be at least 1."
-            elif getattr(self, name) > _MAX_DIM:
-                yield name, f"{getattr(self, name)} must be at most {_MAX_DIM}."
-        for name in ("student_temp", "teacher_temp", "warmup_teacher_temp"):
-            if getattr(self, name) <= 0:
-                yield name, f"{getattr(self, name)} must be above 0."
-        for name in ("momentum_teacher", "momentum_teacher_end", "center_momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                yield name, f"{getattr(self, name)} must lie in [0, 1]."
-        if self.centering == "sinkhorn" and self.center_momentum != DinoConfig.center_momentum:
+        if self.centering == "sinkhorn" and self.center_momentum != default_of(DinoConfig, "center_momentum"):
             yield (
                 "center_momentum",
                 f"{self.center_momentum}: centering=sinkhorn has no center. Remove the key.",
@@ -69,7 +58,7 @@ class DinoConfig:
         start = self.warmup_teacher_temp
         if not self.warmup_teacher_temp_epochs and start not in (
             self.teacher_temp,
-            DinoConfig.warmup_teacher_temp,
+            default_of(DinoConfig, "warmup_teacher_temp"),
         ):
             yield (
                 "warmup_teacher_temp",
@@ -77,38 +66,30 @@ class DinoConfig:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
 class KnnConfig(NeighborsConfig):
     """k-NN evaluation of the teacher's features on the validation images during pre-training."""
 
-    every_epochs: int = 10
+    every_epochs: AtLeastOne = 10
     """Epochs between evaluations; the untrained network and the last epoch are always evaluated."""
-    bank_images: int = 20000
+    bank_images: AtLeastOne = 20000
     """Maximum number of training images in the feature bank."""
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for invalid values."""
-        yield from super().problems()
-        if self.every_epochs < 1:
-            yield "every_epochs", f"{self.every_epochs} must be at least 1."
 
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(Config):
     """Configuration of a pre-training run."""
 
     out: str
     """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
     """Initial weights: none, a run folder, a .safetensors file, a timm name, hf-hub:<id>."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    crops: CropsConfig = field(default_factory=CropsConfig)
-    dino: DinoConfig = field(default_factory=DinoConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    knn: KnnConfig = field(default_factory=KnnConfig)
-    status: TeacherStatusConfig = field(default_factory=TeacherStatusConfig)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    crops: CropsConfig = CropsConfig()
+    dino: DinoConfig = DinoConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    knn: KnnConfig = KnnConfig()
+    status: TeacherStatusConfig = TeacherStatusConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that contradict each other."""
@@ -116,7 +97,7 @@ class PretrainConfig:
             yield "optim.name", "sam is supported in fine-tuning only; set adamw or sgd for DINO."
         if self.optim.layer_decay != 1:
             yield "optim.layer_decay", f"{self.optim.layer_decay} is supported in fine-tuning only; set 1 for DINO."
-        if self.train.evaluate_every != TrainConfig.evaluate_every:
+        if self.train.evaluate_every != default_of(TrainConfig, "evaluate_every"):
             yield (
                 "train.evaluate_every",
                 f"{self.train.evaluate_every} is supported in fine-tuning only; set knn.every_epochs, the epochs between k-NN "

@@ -1,4 +1,4 @@
-"""Command line of the studies: `python -m recipes list | plan | run | report`."""
+"""Command line of the studies: `python -m recipes list | plan | run | report | schema`."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError, system_error_message
+from recipes.json_schemas import SCHEMAS, write_schemas
 from recipes.overview import print_list, print_plan
 from recipes.run.engines import (
     SINGLE_PROCESS,
@@ -46,6 +47,10 @@ def main(
             return print_list()
         if options.command == "report":
             return _report(Path(options.folder))
+        if options.command == "schema":
+            for file in write_schemas(Path(options.out)):
+                print(display_path(file))
+            return 0
         seeds = parse_seeds(options.seeds)
         study = load_study(find_study(options.study), tuple(options.overrides), options.scale, seeds)
         plan = make_plan(study, resolve)
@@ -99,6 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes", description="Plan and run studies, and report on them.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the studies with their questions")
+    schema = commands.add_parser("schema", help="write the JSON schemas of recipes, studies and scales, for editors")
+    schema.add_argument(
+        "--out", metavar="FOLDER", default=display_path(SCHEMAS), help="where they are written (default: %(default)s)"
+    )
     plan = commands.add_parser("plan", help="print every run of a study and its cost; nothing is started")
     run = commands.add_parser("run", help="run what is not done, then write the report")
     for command in (plan, run):

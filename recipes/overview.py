@@ -7,6 +7,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.training.cost import Cost
 from common.training.optimizers import peak_lr
+from common.yaml_text import read_yaml
 from recipes.result import Result, read_result
 from recipes.run.run_cache import locate_runs
 from recipes.run.runner import format_duration, pluralize
@@ -15,7 +16,6 @@ from recipes.stages import load_config
 from recipes.study.cost import dataset_size, estimate, measured_macs_per_second
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.scales import load_scale, scale_names
-from recipes.study.sections import read_yaml
 from recipes.study.specification import STUDIES, display_path
 from recipes.study.study_file import load_study
 

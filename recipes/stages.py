@@ -56,6 +56,13 @@ def config_class(module: str) -> type[Any]:
     return cls
 
 
+def recipe_classes() -> dict[str, type[Any]]:
+    """Return the config class of every kind of recipe by the last word of its command, also of those that no study runs."""
+    from common.evaluation.config import CONFIGS
+
+    return {module.split()[-1]: config_class(module) for module in STAGES} | CONFIGS
+
+
 def cost_function(module: str) -> Callable[..., Any]:
     """Return the cost function of a stage (`StageSpec.cost`)."""
     function: Callable[..., Any] = _import(module, find_stage(module).cost)

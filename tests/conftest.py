@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common.config import Config, build
 from common.errors import UserError
 from common.evaluation.__main__ import main as evaluation_main
 from common.models.kernels.library import kernels_available
@@ -111,6 +113,16 @@ def stage() -> Callable[..., int]:
         return main([*words, str(path), *TINY[name], f"out={out}", *overrides])
 
     return run
+
+
+def problems_of(cls: type[Config], **values: Any) -> dict[str, str]:
+    """Return the messages about the invalid values of a section, by key."""
+    try:
+        build(cls, values, source="a test")
+    except UserError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        return {re.split(r"[: =\[]", line)[0]: line for line in lines}
+    return {}
 
 
 def read_result(out: Path) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from functools import cache
 from pathlib import Path
 
+from common.yaml_text import read_yaml
 from recipes.stages import resolve_by_config
 from recipes.study.plan import Plan, make_plan
-from recipes.study.sections import read_yaml
 from recipes.study.specification import STUDIES, Study
 from recipes.study.study_file import load_study
 

@@ -42,7 +42,7 @@ def seed_axis(count: int) -> Axis:
 def table_study(axes: Sequence[Axis], figure: Figure, *, stages: Sequence[str] = ("finetune",), **report: Any) -> Study:
     """Return a study of `stages`, each starting from the previous one, reported as a table."""
     built = [
-        Stage(name, name, Path(f"{name}.yaml"), {"needs": stages[number - 1]} if number else {})
+        Stage(name, name, Path(f"{name}.yaml"), {}, starts_from=stages[number - 1] if number else None)
         for number, name in enumerate(stages)
     ]
     spec: dict[str, Any] = {

@@ -1,13 +1,13 @@
 """Every recipe key is read by its command: none is accepted and silently ignored."""
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_type_hints
+from typing import Any
 
+import pydantic
 import pytest
 from conftest import RECIPES
 
@@ -18,16 +18,16 @@ from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 
 Stage = Callable[..., int]
-CHECKERS = (recipes.__file__, dataclasses.__file__, "<string>")
+CHECKERS = (recipes.__file__, pydantic.main.__file__)
 """Files that access every key for validation or copying; the classes' own `problems` do so, too."""
 
 
 def sections(cls: type[Any]) -> Iterator[type[Any]]:
     """Yield the config class of a recipe and those of its sections."""
     yield cls
-    for hint in get_type_hints(cls).values():
-        if dataclasses.is_dataclass(hint):
-            yield from sections(hint)
+    for field in cls.model_fields.values():
+        if recipes.is_section(field.annotation):
+            yield from sections(field.annotation)
 
 
 def is_validation(frame: FrameType | None) -> bool:
@@ -42,7 +42,7 @@ def reads(cls: type[Any]) -> Iterator[set[str]]:
     """Record the keys read within the block, as <class>.<field>, except by validation of the complete recipe."""
     read: set[str] = set()
     classes = dict.fromkeys(sections(cls))
-    fields = {each: {field.name for field in dataclasses.fields(each)} for each in classes}
+    fields = {each: set(each.model_fields) for each in classes}
     with pytest.MonkeyPatch.context() as patch:
         for each in classes:
 
@@ -58,10 +58,10 @@ def reads(cls: type[Any]) -> Iterator[set[str]]:
 def keys(cls: type[Any]) -> set[str]:
     """Return every key of a recipe as <class>.<field>, without the sections themselves."""
     return {
-        f"{section.__name__}.{field.name}"
+        f"{section.__name__}.{name}"
         for section in sections(cls)
-        for field in dataclasses.fields(section)
-        if not dataclasses.is_dataclass(get_type_hints(section)[field.name])
+        for name, field in section.model_fields.items()
+        if not recipes.is_section(field.annotation)
     }
 
 

@@ -6,7 +6,6 @@ import io
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from common.config_help import all_fields
 from common.evaluation import __main__ as evaluation
 from finetune.__main__ import main as finetune_main
 from finetune.config import FinetuneConfig
@@ -62,23 +62,13 @@ def _help(main: Any, words: list[str]) -> str:
     return text.getvalue()
 
 
-def config_keys(cls: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys of a config class."""
-    for field in fields(cls):
-        default = field.default_factory() if callable(field.default_factory) else field.default
-        if is_dataclass(default):
-            yield from config_keys(type(default), f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}"
-
-
 def dotted() -> list[str]:
     """Return the replaced keys as a command line has them."""
     return [f"{section}.{key}" for section, keys in KEYS.items() for key in keys]
 
 
 def test_no_recipe_has_an_old_key() -> None:
-    found = {*config_keys(PretrainConfig), *config_keys(FinetuneConfig)}
+    found = {key for cls in (PretrainConfig, FinetuneConfig) for key, _ in all_fields(cls)}
     assert len(found) > 100
     assert found & set(dotted()) == set()
     assert {key.partition(".")[0] for key in found} & set(NAMES["sections"]) == set()

@@ -1,17 +1,32 @@
 """Configuration of the data: source, splits, label subset, decoding, loading."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from common.config import Config
+from common.config_messages import Otherwise
+from common.config_types import AtLeastOne
 from common.data.images.decode import DEFAULT_MAX_PIXELS, PILLOW_MAX_MEGAPIXELS
 from common.sizes import MAX_SIDE, height_and_width
 
 Layout = Literal["market1501", "msmt17"]
+_CorruptFraction = Annotated[
+    float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1: it is a fraction of the images")
+]
+_Megapixels = Annotated[
+    int,
+    Field(ge=1, le=PILLOW_MAX_MEGAPIXELS),
+    Otherwise(f"must be between 1 and {PILLOW_MAX_MEGAPIXELS}, Pillow's limit"),
+]
+_Mean = Annotated[float, Field(ge=0, le=1), Otherwise("must be between 0 and 1, the range of the scaled pixel values")]
+_Deviation = Annotated[
+    float, Field(ge=1e-3, le=1e3), Otherwise("must be between 0.001 and 1000, for pixel values in [0, 1]")
+]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Config):
     """Keys of the recipe section `data`."""
 
     source: str = "digits"
@@ -33,17 +48,17 @@ class DataConfig:
     """Image column of a table; none: the only column that holds images."""
     label_column: str | None = None
     """Label column of a table; none: the only column that holds class labels."""
-    validation_fraction: float = 0.1
+    validation_fraction: Annotated[float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1")] = 0.1
     """Fraction of each class's training images that is held out for validation if there is no validation split; 0 holds out
     none. For re-identification: fraction of the training identities."""
-    test_fraction: float = 0.2
+    test_fraction: Annotated[float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1")] = 0.2
     """Fraction of each class's training images that is held out for testing if there is no test split; 0 holds out none."""
     split_seed: int = 0
     """Seed of the hold-outs. Both stages must use the same seed: otherwise pre-training sees the fine-tuning stage's test
     images."""
-    fraction: float = 1.0
+    fraction: Annotated[float, Field(gt=0, le=1), Otherwise("must be above 0 and at most 1")] = 1.0
     """Fraction of each class's training images that is used, in (0, 1]."""
-    images_per_class: int | None = None
+    images_per_class: AtLeastOne | None = None
     """Number of training images per class, instead of a fraction."""
     subset_seed: int = 0
     """Seed of the subset. Subsets of the same seed are nested: a smaller one is contained in every larger one."""
@@ -51,26 +66,26 @@ class DataConfig:
     """Published list of training images, one file name per line, or the subset.json of another run, instead of a fraction."""
     image_size: int | tuple[int, int] = 224
     """Input size of the network in pixels: the side of square images, or [height, width]."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    mean: tuple[_Mean, _Mean, _Mean] = (0.485, 0.456, 0.406)
     """Per-channel (RGB) mean that normalization subtracts, for pixel values in [0, 1]."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[_Deviation, _Deviation, _Deviation] = (0.229, 0.224, 0.225)
     """Per-channel (RGB) standard deviation that normalization divides by, for pixel values in [0, 1]."""
-    workers: int = 2
+    workers: Annotated[int, Field(ge=0, le=1024), Otherwise("must be at least 0 and at most 1024")] = 2
     """Data loader worker processes per training process; 0 loads in the training process. The same number of threads decodes
     images before training; images smaller than 48 x 48 pixels are decoded by a single thread."""
     verify: Literal["auto", "all", "sample", "none"] = "auto"
     """Which images are decoded before training to find corrupt ones: all, a sample of 1,000, none, or auto: all if there are
     at most 20,000, otherwise a sample."""
-    cache_megabytes: int = 1024
+    cache_megabytes: Annotated[int, Field(ge=0, le=2**30), Otherwise(f"must be at least 0 and at most {2**30}")] = 1024
     """Memory for decoded images, in MiB. A split that fits is decoded once, before training. 0 disables the cache."""
     on_corrupt: Literal["stop", "skip"] = "stop"
     """How corrupt images are handled. stop: the run ends with an error that names them. skip: a corrupt training image is
     replaced by another training image, drawn from the seed, with that image's label; all validation and test images are
     decoded before training, whatever `data.verify` is, and corrupt ones are excluded. result.json reports both."""
-    max_corrupt: float = 0.01
+    max_corrupt: _CorruptFraction = 0.01
     """Largest fraction of the training, validation or test images that may be corrupt with on_corrupt=skip, in [0, 1). The run
     stops with an error if more are corrupt."""
-    max_megapixels: int = DEFAULT_MAX_PIXELS // 10**6
+    max_megapixels: _Megapixels = DEFAULT_MAX_PIXELS // 10**6
     """Size limit of an image, in millions of pixels. An image whose header declares more is treated as corrupt and is not
     decoded: a file of a few kilobytes can decompress to gigabytes, and every worker holds 3 bytes per pixel."""
 
@@ -78,13 +93,6 @@ class DataConfig:
         """Yield (field, problem and allowed values) of every invalid field."""
         if not self.source.strip():
             yield "source", "must not be empty; set it to 'digits', a folder, a parquet file or a Hub dataset id"
-        for name in ("validation_fraction", "test_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                yield name, f"{getattr(self, name)} must be at least 0 and below 1"
-        if not 0 < self.fraction <= 1:
-            yield "fraction", f"{self.fraction} must be above 0 and at most 1"
-        if self.images_per_class is not None and self.images_per_class < 1:
-            yield "images_per_class", f"{self.images_per_class} must be at least 1"
         subset_keys = [self.fraction != 1, self.images_per_class is not None, self.subset_file is not None]
         if sum(subset_keys) > 1:
             yield "fraction", "fraction, images_per_class and subset_file are mutually exclusive; set only one of them"
@@ -93,18 +101,3 @@ class DataConfig:
                 "image_size",
                 f"{self.image_size} must be at least 1 and at most {MAX_SIDE} pixels; set a side, or [height, width]",
             )
-        for name, maximum in (("workers", 1024), ("cache_megabytes", 2**30)):
-            if not 0 <= getattr(self, name) <= maximum:
-                yield name, f"{getattr(self, name)} must be at least 0 and at most {maximum}"
-        if not 0 <= self.max_corrupt < 1:
-            yield "max_corrupt", f"{self.max_corrupt} must be at least 0 and below 1: it is a fraction of the images"
-        if not 1 <= self.max_megapixels <= PILLOW_MAX_MEGAPIXELS:
-            yield (
-                "max_megapixels",
-                f"{self.max_megapixels} must be between 1 and {PILLOW_MAX_MEGAPIXELS}, Pillow's limit",
-            )
-        for channel in range(3):
-            if not 0 <= self.mean[channel] <= 1:
-                yield "mean", f"{self.mean[channel]} must be between 0 and 1, the range of the scaled pixel values"
-            if not 1e-3 <= self.std[channel] <= 1e3:
-                yield "std", f"{self.std[channel]} must be between 0.001 and 1000, for pixel values in [0, 1]"

@@ -1,9 +1,10 @@
 """Configs of the evaluations: which backbone is evaluated, on which images, by which metric."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from common.config import Config, default_of
+from common.config_types import AtLeastOne, CropFraction, Positive
 from common.data.augment.supervised import AugmentConfig
 from common.data.config import DataConfig
 from common.models.networks import ModelConfig
@@ -11,60 +12,46 @@ from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class InferenceConfig:
+class InferenceConfig(Config):
     """Batch size, seed and precision of an inference pass over the images."""
 
-    batch_size: int = TrainConfig.batch_size
+    batch_size: AtLeastOne = default_of(TrainConfig, "batch_size")
     """Images per batch, over all processes together."""
-    seed: int = TrainConfig.seed
+    seed: int = default_of(TrainConfig, "seed")
     """Seed of the sample of images if not all are used, and of the weights of an untrained network."""
-    precision: Literal["fp32", "bf16", "fp16"] = TrainConfig.precision
+    precision: Literal["fp32", "bf16", "fp16"] = default_of(TrainConfig, "precision")
     """Precision of the forward pass; metrics are computed in fp32."""
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
-        if self.batch_size < 1:
-            yield "batch_size", f"{self.batch_size} must be at least 1."
 
 
 def frozen_problems(model: ModelConfig) -> Iterator[tuple[str, str]]:
     """Yield (field, message) for keys that only apply to a backbone in training."""
-    if model.drop_path not in (0.0, ModelConfig.drop_path):
+    if model.drop_path not in (0.0, default_of(ModelConfig, "drop_path")):
         yield (
             "model.drop_path",
             f"{model.drop_path}: drop path only applies to training, and nothing is trained. Remove the key.",
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class NeighborsConfig:
+class NeighborsConfig(Config):
     """Weighted k-NN classification of features (DINO, section 4.1 and appendix)."""
 
     ks: tuple[int, ...] = (20, 10, 100, 200)
     """Numbers of neighbors k; `knn_top1` is the accuracy of the first."""
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     """Temperature of a neighbor's vote, exp(similarity / temperature)."""
-    crop_pct: float = 0.875
+    crop_pct: CropFraction = 0.875
     """Side of the center crop as a fraction of the resized image's side (timm's crop_pct); 1 for small images that fill their
     frame."""
-    bank_images: int | None = None
+    bank_images: AtLeastOne | None = None
     """Maximum number of training images in the feature bank; none = all."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         if not self.ks or min(self.ks) < 1:
             yield "ks", f"{list(self.ks)} must contain at least one number, each at least 1."
-        if not 0 < self.crop_pct <= 1:
-            yield "crop_pct", f"{self.crop_pct} must lie in (0, 1]."
-        if self.temperature <= 0:
-            yield "temperature", f"{self.temperature} must be above 0."
-        if self.bank_images is not None and self.bank_images < 1:
-            yield "bank_images", f"{self.bank_images} must be at least 1."
 
 
-@dataclass(frozen=True, kw_only=True)
-class LinearConfig:
+class LinearConfig(Config):
     """A linear evaluation: trains a linear classifier on the features of a frozen backbone."""
 
     out: str
@@ -72,21 +59,19 @@ class LinearConfig:
     init: str | None
     """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
-    blocks: int = 4
+    blocks: AtLeastOne = 4
     """Number of last blocks whose class tokens are the features (DINO: 4 for ViT-S, 1 for ViT-B); 1 for networks without class
     tokens."""
     average_pool: bool = False
     """Whether to append the average of the last block's patch tokens to the features (DINO's ViT-B)."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that contradict each other."""
-        if self.blocks < 1:
-            yield "blocks", f"{self.blocks} must be at least 1."
         if self.train.micro_batch_size is not None:
             yield (
                 "train.micro_batch_size",
@@ -115,8 +100,7 @@ class LinearConfig:
         yield from frozen_problems(self.model)
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnnEvaluationConfig:
+class KnnEvaluationConfig(Config):
     """A k-NN evaluation: the training images vote on the validation and the test images; nothing is trained."""
 
     out: str
@@ -124,18 +108,17 @@ class KnnEvaluationConfig:
     init: str | None
     """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    knn: NeighborsConfig = field(default_factory=NeighborsConfig)
-    train: InferenceConfig = field(default_factory=InferenceConfig)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    knn: NeighborsConfig = NeighborsConfig()
+    train: InferenceConfig = InferenceConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that contradict each other."""
         yield from frozen_problems(self.model)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokensConfig:
+class TokensConfig(Config):
     """Cosine similarity between the patch tokens of an image, layer by layer (figure 1 of "Scaled ReLU Matters")."""
 
     out: str
@@ -143,79 +126,62 @@ class TokensConfig:
     init: str | None
     """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
-    images: int = 1000
+    images: AtLeastOne = 1000
     """Maximum number of images to average over, sampled by `train.seed` if the split has more."""
     split: Literal["validation", "test"] = "validation"
     """Split that the images are taken from."""
-    crop_pct: float = 0.875
+    crop_pct: CropFraction = 0.875
     """Side of the center crop as a fraction of the resized image's side (timm's crop_pct); 1 for small images that fill their
     frame."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    train: InferenceConfig = field(default_factory=InferenceConfig)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: InferenceConfig = InferenceConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
-        if self.images < 1:
-            yield "images", f"{self.images} must be at least 1."
-        if not 0 < self.crop_pct <= 1:
-            yield "crop_pct", f"{self.crop_pct} must lie in (0, 1]."
         yield from frozen_problems(self.model)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComplexityConfig:
+class ComplexityConfig(Config):
     """The complexity of a network: parameters, MACs and activations; no data is read."""
 
     out: str
     """Run folder."""
-    image_size: int = 224
+    image_size: AtLeastOne = 224
     """Side of the input image, pixels."""
-    num_classes: int = 1000
+    num_classes: AtLeastOne = 1000
     """Number of classes of the classifier, which is included in the counts."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = ModelConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
-        for name in ("image_size", "num_classes"):
-            if getattr(self, name) < 1:
-                yield name, f"{getattr(self, name)} must be at least 1."
         yield from frozen_problems(self.model)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TeacherInferenceConfig:
+class TeacherInferenceConfig(Config):
     """Batch size and precision of the teacher's pass over the images."""
 
-    batch_size: int = 256
+    batch_size: AtLeastOne = 256
     """Images per batch, over all processes together."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Precision of the teacher's forward pass; probabilities are computed in fp32 and stored in 16 bits."""
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
-        if self.batch_size < 1:
-            yield "batch_size", f"{self.batch_size} must be at least 1."
 
-
-@dataclass(frozen=True, kw_only=True)
-class WriteTokenLabelsConfig:
+class WriteTokenLabelsConfig(Config):
     """Token labels of training images, written by a teacher (token labeling, Jiang et al. 2021)."""
 
     out: str
     """Run folder; fine-tuning refers to it by `token_labels.labels`. The same recipe resumes the run."""
     init: str
     """Teacher: a run folder of fine-tuning, timm:<name>, hf-hub:<id>, local-dir:<folder>."""
-    classes: int = 5
+    classes: AtLeastOne = 5
     """Number of most probable classes stored per grid position (top-k)."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = DataConfig()
     """Its training images are labeled; `image_size`, `mean` and `std` are the teacher's."""
-    train: TeacherInferenceConfig = field(default_factory=TeacherInferenceConfig)
+    train: TeacherInferenceConfig = TeacherInferenceConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
-        if self.classes < 1:
-            yield "classes", f"{self.classes} must be at least 1."
         if self.data.on_corrupt == "skip":
             yield (
                 "data.on_corrupt",

@@ -5,12 +5,14 @@ are defined in one module per family: vision transformers, VOLO, RegNetY.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import timm
+from pydantic import Field
 from timm.models import VisionTransformer
 
+from common.config import Config
+from common.config_messages import Otherwise
 from common.errors import UserError
 from common.models import vision_transformer as vision_transformer
 from common.models.architectures import ARCHITECTURES, Architecture
@@ -24,8 +26,10 @@ __all__ = ["ARCHITECTURES", "Architecture", "ModelConfig", "Network", "build_net
 Network: TypeAlias = VisionTransformer | Volo | RegNetY
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+_Rate = Annotated[float, Field(ge=0, lt=1), Otherwise("is not a rate; set a number from 0 to below 1, for example 0.1")]
+
+
+class ModelConfig(Config):
     """Network: architecture, stem, patch size, feed-forward block."""
 
     name: str = "vit_small"
@@ -41,7 +45,7 @@ class ModelConfig:
     ffn: str = "mlp"
     """Feed-forward block (table 5 of Scaled ReLU): mlp; no_norm, without its LayerNorm; mlp_relu, ReLU instead of GELU;
     conv1d_bn, Conv1d + BN + GELU twice; conv1d, the same without BN."""
-    drop_path: float = 0.1
+    drop_path: _Rate = 0.1
     """Stochastic depth rate of the last block, increasing linearly from 0 at the first (in DINO, for the student only). In RegNetY
     it increases stage by stage; VOLO's outlookers and class-attention blocks have none, as published."""
 
@@ -51,8 +55,6 @@ class ModelConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for every invalid value."""
-        if not 0 <= self.drop_path < 1:
-            yield "drop_path", f"{self.drop_path} is not a rate; set a number from 0 to below 1, for example 0.1"
         if self.ffn not in FEED_FORWARDS:
             yield "ffn", unknown_name(self.ffn, FEED_FORWARDS)
         if self.name not in ARCHITECTURES:
@@ -90,10 +92,8 @@ def build_network(
     `multi_crop=True` accepts crops of any multiple of the patch size and resamples the position embedding for them as DINO
     does (`multi_crop`). Weights are drawn from torch's global generator: seed it first.
 
-    Raise UserError for the first problem of the config, an image size that the network does not accept, `multi_crop` with VOLO.
+    Raise UserError for an image size that the network does not accept, and for `multi_crop` with VOLO.
     """
-    for field, message in config.problems():
-        raise UserError(f"model.{field}: {message}")
     architecture = ARCHITECTURES[config.name]
     if multi_crop and not architecture.dynamic_img_size:
         supported = ", ".join(name for name, other in ARCHITECTURES.items() if other.dynamic_img_size)

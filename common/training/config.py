@@ -1,23 +1,33 @@
 """Config of a training run, shared by both stages."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from common.config import Config
+from common.config_messages import Otherwise
+from common.config_types import AtLeastOne, Positive, Seed
+
+_MicroBatch = Annotated[
+    int,
+    Field(ge=2, multiple_of=2),
+    Otherwise("must be even and at least 2: consecutive images are mixed in pairs, which stay together."),
+]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Config):
     """Length, batch size, precision, checkpoints and logging of a training run."""
 
-    epochs: int = 100
+    epochs: Annotated[int, Field(ge=1, le=10**6)] = 100
     """Passes over the (subset of the) training images."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Field(ge=1, le=2**24)] = 256
     """Images per optimizer step over all processes together."""
-    micro_batch_size: int | None = None
+    micro_batch_size: _MicroBatch | None = None
     """Images per forward pass of one process, for a batch that does not fit into memory: gradients are accumulated over the
     micro-batches, and the step is the same up to rounding. none = the complete batch. Batch norm in a conv stem is the exception:
     its statistics come from a single micro-batch. Drop path draws anew for each micro-batch."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights, the order of the images and every random draw."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Precision of the forward and backward pass; weights and optimizer moments stay in fp32."""
@@ -30,52 +40,28 @@ class TrainConfig:
     grad_checkpointing: bool = False
     """Whether to recompute each block's activations in the backward pass instead of storing them (activation checkpointing):
     slightly more than half of the memory for a quarter more time (ViT-S/16, 2x224 + 8x96). The step is bitwise the same."""
-    evaluate_every: int = 10
+    evaluate_every: AtLeastOne = 10
     """Epochs between evaluations on the validation images; the last epoch is always evaluated."""
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: Positive = 10.0
     """Minutes between checkpoints; one is also written when a signal stops the run, and at the end."""
-    checkpoint_steps: int | None = None
+    checkpoint_steps: AtLeastOne | None = None
     """Steps between checkpoints, in addition to `train.checkpoint_minutes`; none = by time only."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: AtLeastOne = 2
     """Number of latest checkpoints to keep. Two, so that one remains if the last is corrupt."""
-    keep_every_epochs: int | None = None
+    keep_every_epochs: AtLeastOne | None = None
     """Epochs between checkpoints that are kept permanently; none = no such checkpoints."""
     on_divergence: Literal["stop", "rewind"] = "stop"
     """Action after a divergence: stop the run, or rewind to the last checkpoint and skip the batches up to the divergence. If
     checkpoints are written by time, the rewind depends on timing: set `train.checkpoint_steps` for a reproducible run."""
-    max_rewinds: int = 3
+    max_rewinds: AtLeastOne = 3
     """Maximum number of rewinds before a divergence ends the run; read only if `train.on_divergence` is rewind."""
-    log_every: int = 50
+    log_every: AtLeastOne = 50
     """Steps between lines of metrics.jsonl; a line is also written at the end of every epoch."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
-        for name in (
-            "epochs",
-            "batch_size",
-            "evaluate_every",
-            "checkpoint_steps",
-            "keep_checkpoints",
-            "keep_every_epochs",
-            "max_rewinds",
-            "log_every",
-        ):
-            if (value := getattr(self, name)) is not None and value < 1:
-                yield name, f"{value} must be at least 1."
-        for name, maximum in (("epochs", 10**6), ("batch_size", 2**24)):
-            if getattr(self, name) > maximum:
-                yield name, f"{getattr(self, name)} must be at most {maximum}."
-        if self.seed < 0:
-            yield "seed", f"{self.seed} must be at least 0."
-        if self.checkpoint_minutes <= 0:
-            yield "checkpoint_minutes", f"{self.checkpoint_minutes} must be above 0."
         if self.kernels and self.precision != "bf16":
             yield (
                 "kernels",
                 f"true: the kernels support bf16 only, and precision is {self.precision}. Also set train.precision=bf16.",
-            )
-        if self.micro_batch_size is not None and (self.micro_batch_size < 2 or self.micro_batch_size % 2):
-            yield (
-                "micro_batch_size",
-                f"{self.micro_batch_size} must be even and at least 2: consecutive images are mixed in pairs, which stay together.",
             )

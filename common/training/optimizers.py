@@ -1,59 +1,79 @@
 """Optimizers: parameter groups (weight decay, layer decay), AdamW and SGD, gradient clipping, skipped steps."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
+from common.config import Config
+from common.config_messages import VALUE, Otherwise
+from common.config_types import NonNegative, Positive
 from common.training.schedules import Schedule, cosine
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+def _check_betas(betas: tuple[float, float]) -> tuple[float, float]:
+    """Return coefficients that lie in [0, 1); raise for others."""
+    if not all(0 <= beta < 1 for beta in betas):
+        raise PydanticCustomError(VALUE, "must both lie in [0, 1).")
+    return betas
+
+
+_Epochs = Annotated[float, Field(ge=0, le=10**6), Otherwise("must not be negative, and must be at most 1000000.")]
+_LayerDecay = Annotated[
+    float, Field(gt=0, le=1), Otherwise("must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off.")
+]
+
+
+class OptimConfig(Config):
     """Optimizer and its schedules."""
 
     name: Literal["adamw", "sgd", "sam"] = "adamw"
     """Optimizer. `sam` is sharpness-aware minimization: it perturbs the weights first, then steps with `optim.base`."""
     base: Literal["adamw", "sgd"] = "adamw"
     """SAM's base optimizer; read only if `optim.name` is sam."""
-    rho: float = 0.05
+    rho: Positive = 0.05
     """SAM's neighborhood size: the L2 norm of its perturbation over all parameters."""
-    lr: float = 5e-4
+    lr: Positive = 5e-4
     """Peak learning rate; for a batch of `optim.lr_base_batch_size` images if that is set, otherwise absolute."""
-    lr_base_batch_size: int | None = None
+    lr_base_batch_size: (
+        Annotated[int, Field(gt=0), Otherwise("must be above 0; none makes optim.lr absolute.")] | None
+    ) = None
     """Batch size that `optim.lr` refers to; the peak is lr * train.batch_size / lr_base_batch_size (DeiT's program: 512, DINO's:
     256). none = lr is absolute."""
-    warmup_epochs: float = 5.0
+    warmup_epochs: _Epochs = 5.0
     """Linear warm-up of the learning rate, in epochs."""
-    warmup_lr: float = 0.0
+    warmup_lr: NonNegative = 0.0
     """Learning rate at the first step of the warm-up, absolute or as a fraction of the peak (`optim.relative_ends`)."""
-    min_lr: float = 1e-6
+    min_lr: NonNegative = 1e-6
     """Learning rate at the end of the cosine, absolute or as a fraction of the peak (`optim.relative_ends`)."""
-    cooldown_epochs: float = 0.0
+    cooldown_epochs: _Epochs = 0.0
     """Last epochs of `train.epochs`, at `optim.min_lr` after the cosine (as in timm; VOLO has 10 after 300)."""
     relative_ends: bool = False
     """Whether `optim.warmup_lr` and `optim.min_lr` are fractions of the peak learning rate, so that they scale with it."""
-    weight_decay: float = 0.05
+    weight_decay: NonNegative = 0.05
     """Decoupled weight decay (AdamW) or L2 penalty (SGD) at the first step."""
-    weight_decay_end: float | None = None
+    weight_decay_end: (
+        Annotated[float, Field(ge=0), Otherwise("must not be negative; none keeps the decay constant.")] | None
+    ) = None
     """Weight decay at the last step, reached on a cosine schedule; none = constant."""
     decay_embeddings: bool = True
     """Whether weight decay applies to the class token and the position embedding (DINO: yes, DeiT: no)."""
     decay_bias_and_norm: bool = False
     """Whether weight decay applies to biases and 1-D parameters, such as those of norms (pycls: yes)."""
-    layer_decay: float = 1.0
+    layer_decay: _LayerDecay = 1.0
     """Layer-wise learning rate decay: factor from each layer to the previous one; 1 = the same rate everywhere."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Annotated[tuple[float, float], AfterValidator(_check_betas)] = (0.9, 0.999)
     """AdamW's averaging coefficients."""
-    eps: float = 1e-8
+    eps: NonNegative = 1e-8
     """AdamW's epsilon, added to the denominator."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD's momentum; read only for SGD."""
     nesterov: bool = False
     """Whether SGD uses Nesterov momentum (pycls: yes); read only for SGD."""
-    clip_grad: float | None = None
+    clip_grad: Annotated[float, Field(gt=0), Otherwise("must be above 0; none turns clipping off.")] | None = None
     """Maximum L2 norm of the gradients; none = no clipping."""
     clip_per_parameter: bool = False
     """Whether each parameter's gradient is clipped separately (DINO), or all by their global norm."""
@@ -65,27 +85,8 @@ class OptimConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
-        for name in ("lr", "rho"):
-            if getattr(self, name) <= 0:
-                yield name, f"{getattr(self, name)} must be above 0."
-        for name in ("warmup_epochs", "cooldown_epochs", "warmup_lr", "min_lr", "weight_decay", "eps"):
-            if getattr(self, name) < 0:
-                yield name, f"{getattr(self, name)} must not be negative."
-        for name in ("warmup_epochs", "cooldown_epochs"):
-            if getattr(self, name) > 10**6:
-                yield name, f"{getattr(self, name)} must be at most {10**6}."
         if self.base_name == "sgd" and self.nesterov and not self.momentum:
             yield "nesterov", "true, and momentum is 0: Nesterov needs momentum. Set momentum, or remove the key."
-        if not 0 <= self.momentum < 1:
-            yield "momentum", f"{self.momentum} must lie in [0, 1)."
-        if not all(0 <= beta < 1 for beta in self.betas):
-            yield "betas", f"{list(self.betas)} must both lie in [0, 1)."
-        if self.weight_decay_end is not None and self.weight_decay_end < 0:
-            yield "weight_decay_end", f"{self.weight_decay_end} must not be negative; none keeps the decay constant."
-        if not 0 < self.layer_decay <= 1:
-            yield "layer_decay", f"{self.layer_decay} must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off."
-        if self.clip_grad is not None and self.clip_grad <= 0:
-            yield "clip_grad", f"{self.clip_grad} must be above 0; none turns clipping off."
         if self.clip_per_parameter and self.clip_grad is None:
             yield (
                 "clip_per_parameter",
@@ -94,8 +95,6 @@ class OptimConfig:
         for name in ("warmup_lr", "min_lr"):
             if self.relative_ends and getattr(self, name) > 1:
                 yield name, f"{getattr(self, name)} must be at most 1: with relative_ends it is a fraction of the peak."
-        if self.lr_base_batch_size is not None and self.lr_base_batch_size <= 0:
-            yield "lr_base_batch_size", f"{self.lr_base_batch_size} must be above 0; none makes optim.lr absolute."
 
 
 def peak_lr(config: OptimConfig, batch_size: int) -> float:

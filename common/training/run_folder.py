@@ -14,6 +14,7 @@ from common import config as recipes
 from common.errors import UserError
 from common.files import fsync, list_folder, path_exists, write_atomic
 from common.training.schedules import Schedule
+from common.yaml_text import values_of
 
 logger = logging.getLogger(__name__)
 
@@ -191,9 +192,8 @@ class RunFolder:
                 f"out = {self.path}: holds a run of the stage {stage}, not of {self.stage}. Set out to another folder."
             )
         now = recipes.flatten(recipes.to_mapping(config))
-        before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(
-            recipes.resolve(self.path / "config.yaml")
-        )
+        written = values_of(recipes.resolve(self.path / "config.yaml"))
+        before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(written)
         keys = [key for key in sorted({*before, *now}) if key not in OPERATIONAL]
         differing = [key for key in keys if before.get(key) != now.get(key)]
         epochs = before.get("train.epochs")

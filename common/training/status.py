@@ -1,9 +1,17 @@
 """Statuses: how a run ended, and the thresholds that distinguish the outcomes, each with its rationale. A status is a result."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from common.config import Config
+from common.config_messages import Otherwise
+from common.config_types import AtLeastOne, Fraction, NonNegative, Positive
+
+_ReboundShare = Annotated[float, Field(gt=0, lt=2), Otherwise("must lie in (0, 2); 1 is everything that was learned.")]
 
 
 class RunStatus(StrEnum):
@@ -43,8 +51,7 @@ class RunOutcome:
     """Whether every step was trained, so that there is a network to test and export."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StatusConfig:
+class StatusConfig(Config):
     """When a run counts as diverged: criteria of every stage.
 
     Below, `chance` is the loss of an uninformative prediction: in supervised training the cross-entropy of the best constant
@@ -55,36 +62,24 @@ class StatusConfig:
     """Whether a run stops as soon as its divergence is certain. false trains to the last step, tests and exports; the status is
     `diverged` if the loss has not recovered by then. A non-finite loss or gradient ends the run in any case: there is no valid
     state to resume from, and the papers' official programs stop there, too."""
-    skipped_steps: int | None = None
+    skipped_steps: AtLeastOne | None = None
     """Number of consecutive steps skipped for a non-finite gradient that counts as a divergence. none = 1, and 32 under fp16:
     there a step is skipped whenever the gradient scale is too large, and the scale is halved; after 32 halvings even a scale of
     2^24 is 1/256, at which no gradient of a healthy network overflows."""
-    min_steps: int = 100
+    min_steps: AtLeastOne = 100
     """Minimum number of steps that the loss must stay high to count as a rebound, and that a run needs after its warm-up for a
     status at its end, however many epochs they are. Few images make epochs of one step: a hundred steps move any network that can
     still learn."""
-    smoothing_steps: int = 20
+    smoothing_steps: AtLeastOne = 20
     """Steps of the exponential moving average of the loss that `status.rebound_share` applies to: mixed images and small batches
     change the loss of a single step by half its value."""
-    learned_share: float = 0.1
+    learned_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of chance by which the smoothed loss must have fallen before a rise counts as a rebound: less may be noise."""
-    rebound_share: float = 0.9
+    rebound_share: _ReboundShare = 0.9
     """Fraction of the decrease from chance to the lowest smoothed loss that must be lost again. At nine tenths, what was learned
     is useless; spikes that training recovers from lose less, or for a shorter time."""
-    rebound_epochs: float = 2.0
+    rebound_epochs: Positive = 2.0
     """Epochs that the loss must stay that high. Spikes that training recovers from are over within one."""
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
-        for name in ("min_steps", "smoothing_steps", "skipped_steps"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                yield name, f"{value} must be at least 1."
-        if not 0 < self.learned_share < 1:
-            yield "learned_share", f"{self.learned_share} must lie in (0, 1)."
-        if not 0 < self.rebound_share < 2:
-            yield "rebound_share", f"{self.rebound_share} must lie in (0, 2); 1 is everything that was learned."
-        if self.rebound_epochs <= 0:
-            yield "rebound_epochs", f"{self.rebound_epochs} must be above 0."
 
     def allowed_skips(self, precision: str) -> int:
         """Return the number of consecutive skipped steps that counts as a divergence under `train.precision`."""
@@ -93,62 +88,42 @@ class StatusConfig:
         return 32 if precision == "fp16" else 1
 
 
-@dataclass(frozen=True, kw_only=True)
 class SupervisedStatusConfig(StatusConfig):
     """When a supervised run counts as diverged."""
 
-    chance_epochs: int = 5
+    chance_epochs: AtLeastOne = 5
     """Number of consecutive epochs after the warm-up, at chance level and no longer decreasing, that counts as a divergence. A
     network that learns leaves chance level within its warm-up; five more epochs are a sixtieth of the papers' 300. A run of that
     many epochs after the warm-up that ends at chance level has also diverged."""
-    chance_steps: int = 500
+    chance_steps: AtLeastOne = 500
     """Minimum number of steps in these epochs; with fewer, more epochs are required. The losses of single steps differ by some
     hundredths of a nat: a slow decrease, of a hundredth per hundred steps, is significant over a few hundred steps."""
-    chance_until: float = 0.5
+    chance_until: Annotated[
+        float, Field(ge=0, le=1), Otherwise("must lie in [0, 1]; 0 checks only the end of the run.")
+    ] = 0.5
     """Fraction of all steps up to which a run at chance level is stopped. Later the learning rate is below half its peak: the
     schedule may be the reason that the loss no longer decreases, and little is saved. The end of the run is checked in any case."""
-    chance_margin: float = 0.002
+    chance_margin: Annotated[float, Field(ge=0, lt=1)] = 0.002
     """Fraction of chance within which an epoch's mean loss counts as chance level. Without the image no prediction beats the best
     constant one, except by noise: some thousandths of a nat in an epoch of a thousand images. A wider margin would also count
     networks as diverged that learn slowly under mixup."""
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
-        yield from super().problems()
-        for name in ("chance_epochs", "chance_steps"):
-            if getattr(self, name) < 1:
-                yield name, f"{getattr(self, name)} must be at least 1."
-        if not 0 <= self.chance_until <= 1:
-            yield "chance_until", f"{self.chance_until} must lie in [0, 1]; 0 checks only the end of the run."
-        if not 0 <= self.chance_margin < 1:
-            yield "chance_margin", f"{self.chance_margin} must lie in [0, 1)."
 
-
-@dataclass(frozen=True, kw_only=True)
 class TeacherStatusConfig(StatusConfig):
     """When a DINO run counts as diverged or collapsed."""
 
-    rebound_share: float = 1.1
+    rebound_share: _ReboundShare = 1.1
     """Fraction of the decrease from ln K to the lowest smoothed loss that must be lost again. Above 1: a teacher that collapses to
     uniform brings the loss back to ln K itself, which is a status of its own; only a confidently wrong student is above ln K."""
-    uniform_share: float = 0.99
+    uniform_share: Fraction = 0.99
     """Fraction of ln K above which the teacher's entropy, averaged over the last epoch, counts as uniform. A learning teacher at
     temperature 0.04 to 0.07 is far below; a collapsed one is at 1.000."""
-    uniform_kl: float = 0.01
+    uniform_kl: NonNegative = 0.01
     """KL divergence in nats below which student and teacher agree whatever the view, required in addition to
     `status.uniform_share`: no training signal remains. Runs that learn stay above 0.1."""
-    one_prototype_share: float = 0.02
+    one_prototype_share: Fraction = 0.02
     """Fraction of ln K below which the entropy of the mean prototype distribution means that all images are assigned to one
     prototype: with two prototypes in equal use it is 0.06 of ln K at K = 65,536, and more at any smaller K."""
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for values that cannot work."""
-        yield from super().problems()
-        for name in ("uniform_share", "one_prototype_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                yield name, f"{getattr(self, name)} must lie in [0, 1]."
-        if self.uniform_kl < 0:
-            yield "uniform_kl", f"{self.uniform_kl} must not be negative."
 
 
 def teacher_status(

@@ -3,40 +3,31 @@
 Shapes: B images of this process, D features.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.distributed as distributed
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from common.config import Config
+from common.config_messages import Otherwise
 from common.distributed import world_size
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReidConfig:
+class ReidConfig(Config):
     """Batches and triplet loss of re-identification; the defaults are the TransReID baseline's (He et al. 2021, section 3.1)."""
 
-    images_per_identity: int = 4
+    images_per_identity: Annotated[
+        int, Field(ge=2), Otherwise("must be at least 2: a triplet needs 2 images of an identity.")
+    ] = 4
     """Images per identity in a batch, K of PK sampling; a batch holds train.batch_size / images_per_identity identities, P (in the
     paper 64 images are 16 x 4)."""
-    margin: float | None = None
+    margin: Annotated[float, Field(ge=0), Otherwise("must not be negative; none uses the soft margin.")] | None = None
     """Margin by which an image of another identity must be further away; none = soft margin."""
-    triplet_weight: float = 1.0
+    triplet_weight: Annotated[float, Field(ge=0), Otherwise("must not be negative; 0 disables the triplet loss.")] = 1.0
     """Weight of the triplet loss; that of the cross-entropy is 1."""
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, message) for invalid values."""
-        if self.images_per_identity < 2:
-            yield (
-                "images_per_identity",
-                f"{self.images_per_identity} must be at least 2: a triplet needs 2 images of an identity.",
-            )
-        if self.margin is not None and self.margin < 0:
-            yield "margin", f"{self.margin} must not be negative; none uses the soft margin."
-        if self.triplet_weight < 0:
-            yield "triplet_weight", f"{self.triplet_weight} must not be negative; 0 disables the triplet loss."
 
 
 def batch_hard_triplet(features_BD: Tensor, labels_B: Tensor, *, margin: float | None) -> Tensor:

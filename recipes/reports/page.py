@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import yaml
-
+from common.yaml_text import dump_yaml
 from recipes.reports.arm_costs import ArmCost, stage_seconds
 from recipes.reports.results import StudyRecord, read_environment, read_num_classes
 from recipes.run.runner import format_duration
@@ -104,7 +103,7 @@ class Page(ABC):
 
     def study_file(self) -> str:
         """Return the study as YAML, including the overrides of the command line."""
-        return str(yaml.safe_dump(dict(self.study.plan.study.mapping), sort_keys=False, allow_unicode=True, width=100))
+        return dump_yaml(dict(self.study.plan.study.mapping), width=100)
 
     def chance_level(self) -> list[str]:
         """Return the accuracy at chance level, if the exported networks give their number of classes."""

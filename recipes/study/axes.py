@@ -1,136 +1,141 @@
 """Axes of a study file: named levels, values of a key, rows of a table, or a random search.
 
 stem: {levels: {patchify: {model.stem: patchify}, conv: {model.stem: conv}}}
+training: {levels: {OST: {}, TST: {starts_from: {finetune: pretrain}}}}      # fields of a level: `sections`
 fraction: {key: finetune.data.fraction, values: [0.1, 1.0]}
 row:                                      # rows of a published table; or inline, as `rows: [{...}, ...]`
   table: scaled_relu_table1
-  keys:                                   # column -> key or list of keys; or value of the column -> keys with their values
+  keys:                                   # column -> key or list of keys; or value of the column -> level
     stem: finetune.model.stem
     optimizer: {adamw: {finetune.optim.name: adamw}, sam: {finetune.optim.name: sam, finetune.optim.base: adamw}}
-draw:                                     # log-uniform samples of a value, or (`*`) of a factor on the value that is set
+draw:                                     # log-uniform samples of values (`keys`) or of factors on what is set (`factors`)
   draws: 64
   seed: 0
-  keys: {finetune.optim.lr*: [0.1, 10], finetune.optim.weight_decay*: [0.1, 10]}
+  factors: {finetune.optim.lr: [0.1, 10], finetune.optim.weight_decay: [0.1, 10]}
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from common.errors import did_you_mean
-from recipes.study.published import load_published_table, published_table_names
+from common.config import read
+from common.yaml_text import Word, as_text, values_of
+from recipes.study.axis_forms import AxisEntry, DrawsAxis, LevelsAxis, RowsAxis, ValuesAxis
+from recipes.study.key_types import KeyTypes
+from recipes.study.published import load_published_table
 from recipes.study.random_search import Interval, draw_points
-from recipes.study.scale_rules import format_level
-from recipes.study.sections import check_section, named_entries
+from recipes.study.scale_rules import find_level, format_level, name_value
+from recipes.study.sections import LevelEntry, level_entry
 from recipes.study.specification import Axis
-
-FORMS = "levels; key and values; table or rows, with keys; or draws and keys"
 
 
 def build_axis(name: str, entry: Any, problems: list[str]) -> Axis:
-    """Return one entry of `axes`; append its errors to `problems`."""
-    where = f"axes.{name}"
-    allowed = ("levels", "key", "values", "table", "rows", "keys", "draws", "seed")
-    fields = check_section(entry, where, allowed, (), problems)
-    given = set(fields)
-    if given == {"levels"}:
-        return _levels(name, fields["levels"], where, problems)
-    if given == {"key", "values"}:
-        return _values(name, fields["key"], fields["values"], where, problems)
-    if given in ({"table", "keys"}, {"rows", "keys"}):
-        return _rows(name, fields, where, problems)
-    if given in ({"draws", "keys"}, {"draws", "keys", "seed"}):
-        return _draws(name, fields, where, problems)
-    problems.append(f"{where}: must have one of these forms: {FORMS}.")
-    return Axis(name, {})
+    """Return one entry of `axes` as it stands in a file; append its errors to `problems`."""
+    section, found = read(AxisEntry, entry, ("axes", name))
+    problems += found
+    return make_axis(name, section, KeyTypes(), problems) if section is not None else Axis(name, {})
 
 
-def _levels(name: str, entry: Any, where: str, problems: list[str]) -> Axis:
-    """Return an axis of named levels."""
-    pairs = named_entries(entry, f"{where}.levels", problems)
-    invalid = [level for level, settings in pairs if not isinstance(settings, dict)]
-    problems += [f"{where}.levels.{level}: must be a mapping of recipe keys to values." for level in invalid]
-    return Axis(name, {level: settings for level, settings in pairs if isinstance(settings, dict)})
+def make_axis(name: str, entry: Any, types: KeyTypes, problems: list[str]) -> Axis:
+    """Return an axis of one of the forms; append its errors to `problems`."""
+    if isinstance(entry, LevelsAxis):
+        return _from_levels(name, {level: level_entry(each) for level, each in entry.levels.items()}, {}, types)
+    if isinstance(entry, ValuesAxis):
+        return _from_values(name, entry, types)
+    if isinstance(entry, DrawsAxis):
+        return _from_draws(name, entry)
+    rows = (
+        entry.rows
+        if isinstance(entry, RowsAxis)
+        else [dict(row.entries) for row in load_published_table(entry.table).rows]
+    )
+    return _from_rows(name, rows, entry.keys, types, problems)
 
 
-def _values(name: str, key: Any, values: Any, where: str, problems: list[str]) -> Axis:
-    """Return an axis whose levels are the values of a key, or of several keys that share each value."""
-    if not isinstance(values, list) or not values or not isinstance(key, str | list):
-        problems.append(f"{where}: needs a key, or a list of keys, and a list of values.")
-        return Axis(name, {})
-    keys = [key] if isinstance(key, str) else key
-    levels = {format_level(value): {str(one): value for one in keys} for value in values}
-    return Axis(name, levels, {format_level(value): {name: value} for value in values})
+def _from_levels(
+    name: str, levels: Mapping[str, LevelEntry], columns: Mapping[str, Mapping[str, Any]], types: KeyTypes
+) -> Axis:
+    """Return an axis of levels."""
+    return Axis(
+        name,
+        {level: types.read_settings(entry.set) for level, entry in levels.items()},
+        columns,
+        {level: entry.factors for level, entry in levels.items() if entry.factors},
+        {level: entry.starts_from for level, entry in levels.items() if entry.starts_from},
+    )
 
 
-def _rows(name: str, fields: Mapping[str, Any], where: str, problems: list[str]) -> Axis:
+def _from_values(name: str, entry: ValuesAxis, types: KeyTypes) -> Axis:
+    """Return an axis whose levels are the values of a key."""
+    keys = [entry.key] if isinstance(entry.key, str) else entry.key
+    values = [types.read(keys[0], value) for value in entry.values]
+    return Axis(
+        name,
+        {format_level(value): dict.fromkeys(keys, value) for value in values},
+        {format_level(value): {name: value} for value in values},
+    )
+
+
+def _from_rows(name: str, rows: Any, setters: Mapping[str, Any], types: KeyTypes, problems: list[str]) -> Axis:
     """Return an axis whose levels are the rows of a table; a row's values form the level's name."""
-    rows = fields.get("rows")
-    if "table" in fields:
-        if fields["table"] not in published_table_names():
-            hint = did_you_mean(str(fields["table"]), published_table_names())
-            problems.append(f"{where}.table = {fields['table']}: no such published table.{hint}")
-            return Axis(name, {})
-        rows = [dict(row.entries) for row in load_published_table(fields["table"]).rows]
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        problems.append(f"{where}.rows: must be a list of rows, each a mapping of columns to values.")
-        return Axis(name, {})
-    setters = dict(named_entries(fields["keys"], f"{where}.keys", problems))
-    levels: dict[str, Mapping[str, Any]] = {}
+    where = f"axes.{name}"
+    levels: dict[str, LevelEntry] = {}
     columns: dict[str, Mapping[str, Any]] = {}
     for number, row in enumerate(rows, start=1):
         missing = [column for column in setters if column not in row]
         if missing:
             problems.append(f"{where}: row {number} has no {', '.join(missing)}. It has {', '.join(row)}.")
             continue
+        values = {column: _column_value(setter, row[column], types) for column, setter in setters.items()}
         name_columns = [column for column, setter in setters.items() if setter is not None] or list(setters)
-        level = "-".join(format_level(row[column]) for column in name_columns)
+        level = "-".join(format_level(values[column]) for column in name_columns)
         if level in levels:
             problems.append(
                 f"{where}: row {number} repeats an earlier row, {level}. Add the column that distinguishes them to keys."
             )
-        levels[level] = _row_settings(setters, row, where, problems)
-        columns[level] = {column: row[column] for column in setters}
-    return Axis(name, levels, columns)
+        levels[level] = _row_level(setters, row, values, where, problems)
+        columns[level] = values
+    return _from_levels(name, levels, columns, types)
 
 
-def _row_settings(
-    setters: Mapping[str, Any], row: Mapping[str, Any], where: str, problems: list[str]
-) -> dict[str, Any]:
-    """Return the keys that a row sets."""
+def _column_value(setter: Any, value: Any, types: KeyTypes) -> Any:
+    """Return a value of a column: a word as its key takes it, or as the level that it names."""
+    if isinstance(setter, dict):
+        return as_text(value) if isinstance(value, Word) and str(value) in setter else values_of(value)
+    return types.read(setter if isinstance(setter, str) else setter[0], value) if setter else values_of(value)
+
+
+def _row_level(
+    setters: Mapping[str, Any], row: Mapping[str, Any], values: Mapping[str, Any], where: str, problems: list[str]
+) -> LevelEntry:
+    """Return what a row sets."""
     settings: dict[str, Any] = {}
+    factors: dict[str, float] = {}
+    starts: dict[str, str | None] = {}
     for column, setter in setters.items():
         if isinstance(setter, dict):
-            keys_by_value = {format_level(value): keys for value, keys in setter.items()}
-            value = format_level(row[column])
-            keys = keys_by_value.get(value)
-            if not isinstance(keys, dict):
-                problems.append(
-                    f"{where}.keys.{column}: has no entry for {value}, only for {', '.join(keys_by_value)}."
-                )
-            else:
-                settings |= keys
+            level = find_level(row[column], setter)
+            if level is None:
+                value = name_value(row[column])
+                problems.append(f"{where}.keys.{column}: has no entry for {value}, only for {', '.join(setter)}.")
+                continue
+            entry = level_entry(setter[level])
+            settings |= entry.set
+            factors |= {key: factors.get(key, 1.0) * factor for key, factor in entry.factors.items()}
+            starts |= entry.starts_from
         elif setter is not None:
-            settings |= {str(key): row[column] for key in (setter if isinstance(setter, list) else [setter])}
-    return settings
+            settings |= dict.fromkeys([setter] if isinstance(setter, str) else setter, values[column])
+    return LevelEntry.model_construct(set=settings, factors=factors, starts_from=starts)
 
 
-def _draws(name: str, fields: Mapping[str, Any], where: str, problems: list[str]) -> Axis:
-    """Return an axis whose levels are the points of a random search, numbered from 0."""
-    count, seed = fields["draws"], fields.get("seed", 0)
-    if not isinstance(count, int) or count < 1 or not isinstance(seed, int):
-        problems.append(f"{where}: draws must be a number of points of at least 1, seed an integer.")
-        return Axis(name, {})
-    intervals = {}
-    for key, ends in named_entries(fields["keys"], f"{where}.keys", problems):
-        try:
-            low, high = (float(end) for end in ends)
-        except (TypeError, ValueError):
-            low, high = 0.0, 0.0
-        if not 0 < low < high:
-            problems.append(
-                f"{where}.keys.{key} = {ends}: must be [low, high] with 0 < low < high; samples are log-uniform."
-            )
-        else:
-            intervals[key] = Interval(low, high)
-    points = draw_points(intervals, count=count, seed=seed)
-    return Axis(name, {f"{number:0{len(str(count - 1))}d}": point for number, point in enumerate(points)})
+def _from_draws(name: str, entry: DrawsAxis) -> Axis:
+    """Return an axis whose levels are the points of a random search, numbered from 0.
+
+    A factor's samples are those of its key with a `*`, so that a key and the factor on it have different ones.
+    """
+    intervals = {key: Interval(*ends) for key, ends in entry.keys.items()}
+    factor_intervals = {f"{key}*": Interval(*ends) for key, ends in entry.factors.items()}
+    points = draw_points(intervals, count=entry.draws, seed=entry.seed)
+    factors = draw_points(factor_intervals, count=entry.draws, seed=entry.seed)
+    names = [f"{number:0{len(str(entry.draws - 1))}d}" for number in range(entry.draws)]
+    by_key = [{key.removesuffix("*"): factor for key, factor in point.items()} for point in factors]
+    return Axis(name, dict(zip(names, points)), factors=dict(zip(names, by_key)) if factor_intervals else {})

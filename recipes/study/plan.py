@@ -8,6 +8,7 @@ changed recipe, other weights at the same path, or a new numerics version get a 
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import yaml
 from common.errors import UserError
 from common.files import path_exists, write_atomic
 from common.training.numerics import FIRST, numerics_version
+from common.yaml_text import Word, as_text, dump_yaml, parse_override, parse_yaml
 from recipes.stages import canonical_stem
 from recipes.study.inputs import input_digests
 from recipes.study.specification import Stage, Study, display_path
@@ -119,10 +121,12 @@ def _add_run(
     """Add the run of stage `number` at `levels` to `runs`, after the run that it needs; return it."""
     stage = study.stages[number]
     settings = study.settings(stage, levels)
-    needed = settings.pop("needs", None)
+    needed = study.start_of(stage, levels)
     earlier = [other.name for other in study.stages[:number]]
     if needed is not None and needed not in earlier:
-        raise UserError(f"stages.{stage.name}: needs {needed}, but a stage can only need an earlier one ({earlier}).")
+        raise UserError(
+            f"stages.{stage.name}: starts from {needed}, but a stage can only start from an earlier one ({earlier})."
+        )
     if needed is not None and "init" in settings:
         raise UserError(
             f"{stage.name}.init = {settings['init']}: the stage starts from the stage {needed}. Set"
@@ -161,9 +165,30 @@ def _resolve(stage: Stage, settings: Mapping[str, Any], resolve: Resolver) -> tu
 
 
 def format_value(value: Any) -> str:
-    """Return a value as the right side of `key=value`, which parses back to the same value."""
-    if isinstance(value, str) and value and yaml.safe_load(value) == value:
-        return value
+    """Return a value as the right side of `key=value`, which `parse_override` reads as the same text, value or word."""
+    if isinstance(value, Word) or (type(value) is str and _is_plain(value)):
+        return str(value)
+    return _flow(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text needs no quotes as the right side of `key=value`."""
+    parsed = parse_override(text)
+    return type(parsed) is str and parsed == text
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML on one line, with text in quotes."""
+    if isinstance(value, Word):
+        return str(value) if value and not isinstance(value.value, str) else _flow(as_text(value) or None)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str):
+        return yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf).rstrip("\n")
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     return json.dumps(value)
 
 
@@ -195,7 +220,7 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
             raise UserError(
                 f"--out {folder}: contains the study {other.title}, not {plan.study.title}. Choose another folder."
             )
-        weights = (yaml.safe_load(path.read_text(encoding="utf-8")).get("published") or {}) | weights
+        weights = (parse_yaml(path.read_text(encoding="utf-8")).get("published") or {}) | weights
     content = {
         "file": plan.study.source,
         "study": dict(plan.study.mapping),
@@ -204,7 +229,7 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
         "cells": [{"levels": dict(cell.levels), "runs": dict(cell.runs)} for cell in plan.cells],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), concurrent_writers=True)
+    write_atomic(path, dump_yaml(content), concurrent_writers=True)
 
 
 def read_plan(folder: Path) -> Plan:
@@ -215,9 +240,9 @@ def read_plan(folder: Path) -> Plan:
             f"{folder}: contains no study.yaml, so it is not the folder of a study. Give the --out of a `run`."
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
         runs = tuple(PlannedRun(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in content["runs"])
         cells = tuple(Cell(entry["levels"], entry["runs"]) for entry in content["cells"])
         return Plan(build_study(content["study"], content["file"]), runs, cells)
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not written by `python -m recipes run` ({error}). Rerun the study.") from error

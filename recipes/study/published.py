@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError, did_you_mean
-from recipes.study.sections import read_yaml
+from common.yaml_text import read_yaml
 from recipes.study.specification import STUDIES
 
 PAPERS = STUDIES / "published" / "papers.yaml"

@@ -14,45 +14,66 @@ with other weights, at any scale:
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, field_validator
+from pydantic_core import PydanticCustomError
+
+from common.config_messages import TYPE
 from common.errors import did_you_mean
-from recipes.study.sections import check_section
+from common.yaml_text import as_value, values_of
+from recipes.study.sections import FileSection
 from recipes.study.specification import PublishedWeights, Stage, Study
 
 PUBLISHED = "published"
 """Name of the key."""
 
 
-def build_published_weights(
-    stage: str, entry: Any, overrides: Mapping[str, Any], is_scaled: bool, problems: list[str]
+def _check_digest(text: str) -> str:
+    """Return a SHA-256 in lower case; raise for anything else."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise PydanticCustomError(TYPE, "must be the 64 hexadecimal digits that sha256sum prints.")
+    return text.lower()
+
+
+class PublishedEntry(FileSection):
+    """Published weights that replace a stage."""
+
+    init: str
+    """Weights, as in the key init of a recipe: a file, a run folder, or hf-hub:<id>@<commit>."""
+    description: str
+    """What the weights are, for the report."""
+    sha256: Annotated[str, AfterValidator(_check_digest)] | None = None
+    """SHA-256 that the file of the weights must have; none: it is not verified."""
+
+    @field_validator("init", "description", mode="before")
+    @classmethod
+    def _check_text(cls, value: Any, info: Any) -> Any:
+        """Raise unless a value is text that says something."""
+        if not (isinstance(value, str) and isinstance(as_value(value), str) and value.strip()):
+            expected = "name the weights" if info.field_name == "init" else "describe the weights"
+            raise PydanticCustomError(TYPE, f"must {expected}, as text.")
+        return value
+
+
+def published_weights(
+    stage: str, entry: PublishedEntry | None, overrides: Mapping[str, Any], is_scaled: bool, problems: list[str]
 ) -> PublishedWeights | None:
     """Return the weights that replace a stage, or None if it is run; append errors to `problems`.
 
     The command line (`overrides`) takes precedence over the study's `entry`, which a scaled recipe (`is_scaled`) disables.
     """
-    where, key = f"stages.{stage}.{PUBLISHED}", f"{stage}.{PUBLISHED}"
-    required = ("init", "description")
-    fields = check_section(entry, where, (*required, "sha256"), required, problems) if entry is not None else {}
-    for name in required:
-        if name in fields and not (isinstance(fields[name], str) and fields[name].strip()):
-            expected = "name the weights" if name == "init" else "describe the weights"
-            problems.append(f"{where}.{name} = {fields[name]!r}: must {expected}, as text.")
-    digest = fields.get("sha256")
-    if digest is not None and not (isinstance(digest, str) and re.fullmatch(r"[0-9a-fA-F]{64}", digest)):
-        problems.append(
-            f"{where}.sha256 = {digest!r}: must be the 64 hexadecimal digits that sha256sum prints, in quotes."
-        )
-        digest = None
-    init = overrides.get(key, None if is_scaled else fields.get("init"))
-    if init is None or str(init).lower() in ("none", "null"):
+    key = f"{stage}.{PUBLISHED}"
+    own = None if entry is None else entry.init
+    init = overrides.get(key, None if is_scaled else own)
+    if as_value(init) is None or str(init).lower() in ("none", "null"):
         return None
-    if key in overrides and not (isinstance(init, str) and init.strip()):
+    if not isinstance(as_value(init), str) or not init.strip():
+        init = values_of(init)
         problems.append(f"{key} = {init!r}: must be weights (as in init: a file, a run folder, hf-hub:<id>), or none.")
-    if init != fields.get("init"):
+    if entry is None or init != own:
         return PublishedWeights(str(init), "the weights given for it")
-    description = " ".join(str(fields.get("description", "")).split())
-    return PublishedWeights(str(init), description, digest.lower() if digest else None)
+    return PublishedWeights(entry.init, " ".join(entry.description.split()), entry.sha256)
 
 
 def overrides_of_unknown_stages(overrides: Mapping[str, Any], stages: list[str]) -> Iterator[str]:
@@ -67,23 +88,16 @@ def replacement_conflicts(study: Study, stage: Stage) -> Iterator[str]:
     """Yield a problem for everything that conflicts with the replacement of a stage: unused weights, keys of the stage, axes."""
     assert stage.published is not None
     key, init = f"{stage.name}.{PUBLISHED}", stage.published.init
-    levels = [(axis, settings) for axis in study.axes for settings in axis.levels.values()]
-    all_settings = [*(settings for _, settings in levels), *(each.settings for each in study.stages)]
-    if stage is study.stages[-1] or not any(
-        value == stage.name
-        for settings in all_settings
-        for name, value in settings.items()
-        if name.rpartition(".")[2] == "needs"
-    ):
+    starts = [each.starts_from for each in study.stages]
+    starts += [start for axis in study.axes for level in axis.starts_from.values() for start in level.values()]
+    if stage is study.stages[-1] or stage.name not in starts:
         yield f"{key} = {init}: no stage starts from {stage.name}, so its weights would be unused. Remove the key."
     reason = f"the stage {stage.name} is not run: published weights replace it ({init})"
     for name in (name for name in stage.overrides if name.startswith(f"{stage.name}.")):
         yield f"{name}: {reason}. Add {key}=none to run it, or remove the key."
-    varied = {
-        (axis.name, name): None for axis, settings in levels for name in settings if name.startswith(f"{stage.name}.")
-    }
-    for axis, name in varied:
-        yield f"axes.{axis} varies {name}: {reason}, so the rows would be identical. Add {key}=none to run it."
+    for axis in study.axes:
+        for name in (name for name in axis.all_keys() if name.startswith(f"{stage.name}.")):
+            yield f"axes.{axis.name} varies {name}: {reason}, so the rows would be identical. Add {key}=none to run it."
 
 
 def published_note(stage: Stage) -> str:

@@ -4,9 +4,11 @@ report: {metric: test_top1, x: fraction, repeats: seed, compare: {training: [OST
 
 report:
   table: scaled_relu_table1                 # name in published/papers.yaml; omitted if the paper prints no numbers
-  metrics: {top1: test_top1}                # published column -> metric of the last stage
+  metrics:                                  # published column -> metric of the last stage, at its end or after a part of its epochs
+    top1: test_top1
+    top1_epoch50: {metric: validation_top1, at: 0.166667}
   repeats: seed
-  figure: {kind: rows}                      # rows | curve | layers | distribution | gap; with x and panels
+  figure: {kind: rows}                      # rows | layers; curve | distribution | gap with x; all with panels
   pairs:
     - claim: the conv stem carries the larger rate
       base: {stem: patchify, lr: 1.0e-3, optimizer: adamw, warmup_epochs: 5}
@@ -14,64 +16,57 @@ report:
 """
 
 from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from common.errors import did_you_mean
-from recipes.study.published import published_table_names
-from recipes.study.scale_rules import format_level
-from recipes.study.sections import check_section, is_number, named_entries
+from common.yaml_text import Word, values_of
+from recipes.study.report_forms import ComparisonReport, MetricDuringTraining, PairEntry, TableReport
+from recipes.study.scale_rules import find_level, format_level, is_number, name_value
 from recipes.study.specification import Axis, Figure, Pair, ReportSpec, TableReportSpec
 
 
-def build_report_spec(entry: Any, axes: Mapping[str, Axis], problems: list[str]) -> ReportSpec | TableReportSpec:
+def build_report_spec(
+    entry: ComparisonReport | TableReport, axes: Mapping[str, Axis], problems: list[str]
+) -> ReportSpec | TableReportSpec:
     """Return the section `report`, its axes and levels validated against those of the study."""
-    if isinstance(entry, dict) and "metrics" in entry:
-        return _table_report_spec(entry, axes, problems)
-    return _comparison_report_spec(entry, axes, problems)
+    for key, axis in (("x", getattr(entry, "x", None)), ("repeats", entry.repeats)):
+        if axis is not None and axis not in axes:
+            problems.append(f"report.{key} = {axis}: no such axis. Known axes: {', '.join(axes)}.")
+    notes = tuple(" ".join(note.split()) for note in entry.notes)
+    if isinstance(entry, TableReport):
+        columns = _columns(axes, entry.repeats)
+        figure = Figure(entry.figure.kind, getattr(entry.figure, "x", None), entry.figure.panels)
+        _check_figure(figure, [*columns, *axes], problems)
+        pairs = tuple(_pair(number, pair, columns, problems) for number, pair in enumerate(entry.pairs, start=1))
+        metrics = {column: _metric_key(metric) for column, metric in entry.metrics.items()}
+        return TableReportSpec(entry.table, metrics, entry.repeats, figure, pairs, entry.titles, notes)
+    if entry.x in axes:
+        invalid = [level for level in axes[entry.x].levels if not is_number(level)]
+        problems += [f"report.x: level {level} of {entry.x} is not a number." for level in invalid]
+    compare = {
+        name: pair for name, levels in entry.compare.items() if (pair := _compared(name, levels, axes, problems))
+    }
+    metric_name, x_name = entry.metric_name or entry.metric, entry.x_name or entry.x
+    return ReportSpec(entry.metric, metric_name, entry.x, x_name, entry.repeats, compare, entry.titles, notes)
 
 
-def _comparison_report_spec(entry: Any, axes: Mapping[str, Axis], problems: list[str]) -> ReportSpec:
-    """Return the spec of a comparison of levels."""
-    required = ("metric", "x", "repeats", "compare")
-    fields = check_section(entry, "report", (*required, "metric_name", "x_name", "titles", "notes"), required, problems)
-    for key in ("x", "repeats"):
-        if key in fields and fields[key] not in axes:
-            problems.append(f"report.{key} = {fields[key]}: no such axis. Known axes: {', '.join(axes)}.")
-    if fields.get("x") in axes:
-        invalid = [level for level in axes[fields["x"]].levels if not is_number(level)]
-        problems += [f"report.x: level {level} of {fields['x']} is not a number." for level in invalid]
-    compare: dict[str, tuple[str, str]] = {}
-    for name, pair in named_entries(fields.get("compare"), "report.compare", problems) if fields else []:
-        levels = list(axes[name].levels) if name in axes else []
-        if not isinstance(pair, list) or len(pair) != 2 or any(level not in levels for level in pair):
-            known = f"{name} has {', '.join(levels) or 'none'}"
-            problems.append(f"report.compare.{name} = {pair}: must be two levels of an axis, [base, other]; {known}.")
-        else:
-            compare[name] = (pair[0], pair[1])
-    metric, x = str(fields.get("metric", "")), str(fields.get("x", ""))
-    metric_name, x_name = str(fields.get("metric_name", metric)), str(fields.get("x_name", x))
-    titles, repeats = fields.get("titles", {}), str(fields.get("repeats", ""))
-    return ReportSpec(metric, metric_name, x, x_name, repeats, compare, titles, _notes(fields))
+def _metric_key(metric: str | MetricDuringTraining) -> str:
+    """Return a metric as reports look it up: `name`, or `name@part` during training."""
+    return metric if isinstance(metric, str) else f"{metric.metric}@{metric.at!r}"
 
 
-def _table_report_spec(entry: Mapping[str, Any], axes: Mapping[str, Axis], problems: list[str]) -> TableReportSpec:
-    """Return the spec of a comparison with a published table."""
-    required = ("metrics", "repeats", "figure")
-    fields = check_section(entry, "report", (*required, "table", "pairs", "titles", "notes"), required, problems)
-    table = fields.get("table")
-    if table is not None and table not in published_table_names():
-        hint = did_you_mean(str(table), published_table_names())
-        problems.append(f"report.table = {table}: no such published table.{hint}")
-    if fields.get("repeats") not in axes:
-        problems.append(f"report.repeats = {fields.get('repeats')}: no such axis. Known axes: {', '.join(axes)}.")
-    columns = _columns(axes, str(fields.get("repeats")))
-    metrics = {name: str(value) for name, value in named_entries(fields.get("metrics"), "report.metrics", problems)}
-    figure = _figure(fields.get("figure"), [*columns, *axes], problems)
-    pairs = tuple(
-        _pair(number, pair, columns, problems) for number, pair in enumerate(fields.get("pairs", []), start=1)
+def _compared(
+    name: str, pair: tuple[Any, ...], axes: Mapping[str, Axis], problems: list[str]
+) -> tuple[str, str] | None:
+    """Return the two levels of an axis that are compared, or None if they are not two of its levels."""
+    levels = list(axes[name].levels) if name in axes else []
+    found = [find_level(level, levels) for level in pair]
+    if len(found) == 2 and found[0] is not None and found[1] is not None:
+        return found[0], found[1]
+    known = f"{name} has {', '.join(levels) or 'none'}"
+    problems.append(
+        f"report.compare.{name} = {values_of(pair)}: must be two levels of an axis, [base, other]; {known}."
     )
-    repeats = str(fields.get("repeats", ""))
-    return TableReportSpec(table, metrics, repeats, figure, pairs, fields.get("titles", {}), _notes(fields))
+    return None
 
 
 def _columns(axes: Mapping[str, Axis], repeats: str) -> dict[str, set[str]]:
@@ -86,35 +81,24 @@ def _columns(axes: Mapping[str, Axis], repeats: str) -> dict[str, set[str]]:
     return columns
 
 
-def _figure(entry: Any, columns: list[str], problems: list[str]) -> Figure:
-    """Return the section `figure`."""
-    fields = check_section(entry, "report.figure", ("kind", "x", "panels"), ("kind",), problems)
-    kinds = get_args(get_type_hints(Figure)["kind"])
-    kind, x, panels = fields.get("kind"), fields.get("x"), fields.get("panels")
-    if kind is None or kind not in kinds:
-        problems.append(f"report.figure.kind = {kind}: unknown. Known kinds: {', '.join(kinds)}.")
-        return Figure("rows")
-    if (x is None) != (kind in ("rows", "layers")):
-        reason = "must name a column" if x is None else "is not used"
-        problems.append(f"report.figure.x = {x}: {reason} in a figure of kind {kind}.")
-    for name, column in (("x", x), ("panels", panels)):
+def _check_figure(figure: Figure, columns: list[str], problems: list[str]) -> None:
+    """Append a problem for every column of a figure that does not exist."""
+    for name, column in (("x", figure.x), ("panels", figure.panels)):
         if column is not None and column not in columns:
             problems.append(f"report.figure.{name} = {column}: no such column. Known columns: {', '.join(columns)}.")
-    return Figure(kind, x, panels)
 
 
-def _pair(number: int, entry: Any, columns: Mapping[str, set[str]], problems: list[str]) -> Pair:
+def _pair(number: int, entry: PairEntry, columns: Mapping[str, set[str]], problems: list[str]) -> Pair:
     """Return one of `pairs`, its columns and values validated."""
-    where = f"report.pairs.{number}"
-    fields = check_section(entry, where, ("claim", "base", "other"), ("claim", "base", "other"), problems)
-    for side in ("base", "other"):
-        for column, value in named_entries(fields.get(side), f"{where}.{side}", problems):
-            if format_level(value) not in columns.get(column, set()):
+    sides: list[dict[str, Any]] = []
+    for name, side in (("base", entry.base), ("other", entry.other)):
+        sides.append({})
+        for column, value in side.items():
+            found = find_level(value, columns.get(column, ()))
+            if found is None:
                 known = f"known values: {', '.join(sorted(columns[column]))}" if column in columns else "no such column"
-                problems.append(f"{where}.{side}.{column} = {format_level(value)}: matches no row; {known}.")
-    return Pair(str(fields.get("claim", "")), fields.get("base") or {}, fields.get("other") or {})
-
-
-def _notes(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the notes, each on one line."""
-    return tuple(" ".join(str(note).split()) for note in fields.get("notes", ()))
+                problems.append(
+                    f"report.pairs.{number}.{name}.{column} = {name_value(value)}: matches no row; {known}."
+                )
+            sides[-1][column] = found if isinstance(value, Word) and str(value) == found else values_of(value)
+    return Pair(entry.claim, *sides)

@@ -1,56 +1,104 @@
-"""Validation of the sections of study and scale files: unknown keys, missing keys and empty sections, all reported together."""
+"""Types of the sections of study and scale files: settings of recipe keys, factors on them, and levels.
 
-import re
-from typing import Any
+A level is a mapping of recipe keys to values. Where it says more, its settings are in `set`:
 
-import yaml
+    OST: {finetune.optim.lr: 5e-4}
+    TST: {set: {finetune.optim.lr: 1e-4}, starts_from: {finetune: pretrain}}
+    sgd: {set: {optim.name: sgd}, factors: {optim.lr: 0.125}}
+"""
 
-from common.errors import did_you_mean
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+
+from common.config import Config
+from common.config_messages import TYPE, Otherwise, Problem, rules_error
+from common.config_types import Positive
 from recipes.study.scale_rules import format_level
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML loader that parses 1e-3 as a number, as in recipes; PyYAML's default parses it as text."""
+class FileSection(Config):
+    """Base class of the sections of study and scale files."""
+
+    dotted_keys: ClassVar[bool] = False
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-)
+def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of recipe keys; raise for what has a field of its own."""
+    if found := [*_keys_with_fields(settings)]:
+        raise rules_error(found)
+    return settings
 
 
-def read_yaml(text: str) -> Any:
-    """Return the content of a YAML document."""
-    return yaml.load(text, Loader=_Loader)
+def _keys_with_fields(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for every factor and every start among recipe keys."""
+    for key, value in settings.items():
+        stage, _, last = key.rpartition(".")
+        if key.endswith("*"):
+            field = f"factors: {{{key.rstrip('*')}: {format_level(value)}}}"
+            yield key, f"a factor has a field of its own, beside set. Replace it by {field}."
+        elif last == "needs":
+            start = str(value) if isinstance(value, str) else "<stage>"
+            fields = (
+                f"starts_from: {start} in the stage, or by starts_from: {{{stage or '<stage>'}: {start}}} in a level"
+            )
+            yield key, f"what a stage starts from has a field of its own, beside set. Replace it by {fields}."
 
 
-def check_section(
-    entry: Any, where: str, allowed: tuple[str, ...], required: tuple[str, ...], problems: list[str]
-) -> dict[str, Any]:
-    """Return a section, or an empty one if it is not a mapping; append its unknown and missing keys to `problems`."""
-    prefix = f"{where}." if where else ""
-    if not isinstance(entry, dict):
-        problems.append(f"{where}: missing, or not a mapping. Known keys: {', '.join(allowed)}.")
-        return {}
-    for key in entry:
-        if key not in allowed:
-            hint = did_you_mean(str(key), list(allowed))
-            problems.append(f"{prefix}{key}: unknown key.{hint} Known keys: {', '.join(allowed)}.")
-    problems += [f"{prefix}{key}: missing." for key in required if key not in entry]
-    return entry
+def check_key(key: str) -> str:
+    """Return a recipe key; raise for a factor, which a column cannot set."""
+    return next(iter(check_settings({key: "<factor>"})))
 
 
-def named_entries(entry: Any, where: str, problems: list[str]) -> list[tuple[str, Any]]:
-    """Return the (name, value) pairs of a mapping; an empty mapping is a problem."""
-    if not isinstance(entry, dict) or not entry:
-        problems.append(f"{where}: must be a mapping with at least one entry.")
-        return []
-    return [(format_level(key), value) for key, value in entry.items()]
+NAMED = Field(min_length=1), Otherwise("must be a mapping with at least one entry.")
+"""Bounds of a mapping of names to sections."""
+
+Settings = Annotated[dict[str, Any], AfterValidator(check_settings)]
+"""Values of recipe keys: a key of every stage, or of one stage if that stage's name is its prefix."""
+Factors = dict[str, Positive]
+"""Factors by recipe key: each multiplies the value that is set for the key."""
+RecipeKey = Annotated[str, AfterValidator(check_key)]
+"""A recipe key that takes the value of a column."""
 
 
-def is_number(text: str) -> bool:
-    """Return whether `text` is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+class LevelEntry(FileSection):
+    """A level that does more than set recipe keys."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})  # an empty level is one that sets no key
+
+    set: Settings = {}
+    """Values of recipe keys."""
+    factors: Factors = {}
+    """Factors by recipe key: each multiplies the value that the study or its scale sets for the key."""
+    starts_from: dict[str, str | None] = {}
+    """By stage, the earlier stage whose run it starts from, if that is not the stage's own `starts_from`; none: no run."""
+
+
+_LEVEL_FIELDS = frozenset(LevelEntry.model_fields)
+
+
+def level_form(value: Any) -> str | None:
+    """Return the form of a level, or None if it is not a mapping."""
+    if isinstance(value, LevelEntry):
+        return "entry"
+    if not isinstance(value, dict):
+        return None
+    return "entry" if _LEVEL_FIELDS & value.keys() else "settings"
+
+
+_SHORT_SCHEMA = {"type": "object", "propertyNames": {"not": {"enum": sorted(_LEVEL_FIELDS)}}}
+ShortLevel = Annotated[dict[str, Any], AfterValidator(check_settings), WithJsonSchema(_SHORT_SCHEMA)]
+"""A level as a mapping of recipe keys to values."""
+Level = Annotated[
+    Annotated[LevelEntry, Tag("entry")] | Annotated[ShortLevel, Tag("settings")],
+    Discriminator(
+        level_form, custom_error_type=TYPE, custom_error_message="must be a mapping of recipe keys to values."
+    ),
+]
+"""A level, as a mapping of recipe keys to values or with fields of its own."""
+
+
+def level_entry(level: LevelEntry | dict[str, Any]) -> LevelEntry:
+    """Return a level with its settings in `set`."""
+    return level if isinstance(level, LevelEntry) else LevelEntry.model_construct(set=level)

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError
-from recipes.study.scale_rules import ScaleRule, round_product
+from common.yaml_text import as_value
+from recipes.study.scale_rules import ScaleRule, is_numeric, round_product
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STUDIES = REPOSITORY / "recipes" / "studies"
 
-FACTOR = "*"
-"""Suffix of a key whose value is a factor: it multiplies the value that is set for the key."""
 UNCHANGED = ScaleRule()
 
 
@@ -31,7 +30,7 @@ class Stage:
     """A stage of a study: its module, its recipe, and the settings on top of the recipe.
 
     From lowest to highest precedence: the scale's `base`; the study's `settings` and axes, converted by the scale's `scale_rules`;
-    `overrides` from the command line. A stage with `published` weights is not run.
+    the product of all `factors`; `overrides` from the command line. A stage with `published` weights is not run.
     """
 
     name: str
@@ -42,6 +41,10 @@ class Stage:
     scale_rules: Mapping[str, ScaleRule] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     published: PublishedWeights | None = None
+    factors: tuple[Mapping[str, float], ...] = ()
+    """Factors by key, of the study and of its scale."""
+    starts_from: str | None = None
+    """Earlier stage whose run this one starts from, where a level names no other."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class Axis:
     levels: Mapping[str, Mapping[str, Any]]
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Table columns of each level, if they differ from a single column with the level's name."""
+    factors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Factors by key of each level that has any."""
+    starts_from: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    """What each level that changes it makes stages start from, by stage."""
+
+    def all_keys(self) -> list[str]:
+        """Return every key that a level sets or multiplies."""
+        return list(
+            dict.fromkeys(key for part in (self.levels, self.factors) for keys in part.values() for key in keys)
+        )
 
 
 @dataclass(frozen=True)
@@ -134,24 +147,39 @@ class Study:
         return f"{self.name} at scale {self.scale}" if self.scale else self.name
 
     def settings(self, stage: Stage, levels: Mapping[str, str]) -> dict[str, Any]:
-        """Return the keys of `stage` in the cell at `levels` (level by axis).
-
-        A key `name*` multiplies the value of `name`: a random search around the best value of each network.
-        """
-        study_settings = self.keys_of(stage, stage.settings)
-        for axis in self.axes:
-            merge(study_settings, self.keys_of(stage, axis.levels[levels[axis.name]]))
-        merged = self.keys_of(stage, stage.base)
-        for key, value in study_settings.items():
-            merge(merged, stage.scale_rules.get(key, UNCHANGED).apply(key, value))
-        for factor_key in [key for key in merged if key.endswith(FACTOR)]:
-            key, factor = factor_key.removesuffix(FACTOR), merged.pop(factor_key)
-            if not isinstance(merged.get(key), int | float):
+        """Return the keys of `stage` in the cell at `levels` (level by axis)."""
+        factors: dict[str, float] = {}
+        for part in (*stage.factors, *(axis.factors.get(levels[axis.name], {}) for axis in self.axes)):
+            _multiply(factors, self.keys_of(stage, part))
+        settings = self.keys_of(stage, stage.base)
+        for key, value in self._study_settings(stage, levels).items():
+            rule = stage.scale_rules.get(key, UNCHANGED)
+            settings |= rule.apply(key, value)
+            _multiply(factors, rule.factors_of(value))
+        for key, factor in factors.items():
+            value = as_value(settings.get(key))
+            if not is_numeric(value):
                 raise UserError(
-                    f"{factor_key}: multiplies {key}, which neither the study nor its scale sets for {stage.name}."
+                    f"factors.{key}: multiplies {key}, which neither the study nor its scale sets for {stage.name}."
                 )
-            merged[key] = round_product(merged[key] * factor)
-        return merged | self.keys_of(stage, stage.overrides)
+            settings[key] = round_product(value * factor)
+        return settings | self.keys_of(stage, stage.overrides)
+
+    def start_of(self, stage: Stage, levels: Mapping[str, str]) -> str | None:
+        """Return the stage whose run `stage` starts from in the cell at `levels`, or None if it starts from no run."""
+        start = stage.starts_from
+        for axis in self.axes:
+            start = axis.starts_from.get(levels[axis.name], {}).get(stage.name, start)
+        for key, value in self._study_settings(stage, levels).items():
+            start = stage.scale_rules.get(key, UNCHANGED).starts_of(value).get(stage.name, start)
+        return start
+
+    def _study_settings(self, stage: Stage, levels: Mapping[str, str]) -> dict[str, Any]:
+        """Return the keys that the study sets for `stage` in the cell at `levels`, in the study's own terms."""
+        settings = self.keys_of(stage, stage.settings)
+        for axis in self.axes:
+            settings |= self.keys_of(stage, axis.levels[levels[axis.name]])
+        return settings
 
     def columns(self, levels: Mapping[str, str]) -> dict[str, Any]:
         """Return the table columns of the row at `levels`, without the repeats: column -> value."""
@@ -162,8 +190,10 @@ class Study:
         return columns
 
     def affects(self, axis: Axis, stage: Stage) -> bool:
-        """Return whether any level of `axis` sets a key of `stage`."""
-        return any(self.keys_of(stage, settings) for settings in axis.levels.values())
+        """Return whether any level of `axis` sets or multiplies a key of `stage`, or makes it start from another stage."""
+        return bool(self.keys_of(stage, dict.fromkeys(axis.all_keys()))) or any(
+            stage.name in starts for starts in axis.starts_from.values()
+        )
 
     def keys_of(self, stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of `stage`, without the stage's name as prefix; a key without a prefix belongs to all stages."""
@@ -171,10 +201,10 @@ class Study:
         return {k.removeprefix(f"{stage.name}."): v for k, v in settings.items() if not k.startswith(others)}
 
 
-def merge(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Update `settings` with `more`; factors on the same key are multiplied."""
-    for key, value in more.items():
-        settings[key] = settings[key] * value if key.endswith(FACTOR) and key in settings else value
+def _multiply(factors: dict[str, float], more: Mapping[str, float]) -> None:
+    """Multiply `factors` by `more`, key by key."""
+    for key, factor in more.items():
+        factors[key] = factors.get(key, 1.0) * factor
 
 
 def display_path(path: Path) -> str:

@@ -10,37 +10,41 @@ A complete study file:
     scales: [imagenet1k, digits]  # scales it can run at (`scales`), if it is written in a paper's terms; omitted: only its own
     axes:                         # each combination of levels is a cell of the study; forms of an axis: `axes`
       stem: {levels: {patchify: {model.stem: patchify}, conv: {model.stem: conv}}}
-      training: {levels: {OST: {}, TST: {finetune.needs: pretrain}}}
+      training: {levels: {OST: {}, TST: {starts_from: {finetune: pretrain}}}}
       fraction: {key: finetune.data.fraction, values: [0.1, 1.0]}
       seed: {key: train.seed, values: [0, 1, 2]}
     report: {metric: test_top1, x: fraction, repeats: seed, compare: {training: [OST, TST], stem: [patchify, conv]}}
     set: {data.workers: 1}        # overrides for every run, like those of the command line
 
-A key is a recipe key of every stage, or of one stage if that stage's name is its prefix. The key `needs` names the stage that a run
-starts from: the run gets `init=<folder of that stage's run>`. A stage may be replaced by published weights (`published_weights`).
+A key is a recipe key of every stage, or of one stage if that stage's name is its prefix. A stage that `starts_from` another one
+gets `init=<folder of that stage's run>`; a level may change what a stage starts from (`sections`). `factors` multiply the values
+that are set. A stage may be replaced by published weights (`published_weights`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from common.config import problems_error, read
 from common.errors import UserError, did_you_mean
-from recipes.study.axes import build_axis
+from common.yaml_text import parse_override, parse_yaml
+from recipes.study.axes import make_axis
+from recipes.study.axis_forms import ValuesAxis
+from recipes.study.key_types import KeyTypes
 from recipes.study.published_weights import (
     PUBLISHED,
-    build_published_weights,
     overrides_of_unknown_stages,
     published_note,
+    published_weights,
     replacement_conflicts,
 )
 from recipes.study.report_spec import build_report_spec
-from recipes.study.scale_rules import format_level
 from recipes.study.scales import Scale, load_scale
-from recipes.study.sections import check_section, named_entries, read_yaml
-from recipes.study.specification import FACTOR, REPOSITORY, STUDIES, Axis, Stage, Study, display_path
+from recipes.study.specification import REPOSITORY, STUDIES, Axis, Stage, Study, display_path
+from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 
 
 def find_study(name: str) -> Path:
@@ -63,17 +67,17 @@ def load_study(
     `overrides` are `key=value` or `<stage>.key=value` and apply to every run.
     """
     try:
-        mapping = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"study {path}: not readable as YAML: {' '.join(str(error).split())}") from error
+        mapping = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"study {path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from error
     if not isinstance(mapping, dict):
         raise UserError(f"study {path}: must be a mapping with name, question, stages, axes and report.")
     invalid = [word for word in overrides if not word.partition("=")[1] or word.startswith("=")]
     if invalid:
         raise UserError(f"{', '.join(invalid)}: an override is key=value or <stage>.key=value, such as data.workers=1.")
-    if overrides:
+    if overrides and isinstance(mapping.get("set", {}), dict):
         pairs = dict(word.split("=", 1) for word in overrides)
-        mapping["set"] = mapping.get("set", {}) | {key: read_yaml(value) for key, value in pairs.items()}
+        mapping["set"] = mapping.get("set", {}) | {key: parse_override(value) for key, value in pairs.items()}
     if scale is not None:
         mapping["scale"] = scale
     if seeds:
@@ -86,118 +90,130 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
 
     Recipes are searched for in `folder` (that of the study file), in the working directory, in the repository and in its recipes.
     """
-    problems: list[str] = []
-    allowed = ("name", "question", "stages", "axes", "report", "scales", "set", "scale", "seeds")
-    sections = check_section(mapping, "", allowed, allowed[:5], problems)
-    scale, overrides = _select_scale(sections), sections.get("set") or {}
+    whole, problems = read(StudyFile, dict(mapping))
+    file = whole or valid_sections(mapping)
+    scale = _select_scale(file) if whole or file.scale in file.scales else None
+    names = list(mapping["stages"]) if isinstance(mapping.get("stages"), dict) else []
+    types = KeyTypes({name: entry.module or name for name, entry in file.stages.items()})
     stages = tuple(
-        _build_stage(name, entry, overrides, scale, folder, problems)
-        for name, entry in named_entries(sections.get("stages"), "stages", problems)
+        _build_stage(name, entry, file.set, scale, folder, types, problems) for name, entry in file.stages.items()
     )
-    problems += overrides_of_unknown_stages(overrides, [stage.name for stage in stages])
-    axes = _build_axes(sections, scale, problems)
-    spec = build_report_spec(sections.get("report"), axes, problems)
+    problems += overrides_of_unknown_stages(file.set, names)
+    axes = _build_axes(file, scale, types, problems)
+    problems += _unknown_starts(stages, axes, names)
+    if file.report is None or not axes or len(axes) < len(mapping["axes"]):
+        raise problems_error(f"study {source}", problems)
+    spec = build_report_spec(file.report, axes, problems)
+    if whole is None:
+        raise problems_error(f"study {source}", problems)
     spec = replace(spec, notes=(*spec.notes, *(published_note(stage) for stage in stages if stage.published)))
-    name, question = str(sections.get("name", "")), " ".join(str(sections.get("question", "")).split())
-    scale_name = scale.name if scale else None
-    study = Study(name, question, stages, tuple(axes.values()), spec, mapping, source, scale_name)
+    question, scale_name = " ".join(file.question.split()), scale.name if scale else None
+    study = Study(file.name, question, stages, tuple(axes.values()), spec, mapping, source, scale_name)
     problems += _conflicts(study)
     if problems:
-        raise UserError(f"study {source}: {len(problems)} problems\n" + "\n".join(f"  {line}" for line in problems))
+        raise problems_error(f"study {source}", problems)
     return study
 
 
-def _select_scale(sections: Mapping[str, Any]) -> Scale | None:
+def _select_scale(file: StudyFile) -> Scale | None:
     """Return the scale of a study; a study that offers scales must be given one."""
-    name, offered = sections.get("scale"), sections.get("scales") or []
-    study = sections.get("name")
+    name, offered = file.scale, file.scales
     if name is None:
         if offered:
-            raise UserError(f"study {study}: choose a scale: --scale {' | '.join(offered)} (the first is the paper's).")
+            raise UserError(
+                f"study {file.name}: choose a scale: --scale {' | '.join(offered)} (the first is the paper's)."
+            )
         return None
     if not offered:
-        raise UserError(f"--scale {name}: study {study} has only one scale, that of its recipes. Remove the option.")
+        raise UserError(
+            f"--scale {name}: study {file.name} has only one scale, that of its recipes. Remove the option."
+        )
     if name not in offered:
-        hint = did_you_mean(str(name), offered)
-        raise UserError(f"--scale {name}: not a scale of study {study}.{hint} Its scales: {', '.join(offered)}.")
-    return load_scale(str(name))
+        hint = did_you_mean(name, offered)
+        raise UserError(f"--scale {name}: not a scale of study {file.name}.{hint} Its scales: {', '.join(offered)}.")
+    return load_scale(name)
 
 
-def _build_axes(sections: Mapping[str, Any], scale: Scale | None, problems: list[str]) -> dict[str, Axis]:
+def _build_axes(file: StudyFile, scale: Scale | None, types: KeyTypes, problems: list[str]) -> dict[str, Axis]:
     """Return the axes by name, with the seeds of the command line or the scale, and without the levels that the scale excludes."""
-    repeats = sections["report"].get("repeats") if isinstance(sections.get("report"), dict) else None
-    seeds = sections.get("seeds") or (list(scale.seeds) if scale else [])
+    repeats = file.report.repeats if file.report is not None else None
+    seeds = file.seeds or (scale.seeds if scale else ())
     axes = {}
-    for name, entry in named_entries(sections.get("axes"), "axes", problems):
-        if name == repeats and isinstance(entry, dict):
-            if sections.get("seeds") and "values" not in entry:
-                problems.append(f"seeds = {seeds}: axes.{name} has no list of values that the seeds could replace.")
-            if seeds and "values" in entry:
-                entry = {**entry, "values": seeds}
-        axes[name] = _keep_levels(build_axis(name, entry, problems), scale)
+    for name, entry in file.axes.items():
+        if name == repeats and seeds:
+            if isinstance(entry, ValuesAxis):
+                entry = entry.model_copy(update={"values": seeds})
+            elif file.seeds:
+                problems.append(
+                    f"seeds = {list(seeds)}: axes.{name} has no list of values that the seeds could replace."
+                )
+        axis = make_axis(name, entry, types, problems)
+        kept = [level for level in axis.levels if scale is None or scale.keeps(axis.columns.get(level, {name: level}))]
+        axes[name] = replace(axis, levels={level: axis.levels[level] for level in kept})
     return axes
 
 
-def _keep_levels(axis: Axis, scale: Scale | None) -> Axis:
-    """Return an axis without the levels that its scale excludes."""
-    if scale is None or not scale.keep:
-        return axis
-    levels = {}
-    for level, settings in axis.levels.items():
-        columns = axis.columns.get(level, {axis.name: level})
-        if all(format_level(columns[name]) in kept for name, kept in scale.keep.items() if name in columns):
-            levels[level] = settings
-    return Axis(axis.name, levels, axis.columns)
+def _unknown_starts(stages: Iterable[Stage], axes: Mapping[str, Axis], names: list[str]) -> Iterator[str]:
+    """Yield a problem for every stage of a `starts_from` that the study does not have."""
+    starts = [(f"stages.{stage.name}.starts_from", stage.starts_from) for stage in stages]
+    for axis in axes.values():
+        for level, changes in axis.starts_from.items():
+            where = f"axes.{axis.name}.levels.{level}.starts_from"
+            starts += [(f"{where}.{stage}", start) for stage, start in changes.items()]
+            starts += [(where, stage) for stage in changes]
+    for where, start in starts:
+        if start is not None and start not in names:
+            yield f"{where} = {start}: no such stage.{did_you_mean(start, names)} Known stages: {', '.join(names)}."
 
 
-def _conflicts(study: Study) -> list[str]:
-    """Return a problem for every unknown `needs`, override of a key that an axis varies, and conflict with published weights."""
-    problems, names = [], [stage.name for stage in study.stages]
-    for axis in study.axes:
-        for level, settings in axis.levels.items():
-            problems += _unknown_needs(settings, f"axes.{axis.name}.levels.{level}", names)
+def _conflicts(study: Study) -> Iterator[str]:
+    """Yield a problem for every override of a key that an axis varies, and every conflict with published weights."""
     for stage in study.stages:
-        problems += _unknown_needs(stage.settings, f"stages.{stage.name}.set", names)
         overrides = study.keys_of(stage, stage.overrides)
         for axis in study.axes:
-            varied = {
-                key.removesuffix(FACTOR) for settings in axis.levels.values() for key in study.keys_of(stage, settings)
-            }
+            varied = study.keys_of(stage, dict.fromkeys(axis.all_keys()))
             reason = f"the axis {axis.name} varies it. Change the axis in a study file of your own."
-            problems += [f"{stage.name}.{key}: {reason}" for key in overrides if key in varied]
+            yield from (f"{stage.name}.{key}: {reason}" for key in overrides if key in varied)
         if stage.published:
-            problems += replacement_conflicts(study, stage)
-    return problems
+            yield from replacement_conflicts(study, stage)
 
 
 def _build_stage(
     name: str,
-    entry: Any,
+    entry: StageEntry,
     overrides: Mapping[str, Any],
     scale: Scale | None,
     folder: Path | None,
+    types: KeyTypes,
     problems: list[str],
 ) -> Stage:
     """Return one entry of `stages`, with the scale's replacement of its recipe if there is one."""
-    fields = check_section(entry, f"stages.{name}", ("recipe", "module", "set", "published"), ("recipe",), problems)
-    settings, module = fields.get("set", {}), str(fields.get("module", name))
-    path = Path(str(fields.get("recipe", "")))
-    candidates = [root / path for root in (folder, Path(), REPOSITORY, REPOSITORY / "recipes") if root is not None]
-    recipe = next((candidate for candidate in candidates if candidate.is_file()), path)
-    if fields and not recipe.is_file() and folder is not None:
+    path = Path(entry.recipe)
+    recipe = _find_recipe(path, folder)
+    if recipe is None and folder is not None:
         problems.append(f"stages.{name}.recipe = {path}: no such file. Give its path from the repository's root.")
+    recipe, module = recipe or path, entry.module or name
     scaled = scale.replacement(recipe) if scale else None
-    published = build_published_weights(name, fields.get("published"), overrides, scaled is not None, problems)
-    overrides = {key: value for key, value in overrides.items() if key.rpartition(".")[2] != PUBLISHED}
-    if scaled is None:
-        return Stage(name, module, recipe, settings, overrides=overrides, published=published)
-    return Stage(name, module, scaled.recipe, settings, scaled.settings, scaled.scale_rules, overrides, published)
+    own_types = KeyTypes({name: module})
+    published = published_weights(name, entry.published, overrides, scaled is not None, problems)
+    return Stage(
+        name,
+        module,
+        scaled.recipe if scaled else recipe,
+        types.read_settings(entry.set),
+        own_types.read_settings(scaled.settings) if scaled else {},
+        {key: own_types.read_rule(key, rule) for key, rule in scaled.scale_rules.items()} if scaled else {},
+        {key: value for key, value in overrides.items() if key.rpartition(".")[2] != PUBLISHED},
+        published,
+        (entry.factors, scaled.factors if scaled else {}),
+        entry.starts_from,
+    )
 
 
-def _unknown_needs(settings: Mapping[str, Any], where: str, stages: list[str]) -> list[str]:
-    """Return a problem for every `needs` that names an unknown stage."""
-    return [
-        f"{where}.{key} = {value}: no such stage.{did_you_mean(str(value), stages)} Known stages: {', '.join(stages)}."
-        for key, value in settings.items()
-        if key.rpartition(".")[2] == "needs" and value not in stages
-    ]
+def _find_recipe(path: Path, folder: Path | None) -> Path | None:
+    """Return the file of a recipe, or None if there is none."""
+    try:
+        candidates = [root / path for root in (folder, Path(), REPOSITORY, REPOSITORY / "recipes") if root is not None]
+        return next((candidate for candidate in candidates if candidate.is_file()), None)
+    except (OSError, ValueError):
+        return None

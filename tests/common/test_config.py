@@ -1,18 +1,17 @@
 """Recipes: `extends`, `key=value` overrides, all problems in one error, and the wording of error messages."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from common.config import build, describe, flatten, load, resolve, to_mapping, to_yaml
+from common.config import Config, build, flatten, load, resolve, to_mapping, to_yaml
+from common.config_help import describe
 from common.errors import UserError
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(Config):
     name: Literal["adamw", "sgd"] = "adamw"
     """Which optimizer."""
     lr: float = 1e-3
@@ -27,8 +26,7 @@ class OptimConfig:
             yield "lr", f"{self.lr} must be above 0."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Config):
     out: str
     """Run folder."""
     epochs: int = 3
@@ -39,7 +37,7 @@ class Recipe:
     """Whether it is deep."""
     size: int | tuple[int, int] = 4
     """Side, or height and width."""
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = OptimConfig()
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -137,7 +135,6 @@ def test_help_lists_every_key_with_its_default_and_description() -> None:
     assert "epochs  (an integer; default 3)" in text
 
 
-@dataclass(frozen=True, kw_only=True)
 class WarmOptimConfig(OptimConfig):
     clip: float | None = 3.0
     """Largest norm of a warm start."""

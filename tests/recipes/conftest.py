@@ -21,7 +21,7 @@ STUDY: dict[str, Any] = {
     "stages": {"pretrain": {"recipe": "pretrain.yaml"}, "finetune": {"recipe": "finetune.yaml"}},
     "axes": {
         "stem": {"levels": {"patchify": {"model.stem": "patchify"}, "conv": {"model.stem": "conv"}}},
-        "training": {"levels": {"OST": {}, "TST": {"finetune.needs": "pretrain"}}},
+        "training": {"levels": {"OST": {}, "TST": {"starts_from": {"finetune": "pretrain"}}}},
         "fraction": {"key": "finetune.data.fraction", "values": [0.1, 0.25, 0.5, 1.0]},
         "seed": {"key": ["train.seed", "finetune.data.subset_seed"], "values": [0, 1, 2]},
     },

@@ -59,7 +59,7 @@ def effective_lr(study: Study, run: PlannedRun, levels: dict[str, str]) -> float
         return None
     factor = 1.0
     for axis in study.axes:
-        factor *= float(axis.levels[levels[axis.name]].get("optim.lr*", 1.0)) if axis.name == "draw" else 1.0
+        factor *= axis.factors[levels[axis.name]].get("optim.lr", 1.0) if axis.name == "draw" else 1.0
     return peak_lr(config.optim, config.train.batch_size) / factor
 
 

@@ -4,12 +4,12 @@ import ast
 import importlib
 import importlib.util
 import inspect
-from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 
 import recipes
+from common.config import is_section
 from common.errors import UserError
 from recipes.stages import STAGES, config_class, cost_function, find_stage, preload_modules
 
@@ -28,7 +28,7 @@ def test_the_command_of_every_stage_exists(module: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize("module", STAGES)
 def test_every_stage_has_a_config_and_a_cost(module: str) -> None:
     config = config_class(module)
-    assert is_dataclass(config) and "out" in config.__dataclass_fields__
+    assert is_section(config) and "out" in config.model_fields
     first, *others = inspect.signature(cost_function(module)).parameters.values()
     assert first.annotation is config
     assert {parameter.name for parameter in others} <= SIZES

@@ -6,14 +6,17 @@ Shapes: B samples, V views of one resolution, P parameters of a view, S pixels.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from common.config import Config
+from common.config_messages import Otherwise
+from common.config_types import AreaRange, PositiveRange, Probability, up_to
 from common.data.augment import parameters as columns
 from common.data.augment.bicubic import resize
 from common.data.augment.color import apply_on_crop, color_ops
@@ -25,6 +28,7 @@ from common.sizes import MAX_SIDE
 
 _MAX_VIEWS = 1000
 _MAX_BLUR_SIGMA = 100
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE), Otherwise(f"is not a valid size, use 1 to {MAX_SIDE} pixels")]
 
 
 class Views(NamedTuple):
@@ -39,77 +43,56 @@ class Views(NamedTuple):
     """(B, 2, 3) float32 maps from view to image (`parameters.view_affines`); None unless requested."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CropsConfig:
+class CropsConfig(Config):
     """DINO's multi-crop augmentation (Caron et al. 2021); the defaults are the paper's."""
 
-    num_global: int = 2
+    num_global: Annotated[
+        int, Field(ge=2, le=_MAX_VIEWS), Otherwise(f": the loss compares global views, use 2 to {_MAX_VIEWS}")
+    ] = 2
     """Number of global views, which are passed to teacher and student; at least 2."""
-    global_size: int = 224
+    global_size: _Side = 224
     """Side of a global view, in pixels."""
-    global_scale: tuple[float, float] = (0.4, 1.0)
+    global_scale: AreaRange = (0.4, 1.0)
     """Range of a global crop's area, as a fraction of the image's area."""
-    num_local: int = 8
+    num_local: Annotated[
+        int, Field(ge=0, le=_MAX_VIEWS), Otherwise(f"is not a valid number of views, use 0 to {_MAX_VIEWS}")
+    ] = 8
     """Number of local views, which are passed to the student only; 0 for none."""
-    local_size: int = 96
+    local_size: _Side = 96
     """Side of a local view, in pixels."""
-    local_scale: tuple[float, float] = (0.05, 0.4)
+    local_scale: AreaRange = (0.05, 0.4)
     """Range of a local crop's area, as a fraction of the image's area."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ratio: PositiveRange = (3 / 4, 4 / 3)
     """Range of a crop's aspect ratio, width over height."""
-    hflip_prob: float = 0.5
+    hflip_prob: Probability = 0.5
     """Probability of a horizontal flip."""
-    degrees: float = 0.0
+    degrees: Annotated[float, *up_to(180)] = 0.0
     """Largest rotation of a view in either direction, in degrees."""
-    translate: float = 0.0
+    translate: Annotated[float, *up_to(1)] = 0.0
     """Largest translation of a view along each axis, as a fraction of its side."""
-    color_jitter_prob: float = 0.8
+    color_jitter_prob: Probability = 0.8
     """Probability that brightness, contrast, saturation and hue are jittered."""
-    brightness: float = 0.4
+    brightness: Annotated[float, *up_to(10)] = 0.4
     """Largest change of brightness, as a fraction."""
-    contrast: float = 0.4
+    contrast: Annotated[float, *up_to(10)] = 0.4
     """Largest change of contrast, as a fraction."""
-    saturation: float = 0.2
+    saturation: Annotated[float, *up_to(10)] = 0.2
     """Largest change of saturation, as a fraction."""
-    hue: float = 0.1
+    hue: Annotated[float, *up_to(0.5)] = 0.1
     """Largest hue shift in either direction, in turns of the color circle; at most 0.5."""
-    grayscale_prob: float = 0.2
+    grayscale_prob: Probability = 0.2
     """Probability of conversion to grayscale."""
-    blur_prob: tuple[float, float, float] = (1.0, 0.1, 0.5)
+    blur_prob: tuple[Probability, Probability, Probability] = (1.0, 0.1, 0.5)
     """Probability of a Gaussian blur of the first global view, the other global views, the local views."""
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_sigma: PositiveRange = (0.1, 2.0)
     """Range of the blur's standard deviation, in pixels of the view."""
-    solarize_prob: tuple[float, float, float] = (0.0, 0.2, 0.0)
+    solarize_prob: tuple[Probability, Probability, Probability] = (0.0, 0.2, 0.0)
     """Probability of solarizing the first global view, the other global views, the local views."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what is allowed)."""
-        if not 2 <= self.num_global <= _MAX_VIEWS:
-            yield "num_global", f"{self.num_global}: the loss compares global views, use 2 to {_MAX_VIEWS}"
-        if not 0 <= self.num_local <= _MAX_VIEWS:
-            yield "num_local", f"{self.num_local} is not a valid number of views, use 0 to {_MAX_VIEWS}"
-        for name in ("global_size", "local_size"):
-            if not 1 <= getattr(self, name) <= MAX_SIDE:
-                yield name, f"{getattr(self, name)} is not a valid size, use 1 to {MAX_SIDE} pixels"
-        for name in ("global_scale", "local_scale"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high <= 1:
-                yield name, f"({low}, {high}) is not a range of area fractions, use 0 < lowest <= highest <= 1"
-        for name in ("ratio", "blur_sigma"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                yield name, f"({low}, {high}) is not a valid range, use 0 < lowest <= highest"
         if self.blur_sigma[1] > _MAX_BLUR_SIGMA:
             yield "blur_sigma", f"{self.blur_sigma} removes all detail, use at most {_MAX_BLUR_SIGMA} pixels"
-        for name in ("hflip_prob", "color_jitter_prob", "grayscale_prob", "blur_prob", "solarize_prob"):
-            values = getattr(self, name)
-            if not all(0 <= value <= 1 for value in (values if isinstance(values, tuple) else (values,))):
-                yield name, f"{values} is not a probability, use values in [0, 1]"
-        limits = {"degrees": 180.0, "translate": 1.0, "hue": 0.5}
-        for name in ("degrees", "translate", "brightness", "contrast", "saturation", "hue"):
-            limit = limits.get(name, 10.0)
-            if not 0 <= getattr(self, name) <= limit:
-                yield name, f"{getattr(self, name)} is out of range, use a value in [0, {limit:g}]"
 
 
 def build_multi_crop(config: CropsConfig, seed: int, *, color_in_worker: bool) -> "MultiCrop":

@@ -4,16 +4,18 @@ Each random draw is keyed by the sample; the global random states that a policy 
 Shapes: B samples, H and W pixels, P parameters of a view.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from common.config import Config
+from common.config_messages import Otherwise
+from common.config_types import AreaRange, PositiveRange, up_to
 from common.data.augment import parameters as columns
 from common.data.augment.color import apply_on_crop, color_ops
 from common.data.augment.erasing import draw_erasure, stack_erasures
@@ -26,15 +28,16 @@ from common.rng import SampleKey, generator
 from common.sizes import height_and_width
 
 
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Config):
     """Training augmentation, mixing and evaluation crop; the defaults are DeiT's (Touvron et al. 2021)."""
 
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: AreaRange = (0.08, 1.0)
     """Range of the random crop's area, as a fraction of the image's area."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ratio: PositiveRange = (3 / 4, 4 / 3)
     """Range of the random crop's aspect ratio, width over height."""
-    padding: int = 0
+    padding: Annotated[
+        int, Field(ge=0), Otherwise("is negative, use a number of pixels, or 0 for random resized crops")
+    ] = 0
     """Pixels added on each side before a random crop of the network's input size, 4 for CIFAR; 0 for random resized crops.
     Above 0, `crop_scale` and `ratio` are ignored: the image is resized to the smallest size that covers the input size."""
     padding_mode: Literal["zero", "reflect"] = "zero"
@@ -43,40 +46,34 @@ class AugmentConfig:
     """How a complete image (with `padding`, in evaluation) is resized to the network's input size, as in timm. center: resized to
     cover it, preserving the aspect ratio, then cropped; squash: resized to exactly this height and width, not preserving the
     aspect ratio, as in re-identification."""
-    hflip_prob: float = 0.5
+    hflip_prob: Annotated[float, *up_to(1)] = 0.5
     """Probability of a horizontal flip."""
-    degrees: float = 0.0
+    degrees: Annotated[float, *up_to(180)] = 0.0
     """Largest rotation in either direction, in degrees."""
-    translate: float = 0.0
+    translate: Annotated[float, *up_to(1)] = 0.0
     """Largest translation along each axis, as a fraction of the view's side."""
     auto_augment: str = "rand-m9-mstd0.5-inc1"
     """Policy in timm's notation: rand-m9-mstd0.5-inc1 and the like (RandAugment), original, originalr, v0, v0r
     (AutoAugment), 3a; "" for none."""
-    color_jitter: float = 0.0
+    color_jitter: Annotated[float, *up_to(1)] = 0.0
     """Largest change of brightness, contrast and saturation, as a fraction; applied after the policy, if there is one."""
-    random_erasing_prob: float = 0.25
+    random_erasing_prob: Annotated[float, *up_to(1)] = 0.25
     """Probability that a rectangle of the view is overwritten with noise."""
-    aug_repeats: int = 3
+    aug_repeats: Annotated[int, Field(ge=1), Otherwise("is too small, use 1 (each image once per batch) or more")] = 3
     """Number of copies of an image in a batch (repeated augmentation); 1 to disable."""
-    mixup: float = 0.8
+    mixup: Annotated[float, *up_to(100)] = 0.8
     """Alpha of mixup's beta distribution; 0 for no mixup."""
-    cutmix: float = 1.0
+    cutmix: Annotated[float, *up_to(100)] = 1.0
     """Alpha of cutmix's beta distribution; 0 for no cutmix."""
-    mixup_switch_prob: float = 0.5
+    mixup_switch_prob: Annotated[float, *up_to(1)] = 0.5
     """Probability of cutmix instead of mixup in a step, if both are enabled."""
-    label_smoothing: float = 0.1
+    label_smoothing: Annotated[float, *up_to(1)] = 0.1
     """Fraction of the target that is spread evenly over all classes."""
-    crop_pct: float = 0.875
+    crop_pct: Annotated[float, Field(gt=0, le=1), Otherwise("is not a valid fraction, use a value in (0, 1]")] = 0.875
     """Side of the evaluation's center crop, as a fraction of the resized image's shorter side."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what is allowed)."""
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            yield "crop_scale", f"({low}, {high}) is not a range of area fractions, use 0 < lowest <= highest <= 1"
-        low, high = self.ratio
-        if not 0 < low <= high < math.inf:
-            yield "ratio", f"({low}, {high}) is not a valid range, use 0 < lowest <= highest"
         if self.auto_augment and not is_policy(self.auto_augment):
             yield (
                 "auto_augment",
@@ -84,24 +81,6 @@ class AugmentConfig:
                 "-mstd<deviation>, -mmax<bound>, -inc1 or -t<set>; or original, originalr, v0, v0r, 3a, followed by "
                 '-mstd<deviation>; or "" for none',
             )
-        limits = {"degrees": 180.0, "mixup": 100.0, "cutmix": 100.0}
-        fractions = (
-            "hflip_prob",
-            "translate",
-            "color_jitter",
-            "random_erasing_prob",
-            "mixup_switch_prob",
-            "label_smoothing",
-        )
-        for name in (*fractions, "degrees", "mixup", "cutmix"):
-            if not 0 <= getattr(self, name) <= limits.get(name, 1.0):
-                yield name, f"{getattr(self, name)} is out of range, use a value in [0, {limits.get(name, 1.0):g}]"
-        if self.padding < 0:
-            yield "padding", f"{self.padding} is negative, use a number of pixels, or 0 for random resized crops"
-        if self.aug_repeats < 1:
-            yield "aug_repeats", f"{self.aug_repeats} is too small, use 1 (each image once per batch) or more"
-        if not 0 < self.crop_pct <= 1:
-            yield "crop_pct", f"{self.crop_pct} is not a valid fraction, use a value in (0, 1]"
 
 
 def build_supervised_transform(

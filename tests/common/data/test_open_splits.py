@@ -7,6 +7,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import problems_of
 from PIL import Image
 
 from common.data.config import DataConfig
@@ -287,5 +288,4 @@ def test_keys_that_do_not_apply_to_a_folder_are_rejected(tmp_path: Path, options
     ],
 )
 def test_configuration_checks_ranges(options: dict[str, object], field: str | None) -> None:
-    problems = [name for name, _ in DataConfig(**options).problems()]
-    assert problems == ([] if field is None else [field])
+    assert [*problems_of(DataConfig, **options)] == ([] if field is None else [field])

@@ -3,8 +3,10 @@
 import pytest
 import timm
 import torch
+from conftest import problems_of
 from timm.models import VisionTransformer
 
+from common.config import build
 from common.errors import UserError
 from common.models.feed_forward import FEED_FORWARDS
 from common.models.networks import ARCHITECTURES, ModelConfig, build_network
@@ -36,33 +38,33 @@ def test_same_seed_gives_the_same_network(name: str) -> None:
 
 
 def test_all_problems_of_a_config_are_reported_by_key() -> None:
-    problems = dict(ModelConfig(stem="conv", stem_strides=(2, 2), drop_path=1.5).problems())
+    problems = problems_of(ModelConfig, stem="conv", stem_strides=(2, 2), drop_path=1.5)
     assert set(problems) == {"stem_strides", "drop_path"}
-    assert "Did you mean vit_small?" in dict(ModelConfig(name="vit_smal").problems())["name"]
-    assert "3Conv+3BN+1Proj" in dict(ModelConfig(stem="3Conv+3BM+1Proj").problems())["stem"]
-    assert "positive" in dict(ModelConfig(patch_size=0).problems())["patch_size"]
-    assert not list(ModelConfig(stem="conv", stem_strides=(2, 2, 2, 2)).problems())
+    assert "Did you mean vit_small?" in problems_of(ModelConfig, name="vit_smal")["name"]
+    assert "3Conv+3BN+1Proj" in problems_of(ModelConfig, stem="3Conv+3BM+1Proj")["stem"]
+    assert "positive" in problems_of(ModelConfig, patch_size=0)["patch_size"]
+    assert not problems_of(ModelConfig, stem="conv", stem_strides=(2, 2, 2, 2))
 
 
 def test_invalid_config_is_rejected_with_its_key() -> None:
-    with pytest.raises(UserError, match=r"model\.name: 'resnet' is unknown.*Choose one of vit_tiny, vit_small"):
-        build_network(ModelConfig(name="resnet"), image_size=32, num_classes=2)
+    with pytest.raises(UserError, match=r"name: 'resnet' is unknown.*Choose one of vit_tiny, vit_small"):
+        build(ModelConfig, {"name": "resnet"}, source="a test")
     with pytest.raises(UserError, match=r"data\.image_size: 30 is not a multiple of the patch size 4; set 28 or 32"):
         build_network(ModelConfig(name="vit_micro"), image_size=30, num_classes=2)
 
 
 def test_options_that_a_convolutional_network_lacks_are_rejected_by_key() -> None:
-    config = ModelConfig(name="regnety_mini", patch_size=4, stem="conv", stem_strides=(2, 1, 1, 2), ffn="no_norm")
-    problems = dict(config.problems())
+    options = {"patch_size": 4, "stem": "conv", "stem_strides": (2, 1, 1, 2), "ffn": "no_norm"}
+    problems = problems_of(ModelConfig, name="regnety_mini", **options)
     assert set(problems) == {"patch_size", "stem", "stem_strides", "ffn"}
     assert "'conv' is not supported by regnety_mini" in problems["stem"] and "set model.stem=none" in problems["stem"]
     assert "set model.ffn=mlp" in problems["ffn"]
-    assert not list(ModelConfig(name="regnety_mini").problems())
+    assert not problems_of(ModelConfig, name="regnety_mini")
 
 
 def test_unknown_feed_forward_design_lists_the_choices() -> None:
     for name in ("vit_mini", "regnety_mini"):
-        message = dict(ModelConfig(name=name, ffn="conv1d_bm").problems())["ffn"]
+        message = problems_of(ModelConfig, name=name, ffn="conv1d_bm")["ffn"]
         assert "Did you mean conv1d_bn?" in message and all(design in message for design in FEED_FORWARDS)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import problems_of
 from torch import nn
 
 from common.errors import UserError
@@ -103,5 +104,5 @@ def test_kernels_are_rejected_where_they_are_unavailable(monkeypatch: pytest.Mon
 
 
 def test_kernels_require_bf16() -> None:
-    assert [field for field, message in TrainConfig(kernels=True).problems()] == ["kernels"]
-    assert not list(TrainConfig(kernels=True, precision="bf16").problems())
+    assert problems_of(TrainConfig, kernels=True).keys() == {"kernels"}
+    assert not problems_of(TrainConfig, kernels=True, precision="bf16")

@@ -1,10 +1,10 @@
 """Tests of statuses: the teacher's collapse, and the ranges of all thresholds."""
 
 import math
-from dataclasses import fields
 from typing import Any
 
 import pytest
+from conftest import problems_of
 
 from common.training.status import RunStatus, SupervisedStatusConfig, TeacherStatusConfig, teacher_status
 
@@ -38,6 +38,6 @@ def test_the_thresholds_of_a_collapse_are_options() -> None:
 
 @pytest.mark.parametrize("cls", [SupervisedStatusConfig, TeacherStatusConfig])
 def test_every_threshold_out_of_range_is_named(cls: Any) -> None:
-    names = {each.name for each in fields(cls)} - {"stop"}
-    assert {name for name, _ in cls(**dict.fromkeys(names, -1)).problems()} == names
-    assert not list(cls().problems())
+    names = set(cls.model_fields) - {"stop"}
+    assert problems_of(cls, **dict.fromkeys(names, -1)).keys() == names
+    assert not problems_of(cls)

@@ -59,9 +59,9 @@ def test_a_column_without_keys_is_only_a_column() -> None:
 
 
 def test_a_random_search_has_numbered_levels_of_factors() -> None:
-    axis = build({"draws": 12, "seed": 1, "keys": {"optim.lr*": [0.1, 10]}})
+    axis = build({"draws": 12, "seed": 1, "factors": {"optim.lr": [0.1, 10]}})
     assert list(axis.levels) == [f"{number:02d}" for number in range(12)]
-    assert all(0.1 <= settings["optim.lr*"] <= 10 for settings in axis.levels.values())
+    assert all(0.1 <= factors["optim.lr"] <= 10 for factors in axis.factors.values())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Plans: the runs of a study, the runs that cells share, and run names."""
 
 import copy
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from common.errors import UserError
+from common.yaml_text import Word, as_value, parse_override, values_of
 from recipes.stages import resolve_by_config
 from recipes.study.plan import (
     Plan,
@@ -101,10 +103,11 @@ def test_every_invalid_config_is_reported_before_anything_starts(study: Study, e
     ]
 
 
-def test_a_stage_cannot_need_itself_or_a_later_one(study: Study, echo_config: Resolver) -> None:
+def test_a_stage_cannot_start_from_itself_or_a_later_one(study: Study, echo_config: Resolver) -> None:
     mapping = copy.deepcopy(dict(study.mapping))
-    mapping["axes"]["training"]["levels"]["TST"] = {"finetune.needs": "finetune"}
-    with pytest.raises(UserError, match=r"stages\.finetune: needs finetune, but a stage can only need an earlier one"):
+    mapping["axes"]["training"]["levels"]["TST"] = {"starts_from": {"finetune": "finetune"}}
+    message = r"stages\.finetune: starts from finetune, but a stage can only start from an earlier one"
+    with pytest.raises(UserError, match=message):
         make_plan(build_study(mapping, "x"), echo_config)
 
 
@@ -137,12 +140,22 @@ def test_only_selects_runs_by_part_of_their_name_and_the_runs_they_need(plan: Pl
 
 
 @pytest.mark.parametrize(
-    "value", [0.1, 1e-05, 3, True, None, "conv", "3Conv+1Proj", "1", "true", "", "a, b", [2, 1, 1, 2]]
-)
+    "value",
+    [
+        0.1, 1e-05, 3, True, None, "conv", "3Conv+1Proj", "1", "true", "", "a, b", [2, 1, 1, 2], "a: b", "[a", "'", " a ", "1e3",
+        "#1", "a #1", "x\ny", "\U0001f600\x7f", ["1", "a, b", 1e-3, None], {"1": ["on", True]}, math.inf, Word("010", 10),
+        Word("1.0e-3", 0.001), Word("photos #1", "photos"), Word("on", True), [Word("010", 10), Word("on", True)],
+    ],
+)  # fmt: skip
 def test_formatted_values_parse_to_the_same_value(value: Any) -> None:
-    from omegaconf import OmegaConf
+    def with_words(content: Any) -> Any:
+        items = (
+            content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else None
+        )
+        return (content, as_value(content)) if items is None else {key: with_words(item) for key, item in items}
 
-    assert OmegaConf.to_container(OmegaConf.from_dotlist([f"key={format_value(value)}"])) == {"key": value}
+    parsed = parse_override(format_value(value))
+    assert with_words(parsed) == with_words(value) or values_of(parsed) == value == math.inf
 
 
 def test_the_quick_start_can_be_planned_with_the_stages_configs() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from common.errors import UserError
 from common.models.stem_registry import parse_stem, stem_problems
+from common.yaml_text import read_yaml
 from recipes.study.published import PAPERS, PublishedRow, PublishedTable, entries_match, load_published_table
 
-TABLES: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(PAPERS))  # type: ignore[assignment]
+TABLES: dict[str, Any] = read_yaml(PAPERS.read_text(encoding="utf-8"))
 ROWS = [(name, row) for name, table in TABLES.items() for row in table.get("rows", [])]
 
 

@@ -23,7 +23,7 @@ PAPER = {
         "stride": {"key": "model.stem_strides", "values": [[2, 1, 1, 8], [2, 2, 2, 2]]},
         "lr": {"key": "optim.lr", "values": [5e-4, 1e-3]},
         "fraction": {"key": "data.fraction", "values": [0.1, 1.0]},
-        "draw": {"draws": 2, "keys": {"optim.lr*": [0.5, 2.0]}},
+        "draw": {"draws": 2, "factors": {"optim.lr": [0.5, 2.0]}},
         "seed": {"key": "train.seed", "values": [0]},
     },
     "report": {"metrics": {"top1": "test_top1"}, "repeats": "seed", "figure": {"kind": "rows"}},
@@ -70,7 +70,7 @@ def settings(of: Study, **levels: str) -> dict[str, Any]:
 
 def test_values_are_converted_to_the_scale() -> None:
     found = settings(study())
-    factor = study().axes[4].levels["0"]["optim.lr*"]
+    factor = study().axes[4].factors["0"]["optim.lr"]
     assert found == {
         "train.epochs": 15,
         "optim.warmup_epochs": 0.25,
@@ -128,7 +128,7 @@ def test_an_invalid_scale_or_override_is_an_error(changed: dict[str, Any], messa
 
 def test_a_factor_needs_a_value_to_multiply() -> None:
     axes = {name: axis for name, axis in PAPER["axes"].items() if name != "lr"}  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"optim\.lr\*: multiplies optim\.lr, which neither"):
+    with pytest.raises(UserError, match=r"factors\.optim\.lr: multiplies optim\.lr, which neither"):
         settings(study(axes=axes))
 
 
@@ -150,3 +150,49 @@ def test_all_errors_of_a_scale_file_are_reported_together(scale_files: Path) -> 
         "Did you mean times?",
     ):
         assert part in str(caught.value)
+
+
+def test_a_value_of_a_rule_can_have_factors_and_a_start(scale_files: Path) -> None:
+    small: dict[str, Any] = copy.deepcopy(SMALL)
+    recipe = small["recipes"]["recipes/imagenet1k/deit_small.yaml"]
+    recipe["factors"] = {"optim.lr": 3.0}
+    level = {"set": {"data.fraction": 0.2}, "factors": {"optim.lr": 2.0}, "starts_from": {"finetune": "pretrain"}}
+    recipe["keys"]["data.fraction"] = {"values": {"0.10": level}}
+    (scale_files / "small.yaml").write_text(yaml.safe_dump(small))
+    axes = {name: axis for name, axis in PAPER["axes"].items() if name != "draw"}  # type: ignore[attr-defined]
+    scaled = study(axes=axes)
+    (stage,) = scaled.stages
+    assert settings(scaled, fraction="0.1")["optim.lr"] == pytest.approx(0.004 * 3 * 2)
+    assert settings(scaled, fraction="0.1")["data.fraction"] == 0.2
+    assert settings(scaled)["optim.lr"] == pytest.approx(0.004 * 3)
+    assert scaled.start_of(stage, {**LEVELS, "fraction": "0.1"}) == "pretrain"
+    assert scaled.start_of(stage, LEVELS) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"keys": {"optim.name": {"values": {"sgd": {"optim.lr*": 2}}}}},
+            "keys.optim.name.values.sgd.optim.lr*: a factor has a field of its own, beside set. Replace it by"
+            " factors: {optim.lr: 2}.",
+        ),
+        ({"set": {"needs": "pretrain"}}, "set.needs: what a stage starts from has a field of its own"),
+        ({"keys": {"optim.lr": {"times": "four"}}}, "keys.optim.lr.times = 'four': must be a number"),
+    ],
+)
+def test_an_error_of_a_scale_names_the_key(scale_files: Path, change: dict[str, Any], message: str) -> None:
+    small: dict[str, Any] = copy.deepcopy(SMALL)
+    small["recipes"]["recipes/imagenet1k/deit_small.yaml"] |= change
+    (scale_files / "small.yaml").write_text(yaml.safe_dump(small))
+    with pytest.raises(UserError) as caught:
+        scales.load_scale("small")
+    place = "recipes.recipes/imagenet1k/deit_small.yaml."
+    assert str(caught.value).startswith("scale small: 1 problem") and f"{place}{message}" in str(caught.value)
+
+
+def test_a_scale_cannot_extend_itself(scale_files: Path) -> None:
+    (scale_files / "small.yaml").write_text("description: small\nextends: imagenet1k\n")
+    (scale_files / "imagenet1k.yaml").write_text("description: large\nextends: small\n")
+    with pytest.raises(UserError, match="scale small: extends itself through small, imagenet1k"):
+        scales.load_scale("small")

@@ -2,14 +2,21 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from common.config import Config
+from common.config_help import file_schema
 from common.errors import UserError
-from recipes.study.specification import STUDIES, Study
+from common.yaml_text import read_yaml
+from recipes.stages import resolve_by_config
+from recipes.study.plan import make_plan, read_plan, write_plan
+from recipes.study.scales import ScaleFile
+from recipes.study.specification import STUDIES, Study, TableReportSpec
 from recipes.study.study_file import build_study, find_study, load_study
+from recipes.study.study_sections import StudyFile
 
 
 def error_message(study_file: Path, **changed: Any) -> str:
@@ -27,11 +34,12 @@ def test_keys_with_a_stage_as_prefix_apply_only_to_that_stage(study: Study) -> N
     assert study.settings(pretrain, levels) == {"model.stem": "conv", "train.seed": 1}
     assert study.settings(finetune, levels) == {
         "model.stem": "conv",
-        "needs": "pretrain",
         "data.fraction": 0.25,
         "train.seed": 1,
         "data.subset_seed": 1,
     }
+    assert study.start_of(finetune, levels) == "pretrain" and study.start_of(pretrain, levels) is None
+    assert study.start_of(finetune, {**levels, "training": "OST"}) is None
 
 
 def test_an_axis_affects_the_stages_whose_keys_it_sets(study: Study) -> None:
@@ -72,7 +80,7 @@ def test_unknown_keys_suggest_the_nearest_and_all_errors_are_reported_together(s
     message = error_message(study_file, reprot={}, stages={"pretrain": {"recipe": "pretrain.yaml", "sets": {}}})
     assert "reprot: unknown key. Did you mean report?" in message
     assert "stages.pretrain.sets: unknown key. Did you mean set?" in message
-    assert "axes.training.levels.TST.finetune.needs" not in message
+    assert "axes.training.levels.TST.starts_from.finetune" not in message
 
 
 def test_all_missing_sections_are_reported(tmp_path: Path) -> None:
@@ -94,11 +102,11 @@ def test_seeds_that_no_axis_uses_are_an_error(study_file: Path) -> None:
     assert "seeds = [1, 2]: axes.seed has no list of values" in error_message(study_file, axes=axes, seeds=[1, 2])
 
 
-def test_needs_must_name_a_stage(study_file: Path) -> None:
+def test_a_start_must_be_a_stage(study_file: Path) -> None:
     axes = yaml.safe_load(study_file.read_text())["axes"]
-    axes["training"]["levels"]["TST"] = {"finetune.needs": "pretrian"}
+    axes["training"]["levels"]["TST"] = {"starts_from": {"finetune": "pretrian"}}
     message = error_message(study_file, axes=axes)
-    assert "axes.training.levels.TST.finetune.needs = pretrian: no such stage. Did you mean pretrain?" in message
+    assert "axes.training.levels.TST.starts_from.finetune = pretrian: no such stage. Did you mean pretrain?" in message
 
 
 @pytest.mark.parametrize(
@@ -142,3 +150,150 @@ def test_every_study_of_the_repository_loads() -> None:
     assert paths
     for path in paths:
         assert load_study(path, scale=(yaml.safe_load(path.read_text()).get("scales") or [None])[0]).name == path.stem
+
+
+TEXT = """
+name: text
+question: Does text stay text?
+stages:
+  pretrain: {recipe: recipes/digits/pretrain.yaml}
+  finetune: {recipe: recipes/digits/finetune.yaml, set: {data.revision: 010}}
+axes:
+  on: {levels: {on: {}, off: {finetune.optim.lr: 1.0e-3}, 010: {}, 1e3: {starts_from: {finetune: pretrain}}}}
+  source: {key: data.source, values: [2024_05_01, 010, no, 1.0, "1e3"]}
+  decay: {key: finetune.optim.weight_decay, values: [1.0e-1, 2_0e-2]}
+  seed: {key: train.seed, values: [0]}
+report:
+  metrics: {top1: test_top1}
+  repeats: seed
+  figure: {kind: curve, x: decay}
+  titles: {no: 010}
+  pairs: [{claim: yes, base: {on: off, decay: 1.0e-1, source: 010}, other: {on: 1e3, decay: 0.2, source: no}}]
+"""
+
+
+def test_text_stays_text_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    (tmp_path / "text.yaml").write_text(TEXT)
+    study = load_study(tmp_path / "text.yaml", ("data.revision=1_0",))
+    on, source, decay, _ = study.axes
+    assert list(on.levels) == ["on", "off", "010", "1e3"]
+    assert on.levels["off"] == {"finetune.optim.lr": 0.001} and on.starts_from == {"1e3": {"finetune": "pretrain"}}
+    assert list(source.levels) == ["2024_05_01", "010", "no", "1.0", "1e3"]
+    assert [settings["data.source"] for settings in source.levels.values()] == list(source.levels)
+    assert {level: list(settings.values()) for level, settings in decay.levels.items()} == {"0.1": [0.1], "0.2": [0.2]}
+    assert study.stages[1].settings == {"data.revision": "010"}
+    assert study.stages[1].overrides == {"data.revision": "1_0"}
+    assert isinstance(study.report, TableReportSpec) and study.report.titles == {"no": "010"}
+    assert study.report.pairs[0].base == {"on": "off", "decay": 0.1, "source": "010"}
+
+
+def test_a_written_plan_keeps_text(tmp_path: Path) -> None:
+    (tmp_path / "text.yaml").write_text(TEXT)
+    plan = make_plan(load_study(tmp_path / "text.yaml", ("data.revision=1_0",)), resolve_by_config)
+    write_plan(plan, tmp_path / "study")
+    assert read_plan(tmp_path / "study") == plan
+    assert {run.levels["source"] for run in plan.runs} == {"2024_05_01", "010", "no", "1.0", "1e3"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"axes": {"training": {"levels": {"TST": {"finetune.needs": "pretrain"}}}}},
+            "axes.training.levels.TST.finetune.needs: what a stage starts from has a field of its own, beside set. Replace it by"
+            " starts_from: pretrain in the stage, or by starts_from: {finetune: pretrain} in a level.",
+        ),
+        (
+            {"stages": {"finetune": {"set": {"needs": "pretrain"}}}},
+            "stages.finetune.set.needs: what a stage starts from has a field of its own",
+        ),
+        (
+            {"set": {"finetune.needs": "pretrain"}},
+            "set.finetune.needs: what a stage starts from has a field of its own",
+        ),
+        (
+            {"stages": {"finetune": {"set": {"optim.lr*": 2}}}},
+            "stages.finetune.set.optim.lr*: a factor has a field of its own, beside set. Replace it by factors: {optim.lr: 2}.",
+        ),
+        (
+            {"axes": {"draw": {"draws": 2, "keys": {"optim.lr*": [0.5, 2]}}}},
+            "axes.draw.keys.optim.lr*: a factor has a field of its own, beside keys. Replace it by factors: {optim.lr: ...}.",
+        ),
+        (
+            {"axes": {"lr": {"key": "optim.lr*", "values": [1, 2]}}},
+            "axes.lr.key.optim.lr*: a factor has a field of its own",
+        ),
+        (
+            {"report": {"metrics": {"top1": "validation_top1@0.25"}, "repeats": "seed", "figure": {"kind": "rows"}}},
+            "report.metrics.top1 = validation_top1@0.25: the part of the epochs has a field of its own. Replace it by"
+            " {metric: validation_top1, at: 0.25}.",
+        ),
+    ],
+)
+def test_the_error_for_old_syntax_names_the_field(study_file: Path, sections: dict[str, Any], message: str) -> None:
+    mapping = yaml.safe_load(study_file.read_text())
+    for name, entries in sections.items():
+        for key, entry in entries.items() if name in ("stages", "axes") else ():
+            entries[key] = mapping[name].get(key, {}) | entry if name == "stages" else entry
+        sections[name] = mapping[name] | entries if name in ("stages", "axes") else entries
+    found = error_message(study_file, **sections)
+    assert message in found and found.count("has a field of its own") == 1
+
+
+def test_a_level_with_fields_of_its_own_has_its_settings_in_set(study_file: Path) -> None:
+    axes = yaml.safe_load(study_file.read_text())["axes"]
+    axes["training"]["levels"]["TST"] = {"starts_from": {"finetune": "pretrain"}, "optim.lr": 1}
+    message = error_message(study_file, axes=axes)
+    assert "axes.training.levels.TST.optim.lr: unknown key. Known keys: set, factors, starts_from." in message
+
+
+def test_a_level_can_start_a_stage_from_no_run(study_file: Path) -> None:
+    mapping = yaml.safe_load(study_file.read_text())
+    mapping["stages"]["finetune"]["starts_from"] = "pretrain"
+    mapping["axes"]["training"]["levels"] = {"OST": {"starts_from": {"finetune": "none"}}, "TST": {}}
+    study = build_study(mapping, "x.yaml")
+    levels = {"stem": "conv", "training": "TST", "fraction": "0.25", "seed": "1"}
+    assert study.start_of(study.stages[1], levels) == "pretrain"
+    assert study.start_of(study.stages[1], {**levels, "training": "OST"}) is None
+    assert study.affects(study.axes[1], study.stages[1]) and not study.affects(study.axes[1], study.stages[0])
+
+
+def test_problems_between_the_valid_sections_of_an_invalid_file_are_reported(study_file: Path) -> None:
+    mapping = yaml.safe_load(study_file.read_text())
+    stages = mapping["stages"] | {"extra": {"recipe": 3, "modul": "x"}}
+    message = error_message(study_file, stages=stages, report=mapping["report"] | {"x": "labels"}, seeds=[-1])
+    assert message.splitlines()[0] == f"study {study_file}: 3 problems"
+    assert "stages.extra.modul: unknown key. Did you mean module?" in message
+    assert "seeds[0]" in message or "seeds: " in message
+    assert "report.x = labels: no such axis" in message
+
+
+@pytest.mark.parametrize(("cls", "pattern"), [(StudyFile, "*.yaml"), (ScaleFile, "scales/*.yaml")])
+def test_the_json_schema_accepts_every_file_of_the_repository(cls: type[Config], pattern: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = file_schema(cls)
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    paths = sorted(STUDIES.glob(pattern))
+    assert paths
+    for path in paths:
+        assert [error.message for error in validator.iter_errors(read_yaml(path.read_text()))] == [], path
+    content = read_yaml(paths[0].read_text()) | {"reprot": 1}
+    assert not validator.is_valid(content)
+
+
+def sections_of(hint: Any) -> set[type[Config]]:
+    """Return the sections in a type."""
+    if isinstance(hint, type) and issubclass(hint, Config):
+        inner = [sections_of(field.annotation) for field in hint.model_fields.values()]
+        return {hint}.union(*inner)
+    return set().union(*map(sections_of, get_args(hint)))
+
+
+def test_every_field_of_study_and_scale_files_has_a_docstring() -> None:
+    sections = sections_of(StudyFile) | sections_of(ScaleFile)
+    assert len(sections) >= 16
+    missing = [
+        f"{cls.__name__}.{name}" for cls in sections for name, f in cls.model_fields.items() if not f.description
+    ]
+    assert missing == []

@@ -1,0 +1,288 @@
+"""Messages about invalid configurations: what pydantic found, in the words of a recipe, with the key, its value and the remedy."""
+
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Tag, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from common.errors import did_you_mean
+from common.yaml_text import values_of
+
+if TYPE_CHECKING:
+    from common.config import Config
+
+Problem = tuple[str, str]
+"""A key and a message about its value, which begins with the value."""
+
+TYPE, VALUE, RULES, FORM = "wrong_type", "wrong_value", "broken_rules", "wrong_form"
+"""Kinds of our own errors: a value of another type, a value out of its bounds, rules that involve several fields, a section in
+none of its forms."""
+
+_NAMES: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+    type(None): "none",
+}
+_WRONG_TYPES = {
+    "int_type", "float_type", "bool_type", "string_type", "tuple_type", "dict_type", "mapping_type", "model_type", "list_type",
+}  # fmt: skip
+_ABOUT_VALUES = {
+    "greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of", "too_short", "too_long",
+    "string_too_short", "string_pattern_mismatch", VALUE, RULES,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """Annotation of a bounded type: what the message says after a value that is out of the bounds, instead of the bounds."""
+
+    text: str
+
+
+def rules_error(problems: list[Problem]) -> PydanticCustomError:
+    """Return the error that a validator raises for violated rules, each with the key below the validated value."""
+    return PydanticCustomError(
+        RULES, "{message}", {"message": "; ".join(map(": ".join, problems)), "problems": problems}
+    )
+
+
+def is_about_types(error: ValidationError) -> bool:
+    """Return whether an error has more to say than that values are out of bounds or break rules: keys, types, lengths."""
+    return any(each["type"] not in _ABOUT_VALUES for each in error.errors(include_url=False))
+
+
+def describe_problems(hint: Any, error: ValidationError, where: tuple[str, ...] = ()) -> list[str]:
+    """Return one line for each problem of a value at the key `where` that is not a `hint`."""
+    lines: list[str] = []
+    for each in error.errors(include_url=False):
+        place = _locate(hint, each["loc"], where)
+        if _is_of_the_alternative_meant(place.rest, each["input"]):
+            lines += _describe(place, each)
+    return lines
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an error is: the innermost section, the dotted key, the type expected there, and the rest of the error's location."""
+
+    section: "type[Config] | None"
+    keys: tuple[str, ...]
+    hint: Any
+    metadata: tuple[Any, ...]
+    description: str
+    rest: tuple[int | str, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the dotted key, without the position in a list of scalars."""
+        return ".".join(self.keys)
+
+
+def _locate(hint: Any, location: tuple[int | str, ...], where: tuple[str, ...]) -> _Place:
+    """Return the place of an error: keys of sections and mappings, numbers of sections in lists; union members are passed over."""
+    section, keys, rest = None, list(where), location
+    metadata, description = tuple(_nested_metadata(hint)), ""
+    while rest:
+        hint, step = _bare(hint), rest[0]
+        tagged = _tagged_members(hint)
+        if step in tagged:
+            hint, rest = tagged[step], rest[1:]
+            continue
+        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        inner = _section_in(hint) if is_union and not tagged else None
+        if inner is not None and step == inner.__name__:
+            hint, rest = inner, rest[1:]
+            continue
+        arguments = typing.get_args(hint)
+        if _is_section(hint):
+            section = hint
+            field = hint.model_fields.get(str(step))
+            hint = field.annotation if field is not None else None
+            metadata = (*field.metadata, *_nested_metadata(hint)) if field is not None else ()
+            description = (field.description or "") if field is not None else ""
+            keys.append(str(step))
+        elif typing.get_origin(hint) is dict:
+            hint = arguments[1]
+            metadata = tuple(_nested_metadata(hint))
+            keys.append(str(step))
+        elif typing.get_origin(hint) is tuple and isinstance(step, int) and _section_in(arguments[0]) is not None:
+            hint = arguments[0]
+            keys.append(str(step + 1))
+        else:
+            break
+        rest = () if rest[1:] == ("[key]",) else rest[1:]
+    return _Place(section, tuple(keys), hint, metadata, description, rest)
+
+
+def _bare(hint: Any) -> Any:
+    """Return a type without annotations and without none as an alternative."""
+    while typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return _bare(members[0]) if len(members) == 1 else hint
+    return hint
+
+
+def _tagged_members(hint: Any) -> dict[int | str, Any]:
+    """Return the members of a union by their tags; empty if it has none."""
+    return {
+        each.tag: member
+        for member in typing.get_args(hint)
+        for each in getattr(member, "__metadata__", ())
+        if isinstance(each, Tag)
+    }
+
+
+def _is_section(hint: Any) -> bool:
+    """Return whether a type is a section."""
+    from common.config import is_section
+
+    return is_section(hint)
+
+
+def _section_in(hint: Any) -> "type[Config] | None":
+    """Return the section that a type is, possibly in an annotation or a union with none."""
+    if _is_section(hint):
+        return typing.cast("type[Config]", hint)
+    return next((each for each in map(_section_in, typing.get_args(hint)) if each is not None), None)
+
+
+def _is_of_the_alternative_meant(rest: tuple[int | str, ...], value: Any) -> bool:
+    """Return whether an error is about the member of a union that a value was meant as: the tuple for a list, else the others."""
+    tags = [each for each in rest if isinstance(each, str)]
+    if not tags or any(isinstance(each, int) for each in rest):
+        return True
+    return tags[0].startswith("tuple") == isinstance(value, tuple | list)
+
+
+def _describe(place: _Place, error: Any) -> Iterator[str]:
+    """Yield the lines of one error."""
+    kind, key, value = error["type"], place.key, error["input"]
+    position = "".join(f"[{each}]" for each in place.rest if isinstance(each, int))
+    if kind == RULES:
+        prefix = f"{key}." if key else ""
+        yield from (f"{prefix}{name}: {message}" for name, message in error["ctx"]["problems"])
+    elif kind == "extra_forbidden":
+        yield _unknown_key(place)
+    elif kind == "missing":
+        yield f"{key}: missing. Set it to {type_name(place.hint)}. {place.description}".rstrip()
+    elif kind == VALUE:
+        yield f"{key}: {_shown(value)} {error['msg']}"
+    elif kind == FORM:
+        yield f"{key}: {error['msg']}"
+    elif kind == TYPE:
+        yield f"{key}{position} = {_shown(value)}: {error['msg']}"
+    elif kind == "finite_number":
+        yield f"{key}{position} = {_shown(value)}: must be a finite number."
+    elif kind == "literal_error":
+        choices = [str(choice) for choice in _literals(place.hint)]
+        hint = did_you_mean(str(value), choices)
+        yield f"{key}{position} = {values_of(value)!r}: must be one of {', '.join(choices)}.{hint}"
+    elif kind in ("model_type", "dict_type", "mapping_type"):
+        yield f"{key} = {_quoted(value)}: must be a mapping of keys to values."
+    elif kind in _WRONG_TYPES:
+        expected = _NAMES.get({"int": int, "float": float, "bool": bool, "string": str}.get(kind.split("_")[0]))  # type: ignore[call-overload]
+        if expected is None:
+            expected = type_name(place.hint)
+        remedy = (
+            " Put it in quotes to take it as text." if kind == "string_type" and isinstance(value, list | dict) else ""
+        )
+        yield f"{key}{position} = {_quoted(value)}: must be {expected}, not {_type_of(value)}.{remedy}"
+    else:
+        message = _bounds_message(place, error)
+        yield f"{key}: {_shown(value)}{'' if message.startswith(':') else ' '}{message}"
+
+
+def _unknown_key(place: _Place) -> str:
+    """Return the message about an unknown key."""
+    assert place.section is not None
+    names, section = list(place.section.model_fields), ".".join(place.keys[:-1])
+    if not place.section.dotted_keys:
+        return f"{place.key}: unknown key.{did_you_mean(place.keys[-1], names)} Known keys: {', '.join(names)}."
+    hint = did_you_mean(place.keys[-1], names, prefix=f"{section}." if section else "")
+    return f"{place.key}: unknown key.{hint} The keys of {section or 'this stage'} are {', '.join(names)}."
+
+
+def _bounds_message(place: _Place, error: Any) -> str:
+    """Return what is said after a value that is out of its bounds."""
+    for each in place.metadata:
+        if isinstance(each, Otherwise):
+            return each.text
+    bounds = {
+        name: getattr(each, name) for each in place.metadata for name in ("ge", "gt", "le", "lt") if hasattr(each, name)
+    }
+    low, high = bounds.keys() & {"ge", "gt"}, bounds.keys() & {"le", "lt"}
+    if low and high and isinstance(error["input"], float):
+        left = f"[{bounds['ge']:g}" if "ge" in bounds else f"({bounds['gt']:g}"
+        right = f"{bounds['le']:g}]" if "le" in bounds else f"{bounds['lt']:g})"
+        return f"must lie in {left}, {right}."
+    phrases = {
+        "greater_than": "above {gt}", "greater_than_equal": "at least {ge}", "less_than": "below {lt}",
+        "less_than_equal": "at most {le}", "multiple_of": "a multiple of {multiple_of}",
+    }  # fmt: skip
+    if error["type"] in phrases:
+        return f"must be {phrases[error['type']].format(**error['ctx'])}."
+    return f"is not valid: {error['msg']}."
+
+
+def _nested_metadata(hint: Any) -> Iterator[Any]:
+    """Yield the annotations inside a type."""
+    for each in getattr(hint, "__metadata__", ()):
+        yield from each.metadata if isinstance(each, FieldInfo) else (each,)
+    for argument in typing.get_args(hint) if typing.get_origin(hint) is not Literal else ():
+        yield from _nested_metadata(argument)
+
+
+def _literals(hint: Any) -> tuple[Any, ...]:
+    """Return the choices of the first literal in a type."""
+    if typing.get_origin(hint) is Literal:
+        return typing.get_args(hint)
+    return next((found for found in map(_literals, typing.get_args(hint)) if found), ())
+
+
+def type_name(hint: Any) -> str:
+    """Return the name of a type in messages and help."""
+    if hint in _NAMES:
+        return _NAMES[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return type_name(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"a list, each {type_name(arguments[0])}"
+    if origin is tuple:
+        return f"a list of {len(arguments)}, each {type_name(arguments[0])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(type_name, arguments)))
+    if hint is Any:
+        return "any value"
+    return "a mapping" if origin is not None or isinstance(hint, type) else str(hint)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it stands in a message: numbers and words plainly, tuples as lists, long ones cut."""
+    value = values_of(value)
+    text = str(value) if str(value).strip() else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _quoted(value: Any) -> str:
+    """Return a value that is not of its type, with quotes around text; long ones are cut."""
+    text = repr(values_of(value))
+    return text if len(text) <= 500 else f"{text[:500]}..."
+
+
+def _type_of(value: Any) -> str:
+    """Return the name of a given value's type."""
+    plain = values_of(value)
+    names: dict[type, str] = {**_NAMES, list: "a list", dict: "a mapping"}
+    return names.get(type(plain), "a value")

@@ -1,0 +1,231 @@
+"""YAML of recipes and studies, read so that text stays text.
+
+YAML reads an unquoted `1234_56` as a number and `no` as false. Which of them is meant depends on the type of the key, which the
+parser does not know, so a scalar whose text is not that of its value is returned as a `Word`, which has both: a key whose type is
+text takes the text as it was typed, every other key takes the value (`as_text`, `as_value`). Names of keys are always text.
+
+Differences from YAML 1.1: `010` is ten and `12:30` is text, as in YAML 1.2; `1e-3` is a number; dates are text; a word may begin
+with `*` where no alias can stand (`*.parquet`); for a key whose type is text a `#` begins a comment only if a space follows it
+(`photos #1`); a key that appears twice is an error.
+"""
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+
+_NULLS = ("", "~", "null", "Null", "NULL")
+_BOOLS = {
+    spelling: value
+    for words, value in (("true yes on", True), ("false no off", False))
+    for word in words.split()
+    for spelling in (word, word.title(), word.upper())
+}
+_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
+_PREFIXED_INTEGER = re.compile(r"[-+]?0(?:x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)")
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
+_SPECIAL_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_END_OF_VALUE = "\0"
+"""Separates the value from what a comment would be, inside a scanned scalar; YAML allows no such character."""
+
+
+class Word(str):
+    """A scalar without quotes whose text is not that of its value: the text as it was typed, and the value."""
+
+    value: Any
+
+    def __new__(cls, text: str, value: Any) -> "Word":
+        """Return a word of a text and the value that YAML reads from it."""
+        word = super().__new__(cls, text)
+        word.value = value
+        return word
+
+    def __getnewargs__(self) -> tuple[str, Any]:  # type: ignore[override]
+        """Return the arguments of `__new__`, for copies."""
+        return str(self), self.value
+
+
+def parse_yaml(text: str) -> Any:
+    """Return a YAML document as dicts with text as keys, lists, and scalars, some of them words.
+
+    Raises:
+        yaml.YAMLError: if it is not YAML, or a key appears twice in a mapping.
+        ValueError, RecursionError: for numbers of thousands of digits and for thousands of nested lists.
+    """
+    return yaml.load(text, Loader=_TextLoader)
+
+
+def parse_override(text: str) -> Any:
+    """Return the right side of `key=value`: a list, a mapping, a quoted text without its quotes, or a word as it was typed."""
+    if not text:
+        return text
+    try:
+        value = parse_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text
+    begins = text.lstrip()[:1]
+    if isinstance(value, dict | list):
+        return value if begins in ("[", "{") else text
+    return value if begins in ("'", '"') else _word(text, as_value(value))
+
+
+def read_yaml(text: str) -> Any:
+    """Return a YAML document as `parse_yaml`, with every word replaced by its value."""
+    return values_of(parse_yaml(text))
+
+
+def values_of(content: Any) -> Any:
+    """Return content of `parse_yaml` with every word replaced by its value."""
+    if isinstance(content, dict):
+        return {key: values_of(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [values_of(value) for value in content]
+    return as_value(content)
+
+
+def as_value(scalar: Any) -> Any:
+    """Return the value of a scalar."""
+    return scalar.value if isinstance(scalar, Word) else scalar
+
+
+def as_text(scalar: Any) -> str:
+    """Return the text of a scalar as it was typed."""
+    if isinstance(scalar, str):
+        return str(scalar)
+    return _canonical_text(scalar)
+
+
+def dump_yaml(content: Any, *, width: int = 120) -> str:
+    """Return plain dicts, lists and scalars as YAML, with lists and mappings in block style and keys in order.
+
+    Words stand as they were typed, and text that would be read as a word is quoted, so that `parse_yaml` returns the same content.
+    """
+    text: str = yaml.dump(content, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, width=width)
+    return text
+
+
+def _word(text: str, value: Any) -> Any:
+    """Return a value if its text is `text`, otherwise the word of both."""
+    return value if _canonical_text(value) == text else Word(text, value)
+
+
+def _canonical_text(value: Any) -> str:
+    """Return the text that stands for a value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else str(value)
+
+
+def _scalar_value(text: str) -> Any:
+    """Return the value of an unquoted scalar: none, a boolean, a number, or the text itself."""
+    if text in _NULLS:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text.replace("_", ""))
+    if _PREFIXED_INTEGER.fullmatch(text):
+        return int(text.replace("_", ""), 0)
+    if _FLOAT.fullmatch(text):
+        return float(text.replace("_", ""))
+    if _SPECIAL_FLOAT.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text
+
+
+class _TextLoader(yaml.SafeLoader):
+    """The loader of `parse_yaml`."""
+
+    yaml_implicit_resolvers = {
+        "<": [(tag, pattern) for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers["<"] if tag.endswith("merge")]
+    }
+
+    def fetch_alias(self) -> None:
+        """Scan `*name`; a `*` that no name follows begins a word."""
+        following = self.peek(1)
+        if following.isalnum() or following in "-_":
+            super().fetch_alias()  # type: ignore[no-untyped-call]
+        else:
+            self.fetch_plain()  # type: ignore[no-untyped-call]
+
+    def scan_plain(self) -> yaml.ScalarToken:
+        """Scan an unquoted scalar; add to it, after a separator, what follows a `#` that no space follows."""
+        token = super().scan_plain()  # type: ignore[no-untyped-call]
+        begins = self.peek() == "#" and token.end_mark.line == self.line and not self.flow_level
+        if begins and self.peek(1) not in " \t\r\n\0":
+            gap = self.column - token.end_mark.column
+            length = next(count for count in range(2**31) if self.peek(count) in "\r\n\0\x85\u2028\u2029")
+            rest = re.split(r"\s+#(?=\s|$)", self.prefix(length))[0].rstrip()
+            token.value = f"{token.value}{_END_OF_VALUE}{' ' * gap}{rest}"
+            self.forward(length)
+        return token
+
+    def construct_word(self, node: yaml.ScalarNode) -> Any:
+        """Return a scalar: quoted text, or a word."""
+        if node.style is not None:
+            return node.value
+        value, _, rest = node.value.partition(_END_OF_VALUE)
+        return _word(value + rest, _scalar_value(value))
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return the content of a node; raise ConstructorError for one that contains itself."""
+        return super().construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping with text as keys.
+
+        Raises:
+            ConstructorError: if a key is not a scalar or appears twice.
+        """
+        if isinstance(node, yaml.MappingNode):
+            own = [
+                key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and not key.tag.endswith("merge")
+            ]
+            twice = {name for name in own if own.count(name) > 1}
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise ConstructorError(
+                        "while reading a mapping", node.start_mark, "a key is not a word", key.start_mark
+                    )
+                if key.value in twice:
+                    raise ConstructorError(
+                        "while reading a mapping", node.start_mark, f"the key {key.value} appears twice", key.start_mark
+                    )
+            self.flatten_mapping(node)
+        return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
+
+
+_TextLoader.add_constructor(_TEXT_TAG, _TextLoader.construct_word)
+
+
+def _is_plainly_text(text: str) -> bool:
+    """Return whether text without quotes is read as the same text."""
+    try:
+        return _scalar_value(text) is text and not re.search("[\x85\u2028\u2029]", text)
+    except ValueError:  # a number of thousands of digits
+        return False
+
+
+class _TextDumper(yaml.SafeDumper):
+    """The dumper of `dump_yaml`."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Return text as a scalar: a word as it was typed, other text in quotes if it would be read as something else."""
+        if isinstance(text, Word):
+            return yaml.ScalarNode(self.resolve(yaml.ScalarNode, str(text), (True, False)), text)  # type: ignore[no-untyped-call]
+        return self.represent_scalar(_TEXT_TAG, text, style=None if _is_plainly_text(text) else '"')
+
+    def choose_scalar_style(self) -> Any:
+        """Return the style of the current scalar: none for a word."""
+        return "" if isinstance(self.event.value, Word) else super().choose_scalar_style()  # type: ignore
+
+    def write_plain(self, text: str, split: bool = True) -> None:
+        """Write a scalar without quotes; a word is not broken over lines."""
+        super().write_plain(text, split and not isinstance(text, Word))  # type: ignore[no-untyped-call]
+
+
+_TextDumper.add_representer(str, _TextDumper.represent_text)
+_TextDumper.add_representer(Word, _TextDumper.represent_text)

@@ -1,0 +1,74 @@
+"""Sections of a study file (`study_file` has an example), and those sections of an invalid file that are valid."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, create_model
+
+from common.config import read
+from common.config_messages import Otherwise
+from common.config_types import Seed
+from recipes.study.axis_forms import AxisEntry
+from recipes.study.published_weights import PublishedEntry
+from recipes.study.report_forms import ReportEntry
+from recipes.study.sections import NAMED, Factors, FileSection, Settings
+
+
+class StageEntry(FileSection):
+    """A stage of a study."""
+
+    recipe: str
+    """Recipe, relative to the folder of the study, to the repository's root or to its folder recipes."""
+    module: str | None = None
+    """What follows `accelerate launch -m`; default: the name of the stage."""
+    set: Settings = {}
+    """Values of recipe keys."""
+    factors: Factors = {}
+    """Factors by recipe key: each multiplies the value that the study or its scale sets for the key."""
+    starts_from: str | None = None
+    """Earlier stage whose run this one starts from; a level may name another one, or none."""
+    published: PublishedEntry | None = None
+    """Published weights that replace the stage at the scale of its recipe."""
+
+
+class StudyFile(FileSection):
+    """A study file."""
+
+    name: Annotated[str, Field(min_length=1), Otherwise("must not be empty.")]
+    """Name of the study and of its folder."""
+    question: str
+    """Question that the study answers."""
+    stages: Annotated[dict[str, StageEntry], *NAMED]
+    """Stages in their order; the report is on the last one, the others run where it starts from them."""
+    axes: Annotated[dict[str, AxisEntry], *NAMED]
+    """What is varied: each combination of the levels of all axes is a cell of the study."""
+    report: ReportEntry
+    """What is compared, and how it is shown."""
+    scales: tuple[str, ...] = ()
+    """Scales at which the study can run, the paper's first, if it is written in a paper's terms; empty: only its own."""
+    set: Settings = {}
+    """Overrides of recipe keys for every run, like those of the command line."""
+    scale: str | None = None
+    """Scale at which it runs."""
+    seeds: tuple[Seed, ...] = ()
+    """Levels of the axis of the repeats, instead of those of the study or the scale."""
+
+
+def valid_sections(mapping: Mapping[str, Any]) -> StudyFile:
+    """Return the valid sections of a study, whose problems with each other are reported, too; None for an invalid report."""
+    parts: dict[str, Any] = {"name": str(mapping.get("name", "")), "stages": {}, "axes": {}, "report": None}
+    for name, value in mapping.items():
+        each_entry = name in ("stages", "axes") and isinstance(value, dict)
+        for piece in [{key: entry} for key, entry in value.items()] if each_entry else [value]:
+            if name in StudyFile.model_fields and (section := read(_model_of(name), {name: piece})[0]) is not None:
+                valid = getattr(section, name)
+                parts[name] = parts[name] | valid if each_entry else valid
+    return StudyFile.model_construct(**parts)
+
+
+@cache
+def _model_of(name: str) -> type[FileSection]:
+    """Return a model of one section of a study file."""
+    field = StudyFile.model_fields[name]
+    return create_model(name, __base__=FileSection, **{name: (field.annotation, field)})  # type: ignore[call-overload, no-any-return]
