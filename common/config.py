@@ -22,15 +22,15 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from common.config_messages import TYPE, Problem, describe_problems, is_about_types, rules_error
+from common.config_messages import TYPE, BeyondInt64, Problem, describe_problems, is_about_types, rules_error
 from common.errors import UserError
 from common.recipe_files import resolve as resolve
 from common.yaml_text import as_text, as_value, dump_yaml, values_of
 
 Section = TypeVar("Section", bound="Config")
 
-NO_VALUE = ("none", "null", "Null", "NULL", "~", "")
-"""Words that mean none where a key takes none."""
+NONE = "none"
+"""Text that means none where a key takes none, as YAML's `null`, `~` and an empty value do."""
 
 
 class Config(BaseModel):
@@ -78,21 +78,20 @@ def read_value(value: Any, hint: Any) -> Any:
     A value that is not of the type is returned with its words replaced by their values, for pydantic to refuse.
 
     Raises:
-        PydanticCustomError: for an integer beyond 64 bits, and a list of another length than the type's.
+        PydanticCustomError: for a list of another length than the type's.
     """
     hint, takes_none = _without_none(hint, value)
-    if takes_none and (value is None or (isinstance(value, str) and value in NO_VALUE)):
+    if value is None or as_value(value) is None or (takes_none and as_value(value) == NONE):
         return None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return read_value(value, arguments[0])
     if isinstance(value, Config) or is_section(hint):
-        return value
+        return as_value(value)
     if hint is Any:
         return value
     if hint is str:
-        is_none = as_value(value) is None and as_text(value) in NO_VALUE
-        return as_text(value) if _is_scalar(value) and not is_none else values_of(value)
+        return as_text(value) if _is_scalar(value) else values_of(value)
     if origin is Literal:
         return as_text(value) if _is_scalar(value) and as_text(value) in arguments else values_of(value)
     if origin is tuple and isinstance(value, list | tuple):
@@ -102,7 +101,7 @@ def read_value(value: Any, hint: Any) -> Any:
     value = values_of(value)
     if isinstance(value, int) and not isinstance(value, bool) and hint in (int, float):
         if not -(2**63) <= value < 2**63:
-            raise PydanticCustomError(TYPE, "must fit into 64 bits.")
+            return BeyondInt64(value)
         return float(value) if hint is float else value
     return value
 
@@ -139,7 +138,7 @@ def _container(hint: Any) -> str | None:
 
 def _is_scalar(value: Any) -> bool:
     """Return whether a value is a scalar of YAML."""
-    return value is None or isinstance(value, str | int | float)
+    return isinstance(value, str | int | float)
 
 
 def is_section(hint: Any) -> bool:

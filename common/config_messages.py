@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from common.errors import did_you_mean
-from common.yaml_text import values_of
+from common.yaml_text import Unreadable, values_of
 
 if TYPE_CHECKING:
     from common.config import Config
@@ -44,6 +44,12 @@ class Otherwise:
     """Annotation of a bounded type: what the message says after a value that is out of the bounds, instead of the bounds."""
 
     text: str
+    too_large: str | None = None
+    """The same for a value above the upper bound, if `text` is about the lower one only."""
+
+
+class BeyondInt64(str):
+    """The digits of an integer that does not fit into 64 bits: no value of any type."""
 
 
 def rules_error(problems: list[Problem]) -> PydanticCustomError:
@@ -170,6 +176,8 @@ def _describe(place: _Place, error: Any) -> Iterator[str]:
     if kind == RULES:
         prefix = f"{key}." if key else ""
         yield from (f"{prefix}{name}: {message}" for name, message in error["ctx"]["problems"])
+    elif isinstance(value, BeyondInt64):
+        yield f"{key}{position} = {_shown(value)}: must fit into 64 bits."
     elif kind == "extra_forbidden":
         yield _unknown_key(place)
     elif kind == "missing":
@@ -187,18 +195,30 @@ def _describe(place: _Place, error: Any) -> Iterator[str]:
         hint = did_you_mean(str(value), choices)
         yield f"{key}{position} = {values_of(value)!r}: must be one of {', '.join(choices)}.{hint}"
     elif kind in ("model_type", "dict_type", "mapping_type"):
-        yield f"{key} = {_quoted(value)}: must be a mapping of keys to values."
+        yield f"{key} = {_quoted(value)}: must be a mapping of keys to values.{_reason(value)}"
     elif kind in _WRONG_TYPES:
-        expected = _NAMES.get({"int": int, "float": float, "bool": bool, "string": str}.get(kind.split("_")[0]))  # type: ignore[call-overload]
-        if expected is None:
-            expected = type_name(place.hint)
+        expected = {"int": int, "float": float, "bool": bool, "string": str}.get(kind.split("_")[0])
+        name = _NAMES[expected] if expected is not None else type_name(_without_none(place.hint))
         remedy = (
-            " Put it in quotes to take it as text." if kind == "string_type" and isinstance(value, list | dict) else ""
+            " Put it in quotes to take it as text." if expected is str and isinstance(value, list) and value else ""
         )
-        yield f"{key}{position} = {_quoted(value)}: must be {expected}, not {_type_of(value)}.{remedy}"
+        actual = "" if isinstance(value, Unreadable) else f", not {_type_of(value)}"
+        yield f"{key}{position} = {_quoted(value)}: must be {name}{actual}.{_reason(value)}{remedy}"
     else:
         message = _bounds_message(place, error)
         yield f"{key}: {_shown(value)}{'' if message.startswith(':') else ' '}{message}"
+
+
+def _reason(value: Any) -> str:
+    """Return a sentence that says why text that begins like a list or a mapping is none, or an empty string."""
+    return f" YAML cannot read it: {value.reason}." if isinstance(value, Unreadable) else ""
+
+
+def _without_none(hint: Any) -> Any:
+    """Return the type that a union with none has besides; any other type as it is."""
+    members = [each for each in typing.get_args(hint) if each is not type(None)]
+    is_optional = typing.get_origin(hint) in (typing.Union, types.UnionType) and len(members) == 1
+    return members[0] if is_optional else hint
 
 
 def _unknown_key(place: _Place) -> str:
@@ -215,7 +235,8 @@ def _bounds_message(place: _Place, error: Any) -> str:
     """Return what is said after a value that is out of its bounds."""
     for each in place.metadata:
         if isinstance(each, Otherwise):
-            return each.text
+            is_too_large = error["type"] in ("less_than", "less_than_equal")
+            return each.too_large if is_too_large and each.too_large is not None else each.text
     bounds = {
         name: getattr(each, name) for each in place.metadata for name in ("ge", "gt", "le", "lt") if hasattr(each, name)
     }
@@ -225,7 +246,7 @@ def _bounds_message(place: _Place, error: Any) -> str:
         right = f"{bounds['le']:g}]" if "le" in bounds else f"{bounds['lt']:g})"
         return f"must lie in {left}, {right}."
     phrases = {
-        "greater_than": "above {gt}", "greater_than_equal": "at least {ge}", "less_than": "below {lt}",
+        "greater_than": "above {gt:g}", "greater_than_equal": "at least {ge:g}", "less_than": "below {lt:g}",
         "less_than_equal": "at most {le}", "multiple_of": "a multiple of {multiple_of}",
     }  # fmt: skip
     if error["type"] in phrases:

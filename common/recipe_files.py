@@ -9,7 +9,7 @@ from typing import Any
 from common.errors import UserError, did_you_mean
 from common.files import path_exists
 from common.paths import user_path
-from common.yaml_text import parse_override, parse_yaml
+from common.yaml_text import as_text, as_value, parse_override, parse_yaml, reason_of
 
 
 def resolve(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
@@ -38,14 +38,16 @@ def _with_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except (
         Exception
     ) as error:  # the parser's own errors, and ValueError, OverflowError, RecursionError, ... for some inputs
-        raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())[:500]}") from error
+        raise UserError(f"{path}: invalid YAML: {reason_of(error)}") from error
+    if as_value(recipe) is None:  # an empty file
+        return {}
     if not isinstance(recipe, dict):
         raise UserError(f"{path}: a recipe must be a mapping of keys to values.")
     recipe = dict(recipe)
     parent = recipe.pop("extends", None)
-    if parent is None:
+    if as_value(parent) is None:
         return recipe
-    return _merge(_with_extended(path.parent / str(parent), (*seen, path.resolve())), recipe)
+    return _merge(_with_extended(path.parent / _file_name(parent), (*seen, path.resolve())), recipe)
 
 
 @lru_cache(maxsize=64)
@@ -68,6 +70,11 @@ def _merge_into(below: dict[str, Any], above: Mapping[str, Any]) -> None:
             _merge_into(below[key], value)
         else:
             below[key] = value
+
+
+def _file_name(word: Any) -> str:
+    """Return the file that `extends` names, without a comment after it."""
+    return as_value(word) if isinstance(as_value(word), str) else as_text(word)
 
 
 def _list_recipes(path: Path) -> str:

@@ -48,6 +48,18 @@ class Word(str):
         return str(self), self.value
 
 
+class Unreadable(str):
+    """Text that begins like a list or a mapping but is none: the text, and the reason."""
+
+    reason: str
+
+    def __new__(cls, text: str, reason: str) -> "Unreadable":
+        """Return a text with the reason why it cannot be read."""
+        unreadable = super().__new__(cls, text)
+        unreadable.reason = reason
+        return unreadable
+
+
 def parse_yaml(text: str) -> Any:
     """Return a YAML document as dicts with text as keys, lists, and scalars, some of them words.
 
@@ -60,16 +72,22 @@ def parse_yaml(text: str) -> Any:
 
 def parse_override(text: str) -> Any:
     """Return the right side of `key=value`: a list, a mapping, a quoted text without its quotes, or a word as it was typed."""
-    if not text:
+    text = text.strip()
+    begins = text[:1]
+    if begins in ("&", "!"):
         return text
     try:
         value = parse_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return text
-    begins = text.lstrip()[:1]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return Word(text, Unreadable(text, reason_of(error))) if begins in ("[", "{") else text
     if isinstance(value, dict | list):
         return value if begins in ("[", "{") else text
     return value if begins in ("'", '"') else _word(text, as_value(value))
+
+
+def reason_of(error: Exception) -> str:
+    """Return on one line why YAML could not be read."""
+    return " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")[:500] or type(error).__name__
 
 
 def read_yaml(text: str) -> Any:
@@ -142,6 +160,13 @@ class _TextLoader(yaml.SafeLoader):
     yaml_implicit_resolvers = {
         "<": [(tag, pattern) for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers["<"] if tag.endswith("merge")]
     }
+
+    def scan_to_next_token(self) -> None:
+        """Skip spaces, comments and line breaks; between the tokens of a line also tabs, as libyaml does."""
+        super().scan_to_next_token()  # type: ignore[no-untyped-call]
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            self.forward()
+            super().scan_to_next_token()  # type: ignore[no-untyped-call]
 
     def fetch_alias(self) -> None:
         """Scan `*name`; a `*` that no name follows begins a word."""

@@ -21,7 +21,9 @@ def _check_betas(betas: tuple[float, float]) -> tuple[float, float]:
     return betas
 
 
-_Epochs = Annotated[float, Field(ge=0, le=10**6), Otherwise("must not be negative, and must be at most 1000000.")]
+_Epochs = Annotated[
+    float, Field(ge=0, le=10**6), Otherwise("must not be negative.", too_large="must be at most 1000000.")
+]
 _LayerDecay = Annotated[
     float, Field(gt=0, le=1), Otherwise("must lie in (0, 1]; 0.65 to 0.85 are usual, 1 turns it off.")
 ]

@@ -33,6 +33,8 @@ class Section(Config):
     """A folder."""
     choice: str | tuple[str, ...] = "x"
     """One or several words."""
+    pair: tuple[int, int] | None = None
+    """Two whole numbers."""
 
 
 class Recipe(Config):
@@ -115,6 +117,66 @@ def test_truth_values_are_read_as_such(tmp_path: Path, word: str, value: bool) -
 def test_none_is_a_word_of_keys_that_take_none(tmp_path: Path, word: str) -> None:
     path = write(tmp_path, "source: x\ndata: {folder: x}\n")
     assert load(Recipe, path, [f"data.folder={word}"]).data.folder is None
+
+
+@pytest.mark.parametrize("text", ["none #off", "none # off", "null #off", "~", "", "NULL"])
+def test_none_in_a_recipe_may_have_a_comment(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, f"source: x\ndata:\n  folder: {text}\n")
+    assert load(Recipe, path).data.folder is None
+    path = write(tmp_path, "source: x\n")
+    assert load(Recipe, path, [f"data.folder= {text}"]).data.folder is None
+
+
+@pytest.mark.parametrize("text", ["''", "'null'", "'~'", '"NULL"'])
+def test_quoted_text_is_not_none(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, f"source: x\ndata: {{folder: {text}}}\n")
+    assert load(Recipe, path).data.folder == load(Recipe, path, [f"data.folder={text}"]).data.folder == text[1:-1]
+
+
+@pytest.mark.parametrize("override", ["source=", "source= ", "source=~", "source=null"])
+def test_a_required_text_must_not_be_empty(tmp_path: Path, override: str) -> None:
+    """`out=$UNSET` must not run in the current folder."""
+    with pytest.raises(UserError, match="source = None: must be a string, not none"):
+        load(Recipe, write(tmp_path, "source: x\n"), [override])
+
+
+@pytest.mark.parametrize("word", ["runs/a ", " runs/a", "runs/a\r", "\truns/a"])
+def test_space_around_an_override_does_not_count(tmp_path: Path, word: str) -> None:
+    assert load(Recipe, write(tmp_path, "source: x\n"), [f"source={word}"]).source == "runs/a"
+
+
+def test_tabs_separate_tokens_as_in_libyaml(tmp_path: Path) -> None:
+    config = load(Recipe, write(tmp_path, "source:\ta\t# c\nepochs: 2\t\ndata: {name:\tb}\n"))
+    assert (config.source, config.epochs, config.data.name) == ("a", 2, "b")
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
+def test_an_empty_recipe_sets_nothing(tmp_path: Path, text: str) -> None:
+    assert load(Recipe, write(tmp_path, text), ["source=x"]).source == "x"
+
+
+@pytest.mark.parametrize("text", ["extends:\n", "extends: ~\n", "extends: null #none\n"])
+def test_extends_may_name_nothing(tmp_path: Path, text: str) -> None:
+    assert load(Recipe, write(tmp_path, f"{text}source: x\n")).source == "x"
+
+
+def test_extends_may_have_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("source: x\n")
+    assert load(Recipe, write(tmp_path, "extends: base.yaml #the base\n")).source == "x"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data={name: a, name: b}", "data = .*: must be a mapping of keys to values. YAML cannot read it: .*name appears twice"),
+        ("data.pair=[1, 2", "data.pair = .*: must be a list of 2, each an integer. YAML cannot read it"),
+        ("data.pair=[x, 99999999999999999999]", r"pair\[0\] = 'x': must be an integer.*\n.*pair\[1\] = 9+: must fit into 64 bits"),
+        ("data.pair=3", "data.pair = 3: must be a list of 2, each an integer, not an integer"),
+    ],
+)  # fmt: skip
+def test_lists_and_mappings_that_are_wrong_are_explained(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(Recipe, write(tmp_path, "source: x\n"), [override])
 
 
 @pytest.mark.parametrize("word", ["12:30", "2024-05-01", "ten", "0o9", "1e"])
