@@ -47,7 +47,6 @@ class Config(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
         defer_build=True,
-        hide_input_in_errors=True,
     )
 
     dotted_keys: ClassVar[bool] = True

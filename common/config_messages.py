@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Tag, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
+from common.config_places import Place, locate
 from common.errors import did_you_mean
 from common.yaml_text import Unreadable, values_of
 
 if TYPE_CHECKING:
-    from common.config import Config
+    pass
 
 Problem = tuple[str, str]
 """A key and a message about its value, which begins with the value."""
@@ -68,97 +68,10 @@ def describe_problems(hint: Any, error: ValidationError, where: tuple[str, ...] 
     """Return one line for each problem of a value at the key `where` that is not a `hint`."""
     lines: list[str] = []
     for each in error.errors(include_url=False):
-        place = _locate(hint, each["loc"], where)
+        place = locate(hint, each["loc"], where)
         if _is_of_the_alternative_meant(place.rest, each["input"]):
             lines += _describe(place, each)
     return lines
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where an error is: the innermost section, the dotted key, the type expected there, and the rest of the error's location."""
-
-    section: "type[Config] | None"
-    keys: tuple[str, ...]
-    hint: Any
-    metadata: tuple[Any, ...]
-    description: str
-    rest: tuple[int | str, ...]
-
-    @property
-    def key(self) -> str:
-        """Return the dotted key, without the position in a list of scalars."""
-        return ".".join(self.keys)
-
-
-def _locate(hint: Any, location: tuple[int | str, ...], where: tuple[str, ...]) -> _Place:
-    """Return the place of an error: keys of sections and mappings, numbers of sections in lists; union members are passed over."""
-    section, keys, rest = None, list(where), location
-    metadata, description = tuple(_nested_metadata(hint)), ""
-    while rest:
-        hint, step = _bare(hint), rest[0]
-        tagged = _tagged_members(hint)
-        if step in tagged:
-            hint, rest = tagged[step], rest[1:]
-            continue
-        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-        inner = _section_in(hint) if is_union and not tagged else None
-        if inner is not None and step == inner.__name__:
-            hint, rest = inner, rest[1:]
-            continue
-        arguments = typing.get_args(hint)
-        if _is_section(hint):
-            section = hint
-            field = hint.model_fields.get(str(step))
-            hint = field.annotation if field is not None else None
-            metadata = (*field.metadata, *_nested_metadata(hint)) if field is not None else ()
-            description = (field.description or "") if field is not None else ""
-            keys.append(str(step))
-        elif typing.get_origin(hint) is dict:
-            hint = arguments[1]
-            metadata = tuple(_nested_metadata(hint))
-            keys.append(str(step))
-        elif typing.get_origin(hint) is tuple and isinstance(step, int) and _section_in(arguments[0]) is not None:
-            hint = arguments[0]
-            keys.append(str(step + 1))
-        else:
-            break
-        rest = () if rest[1:] == ("[key]",) else rest[1:]
-    return _Place(section, tuple(keys), hint, metadata, description, rest)
-
-
-def _bare(hint: Any) -> Any:
-    """Return a type without annotations and without none as an alternative."""
-    while typing.get_origin(hint) is typing.Annotated:
-        hint = typing.get_args(hint)[0]
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        members = [member for member in typing.get_args(hint) if member is not type(None)]
-        return _bare(members[0]) if len(members) == 1 else hint
-    return hint
-
-
-def _tagged_members(hint: Any) -> dict[int | str, Any]:
-    """Return the members of a union by their tags; empty if it has none."""
-    return {
-        each.tag: member
-        for member in typing.get_args(hint)
-        for each in getattr(member, "__metadata__", ())
-        if isinstance(each, Tag)
-    }
-
-
-def _is_section(hint: Any) -> bool:
-    """Return whether a type is a section."""
-    from common.config import is_section
-
-    return is_section(hint)
-
-
-def _section_in(hint: Any) -> "type[Config] | None":
-    """Return the section that a type is, possibly in an annotation or a union with none."""
-    if _is_section(hint):
-        return typing.cast("type[Config]", hint)
-    return next((each for each in map(_section_in, typing.get_args(hint)) if each is not None), None)
 
 
 def _is_of_the_alternative_meant(rest: tuple[int | str, ...], value: Any) -> bool:
@@ -169,7 +82,7 @@ def _is_of_the_alternative_meant(rest: tuple[int | str, ...], value: Any) -> boo
     return tags[0].startswith("tuple") == isinstance(value, tuple | list)
 
 
-def _describe(place: _Place, error: Any) -> Iterator[str]:
+def _describe(place: Place, error: Any) -> Iterator[str]:
     """Yield the lines of one error."""
     kind, key, value = error["type"], place.key, error["input"]
     position = "".join(f"[{each}]" for each in place.rest if isinstance(each, int))
@@ -221,7 +134,7 @@ def _without_none(hint: Any) -> Any:
     return members[0] if is_optional else hint
 
 
-def _unknown_key(place: _Place) -> str:
+def _unknown_key(place: Place) -> str:
     """Return the message about an unknown key."""
     assert place.section is not None
     names, section = list(place.section.model_fields), ".".join(place.keys[:-1])
@@ -231,7 +144,7 @@ def _unknown_key(place: _Place) -> str:
     return f"{place.key}: unknown key.{hint} The keys of {section or 'this stage'} are {', '.join(names)}."
 
 
-def _bounds_message(place: _Place, error: Any) -> str:
+def _bounds_message(place: Place, error: Any) -> str:
     """Return what is said after a value that is out of its bounds."""
     for each in place.metadata:
         if isinstance(each, Otherwise):
@@ -252,14 +165,6 @@ def _bounds_message(place: _Place, error: Any) -> str:
     if error["type"] in phrases:
         return f"must be {phrases[error['type']].format(**error['ctx'])}."
     return f"is not valid: {error['msg']}."
-
-
-def _nested_metadata(hint: Any) -> Iterator[Any]:
-    """Yield the annotations inside a type."""
-    for each in getattr(hint, "__metadata__", ()):
-        yield from each.metadata if isinstance(each, FieldInfo) else (each,)
-    for argument in typing.get_args(hint) if typing.get_origin(hint) is not Literal else ():
-        yield from _nested_metadata(argument)
 
 
 def _literals(hint: Any) -> tuple[Any, ...]:
