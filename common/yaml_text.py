@@ -226,6 +226,15 @@ class _TextLoader(yaml.SafeLoader):
 _TextLoader.add_constructor(_TEXT_TAG, _TextLoader.construct_word)
 
 
+def _reads_back(word: Word) -> bool:
+    """Return whether a word without quotes is read as the same word; not every one of the command line is."""
+    try:
+        (found,) = parse_yaml(f"- {word}\n")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return False
+    return type(found) is Word and found == word and repr(found.value) == repr(word.value)
+
+
 def _is_plainly_text(text: str) -> bool:
     """Return whether text without quotes is read as the same text."""
     try:
@@ -237,10 +246,14 @@ def _is_plainly_text(text: str) -> bool:
 class _TextDumper(yaml.SafeDumper):
     """The dumper of `dump_yaml`."""
 
-    def represent_text(self, text: str) -> yaml.ScalarNode:
+    def represent_text(self, text: str) -> yaml.Node:
         """Return text as a scalar: a word as it was typed, other text in quotes if it would be read as something else."""
         if isinstance(text, Word):
-            return yaml.ScalarNode(self.resolve(yaml.ScalarNode, str(text), (True, False)), text)  # type: ignore[no-untyped-call]
+            if _reads_back(text):
+                return yaml.ScalarNode(self.resolve(yaml.ScalarNode, str(text), (True, False)), text)  # type: ignore[no-untyped-call]
+            if not isinstance(text.value, str):
+                return self.represent_data(text.value)
+            text = str(text)
         return self.represent_scalar(_TEXT_TAG, text, style=None if _is_plainly_text(text) else '"')
 
     def choose_scalar_style(self) -> Any:

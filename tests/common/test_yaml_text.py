@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.config import Config, load, to_yaml
 from common.errors import UserError
-from common.yaml_text import Word, as_text, dump_yaml, parse_override, parse_yaml, read_yaml, values_of
+from common.yaml_text import Word, as_text, as_value, dump_yaml, parse_override, parse_yaml, read_yaml, values_of
 
 WORDS = (
     "1234_56", "2024_05_01", "photos #1", "*.parquet", "010", "no", "1e3", "12:30", "56e1234", "on", "off", "0123", "2.10",
@@ -248,3 +248,14 @@ def test_content_that_contains_itself_is_an_error(text: str) -> None:
     with pytest.raises(yaml.YAMLError, match="recursive"):
         parse_yaml(text)
     assert parse_override(f"[{text}]") == f"[{text}]"
+
+
+@pytest.mark.parametrize("word", [*WORDS, "[&a [*a]]", "{a: 1, a: 2}", "[1", "3 # epochs", "none # off", "~", "NULL"])
+def test_words_of_the_command_line_read_back_the_same(word: str) -> None:
+    """As text and, if that is not text, as value."""
+    typed = parse_override(word)
+    (again,) = parse_yaml(dump_yaml([typed]))
+    if isinstance(as_value(typed), str):
+        assert as_text(again) == as_text(typed) == word
+    else:
+        assert repr(as_value(again)) == repr(as_value(typed))
