@@ -189,11 +189,12 @@ def _build_stage(
 ) -> Stage:
     """Return one entry of `stages`, with the scale's replacement of its recipe if there is one."""
     path = Path(entry.recipe)
-    recipe = _find_recipe(path, folder)
-    if recipe is None and folder is not None:
+    recipe, module = _find_recipe(path, folder), entry.module or name
+    is_missing = recipe is None and folder is not None
+    if is_missing:
         problems.append(f"stages.{name}.recipe = {path}: no such file. Give its path from the repository's root.")
-    recipe, module = recipe or path, entry.module or name
-    scaled = scale.replacement(recipe) if scale else None
+    recipe = recipe or path
+    scaled = scale.replacement(recipe) if scale and not is_missing else None
     own_types = KeyTypes({name: module})
     published = published_weights(name, entry.published, overrides, scaled is not None, problems)
     return Stage(

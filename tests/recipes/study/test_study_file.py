@@ -297,3 +297,14 @@ def test_every_field_of_study_and_scale_files_has_a_docstring() -> None:
         f"{cls.__name__}.{name}" for cls in sections for name, f in cls.model_fields.items() if not f.description
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["\0", "x" * 5000, "~nobody-by-this-name/r.yaml", ""])
+def test_a_recipe_that_no_file_can_have_is_missing_at_a_scale_too(tmp_path: Path, name: str) -> None:
+    mapping = yaml.safe_load((STUDIES / "scaled_relu_table1.yaml").read_text())
+    (stage,) = mapping["stages"]
+    mapping["stages"][stage]["recipe"] = name
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(mapping))
+    with pytest.raises(UserError, match=f"stages.{stage}.recipe = .*: no such file"):
+        load_study(path, scale="digits")
