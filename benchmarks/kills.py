@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="maximum CPU seconds of a process")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the thread of the backward pass, too
     draw, started = random.Random(options.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         if options.read_errors:

@@ -23,6 +23,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from common.config_messages import TYPE, BeyondInt64, Problem, describe_problems, is_about_types, rules_error
+from common.config_places import is_section as is_section
+from common.config_places import section_in
 from common.errors import UserError
 from common.recipe_files import resolve as resolve
 from common.yaml_text import as_text, as_value, dump_yaml, values_of
@@ -140,11 +142,6 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def is_section(hint: Any) -> bool:
-    """Return whether a type is a section."""
-    return isinstance(hint, type) and issubclass(hint, Config)
-
-
 def load(cls: type[Section], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Section:
     """Return the recipe at `path` as a `cls`; raise one UserError that lists every invalid key and value."""
     return build(cls, resolve(path, overrides), source=str(path))
@@ -157,9 +154,7 @@ def build(cls: type[Section], mapping: Any, *, source: str, kind: str = "recipe"
         return cls.model_validate(mapping)
     except ValidationError as error:
         problems = describe_problems(cls, error)
-        if not is_about_types(
-            error
-        ):  # then every rule can be checked, also those of sections with a value out of bounds
+        if not is_about_types(error):  # then every rule can be checked, also where a value is out of bounds
             problems += [f"{key}: {message}" for key, message in _violated_rules(_unchecked(cls, mapping), "")]
     raise problems_error(source, problems, f" in the {kind}")
 
@@ -184,9 +179,8 @@ def _unchecked(cls: type[Section], mapping: dict[str, Any]) -> Section:
     values = {}
     for name, value in mapping.items():
         hint = cls.model_fields[name].annotation
-        section = next((each for each in (hint, *typing.get_args(hint)) if is_section(each)), None)
-        is_mapping = section is not None and isinstance(value, dict)
-        values[name] = _unchecked(section, value) if is_mapping and section else read_value(value, hint)
+        section = section_in(hint) if isinstance(value, dict) else None
+        values[name] = read_value(value, hint) if section is None else _unchecked(section, value)
     return cls.model_construct(**values)
 
 

@@ -4,17 +4,14 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from common.config_places import Place, locate
+from common.config_places import Place, bare, locate
 from common.errors import did_you_mean
 from common.yaml_text import Unreadable, values_of
-
-if TYPE_CHECKING:
-    pass
 
 Problem = tuple[str, str]
 """A key and a message about its value, which begins with the value."""
@@ -111,7 +108,7 @@ def _describe(place: Place, error: Any) -> Iterator[str]:
         yield f"{key} = {_quoted(value)}: must be a mapping of keys to values.{_reason(value)}"
     elif kind in _WRONG_TYPES:
         expected = {"int": int, "float": float, "bool": bool, "string": str}.get(kind.split("_")[0])
-        name = _NAMES[expected] if expected is not None else type_name(_without_none(place.hint))
+        name = _NAMES[expected] if expected is not None else type_name(bare(place.hint))
         remedy = (
             " Put it in quotes to take it as text." if expected is str and isinstance(value, list) and value else ""
         )
@@ -125,13 +122,6 @@ def _describe(place: Place, error: Any) -> Iterator[str]:
 def _reason(value: Any) -> str:
     """Return a sentence that says why text that begins like a list or a mapping is none, or an empty string."""
     return f" YAML cannot read it: {value.reason}." if isinstance(value, Unreadable) else ""
-
-
-def _without_none(hint: Any) -> Any:
-    """Return the type that a union with none has besides; any other type as it is."""
-    members = [each for each in typing.get_args(hint) if each is not type(None)]
-    is_optional = typing.get_origin(hint) in (typing.Union, types.UnionType) and len(members) == 1
-    return members[0] if is_optional else hint
 
 
 def _unknown_key(place: Place) -> str:

@@ -1,23 +1,21 @@
-"""Where an error of pydantic is: the section, the dotted key, and the type expected there."""
+"""Types of configuration fields taken apart, and where an error of pydantic is: section, dotted key, expected type."""
 
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Tag
+from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
-
-if TYPE_CHECKING:
-    from common.config import Config
 
 
 @dataclass(frozen=True)
 class Place:
     """Where an error is: the innermost section, the dotted key, the type expected there, and the rest of the error's location."""
 
-    section: "type[Config] | None"
+    section: Any
+    """Config class of the section, or None if the error is in none."""
     keys: tuple[str, ...]
     hint: Any
     metadata: tuple[Any, ...]
@@ -35,18 +33,18 @@ def locate(hint: Any, location: tuple[int | str, ...], where: tuple[str, ...]) -
     section, keys, rest = None, list(where), location
     metadata, description = tuple(annotations_in(hint)), ""
     while rest:
-        hint, step = _bare(hint), rest[0]
+        hint, step = bare(hint), rest[0]
         tagged = _tagged_members(hint)
         if step in tagged:
             hint, rest = tagged[step], rest[1:]
             continue
         is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-        inner = _section_in(hint) if is_union and not tagged else None
+        inner = section_in(hint) if is_union and not tagged else None
         if inner is not None and step == inner.__name__:
             hint, rest = inner, rest[1:]
             continue
         arguments = typing.get_args(hint)
-        if _is_section(hint):
+        if is_section(hint):
             section = hint
             field = hint.model_fields.get(str(step))
             hint = field.annotation if field is not None else None
@@ -57,7 +55,7 @@ def locate(hint: Any, location: tuple[int | str, ...], where: tuple[str, ...]) -
             hint = arguments[1]
             metadata = tuple(annotations_in(hint))
             keys.append(str(step))
-        elif typing.get_origin(hint) is tuple and isinstance(step, int) and _section_in(arguments[0]) is not None:
+        elif typing.get_origin(hint) is tuple and isinstance(step, int) and section_in(arguments[0]) is not None:
             hint = arguments[0]
             keys.append(str(step + 1))
         else:
@@ -66,13 +64,13 @@ def locate(hint: Any, location: tuple[int | str, ...], where: tuple[str, ...]) -
     return Place(section, tuple(keys), hint, metadata, description, rest)
 
 
-def _bare(hint: Any) -> Any:
+def bare(hint: Any) -> Any:
     """Return a type without annotations and without none as an alternative."""
     while typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(hint) if member is not type(None)]
-        return _bare(members[0]) if len(members) == 1 else hint
+        return bare(members[0]) if len(members) == 1 else hint
     return hint
 
 
@@ -86,18 +84,16 @@ def _tagged_members(hint: Any) -> dict[int | str, Any]:
     }
 
 
-def _is_section(hint: Any) -> bool:
+def is_section(hint: Any) -> bool:
     """Return whether a type is a section."""
-    from common.config import is_section
-
-    return is_section(hint)
+    return isinstance(hint, type) and issubclass(hint, BaseModel)
 
 
-def _section_in(hint: Any) -> "type[Config] | None":
-    """Return the section that a type is, possibly in an annotation or a union with none."""
-    if _is_section(hint):
-        return typing.cast("type[Config]", hint)
-    return next((each for each in map(_section_in, typing.get_args(hint)) if each is not None), None)
+def section_in(hint: Any) -> Any:
+    """Return the section that a type is, possibly in an annotation or a union with none; None if it is none."""
+    if is_section(hint):
+        return hint
+    return next((each for each in map(section_in, typing.get_args(hint)) if each is not None), None)
 
 
 def annotations_in(hint: Any) -> Iterator[Any]:

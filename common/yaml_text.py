@@ -11,6 +11,7 @@ with `*` where no alias can stand (`*.parquet`); for a key whose type is text a 
 
 import re
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -48,16 +49,16 @@ class Word(str):
         return str(self), self.value
 
 
-class Unreadable(str):
-    """Text that begins like a list or a mapping but is none: the text, and the reason."""
+@dataclass(frozen=True)
+class Unreadable:
+    """Value of a word that begins like a list or a mapping but is none: its text, and the reason."""
 
+    text: str
     reason: str
 
-    def __new__(cls, text: str, reason: str) -> "Unreadable":
-        """Return a text with the reason why it cannot be read."""
-        unreadable = super().__new__(cls, text)
-        unreadable.reason = reason
-        return unreadable
+    def __repr__(self) -> str:
+        """Return the text in quotes, as of a word."""
+        return repr(self.text)
 
 
 def parse_yaml(text: str) -> Any:
@@ -206,19 +207,14 @@ class _TextLoader(yaml.SafeLoader):
             ConstructorError: if a key is not a scalar or appears twice.
         """
         if isinstance(node, yaml.MappingNode):
-            own = [
-                key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and not key.tag.endswith("merge")
-            ]
-            twice = {name for name in own if own.count(name) > 1}
+            seen = set()
             for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise ConstructorError(
-                        "while reading a mapping", node.start_mark, "a key is not a word", key.start_mark
-                    )
-                if key.value in twice:
-                    raise ConstructorError(
-                        "while reading a mapping", node.start_mark, f"the key {key.value} appears twice", key.start_mark
-                    )
+                is_word = isinstance(key, yaml.ScalarNode)
+                if not is_word or key.value in seen:
+                    problem = f"the key {key.value} appears twice" if is_word else "a key is not a word"
+                    raise ConstructorError("while reading a mapping", node.start_mark, problem, key.start_mark)
+                if not key.tag.endswith("merge"):
+                    seen.add(key.value)
             self.flatten_mapping(node)
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
@@ -251,7 +247,7 @@ class _TextDumper(yaml.SafeDumper):
         if isinstance(text, Word):
             if _reads_back(text):
                 return yaml.ScalarNode(self.resolve(yaml.ScalarNode, str(text), (True, False)), text)  # type: ignore[no-untyped-call]
-            if not isinstance(text.value, str):
+            if not isinstance(text.value, str | Unreadable):
                 return self.represent_data(text.value)
             text = str(text)
         return self.represent_scalar(_TEXT_TAG, text, style=None if _is_plainly_text(text) else '"')

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
 
-from common.config import is_section, read_value
+from common.config import read_value
+from common.config_places import section_in
 from common.yaml_text import Word, values_of
 from recipes.stages import STAGES, config_class
 from recipes.study.scale_rules import ScaleRule
@@ -69,7 +70,7 @@ def _type_in(cls: Any, key: str) -> Any:
     """Return the type of a dotted key of a config class, or None if there is no such key."""
     hint: Any = cls
     for name in key.split("."):
-        section = next((each for each in (hint, *typing.get_args(hint)) if is_section(each)), None)
+        section = section_in(hint)
         if section is None or name not in section.model_fields:
             return None
         hint = section.model_fields[name].annotation

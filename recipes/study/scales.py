@@ -36,7 +36,7 @@ from common.config import problems_error, read
 from common.config_messages import TYPE
 from common.config_types import AtLeastOne, Positive, Seed
 from common.errors import UserError, did_you_mean
-from common.yaml_text import parse_yaml
+from common.yaml_text import parse_yaml, reason_of
 from recipes.study.scale_rules import ScaleRule, find_level, name_value
 from recipes.study.sections import Factors, FileSection, LevelEntry, Settings, ShortLevel, level_entry, level_form
 from recipes.study.specification import REPOSITORY, STUDIES
@@ -164,7 +164,7 @@ def load_scale(name: str, extended_by: tuple[str, ...] = ()) -> Scale:
     try:
         content = parse_yaml((SCALES / f"{name}.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"scale {name}: not readable as YAML: {' '.join(str(error).split())[:500]}") from error
+        raise UserError(f"scale {name}: not readable as YAML: {reason_of(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"scale {name}: must be a mapping with description and recipes.")
     file, problems = read(ScaleFile, content)

@@ -30,7 +30,7 @@ import yaml
 
 from common.config import problems_error, read
 from common.errors import UserError, did_you_mean
-from common.yaml_text import parse_override, parse_yaml
+from common.yaml_text import parse_override, parse_yaml, reason_of
 from recipes.study.axes import make_axis
 from recipes.study.axis_forms import ValuesAxis
 from recipes.study.key_types import KeyTypes
@@ -69,7 +69,7 @@ def load_study(
     try:
         mapping = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"study {path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from error
+        raise UserError(f"study {path}: not readable as YAML: {reason_of(error)}") from error
     if not isinstance(mapping, dict):
         raise UserError(f"study {path}: must be a mapping with name, question, stages, axes and report.")
     invalid = [word for word in overrides if not word.partition("=")[1] or word.startswith("=")]
