@@ -1,4 +1,4 @@
-"""Command line of the studies: `python -m recipes list | plan | run | report | schema`."""
+"""Command line of the studies: `python -m recipes list | plan | tune | run | report | schema`."""
 
 import argparse
 import os
@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError, system_error_message
-from recipes.json_schemas import SCHEMAS, write_schemas
-from recipes.overview import print_list, print_plan
+from recipes.arguments import parse, parse_seeds
+from recipes.json_schemas import write_schemas
+from recipes.overview import TuningState, print_list, print_plan
 from recipes.run.engines import (
     SINGLE_PROCESS,
     Engine,
@@ -24,13 +25,23 @@ from recipes.run.fetch_weights import describe, fetch_published
 from recipes.run.run_cache import link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.states import read_state
+from recipes.run.tune import (
+    Tuner,
+    TuningOutcome,
+    describe_choices,
+    find_choices,
+    save_choices,
+    shipped_choices,
+)
 from recipes.stages import resolve_by_config
+from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
-from recipes.study.full_plan import make_full_plan, with_macs
-from recipes.study.plan import Plan, Resolver, write_plan
-from recipes.study.scales import load_scale, scale_names
+from recipes.study.full_plan import make_full_plan, measure_with, with_macs
+from recipes.study.plan import Plan, Resolver, check_folder, write_plan
+from recipes.study.scales import load_scale
 from recipes.study.specification import display_path
 from recipes.study.study_file import find_study, load_study
+from recipes.study.tuning import plan_tuning
 
 USER_ERROR = 2
 """Exit code for invalid input, which is reported in one message."""
@@ -43,7 +54,7 @@ def main(
     arguments: list[str], *, resolve: Resolver = resolve_by_config, build_engine: EngineBuilder | None = None
 ) -> int:
     """Run the command line; return the exit code: 0, 1 if a run failed, 2 for invalid input."""
-    options = _parse(arguments)
+    options = parse(arguments)
     try:
         if options.command == "list":
             return print_list()
@@ -53,19 +64,7 @@ def main(
             for file in write_schemas(Path(options.out)):
                 print(display_path(file))
             return 0
-        seeds = parse_seeds(options.seeds)
-        study = load_study(find_study(options.study), tuple(options.overrides), options.scale, seeds)
-        costs = RunCosts(load_scale(study.scale) if study.scale else None)
-        plan = make_full_plan(study, resolve, costs)
-        folder = Path(options.out or Path("outputs", *([study.scale] if study.scale else []), study.name))
-        if options.command == "plan":
-            return print_plan(
-                plan, folder, options.only, tera_macs_per_second=options.tera_macs_per_second, verbose=options.verbose
-            )
-        engine = (build_engine or local_engine)(
-            options.jobs, tuple(shlex.split(options.accelerate_args)), options.no_prefork
-        )
-        return _run(plan, folder, options.only, engine, costs)
+        return _study(options, arguments, resolve, build_engine or local_engine)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -74,6 +73,70 @@ def main(
     except OSError as error:
         print(system_error_message(error), file=sys.stderr)
         return USER_ERROR
+
+
+def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver, build_engine: EngineBuilder) -> int:
+    """Plan, tune or run a study; return the exit code."""
+    path = find_study(options.study)
+    factor = getattr(options, "epochs_factor", 1.0)
+    study = load_study(path, tuple(options.overrides), options.scale, parse_seeds(options.seeds), factor)
+    costs = RunCosts(load_scale(study.scale) if study.scale else None)
+    measure = measure_with(costs)
+    folder = Path(options.out or Path("outputs", *([study.scale] if study.scale else []), study.name))
+    tuning, shipped = plan_tuning(study, resolve, measure) if study.tune else None, shipped_choices(study, path)
+    found = find_choices(tuning, folder, shipped) if tuning else None
+    plan = make_full_plan(study, resolve, measure, found[0] if found else None)
+    if options.command == "plan":
+        return print_plan(
+            plan,
+            folder,
+            options.only,
+            costs=costs,
+            tera_macs_per_second=options.tera_macs_per_second,
+            verbose=options.verbose,
+            tuning=None if tuning is None else TuningState(tuning, found),
+        )
+    if options.command == "tune" and tuning is None:
+        raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")
+    check_folder(plan, folder)
+    engine = build_engine(options.jobs, tuple(shlex.split(options.accelerate_args)), options.no_prefork)
+    if tuning is not None:
+        outcome = (
+            TuningOutcome(found[0])
+            if found
+            else Tuner(folder, engine, resolve, _print).tune(tuning, tune_command(arguments))
+        )
+        if outcome.choices is None:
+            return outcome.exit_code
+        _print(
+            "\n".join(
+                [f"choices{f' of {display_path(found[1])}' if found else ''}:", *describe_choices(outcome.choices)]
+            )
+        )
+        if options.command == "tune":
+            return _save(outcome.choices, shipped) if options.save else 0
+        plan = make_full_plan(study, resolve, measure, outcome.choices)
+    return _run(plan, folder, options.only, engine, costs)
+
+
+def _save(choices: Choices, path: Path) -> int:
+    """Write choices beside a study's file; return the exit code."""
+    save_choices(choices, path)
+    _print(f"saved: {display_path(path)}")
+    return 0
+
+
+def tune_command(arguments: list[str]) -> str:
+    """Return the command that makes the choices again, from the arguments of `run` or `tune`."""
+    options = parse(arguments)
+    words = ["tune", options.study, *options.overrides]
+    words += [word for name in ("scale", "seeds") if (value := getattr(options, name)) for word in (f"--{name}", value)]
+    return shlex.join(["python", "-m", "recipes", *words])
+
+
+def _print(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork: bool) -> Engine:
@@ -89,84 +152,6 @@ def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork:
     return LocalSlots(slots, accelerate_command(accelerate_args), devices, forkserver)
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    """Return the parsed command line; exit with a usage message if it is invalid."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if unknown := [
-        word for word in rest if word.startswith("-") or "=" not in word or options.command not in ("plan", "run")
-    ]:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if rest:  # argparse does not accept key=value words after an option
-        options.overrides += rest
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="python -m recipes", description="Plan and run studies, and report on them.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="list the studies with their questions")
-    schema = commands.add_parser("schema", help="write the JSON schemas of recipes, studies and scales, for editors")
-    schema.add_argument(
-        "--out", metavar="FOLDER", default=display_path(SCHEMAS), help="where they are written (default: %(default)s)"
-    )
-    plan = commands.add_parser("plan", help="print every run of a study and its cost; nothing is started")
-    run = commands.add_parser("run", help="run what is not done, then write the report")
-    for command in (plan, run):
-        _add_study_arguments(command)
-    plan.add_argument(
-        "--tera-macs-per-second",
-        type=float,
-        metavar="T",
-        help="throughput of one device in 1e12 MACs per second, to estimate the hours",
-    )
-    plan.add_argument("--verbose", action="store_true", help="also print the command of every run")
-    run.add_argument(
-        "--jobs", type=int, help="number of parallel runs (default: one per GPU, or per core without a GPU)"
-    )
-    run.add_argument(
-        "--no-prefork",
-        action="store_true",
-        help="start each run as a new process instead of forking it from a preloaded one",
-    )
-    run.add_argument(
-        "--accelerate-args",
-        default=" ".join(SINGLE_PROCESS),
-        metavar="ARGS",
-        help="arguments of `accelerate launch` for each run (default: %(default)s)",
-    )
-    report = commands.add_parser("report", help="regenerate a study's report from its run folders")
-    report.add_argument("folder", help="folder of the study (the --out of `run`)")
-    return parser
-
-
-def _add_study_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that select a study and its runs."""
-    command.add_argument("study", help="name of a study (see list), or path of a study's YAML file")
-    command.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="recipe keys for all stages; <stage>.key=value for one stage"
-    )
-    command.add_argument(
-        "--only",
-        metavar="PATTERN",
-        help="only runs whose name contains PATTERN (* matches anything), and the runs they start from",
-    )
-    command.add_argument(
-        "--scale", metavar="NAME", help=f"scale of a paper's study: {', '.join(scale_names())} (see list)"
-    )
-    command.add_argument("--seeds", metavar="0,1,2", help="seeds of the repeats (default: those of the scale or study)")
-    command.add_argument("--out", metavar="DIR", help="folder of the study (default: outputs/[<scale>/]<name>)")
-
-
-def parse_seeds(text: str | None) -> tuple[int, ...]:
-    """Return the seeds of a comma-separated list."""
-    try:
-        return tuple(int(word) for word in text.split(",")) if text else ()
-    except ValueError as error:
-        raise UserError(f"--seeds {text}: must be comma-separated integers, such as 0,1,2.") from error
-
-
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts) -> int:
     """Run what is not done, write the report and print its answer; return the exit code."""
     runs = plan.select(only) if only else plan.runs
@@ -174,12 +159,10 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunC
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     write_plan(with_macs(plan, costs), folder, weights)
     shared = link_shared_runs(places, folder)
-    print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(weights)]), flush=True)
+    _print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(weights)]))
     if shared:
-        print(f"{pluralize(len(shared), 'run')} shared with neighboring studies of {display_path(folder)}", flush=True)
-    outcome = StudyRunner(
-        runs, folder / "runs", engine, lambda line: print(line, flush=True), plan.study.report.metric
-    ).run()
+        _print(f"{pluralize(len(shared), 'run')} shared with neighboring studies of {display_path(folder)}")
+    outcome = StudyRunner(runs, folder / "runs", engine, _print, plan.study.report.metric).run()
     if outcome.signal_number is None:
         _report(folder)
     for name in outcome.failed:

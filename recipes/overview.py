@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
@@ -12,12 +13,15 @@ from recipes.result import Result, read_result
 from recipes.run.run_cache import locate_runs
 from recipes.run.runner import format_duration, pluralize
 from recipes.run.states import State, read_state
+from recipes.run.tune import TUNING, describe_choices
 from recipes.stages import load_config
+from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts, measured_macs_per_second
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.scales import load_scale, scale_names
 from recipes.study.specification import STUDIES, display_path
 from recipes.study.study_file import load_study
+from recipes.study.tuning import Tuning
 
 
 def print_list() -> int:
@@ -34,7 +38,24 @@ def print_list() -> int:
     return 0
 
 
-def print_plan(plan: Plan, folder: Path, only: str | None, *, tera_macs_per_second: float | None, verbose: bool) -> int:
+@dataclass(frozen=True)
+class TuningState:
+    """Tuning of a study, and the choices that it made with their file, if they are there."""
+
+    tuning: Tuning
+    found: tuple[Choices, Path] | None
+
+
+def print_plan(
+    plan: Plan,
+    folder: Path,
+    only: str | None,
+    *,
+    costs: RunCosts,
+    tera_macs_per_second: float | None,
+    verbose: bool,
+    tuning: TuningState | None = None,
+) -> int:
     """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours."""
     if tera_macs_per_second is not None and tera_macs_per_second <= 0:
         raise UserError(f"--tera-macs-per-second {tera_macs_per_second:g}: must be above 0.")
@@ -59,9 +80,31 @@ def print_plan(plan: Plan, folder: Path, only: str | None, *, tera_macs_per_seco
             weights = f"{stage.published.description}: {stage.published.init}"
             print(f"{stage.name}: not run; runs start from published weights, {weights}")
             print(f"{'':{len(stage.name)}}  ({stage.name}.published=none runs it)")
-    print("\n".join(_costs(plan, runs, states, results, tera_macs_per_second)))
+    if tuning is not None:
+        print("\n".join(_describe_tuning(tuning, folder, costs)))
+    print("\n".join(_costs(plan, runs, states, results, costs, tera_macs_per_second)))
     print(f"folder: {display_path(folder)}")
     return 0
+
+
+def _describe_tuning(state: TuningState, folder: Path, costs: RunCosts) -> list[str]:
+    """Return the choices of a study, or the runs that make them and their cost."""
+    if state.found:
+        choices, path = state.found
+        return [f"choices of {display_path(path)}, so that no tuning is needed", *describe_choices(choices)]
+    tuning = state.tuning
+    runs = tuning.plan.runs
+    done = sum(read_state(folder / TUNING / "runs" / run.id) == "done" for run in runs)
+    by_stage = [
+        f"{stage} {sum(costs.of(run).macs for run in runs if run.stage == stage):.4g} MACs"
+        for stage in dict.fromkeys(run.stage for run in runs)
+    ]
+    most = pluralize(len(tuning.arms) * len(tuning.tune.seeds), "run")
+    return [
+        f"tuning: {pluralize(len(runs), 'run')} come first; {done} done; {', '.join(by_stage)}",
+        f"        then up to {most} of twice the chosen epochs, which say whether an arm has converged",
+        "no choices are made yet: the runs above and the costs below are those of the whole budget, an upper bound",
+    ]
 
 
 def format_peak_lr(run: PlannedRun) -> str:
@@ -75,11 +118,11 @@ def _costs(
     runs: Sequence[PlannedRun],
     states: Mapping[str, State],
     results: Mapping[str, Result],
+    run_costs: RunCosts,
     tera_macs_per_second: float | None,
 ) -> list[str]:
     """Return the cost table: a line per stage with runs, steps, images, MACs, device-hours and remaining device-hours."""
     scale = load_scale(plan.study.scale) if plan.study.scale else None
-    run_costs = RunCosts(scale)
     size = run_costs.size(runs[-1])
     costs = {run.id: run_costs.of(run) for run in runs}
     measured = {} if tera_macs_per_second else measured_macs_per_second(costs, results, runs)

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +18,13 @@ from typing import Any
 
 import yaml
 
+from common.config import to_mapping
 from common.errors import UserError
 from common.files import path_exists, write_atomic
 from common.training.numerics import FIRST, numerics_version
 from common.yaml_text import Word, as_text, dump_yaml, parse_override, parse_yaml
 from recipes.stages import canonical_stem
+from recipes.study.choices import Choices, choices_of
 from recipes.study.inputs import input_digests
 from recipes.study.specification import Stage, Study, display_path
 from recipes.study.study_file import build_study
@@ -80,6 +82,8 @@ class Plan:
     study: Study
     runs: tuple[PlannedRun, ...]
     cells: tuple[Cell, ...]
+    choices: Choices | None = None
+    """Choices of the lengths and other keys of its last stage, if the study has a section tune and they are made."""
 
     def select(self, pattern: str) -> tuple[PlannedRun, ...]:
         """Return the runs whose id contains `pattern` (`*` matches anything), and the runs they start from."""
@@ -93,13 +97,15 @@ class Plan:
         return tuple(run for run in self.runs if run.id in selected)
 
 
-def make_plan(study: Study, resolve: Resolver) -> Plan:
-    """Return the plan of a study, every config validated by `resolve`; raise one UserError that lists all problems."""
+def make_plan(study: Study, resolve: Resolver, wanted: Iterable[Mapping[str, str]] | None = None) -> Plan:
+    """Return the plan of a study, every config validated by `resolve`; raise one UserError that lists all problems.
+
+    Its cells are the `wanted` ones, by default every combination of levels.
+    """
     runs: dict[str, PlannedRun] = {}
     problems: dict[str, None] = {}
     cells = []
-    for names in itertools.product(*(axis.levels for axis in study.axes)):
-        levels = {axis.name: name for axis, name in zip(study.axes, names, strict=True)}
+    for levels in _all_levels(study) if wanted is None else wanted:
         cell_runs: dict[str, str] = {}
         try:
             _add_run(study, len(study.stages) - 1, levels, resolve, runs, cell_runs)
@@ -110,6 +116,12 @@ def make_plan(study: Study, resolve: Resolver) -> Plan:
         raise UserError("\n".join([f"study {study.name}: invalid configuration; nothing was started.", *problems]))
     order = {stage.name: number for number, stage in enumerate(study.stages)}
     return Plan(study, tuple(sorted(runs.values(), key=lambda run: order[run.stage])), tuple(cells))
+
+
+def _all_levels(study: Study) -> Iterator[dict[str, str]]:
+    """Yield every combination of levels."""
+    for names in itertools.product(*(axis.levels for axis in study.axes)):
+        yield {axis.name: name for axis, name in zip(study.axes, names, strict=True)}
 
 
 def _add_run(
@@ -216,12 +228,8 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
     `published` are the weights that this call fetched, by stage; entries of earlier calls are kept.
     """
     path, weights = folder / "study.yaml", dict(published)
+    check_folder(plan, folder)
     if path_exists(path):
-        other = read_plan(folder).study
-        if (other.name, other.scale) != (plan.study.name, plan.study.scale):
-            raise UserError(
-                f"--out {folder}: contains the study {other.title}, not {plan.study.title}. Choose another folder."
-            )
         weights = (parse_yaml(path.read_text(encoding="utf-8")).get("published") or {}) | weights
     content = {
         "file": plan.study.source,
@@ -229,9 +237,20 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
         **({"published": {stage: dict(entry) for stage, entry in weights.items()}} if weights else {}),
         "runs": [_run_entry(run) for run in plan.runs],
         "cells": [{"levels": dict(cell.levels), "runs": dict(cell.runs)} for cell in plan.cells],
+        **({"choices": to_mapping(plan.choices)} if plan.choices is not None else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, dump_yaml(content), concurrent_writers=True)
+
+
+def check_folder(plan: Plan, folder: Path) -> None:
+    """Raise UserError if a folder contains another study."""
+    if path_exists(folder / "study.yaml"):
+        other = read_plan(folder).study
+        if (other.name, other.scale) != (plan.study.name, plan.study.scale):
+            raise UserError(
+                f"--out {folder}: contains the study {other.title}, not {plan.study.title}. Choose another folder."
+            )
 
 
 def _run_entry(run: PlannedRun) -> dict[str, Any]:
@@ -255,6 +274,7 @@ def read_plan(folder: Path) -> Plan:
             "match": "none",
             **content["study"],
         }  # a study of an earlier version has no match, and its arms have none
-        return Plan(build_study(study, content["file"]), runs, cells)
+        choices = choices_of(content["choices"], path) if "choices" in content else None
+        return Plan(build_study(study, content["file"]), runs, cells, choices)
     except (KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not written by `python -m recipes run` ({error}). Rerun the study.") from error

@@ -63,6 +63,8 @@ class Axis:
     """Factors by key of each level that has any."""
     starts_from: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     """What each level that changes it makes stages start from, by stage."""
+    stages: tuple[str, ...] = ()
+    """Stages whose runs differ by its levels although it sets none of their keys: a study's `adjusted` does."""
 
     def all_keys(self) -> list[str]:
         """Return every key that a level sets or multiplies."""
@@ -132,6 +134,18 @@ class TableReportSpec:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Candidates of each arm's length and of other keys of the last stage, the seeds they run on, and the metric that decides."""
+
+    seeds: tuple[int, ...]
+    lengths: tuple[float, ...]
+    """Parts of the epochs that the arm's budget allows."""
+    values: Mapping[str, tuple[Any, ...]]
+    """Values by key of the last stage, without its name as prefix."""
+    metric: str
+
+
+@dataclass(frozen=True)
 class Study:
     """A named experiment: a question, stages, axes and a report spec; `mapping` is the content of the file `source`."""
 
@@ -145,6 +159,9 @@ class Study:
     scale: str | None = None
     """Name of the scale; None if the study has only one."""
     match: Match = "none"
+    tune: Tune | None = None
+    epochs_factor: float = 1.0
+    """Factor on the epochs of every stage of every arm, after matching and choices."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
 
@@ -209,9 +226,8 @@ class Study:
 
     def affects(self, axis: Axis, stage: Stage) -> bool:
         """Return whether any level of `axis` sets or multiplies a key of `stage`, or makes it start from another stage."""
-        return bool(self.keys_of(stage, dict.fromkeys(axis.all_keys()))) or any(
-            stage.name in starts for starts in axis.starts_from.values()
-        )
+        starts = [stage.name in starts for starts in axis.starts_from.values()]
+        return stage.name in axis.stages or any(starts) or bool(self.keys_of(stage, dict.fromkeys(axis.all_keys())))
 
     def keys_of(self, stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of `stage`, without the stage's name as prefix; a key without a prefix belongs to all stages."""

@@ -46,6 +46,7 @@ from recipes.study.report_spec import build_report_spec
 from recipes.study.scales import Scale, load_scale
 from recipes.study.specification import REPOSITORY, STUDIES, Axis, Match, ReportSpec, Stage, Study, display_path
 from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
+from recipes.study.tune_forms import build_tune
 
 
 def find_study(name: str) -> Path:
@@ -61,7 +62,11 @@ def find_study(name: str) -> Path:
 
 
 def load_study(
-    path: Path, overrides: tuple[str, ...] = (), scale: str | None = None, seeds: tuple[int, ...] = ()
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    scale: str | None = None,
+    seeds: tuple[int, ...] = (),
+    epochs_factor: float = 1.0,
 ) -> Study:
     """Return the study at `path`, optionally at `scale` and with `seeds` as the levels of its repeats.
 
@@ -85,6 +90,8 @@ def load_study(
         mapping["scale"] = scale
     if seeds:
         mapping["seeds"] = list(seeds)
+    if epochs_factor != 1:
+        mapping["epochs_factor"] = epochs_factor
     return build_study(mapping, display_path(path), folder=path.parent)
 
 
@@ -117,6 +124,8 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
     study = Study(file.name, question, stages, tuple(axes.values()), spec, mapping, source, scale_name, match)
     if match != "none" and study.arm_axis is None and not isinstance(spec, ReportSpec):
         problems.append(f"match = {match}: no axis has levels that start from different stages. Remove the key.")
+    tune = build_tune(file.tune, study, file.axes, problems) if file.tune is not None else None
+    study = replace(study, tune=tune, epochs_factor=file.epochs_factor)
     problems += _conflicts(study)
     if problems:
         raise problems_error(f"study {source}", problems)

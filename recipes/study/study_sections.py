@@ -8,11 +8,12 @@ from pydantic import Field, create_model
 
 from common.config import read
 from common.config_messages import Otherwise
-from common.config_types import Seed
+from common.config_types import Positive, Seed
 from recipes.study.axis_forms import AxisEntry
 from recipes.study.published_weights import PublishedEntry
 from recipes.study.report_forms import ReportEntry
 from recipes.study.sections import NAMED, Factors, FileSection, Settings
+from recipes.study.tune_forms import TuneEntry
 
 
 class StageEntry(FileSection):
@@ -49,6 +50,8 @@ class StudyFile(FileSection):
     """What the arms, the levels of the first axis of report.compare, have in common: the MACs of all their stages (compute), their
     optimizer steps (steps), or only their recipes (none). An arm that costs less gets more epochs in its last stage. auto: compute
     for a comparison of levels, none for a comparison with a published table."""
+    tune: TuneEntry | None = None
+    """How each arm's length and other keys of the last stage are chosen, on validation images; none: recipes as written."""
     scales: tuple[str, ...] = ()
     """Scales at which the study can run, the paper's first, if it is written in a paper's terms; empty: only its own."""
     set: Settings = {}
@@ -57,6 +60,8 @@ class StudyFile(FileSection):
     """Scale at which it runs."""
     seeds: tuple[Seed, ...] = ()
     """Levels of the axis of the repeats, instead of those of the study or the scale."""
+    epochs_factor: Positive = 1.0
+    """Factor on the epochs of every stage of every arm, after matching and choices; warm-ups keep their share of the run."""
 
 
 def valid_sections(mapping: Mapping[str, Any]) -> StudyFile:

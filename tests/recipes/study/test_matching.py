@@ -2,40 +2,26 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from recipes_fakes import Measure, fake_measure
 
 from common.errors import UserError
 from common.training.cost import Cost
 from recipes.stages import resolve_by_config
 from recipes.study.cost import DatasetSize, RunCosts
-from recipes.study.full_plan import make_full_plan, with_macs
+from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.lengths import RunLength
 from recipes.study.matching import match_arms
-from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_plan
+from recipes.study.plan import Plan, Resolver, make_plan, read_plan, write_plan
 from recipes.study.scales import Scale
 from recipes.study.specification import Study
 from recipes.study.study_file import build_study, find_study, load_study
-
-Measure = Callable[[PlannedRun], RunLength]
-
-
-def fake_measure(*, pretrain: int, image: int, epochs: int = 20) -> Measure:
-    """Return costs: a pre-training of `pretrain` MACs; an epoch of fine-tuning of 10 steps, and `image` MACs for its one image."""
-
-    def measure(run: PlannedRun) -> RunLength:
-        if run.stage == "pretrain":
-            return RunLength(Cost(steps=70, images=1, macs_per_image=pretrain), 7)
-        own = next((int(word.split("=")[1]) for word in run.overrides if word.startswith("train.epochs=")), epochs)
-        cost = Cost(steps=10 * own, images=own, macs_per_image=image)
-        return RunLength(cost, own, {"optim.warmup_epochs": 2.0, "train.evaluate_every": 5})
-
-    return measure
 
 
 def matched(study: Study, resolve: Resolver, measure: Measure) -> dict[str, dict[str, str]]:
@@ -140,7 +126,9 @@ def totals(plan: Plan) -> dict[tuple[str, ...], float]:
 
 def test_the_quick_starts_arms_spend_the_same_up_to_an_epoch() -> None:
     costs = RunCosts(None)
-    plan = with_macs(make_full_plan(load_study(find_study("quickstart"), seeds=(0,)), resolve_by_config, costs), costs)
+    plan = with_macs(
+        make_full_plan(load_study(find_study("quickstart"), seeds=(0,)), resolve_by_config, measure_with(costs)), costs
+    )
     spent, by_id = totals(plan), {run.id: run for run in plan.runs}
     for cell in plan.cells:
         if cell.levels["training"] == "OST":
@@ -200,10 +188,12 @@ def test_runs_record_their_macs_and_older_files_are_read_without(tmp_path: Path)
 def test_a_plan_without_its_data_has_no_macs_if_nothing_is_matched() -> None:
     overrides = ("data.source=/nowhere", "match=none")
     costs = RunCosts(None)
-    plan = with_macs(make_full_plan(load_study(find_study("quickstart"), overrides), resolve_by_config, costs), costs)
+    plan = with_macs(
+        make_full_plan(load_study(find_study("quickstart"), overrides), resolve_by_config, measure_with(costs)), costs
+    )
     assert {run.macs for run in plan.runs} == {None}
     with pytest.raises(UserError, match="/nowhere"):
-        make_full_plan(load_study(find_study("quickstart"), overrides[:1]), resolve_by_config, costs)
+        make_full_plan(load_study(find_study("quickstart"), overrides[:1]), resolve_by_config, measure_with(costs))
 
 
 def test_the_match_of_a_study_is_in_its_file(plan: Plan, tmp_path: Path) -> None:
