@@ -15,7 +15,8 @@ from benchmarks.timing import Row, Table, summarize
 from recipes.run.engines import OPENMP_WAIT_VARIABLES
 
 SEEDS = "0,1,2,3"
-STUDY = ("quickstart", "--seeds", SEEDS, "--only", "patchify-OST-fraction1.0", "finetune.train.batch_size=128")
+ONLY = ("--seeds", SEEDS, "--only", "finetune-patchify-OST-fraction1.0")
+STUDY = ("quickstart", *ONLY, "match=none", "tune=none", "finetune.train.batch_size=128")
 VARIANTS = {
     "reference: no prefork, one at a time": ("--no-prefork", "--jobs", "1"),
     "no prefork, two at a time": ("--no-prefork", "--jobs", "2"),

@@ -1,9 +1,10 @@
-"""The plan that `plan` and `run` work on: arms matched, chosen lengths, the factor on all epochs, and the MACs of its runs."""
+"""The plan that `plan` and `run` work on: arms matched, chosen lengths, the factor on all epochs, baselines, MACs of its runs."""
 
 from dataclasses import replace
 from typing import Any
 
 from common.errors import UserError
+from recipes.study.baselines import with_baselines
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
 from recipes.study.lengths import RunLength, run_length
@@ -26,7 +27,7 @@ def make_full_plan(study: Study, resolve: Resolver, measure: MeasureRun, choices
         plan = make_plan(adjusted, resolve)
     if study.epochs_factor != 1:
         plan = make_plan(_scale_epochs(plan, measure), resolve)
-    return replace(plan, choices=choices)
+    return replace(with_baselines(plan, resolve), choices=choices)
 
 
 def measure_with(costs: RunCosts) -> MeasureRun:

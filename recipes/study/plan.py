@@ -152,19 +152,31 @@ def _add_run(
     start = None
     if needed and not published:
         start = _add_run(study, earlier.index(needed), levels, resolve, runs, cell_runs)
-    overrides, config = _resolve(stage, settings, resolve)
-    digest = _digest(stage, config, start)
     own_levels = {axis.name: levels[axis.name] for axis in study.axes if study.affects(axis, stage)}
     if start:
         own_levels = {name: level for name, level in levels.items() if name in own_levels or name in start.levels}
-    name = "-".join([stage.name, *(_level_in_name(axis, level) for axis, level in own_levels.items()), digest])
-    known = next((run for run in runs.values() if run.id.endswith(digest)), None)
-    run = known or PlannedRun(
-        name, stage.name, stage.module, display_path(stage.recipe), overrides, own_levels, start.id if start else None
-    )
+    run = build_run(stage, settings, own_levels, start, resolve, runs)
     runs[run.id] = run
     cell_runs[stage.name] = run.id
     return run
+
+
+def build_run(
+    stage: Stage,
+    settings: Mapping[str, Any],
+    levels: Mapping[str, str],
+    start: PlannedRun | None,
+    resolve: Resolver,
+    known: Mapping[str, PlannedRun],
+) -> PlannedRun:
+    """Return the run of a stage with these settings and levels that starts from `start`, or the `known` one that it equals."""
+    overrides, config = _resolve(stage, settings, resolve)
+    digest = _digest(stage, config, start)
+    if (equal := next((run for run in known.values() if run.id.endswith(digest)), None)) is not None:
+        return equal
+    name = "-".join([stage.name, *(_level_in_name(axis, level) for axis, level in levels.items()), digest])
+    needs = start.id if start else None
+    return PlannedRun(name, stage.name, stage.module, display_path(stage.recipe), overrides, levels, needs)
 
 
 def _resolve(stage: Stage, settings: Mapping[str, Any], resolve: Resolver) -> tuple[tuple[str, ...], dict[str, Any]]:

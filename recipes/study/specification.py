@@ -14,6 +14,11 @@ STUDIES = REPOSITORY / "recipes" / "studies"
 
 UNCHANGED = ScaleRule()
 
+BASELINES = "baselines"
+"""Name of the stage of a study's baselines."""
+FEATURES = "features"
+"""Key of a baseline's levels that says what it classifies: pre-trained, untrained or pixels."""
+
 Match = Literal["compute", "steps", "none"]
 """What the arms of a study have in common: the MACs of all their stages, their optimizer steps, or only their recipes."""
 
@@ -160,6 +165,8 @@ class Study:
     """Name of the scale; None if the study has only one."""
     match: Match = "none"
     tune: Tune | None = None
+    baselines: Stage | None = None
+    """Stage that evaluates frozen features and pixels for every cell (`baselines`); None: there are no baselines."""
     epochs_factor: float = 1.0
     """Factor on the epochs of every stage of every arm, after matching and choices."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)

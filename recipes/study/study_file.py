@@ -44,7 +44,18 @@ from recipes.study.published_weights import (
 )
 from recipes.study.report_spec import build_report_spec
 from recipes.study.scales import Scale, load_scale
-from recipes.study.specification import REPOSITORY, STUDIES, Axis, Match, ReportSpec, Stage, Study, display_path
+from recipes.study.specification import (
+    BASELINES,
+    FEATURES,
+    REPOSITORY,
+    STUDIES,
+    Axis,
+    Match,
+    ReportSpec,
+    Stage,
+    Study,
+    display_path,
+)
 from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 from recipes.study.tune_forms import build_tune
 
@@ -70,7 +81,7 @@ def load_study(
 ) -> Study:
     """Return the study at `path`, optionally at `scale` and with `seeds` as the levels of its repeats.
 
-    `overrides` are `key=value` or `<stage>.key=value` and apply to every run; `match=value` sets that field of the study.
+    `overrides` are `key=value` or `<stage>.key=value` and apply to every run; `match=` and `tune=` set those fields of the study.
     """
     try:
         mapping = parse_yaml(path.read_text(encoding="utf-8"))
@@ -82,8 +93,7 @@ def load_study(
     if invalid:
         raise UserError(f"{', '.join(invalid)}: an override is key=value or <stage>.key=value, such as data.workers=1.")
     values = {key: parse_override(value) for key, value in (word.split("=", 1) for word in overrides)}
-    if "match" in values:
-        mapping["match"] = values.pop("match")
+    mapping |= {name: values.pop(name) for name in ("match", "tune") if name in values}
     if values and isinstance(mapping.get("set", {}), dict):
         mapping["set"] = mapping.get("set", {}) | values
     if scale is not None:
@@ -125,7 +135,8 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
     if match != "none" and study.arm_axis is None and not isinstance(spec, ReportSpec):
         problems.append(f"match = {match}: no axis has levels that start from different stages. Remove the key.")
     tune = build_tune(file.tune, study, file.axes, problems) if file.tune is not None else None
-    study = replace(study, tune=tune, epochs_factor=file.epochs_factor)
+    baselines = _build_baselines(file, axes, scale, folder, types, problems)
+    study = replace(study, tune=tune, baselines=baselines, epochs_factor=file.epochs_factor)
     problems += _conflicts(study)
     if problems:
         raise problems_error(f"study {source}", problems)
@@ -203,13 +214,16 @@ def _build_stage(
     folder: Path | None,
     types: KeyTypes,
     problems: list[str],
+    where: str | None = None,
 ) -> Stage:
-    """Return one entry of `stages`, with the scale's replacement of its recipe if there is one."""
+    """Return one entry of `stages`, or of the key `where`, with the scale's replacement of its recipe if there is one."""
     path = Path(entry.recipe)
     recipe, module = _find_recipe(path, folder), entry.module or name
     is_missing = recipe is None and folder is not None
     if is_missing:
-        problems.append(f"stages.{name}.recipe = {path}: no such file. Give its path from the repository's root.")
+        problems.append(
+            f"{where or f'stages.{name}'}.recipe = {path}: no such file. Give its path from the repository's root."
+        )
     recipe = recipe or path
     scaled = scale.replacement(recipe) if scale and not is_missing else None
     own_types = KeyTypes({name: module})
@@ -226,6 +240,25 @@ def _build_stage(
         (entry.factors, scaled.factors if scaled else {}),
         entry.starts_from,
     )
+
+
+def _build_baselines(
+    file: StudyFile,
+    axes: Mapping[str, Axis],
+    scale: Scale | None,
+    folder: Path | None,
+    types: KeyTypes,
+    problems: list[str],
+) -> Stage | None:
+    """Return the stage of the section `baselines`, or None if there is none."""
+    if file.baselines is None:
+        return None
+    if BASELINES in file.stages or FEATURES in axes:
+        problems.append(
+            f"baselines: the names of a stage {BASELINES} and of an axis {FEATURES} are taken. Rename yours."
+        )
+    entry = StageEntry(recipe=file.baselines.recipe, module=file.baselines.module)
+    return _build_stage(BASELINES, entry, {}, scale, folder, types, problems, where=BASELINES)
 
 
 def _find_recipe(path: Path, folder: Path | None) -> Path | None:

@@ -33,6 +33,15 @@ class StageEntry(FileSection):
     """Published weights that replace the stage at the scale of its recipe."""
 
 
+class BaselinesEntry(FileSection):
+    """Baselines that train no network, run for every cell with its data, seed and network."""
+
+    recipe: str
+    """Recipe, relative to the folder of the study, to the repository's root or to its folder recipes."""
+    module: str = "common.evaluation probe"
+    """What follows `accelerate launch -m`."""
+
+
 class StudyFile(FileSection):
     """A study file."""
 
@@ -52,6 +61,8 @@ class StudyFile(FileSection):
     for a comparison of levels, none for a comparison with a published table."""
     tune: TuneEntry | None = None
     """How each arm's length and other keys of the last stage are chosen, on validation images; none: recipes as written."""
+    baselines: BaselinesEntry | None = None
+    """k-NN and linear probe on the pre-trained features, on the untrained network's and on pixels; none: not run."""
     scales: tuple[str, ...] = ()
     """Scales at which the study can run, the paper's first, if it is written in a paper's terms; empty: only its own."""
     set: Settings = {}

@@ -208,6 +208,12 @@ def test_an_override_of_a_key_with_candidates_is_refused(study_file: Path) -> No
         load_study(study_file, seeds=(6, 7))
 
 
+def test_the_command_line_turns_tuning_off(study_file: Path) -> None:
+    study_file.write_text(study_file.read_text() + "tune: {seeds: [7]}\n")
+    assert load_study(study_file).tune is not None
+    assert load_study(study_file, ("tune=none",)).tune is None
+
+
 def test_choices_are_read_as_they_were_written(tuning: Tuning, echo_config: Resolver, tmp_path: Path) -> None:
     _, choices = choices_of(tuning, echo_config, lambda words: 80.0)
     write_choices(choices, tmp_path / "choices" / "known.yaml")
