@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.reports.arm_costs import ArmCost
-from recipes.reports.comparison_words import capital, crash_kind
+from recipes.reports.formatting import capital, crash_kind
 from recipes.reports.results import RunRecord, StudyRecord
 
 EARLIER_STAGE_METRICS = {
