@@ -128,7 +128,7 @@ def _fraction_counts(counts: Indices, fraction: float, names: tuple[str, ...]) -
     """Return the number of images of each class at `fraction`, rounded half up; raise UserError if a class is empty."""
     if not 0 < fraction <= 1:
         raise UserError(f"data.fraction is {fraction}; it must be above 0 and at most 1.")
-    selected: Indices = np.floor(counts * fraction + 0.5 + 1e-9).astype(np.int64)
+    selected = _rounded_counts(counts, fraction)
     empty = np.flatnonzero((counts > 0) & (selected == 0))
     if len(empty):
         smallest = math.ceil(0.5 / counts[empty].min() * 1e6) / 1e6
@@ -137,6 +137,24 @@ def _fraction_counts(counts: Indices, fraction: float, names: tuple[str, ...]) -
             f" The smallest fraction that keeps every class is {smallest:g}."
         )
     return selected
+
+
+def _rounded_counts(counts: Indices, fraction: float) -> Indices:
+    """Return round-half-up(fraction * n) for each class of n images."""
+    rounded: Indices = np.floor(counts * fraction + 0.5 + 1e-9).astype(np.int64)
+    return rounded
+
+
+def draw_validation_subset(labels: npt.ArrayLike, *, fraction: float, seed: int) -> Indices:
+    """Return the sorted indices of the validation images whose labels a choice may use when training uses `fraction` of its labels.
+
+    They are those of `draw_subset`, so they are nested, too; but where it raises because a class would be empty, that class keeps
+    one image, the first of its permutation: validation parts are small, and without an image of a class no metric covers it.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    counts = np.bincount(labels)
+    wanted = np.maximum(_rounded_counts(counts, fraction), np.minimum(counts, 1))
+    return class_prefixes(labels, wanted, seed=seed, stream="subset")
 
 
 def _fixed_counts(counts: Indices, images_per_class: int, names: tuple[str, ...]) -> Indices:
