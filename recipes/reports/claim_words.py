@@ -89,23 +89,20 @@ class ClaimWords(Words):
             return ""
         title, second, digits = self.title(main.axis), self.findings.effects[1], self.metric.digits
         ends = f"between {self.title(second.base)} and {self.title(second.other)}"
-        difference = f"{self.change(found.mean)} {ends} ({self.confidence(found)})"
+        difference = f"{self.change(found.mean)} ({self.confidence(found)})"
         by_panel = [
             f"{self.panel(each.levels)} {signed(each.interval.mean, digits)} ({self.confidence(each.interval)})"
             for each in main.by_panel
             if not math.isnan(each.interval.mean)
         ]
-        own = f": {listed(by_panel)}" if len(by_panel) <= MOST_PANELS else "; the tables give it for each"
-        axis = self.title(second.axis)
+        own = listed(by_panel) if len(by_panel) <= MOST_PANELS else "the tables give it for each"
         if found.sign:
-            return (
-                f"The effect of {title} depends on {axis}, by {difference}{own}. An average over both would hide that."
-            )
+            return f"The effect of {title} differs {ends} by {difference}: {own}. An average over both would hide that."
         if found.count < MIN_SEEDS:
-            return f"The effect of {title} by {axis}{own}." if by_panel else ""
+            return f"The effect of {title} by {self.title(second.axis)}: {own}." if by_panel else ""
         pooled = main.pooled.interval
         average = f"On average it is {self.change(pooled.mean)} ({self.confidence(pooled)})."
-        return f"That the effect of {title} depends on {axis} is not significant ({difference}){own}. {average}"
+        return f"The effect of {title} does not differ significantly {ends}, by {difference}: {own}. {average}"
 
     def next_steps(self) -> Iterator[str]:
         """Yield what would settle each open claim."""

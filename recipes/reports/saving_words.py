@@ -3,6 +3,7 @@
 import math
 
 from recipes.reports.claim_words import ClaimWords
+from recipes.reports.claims import Outcome
 from recipes.reports.estimator import Levels
 from recipes.reports.formatting import capital
 from recipes.reports.label_savings import Saving
@@ -22,6 +23,10 @@ class ComparisonWords(ClaimWords):
             return capital(
                 f"{start}: no label saving is stated, since there are too few {self.spec.repeats}s for an interval."
             )
+        if self._is_adjusted_away(panel, saving):
+            return capital(
+                f"{start}: no number is stated, since the saving is not significant among all declared claims."
+            )
         if saving.is_bounded:
             interval = f"95% CI {self.amount(saving.low)} to {self.amount(saving.high)}"
             end = "" if saving.sign else ", which is no significant saving"
@@ -29,6 +34,11 @@ class ComparisonWords(ClaimWords):
                 f"{start} matches {base} with {self.amount(saving.equal)} ({interval}){self._saved(saving)}{end}."
             )
         return capital(f"{start}: {self._open_saving(saving, base)}, so no number is stated.")
+
+    def _is_adjusted_away(self, panel: Levels, saving: Saving) -> bool:
+        """Return whether a declared saving is significant on its own, but not after the adjustment for all claims."""
+        claims = [claim for claim in self.findings.claims if claim.name == "saving" and claim.levels == panel]
+        return bool(saving.sign) and any(claim.outcome not in (Outcome.BETTER, Outcome.WORSE) for claim in claims)
 
     def _saved(self, saving: Saving) -> str:
         """Return how many labels are saved, where they are counted and the saving is significant."""

@@ -120,8 +120,8 @@ def bounded_interval(estimate: Interval, low: float, high: float) -> Interval:
     """
     if not estimate.is_known:
         return estimate
-    p = (estimate.mean - low) / (high - low)
-    error, observations = estimate.error / (high - low), estimate.count * max(estimate.images, 1)
+    p, error = (estimate.mean - low) / (high - low), estimate.error / (high - low)
+    observations = estimate.count * estimate.images if estimate.images else math.inf
     effective = max(estimate.images, 1) if error == 0 else min(max(p * (1 - p), 0.0) / error**2, observations)
     if not 0 <= p <= 1 or effective == 0:
         return estimate
