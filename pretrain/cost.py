@@ -1,13 +1,15 @@
 """Compute cost of a pre-training run, derived from its recipe."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from torch import nn
 
 from common.models.complexity import Complexity, measure
-from common.models.networks import build_network
+from common.models.networks import ModelConfig, build_network
 from common.training.cost import Cost, count_steps
-from pretrain.config import PretrainConfig
+from pretrain.config import DinoConfig, PretrainConfig
 from pretrain.head import DINOHead
 
 
@@ -21,30 +23,40 @@ class DINOComplexity:
     """Backbone on a local view; none without local views."""
     head_parameters: int
     """Parameters of one projection head."""
+    head_macs: int
+    """MACs of one projection head on the features of one view."""
 
 
 def dino_complexity(config: PretrainConfig) -> DINOComplexity:
     """Return the complexity of backbone and head, built on the meta device: nothing is allocated or computed."""
-    crops, dino = config.crops, config.dino
+    crops = config.crops
+    return _measure(config.model, config.dino, crops.global_size, crops.local_size if crops.num_local else None)
+
+
+@lru_cache(maxsize=256)
+def _measure(model: ModelConfig, dino: DinoConfig, global_size: int, local_size: int | None) -> DINOComplexity:
+    """Return the complexity of backbone and head; a study has few networks and many runs."""
     with torch.device("meta"):
-        global_backbone = build_network(config.model, image_size=crops.global_size, num_classes=0)
+        global_backbone = build_network(model, image_size=global_size, num_classes=0)
         head = DINOHead(
             global_backbone.num_features, dino.out_dim, hidden_dim=dino.hidden_dim, bottleneck_dim=dino.bottleneck_dim
         )
-        local_backbone = (
-            build_network(config.model, image_size=crops.local_size, num_classes=0) if crops.num_local else None
-        )
+        local_backbone = build_network(model, image_size=local_size, num_classes=0) if local_size else None
+    linear_layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     return DINOComplexity(
-        measure(global_backbone, crops.global_size),
-        None if local_backbone is None else measure(local_backbone, crops.local_size),
+        measure(global_backbone, global_size),
+        None if local_backbone is None or local_size is None else measure(local_backbone, local_size),
         sum(parameter.numel() for parameter in head.parameters()),
+        sum(layer.in_features * layer.out_features for layer in linear_layers),
     )
 
 
 def training_cost(config: PretrainConfig, *, num_images: int) -> Cost:
     """Return the cost of a run with `num_images` images per epoch.
 
-    A backward pass costs twice the forward pass; the teacher only runs the forward pass of the global views.
+    A backward pass costs twice the forward pass; the teacher only runs the forward pass of the global views. Both have backbone and
+    head. Not counted: evaluations, the EMA of the teacher, losses and centering, and the second forward pass of
+    `train.grad_checkpointing`.
     """
     crops, complexity = config.crops, dino_complexity(config)
     batch = config.train.batch_size
@@ -52,5 +64,5 @@ def training_cost(config: PretrainConfig, *, num_images: int) -> Cost:
     per_image = (3 + 1) * crops.num_global * complexity.global_view.macs
     if complexity.local_view is not None:
         per_image += 3 * crops.num_local * complexity.local_view.macs
-    per_image += complexity.head_parameters * (3 * (crops.num_global + crops.num_local) + crops.num_global)
+    per_image += complexity.head_macs * (3 * (crops.num_global + crops.num_local) + crops.num_global)
     return Cost(steps=steps, images=steps * batch, macs_per_image=per_image)

@@ -25,8 +25,10 @@ from recipes.run.run_cache import link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.states import read_state
 from recipes.stages import resolve_by_config
-from recipes.study.plan import Plan, Resolver, make_plan, write_plan
-from recipes.study.scales import scale_names
+from recipes.study.cost import RunCosts
+from recipes.study.full_plan import make_full_plan, with_macs
+from recipes.study.plan import Plan, Resolver, write_plan
+from recipes.study.scales import load_scale, scale_names
 from recipes.study.specification import display_path
 from recipes.study.study_file import find_study, load_study
 
@@ -53,7 +55,8 @@ def main(
             return 0
         seeds = parse_seeds(options.seeds)
         study = load_study(find_study(options.study), tuple(options.overrides), options.scale, seeds)
-        plan = make_plan(study, resolve)
+        costs = RunCosts(load_scale(study.scale) if study.scale else None)
+        plan = make_full_plan(study, resolve, costs)
         folder = Path(options.out or Path("outputs", *([study.scale] if study.scale else []), study.name))
         if options.command == "plan":
             return print_plan(
@@ -62,7 +65,7 @@ def main(
         engine = (build_engine or local_engine)(
             options.jobs, tuple(shlex.split(options.accelerate_args)), options.no_prefork
         )
-        return _run(plan, folder, options.only, engine)
+        return _run(plan, folder, options.only, engine, costs)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -164,12 +167,12 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
         raise UserError(f"--seeds {text}: must be comma-separated integers, such as 0,1,2.") from error
 
 
-def _run(plan: Plan, folder: Path, only: str | None, engine: Engine) -> int:
+def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts) -> int:
     """Run what is not done, write the report and print its answer; return the exit code."""
     runs = plan.select(only) if only else plan.runs
     places, _ = locate_runs(runs, folder)
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
-    write_plan(plan, folder, weights)
+    write_plan(with_macs(plan, costs), folder, weights)
     shared = link_shared_runs(places, folder)
     print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(weights)]), flush=True)
     if shared:

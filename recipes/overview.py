@@ -13,7 +13,7 @@ from recipes.run.run_cache import locate_runs
 from recipes.run.runner import format_duration, pluralize
 from recipes.run.states import State, read_state
 from recipes.stages import load_config
-from recipes.study.cost import dataset_size, estimate, measured_macs_per_second
+from recipes.study.cost import RunCosts, measured_macs_per_second
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.scales import load_scale, scale_names
 from recipes.study.specification import STUDIES, display_path
@@ -79,8 +79,9 @@ def _costs(
 ) -> list[str]:
     """Return the cost table: a line per stage with runs, steps, images, MACs, device-hours and remaining device-hours."""
     scale = load_scale(plan.study.scale) if plan.study.scale else None
-    size = dataset_size(runs[-1], scale)
-    costs = {run.id: estimate(run, size) for run in runs}
+    run_costs = RunCosts(scale)
+    size = run_costs.size(runs[-1])
+    costs = {run.id: run_costs.of(run) for run in runs}
     measured = {} if tera_macs_per_second else measured_macs_per_second(costs, results, runs)
     assumed = tera_macs_per_second * 1e12 if tera_macs_per_second else scale.macs_per_second if scale else None
     lines = [f"{'stage':<12}{'runs':>6}{'steps':>14}{'images':>12}{'MACs':>16}{'device-hours':>14}{'remaining':>11}"]

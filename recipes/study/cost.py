@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from common.training.cost import Cost
 from recipes.result import Result
@@ -18,6 +20,28 @@ class DatasetSize:
 
     train_images: int
     num_classes: int
+    class_counts: tuple[int, ...] | None = None
+    """Training images of each class after the hold-outs, if they were counted; None: `data.validation_fraction` is held out."""
+
+    def images_of(self, data: Any) -> int:
+        """Return the number of training images of a recipe's section `data`."""
+        if self.class_counts is not None:
+            return _subset_size(self.class_counts, data.fraction, data.images_per_class)
+        pool = self.train_images - round(self.train_images * data.validation_fraction)
+        count: int = round(pool * data.fraction)
+        return count if data.images_per_class is None else int(data.images_per_class) * self.num_classes
+
+
+@lru_cache(maxsize=256)
+def _subset_size(class_counts: tuple[int, ...], fraction: float, images_per_class: int | None) -> int:
+    """Return the number of images that a stratified subset takes from classes of these sizes."""
+    import numpy as np
+
+    from common.data.splits.subset import draw_subset
+
+    labels = np.repeat(np.arange(len(class_counts)), class_counts)
+    part = None if images_per_class is not None else fraction
+    return len(draw_subset(labels, fraction=part, images_per_class=images_per_class, seed=0))
 
 
 def estimate(run: PlannedRun, size: DatasetSize) -> Cost:
@@ -26,25 +50,48 @@ def estimate(run: PlannedRun, size: DatasetSize) -> Cost:
     sizes = {"num_classes": size.num_classes}
     if hasattr(config, "data"):
         num_held_out = round(size.train_images * config.data.validation_fraction)
-        num_images = round((size.train_images - num_held_out) * config.data.fraction)
-        sizes |= {"num_images": num_images, "num_held_out": num_held_out}
+        sizes |= {"num_images": size.images_of(config.data), "num_held_out": num_held_out}
     parameters = inspect.signature(function).parameters
     cost: Cost = function(config, **{name: value for name, value in sizes.items() if name in parameters})
     return cost
 
 
-def dataset_size(run: PlannedRun, scale: Scale | None) -> DatasetSize:
-    """Return the size that the study's scale declares; without one, open the data of `run` and count."""
-    if scale is not None and scale.train_images and scale.num_classes:
-        return DatasetSize(scale.train_images, scale.num_classes)
-    config = load_config(run.module, Path(run.recipe), run.overrides)
-    if not hasattr(config, "data"):
-        return DatasetSize(0, config.num_classes)
+class RunCosts:
+    """Costs of runs, on the dataset that the study's scale declares; without one, each run's data are opened once and counted."""
+
+    def __init__(self, scale: Scale | None) -> None:
+        self.scale = scale
+        self._sizes: dict[Any, DatasetSize] = {}
+
+    def size(self, run: PlannedRun) -> DatasetSize:
+        """Return the size of a run's dataset; raise UserError if its data cannot be opened."""
+        scale = self.scale
+        if scale is not None and scale.train_images and scale.num_classes:
+            return DatasetSize(scale.train_images, scale.num_classes)
+        config = load_config(run.module, Path(run.recipe), run.overrides)
+        if not hasattr(config, "data"):
+            return DatasetSize(0, config.num_classes)
+        whole = {"fraction": 1.0, "images_per_class": None, "subset_seed": 0, "image_size": 32, "workers": 0}
+        data = config.data.model_copy(update={**whole, "verify": "none", "cache_megabytes": 0, "on_corrupt": "stop"})
+        key = data, find_stage(run.module).labeled
+        if key not in self._sizes:
+            self._sizes[key] = _count(*key)
+        return self._sizes[key]
+
+    def of(self, run: PlannedRun) -> Cost:
+        """Return the cost of a run."""
+        return estimate(run, self.size(run))
+
+
+def _count(data: Any, labeled: bool) -> DatasetSize:
+    """Open data with all labels and return their size."""
     from common.data.open_splits import open_splits
 
-    splits = open_splits(config.data, labeled=find_stage(run.module).labeled)
-    held_out = len(splits.validation) if splits.validation is not None and config.data.validation_fraction else 0
-    return DatasetSize(round(len(splits.train) / config.data.fraction) + held_out, len(splits.class_names))
+    splits = open_splits(data, labeled=labeled)
+    held_out = len(splits.validation) if splits.validation is not None and data.validation_fraction else 0
+    return DatasetSize(
+        len(splits.train) + held_out, len(splits.class_names), tuple(splits.subset.class_counts.values())
+    )
 
 
 def measured_macs_per_second(

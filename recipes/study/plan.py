@@ -45,6 +45,8 @@ class PlannedRun:
     overrides: tuple[str, ...]
     levels: Mapping[str, str]
     needs: str | None
+    macs: float | None = None
+    """MACs of its training (`recipes.study.cost`), without those of the run it starts from; None if they are not known."""
 
     def arguments(self, folder: Path) -> tuple[str, ...]:
         """Return the arguments of the stage's command; `folder` contains the study's run folders."""
@@ -225,11 +227,17 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
         "file": plan.study.source,
         "study": dict(plan.study.mapping),
         **({"published": {stage: dict(entry) for stage, entry in weights.items()}} if weights else {}),
-        "runs": [{**vars(run), "overrides": list(run.overrides), "levels": dict(run.levels)} for run in plan.runs],
+        "runs": [_run_entry(run) for run in plan.runs],
         "cells": [{"levels": dict(cell.levels), "runs": dict(cell.runs)} for cell in plan.cells],
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, dump_yaml(content), concurrent_writers=True)
+
+
+def _run_entry(run: PlannedRun) -> dict[str, Any]:
+    """Return a run as plain containers; MACs that are not known are omitted."""
+    entry = {**vars(run), "overrides": list(run.overrides), "levels": dict(run.levels)}
+    return {key: value for key, value in entry.items() if key != "macs" or value is not None}
 
 
 def read_plan(folder: Path) -> Plan:
@@ -243,6 +251,10 @@ def read_plan(folder: Path) -> Plan:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         runs = tuple(PlannedRun(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in content["runs"])
         cells = tuple(Cell(entry["levels"], entry["runs"]) for entry in content["cells"])
-        return Plan(build_study(content["study"], content["file"]), runs, cells)
+        study = {
+            "match": "none",
+            **content["study"],
+        }  # a study of an earlier version has no match, and its arms have none
+        return Plan(build_study(study, content["file"]), runs, cells)
     except (KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not written by `python -m recipes run` ({error}). Rerun the study.") from error

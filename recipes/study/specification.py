@@ -14,6 +14,9 @@ STUDIES = REPOSITORY / "recipes" / "studies"
 
 UNCHANGED = ScaleRule()
 
+Match = Literal["compute", "steps", "none"]
+"""What the arms of a study have in common: the MACs of all their stages, their optimizer steps, or only their recipes."""
+
 
 @dataclass(frozen=True)
 class PublishedWeights:
@@ -30,7 +33,8 @@ class Stage:
     """A stage of a study: its module, its recipe, and the settings on top of the recipe.
 
     From lowest to highest precedence: the scale's `base`; the study's `settings` and axes, converted by the scale's `scale_rules`;
-    the product of all `factors`; `overrides` from the command line. A stage with `published` weights is not run.
+    the product of all `factors`; `overrides` from the command line; what the study's `adjusted` sets in a cell. A stage with
+    `published` weights is not run.
     """
 
     name: str
@@ -146,6 +150,9 @@ class Study:
     source: str
     scale: str | None = None
     """Name of the scale; None if the study has only one."""
+    match: Match = "none"
+    adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
 
     @property
     def title(self) -> str:
@@ -169,7 +176,18 @@ class Study:
                     f"factors.{key}: multiplies {key}, which neither the study nor its scale sets for {stage.name}."
                 )
             settings[key] = round_product(value * factor)
-        return settings | self.keys_of(stage, stage.overrides)
+        settings |= self.keys_of(stage, stage.overrides)
+        return {**settings, **self.adjusted.get(self.cell_key(levels), {}).get(stage.name, {})}
+
+    @property
+    def arm_axis(self) -> Axis | None:
+        """Return the axis whose levels are the arms: the first compared one; in a table, one that changes where stages start."""
+        first = list(self.report.compare)[:1] if isinstance(self.report, ReportSpec) else None
+        return next((axis for axis in self.axes if (axis.starts_from if first is None else axis.name in first)), None)
+
+    def cell_key(self, levels: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the levels of a cell in the order of the axes."""
+        return tuple(levels[axis.name] for axis in self.axes)
 
     def start_of(self, stage: Stage, levels: Mapping[str, str]) -> str | None:
         """Return the stage whose run `stage` starts from in the cell at `levels`, or None if it starts from no run."""

@@ -14,6 +14,7 @@ A complete study file:
       fraction: {key: finetune.data.fraction, values: [0.1, 1.0]}
       seed: {key: train.seed, values: [0, 1, 2]}
     report: {metric: test_top1, x: fraction, repeats: seed, compare: {training: [OST, TST], stem: [patchify, conv]}}
+    match: compute                # the arms get the same MACs (`matching`); compute is the default where levels are compared
     set: {data.workers: 1}        # overrides for every run, like those of the command line
 
 A key is a recipe key of every stage, or of one stage if that stage's name is its prefix. A stage that `starts_from` another one
@@ -43,7 +44,7 @@ from recipes.study.published_weights import (
 )
 from recipes.study.report_spec import build_report_spec
 from recipes.study.scales import Scale, load_scale
-from recipes.study.specification import REPOSITORY, STUDIES, Axis, Stage, Study, display_path
+from recipes.study.specification import REPOSITORY, STUDIES, Axis, Match, ReportSpec, Stage, Study, display_path
 from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 
 
@@ -64,7 +65,7 @@ def load_study(
 ) -> Study:
     """Return the study at `path`, optionally at `scale` and with `seeds` as the levels of its repeats.
 
-    `overrides` are `key=value` or `<stage>.key=value` and apply to every run.
+    `overrides` are `key=value` or `<stage>.key=value` and apply to every run; `match=value` sets that field of the study.
     """
     try:
         mapping = parse_yaml(path.read_text(encoding="utf-8"))
@@ -75,9 +76,11 @@ def load_study(
     invalid = [word for word in overrides if not word.partition("=")[1] or word.startswith("=")]
     if invalid:
         raise UserError(f"{', '.join(invalid)}: an override is key=value or <stage>.key=value, such as data.workers=1.")
-    if overrides and isinstance(mapping.get("set", {}), dict):
-        pairs = dict(word.split("=", 1) for word in overrides)
-        mapping["set"] = mapping.get("set", {}) | {key: parse_override(value) for key, value in pairs.items()}
+    values = {key: parse_override(value) for key, value in (word.split("=", 1) for word in overrides)}
+    if "match" in values:
+        mapping["match"] = values.pop("match")
+    if values and isinstance(mapping.get("set", {}), dict):
+        mapping["set"] = mapping.get("set", {}) | values
     if scale is not None:
         mapping["scale"] = scale
     if seeds:
@@ -108,7 +111,12 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         raise problems_error(f"study {source}", problems)
     spec = replace(spec, notes=(*spec.notes, *(published_note(stage) for stage in stages if stage.published)))
     question, scale_name = " ".join(file.question.split()), scale.name if scale else None
-    study = Study(file.name, question, stages, tuple(axes.values()), spec, mapping, source, scale_name)
+    match: Match = "compute" if isinstance(spec, ReportSpec) else "none"
+    match = match if file.match == "auto" else file.match
+    mapping = {**mapping, "match": match}
+    study = Study(file.name, question, stages, tuple(axes.values()), spec, mapping, source, scale_name, match)
+    if match != "none" and study.arm_axis is None and not isinstance(spec, ReportSpec):
+        problems.append(f"match = {match}: no axis has levels that start from different stages. Remove the key.")
     problems += _conflicts(study)
     if problems:
         raise problems_error(f"study {source}", problems)

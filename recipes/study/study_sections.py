@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -45,6 +45,10 @@ class StudyFile(FileSection):
     """What is varied: each combination of the levels of all axes is a cell of the study."""
     report: ReportEntry
     """What is compared, and how it is shown."""
+    match: Literal["auto", "compute", "steps", "none"] = "auto"
+    """What the arms, the levels of the first axis of report.compare, have in common: the MACs of all their stages (compute), their
+    optimizer steps (steps), or only their recipes (none). An arm that costs less gets more epochs in its last stage. auto: compute
+    for a comparison of levels, none for a comparison with a published table."""
     scales: tuple[str, ...] = ()
     """Scales at which the study can run, the paper's first, if it is written in a paper's terms; empty: only its own."""
     set: Settings = {}

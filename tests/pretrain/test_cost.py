@@ -1,0 +1,28 @@
+"""Compute cost of a pre-training against a count by hand."""
+
+from common.data.augment.multi_crop import CropsConfig
+from common.data.config import DataConfig
+from common.models.networks import ModelConfig
+from common.training.config import TrainConfig
+from pretrain.config import DinoConfig, PretrainConfig
+from pretrain.cost import dino_complexity, training_cost
+
+
+def test_the_cost_is_every_pass_of_student_and_teacher_through_backbone_and_head() -> None:
+    config = PretrainConfig(
+        out="runs/x",
+        model=ModelConfig(name="vit_mini", patch_size=4),
+        data=DataConfig(image_size=12),
+        crops=CropsConfig(global_size=12, local_size=8, num_global=2, num_local=3),
+        dino=DinoConfig(out_dim=50, hidden_dim=20, bottleneck_dim=10),
+        train=TrainConfig(epochs=3, batch_size=20),
+    )
+    complexity = dino_complexity(config)
+    assert complexity.local_view is not None
+    backbone, small = complexity.global_view.macs, complexity.local_view.macs
+    head = 64 * 20 + 20 * 20 + 20 * 10 + 10 * 50  # the three layers of the MLP and the prototypes; 64 features
+    student = 3 * (2 * (backbone + head) + 3 * (small + head))  # a backward pass costs twice the forward pass
+    teacher = 2 * (backbone + head)
+    cost = training_cost(config, num_images=90)
+    assert (cost.steps, cost.images) == (12, 240)
+    assert cost.macs == 240 * (student + teacher)
