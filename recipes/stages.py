@@ -33,6 +33,7 @@ STAGES: Mapping[str, StageSpec] = {
     "finetune": StageSpec("config:FinetuneConfig", "cost:training_cost", "train"),
     "common.evaluation linear": StageSpec("config:LinearConfig", "cost:linear_cost", "linear_run"),
     "common.evaluation knn": StageSpec("config:KnnEvaluationConfig", "cost:knn_cost", "knn_run"),
+    "common.evaluation probe": StageSpec("config:ProbeConfig", "cost:probe_cost", "probe_run"),
     "common.evaluation tokens": StageSpec("config:TokensConfig", "cost:tokens_cost", "token_similarity_run"),
     "common.evaluation complexity": StageSpec("config:ComplexityConfig", "cost:complexity_cost", "complexity_run"),
 }

@@ -42,12 +42,13 @@ TINY = {
         "train.evaluate_every=1",
     ],
     "knn": ["init=none", "data.images_per_class=8", "data.workers=0", "train.batch_size=64"],
+    "probe": ["init=none", "data.images_per_class=8", "data.workers=0", "train.batch_size=64", "l2=[0.1,1]"],
     "tokens": ["init=none", "data.images_per_class=8", "data.workers=0", "train.batch_size=64", "images=200"],
     "token_labels": ["data.fraction=0.2", "train.batch_size=32"],
 }  # fmt: skip
 
 COMMANDS = {name: (name,) for name in ("pretrain", "finetune")} | {
-    name: ("common.evaluation", name) for name in ("linear", "knn", "tokens", "token_labels")
+    name: ("common.evaluation", name) for name in ("linear", "knn", "probe", "tokens", "token_labels")
 }
 """The words between `accelerate launch -m` and the recipe, by stage."""
 

@@ -89,6 +89,7 @@ def test_commands_are_found() -> None:
         "finetune",
         "common.evaluation linear",
         "common.evaluation knn",
+        "common.evaluation probe",
         "common.evaluation tokens",
     }
 

@@ -35,7 +35,7 @@ def test_stage_runs_in_every_precision(stage: Stage, tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("name", ["knn", "tokens"])
+@pytest.mark.parametrize("name", ["knn", "probe", "tokens"])
 def test_evaluation_of_a_frozen_backbone_runs_in_every_precision(
     stage: Stage, tmp_path: Path, name: str, precision: str
 ) -> None:

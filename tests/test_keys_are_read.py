@@ -79,6 +79,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     ],
     "linear": [("optim.clip_grad=1",), ("optim.name=adamw", "train.epochs=1")],
     "knn": [()],
+    "probe": [()],
     "tokens": [()],
 }
 """Overrides of the tiny runs that cover all keys: some keys are read only in combination with others."""

@@ -63,10 +63,11 @@ def test_launcher_starts_two_processes(tmp_path: Path) -> None:
     assert result["status"] == "finished" and result["num_processes"] == 2
 
 
-def test_two_processes_evaluate_the_images_of_one(stage: Stage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["knn", "probe"])
+def test_two_processes_evaluate_the_images_of_one(stage: Stage, tmp_path: Path, name: str) -> None:
     """Covers tokens, too: k-NN and tokens evaluate images with the same function."""
-    assert stage("knn", tmp_path / "one") == 0
-    assert fork_run("knn", tmp_path / "two", processes=2) == 0, read_log(tmp_path / "two")
+    assert stage(name, tmp_path / "one") == 0
+    assert fork_run(name, tmp_path / "two", processes=2) == 0, read_log(tmp_path / "two")
     one, two = read_result(tmp_path / "one"), read_result(tmp_path / "two")
     assert two["num_processes"] == 2 and two["images"] == one["images"]
     assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4, abs=1e-6)

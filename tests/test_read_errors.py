@@ -69,6 +69,7 @@ def test_read_error_on_one_process_ends_all(tmp_path: Path, fault: Fault, messag
 READS = {
     "finetune": ("result.json", "metrics.jsonl", "config.yaml"),
     "knn": ("result.json", "metrics.jsonl", "config.yaml"),
+    "probe": ("result.json", "metrics.jsonl"),
     "tokens": ("result.json", "metrics.jsonl"),
     "linear": ("metrics.jsonl", "data.json"),
 }

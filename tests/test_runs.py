@@ -49,7 +49,7 @@ def files(out: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear", "knn"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "linear", "knn", "probe"])
 def test_folder_in_use_by_another_run_is_unchanged(
     stage: Stage, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,7 +49,10 @@ def helps() -> dict[str, str]:
     commands: dict[str, tuple[Any, list[str]]] = {
         "pretrain": (pretrain_main, []),
         "finetune": (finetune_main, []),
-        **{name: (evaluation.main, [name]) for name in ("linear", "knn", "tokens", "complexity", "token_labels")},
+        **{
+            name: (evaluation.main, [name])
+            for name in ("linear", "knn", "probe", "tokens", "complexity", "token_labels")
+        },
         **{f"recipes {name}": (recipes_main, [name]) for name in ("list", "plan", "run", "report")},
     }
     return {name: _help(main, words) for name, (main, words) in commands.items()}

@@ -1,10 +1,17 @@
-"""Command line of the evaluations: `accelerate launch -m common.evaluation linear|knn|tokens|... <recipe.yaml> key=value ...`."""
+"""Command line of the evaluations: `accelerate launch -m common.evaluation linear|knn|probe|... <recipe.yaml> key=value ...`."""
 
 import argparse
 import sys
 
 from common.command import run_stage
-from common.evaluation.config import CONFIGS, ComplexityConfig, KnnEvaluationConfig, LinearConfig, TokensConfig
+from common.evaluation.config import (
+    CONFIGS,
+    ComplexityConfig,
+    KnnEvaluationConfig,
+    LinearConfig,
+    ProbeConfig,
+    TokensConfig,
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -17,7 +24,14 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("evaluation", choices=tuple(CONFIGS), help="which evaluation; recipe and key=value follow")
     name = parser.parse_args(arguments[:1]).evaluation
-    runs = {"linear": _linear, "knn": _knn, "tokens": _tokens, "complexity": _complexity, "token_labels": _token_labels}
+    runs = {
+        "linear": _linear,
+        "knn": _knn,
+        "probe": _probe,
+        "tokens": _tokens,
+        "complexity": _complexity,
+        "token_labels": _token_labels,
+    }
     return runs[name](arguments[1:])
 
 
@@ -35,6 +49,14 @@ def _knn(arguments: list[str]) -> int:
     from common.evaluation.knn_run import evaluate
 
     return run_stage(KnnEvaluationConfig, evaluate, describe_knn, stage="common.evaluation knn", arguments=arguments)
+
+
+def _probe(arguments: list[str]) -> int:
+    """Run k-NN and logistic regression on features or pixels."""
+    from common.evaluation.dry_run import describe_probe
+    from common.evaluation.probe_run import evaluate
+
+    return run_stage(ProbeConfig, evaluate, describe_probe, stage="common.evaluation probe", arguments=arguments)
 
 
 def _tokens(arguments: list[str]) -> int:

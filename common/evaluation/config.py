@@ -1,15 +1,21 @@
 """Configs of the evaluations: which backbone is evaluated, on which images, by which metric."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from common.config import Config, default_of
+from common.config_messages import Otherwise
 from common.config_types import AtLeastOne, CropFraction, Positive
 from common.data.augment.supervised import AugmentConfig
 from common.data.config import DataConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
+
+L2Strength = Annotated[float, Field(ge=1e-9, le=1e9), Otherwise("must be between 1e-9 and 1e9")]
+"""A regularization strength that single precision can represent."""
 
 
 class InferenceConfig(Config):
@@ -32,23 +38,28 @@ def frozen_problems(model: ModelConfig) -> Iterator[tuple[str, str]]:
         )
 
 
-class NeighborsConfig(Config):
-    """Weighted k-NN classification of features (DINO, section 4.1 and appendix)."""
+class VotesConfig(Config):
+    """Votes of the k nearest neighbors (DINO, section 4.1 and appendix)."""
 
     ks: tuple[int, ...] = (20, 10, 100, 200)
     """Numbers of neighbors k; `knn_top1` is the accuracy of the first."""
     temperature: Positive = 0.07
     """Temperature of a neighbor's vote, exp(similarity / temperature)."""
-    crop_pct: CropFraction = 0.875
-    """Side of the center crop as a fraction of the resized image's side (timm's crop_pct); 1 for small images that fill their
-    frame."""
-    bank_images: AtLeastOne | None = None
-    """Maximum number of training images in the feature bank; none = all."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""
         if not self.ks or min(self.ks) < 1:
             yield "ks", f"{list(self.ks)} must contain at least one number, each at least 1."
+
+
+class NeighborsConfig(VotesConfig):
+    """Weighted k-NN classification of features (DINO, section 4.1 and appendix)."""
+
+    crop_pct: CropFraction = 0.875
+    """Side of the center crop as a fraction of the resized image's side (timm's crop_pct); 1 for small images that fill their
+    frame."""
+    bank_images: AtLeastOne | None = None
+    """Maximum number of training images in the feature bank; none = all."""
 
 
 class LinearConfig(Config):
@@ -115,6 +126,42 @@ class KnnEvaluationConfig(Config):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that contradict each other."""
+        yield from frozen_problems(self.model)
+
+
+class ProbeConfig(Config):
+    """Baselines on frozen features or raw pixels: k-NN and logistic regression; no network is trained."""
+
+    out: str
+    """Run folder. The same recipe with the same folder does nothing once the result is there."""
+    init: str | None
+    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
+    untrained network, or no network with `features: pixels`."""
+    features: Literal["network", "pixels"] = "network"
+    """What is classified. network: the network's pooled features; pixels: the normalized image itself, flattened, without a
+    network (`model` is not used)."""
+    crop_pct: CropFraction = 0.875
+    """Side of the center crop as a fraction of the resized image's side (timm's crop_pct); 1 for small images that fill their
+    frame."""
+    l2: tuple[L2Strength, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    """Candidates of the logistic regression's regularization strength s: it minimizes the mean cross-entropy + s / 2 * the sum of
+    the squared weights, on standardized features. The best on the validation images is taken, of which no larger share is used
+    than `data.fraction`; of equal ones the strongest. Without labeled validation images the middle one is taken."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    knn: VotesConfig = VotesConfig()
+    train: InferenceConfig = InferenceConfig()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, message) for values and sections that contradict each other."""
+        if self.features == "pixels" and self.init is not None:
+            yield (
+                "init",
+                f"{self.init}: features = pixels takes no network, so there are no weights to load. Set init=none, or "
+                "features=network.",
+            )
+        if not self.l2:
+            yield "l2", "[] must contain at least one number above 0."
         yield from frozen_problems(self.model)
 
 
@@ -198,6 +245,7 @@ class WriteTokenLabelsConfig(Config):
 CONFIGS: dict[str, type[Any]] = {
     "linear": LinearConfig,
     "knn": KnnEvaluationConfig,
+    "probe": ProbeConfig,
     "tokens": TokensConfig,
     "complexity": ComplexityConfig,
     "token_labels": WriteTokenLabelsConfig,

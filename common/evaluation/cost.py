@@ -2,13 +2,13 @@
 
 import torch
 
-from common.evaluation.config import ComplexityConfig, KnnEvaluationConfig, LinearConfig, TokensConfig
+from common.evaluation.config import ComplexityConfig, KnnEvaluationConfig, LinearConfig, ProbeConfig, TokensConfig
 from common.models.complexity import Complexity, measure
 from common.models.networks import build_network
 from common.training.cost import Cost, count_steps
 
 
-def network_complexity(config: LinearConfig | KnnEvaluationConfig | TokensConfig) -> Complexity:
+def network_complexity(config: LinearConfig | KnnEvaluationConfig | ProbeConfig | TokensConfig) -> Complexity:
     """Return the complexity of the network without a classifier; nothing is computed or loaded."""
     with torch.device("meta"):
         network = build_network(config.model, image_size=config.data.image_size, num_classes=0)
@@ -28,6 +28,12 @@ def knn_cost(config: KnnEvaluationConfig, *, num_images: int, num_held_out: int)
     bank = min(num_images, config.knn.bank_images or num_images)
     forward = network_complexity(config).macs
     return Cost(steps=0, images=bank + num_held_out, macs_per_image=forward)
+
+
+def probe_cost(config: ProbeConfig, *, num_images: int, num_held_out: int) -> Cost:
+    """Return the cost of features for `num_images` training and `num_held_out` validation and test images; pixels cost nothing."""
+    forward = network_complexity(config).macs if config.features == "network" else 0.0
+    return Cost(steps=0, images=num_images + num_held_out, macs_per_image=forward)
 
 
 def tokens_cost(config: TokensConfig, *, num_held_out: int) -> Cost:

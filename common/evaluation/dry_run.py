@@ -6,11 +6,14 @@ from torch import nn
 
 from common.data.open_splits import open_splits
 from common.data.sources.split import Split
-from common.evaluation.config import KnnEvaluationConfig, LinearConfig, TokensConfig
-from common.evaluation.cost import knn_cost, linear_cost, network_complexity, tokens_cost
+from common.evaluation.config import KnnEvaluationConfig, LinearConfig, ProbeConfig, TokensConfig
+from common.evaluation.cost import knn_cost, linear_cost, network_complexity, probe_cost, tokens_cost
 from common.evaluation.frozen import build_frozen, feature_dim
 from common.evaluation.knn_run import choose_bank, held_out
 from common.evaluation.linear_run import build_features
+from common.evaluation.probe import check_size
+from common.evaluation.probe_run import build_features as build_probe_features
+from common.evaluation.probe_run import choice_images
 from common.evaluation.token_similarity import layer_names
 from common.evaluation.token_similarity_run import build_similarities, choose_images
 from common.models.complexity import Complexity
@@ -47,6 +50,27 @@ def describe_knn(config: KnnEvaluationConfig) -> str:
         network=_network(config.model.name, network_complexity(config), config.data.image_size, config.init),
         images=_images({"neighbors": choose_bank(config, splits), **evaluated}),
         neighbors=f"k = {', '.join(map(str, config.knn.ks))}; the first is reported",
+        compute=_compute(cost),
+    )
+
+
+def describe_probe(config: ProbeConfig) -> str:
+    """Describe what k-NN and logistic regression would do and cost. Opens the data, so that invalid data is reported."""
+    splits = open_splits(config.data, labeled=True)
+    dim, num_classes = feature_dim(build_probe_features(config), config.data.image_size), len(splits.class_names)
+    check_size(len(splits.train), dim, num_classes)
+    evaluated = dict(held_out(splits))
+    cost = probe_cost(config, num_images=len(splits.train), num_held_out=sum(map(len, evaluated.values())))
+    if config.features == "pixels":
+        network = "none: the pixels are classified"
+    else:
+        network = _network(config.model.name, network_complexity(config), config.data.image_size, config.init)
+    return _lines(
+        network=network,
+        images=_images({"for training": splits.train, **evaluated}),
+        neighbors=f"k = {', '.join(map(str, config.knn.ks))}; the first is reported",
+        regression=f"{dim} features to {num_classes} classes, {len(config.l2)} strengths compared on "
+        f"{len(choice_images(splits, config.data))} validation images",
         compute=_compute(cost),
     )
 

@@ -91,7 +91,7 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
 
 
 def feature_dim(features: nn.Module, image_size: int | tuple[int, int]) -> int:
-    """Return the dimension of the features, from a forward pass over a black image."""
-    device = next(features.parameters()).device
+    """Return the dimension of the features, from a forward pass over a black image; `features` may have no parameters."""
+    device = next((parameter.device for parameter in features.parameters()), torch.device("cpu"))
     with torch.no_grad():
         return int(features(torch.zeros(1, 3, *height_and_width(image_size), device=device)).shape[1])

@@ -1,8 +1,15 @@
 """Tests of the compute cost of evaluations against counts by hand."""
 
 from common.data.config import DataConfig
-from common.evaluation.config import InferenceConfig, KnnEvaluationConfig, LinearConfig, NeighborsConfig, TokensConfig
-from common.evaluation.cost import knn_cost, linear_cost, network_complexity, tokens_cost
+from common.evaluation.config import (
+    InferenceConfig,
+    KnnEvaluationConfig,
+    LinearConfig,
+    NeighborsConfig,
+    ProbeConfig,
+    TokensConfig,
+)
+from common.evaluation.cost import knn_cost, linear_cost, network_complexity, probe_cost, tokens_cost
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 
@@ -22,3 +29,10 @@ def test_knn_and_tokens_cost_one_forward_pass_per_image_up_to_their_limits() -> 
     assert knn_cost(config, num_images=40, num_held_out=30).images == 70
     assert tokens_cost(TokensConfig(**COMMON, images=25), num_held_out=30).images == 25
     assert tokens_cost(TokensConfig(**COMMON, images=25), num_held_out=20).images == 20
+
+
+def test_probe_costs_one_forward_pass_per_image_and_pixels_cost_nothing() -> None:
+    network, pixels = ProbeConfig(**COMMON), ProbeConfig(**COMMON, features="pixels")
+    cost = probe_cost(network, num_images=90, num_held_out=30)
+    assert (cost.steps, cost.images, cost.macs) == (0, 120, 120 * network_complexity(network).macs)
+    assert probe_cost(pixels, num_images=90, num_held_out=30).macs == 0

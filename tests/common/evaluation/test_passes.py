@@ -98,7 +98,7 @@ def test_a_sample_of_images_depends_on_the_seed(stage: Stage, tmp_path: Path) ->
     assert results["a"]["metrics"] == results["b"]["metrics"] != results["c"]["metrics"]
 
 
-@pytest.mark.parametrize("name", ["knn", "tokens"])
+@pytest.mark.parametrize("name", ["knn", "probe", "tokens"])
 def test_a_signal_stops_the_run_and_the_same_command_starts_over(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -121,7 +121,9 @@ def test_a_signal_stops_the_run_and_the_same_command_starts_over(
     assert (tmp_path / "interrupted" / "result.json").read_text() == before
 
 
-@pytest.mark.parametrize(("name", "module"), [("knn", PooledFeatures), ("tokens", LayerSimilarities)])
+@pytest.mark.parametrize(
+    ("name", "module"), [("knn", PooledFeatures), ("probe", PooledFeatures), ("tokens", LayerSimilarities)]
+)
 def test_non_finite_outputs_are_a_divergence(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: type[torch.nn.Module]
 ) -> None:
@@ -170,6 +172,7 @@ def test_missing_labeled_held_out_images_are_reported() -> None:
     [
         ("linear", ["classifier    256 features", "8 of 20 images"]),
         ("knn", ["80 neighbors"]),
+        ("probe", ["regression    64 features to 10 classes, 2 strengths compared on 80 validation images"]),
         ("tokens", ["layers        6"]),
     ],
 )

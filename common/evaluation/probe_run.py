@@ -1,0 +1,175 @@
+"""Baselines of a dataset: k-NN and logistic regression on the features of a frozen network, trained or not, or on raw pixels."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.data.config import DataConfig
+from common.data.loading.corrupt import CorruptImageCounter, build_corrupt_counter
+from common.data.open_splits import open_splits
+from common.data.sources.split import Split
+from common.data.splits.roles import Splits
+from common.data.splits.stratified import Indices, class_prefixes
+from common.data.splits.subset import draw_validation_subset
+from common.evaluation.classification import classification_metrics
+from common.evaluation.config import ProbeConfig
+from common.evaluation.frozen import PooledFeatures, build_frozen, feature_dim
+from common.evaluation.inference import StopRequested, num_batches, predict
+from common.evaluation.knn import knn_accuracy
+from common.evaluation.knn_run import PREFIXES, held_out
+from common.evaluation.probe import check_size, choose_probe
+from common.training.progress import Progress
+from common.training.run import Run, start_run
+from common.training.status import RunOutcome, RunStatus
+
+PROBE_METRICS = ("top1", "top5")
+"""Metrics of the logistic regression; those of k-NN have the names that a k-NN evaluation gives them."""
+
+Predictions = Mapping[str, tuple[Tensor, Tensor]]
+"""(features, labels) of every image of a split, by the split's name."""
+
+
+def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
+    """Evaluate, write the result and return the exit code. A run that was stopped starts over."""
+    run = start_run(config, stage="probe", precision=config.train.precision, overrides=overrides)
+    if run.has_ended():
+        return 0
+    run.restart()
+    splits = open_splits(config.data, labeled=True)
+    subset_file = run.folder / "subset.json"
+    run.write(subset_file, lambda: splits.subset.save(subset_file))
+    features = build_features(config)
+    check_size(len(splits.train), feature_dim(features, config.data.image_size), len(splits.class_names))
+    by_role = {"train": splits.train, **dict(held_out(splits))}
+    images = sum(len(split) for split in by_role.values())
+    errors = build_corrupt_counter(config.data, splits, run.accelerator)
+    try:
+        predictions = _predict(config, run, features.to(run.device), by_role, errors)
+        metrics = _metrics(
+            config, run, predictions, choice_images(splits, config.data), num_classes=len(splits.class_names)
+        )
+        outcome = _outcome(metrics, config)
+    except StopRequested:
+        metrics, images, outcome = {}, 0, run.interrupted()
+    if metrics:
+        run.log(0, 0, metrics)
+    return run.finish(
+        outcome,
+        step=0,
+        images=images,
+        train_images=len(splits.train),
+        parameters=sum(parameter.numel() for parameter in features.parameters()),
+        metrics=metrics,
+        **errors.summary(),
+        splits={name: len(split) for name, split in by_role.items()},
+        choice_images=len(choice_images(splits, config.data)),
+    )
+
+
+def build_features(config: ProbeConfig) -> nn.Module:
+    """Return the module from normalized images (B, 3, H, W) to what is classified: pooled features, or pixels (B, 3 * H * W)."""
+    if config.features == "pixels":
+        return nn.Flatten()
+    network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
+    return PooledFeatures(network).eval()
+
+
+def choice_images(splits: Splits, data: DataConfig) -> Indices:
+    """Return the sorted indices of the validation images that choose the regularization strength; none without labels.
+
+    Choosing must not take more labels than training: it is the share `data.fraction` of each class, at least one image. Where the
+    training images are not a fraction, it is at most as many images of a class as there are for training, at least one.
+    """
+    if splits.validation is None or splits.validation.labels is None:
+        return np.zeros(0, dtype=np.int64)
+    labels = splits.validation.labels
+    if data.images_per_class is None and data.subset_file is None:
+        return draw_validation_subset(labels, fraction=data.fraction, seed=data.subset_seed)
+    assert splits.train.labels is not None
+    counts = np.bincount(splits.train.labels, minlength=len(splits.class_names))
+    return class_prefixes(labels, np.maximum(counts, 1), seed=data.subset_seed, stream="subset")
+
+
+def _predict(
+    config: ProbeConfig, run: Run, features: nn.Module, by_role: Mapping[str, Split], errors: CorruptImageCounter
+) -> Predictions:
+    """Return the features and labels of every image of every split."""
+    batch_size = config.train.batch_size
+    progress = Progress(run, sum(num_batches(split, run, batch_size) for split in by_role.values()), batch_size)
+    # Corrupt held-out images were excluded when the splits were opened, since no other image can replace those.
+    replaced = {"train"} if config.data.on_corrupt == "skip" else set[str]()
+    return {
+        name: predict(
+            split,
+            features,
+            run,
+            config.data,
+            crop_pct=config.crop_pct,
+            batch_size=batch_size,
+            progress=progress,
+            replacement_seed=config.train.seed if name in replaced else None,
+            errors=errors if name in replaced else None,
+        )
+        for name, split in by_role.items()
+    }
+
+
+def _metrics(
+    config: ProbeConfig, run: Run, predictions: Predictions, choice: Indices, *, num_classes: int
+) -> dict[str, float]:
+    """Return the accuracies on each held-out split and the chosen strength; no metrics if any feature is not finite."""
+    if not all(bool(torch.isfinite(features).all()) for features, _ in predictions.values()):
+        return {}
+
+    def stop_if_requested() -> None:
+        if run.is_stop_requested():
+            raise StopRequested
+
+    train, train_labels = predictions["train"]
+    probe = choose_probe(
+        train,
+        train_labels,
+        l2=config.l2,
+        num_classes=num_classes,
+        validation=_select(predictions["validation"], choice) if len(choice) else None,
+        before_each=stop_if_requested,
+    )
+    metrics = {"probe_l2": probe.l2}
+    for name in (role for role in PREFIXES if role in predictions):
+        features, labels = predictions[name]
+        logits = probe.logits(features)  # of every image, in the split's order, like the votes of k-NN
+        neighbors = knn_accuracy(
+            features,
+            labels,
+            train,
+            train_labels,
+            num_classes=num_classes,
+            ks=config.knn.ks,
+            temperature=config.knn.temperature,
+        )
+        metrics |= {f"{PREFIXES[name]}{key}": value for key, value in neighbors.items()}
+        accuracies = classification_metrics(logits, labels.cpu())
+        metrics |= {f"{name}_probe_{key}": accuracies[key] for key in PROBE_METRICS if key in accuracies}
+    return metrics
+
+
+def _select(predictions: tuple[Tensor, Tensor], indices: Indices) -> tuple[Tensor, Tensor]:
+    """Return the features and labels of some images."""
+    features, labels = predictions
+    chosen = torch.as_tensor(indices, device=features.device)
+    return features[chosen], labels[chosen]
+
+
+def _outcome(metrics: Mapping[str, float], config: ProbeConfig) -> RunOutcome:
+    """Return the outcome: the reported accuracies, or a divergence if there are no metrics."""
+    if not metrics:
+        return RunOutcome(RunStatus.DIVERGED, f"features are not finite in {config.train.precision}")
+    words = [
+        f"{name} {metrics[f'{prefix}knn_top1']:.2f} ({config.knn.ks[0]} neighbors), {metrics[f'{name}_probe_top1']:.2f} "
+        "(logistic regression)"
+        for name, prefix in PREFIXES.items()
+        if f"{prefix}knn_top1" in metrics
+    ]
+    return RunOutcome(RunStatus.FINISHED, f"top-1: {'; '.join(words)}; l2 {metrics['probe_l2']:g}")
