@@ -55,6 +55,8 @@ class Findings:
     values: StudyValues
     choices: Any
     """The lengths and rates chosen on validation images; None: the recipes' own."""
+    match: str
+    """What the arms may spend alike: compute, steps or none."""
     missing: int
     """Number of cells that are neither measured nor diverged."""
 
@@ -119,6 +121,7 @@ def compute_findings(study: StudyRecord) -> Findings:
         labels=labels,
         values=values,
         choices=choices,
+        match=study.plan.study.match,
         missing=sum(
             len(values.planned.get(values.key(levels), ()))
             - len(cell.seeds if (cell := values.cell(levels)) else ())

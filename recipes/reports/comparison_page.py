@@ -45,6 +45,7 @@ class ComparisonPage(Page):
             words.exploratory(),
             *map(words.divergence, findings.divergences),
             *words.next_steps(),
+            words.matching(),
             words.coverage(),
         ]
         return [sentence for sentence in sentences if sentence]

@@ -105,6 +105,21 @@ class Words:
         end = "they are for future images of the same kind"
         return f"The intervals cover the {repeats}s and the sampling of the test images: {end}."
 
+    def matching(self) -> str:
+        """Return what the arms may spend."""
+        arms = f"{self.title(self.findings.main.base)} and {self.title(self.findings.main.other)}"
+        match self.findings.match:
+            case "compute":
+                spent = "the same number of MACs (forward and backward of every pass, over all of their stages)"
+            case "steps":
+                spent = "the same number of optimizer steps over all of their stages, which is not the same compute"
+            case _:
+                return f"{capital(arms)} are trained as their recipes say; they do not spend equal compute."
+        chosen = (
+            " Lengths up to that budget are chosen for each arm on validation images." if self.findings.choices else ""
+        )
+        return f"{capital(arms)} may spend {spent}; no arm spends more.{chosen}"
+
     def second_axis(self) -> str:
         """Return which levels of the second axis are compared, if it has more."""
         if len(self.findings.effects) < 2:
