@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from recipes.reports.comparison_findings import Divergence, Findings
 from recipes.reports.estimator import Estimate, Levels
-from recipes.reports.formatting import listed, signed, within_95
+from recipes.reports.formatting import capital, listed, signed, within_95
 from recipes.reports.statistics import MIN_SEEDS, Interval, chance_of_false_mark
 from recipes.run.runner import pluralize
 from recipes.study.specification import ReportSpec
