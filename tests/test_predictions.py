@@ -11,13 +11,11 @@ import torch
 from conftest import RECIPES, Killed, assert_same_run, read_result
 from forked_runs import fork_run, read_log
 
-from common.config import load
 from common.data.config import DataConfig
 from common.data.open_splits import open_splits
 from common.evaluation.predictions import Predictions, per_image, read_predictions
 from common.training.progress import Progress
 from common.training.run_folder import RunFolder
-from finetune.config import FinetuneConfig
 
 Stage = Callable[..., int]
 TOKENS = ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv")
@@ -140,4 +138,3 @@ def test_the_share_of_the_validation_labels_has_metrics(stage: Stage, tmp_path: 
     assert found["validation_subset_images"] == 10
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert found.items() <= lines[-1].items()
-    assert load(FinetuneConfig, RECIPES / "digits" / "finetune.yaml").data.fraction == 1
