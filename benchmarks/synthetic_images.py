@@ -78,6 +78,9 @@ class JpegImages:
     def file_names(self) -> list[str | None]:
         return [None] * self._count
 
+    def image_ids(self) -> list[str]:
+        return [self.name(index) for index in range(self._count)]
+
     def content(self, index: int) -> bytes:
         return self._files[index % len(self._files)]
 

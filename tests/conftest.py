@@ -144,7 +144,7 @@ def last_weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same_run(expected: Path, actual: Path) -> None:
-    """Compare the files of two runs that contain no times, byte by byte: last checkpoint, metrics, export."""
+    """Compare the files of two runs that contain no times, byte by byte: last checkpoint, metrics, predictions, export."""
     expected_files, actual_files = _files(expected), _files(actual)
     assert expected_files.keys() == actual_files.keys()
     assert [name for name in expected_files if expected_files[name] != actual_files[name]] == []
@@ -155,4 +155,5 @@ def assert_same_run(expected: Path, actual: Path) -> None:
 def _files(out: Path) -> dict[str, bytes]:
     newest = sorted((out / "checkpoints").glob("step-*"))[-1]
     paths = [newest / "state.safetensors", out / "metrics.jsonl", *sorted((out / "export").glob("*"))]
+    paths += out.glob("predictions.parquet")
     return {path.name: path.read_bytes() for path in paths}

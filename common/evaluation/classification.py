@@ -13,11 +13,17 @@ def classification_metrics(logits_NC: Tensor, labels_N: Tensor) -> dict[str, flo
     """Return top1 and top5 in percent (top5 only with more than 5 classes), loss in nats, ece in percent."""
     logits = logits_NC.float()
     num_classes = logits.shape[1]
-    ranked = logits.topk(min(5, num_classes), dim=1).indices == labels_N[:, None]
+    ranked = top_classes(logits) == labels_N[:, None]
     metrics = {"top1": 100 * float(ranked[:, 0].float().mean())}
     if num_classes > 5:
         metrics["top5"] = 100 * float(ranked.any(1).float().mean())
     return metrics | {"loss": float(cross_entropy(logits, labels_N)), "ece": calibration_error(logits, labels_N)}
+
+
+@torch.no_grad()
+def top_classes(logits_NC: Tensor) -> Tensor:
+    """Return (N, min(5, C)): the most probable classes that top1 and top5 count, best first."""
+    return logits_NC.float().topk(min(5, logits_NC.shape[1]), dim=1).indices
 
 
 @torch.no_grad()

@@ -1,10 +1,13 @@
 """Evaluation of a classifier on the validation and test images: accuracy, loss and calibration."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from common.data.config import DataConfig
 from common.data.splits.roles import Splits
+from common.data.splits.subset import draw_validation_subset
 from common.evaluation.classification import classification_metrics, per_class_accuracy
+from common.evaluation.image_predictions import classifier_predictions
 from common.evaluation.inference import predict
 from common.evaluation.supervised_monitor import Evaluation, Part
 from common.training.run import Run
@@ -27,7 +30,7 @@ class ClassifierEvaluator:
         self.batch_size, self.crop_pct, self.squash = batch_size, crop_pct, squash
 
     def evaluate(self, network: nn.Module, part: Part) -> Evaluation | None:
-        """Return the metrics, and for the test images the accuracy of every class; none without labeled images."""
+        """Return the metrics, and for the test images accuracies of classes and predictions; none without labeled images."""
         split = self.splits.validation if part == "validation" else self.splits.test
         if split is None or split.labels is None:
             return None
@@ -36,5 +39,24 @@ class ClassifierEvaluator:
         )
         metrics = classification_metrics(logits, labels)
         if part == "validation":
-            return Evaluation(metrics, {})
-        return Evaluation(metrics, {"per_class": per_class_accuracy(logits, labels, list(self.splits.class_names))})
+            return Evaluation(metrics | self._subset_metrics(logits, labels), {})
+        class_names = self.splits.class_names
+        return Evaluation(
+            metrics,
+            {"per_class": per_class_accuracy(logits, labels, list(class_names))},
+            classifier_predictions(logits, labels, split, class_names=class_names),
+        )
+
+    def _subset_metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return top-1 and loss of the share `data.fraction` of the validation images, and its number of images.
+
+        A choice by these uses no larger share of the validation labels than training uses of the training labels. Without a share
+        (`data.images_per_class`, `data.subset_file`) there are none.
+        """
+        data = self.data
+        if data.images_per_class is not None or data.subset_file is not None:
+            return {}
+        indices = draw_validation_subset(labels.cpu().numpy(), fraction=data.fraction, seed=data.subset_seed)
+        rows = torch.as_tensor(indices, device=labels.device)
+        metrics = classification_metrics(logits[rows], labels[rows])
+        return {**{f"subset_{name}": metrics[name] for name in ("top1", "loss")}, "subset_images": len(rows)}

@@ -1,11 +1,22 @@
 """Weighted k-NN classification of features, as in DINO's evaluation."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 MAX_SIMILARITIES = 2**25
 """Number of similarities in memory at a time: 128 MiB in fp32."""
+
+
+class NeighborClassification(NamedTuple):
+    """The result of a k-NN classification."""
+
+    accuracies: dict[str, float]
+    """`{"knn<k>_top1": percent}` for every k, and `knn_top1` for the first k."""
+    votes: Tensor
+    """(Q, num_classes): votes of the first k; the largest, and of equal ones the first, is the prediction."""
 
 
 @torch.no_grad()
@@ -48,13 +59,32 @@ def knn_accuracy(
     ks: tuple[int, ...] = (20,),
     temperature: float = 0.07,
 ) -> dict[str, float]:
-    """Return `{"knn<k>_top1": percent}` for every k, and `knn_top1` for the first k.
+    """Return the accuracies of `classify_by_neighbors`."""
+    return classify_by_neighbors(
+        queries_QD, query_labels_Q, bank_ND, bank_labels_N, num_classes=num_classes, ks=ks, temperature=temperature
+    ).accuracies
+
+
+@torch.no_grad()
+def classify_by_neighbors(
+    queries_QD: Tensor,
+    query_labels_Q: Tensor,
+    bank_ND: Tensor,
+    bank_labels_N: Tensor,
+    *,
+    num_classes: int,
+    ks: tuple[int, ...],
+    temperature: float,
+) -> NeighborClassification:
+    """Return the accuracies of every k, and the votes of the first k.
 
     The neighbors are searched once, for the largest k; a smaller k uses the first of them.
     """
     similarities, neighbors = nearest_neighbors(queries_QD, bank_ND, k=max(ks))
-    labels, accuracies = bank_labels_N[neighbors], {}
+    labels, accuracies, first_votes = bank_labels_N[neighbors], {}, None
     for k in ks:
         votes = count_votes(similarities[:, :k], labels[:, :k], num_classes=num_classes, temperature=temperature)
         accuracies[f"knn{k}_top1"] = 100 * float((votes.argmax(1) == query_labels_Q).float().mean())
-    return {"knn_top1": next(iter(accuracies.values())), **accuracies}
+        first_votes = votes if first_votes is None else first_votes
+    assert first_votes is not None, "at least one k"
+    return NeighborClassification({"knn_top1": next(iter(accuracies.values())), **accuracies}, first_votes)

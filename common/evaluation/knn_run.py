@@ -12,8 +12,10 @@ from common.errors import UserError
 from common.evaluation.config import KnnEvaluationConfig
 from common.evaluation.features import feature_rank
 from common.evaluation.frozen import PooledFeatures, build_frozen
+from common.evaluation.image_predictions import knn_predictions, save_predictions
 from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
-from common.evaluation.knn import knn_accuracy
+from common.evaluation.knn import classify_by_neighbors
+from common.evaluation.predictions import Predictions
 from common.training.progress import Progress
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
@@ -37,12 +39,14 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     images = sum(len(split) for split in by_role.values())
     errors = build_corrupt_counter(config.data, splits, run.accelerator)
     try:
-        metrics = _metrics(config, run, features, by_role, errors, num_classes=len(splits.class_names))
+        metrics, predictions = _evaluate(config, run, features, by_role, errors, class_names=splits.class_names)
         outcome = _outcome(metrics, config)
     except StopRequested:
-        metrics, images, outcome = {}, 0, run.interrupted()
+        metrics, predictions, images, outcome = {}, None, 0, run.interrupted()
     if metrics:
         run.log(0, 0, metrics)
+    if predictions is not None:
+        save_predictions(run, predictions)
     return run.finish(
         outcome,
         step=0,
@@ -73,21 +77,24 @@ def held_out(splits: Splits) -> Iterator[tuple[str, Split]]:
     yield from labeled
 
 
-def _metrics(
+def _evaluate(
     config: KnnEvaluationConfig,
     run: Run,
     features: torch.nn.Module,
     by_role: Mapping[str, Split],
     errors: CorruptImageCounter,
     *,
-    num_classes: int,
-) -> dict[str, float]:
-    """Return accuracies and feature rank of each held-out split; no metrics if any feature is not finite."""
+    class_names: tuple[str, ...],
+) -> tuple[dict[str, float], Predictions | None]:
+    """Return accuracies and feature rank of each held-out split, and the predictions for the test images, if there are any.
+
+    No metrics and no predictions if any feature is not finite.
+    """
     batch_size = config.train.batch_size
     progress = Progress(run, sum(num_batches(split, run, batch_size) for split in by_role.values()), batch_size)
     # Corrupt held-out images were excluded when the splits were opened, since no other image can replace those.
     replaced = {"bank"} if config.data.on_corrupt == "skip" else set[str]()
-    predictions = {
+    outputs = {
         name: predict(
             split,
             features,
@@ -101,23 +108,26 @@ def _metrics(
         )
         for name, split in by_role.items()
     }
-    bank, bank_labels = predictions.pop("bank")
+    bank, bank_labels = outputs.pop("bank")
     metrics: dict[str, float] = {}
-    for name, (queries, labels) in predictions.items():
+    predictions = None
+    for name, (queries, labels) in outputs.items():
         if not bool(torch.isfinite(queries).all() & torch.isfinite(bank).all()):
-            return {}
-        accuracies = knn_accuracy(
+            return {}, None
+        accuracies, votes = classify_by_neighbors(
             queries,
             labels,
             bank,
             bank_labels,
-            num_classes=num_classes,
+            num_classes=len(class_names),
             ks=config.knn.ks,
             temperature=config.knn.temperature,
         )
         named = {"feature_rank": feature_rank(queries), **accuracies}
         metrics |= {f"{PREFIXES[name]}{key}": value for key, value in named.items()}
-    return metrics
+        if name == "test":
+            predictions = knn_predictions(votes, labels, by_role[name], class_names=class_names, k=config.knn.ks[0])
+    return metrics, predictions
 
 
 def _outcome(metrics: Mapping[str, float], config: KnnEvaluationConfig) -> RunOutcome:

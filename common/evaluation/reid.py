@@ -19,6 +19,21 @@ class ReidFeatures(NamedTuple):
     cameras: Tensor
 
 
+NO_MATCH = -1
+"""Best-ranked identity of a query for which no gallery image is left."""
+
+
+class QueryRanks(NamedTuple):
+    """The ranking of the gallery for each query, (Q,) each."""
+
+    average_precision: Tensor
+    """In [0, 1]; 0 without a match in the gallery."""
+    first_match: Tensor
+    """Rank of the first match, from 1 on; 0 without a match in the gallery."""
+    best_identity: Tensor
+    """Identity of the best-ranked gallery image that is not excluded; -1 if all are."""
+
+
 class Retrieval(NamedTuple):
     """Retrieval metrics of a set of queries, in percent."""
 
@@ -27,6 +42,7 @@ class Retrieval(NamedTuple):
     """Queries whose first match is at rank 1, 2, ... or better, in percent, up to rank 50 or the gallery's size."""
     num_queries: int
     """Number of queries with a match in the gallery; the metrics are over these only."""
+    by_query: QueryRanks
 
     def metrics(self) -> dict[str, float]:
         """Return `map`, `rank1`, `rank5` and `rank10` in percent; ranks beyond the gallery's size are omitted."""
@@ -48,7 +64,7 @@ def rank_gallery(queries: ReidFeatures, gallery: ReidFeatures, *, chunk: int = 1
     0.8 GB for MSMT17's (11,659 and 82,161; extrapolated from 640 of the queries).
     """
     bank = normalize(gallery.features.float(), dim=1).T.contiguous()
-    precisions, firsts = [], []
+    chunks = []
     for start in range(0, len(queries.features), chunk):
         features, identities, cameras = (part[start : start + chunk] for part in queries)
         # For unit vectors |a - b|^2 = 2 - 2 a.b, so the largest product is the smallest distance.
@@ -57,16 +73,17 @@ def rank_gallery(queries: ReidFeatures, gallery: ReidFeatures, *, chunk: int = 1
         excluded = same & (cameras[:, None] == gallery.cameras)
         order = torch.sort(products.masked_fill_(excluded, -torch.inf), dim=1, descending=True, stable=True).indices
         matches = torch.gather(same & ~excluded, 1, order)
-        precision, first = _average_precision(matches)
-        precisions.append(precision)
-        firsts.append(first)
-    first = torch.cat(firsts)
+        best = order[:, :1]
+        best_identity = gallery.identities[best].masked_fill(torch.gather(excluded, 1, best), NO_MATCH)
+        chunks.append(QueryRanks(*_average_precision(matches), best_identity[:, 0]))
+    by_query = QueryRanks(*map(torch.cat, zip(*chunks, strict=True)))
+    precision, first = by_query.average_precision, by_query.first_match
     has_match = first > 0
     if not has_match.any():
-        return Retrieval(0.0, [0.0] * min(MAX_RANK, len(gallery.features)), 0)
+        return Retrieval(0.0, [0.0] * min(MAX_RANK, len(gallery.features)), 0, by_query)
     ranks = torch.arange(1, min(MAX_RANK, len(gallery.features)) + 1, device=first.device)
     cmc = (first[has_match][:, None] <= ranks).double().mean(0) * 100
-    return Retrieval(100 * float(torch.cat(precisions)[has_match].mean()), cmc.tolist(), int(has_match.sum()))
+    return Retrieval(100 * float(precision[has_match].mean()), cmc.tolist(), int(has_match.sum()), by_query)
 
 
 def _average_precision(matches: Tensor) -> tuple[Tensor, Tensor]:

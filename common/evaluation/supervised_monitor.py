@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from common.evaluation.image_predictions import save_predictions
+from common.evaluation.predictions import Predictions
 from common.training.run import Run
 
 Part = Literal["validation", "test"]
@@ -16,6 +18,8 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
     details: dict[str, Any]
     """Further entries of result.json, such as the accuracy of every class."""
+    predictions: Predictions | None = None
+    """Predictions for the images, which the metrics are means over; for test images only."""
 
 
 class Evaluator(Protocol):
@@ -63,11 +67,13 @@ class SupervisedMonitor:
         self.run.log(step, epoch, metrics)
 
     def test(self, network: nn.Module) -> dict[str, Any]:
-        """Evaluate on the test images, if any; return the entries of result.json other than the metrics."""
+        """Evaluate on the test images, if any, and write the predictions; return the entries of result.json except the metrics."""
         evaluation = self.evaluator.evaluate(network, "test")
         if evaluation is None:
             return {}
         self._metrics |= {f"test_{name}": value for name, value in evaluation.metrics.items()}
+        if evaluation.predictions is not None:
+            save_predictions(self.run, evaluation.predictions)
         return evaluation.details
 
     def summary(self) -> str:

@@ -120,9 +120,12 @@ class Run:
         self.files.write("config.yaml", f"# stage: {self.stage}\n{recipes.to_yaml(self.config)}")
 
     def restart(self) -> None:
-        """Begin a run without checkpoints from its start: discard the log of an unfinished attempt; every process calls it."""
+        """Begin a run without checkpoints from its start: discard log and predictions of an unfinished attempt.
+
+        Every process calls it.
+        """
         self.lock()
-        self.write(self.folder, lambda: self.files.cut_log(-1))
+        self.write(self.folder, self._discard)
         self.accept()
 
     def is_stop_requested(self) -> bool:
@@ -198,6 +201,11 @@ class Run:
             self.write_recipe()
         self.files.write("overrides.txt", "".join(f"{word}\n" for word in overrides))
         self.files.write("environment.json", json.dumps(environment(self.device), indent=2) + "\n")
+
+    def _discard(self) -> None:
+        """Remove what an unfinished attempt of a run without checkpoints left."""
+        self.files.cut_log(-1)
+        self.files.forget_predictions()
 
     def _raise_log_error(self) -> None:
         if self._log_error is not None:

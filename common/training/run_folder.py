@@ -31,7 +31,9 @@ CONSTANT = {
 """Settings that make each schedule constant."""
 TORN_RESULT = "Delete only this file and run the same command again: the run resumes from its last checkpoint."
 """Remedy for a result.json that cannot be parsed."""
-BEGUN = {"checkpoints", "metrics.jsonl", "result.json", "labels.json"}
+PREDICTIONS = "predictions.parquet"
+"""Predictions for the test images (`common.evaluation.predictions`), written before the result."""
+BEGUN = {"checkpoints", "metrics.jsonl", PREDICTIONS, "result.json", "labels.json"}
 """Entries of the folder of a run that has begun."""
 WRITTEN = ("config.yaml", "overrides.txt", "environment.json", "data.json", "subset.json", "export", *sorted(BEGUN))
 """Entries that runs write. If a folder has one of them but no recipe, something else wrote it."""
@@ -114,6 +116,12 @@ class RunFolder:
         """Remove the result of a run that is extended, durably (it stays removed after a power failure)."""
         (self.path / "result.json").unlink(missing_ok=True)
         fsync(self.path)
+
+    def forget_predictions(self) -> None:
+        """Remove the predictions of an attempt without a result, durably: the run may diverge instead of writing new ones."""
+        if path_exists(path := self.path / PREDICTIONS):
+            path.unlink()
+            fsync(self.path)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""

@@ -139,6 +139,7 @@ class TrainingState:
         if forget_result:
             files.forget_result()
             self.run.write_recipe()
+        files.forget_predictions()  # after the result, which never lacks its predictions
 
 
 def module_state(prefix: str, module: nn.Module) -> dict[str, Tensor]:

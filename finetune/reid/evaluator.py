@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from common.data.reid.identities import IdentitySplits, PersonImages
+from common.evaluation.image_predictions import retrieval_predictions
 from common.evaluation.inference import predict
 from common.evaluation.reid import ReidFeatures, rank_gallery
 from common.evaluation.supervised_monitor import Evaluation, Part
@@ -21,15 +22,16 @@ class ReidEvaluator:
         self.config, self.run, self.query_gallery = config, run, splits.query_gallery
 
     def evaluate(self, network: nn.Module, part: Part) -> Evaluation | None:
-        """Return mAP and CMC ranks, with the CMC curve and the number of queries as details; none without queries.
+        """Return mAP and CMC ranks, with the CMC curve and the number of queries as details, and for the test queries predictions.
 
-        Every process ranks the complete gallery.
+        Return None without queries. Every process ranks the complete gallery.
         """
         if part not in self.query_gallery:
             return None
         query, gallery = self.query_gallery[part]
         retrieval = rank_gallery(self._features(network, query), self._features(network, gallery))
-        return Evaluation(retrieval.metrics(), {"cmc": retrieval.cmc, "queries": retrieval.num_queries})
+        predictions = retrieval_predictions(retrieval, query) if part == "test" else None
+        return Evaluation(retrieval.metrics(), {"cmc": retrieval.cmc, "queries": retrieval.num_queries}, predictions)
 
     def _features(self, network: nn.Module, images: PersonImages) -> ReidFeatures:
         """Return the features of images with their identities and cameras, on the run's device."""

@@ -22,6 +22,10 @@ class ArmCost:
     images_per_second: float
     earlier_seconds: float
     shared_by: float
+    macs: float | None = None
+    """MACs of a run, planned; None if they are unknown."""
+    earlier_macs: float | None = None
+    """MACs of the earlier stages that a run starts from."""
 
     @property
     def amortized_seconds(self) -> float:
@@ -72,7 +76,22 @@ def _arm_cost(study: StudyRecord, levels: Mapping[str, str], runs: Sequence[RunR
         if earlier_runs
         else 0.0,
         shared_by=float(np.mean(sharers)) if sharers else 0.0,
+        macs=_mean_macs([run.planned.macs for run in runs]),
+        earlier_macs=_mean_macs([_earlier_macs(study, name) for name in earlier_runs]) if earlier_runs else 0.0,
     )
+
+
+def _mean_macs(values: Sequence[float | None]) -> float | None:
+    """Return the mean of planned MACs, or None where one is unknown."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def _earlier_macs(study: StudyRecord, name: str) -> float | None:
+    """Return the MACs of a run and of all runs it starts from; None where one is unknown."""
+    planned = study.runs[name].planned
+    before = _earlier_macs(study, planned.needs) if planned.needs else 0.0
+    return None if planned.macs is None or before is None else planned.macs + before
 
 
 def _earlier_seconds(study: StudyRecord, name: str) -> float:

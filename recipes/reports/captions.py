@@ -1,34 +1,33 @@
 """Fixed text of a report: the captions of the figures, and the notes on how to read the numbers."""
 
 CAPTIONS = {
-    "accuracy": """{metric_name} over {x_name}. Lines connect the means, bars are Student's 95% confidence intervals, small dots
-        are individual {repeats}s.""",
-    "differences": """{other} minus {base}, paired by {repeats}: large dots are means, bars are Student's 95% confidence
-        intervals, small dots are individual pairs. Where a bar crosses the zero line, the difference is not significant.""",
-    "labels": """How many labels {base} needs to match {other}: each line runs from the fraction used by {other} to the
-        equivalent fraction for {base}. The wide bar is the 95% confidence interval; a triangle marks a value outside the
-        measured range.""",
-    "effects": """The compared effects, averaged and at each {x_name}; bars are Student's 95% confidence intervals.""",
+    "accuracy": """{metric_name} over {x_name}. Lines connect the means, bars are 95% confidence intervals over {repeats}s and test
+        images, small dots are individual {repeats}s.""",
+    "differences": """{other} minus {base}: large dots are means, bars are 95% confidence intervals over {repeats}s and test images,
+        small dots are the differences of individual {repeats}s. Where a bar crosses zero, the difference is not significant.""",
+    "labels": """How many labels {base} needs to match {other}: each line runs from the amount used by {other} to the equivalent
+        amount for {base}. The wide bar is the 95% confidence interval; a triangle marks a value outside the measured range.""",
+    "effects": """The compared effects, averaged and at each {x_name}; bars are 95% confidence intervals over {repeats}s and test
+        images.""",
     "learning": """Training curves of {stage}: thin lines are individual runs, thick lines the mean of each group.""",
     "cost": """Seconds per run: the run itself (full color), its amortized fraction of the earlier stages (pale), and the
         remainder of the earlier stages, incurred only by a run that shares them with no other (palest).""",
 }
 
 NOTES = (
-    """± is the half-width of Student's 95% confidence interval of the mean over {count}. A {repeats} sets {keys}:
-    the interval covers the variation due to these, but not the sampling of the test images.""",
-    """Differences are paired: within one {repeats} the two arms differ only in the compared factor. Averages are computed for
-    each {repeats} over all complete settings, and then over the {repeats}s.""",
+    """Intervals are 95% confidence intervals over {count} and the test images, both taken as random samples (crossed random
+    effects): they are for future images of the same kind. A {repeats} sets {keys}.""",
     """“Not significant” means that the difference is not significantly different from zero: its interval includes zero. It does not
-    mean that the two are equal.""",
-    """Intervals are not corrected for multiple comparisons. Of {settings} individual settings, {false_alarms:.1f} on average would
-    exclude zero by chance if there were no difference at all. Each average is a single comparison.""",
-    """Labels for the same accuracy: the mean curve of {base}, made non-decreasing, is inverted by linear interpolation over the
-    logarithm of the {x_name}. The interval contains every amount at which the paired difference is not significantly different
-    from zero; where it reaches the end of the measured range, it is open.""",
-    """To decide which of two effects is larger, their absolute sizes are compared: each is oriented so that its mean is positive,
-    then the two are compared in pairs.""",
-    """A run that crashed has no accuracy: it is listed among the statuses and excluded from the means.""",
+    mean that the two are equal. “Equivalent” means that two one-sided tests at 5% (TOST) place the difference within 1% of the
+    metric's range. With fewer than three {repeats}s nothing is significant.""",
+    """The claims of the table were declared before the runs; their p-values are adjusted for all of them (Holm). Everything else is
+    exploratory: without any effect, at least one of the {exploratory} individual differences would be significant with a
+    probability of up to {false_mark:.0f}%.""",
+    """Labels for the same {metric_name}: the mean curve of {base}, made monotone, is inverted by linear interpolation over the
+    logarithm of the number of labels. The interval contains every amount at which the difference is not significantly different
+    from zero; where it leaves the measured range, no number is stated. Nothing is extrapolated.""",
+    """A run that diverged has no {metric_name}: it is listed among the statuses and excluded from the means. Its rate is given with
+    Wilson's interval, and claims are also evaluated with diverged runs counted as chance level.""",
 )
 
 

@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.reports.captions import CAPTIONS, fill
-from recipes.reports.comparison_findings import Effect, Estimate, Findings, Levels
+from recipes.reports.comparison_findings import Findings
 from recipes.reports.comparison_page import ComparisonPage
 from recipes.reports.comparison_words import Words
+from recipes.reports.estimator import Effect, Estimate, Levels
 from recipes.reports.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure, legend_above
-from recipes.reports.statistics import Saving
+from recipes.reports.label_savings import Saving
 from recipes.reports.training_curve_figures import draw_cost, draw_learning
 from recipes.study.specification import ReportSpec, Study
 
@@ -58,9 +59,6 @@ def draw_curves(findings: Findings, words: Words, colors: dict[str, str]) -> Fig
                 _draw_line(axes, findings.arm(panel, name), findings, shift, colors[name], words.title(name))
             _label_x_axis(axes, findings, words)
             axes.set_title(words.panel(panel))
-        low, high = panels[0].get_ylim()
-        if high <= 120:  # percent: an interval may leave 0 to 100, the axis does not
-            panels[0].set_ylim(max(low, 0), min(high, 100.5))
         panels[0].set_ylabel(words.spec.metric_name)
         legend_above(fig, panels[0])
     return fig
@@ -69,7 +67,7 @@ def draw_curves(findings: Findings, words: Words, colors: dict[str, str]) -> Fig
 def draw_differences(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:
     """Draw the paired differences of the main axis: the repeats as points, their mean with its interval."""
     main = findings.main
-    if all(not estimate.points for estimate in main.by_setting):
+    if all(math.isnan(estimate.interval.mean) for estimate in main.by_setting):
         return None
     with figure(WIDTH, 3.7, len(findings.panels)) as (fig, panels):
         for axes, panel in zip(panels, findings.panels, strict=True):
@@ -88,22 +86,25 @@ def draw_differences(findings: Findings, words: Words, colors: dict[str, str]) -
 
 
 def draw_savings(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:
-    """Draw, for every fraction of labels of one arm, the fraction at which the other arm matches it, with its interval."""
-    if not any(savings for _, savings in findings.savings):
+    """Draw, for every panel, the labels with which the base arm matches the other arm, with its interval: a row per panel."""
+    known = [(panel, saving) for panel, saving in findings.savings if saving is not None]
+    if not known:
         return None
-    main, xs = findings.main, [float(x) for x in findings.x]
-    with figure(WIDTH, 1.5 + 0.42 * len(xs), len(findings.panels)) as (fig, panels):
-        for axes, (panel, savings) in zip(panels, findings.savings, strict=True):
-            axes.set_xscale("log")
-            axes.set_xlim(xs[0] * 0.72, xs[-1] * 1.4)
-            for row, saving in enumerate(savings):
-                _draw_saving(axes, row, saving, (xs[0], xs[-1]), (colors[main.base], colors[main.other]), main)
-            axes.set_yticks(range(len(savings)), [f"{main.other} {words.format_x(s.fraction)}" for s in savings])
-            axes.set_ylim(len(savings) - 0.4, -0.6)
-            _label_x_axis(axes, findings, words, counts=False)
-            axes.set_xlabel(f"{main.base}: {words.spec.x_name} for the same {words.spec.metric_name}")
-            axes.set_title(words.panel(panel))
-            axes.grid(visible=False, axis="y")
+    main, ends = findings.main, known[0][1].measured
+    with figure(WIDTH, 1.4 + 0.42 * len(known), 1) as (fig, (axes,)):
+        axes.set_xscale("log")
+        axes.set_xlim(ends[0] * 0.72, ends[1] * 1.4)
+        for row, (_, saving) in enumerate(known):
+            _draw_saving(axes, row, saving, (colors[main.base], colors[main.other]))
+        axes.set_yticks(range(len(known)), [words.panel(panel) or main.other for panel, _ in known])
+        axes.set_ylim(len(known) - 0.4, -0.6)
+        axes.set_xlabel(
+            f"{main.base}: labels for the {words.spec.metric_name} of {main.other} with {words.labels(findings.saving_x)}"
+        )
+        amounts = [words.measured_amount(x) for x in findings.x]
+        axes.set_xticks(amounts, [words.amount(amount).removesuffix(" labels") for amount in amounts])
+        axes.minorticks_off()
+        axes.grid(visible=False, axis="y")
     return fig
 
 
@@ -114,7 +115,7 @@ def draw_effects(findings: Findings, words: Words, colors: dict[str, str]) -> Fi
         for effect in findings.effects
         for estimate in (effect.pooled, *effect.by_x)
     ]
-    if len(findings.effects) < 2 or all(not estimate.points for _, estimate, _ in rows):
+    if len(findings.effects) < 2 or all(math.isnan(estimate.interval.mean) for _, estimate, _ in rows):
         return None
     with figure(WIDTH, 0.9 + 0.27 * len(rows), 1) as (fig, (axes,)):
         axes.axvline(0, color=INK, linewidth=1.0)
@@ -146,18 +147,17 @@ def _draw_line(
         axes.plot([x] * len(values), values, "o", color=color, alpha=0.35, markersize=3.2, mew=0)
 
 
-def _draw_saving(
-    axes: Axes, row: int, saving: Saving, measured: tuple[float, float], colors: tuple[str, str], main: Effect
-) -> None:
+def _draw_saving(axes: Axes, row: int, saving: Saving, colors: tuple[str, str]) -> None:
     """Draw one row: a line from the labels of one arm to those the other needs; triangles mark values out of the measured range."""
+    measured = saving.measured
     first, last = measured[0] * 0.8, measured[1] * 1.25
     axes.plot(measured, [row, row], color=FAINT, linewidth=0.8, zorder=1)
     if not math.isnan(saving.low):
         low, high = (min(max(end, first), last) for end in (saving.low, saving.high))
         axes.plot([low, high], [row, row], color=colors[0], alpha=0.22, linewidth=9, solid_capstyle="butt", zorder=2)
-    axes.plot(saving.fraction, row, "o", color=colors[1], markersize=6.5, zorder=4)
+    axes.plot(saving.labels, row, "o", color=colors[1], markersize=6.5, zorder=4)
     target = min(max(saving.equal, first), last)
-    axes.plot([saving.fraction, target], [row, row], color=colors[0], linewidth=1.6, zorder=3)
+    axes.plot([saving.labels, target], [row, row], color=colors[0], linewidth=1.6, zorder=3)
     marker = "o" if math.isfinite(saving.equal) else ">" if saving.equal > 0 else "<"
     axes.plot(target, row, marker, color=colors[0], markersize=7.0, zorder=5)
 

@@ -4,13 +4,19 @@ import math
 
 from recipes.reports.arm_costs import arm_costs
 from recipes.reports.captions import NOTES, fill
-from recipes.reports.comparison_findings import Effect, Findings, compute_findings
-from recipes.reports.comparison_tables import ComparisonTables
-from recipes.reports.comparison_words import Words, capital, conclusion, signed, within_95
+from recipes.reports.claims import Claim, Outcome
+from recipes.reports.comparison_findings import Findings, compute_findings
+from recipes.reports.comparison_tables import NOT_CONVERGED, ComparisonTables
+from recipes.reports.formatting import capital, signed
+from recipes.reports.label_savings import Saving
 from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
-from recipes.reports.statistics import CONFIDENCE, Saving
+from recipes.reports.saving_words import ComparisonWords
+from recipes.reports.statistics import chance_of_false_mark
 from recipes.run.runner import pluralize
+
+TONES = {Outcome.BETTER: "up", Outcome.WORSE: "down"}
+"""Tone of a claim's card by its outcome."""
 
 
 class ComparisonPage(Page):
@@ -21,70 +27,84 @@ class ComparisonPage(Page):
     def __init__(self, study: StudyRecord) -> None:
         """Compute everything from the record of a study's folder."""
         self.findings: Findings = compute_findings(study)
-        self.words = Words(self.findings)
+        self.words = ComparisonWords(self.findings)
         self.tables = ComparisonTables(study, self.findings, self.words)
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
 
     def answer(self) -> list[str]:
-        """Return the sentences that answer the question."""
-        words, main = self.words, self.findings.main
-        best = [
-            words.saving(panel, saving)
-            for panel, savings in self.findings.savings
-            if (saving := words.best_saving(savings))
+        """Return the sentences that answer the question: the declared claims, then what is exploratory, then what is open."""
+        words, findings = self.words, self.findings
+        claims = {claim.name: claim for claim in findings.claims}
+        sentences = [
+            words.claim(claims["effect"]),
+            words.reason_of_panel(),
+            words.interaction(),
+            *(words.saving(panel, saving) for panel, saving in findings.savings if panel == claims["effect"].levels),
+            words.claim(claims["alternative"]) if "alternative" in claims else "",
+            words.second_axis(),
+            words.exploratory(),
+            *map(words.divergence, findings.divergences),
+            *words.next_steps(),
+            words.matching(),
+            words.coverage(),
         ]
-        sentences = words.pooled(main), words.by_setting(main), *best, words.effects_comparison()
-        return [sentence for sentence in sentences if sentence]
-
-    def second_answer(self) -> list[str]:
-        """Return the sentences about the second compared axis, and which of the two has the larger effect."""
-        if len(self.findings.effects) < 2:
-            return []
-        second = self.findings.effects[1]
-        sentences = self.words.pooled(second), self.words.by_setting(second), self.words.effects_comparison()
         return [sentence for sentence in sentences if sentence]
 
     def cards(self) -> list[Card]:
-        """Return the summary cards: the main effect, the label savings, the other effects."""
-        first, *others = [self._effect_card(effect) for effect in self.findings.effects]
-        best = [(panel, self.words.best_saving(savings)) for panel, savings in self.findings.savings]
+        """Return the summary cards: the declared claims."""
         return [
-            first,
-            *(self._saving_card(self.words.panel(panel), saving) for panel, saving in best if saving),
-            *others,
+            self._saving_card(claim) if claim.name == "saving" else self._card(claim) for claim in self.findings.claims
         ]
 
     def notes(self) -> list[str]:
         """Return how to read the numbers: the notes of the study, then those of every comparison."""
-        spec, settings = self.findings.spec, len(self.findings.main.by_setting)
+        spec = self.findings.spec
         repeats = next(axis for axis in self.study.plan.study.axes if axis.name == spec.repeats)
         keys = sorted({key for level in repeats.levels.values() for key in level})
-        words = {"repeats": spec.repeats, "x_name": spec.x_name, "base": self.findings.main.base}
+        words = {"repeats": spec.repeats, "metric_name": spec.metric_name, "base": self.findings.main.base}
         numbers = {
             "count": pluralize(len(repeats.levels), spec.repeats),
-            "settings": settings,
-            "false_alarms": settings * (1 - CONFIDENCE),
+            "exploratory": self.findings.num_exploratory,
+            "false_mark": 100 * chance_of_false_mark(self.findings.num_exploratory),
         }
         fixed = [fill(note, keys=" and ".join(keys), **words, **numbers) for note in NOTES]
-        return [*spec.notes, *self.chance_level(), *fixed]
+        return [*spec.notes, *self.chance_level(), *self._convergence(), *fixed]
+
+    def _convergence(self) -> list[str]:
+        """Return what the mark of arms that have not converged means, if there is one."""
+        if not any(self.findings.has_converged(arm.levels) is False for arm in self.findings.arms):
+            return []
+        return [
+            f"{NOT_CONVERGED} Not converged: a run of twice the epochs gains a point or more on the validation images."
+        ]
 
     def measured_axes(self) -> list[str]:
         """Return the axes by which the table of all metrics is grouped: those of the arms, then the x axis."""
         return [*self.findings.arm_axes, self.findings.spec.x]
 
-    def _effect_card(self, effect: Effect) -> Card:
-        """Return the card of an averaged effect."""
-        interval = effect.pooled.interval
-        number = "–" if math.isnan(interval.mean) else f"{signed(interval.mean)} points"
-        title = f"{effect.other} minus {effect.base}, averaged"
-        tone = {1: "up", -1: "down", 0: ""}[interval.sign]
-        return Card(capital(title), number, within_95(interval), conclusion(interval), tone)
+    def _card(self, claim: Claim) -> Card:
+        """Return the card of a claim of a difference."""
+        findings, words, found = self.findings, self.words, claim.interval
+        title = f"{findings.main.other} minus {findings.main.base}, {words.panel(claim.levels)}".removesuffix(", ")
+        if claim.name == "alternative":
+            second = findings.effects[1]
+            title = f"{second.other} with {findings.main.base} minus {second.base} with {findings.main.other}"
+        unit = " points" if words.metric.in_percent else ""
+        number = "–" if math.isnan(found.mean) else f"{signed(found.mean, words.metric.digits)}{unit}"
+        return Card(capital(title), number, words.confidence(found), claim.outcome.value, TONES.get(claim.outcome, ""))
 
-    def _saving_card(self, panel: str, saving: Saving) -> Card:
-        """Return the card of a label saving."""
-        main, words = self.findings.main, self.words
-        tone = "up" if saving.low > saving.fraction else "down" if saving.high < saving.fraction else ""
-        result = {"up": "needs fewer labels", "down": "needs more labels", "": "no significant saving"}[tone]
-        title = f"Labels for the same accuracy{', ' + panel if panel else ''}"
-        equation = f"{main.other} {words.format_x(saving.fraction)} = {main.base} {words.equal(saving)}"
-        return Card(title, words.factor(saving), f"{equation}, {words.saving_interval(saving)}", result, tone)
+    def _saving_card(self, claim: Claim) -> Card:
+        """Return the card of the label saving."""
+        findings, words = self.findings, self.words
+        title = f"Labels for the same {words.spec.metric_name}, {words.panel(claim.levels)}".removesuffix(", ")
+        saving = next((saving for panel, saving in findings.savings if panel == claim.levels), None)
+        equation = f"{findings.main.other} {words.labels(findings.saving_x)}"
+        if saving is None:
+            return Card(title, "not measured", equation, "not measured", "")
+        stated = f"{equation}; 95% CI {words.saving_bounds(saving)}"
+        tone = {1: "up", -1: "down", 0: ""}[saving.sign] if claim.outcome in TONES else ""
+        return Card(title, self._saving_number(saving), stated, words.saving_conclusion(saving), tone)
+
+    def _saving_number(self, saving: Saving) -> str:
+        """Return the amount of labels of the base arm that matches, if it is stated."""
+        return f"= {self.findings.main.base} {self.words.short_saving(saving)}" if saving.is_bounded else "no number"

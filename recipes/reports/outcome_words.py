@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from recipes.reports.agreement import Outcome
-from recipes.reports.comparison_words import listed
+from recipes.reports.formatting import listed
 
 
 def count_outcomes(counts: Mapping[Outcome, int], repeats: str) -> str:

@@ -70,7 +70,7 @@ class Page(ABC):
     def facts(self) -> list[str]:
         """Return the size of the study, in a few short phrases."""
         plan = self.study.plan
-        sizes = [f"{len(axis.levels)} {axis.name}" for axis in plan.study.axes]
+        sizes = [f"{axis.name} ({len(axis.levels)})" for axis in plan.study.axes]
         return [f"{len(plan.runs)} runs", " × ".join(sizes), self._time()]
 
     def cost_sentence(self) -> str:

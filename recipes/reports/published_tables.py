@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recipes.reports.agreement import Agreement, Claim, difference
-from recipes.reports.comparison_words import capital, crash_kind, mean_and_half, signed
+from recipes.reports.formatting import capital, crash_kind, mean_and_half, signed
 from recipes.reports.results import StudyRecord
 from recipes.reports.statistics import student_interval
 from recipes.reports.table_findings import Row, TableFindings, layer_values, sorted_by

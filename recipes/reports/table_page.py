@@ -3,7 +3,7 @@
 from recipes.reports.agreement import Outcome, find_agreements, find_claims, find_crashes
 from recipes.reports.arm_costs import arm_costs
 from recipes.reports.captions import TABLE_NOTES, fill
-from recipes.reports.comparison_words import capital, signed
+from recipes.reports.formatting import capital, signed
 from recipes.reports.page import Card, Page
 from recipes.reports.published_tables import PublishedTables
 from recipes.reports.results import StudyRecord

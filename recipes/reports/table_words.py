@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.reports.agreement import Agreement, Claim, Crashes, Outcome, published_difference
-from recipes.reports.comparison_words import capital, listed, mean_and_half, signed
+from recipes.reports.formatting import capital, listed, mean_and_half, signed
 from recipes.reports.outcome_words import count_crashes, count_outcomes, outcome_lead
 from recipes.reports.statistics import Interval
 from recipes.reports.table_findings import Row, TableFindings

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.reports.arm_costs import ArmCost
-from recipes.reports.comparison_words import capital, crash_kind
+from recipes.reports.formatting import capital, crash_kind
 from recipes.reports.results import RunRecord, StudyRecord
 
 EARLIER_STAGE_METRICS = {
@@ -49,6 +49,8 @@ class RunTables:
             "Shared by",
             "Amortized total, s",
             "Standalone total, s",
+            "GMACs",
+            "GMACs of earlier stages",
             "Images",
             "Images/s",
         ]
@@ -61,6 +63,8 @@ class RunTables:
                 f"{cost.shared_by:g} runs" if cost.shared_by else "–",
                 f"{cost.total_seconds:,.1f}",
                 f"{cost.standalone_seconds:,.1f}",
+                _giga(cost.macs),
+                _giga(cost.earlier_macs) if cost.shared_by else "–",
                 f"{cost.images:,.0f}",
                 f"{cost.images_per_second:,.0f}",
             ]
@@ -132,6 +136,11 @@ class RunTables:
     def titles(self, levels: Mapping[str, str], axes: Sequence[str]) -> list[str]:
         """Return the cells of the levels on `axes`, a dash where an axis does not apply."""
         return [self.level(axis, levels[axis]) if axis in levels else "–" for axis in axes]
+
+
+def _giga(macs: float | None) -> str:
+    """Return MACs in 1e9 as text."""
+    return "–" if macs is None else f"{macs / 1e9:,.1f}"
 
 
 def _metric(run: RunRecord, name: str) -> str:

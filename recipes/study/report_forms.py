@@ -111,6 +111,12 @@ class ComparisonReport(FileSection):
     """Name of the metric in the report; default: the metric."""
     x_name: str | None = None
     """Name of the axis of the curves in the report; default: the axis."""
+    saving_at: Any = None
+    """Level of x at which the labels saved are declared as a claim; default: the smallest one."""
+    higher_is_better: bool | None = None
+    """Whether a higher value of the metric is better; default: by its name (not for a loss or a calibration error)."""
+    metric_range: tuple[float, float] | None = None
+    """Smallest and largest possible value of the metric, such as [0, 1]; default: [0, 100] for accuracies and mAP."""
     titles: dict[str, str] = {}
     """Names of axes and levels in the report."""
     notes: tuple[str, ...] = ()

@@ -46,7 +46,34 @@ def build_report_spec(
         name: pair for name, levels in entry.compare.items() if (pair := _compared(name, levels, axes, problems))
     }
     metric_name, x_name = entry.metric_name or entry.metric, entry.x_name or entry.x
-    return ReportSpec(entry.metric, metric_name, entry.x, x_name, entry.repeats, compare, entry.titles, notes)
+    return ReportSpec(
+        entry.metric,
+        metric_name,
+        entry.x,
+        x_name,
+        entry.repeats,
+        compare,
+        entry.titles,
+        notes,
+        _saving_at(entry, axes, problems),
+        entry.higher_is_better,
+        entry.metric_range,
+    )
+
+
+def _saving_at(entry: ComparisonReport, axes: Mapping[str, Axis], problems: list[str]) -> str | None:
+    """Return the level of x at which label savings are declared, or None if the study declares none."""
+    if entry.metric_range is not None and not entry.metric_range[0] < entry.metric_range[1]:
+        problems.append(f"report.metric_range = {list(entry.metric_range)}: must be [low, high] with low < high.")
+    if entry.saving_at is None or entry.x not in axes:
+        return None
+    level = find_level(entry.saving_at, axes[entry.x].levels)
+    if level is None:
+        known = ", ".join(axes[entry.x].levels)
+        problems.append(
+            f"report.saving_at = {name_value(entry.saving_at)}: not a level of {entry.x}, which has {known}."
+        )
+    return level
 
 
 def _metric_key(metric: str | MetricDuringTraining) -> str:

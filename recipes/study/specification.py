@@ -90,6 +90,12 @@ class ReportSpec:
     compare: Mapping[str, tuple[str, str]]
     titles: Mapping[str, str]
     notes: tuple[str, ...]
+    saving_at: str | None = None
+    """Level of `x` at which label savings are declared; None: the smallest one."""
+    higher_is_better: bool | None = None
+    """Direction of the metric; None: that of its name."""
+    metric_range: tuple[float, float] | None = None
+    """Smallest and largest possible value of the metric; None: those of its name, if it has any."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ class Images(Protocol):
     def file_names(self) -> list[str | None]:
         """Return the relative path of every image within the dataset, or None for images without one."""
 
+    def image_ids(self) -> list[str]:
+        """Return a name of every image that does not depend on where the dataset is: a relative path, or table and row."""
+
     def content(self, index: int) -> bytes:
         """Return the content of the image as bytes, for fingerprints; empty if it cannot be read."""
 
@@ -63,6 +66,10 @@ class FileImages:
         return str(self._root / os.fsdecode(self._paths[index]))
 
     def file_names(self) -> list[str | None]:
+        """Return the path of every file relative to the folder."""
+        return [os.fsdecode(path) for path in self._paths.tolist()]
+
+    def image_ids(self) -> list[str]:
         """Return the path of every file relative to the folder."""
         return [os.fsdecode(path) for path in self._paths.tolist()]
 
@@ -134,6 +141,10 @@ class PixelImages:
         """Return the file names of the origin."""
         return self._origin.file_names() if self._origin is not None else [None] * len(self)
 
+    def image_ids(self) -> list[str]:
+        """Return the ids of the origin, so that caching does not change them; without an origin, the title and the index."""
+        return self._origin.image_ids() if self._origin is not None else [self.name(i) for i in range(len(self))]
+
     def content(self, index: int) -> bytes:
         """Return the content of the origin, so that caching does not change fingerprints; without an origin, the pixels."""
         if self._origin is not None:
@@ -169,6 +180,11 @@ class SelectedImages:
         """Return the file name of every selected image."""
         names = self.images.file_names()
         return [names[index] for index in self.indices.tolist()]
+
+    def image_ids(self) -> list[str]:
+        """Return the id of every selected image in its collection."""
+        ids = self.images.image_ids()
+        return [ids[index] for index in self.indices.tolist()]
 
     def content(self, index: int) -> bytes:
         """Return the content of the `index`-th selected image."""

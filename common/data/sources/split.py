@@ -1,8 +1,11 @@
 """Splits: indexed images with optional labels, the common interface of all data sources."""
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +43,26 @@ class Split:
     def file_names(self) -> list[str | None]:
         """Return the relative path of every image within the dataset, or None for images without one."""
         return self.images.file_names()
+
+    def image_ids(self) -> list[str]:
+        """Return a unique name of every image that does not depend on where the dataset is or on caching.
+
+        It is the relative path within the dataset; for rows of a table without a path, the table and the row. Equal names (tables
+        that store 'image.png' in every row, lists that repeat a file) are numbered from the second one on, in the split's order.
+        A content hash would not be unique for copies of an image, and takes reading all images.
+        """
+        names = [
+            name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            for name in self.images.image_ids()
+        ]
+        taken, used, ids = set(names), set[str](), list[str]()
+        numbers = defaultdict[str, Iterator[int]](lambda: count(2))
+        for name in names:
+            if name in used:
+                name = next(numbered for k in numbers[name] if (numbered := f"{name} ({k})") not in taken)
+            used.add(name)
+            ids.append(name)
+        return ids
 
     def select(self, indices: npt.ArrayLike) -> "Split":
         """Return a split of the images at `indices`, in this order."""

@@ -79,7 +79,10 @@ def open_table_files(
     import datasets
 
     groups = group_by_split(files, root, declared=declared)
-    shards = {name: tuple(Shard(str(path), _count_rows(path)) for path in paths) for name, paths in groups.items()}
+    shards = {
+        name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
+        for name, paths in groups.items()
+    }
     file_format = files[0].suffix.lower().removeprefix(".")
     paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
     opened = _load(title, lambda: datasets.load_dataset(file_format, data_files=paths))
@@ -114,7 +117,7 @@ def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
     opened = _load(title, lambda: datasets.load_from_disk(str(folder)))
     splits = dict(opened) if isinstance(opened, dict) else {"train": opened}
     folders = {name: str(folder / name) if isinstance(opened, dict) else str(folder) for name in splits}
-    shards = {name: (Shard(folders[name], len(split)),) for name, split in splits.items()}
+    shards = {name: (Shard(folders[name], len(split), name),) for name, split in splits.items()}
     return TableSource(title, splits, shards, options, base=folder)
 
 
@@ -134,7 +137,7 @@ def open_metadata_folder(folder: Path, options: TableOptions) -> TableSource:
 
     title = f"the folder {folder} with its metadata file"
     opened = dict(_load(title, lambda: datasets.load_dataset("imagefolder", data_dir=str(folder.absolute()))))
-    shards = {name: (Shard(f"{folder} {name}", len(split)),) for name, split in opened.items()}
+    shards = {name: (Shard(f"{folder} {name}", len(split), name),) for name, split in opened.items()}
     return TableSource(title, opened, shards, options, base=folder)
 
 
@@ -151,7 +154,7 @@ def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | Non
             " data.revision, and run `hf auth login` for a private dataset.",
         )
     )
-    shards = {split: (Shard(f"{name} {split}", len(table)),) for split, table in opened.items()}
+    shards = {split: (Shard(f"{name} {split}", len(table), split),) for split, table in opened.items()}
     return TableSource(title, opened, shards, options, base=Path())
 
 

@@ -1,5 +1,6 @@
 """Tables of encoded images, read with Hugging Face datasets: parquet, arrow, `save_to_disk` and Hub datasets."""
 
+import os
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
@@ -16,10 +17,13 @@ from common.errors import UserError
 
 
 class Shard(NamedTuple):
-    """Consecutive rows of a split that come from one file. `title` names the file in messages."""
+    """Consecutive rows of a split that come from one file."""
 
     title: str
+    """Name of the file in messages, by which a user finds it."""
     num_rows: int
+    relative_name: str
+    """Name of the file within the dataset, which does not depend on where the dataset is."""
 
 
 class TableOptions(NamedTuple):
@@ -70,8 +74,13 @@ class TableImages:
 
     def name(self, index: int) -> str:
         """Return the title of the shard and the row in it, counted from 0."""
-        shard = bisect_right(self._shard_ends, index)
-        return f"{self._shards[shard].title} row {index - (self._shard_ends[shard - 1] if shard else 0)}"
+        shard, row = self._shard_and_row(index)
+        return f"{shard.title} row {row}"
+
+    def _shard_and_row(self, index: int) -> tuple[Shard, int]:
+        """Return the shard of row `index`, and the row in it, counted from 0."""
+        number = bisect_right(self._shard_ends, index)
+        return self._shards[number], index - (self._shard_ends[number - 1] if number else 0)
 
     def file_names(self) -> list[str | None]:
         """Return the path stored in each row, or None."""
@@ -79,6 +88,24 @@ class TableImages:
         for data, paths in self._chunks:
             names += [None] * len(data) if paths is None else paths.to_pylist()
         return names
+
+    def image_ids(self) -> list[str]:
+        """Return the path stored in each row, relative if it is absolute; for a row without a path, the shard and the row.
+
+        Absolute paths are those of the machine that wrote or opened the table: they are relative to the folder they have in common.
+        """
+        names = self.file_names()
+        folders = {os.path.dirname(name) for name in names if name is not None and os.path.isabs(name)}
+        root = os.path.commonpath(folders) if folders else ""
+        return [
+            self._row_id(index) if name is None else os.path.relpath(name, root) if os.path.isabs(name) else name
+            for index, name in enumerate(names)
+        ]
+
+    def _row_id(self, index: int) -> str:
+        """Return the name of a row without a path: the shard within the dataset and the row in it."""
+        shard, row = self._shard_and_row(index)
+        return f"{shard.relative_name} row {row}"
 
     def content(self, index: int) -> bytes:
         """Return the encoded bytes of row `index`."""

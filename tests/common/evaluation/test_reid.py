@@ -26,6 +26,8 @@ def test_a_ranking_by_hand():
     assert retrieval.mean_average_precision == pytest.approx(50.0)
     assert retrieval.cmc == pytest.approx([0, 100, 100, 100, 100, 100]) and retrieval.num_queries == 1
     assert retrieval.metrics() == pytest.approx({"map": 50.0, "rank1": 0.0, "rank5": 100.0})
+    precision, first, best = (values.tolist() for values in retrieval.by_query)
+    assert precision == pytest.approx([0.5]) and (first, best) == ([2], [3])
 
 
 def naive(query, gallery):
@@ -87,3 +89,9 @@ def test_the_norm_of_a_feature_does_not_matter():
 def test_metrics_are_0_if_no_query_has_a_match():
     retrieval = rank_gallery(reid_features(on_circle(0), [1], [1]), reid_features(on_circle(0, 5), [1, 2], [1, 1]))
     assert (retrieval.mean_average_precision, retrieval.num_queries, retrieval.cmc) == (0.0, 0, [0.0, 0.0])
+    assert retrieval.by_query.best_identity.tolist() == [2]
+
+
+def test_without_a_gallery_image_that_counts_no_identity_is_best():
+    query = reid_features(on_circle(0, 0), [1, 2], [1, 1])
+    assert rank_gallery(query, reid_features(on_circle(0), [1], [1])).by_query.best_identity.tolist() == [-1, 1]

@@ -55,7 +55,9 @@ def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     assert folder.result() is None
 
 
-OURS = ("checkpoints", "metrics.jsonl", "environment.json", "overrides.txt", "data.json", "export")
+OURS = (
+    "checkpoints", "metrics.jsonl", "environment.json", "overrides.txt", "data.json", "export", "predictions.parquet"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*OURS, "config.yaml"])
@@ -73,7 +75,7 @@ def test_a_folder_with_files_of_other_names_is_taken(tmp_path: Path) -> None:
     assert not RunFolder(tmp_path, None, "finetune").holds_recipe()
 
 
-@pytest.mark.parametrize("begun", ["metrics.jsonl", "labels-00000.safetensors"])
+@pytest.mark.parametrize("begun", ["metrics.jsonl", "labels-00000.safetensors", "predictions.parquet"])
 def test_a_run_of_another_stage_is_refused_in_one_line(tmp_path: Path, begun: str) -> None:
     (tmp_path / "config.yaml").write_text("# stage: token_labels\nout: there\n")
     RunFolder(tmp_path, None, "finetune")  # not begun: nothing is lost

@@ -1,6 +1,7 @@
 """Image collections: every one of them obeys the size limit of its decoder."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def collection(kind: str, root: Path, decoder: ImageDecoder) -> Images:
         pixels = np.zeros(3 * HEIGHT * WIDTH, np.uint8)
         return PixelImages([pixels], np.array([[HEIGHT, WIDTH]]), block_length=1, decoder=decoder)
     if kind == "table":
-        return TableImages(Dataset.from_dict({"image": [png()]}), "image", (Shard("t", 1),), root, decoder=decoder)
+        return TableImages(Dataset.from_dict({"image": [png()]}), "image", (Shard("t", 1, "t"),), root, decoder=decoder)
     (root / "image.png").write_bytes(png())
     files = FileImages(root, ["image.png"], decoder=decoder)
     if kind == "cache":
@@ -54,3 +55,23 @@ def test_every_collection_rejects_larger_images_by_name(kind: str, tmp_path: Pat
     with pytest.raises(UserError) as caught:
         images.decode(0)
     assert str(caught.value).startswith(f"{images.name(0)}: the image is too large: 5 x 3 = 15 pixels")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("files", "image.png"),
+        ("cache", "image.png"),
+        ("selection", "image.png"),
+        ("table", "t row 0"),
+        ("pixels", "image 0"),
+    ],
+)
+def test_an_id_does_not_depend_on_where_the_images_are(kind: str, expected: str, tmp_path: Path) -> None:
+    assert collection(kind, tmp_path, ImageDecoder()).image_ids() == [expected]
+
+
+def test_equal_names_and_names_that_are_not_text_have_unique_ids(tmp_path: Path) -> None:
+    paths = ["a", "a", "b", "a (2)", "a", "a (2)", os.fsdecode(b"\xff.png")]
+    split = Split(images=FileImages(tmp_path, paths, decoder=ImageDecoder()), labels=None, class_names=())
+    assert split.image_ids() == ["a", "a (3)", "b", "a (2)", "a (4)", "a (2) (2)", r"\xff.png"]

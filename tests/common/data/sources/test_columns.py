@@ -41,7 +41,7 @@ def table(
 ) -> TableSource:
     """Return a source of one split with declared features, or features inferred from the values."""
     dataset = Dataset.from_dict(columns, features=None if features is None else Features(features))
-    shards = {"train": (Shard("x.parquet", len(dataset)),)}
+    shards = {"train": (Shard("x.parquet", len(dataset), "x.parquet"),)}
     options = TableOptions(image_column, label_column, ImageDecoder())
     return TableSource("the table", {"train": dataset}, shards, options, base=Path())
 
@@ -147,7 +147,7 @@ def test_label_out_of_range_is_reported() -> None:
     source = TableSource(
         "the table",
         {"train": dataset},
-        {"train": (Shard("x.parquet", 6),)},
+        {"train": (Shard("x.parquet", 6, "x.parquet"),)},
         TableOptions(None, None, ImageDecoder()),
         base=Path(),
     )

@@ -249,3 +249,31 @@ def test_fingerprint_does_not_depend_on_the_table_format(tmp_path: Path) -> None
     dataset(5).save_to_disk(tmp_path / "saved")
     sources = (open_parquet(folder), open_saved_dataset(tmp_path / "saved", OPTIONS))
     assert len({source.read("train", labeled=True).fingerprint for source in sources}) == 1
+
+
+def test_ids_are_paths_of_rows_or_table_and_row_wherever_the_tables_are(tmp_path: Path) -> None:
+    columns = rows(4)
+    for number, path in enumerate((None, "/there/a/x.png", "/there/b/y.png")):
+        columns["image"][number]["path"] = path
+    for place in ("one", "other/place"):
+        plain_parquet(tmp_path / place / "part" / "test.parquet", columns)
+        split = open_parquet(tmp_path / place).read("test", labeled=True)
+        assert split.select([3, 0, 2, 1]).image_ids() == ["3.png", "part/test.parquet row 0", "b/y.png", "a/x.png"]
+
+
+def test_ids_of_saved_datasets_and_of_folders_with_metadata_do_not_depend_on_the_folder(tmp_path: Path) -> None:
+    for place in ("one", "other/place"):
+        folder = tmp_path / place
+        saved = Dataset.from_dict({"image": [png(0)], "label": [0]})
+        saved.save_to_disk(folder / "alone")
+        DatasetDict(test=saved).save_to_disk(folder / "splits")
+        for kind, name in (("alone", "train"), ("splits", "test")):
+            split = open_saved_dataset(folder / kind, OPTIONS).read(name, labeled=False)
+            assert split.image_ids() == [f"{name} row 0"]
+        images = folder / "images" / "cats"
+        images.mkdir(parents=True)
+        for number in range(2):
+            (images / f"{number}.png").write_bytes(png(number))
+        (images.parent / "metadata.csv").write_text("file_name,kind\ncats/0.png,a\ncats/1.png,b")
+        split = open_metadata_folder(images.parent, OPTIONS).read("train", labeled=True)
+        assert sorted(split.image_ids()) == ["0.png", "1.png"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.data.images.collections import FileImages
 from common.data.images.decode import ImageDecoder
 from common.data.sources.split import Split
-from common.data.splits.subset import Subset, draw_subset, import_subset, read_subset
+from common.data.splits.subset import Subset, draw_subset, draw_validation_subset, import_subset, read_subset
 from common.errors import UserError
 
 labels_of_classes = st.lists(st.integers(1, 30), min_size=1, max_size=6).map(
@@ -72,6 +72,25 @@ def test_reported_smallest_fraction_is_the_smallest_valid_one(labels: np.ndarray
         assert draw_subset(labels, fraction=smallest, seed=0).num_images == len(labels)
         with pytest.raises(UserError):
             draw_subset(labels, fraction=smallest * 0.999, seed=0)
+
+
+@given(labels_of_classes, fractions, fractions, st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_validation_subsets_are_those_of_training_and_no_class_is_empty(
+    labels: np.ndarray, one: float, other: float, seed: int
+) -> None:
+    small, large = (
+        set(draw_validation_subset(labels, fraction=fraction, seed=seed).tolist()) for fraction in sorted((one, other))
+    )
+    assert small <= large and set(labels[list(small)]) == set(labels)
+    rounded = np.floor(np.bincount(labels) * min(one, other) + 0.5 + 1e-9)
+    assert np.bincount(labels[list(small)]).tolist() == np.maximum(rounded, 1).tolist()
+    expected = drawn(labels, min(one, other), seed)
+    assert small == expected or not expected
+
+
+def test_a_class_without_validation_images_has_none_in_the_subset() -> None:
+    assert draw_validation_subset([0, 0, 2], fraction=0.1, seed=0).tolist() in ([0, 2], [1, 2])
 
 
 def test_file_names_follow_the_selection() -> None:

@@ -1,0 +1,61 @@
+"""Direction, range and unit of a metric."""
+
+import math
+from dataclasses import dataclass
+
+LOWER_IS_BETTER = ("loss", "ece", "kl")
+PERCENT = ("top1", "top5", "ece", "map", "rank1", "rank5", "rank10")
+"""Last words of the names of metrics in percent."""
+EQUIVALENCE_MARGIN = 0.01
+"""Differences within this fraction of the metric's range count as none: 1 point of an accuracy."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a run as reports treat it."""
+
+    name: str
+    higher_is_better: bool
+    range: tuple[float, float] | None
+    """Smallest and largest possible value; None if it is unbounded."""
+
+    @property
+    def in_percent(self) -> bool:
+        """Return whether differences are in percentage points."""
+        return self.range == (0.0, 100.0)
+
+    @property
+    def span(self) -> float:
+        """Return the width of the range, 0 if it is unbounded."""
+        return self.range[1] - self.range[0] if self.range else 0.0
+
+    @property
+    def margin(self) -> float | None:
+        """Return the largest difference that counts as equivalent; None without a range."""
+        return EQUIVALENCE_MARGIN * self.span if self.range else None
+
+    @property
+    def digits(self) -> int:
+        """Return the number of decimals of a value."""
+        return 1 if self.range and self.span >= 10 else 3
+
+    def chance(self, num_classes: int | None) -> float | None:
+        """Return the value of an uninformative prediction, for which a diverged run counts; None if it is unknown."""
+        kind = self.name.rpartition("_")[2]
+        if kind == "loss" and num_classes:
+            return math.log(num_classes)
+        if kind in ("top1", "top5") and num_classes:
+            return 100.0 * min(int(kind[3:]), num_classes) / num_classes
+        if self.range is None:
+            return None
+        return self.range[0] if self.higher_is_better else self.range[1]
+
+
+def find_metric(
+    name: str, *, higher_is_better: bool | None = None, limits: tuple[float, float] | None = None
+) -> Metric:
+    """Return a metric by its name; direction and range as given, otherwise those of its last word."""
+    kind = name.rpartition("_")[2]
+    if higher_is_better is None:
+        higher_is_better = kind not in LOWER_IS_BETTER
+    return Metric(name, higher_is_better, limits or ((0.0, 100.0) if kind in PERCENT else None))
