@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import sys
 from pathlib import Path
 
 from benchmarks.timing import show
@@ -25,6 +26,7 @@ OTHERS = """
 each is a module of this folder: benchmarks/<name>.py
 
 separate programs, each with --help or a docstring:
+  python -m benchmarks coverage  do the intervals of a comparison cover the truth? simulated studies, an hour on two cores
   python -m benchmarks.parity   does speed cost accuracy? complete trainings with the reference and the fast implementation
   python -m benchmarks.fuzz     damaged images, absurd recipes, absurd runs
   python -m benchmarks.kills    runs killed at random moments, or whose reads fail at random, compared bitwise
@@ -33,6 +35,10 @@ separate programs, each with --help or a docstring:
 
 def main() -> None:
     """Run the benchmarks of the command line and print their tables."""
+    if sys.argv[1:2] == ["coverage"]:
+        from benchmarks import coverage
+
+        sys.exit(coverage.main(sys.argv[2:]))
     options = parse_options()
     for name in options.names:
         module = importlib.import_module(f"benchmarks.{name}")
