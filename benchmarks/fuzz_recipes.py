@@ -17,6 +17,8 @@ import yaml
 from hypothesis import strategies as st
 
 from common.config_help import all_fields
+from common.evaluation.__main__ import main as evaluate
+from common.evaluation.config import ProbeConfig
 from common.models.networks import ARCHITECTURES
 from common.models.stem_registry import ALIASES, PAPER_STEMS
 from finetune.__main__ import main as finetune
@@ -27,6 +29,7 @@ from pretrain.config import PretrainConfig
 STAGES: dict[str, tuple[type[Any], Callable[[list[str]], int]]] = {
     "pretrain": (PretrainConfig, pretrain),
     "finetune": (FinetuneConfig, finetune),
+    "probe": (ProbeConfig, lambda arguments: evaluate(["probe", *arguments])),
 }
 BASE = Path(__file__).resolve().parents[1] / "recipes" / "digits"
 TEXTS = (

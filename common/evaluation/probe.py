@@ -25,7 +25,7 @@ MAX_ITERATIONS = 1000
 TOLERANCE = 1e-4
 """Largest component of the gradient at which L-BFGS stops; scikit-learn's default."""
 MAX_PRODUCTS = 2 * 10**10
-"""Largest N * D * C, the multiply-adds of half an iteration: one to two hours for five strengths."""
+"""Largest N * D * C, the MACs of half an iteration: one to two hours for five strengths."""
 MAX_VALUES = 2 * 10**9
 """Largest N * D: 8 GB in fp32, and as much again when standardized."""
 
@@ -105,6 +105,10 @@ def choose_probe(
             ", ".join(f"{strength:g}" for strength in unconverged),
         )
     assert best is not None
+    if validation is not None and len(strengths) > 1 and best.l2 == strengths[-1]:
+        logger.info(
+            "logistic regression: the smallest value of l2, %g, is the best; a smaller one may be better", best.l2
+        )
     return best
 
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from recipes.reports.estimator import Estimator, Levels
 from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval, holm, t_quantile
+from recipes.study.choices import Choices
 
 MOST_SEEDS = 100
 """Largest number of seeds that is proposed."""
@@ -78,7 +78,7 @@ def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, sav
     return tuple(claims)
 
 
-def preferred_panel(choices: Any, estimator: Estimator) -> Levels:
+def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
     """Return the panel with the best mean validation metric of the tuned runs, over all arms and x; untuned: the first one."""
     panels = list(estimator.combinations(next(iter(estimator.spec.compare)), estimator.spec.x))
     if choices is None:
@@ -87,9 +87,9 @@ def preferred_panel(choices: Any, estimator: Estimator) -> Levels:
 
     def score(panel: Levels) -> float:
         values = [
-            sign * choice.score
+            sign * choice.metric
             for choice in choices.choices
-            if choice.score is not None and all(choice.levels.get(axis) == level for axis, level in panel.items())
+            if choice.metric is not None and all(choice.levels.get(axis) == level for axis, level in panel.items())
         ]
         return sum(values) / len(values) if values else -math.inf
 

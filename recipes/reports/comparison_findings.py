@@ -6,7 +6,6 @@ of all other axes except the x axis (`report.x`) and the repeats; an arm is a le
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from recipes.reports.cell_values import StudyValues, read_values
 from recipes.reports.claims import Claim, find_claims, preferred_panel
@@ -15,6 +14,7 @@ from recipes.reports.label_savings import Saving
 from recipes.reports.metrics import Metric, find_metric
 from recipes.reports.results import StudyRecord, read_num_classes
 from recipes.reports.statistics import Interval, rate_interval
+from recipes.study.choices import Choices
 from recipes.study.specification import ReportSpec
 
 
@@ -53,7 +53,7 @@ class Findings:
     labels: Mapping[str, int]
     """Number of labeled images (training, and validation images for choices) by level of the x axis."""
     values: StudyValues
-    choices: Any
+    choices: Choices | None
     """The lengths and rates chosen on validation images; None: the recipes' own."""
     match: str
     """What the arms may spend alike: compute, steps or none."""
@@ -95,7 +95,7 @@ def compute_findings(study: StudyRecord) -> Findings:
     values = read_values(study, metric, spec.repeats, read_num_classes(study))
     estimator = Estimator(axes, spec, values, metric)
     with_chance = Estimator(axes, spec, values.with_chance(), metric)
-    choices = getattr(study.plan, "choices", None)
+    choices = study.plan.choices
     main = next(iter(spec.compare))
     panels = tuple(estimator.combinations(main, spec.x))
     labels = _labels(study, spec.x)
@@ -146,7 +146,7 @@ def _labels(study: StudyRecord, x_axis: str) -> dict[str, int]:
     Validation images whose labels a choice may use count, too: the share of the validation part that belongs to the level.
     """
     images: dict[str, set[int]] = {}
-    tuned = getattr(study.plan, "choices", None) is not None
+    tuned = study.plan.choices is not None
     for run in study.of_stage(study.last_stage):
         if run.result and x_axis in run.planned.levels:
             for_choices = run.result.metrics.get("validation_subset_images", 0.0) if tuned else 0.0

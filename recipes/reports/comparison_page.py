@@ -6,12 +6,13 @@ from recipes.reports.arm_costs import arm_costs
 from recipes.reports.captions import NOTES, fill
 from recipes.reports.claims import Claim, Outcome
 from recipes.reports.comparison_findings import Findings, compute_findings
-from recipes.reports.comparison_tables import NOT_CONVERGED, ComparisonTables
+from recipes.reports.comparison_tables import NOT_CONVERGED
 from recipes.reports.formatting import capital, signed
 from recipes.reports.label_savings import Saving
 from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
 from recipes.reports.saving_words import ComparisonWords
+from recipes.reports.setup_tables import SetupTables
 from recipes.reports.statistics import chance_of_false_mark
 from recipes.run.runner import pluralize
 
@@ -28,7 +29,7 @@ class ComparisonPage(Page):
         """Compute everything from the record of a study's folder."""
         self.findings: Findings = compute_findings(study)
         self.words = ComparisonWords(self.findings)
-        self.tables = ComparisonTables(study, self.findings, self.words)
+        self.tables = SetupTables(study, self.findings, self.words)
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
 
     def answer(self) -> list[str]:

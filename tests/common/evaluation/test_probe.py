@@ -68,6 +68,16 @@ def test_the_best_of_several_strengths_is_chosen() -> None:
     assert choose_probe(train, labels, l2=strengths, num_classes=3, validation=validation).l2 == best
 
 
+def test_a_choice_at_the_weak_end_of_the_list_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    train, labels = torch.tensor([[0.0]] * 9 + [[1.0]]), torch.tensor([0] * 9 + [1])
+    for label, wanted in ((1, True), (0, False)):
+        caplog.clear()
+        validation = torch.tensor([[1.0], [0.0]]), torch.tensor([label, 0])
+        choose_probe(train, labels, l2=(100.0, 1e-3), num_classes=2, validation=validation)
+        assert ("0.001, is the best; a smaller one may be better" in caplog.text) == wanted
+
+
 def test_equal_strengths_give_the_strongest() -> None:
     train, labels = blobs(30, seed=0, noise=0.01)
     chosen = choose_probe(train, labels, l2=(0.01, 0.1, 1e-3), num_classes=3, validation=(train, labels))
