@@ -51,7 +51,7 @@ class Agreement:
 
     Of the pairs of rows that the paper orders, our runs order `same` in the same way and `opposite` in the opposite way; `tied`
     are tied. `distinguished_same` and `distinguished_opposite` count only the pairs whose paired difference has an interval that
-    excludes zero, or of which exactly one row crashed.
+    excludes zero, or of which one row crashed in most of its runs and the other one did not crash.
     """
 
     column: str
@@ -157,7 +157,8 @@ def _outcome(base: Row | None, other: Row | None, column: str, interval: Interva
     if values[0] is None or values[1] is None:
         return Outcome.MISSING
     if -math.inf in values:
-        if values[0] == values[1]:
+        assert base is not None and other is not None
+        if not _crash_decides(base, other):
             return Outcome.INCONCLUSIVE
         return Outcome.SAME if values[0] == -math.inf else Outcome.OPPOSITE
     if interval.is_known:
@@ -165,6 +166,12 @@ def _outcome(base: Row | None, other: Row | None, column: str, interval: Interva
     if not interval.count or interval.mean == 0:
         return Outcome.INCONCLUSIVE
     return Outcome.SAME_ONE if interval.mean > 0 else Outcome.OPPOSITE_ONE
+
+
+def _crash_decides(first: Row, second: Row) -> bool:
+    """Return whether exactly one of two rows counts as a crash, and most of its runs crashed."""
+    crashed = [row for row in (first, second) if row.crashed]
+    return len(crashed) == 1 and len(crashed[0].crashes) > len(crashed[0].runs)
 
 
 def _agreement(findings: TableFindings, column: str) -> Agreement | None:
@@ -203,9 +210,9 @@ def _agreement(findings: TableFindings, column: str) -> Agreement | None:
 
 
 def _is_distinguished(first: Row, second: Row, column: str) -> bool:
-    """Return whether our runs distinguish two rows: one of them crashed, or the interval excludes zero."""
+    """Return whether our runs distinguish two rows: one of them crashed in most runs, or the interval excludes zero."""
     if first.crashed or second.crashed:
-        return first.crashed != second.crashed
+        return _crash_decides(first, second)
     return difference(first, second, column)[1].sign != 0
 
 

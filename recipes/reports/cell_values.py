@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from common.evaluation.predictions import per_image, read_predictions
 
+from common.evaluation.predictions import per_image, read_predictions
 from common.files import path_exists
 from recipes.reports.crossed_effects import CellValues, Values
 from recipes.reports.metrics import Metric
@@ -113,8 +113,10 @@ def _by_image(run: RunRecord, metric: Metric) -> tuple[list[str], Values] | str:
     """Return the names of the test images, sorted, and the metric of each; or why there are none."""
     assert run.result is not None
     path = run.folder / PREDICTIONS
-    if not metric.name.startswith("test_") or not path_exists(path):
-        return f"{metric.name} was not measured on each test image alone"
+    if not metric.name.startswith("test_"):
+        return f"{metric.name} is not a metric of the test images"
+    if not path_exists(path):
+        return f"{run.planned.id} has no {path.name}"
     predictions = read_predictions(path)
     try:
         values = per_image(predictions, metric.name)

@@ -33,7 +33,7 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
     for stage in page.study.plan.study.stages[:-1]:
         fig = draw_learning(page.study, stage.name, words, colors)
         figures.append((f"learning_{stage.name}", fig, CAPTIONS["learning"].replace("{stage}", stage.name)))
-    fields = {**vars(findings.spec), "base": main.base, "other": main.other}
+    fields = {**vars(findings.spec), "base": main.base, "other": main.other, "covered": words.covered}
     for name, fig, caption in figures:
         if fig is not None:
             yield name, fig, fill(caption, **fields)
@@ -74,14 +74,15 @@ def draw_differences(findings: Findings, words: Words, colors: dict[str, str]) -
             axes.axhline(0, color=INK, linewidth=1.0)
             for estimate in _of_panel(main, panel):
                 x = float(estimate.levels[findings.spec.x])
-                color = colors[main.other if estimate.interval.mean > 0 else main.base]
+                is_better = (estimate.interval.mean > 0) == findings.metric.higher_is_better
+                color = colors[main.other if is_better else main.base]
                 draw_interval(axes, x, estimate.interval, color)
                 for number, value in enumerate(estimate.points.values()):
                     dodged = x * (1 + 0.05 * (number - (len(estimate.points) - 1) / 2))
                     axes.plot(dodged, value, "o", color=color, alpha=0.45, markersize=4.0, markeredgewidth=0)
             _label_x_axis(axes, findings, words)
             axes.set_title(words.panel(panel))
-        panels[0].set_ylabel(f"{main.other} − {main.base}, points")
+        panels[0].set_ylabel(f"{main.other} − {main.base}, {_unit(words)}")
     return fig
 
 
@@ -109,28 +110,31 @@ def draw_savings(findings: Findings, words: Words, colors: dict[str, str]) -> Fi
 
 
 def draw_effects(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:
-    """Draw the compared effects one below the other: averaged, and at every x."""
+    """Draw the compared effects one below the other: averaged, and at every x; by panel instead if they interact."""
+    is_averaged = findings.interaction is None or not findings.interaction.sign
     rows = [
-        (effect, estimate, words.format_x(float(estimate.levels[findings.spec.x])) if estimate.levels else "average")
+        (effect, estimate, _name_of_estimate(estimate, findings, words))
         for effect in findings.effects
-        for estimate in (effect.pooled, *effect.by_x)
+        for estimate in ((effect.pooled, *effect.by_x) if is_averaged else effect.by_panel)
     ]
     if len(findings.effects) < 2 or all(math.isnan(estimate.interval.mean) for _, estimate, _ in rows):
         return None
     with figure(WIDTH, 0.9 + 0.27 * len(rows), 1) as (fig, (axes,)):
         axes.axvline(0, color=INK, linewidth=1.0)
         height, ticks = 0.0, []
+        shown = ""
         for effect, estimate, label in rows:
-            height += 1.5 if not estimate.levels and height else 1.0
+            height += 1.5 if effect.axis != shown and height else 1.0
             color = colors[effect.other]
-            name = f"{effect.other} − {effect.base}, {label}" if not estimate.levels else label
-            ticks.append((height, name))
+            is_named = effect.axis != shown or not is_averaged
+            ticks.append((height, f"{effect.other} − {effect.base}, {label}" if is_named else label))
+            shown = effect.axis
             size = 8.0 if not estimate.levels else 5.5
             draw_interval(axes, height, estimate.interval, color, horizontal=True, marker_size=size)
         axes.set_yticks([height for height, _ in ticks], [name for _, name in ticks])
         axes.set_ylim(height + 0.7, 0.3)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"points of {words.spec.metric_name}")
+        axes.set_xlabel(f"points of {words.spec.metric_name}" if words.metric.in_percent else words.spec.metric_name)
     return fig
 
 
@@ -176,6 +180,18 @@ def _label_x_axis(axes: Axes, findings: Findings, words: Words, counts: bool = T
     if counts:
         below = " (images below)" if findings.labels else ""
         axes.set_xlabel(f"{words.spec.x_name}{below}", color=MUTED)
+
+
+def _name_of_estimate(estimate: Estimate, findings: Findings, words: Words) -> str:
+    """Return what an estimate of an effect is averaged over or restricted to."""
+    if list(estimate.levels) == [findings.spec.x]:
+        return words.format_x(float(estimate.levels[findings.spec.x]))
+    return words.panel(estimate.levels) or "average"
+
+
+def _unit(words: Words) -> str:
+    """Return the unit of a difference on an axis."""
+    return "points" if words.metric.in_percent else words.spec.metric_name
 
 
 def _of_panel(effect: Effect, panel: Levels) -> list[Estimate]:

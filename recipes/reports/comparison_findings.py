@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from recipes.reports.cell_values import StudyValues, read_values
 from recipes.reports.claims import Claim, find_claims, preferred_panel
+from recipes.reports.earlier_runs import EarlierRuns, find_earlier_runs
 from recipes.reports.estimator import Effect, Estimate, Estimator, Levels
 from recipes.reports.label_savings import Saving
 from recipes.reports.metrics import Metric, find_metric
@@ -58,7 +59,8 @@ class Findings:
     match: str
     """What the arms may spend alike: compute, steps or none."""
     missing: int
-    """Number of cells that are neither measured nor diverged."""
+    """Number of runs of the last stage that are neither measured nor diverged."""
+    earlier: EarlierRuns
 
     @property
     def main(self) -> Effect:
@@ -128,6 +130,7 @@ def compute_findings(study: StudyRecord) -> Findings:
             - len(values.diverged.get(values.key(levels), ()))
             for levels in cells
         ),
+        earlier=find_earlier_runs(study, values, spec.repeats),
     )
 
 
@@ -141,7 +144,7 @@ def _divergences(estimator: Estimator, cells: Sequence[Levels]) -> Iterator[Dive
 
 
 def _labels(study: StudyRecord, x_axis: str) -> dict[str, int]:
-    """Return the number of labeled images by level of the x axis, for levels at which all runs agree.
+    """Return the number of labeled images by level of the x axis, if all of its runs agree; none if levels have the same.
 
     Validation images whose labels a choice may use count, too: the share of the validation part that belongs to the level.
     """
@@ -151,4 +154,5 @@ def _labels(study: StudyRecord, x_axis: str) -> dict[str, int]:
         if run.result and x_axis in run.planned.levels:
             for_choices = run.result.metrics.get("validation_subset_images", 0.0) if tuned else 0.0
             images.setdefault(run.planned.levels[x_axis], set()).add(run.result.train_images + round(for_choices))
-    return {level: counts.pop() for level, counts in images.items() if len(counts) == 1}
+    labels = {level: counts.pop() for level, counts in images.items() if len(counts) == 1}
+    return labels if len(set(labels.values())) == len(labels) else {}

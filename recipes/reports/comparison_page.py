@@ -7,8 +7,7 @@ from recipes.reports.captions import NOTES, fill
 from recipes.reports.claims import Claim, Outcome
 from recipes.reports.comparison_findings import Findings, compute_findings
 from recipes.reports.comparison_tables import NOT_CONVERGED
-from recipes.reports.formatting import capital, signed
-from recipes.reports.label_savings import Saving
+from recipes.reports.formatting import capital, signed_distinctly
 from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
 from recipes.reports.saving_words import ComparisonWords
@@ -38,16 +37,18 @@ class ComparisonPage(Page):
         claims = {claim.name: claim for claim in findings.claims}
         sentences = [
             words.claim(claims["effect"]),
+            words.doubt(claims["effect"]),
             words.reason_of_panel(),
             words.interaction(),
             *(words.saving(panel, saving) for panel, saving in findings.savings if panel == claims["effect"].levels),
             words.claim(claims["alternative"]) if "alternative" in claims else "",
             words.second_axis(),
             words.exploratory(),
-            *map(words.divergence, findings.divergences),
+            *words.divergences(),
             *words.next_steps(),
             words.matching(),
             words.coverage(),
+            words.shared_runs(),
         ]
         return [sentence for sentence in sentences if sentence]
 
@@ -68,8 +69,26 @@ class ComparisonPage(Page):
             "exploratory": self.findings.num_exploratory,
             "false_mark": 100 * chance_of_false_mark(self.findings.num_exploratory),
         }
-        fixed = [fill(note, keys=" and ".join(keys), **words, **numbers) for note in NOTES]
-        return [*spec.notes, *self.chance_level(), *self._convergence(), *fixed]
+        fixed = [fill(note, keys=" and ".join(keys), **words, **numbers) for note in self._fixed_notes()]
+        return [*spec.notes, *self.chance_level(), *self._metric(), *self._convergence(), *fixed]
+
+    def _fixed_notes(self) -> list[str]:
+        """Return the notes of every comparison that apply to this one."""
+        has_images = not self.findings.values.problems
+        names = ["images" if has_images else "repeats", "significant"]
+        names += ["equivalent"] if self.findings.metric.margin is not None else []
+        names += ["claims"] + ["exploratory"] * (self.findings.num_exploratory > 1)
+        return [NOTES[name] for name in (*names, "saving", "diverged")]
+
+    def _metric(self) -> list[str]:
+        """Return how the report takes a metric that is not an accuracy in percent."""
+        metric, name = self.findings.metric, self.findings.spec.metric_name
+        if metric.in_percent and metric.higher_is_better:
+            return []
+        direction = f"{'Higher' if metric.higher_is_better else 'Lower'} values of {name} count as better"
+        if metric.range is not None:
+            return [f"{direction}."]
+        return [f"{direction}; its range is not known (`report.metric_range`), so that equivalence is not tested."]
 
     def _convergence(self) -> list[str]:
         """Return what the mark of arms that have not converged means, if there is one."""
@@ -90,9 +109,14 @@ class ComparisonPage(Page):
         if claim.name == "alternative":
             second = findings.effects[1]
             title = f"{second.other} with {findings.main.base} minus {second.base} with {findings.main.other}"
-        unit = " points" if words.metric.in_percent else ""
-        number = "–" if math.isnan(found.mean) else f"{signed(found.mean, words.metric.digits)}{unit}"
-        return Card(capital(title), number, words.confidence(found), claim.outcome.value, TONES.get(claim.outcome, ""))
+        unit = f" {words.unit(found.mean)}" if words.metric.in_percent else ""
+        number = "–" if math.isnan(found.mean) else f"{signed_distinctly(found.mean, words.metric.digits)}{unit}"
+        return Card(capital(title), number, words.confidence(found), claim.outcome.value, self._tone(claim))
+
+    def _tone(self, claim: Claim) -> str:
+        """Return the tone of a claim: none while results are missing, or if an earlier run behind it collapsed."""
+        doubtful = self.findings.missing or self.words.doubt(claim)
+        return "" if doubtful else TONES.get(claim.outcome, "")
 
     def _saving_card(self, claim: Claim) -> Card:
         """Return the card of the label saving."""
@@ -102,10 +126,7 @@ class ComparisonPage(Page):
         equation = f"{findings.main.other} {words.labels(findings.saving_x)}"
         if saving is None:
             return Card(title, "not measured", equation, "not measured", "")
-        stated = f"{equation}; 95% CI {words.saving_bounds(saving)}"
-        tone = {1: "up", -1: "down", 0: ""}[saving.sign] if claim.outcome in TONES else ""
-        return Card(title, self._saving_number(saving), stated, words.saving_conclusion(saving), tone)
-
-    def _saving_number(self, saving: Saving) -> str:
-        """Return the amount of labels of the base arm that matches, if it is stated."""
-        return f"= {self.findings.main.base} {self.words.short_saving(saving)}" if saving.is_bounded else "no number"
+        stated = equation if math.isnan(saving.low) else f"{equation}; 95% CI {words.saving_bounds(saving)}"
+        is_stated = saving.is_bounded and saving.sign and claim.outcome in TONES
+        number = f"= {findings.main.base} {words.short_saving(saving)}" if is_stated else "no number"
+        return Card(title, number, stated, words.saving_conclusion(claim.levels, saving), self._tone(claim))

@@ -4,7 +4,7 @@ import math
 
 from recipes.reports.comparison_findings import Findings
 from recipes.reports.estimator import Effect, Estimate
-from recipes.reports.formatting import capital, conclusion, mean_and_bounds, p_text, signed
+from recipes.reports.formatting import capital, conclusion, mean_and_bounds, p_text, signed, signed_distinctly
 from recipes.reports.results import StudyRecord
 from recipes.reports.saving_words import ComparisonWords
 from recipes.reports.tables import RunTables, Table
@@ -64,7 +64,7 @@ class ComparisonTables(RunTables):
                 words.labels(self.findings.saving_x),
                 words.short_saving(saving) if saving else "not measured",
                 words.saving_bounds(saving) if saving else "–",
-                words.saving_conclusion(saving) if saving else "–",
+                words.saving_conclusion(panel, saving) if saving else "–",
             ]
             for panel, saving in self.findings.savings
         ]
@@ -85,7 +85,10 @@ class ComparisonTables(RunTables):
         rows = []
         for claim in findings.claims:
             found, panel = claim.interval, words.panel(claim.levels)
-            known = [signed(found.mean, words.metric.digits), words.confidence(found).removeprefix("95% CI ")]
+            known = [
+                signed_distinctly(found.mean, words.metric.digits),
+                words.confidence(found).removeprefix("95% CI "),
+            ]
             estimate = ["–", "–"] if math.isnan(found.mean) else known
             adjusted = (
                 "–" if math.isnan(claim.p_value) else p_text(claim.p_value).removeprefix("p = ").removeprefix("p ")
@@ -122,8 +125,8 @@ class ComparisonTables(RunTables):
         digits = self.words.metric.digits
         bounds = self.words.confidence(interval).removeprefix("95% CI ") if interval.is_known else "–"
         repeats = [signed(estimate.points[name], digits) if name in estimate.points else "–" for name in self.repeats]
-        mean = "–" if math.isnan(interval.mean) else signed(interval.mean, digits)
-        return [mean, bounds, *repeats, conclusion(interval)]
+        mean = "–" if math.isnan(interval.mean) else signed_distinctly(interval.mean, digits)
+        return [mean, bounds, *repeats, conclusion(interval).replace("repeat", self.findings.spec.repeats)]
 
     def _mean(self, arm: Estimate) -> str:
         """Return the mean of an arm, with the number of repeats where some are missing and a mark where it has not converged."""

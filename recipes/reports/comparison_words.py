@@ -1,10 +1,12 @@
 """Wording of a comparison: every sentence is computed from the findings, and states what they do not show."""
 
+from collections import Counter
 from collections.abc import Sequence
 
+from recipes.reports.cell_values import Key
 from recipes.reports.comparison_findings import Divergence, Findings
 from recipes.reports.estimator import Estimate, Levels
-from recipes.reports.formatting import capital, listed, signed, within_95
+from recipes.reports.formatting import capital, listed, signed_distinctly, within_95
 from recipes.reports.statistics import MIN_SEEDS, Interval, chance_of_false_mark
 from recipes.run.runner import pluralize
 from recipes.study.specification import ReportSpec
@@ -27,6 +29,11 @@ class Words:
     def title(self, name: str) -> str:
         """Return the title that the study gives to an axis or a level, or its name."""
         return str(self.spec.titles[name]) if name in self.spec.titles else name
+
+    @property
+    def covered(self) -> str:
+        """Return what the intervals cover."""
+        return f"{self.spec.repeats}s" + ("" if self.findings.values.problems else " and test images")
 
     def panel(self, levels: Levels) -> str:
         """Return a panel's title: its levels, comma-separated."""
@@ -55,21 +62,27 @@ class Words:
         return all(x in self.findings.labels for x in self.findings.x)
 
     def points(self, value: float) -> str:
-        """Return the absolute value of a difference: 2.1 points, less than 0.1 points."""
+        """Return the absolute value of a difference: 2.1 points, less than 0.1 points, 0.030 in mAP."""
         digits = self.metric.digits
-        text, unit = f"{abs(value):.{digits}f}", "points" if self.metric.in_percent else f"of {self.spec.metric_name}"
+        text = f"{abs(value):.{digits}f}"
         if float(text) == 0 and value != 0:
-            return f"less than {10**-digits:.{digits}f} {unit}"
-        return f"{text} {unit[:-1] if self.metric.in_percent and float(text) == 1 else unit}"
+            return f"less than {10**-digits:.{digits}f} {self.unit(0.0)}"
+        return f"{text} {self.unit(float(text))}"
+
+    def unit(self, value: float) -> str:
+        """Return the unit after a difference: points, or the metric's name."""
+        if not self.metric.in_percent:
+            return f"in {self.spec.metric_name}"
+        return "point" if f"{abs(value):.{self.metric.digits}f}" == "1.0" else "points"
 
     def change(self, value: float) -> str:
-        """Return a signed difference with its unit."""
-        unit = "points of " if self.metric.in_percent else "of "
-        return f"{signed(value, self.metric.digits)} {unit}{self.spec.metric_name}"
+        """Return a signed difference with its unit: +2.1 points of top-1 accuracy, +0.030 in mAP."""
+        of_what = f" of {self.spec.metric_name}" if self.metric.in_percent else ""
+        return f"{signed_distinctly(value, self.metric.digits)} {self.unit(value)}{of_what}"
 
     def confidence(self, interval: Interval) -> str:
         """Return the bounds of a difference as text."""
-        return within_95(interval, self.metric.digits)
+        return within_95(interval, self.metric.digits).replace("repeat", self.spec.repeats)
 
     def exploratory(self) -> str:
         """Return the settings in which the main effect is significant, and how easily one is by chance."""
@@ -81,24 +94,38 @@ class Words:
             if group:
                 names = f" ({self._settings(group)})" if len(group) <= 2 * MOST_PANELS else ""
                 parts.append(f"{word} in {len(group)} of {len(known)}{names}")
-        if not parts:
+        if len(known) < 2:
             return ""
-        chance = f"with a probability of up to {100 * chance_of_false_mark(len(known)):.0f}%"
+        chance = f"with a probability of {100 * chance_of_false_mark(len(known)):.0f}% if they were independent"
         return (
             f"Exploratory: in individual settings, the difference {effect.other} − {effect.base} is {listed(parts)}. Without any"
             f" effect, at least one of {len(known)} would be significant {chance}."
         )
 
-    def divergence(self, divergence: Divergence) -> str:
+    def divergences(self) -> list[str]:
+        """Return how many runs diverged in each cell, or a summary of many cells."""
+        cells = self.findings.divergences
+        if len(cells) <= MOST_PANELS:
+            return [self._divergence(cell) for cell in cells]
+        diverged, runs = sum(cell.diverged for cell in cells), sum(cell.runs for cell in cells)
+        return [
+            f"{diverged} of {runs} runs diverged in {len(cells)} combinations of {listed([*self.findings.arm_axes, self.spec.x])};"
+            " the table of diverged runs gives the rate of each."
+        ]
+
+    def _divergence(self, divergence: Divergence) -> str:
         """Return how many runs of a cell diverged, with the interval of the rate."""
         low, high = divergence.interval
         levels = {axis: level for axis, level in divergence.levels.items() if axis != self.spec.x}
         where = f"{self.panel(levels)}, {self.format_x(float(divergence.levels[self.spec.x]))}"
-        return f"{where}: {divergence.diverged} of {pluralize(divergence.runs, 'run')} diverged (95% CI {low:.0f}% to {high:.0f}%)."
+        count = f"{divergence.diverged} of {pluralize(divergence.runs, 'run')} diverged"
+        return f"{capital(where)}: {count} (95% CI {low:.0f}% to {high:.0f}%)."
 
     def coverage(self) -> str:
         """Return what the intervals cover."""
         repeats = self.spec.repeats
+        if not any(arm.interval.is_known for arm in self.findings.arms):
+            return ""
         if self.findings.values.problems:
             reason = "; ".join(self.findings.values.problems)
             return f"The intervals cover the {repeats}s alone, not the sampling of the test images: {reason}."
@@ -120,6 +147,28 @@ class Words:
         )
         return f"{capital(arms)} may spend {spent}; no arm spends more.{chosen}"
 
+    def shared_runs(self) -> str:
+        """Return which earlier runs several repeats start from, so that the intervals do not cover how those runs vary."""
+        earlier, main = self.findings.earlier, self.findings.main.axis
+        axes = self.findings.values.axes
+        shared = [key for key in earlier.by_cell if earlier.is_shared(key)]
+        if not shared:
+            return ""
+        arms = listed(list(dict.fromkeys(self.title(key[axes.index(main)]) for key in shared)))
+        runs = [run for run in earlier.of(shared) if any(run in names for names in self._repeated(shared))]
+        stages = dict.fromkeys(
+            [earlier.stages[run] for run in runs] + [earlier.published.get(key, "") for key in shared]
+        )
+        stage = listed([name for name in stages if name])
+        what = "published weights" if not runs else f"{stage} run"
+        end = f"the intervals do not cover how {stage} runs vary, and are for these {'weights' if not runs else 'runs'} alone"
+        return capital(f"with {arms}, several {self.spec.repeats}s start from the same {what}: {end}.")
+
+    def _repeated(self, keys: Sequence[Key]) -> list[set[str]]:
+        """Return, for each cell, the earlier runs that more than one of its repeats starts from."""
+        counts = [Counter(run for runs in self.findings.earlier.by_cell[key].values() for run in runs) for key in keys]
+        return [{run for run, count in each.items() if count > 1} for each in counts]
+
     def second_axis(self) -> str:
         """Return which levels of the second axis are compared, if it has more."""
         if len(self.findings.effects) < 2:
@@ -133,7 +182,12 @@ class Words:
 
     def with_panel(self, levels: Levels) -> str:
         """Return the beginning of a sentence about a panel."""
-        return f"with the {self.panel(levels)}, " if levels and len(self.findings.panels) > 1 else ""
+        return f"with {self.named(levels)}, " if levels and len(self.findings.panels) > 1 else ""
+
+    def named(self, levels: Levels) -> str:
+        """Return a panel in a sentence: `the conv stem`, `conv stem and small`; a name in a single word has no article."""
+        titles = [self.title(level) for level in levels.values()]
+        return f"the {titles[0]}" if len(titles) == 1 and " " in titles[0] else listed(titles)
 
     def _settings(self, estimates: Sequence[Estimate]) -> str:
         """Return the settings of estimates as text: the x values, by panel."""

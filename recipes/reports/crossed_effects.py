@@ -63,7 +63,7 @@ def estimate(terms: Sequence[Term], *, span: float = 0.0) -> Interval:
     In an arm of several cells only the seeds that all of them have are used, if there are two or more. The interval covers the
     sampling of test images if every cell has the values of the same images. It is unknown if an arm has fewer than two seeds, and
     the mean is NaN without any. `span` is the largest difference that an image can make: if all runs are equal on all images, one
-    more may still differ.
+    more may still differ. Without images and `span` it is unknown if the seeds do not differ: they say nothing about others.
     """
     arms = _combine(terms)
     if not arms or any(not len(arm) for arm in arms):
@@ -76,6 +76,8 @@ def estimate(terms: Sequence[Term], *, span: float = 0.0) -> Interval:
     if images < 2 or any(arm.shape[1] != images for arm in arms):
         images = 0
     variance, degrees = _variance(arms, images, span)
+    if variance.total == 0:
+        return Interval(mean, math.nan, math.nan, count)
     return interval(mean, variance, count=count, degrees=max(count - 1, degrees), images=images)
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recipes.reports.cell_values import StudyValues, arm_name
 from recipes.reports.crossed_effects import Term, estimate
@@ -61,14 +61,29 @@ class Estimator:
         return self.values.cell(levels) is not None
 
     def sum(self, weights: Sequence[tuple[float, Levels]]) -> Interval:
-        """Return the weighted sum of the means of cells; unknown, with the mean NaN, where one of them has no value."""
+        """Return the weighted sum of the means of cells, with bounds that the metric's range allows.
+
+        It is unknown, with the mean NaN, where one of the cells has no value.
+        """
         terms = []
         for weight, levels in weights:
             cell = self.values.cell(levels)
             if cell is None:
                 return Interval(math.nan, math.nan, math.nan, 0)
             terms.append(Term(weight, cell, arm_name(levels, [self.spec.x])))
-        return estimate(terms, span=self.metric.span)
+        found = estimate(terms, span=self.metric.span)
+        if self.metric.range is None or not found.is_known:
+            return found
+        least, most = (sum(weight * ends[weight > 0] for weight, _ in weights) for ends in self._ends())
+        if not least <= found.mean <= most:  # the study's `report.metric_range` is not that of the metric
+            return found
+        return replace(found, low=max(found.low, least), high=min(found.high, most))
+
+    def _ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the metric's (value for a negative weight, for a positive one) of the smallest and of the largest sum."""
+        assert self.metric.range is not None
+        low, high = self.metric.range
+        return (high, low), (low, high)
 
     def mean(self, levels: Levels) -> Estimate:
         """Return the mean of a cell, whose interval stays within the metric's range."""

@@ -5,11 +5,19 @@ from collections.abc import Sequence
 
 from recipes.reports.statistics import MIN_SEEDS, Interval
 
+NO_DIFFERENCE = 1e-9
+"""Absolute value up to which a difference is an error of rounding."""
+
 
 def signed(value: float, digits: int = 1) -> str:
     """Return a number with its sign, using the typographic minus; without a sign if it rounds to zero."""
     text = f"{value:+.{digits}f}".replace("-", "−")
     return text if any(digit in text for digit in "123456789") else text[1:]
+
+
+def signed_distinctly(value: float, digits: int = 1) -> str:
+    """Return a number with its sign; with one more digit if it is not zero and would be rounded to it."""
+    return signed(value, digits + (abs(value) > NO_DIFFERENCE and round(value, digits) == 0))
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -18,12 +26,20 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def within_95(interval: Interval, digits: int = 1) -> str:
-    """Return the bounds of a difference as text; with one more digit where a bound that is not zero would be rounded to it."""
+    """Return the bounds of a difference as text; with more digits where one would be rounded to zero, or both to the same."""
     if not interval.is_known:
-        return "no interval: one repeat" if interval.count else "not measured"
-    if any(round(bound, digits) == 0 and bound != 0 for bound in (interval.low, interval.high)):
+        return f"no interval: {_why_unknown(interval)}" if interval.count else "not measured"
+    bounds = interval.low, interval.high
+    if any(round(bound, digits) == 0 and abs(bound) > NO_DIFFERENCE for bound in bounds):
+        digits += 1
+    if round(bounds[0], digits) == round(bounds[1], digits):
         digits += 1
     return f"95% CI {signed(interval.low, digits)} to {signed(interval.high, digits)}"
+
+
+def _why_unknown(interval: Interval) -> str:
+    """Return why there are no bounds."""
+    return "one repeat" if interval.count == 1 else "all repeats are equal"
 
 
 def p_text(p_value: float) -> str:
@@ -34,7 +50,7 @@ def p_text(p_value: float) -> str:
 def conclusion(interval: Interval) -> str:
     """Return whether an interval differs significantly from zero, as text."""
     if not interval.is_known:
-        return "inconclusive (one repeat)" if interval.count else "not measured"
+        return f"inconclusive ({_why_unknown(interval)})" if interval.count else "not measured"
     if interval.count < MIN_SEEDS:
         return f"inconclusive ({interval.count} repeats)"
     return {1: "significantly above zero", -1: "significantly below zero", 0: "not significant"}[interval.sign]

@@ -81,7 +81,8 @@ class PublishedTables(RunTables):
             for claim in claims
         ]
         metric = ["Metric"] if several else []
-        header = ["Claim of the paper", *metric, "Paper's difference", "Ours", "95% CI", "Outcome here"]
+        interval = f"95% CI over {self.findings.spec.repeats}s"
+        header = ["Claim of the paper", *metric, "Paper's difference", "Ours", interval, "Outcome here"]
         return Table(header, lines, 1 + several)
 
     def rankings(self, agreements: Sequence[Agreement]) -> Table:

@@ -116,15 +116,17 @@ def bounded_interval(estimate: Interval, low: float, high: float) -> Interval:
     """Return the interval of a mean of values in [low, high], which never leaves that range.
 
     Wilson's score interval with Student's t and an effective number of observations, p (1 - p) / SE^2 for the mean p as a fraction
-    of the range (Korn and Graubard 1998 use it for clustered surveys); where all values are at one end, the number of images.
+    of the range (Korn and Graubard 1998 use it for clustered surveys); where all values are equal or at one end, the number of
+    images.
     """
     if not estimate.is_known:
         return estimate
     p, error = (estimate.mean - low) / (high - low), estimate.error / (high - low)
     observations = estimate.count * estimate.images if estimate.images else math.inf
-    effective = max(estimate.images, 1) if error == 0 else min(max(p * (1 - p), 0.0) / error**2, observations)
-    if not 0 <= p <= 1 or effective == 0:
+    if not 0 <= p <= 1:
         return estimate
+    is_extreme = error == 0 or p in (0.0, 1.0)
+    effective = max(estimate.images, 1) if is_extreme else min(p * (1 - p) / error**2, observations)
     t = t_quantile(estimate.degrees)
     center = (p + t * t / (2 * effective)) / (1 + t * t / effective)
     half = t / (1 + t * t / effective) * math.sqrt(p * (1 - p) / effective + t * t / (4 * effective**2))

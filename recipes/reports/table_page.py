@@ -1,5 +1,7 @@
 """Page of a study compared with a published table: the answer, cards, notes and warnings."""
 
+import math
+
 from recipes.reports.agreement import Outcome, find_agreements, find_claims, find_crashes
 from recipes.reports.arm_costs import arm_costs
 from recipes.reports.captions import TABLE_NOTES, fill
@@ -52,7 +54,9 @@ class TablePage(Page):
             cards.append(Card("Claims of the paper that hold here", f"{same} of {len(measured)}", others, "", tone))
         for agreement in self.agreements[:1]:
             percent = f"{100 * agreement.same / agreement.pairs:.0f}%" if agreement.pairs else "–"
-            ranks = f"Kendall's τ {signed(agreement.kendall, 2)}, {agreement.rows} rows"
+            ranks = f"{agreement.rows} rows{f', {agreement.tied} pairs tied' if agreement.tied else ''}; by chance 50%"
+            if not math.isnan(agreement.kendall):
+                ranks = f"Kendall's τ {signed(agreement.kendall, 2)}, {ranks}"
             cards.append(Card("Pairs of rows in the paper's order", percent, ranks, "", ""))
         both, published = len(self.crashes.both), len(self.crashes.both) + len(self.crashes.published_only)
         if published or self.crashes.ours_only:
@@ -70,7 +74,9 @@ class TablePage(Page):
                 f"These runs are at scale {scale}: compare only directions with the paper; differences in value are not meaningful."
             )
         if len(findings.repeats) < 3 and not findings.is_distribution:
-            meaning = "there are no intervals" if len(findings.repeats) < 2 else "the intervals are wide"
+            meaning = "the intervals are wide, and no difference counts as significant"
+            if len(findings.repeats) < 2:
+                meaning = "there are no intervals"
             warnings.append(f"Only {pluralize(len(findings.repeats), repeats)}: {meaning}.")
         missing = sum(row.scores[findings.main].published is None for row in findings.rows)
         if findings.published and missing and any(findings.main in row.entries for row in findings.published.rows):
@@ -128,7 +134,9 @@ class TablePage(Page):
         findings = self.findings
         axes = [axis for axis in self.study.plan.study.axes if axis.name == findings.spec.repeats]
         keys = sorted({key for axis in axes for level in axis.levels.values() for key in level})
-        kinds = [findings.spec.figure.kind, *(["crash"] if self._has_crash() else [])]
+        is_matched = getattr(self.study.plan.study, "match", "none") != "none"
+        arms = [] if is_matched else ["paper" if findings.published else "unmatched"]
+        kinds = [*arms, findings.spec.figure.kind, *(["crash"] if self._has_crash() else [])]
         kinds += ["order"] * bool(self.agreements) + ["claims"] * bool(self.claims)
         fixed = [
             fill(

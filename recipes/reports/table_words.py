@@ -70,12 +70,12 @@ class TableWords:
 
     def ours(self, row: Row, column: str) -> str:
         """Return our value of a row: mean and half-width, or how many of its runs crashed."""
-        ended = len(row.crashes) + len(row.runs)
+        total = ended(row)
         if self.findings.is_distribution or not row.crashes:
             return mean_and_half(row.scores[column].interval, self.digits(column))
         if not row.runs:
-            return CRASH if ended == 1 else f"{CRASH} ({ended} of {ended})"
-        count = f"{len(row.crashes)} of {ended} crashed"
+            return CRASH if total == 1 else f"{CRASH} ({total} of {total})"
+        count = f"{len(row.crashes)} of {total} crashed"
         return count if row.crashed else f"{mean_and_half(row.scores[column].interval, self.digits(column))} ({count})"
 
     def published(self, row: Row, column: str) -> str:
@@ -115,10 +115,21 @@ class TableWords:
         if claim.base is None or claim.other is None or claim.outcome is Outcome.MISSING:
             return "–"
         if claim.base.crashed or claim.other.crashed:
-            rows = claim.other, claim.base
-            other, base = (CRASH if r.crashed else f"{r.scores[claim.column].interval.mean:.1f}" for r in rows)
+            other, base = (self._side(row, claim.column) for row in (claim.other, claim.base))
             return f"{other} vs. {base}"
-        return signed(claim.interval.mean, self.digits(claim.column))
+        lost = [f"{len(row.crashes)} of {ended(row)}" for row in (claim.other, claim.base) if row.crashes]
+        without = f" (without {listed(lost)} runs that crashed)" if lost and not self.findings.is_distribution else ""
+        return signed(claim.interval.mean, self.digits(claim.column)) + without
+
+    def _side(self, row: Row, column: str) -> str:
+        """Return our value of a row of a claim of which a row crashed, with the number of runs that crashed unless all did."""
+        if not row.crashed:
+            return self.number(row.scores[column].interval.mean, column)
+        return CRASH if not row.runs else f"{CRASH} ({len(row.crashes)} of {ended(row)})"
+
+    def number(self, value: float, column: str) -> str:
+        """Return a value of a column."""
+        return f"{value:.{self.digits(column)}f}"
 
     def outcome(self, claim: Claim) -> str:
         """Return the outcome of a claim, with the crashes in which our runs differ from the paper."""
@@ -131,8 +142,9 @@ class TableWords:
             for row, published in pairs
             if published is not None and row.crashed != (published == CRASH)
         ]
-        both = ["both crash"] if claim.base.crashed and claim.other.crashed else []
-        return "; ".join([outcome, *both, *dict.fromkeys(changed)])
+        if claim.base.crashed and claim.other.crashed:
+            changed = ["both crash here"]
+        return "; ".join([outcome, *dict.fromkeys(changed)])
 
     def headline(self) -> str:
         """Return the answer in one line."""
@@ -144,7 +156,7 @@ class TableWords:
             return count_outcomes(measured, self.spec.repeats)
         if self.agreements:
             first = self.agreements[0]
-            return f"{first.same} of {first.pairs} pairs of rows are in the paper's order."
+            return f"{first.same} of {first.pairs} pairs of rows are in the paper's order; by chance it would be half of them."
         return self.best_row()
 
     def best_row(self) -> str:
@@ -155,11 +167,17 @@ class TableWords:
             return "All completed runs crashed." if any(row.crashes for row in rows) else ""
         if len(rows) == 1:
             return f"{capital(self.metric(column))}: {self.ours(top, column)} here, {self.published(top, column)} in the paper."
+        tied = _number_tied([row.rank_value(column) for row in rows])
         best = f"Highest {self.metric(column)} here: {self.label(top.columns)} with {self.ours(top, column)}"
+        if tied > 1:
+            value = self.number(top.rank_value(column) or 0.0, column)
+            best = f"Highest {self.metric(column)} here: {tied} rows are tied at {value}"
         published_top = _highest([(row, row.published_rank_value(column)) for row in rows])
         if published_top is None:
             return f"{best}."
-        name = "the same row" if published_top is top else self.label(published_top.columns)
+        name = "the same row" if published_top is top and tied == 1 else self.label(published_top.columns)
+        tied_in_paper = _number_tied([row.published_rank_value(column) for row in rows])
+        name = name if tied_in_paper == 1 else f"{tied_in_paper} rows tied"
         return f"{best}; in the paper: {name} with {self.published(published_top, column)}."
 
     def claim_sentences(self) -> list[str]:
@@ -189,7 +207,7 @@ class TableWords:
         return (
             f"Of the {pluralize(agreement.pairs, 'pair')} of rows that the paper orders{where}, {agreement.same} have the same "
             f"order here, {agreement.opposite} the opposite order, and {agreement.tied} are tied ({size}; a crash ranks below "
-            f"every value); {distinguished}."
+            f"every value). By chance half of the pairs would have the same order; {distinguished}."
         )
 
     def crash_sentence(self, crashes: Crashes) -> str:
@@ -221,6 +239,17 @@ def _identifying_columns(findings: TableFindings) -> list[str]:
         if len({repr([row.columns.get(other) for other in fewer]) for row in findings.rows}) == len(findings.rows):
             names = fewer
     return names
+
+
+def ended(row: Row) -> int:
+    """Return how many runs of a row have ended."""
+    return len(row.crashes) + len(row.runs)
+
+
+def _number_tied(values: Sequence[float | None]) -> int:
+    """Return how many rows have the highest value."""
+    known = [value for value in values if value is not None]
+    return known.count(max(known)) if known else 0
 
 
 def _highest(ranked: Sequence[tuple[Row, float | None]]) -> Row | None:
