@@ -25,7 +25,7 @@ MeasureRun = Callable[[PlannedRun], RunLength]
 
 
 def match_arms(plan: Plan, measure: MeasureRun) -> Study:
-    """Return the study of `plan`, whose recipes are as they are written, with the lengths that match its arms."""
+    """Return the study of `plan`, which has its recipes as written, with the lengths that match its arms."""
     study, axis = plan.study, plan.study.arm_axis
     if study.match == "none" or axis is None:
         return study
