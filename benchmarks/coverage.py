@@ -22,17 +22,19 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from recipes.reports.cell_values import StudyValues
+from recipes.reports.cell_values import StudyValues, read_values
 from recipes.reports.claims import Outcome, find_claims
 from recipes.reports.crossed_effects import CellValues
 from recipes.reports.estimator import Estimator, Levels
 from recipes.reports.label_savings import invert, monotone_fit
 from recipes.reports.metrics import find_metric
+from recipes.reports.results import read_study
 from recipes.reports.statistics import Interval
 from recipes.study.specification import ReportSpec
 
 AXES = {"stem": ["patchify", "conv"], "training": ["OST", "TST"], "fraction": ["0.1", "0.3", "1.0"]}
-LABELS = {"0.1": 115, "0.3": 345, "1.0": 1149}
+NUM_LABELS = 1151
+"""With a fraction of 1."""
 SPEC = ReportSpec(
     "test_top1",
     "top-1",
@@ -53,9 +55,9 @@ REAL = Path(__file__).parent / "results" / "coverage_predictions.npz"
 Cells = dict[tuple[str, ...], Any]
 
 
-def cells() -> list[Levels]:
+def cells(axes: Mapping[str, Sequence[str]]) -> list[Levels]:
     """Return the levels of every cell."""
-    return [dict(zip(AXES, levels)) for levels in itertools.product(*AXES.values())]
+    return [dict(zip(axes, levels)) for levels in itertools.product(*axes.values())]
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ SCENARIOS = (
 
 def draws(scenario: Scenario, seeds: int, count: int, rng: np.random.Generator) -> Iterator[tuple[StudyValues, Cells]]:
     """Yield simulated studies, each with the true accuracies of its cells."""
-    levels = cells()
+    levels = cells(AXES)
     sizes = np.array([scenario.seed[AXES["fraction"].index(each["fraction"])] for each in levels])
     arms = [f"{each['stem']} {each['training']}" for each in levels]
     wanted = np.array(
@@ -127,7 +129,7 @@ def real_draws(
     matrices: Mapping[str, Any], seeds: int, count: int, rng: np.random.Generator
 ) -> Iterator[tuple[StudyValues, Cells]]:
     """Yield studies whose seeds and images are drawn with replacement from those of real runs; the truth is their mean."""
-    levels = cells()
+    levels = cells(axes_of(matrices))
     values = np.stack([matrices["/".join(each.values())] for each in levels]).astype(np.float64)
     truth = {tuple(each.values()): value for each, value in zip(levels, values.mean((1, 2)))}
     for _ in range(count):
@@ -135,6 +137,21 @@ def real_draws(
         arms = {(each["stem"], each["training"]): rng.integers(values.shape[1], size=seeds) for each in levels}
         rows = np.stack([values[n][arms[each["stem"], each["training"]]][:, images] for n, each in enumerate(levels)])
         yield _as_study(levels, rows, np.zeros(rows.shape[:2], dtype=bool)), truth
+
+
+def axes_of(matrices: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the levels of the axes of real runs, whose names are stem/training/fraction."""
+    names = zip(*(name.split("/") for name in matrices))
+    return {axis: list(dict.fromkeys(levels)) for axis, levels in zip(AXES, names, strict=True)}
+
+
+def save_real(folder: Path, file: Path) -> None:
+    """Write the predictions of a study's runs as `real_draws` reads them: right (100) or wrong (0) by seed and image."""
+    study = read_study(folder)
+    values = read_values(study, METRIC, SPEC.repeats, NUM_CLASSES)
+    order = [values.axes.index(axis) for axis in AXES]
+    matrices = {"/".join(key[n] for n in order): cell.values.astype(np.uint8) for key, cell in values.cells.items()}
+    np.savez_compressed(file, **matrices)
 
 
 def _as_study(levels: Sequence[Levels], correct: Any, failed: Any) -> StudyValues:
@@ -157,7 +174,7 @@ def intervals(estimator: Estimator, truth: Cells) -> Iterator[tuple[str, str, In
     """Yield the kind, the name, the interval and the truth of everything that the report prints with an interval."""
 
     def true(weights: Sequence[tuple[float, Levels]]) -> float:
-        return float(sum(weight * truth[tuple(levels[axis] for axis in AXES)] for weight, levels in weights))
+        return float(sum(weight * truth[tuple(levels[axis] for axis in estimator.axes)] for weight, levels in weights))
 
     for levels in estimator.combinations():
         yield "mean of a cell", "/".join(levels.values()), estimator.mean(levels).interval, true([(1.0, levels)])
@@ -242,15 +259,16 @@ def simulate(job: tuple[str, int, int, int], real: Mapping[str, Any] | None) -> 
         source = real_draws(real, seeds, count, rng)
     else:
         source = draws(next(each for each in SCENARIOS if each.title == title), seeds, count, rng)
+    axes = axes_of(real) if title == "real" and real is not None else AXES
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     for values, truth in source:
-        estimator = Estimator(AXES, SPEC, values, METRIC)
+        estimator = Estimator(axes, SPEC, values, METRIC)
         for kind, name, found, true in intervals(estimator, truth):
             if found.is_known:
                 tallies[kind, name].add(found.low, found.high, true)
         for panel in estimator.combinations("training", "fraction"):
             _add_saving(estimator, truth, panel, tallies)
-        chance = Estimator(AXES, SPEC, values.with_chance(), METRIC)
+        chance = Estimator(axes, SPEC, values.with_chance(), METRIC)
         claims = find_claims(estimator, chance, {"stem": "patchify"}, "0.1")
         made = [claim for claim in claims if claim.outcome in (Outcome.BETTER, Outcome.WORSE)]
         tallies["a claim is made", ""].add(0.0 if made else 1.0, 1.0, 0.5)
@@ -261,11 +279,12 @@ def simulate(job: tuple[str, int, int, int], real: Mapping[str, Any] | None) -> 
 
 def _add_saving(estimator: Estimator, truth: Cells, panel: Levels, tallies: dict[tuple[str, str], Tally]) -> None:
     """Count the label saving of a panel: as an interval, open or not, and where a number is stated."""
-    saving = estimator.saving(panel, "0.1", LABELS)
+    labels = {x: round(NUM_LABELS * float(x)) for x in estimator.xs}
+    saving = estimator.saving(panel, "0.1", labels)
     if saving is None or np.isnan(saving.low):
         return
-    curve = [truth[panel["stem"], "OST", x] for x in AXES["fraction"]]
-    true = invert(monotone_fit(curve, [float(LABELS[x]) for x in AXES["fraction"]]), truth[panel["stem"], "TST", "0.1"])
+    curve = [truth[panel["stem"], "OST", x] for x in estimator.xs]
+    true = invert(monotone_fit(curve, [float(labels[x]) for x in estimator.xs]), truth[panel["stem"], "TST", "0.1"])
     tallies["labels saved, open or not", panel["stem"]].add(saving.low, saving.high, true)
     if saving.is_bounded:
         tallies["labels saved, stated", panel["stem"]].add(saving.low, saving.high, true)
@@ -342,8 +361,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--real", type=Path, default=REAL, help="predictions of real runs: an .npz with an array (S, N) per cell"
     )
+    parser.add_argument(
+        "--save-real", type=Path, metavar="STUDY", help="only write --real from the folder of a finished study"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     options = parser.parse_args(arguments)
+    if options.save_real:
+        save_real(options.save_real, options.real)
+        return 0
     real = dict(np.load(options.real)) if options.real.is_file() else None
     known = [*(scenario.title for scenario in SCENARIOS), *(["real"] if real else [])]
     titles = options.scenarios or known
