@@ -38,6 +38,8 @@ STAGES: Mapping[str, StageSpec] = {
     "common.evaluation complexity": StageSpec("config:ComplexityConfig", "cost:complexity_cost", "complexity_run"),
 }
 """All stages, by what follows `accelerate launch -m`: the stage's package, and its first argument if the package has several."""
+PROBE = "common.evaluation probe"
+"""Stage of a study's baselines."""
 SHORT_NAMES = {name: alias for alias, name in ALIASES.items()}
 
 

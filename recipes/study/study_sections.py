@@ -9,6 +9,7 @@ from pydantic import Field, create_model
 from common.config import read
 from common.config_messages import Otherwise
 from common.config_types import Positive, Seed
+from recipes.stages import PROBE
 from recipes.study.axis_forms import AxisEntry
 from recipes.study.published_weights import PublishedEntry
 from recipes.study.report_forms import ReportEntry
@@ -38,7 +39,7 @@ class BaselinesEntry(FileSection):
 
     recipe: str
     """Recipe, relative to the folder of the study, to the repository's root or to its folder recipes."""
-    module: str = "common.evaluation probe"
+    module: str = PROBE
     """What follows `accelerate launch -m`."""
 
 
