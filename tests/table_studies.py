@@ -20,7 +20,7 @@ TITLES = {
     "top1": "top-1, %",
 }
 RunSpec = Mapping[str, Any]
-"""Contents of a synthetic run: `value`, or `crash` (a step), or `waiting`; optionally `status` and `metrics`.
+"""Contents of a synthetic run: `value`, or `crash` (a step), or `waiting`; optionally `status`, `metrics` and `train_images`.
 
 `curve` False omits metrics.jsonl."""
 
@@ -86,7 +86,8 @@ def write_run(folder: Path, run: RunSpec, stage: str = "finetune") -> None:
         "step": crash or 300,
         "metrics": {} if crash else {"test_top1": value, "validation_top1": value, **run.get("metrics", {})},
         "seconds": 40.0 if stage == "pretrain" else 5.0 + value / 50,
-        "images": 19200, "images_per_second": 3840.0, "parameters": 212_000, "train_images": 1151, "num_processes": 1,
+        "images": 19200, "images_per_second": 3840.0, "parameters": 212_000, "num_processes": 1,
+        "train_images": run.get("train_images", 1151),
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.yaml").write_text("train: {epochs: 20}\n")

@@ -5,17 +5,21 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from comparison_studies import SCATTER, comparison_study, write_comparison
 
+from recipes.reports.claims import Outcome
+from recipes.reports.comparison_figures import comparison_figures
 from recipes.reports.comparison_findings import Findings, compute_findings
 from recipes.reports.comparison_page import ComparisonPage
 from recipes.reports.comparison_words import Words
-from recipes.reports.report import write_report
+from recipes.reports.report import write_pages, write_report
 from recipes.reports.results import read_curves, read_study
 from recipes.study.plan import PlannedRun
 
@@ -62,47 +66,72 @@ def test_means_and_intervals_are_computed_over_the_seeds(study_folder: Path) -> 
     (arm,) = [arm for arm in findings.arms if list(arm.levels.values()) == ["patchify", "0.25", "OST"]]
     assert arm.points == {"0": pytest.approx(87.4), "1": pytest.approx(88.1), "2": pytest.approx(88.5)}
     assert arm.interval.mean == pytest.approx(88.0)
-    deviation = ((0.6**2 + 0.1**2 + 0.5**2) / 2) ** 0.5
-    assert arm.interval.half_width == pytest.approx(4.302653 * deviation / 3**0.5, rel=1e-5)
+    error = ((0.6**2 + 0.1**2 + 0.5**2) / 2) ** 0.5 / 3**0.5
+    assert arm.interval.error == pytest.approx(error)
+    assert arm.interval.half_width == pytest.approx(4.302653 * error, rel=0.01)  # Wilson's is close to Student's
+    assert arm.interval.low + arm.interval.high < 2 * 88.0  # and has more room below
 
 
-def test_paired_differences_cancel_the_variation_between_seeds(study_folder: Path) -> None:
+def test_differences_by_seed_stand_beside_the_interval_of_independent_seeds(study_folder: Path) -> None:
     findings = compute_findings(read_study(study_folder))
     (setting,) = [e for e in findings.main.by_setting if dict(e.levels) == {"stem": "conv", "fraction": "0.1"}]
     assert setting.points == {"0": pytest.approx(8.3), "1": pytest.approx(7.6), "2": pytest.approx(8.1)}
+    assert setting.interval.mean == pytest.approx(8.0)
     assert findings.main.pooled.interval.mean == pytest.approx(3.625)  # the mean of 8, 4, 2, 0.5
-    assert findings.effects[1].pooled.points == {
-        "0": pytest.approx(0.2),
-        "1": pytest.approx(1.6),
-        "2": pytest.approx(1.2),
-    }
+    ends = [[79.6, 81.7, 81.7], [87.9, 89.3, 89.8]]  # OST and TST: their variances add up
+    error = sum(np.var(values, ddof=1) / 3 for values in ends) ** 0.5
+    assert setting.interval.error == pytest.approx(error)
 
 
 def test_label_saving_of_known_curves(study_folder: Path) -> None:
     findings = compute_findings(read_study(study_folder))
-    panel, savings = findings.savings[0]
-    assert dict(panel) == {"stem": "patchify"}
-    assert savings[0].equal == pytest.approx(0.25)  # 80 + 8 is the accuracy of OST with a quarter of the labels
-    assert savings[2].equal == pytest.approx(0.5 * 2 ** (2 / 3))  # 95 is two thirds of the way from 93 to 96
+    panel, saving = findings.savings[0]
+    assert dict(panel) == {"stem": "patchify"} and findings.saving_x == "0.1" and saving is not None
+    assert findings.labels == {"0.1": 115, "0.25": 287, "0.5": 574, "1": 1149}
+    assert saving.equal == pytest.approx(287)  # 80 + 8 is the accuracy of OST with a quarter of the labels
+    assert (saving.labels, saving.measured) == (115, (115, 1149))
 
 
-def test_answer_gives_the_effect_with_its_interval(study_folder: Path) -> None:
+def test_answer_gives_the_declared_claims_with_their_intervals(study_folder: Path) -> None:
     page = page_of(study_folder)
     assert (
         page.words.headline()
-        == "On average, two-stage training (TST) outperforms one-stage training (OST) by 3.6 points."
+        == "With the patchify stem, two-stage training (TST) outperforms one-stage training (OST) by 3.6 points."
     )
-    assert page.answer()[0] == (
-        "Averaged over stem and fraction of the labels (8 settings, 3 seeds), two-stage training (TST) is 3.6 points of "
-        "top-1 accuracy above one-stage training (OST) (95% CI +2.7 to +4.5)."
+    effect, reason, interaction, saving, alternative, *_ = page.answer()
+    assert effect.startswith(
+        "With the patchify stem, two-stage training (TST) compared with one-stage training (OST), averaged over 4 amounts of "
+        "labels: +3.6 points of top-1 accuracy (95% CI +"
     )
-    assert page.answer()[1].startswith(
-        "In individual settings, the difference is significantly above zero in 6 of 8 (patchify stem: 10%, 25%, 50%;"
+    assert effect.endswith("), significantly better.") and "adjusted p = " in effect
+    assert reason == (
+        "The declared effect is that with the patchify stem, because it is the study's first: no tuning runs chose another one on "
+        "validation images."
     )
-    assert (
-        "Patchify stem: two-stage training (TST) with 10% of the labels matches one-stage training (OST) with 25%"
-        in page.answer()[2]
+    assert interaction.startswith(
+        "The effect of pre-training does not differ significantly between patchify stem and conv stem"
     )
+    assert saving.startswith(
+        "With the patchify stem, two-stage training (TST) with 10% (115 labels) matches one-stage training (OST) with 287 labels"
+    )
+    assert alternative.startswith(
+        "Conv stem with one-stage training (OST) compared with patchify stem with two-stage training (TST), averaged over 4 amounts"
+    )
+    assert any(sentence.startswith("Exploratory: in individual settings") for sentence in page.answer())
+
+
+def test_cards_are_the_declared_claims(study_folder: Path) -> None:
+    page = page_of(study_folder)
+    assert [(card.title, card.number, card.tone) for card in page.cards()] == [
+        ("TST minus OST, patchify stem", "+3.6 points", "up"),
+        ("Labels for the same top-1 accuracy, patchify stem", "= OST 287 labels", "up"),
+        ("Conv with OST minus patchify with TST", "−2.6 points", "down"),
+    ]
+    assert [row[0] for row in page.tables.claims().rows] == [
+        "TST − OST, all amounts (patchify stem)",
+        "TST − OST, 10% (115 labels) (patchify stem)",
+        "conv with OST − patchify with TST",
+    ]
 
 
 def test_insignificant_differences_are_reported_as_such(study_folder: Path) -> None:
@@ -115,12 +144,11 @@ def test_insignificant_differences_are_reported_as_such(study_folder: Path) -> N
     page = page_of(study_folder)
     assert page.words.headline().endswith("do not differ significantly.")
     assert (
-        "+0.1 points of top-1 accuracy (95% CI −2.8 to +3.0), which is not significantly different from zero."
+        "+0.1 points of top-1 accuracy (95% CI −2.8 to +3.0; adjusted p = 1), which is inconclusive."
         in page.answer()[0]
     )
-    assert page.cards()[0].conclusion == "not significant"
+    assert page.cards()[0].conclusion == "inconclusive"
     assert page.cards()[0].tone == ""
-    assert "is inconclusive" in page.words.effects_comparison()
 
 
 def test_negative_effect_is_reported_as_underperformance(study_folder: Path) -> None:
@@ -128,30 +156,21 @@ def test_negative_effect_is_reported_as_underperformance(study_folder: Path) -> 
     page = page_of(study_folder)
     assert (
         page.words.headline()
-        == "On average, two-stage training (TST) underperforms one-stage training (OST) by 8.4 points."
+        == "With the patchify stem, two-stage training (TST) underperforms one-stage training (OST) by 8.4 points."
     )
     assert page.cards()[0].tone == "down"
-    panel, savings = page.findings.savings[0]
-    assert "is below one-stage training (OST) with 10%, the smallest measured amount" in page.words.saving(
-        panel, savings[0]
+    assert "needs significantly fewer labels for the same top-1 accuracy, fewer than 115 labels" in page.words.saving(
+        *page.findings.savings[0]
     )
 
 
-def test_effects_are_compared_by_size_regardless_of_their_direction(study_folder: Path) -> None:
-    change_metric(study_folder, lambda run, value: value - 20 * (run.levels["stem"] == "conv"))
-    sentence = page_of(study_folder).words.effects_comparison()
-    assert sentence.startswith("The stem has a larger effect than pre-training, by 15.4 points (95% CI")
-
-
-def test_one_seed_gives_numbers_without_intervals(study_folder: Path, run_of: Callable[..., PlannedRun]) -> None:
+def test_one_seed_gives_numbers_without_intervals(study_folder: Path) -> None:
     for run in read_study(study_folder).plan.runs:
         if run.levels["seed"] != "0":
             shutil.rmtree(study_folder / "runs" / run.id)
     page = write_report(study_folder)
-    assert (
-        page.words.headline()
-        == "Only one repeat: +3.9 points for two-stage training (TST), without a confidence interval."
-    )
+    assert page.words.headline() == "Incomplete: 32 results are missing."
+    assert "+3.9 points of top-1 accuracy (no interval: one seed), from an incomplete study." in page.answer()[0]
     assert page.tables.accuracies().rows[0][2] == "79.4 (1 of 3)"
     assert page.warnings() == ["18 of 54 runs are done; these numbers do not include the others."]
 
@@ -174,8 +193,9 @@ def test_crash_is_listed_with_its_step_and_excluded_from_the_means(
     (arm,) = [arm for arm in page.findings.arms if list(arm.levels.values()) == ["conv", "0.1", "OST"]]
     assert arm.interval.mean == pytest.approx((79.6 + 81.7) / 2)
     assert "(2 of 3)" in page.tables.accuracies().rows[2][2]
-    assert page.findings.main.settings_used == 7
-    assert "(7 complete of 8 settings, 3 seeds)" in page.answer()[0]
+    assert page.tables.divergences().rows == [["conv stem", "one-stage training (OST)", "10%", "1 of 3", "6% to 79%"]]
+    assert page.findings.claims[0].outcome is Outcome.BETTER  # the claim on the other stem is as before
+    assert page.findings.claims[2].outcome is Outcome.FEW_SEEDS  # two are left, which point where all three do
     assert "a loss of &lt;b&gt;nan&lt;/b&gt; |" in (study_folder / "report.html").read_text()
     assert r"nan</b> \| at step 41" in (study_folder / "report.md").read_text()
 
@@ -216,7 +236,7 @@ def test_figures_linked_by_the_markdown_exist(report: Path) -> None:
     assert all((report / link).read_bytes().startswith(b"\x89PNG") for link in links)
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
-    assert "| conv stem | two-stage training (TST) | 89.0 ± 2.4 |" in text
+    assert re.search(r"\| conv stem \| two-stage training \(TST\) \| 89\.0 \(8\d\.\d to 9\d\.\d\) \|", text)
 
 
 def test_csv_has_a_line_for_each_run(report: Path) -> None:
@@ -273,7 +293,8 @@ def test_page_of_a_study_with_a_single_comparison(study_folder: Path) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     page = write_report(study_folder)
     assert page.words.headline().endswith("by 3.6 points.")
-    assert page.second_answer() == []
+    assert [claim.name for claim in page.findings.claims] == ["effect", "saving"]
+    assert "effects" not in (study_folder / "report.md").read_text()
     assert page.tables.accuracies().rows[0][0] == "one-stage training (OST)"
 
 
@@ -291,3 +312,128 @@ def test_amounts_other_than_fractions_are_formatted_unchanged(study_folder: Path
     assert Words(findings).format_x(0.015) == "1.5%"
     with_counts = Findings(**{**vars(findings), "x": ("1", "10", "100")})
     assert Words(with_counts).format_x(10.0) == "10"
+
+
+def test_report_with_predictions_covers_seeds_and_test_images(tmp_path: Path) -> None:
+    def value(at: Mapping[str, str]) -> float:
+        return (
+            (80, 88, 96)[("0.1", "0.25", "1").index(at["fraction"])]
+            + SCATTER[at["seed"]]
+            + 2 * (at["training"] == "TST")
+        )
+
+    page = write_pages(write_comparison(comparison_study(), tmp_path / "images", value, images=1000))
+    alone = write_pages(write_comparison(comparison_study(), tmp_path / "seeds", value))
+    assert isinstance(page, ComparisonPage) and isinstance(alone, ComparisonPage)
+    texts = [(folder / "report.md").read_text() for folder in (tmp_path / "images", tmp_path / "seeds")]
+    assert (
+        "95% confidence intervals over seeds and test images" in texts[0]
+        and "over 3 seeds and the test images" in texts[0]
+    )
+    assert "over seeds and test images" not in texts[1] and "the test images are taken as fixed" in texts[1]
+    assert page.answer()[-1].endswith("they are for future images of the same kind.")
+    assert "The intervals cover the seeds alone, not the sampling of the test images: " in alone.answer()[-1]
+    assert all(
+        with_images.interval.error > without.interval.error
+        for with_images, without in zip(page.findings.arms, alone.findings.arms, strict=True)
+    )
+    assert page.findings.main.pooled.interval.images == 1000
+
+
+def test_interval_of_runs_without_an_error_ends_at_100(tmp_path: Path) -> None:
+    record = write_comparison(comparison_study(), tmp_path, lambda at: 100.0, images=200)
+    intervals = [arm.interval for arm in ComparisonPage(record).findings.arms]
+    assert all(found.high == pytest.approx(100.0) and found.high <= 100.0 for found in intervals)
+    assert all(90 < found.low < 99 for found in intervals)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice on validation images."""
+
+    levels: Mapping[str, str]
+    score: float | None
+    converged: bool | None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of a study, as the report uses them."""
+
+    choices: tuple[Choice, ...]
+
+    def of(self, levels: Mapping[str, str]) -> Choice | None:
+        """Return the choice of a cell."""
+        return next((each for each in self.choices if each.levels.items() <= levels.items()), None)
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> ComparisonPage:
+    """Return the page of a study with choices that prefer the conv stem, whose one-stage arm has not converged."""
+
+    def run_of(at: Mapping[str, str]) -> dict[str, object]:
+        labels = 100 * float(at["fraction"])
+        return {
+            "value": 80 + 15 * float(at["fraction"]) + SCATTER[at["seed"]] + 2 * (at["training"] == "TST"),
+            "metrics": {"validation_subset_images": labels},
+        }
+
+    record = write_comparison(comparison_study(), tmp_path, run_of)
+    cells = {(cell.levels["stem"], cell.levels["training"]) for cell in record.plan.cells}
+    found = Choices(
+        tuple(
+            Choice({"stem": stem, "training": training}, 90 + (stem == "conv"), (stem, training) != ("conv", "OST"))
+            for stem, training in sorted(cells)
+        )
+    )
+    object.__setattr__(record.plan, "choices", found)  # a plan of a study that is tuned has them
+    return ComparisonPage(record)
+
+
+def test_declared_effect_is_that_of_the_panel_that_validation_images_prefer(tuned: ComparisonPage) -> None:
+    assert tuned.words.headline().startswith("With the conv stem, two-stage training (TST) outperforms")
+    assert tuned.answer()[1] == (
+        "The declared effect is that with the conv stem, because the tuning runs' validation images prefer it; their seeds are not "
+        "reported."
+    )
+
+
+def test_arms_that_have_not_converged_are_marked(tuned: ComparisonPage) -> None:
+    rows = {tuple(row[:2]): row[2:] for row in tuned.tables.accuracies().rows}
+    assert all("†" in entry for entry in rows["conv stem", "one-stage training (OST)"])
+    assert not any(
+        "†" in entry for key, row in rows.items() if key != ("conv stem", "one-stage training (OST)") for entry in row
+    )
+    assert any(note.startswith("† Not converged: a run of twice the epochs gains a point") for note in tuned.notes())
+
+
+def test_labels_of_validation_images_count_where_choices_used_them(tuned: ComparisonPage) -> None:
+    assert tuned.findings.labels == {"0.1": 110, "0.25": 275, "1": 1100}
+
+
+def test_effects_that_interact_are_drawn_by_panel(tmp_path: Path) -> None:
+    def names(sign: int, folder: Path) -> list[str]:
+        record = write_comparison(
+            comparison_study(),
+            folder,
+            lambda at: 80 + SCATTER[at["seed"]] + 4 * (at["training"] == "TST") * (sign if at["stem"] == "conv" else 1),
+        )
+        (fig,) = [fig for name, fig, _ in comparison_figures(ComparisonPage(record)) if name == "effects"]
+        return [label.get_text() for label in fig.axes[0].get_yticklabels()]
+
+    assert names(1, tmp_path / "one")[0] == "TST − OST, average"
+    opposite = names(-1, tmp_path / "two")
+    assert opposite[:2] == ["TST − OST, patchify stem", "TST − OST, conv stem"] and not any(
+        "average" in n for n in opposite
+    )
+
+
+def test_figures_of_a_loss_have_its_unit(tmp_path: Path) -> None:
+    record = write_comparison(
+        comparison_study(metric="test_loss", metric_name="test loss"),
+        tmp_path,
+        lambda at: {"metrics": {"test_loss": 1.0 + SCATTER[at["seed"]] - 0.3 * (at["training"] == "TST")}},
+    )
+    figures = {name: fig for name, fig, _ in comparison_figures(ComparisonPage(record))}
+    assert figures["differences"].axes[0].get_ylabel() == "TST − OST, test loss"
+    assert figures["effects"].axes[0].get_xlabel() == "test loss"

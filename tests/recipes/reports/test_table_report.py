@@ -117,7 +117,9 @@ def test_page_of_an_incomplete_study(tmp_path: Path) -> None:
         return {"waiting": True} if is_waiting else table1_outcome(stage, levels)
 
     page, report = rendered(write_study(table1_study(), tmp_path, run_of))
-    assert page.words.headline() == "Of the paper's 4 claims, 2 hold here and 2 are not measured."
+    assert (
+        page.words.headline() == "Of the paper's 4 claims, 1 holds here, 1 is inconclusive here and 2 are not measured."
+    )
     assert has_cells(report, "patchify stem", "0.0005", "AdamW", "5", "89.8 ± 3.8", "79.8", "+10.0", "2 of 3")
     assert has_cells(report, "conv stem", "0.001", "SAM", "5", "–", "81.7", "–", "–")
     assert any(sentence.startswith("Not measured yet: the conv stem tolerates lr 1e-3") for sentence in page.answer())
@@ -142,7 +144,7 @@ def test_doubtful_values_have_a_mark_and_a_footnote(tmp_path: Path) -> None:
     for text in report:
         assert "† The published value looks like an error of the text recognition" in text
         assert "Identical in all rows: lr 0.0016." in text
-        assert "Only 2 seeds: the intervals are wide." in text
+        assert "Only 2 seeds: the intervals are wide, and no difference counts as significant." in text
 
 
 STEMS = Axis("stem", {"patchify": {"s": 0}, "conv": {"s": 1}})
