@@ -56,4 +56,5 @@ def test_only_the_registry_names_the_stages(path: Path) -> None:
     imports = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     imports |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     assert not strings & {*STAGES, *preload_modules()}
+    imports.discard("common.evaluation.predictions")  # the form of a file in run folders, not a stage
     assert not [name for name in imports if name and name.startswith(tuple(module.split()[0] for module in STAGES))]

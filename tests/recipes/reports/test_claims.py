@@ -221,7 +221,7 @@ class Choice:
     """A choice on validation images."""
 
     levels: Mapping[str, str]
-    score: float | None
+    metric: float | None
 
 
 @dataclass(frozen=True)

@@ -352,7 +352,7 @@ class Choice:
     """A choice on validation images."""
 
     levels: Mapping[str, str]
-    score: float | None
+    metric: float | None
     converged: bool | None
 
 

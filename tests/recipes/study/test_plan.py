@@ -160,7 +160,7 @@ def test_formatted_values_parse_to_the_same_value(value: Any) -> None:
 
 def test_the_quick_start_can_be_planned_with_the_stages_configs() -> None:
     plan = make_plan(load_study(find_study("quickstart")), resolve_by_config)
-    assert Counter(run.stage for run in plan.runs) == {"pretrain": 6, "finetune": 36}
+    assert Counter(run.stage for run in plan.runs) == {"pretrain": 6, "finetune": 24}
 
 
 def test_workers_and_folders_do_not_change_a_run(tmp_path: Path) -> None:
