@@ -59,7 +59,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class NextStep:
-    """What would settle an open claim, if its estimate stays as it is: a number of seeds, or of test images."""
+    """What would settle an open claim, if its estimate does not change: a number of seeds, or of test images."""
 
     seeds: int | None
     images: int | None
@@ -106,7 +106,7 @@ def preferred_panel(choices: Any, estimator: Estimator) -> Levels:
 def next_step(claim: Claim, margin: float | None, *, claims: int = 1) -> NextStep | None:
     """Return what would settle an inconclusive claim: significance, or equivalence within `margin`; None if nothing is open.
 
-    Both numbers assume that the estimate and the variances stay as they are, and the level of the first of so many declared
+    Both numbers assume that the estimate and the variances do not change, and the level of the first of so many declared
     `claims` (Holm). None of them: more than `MOST_SEEDS` seeds, or `MOST_IMAGES` times as many images.
     """
     found = claim.interval
