@@ -66,7 +66,9 @@ def _arm_cost(study: StudyRecord, levels: Mapping[str, str], runs: Sequence[RunR
     """Return the mean cost of the runs of an arm."""
     results = [run.result for run in runs if run.result]
     earlier_runs = [run.planned.needs for run in runs if run.planned.needs]
-    sharers = [sum(other.needs == name and other.stage != BASELINES for other in study.plan.runs) for name in earlier_runs]
+    sharers = [
+        sum(other.needs == name and other.stage != BASELINES for other in study.plan.runs) for name in earlier_runs
+    ]
     return ArmCost(
         levels=levels,
         runs=len(results),

@@ -183,7 +183,7 @@ class ClaimWords(Words):
             ways.append(f"{more} more {repeats}{'' if more == 1 else 's'}")
         if step.images is not None:
             ways.append(f"{step.images:,} test images instead of {claim.interval.images:,}")
-        condition = "if the estimate remains the same"
+        condition = "if the estimate does not change"
         if not ways and not claim.interval.images:
             return f"not even {MOST_SEEDS} {repeats}s would settle {name} {condition}"
         if not ways:

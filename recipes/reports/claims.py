@@ -59,7 +59,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class NextStep:
-    """What would settle an open claim, if its estimate remains the same: a number of seeds, or of test images."""
+    """What would settle an open claim, if its estimate does not change: a number of seeds, or of test images."""
 
     seeds: int | None
     images: int | None
@@ -88,16 +88,16 @@ def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, sav
 def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
     """Return the panel with the best mean validation metric of the tuned runs, over all arms and x; untuned: the first one.
 
-    A panel with an arm that has no such metric, because its tuning runs diverged, comes after all others.
+    More of the choices' metric is better, whatever the report's is. A panel with an arm that has none, because its tuning runs
+    diverged, comes after all others.
     """
     panels = list(estimator.combinations(next(iter(estimator.spec.compare)), estimator.spec.x))
     if choices is None:
         return panels[0]
-    sign = 1.0 if estimator.metric.higher_is_better else -1.0
 
     def score(panel: Levels) -> tuple[int, float]:
         own = [each for each in choices.choices if all(each.levels.get(axis) == level for axis, level in panel.items())]
-        values = [sign * each.metric for each in own if each.metric is not None]
+        values = [each.metric for each in own if each.metric is not None]
         return len(values) - len(own), sum(values) / len(values) if values else -math.inf
 
     return max(panels, key=score)
@@ -106,7 +106,7 @@ def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
 def next_step(claim: Claim, margin: float | None, *, claims: int = 1) -> NextStep | None:
     """Return what would settle an inconclusive claim: significance, or equivalence within `margin`; None if nothing is open.
 
-    Both numbers assume that the estimate and the variances remain the same, and the level of the first of so many declared
+    Both numbers assume that the estimate and the variances do not change, and the level of the first of so many declared
     `claims` (Holm). None of them: more than `MOST_SEEDS` seeds, or `MOST_IMAGES` times as many images.
     """
     found = claim.interval

@@ -252,9 +252,9 @@ def test_the_panel_with_the_best_mean_validation_metric_over_its_arms_is_preferr
     assert preferred_panel(choices(patchify=(90, 97), conv=(93, 93)), estimator) == {"stem": "patchify"}
 
 
-def test_of_a_loss_the_panel_with_the_lowest_is_preferred() -> None:
+def test_more_of_the_metric_of_the_choices_is_better_also_where_the_report_is_about_a_loss() -> None:
     estimator, _ = study_values(gain(4.0), metric=find_metric("test_loss"))
-    assert preferred_panel(choices(patchify=(0.3, 0.2), conv=(0.5, 0.1)), estimator) == {"stem": "patchify"}
+    assert preferred_panel(choices(patchify=(80.0, 82.0), conv=(81.0, 82.0)), estimator) == {"stem": "conv"}
 
 
 def test_a_panel_whose_tuning_runs_diverged_is_not_preferred() -> None:
