@@ -178,7 +178,7 @@ def _label_x_axis(axes: Axes, findings: Findings, words: Words, counts: bool = T
     axes.set_xticks([float(x) for x in findings.x], labels)
     axes.minorticks_off()
     if counts:
-        below = " (images below)" if findings.labels else ""
+        below = " (labels below)" if findings.labels else ""
         axes.set_xlabel(f"{words.spec.x_name}{below}", color=MUTED)
 
 

@@ -45,6 +45,7 @@ class ComparisonPage(Page):
             words.second_axis(),
             words.exploratory(),
             *words.divergences(),
+            self.tables.best_baseline(),
             *words.next_steps(),
             words.matching(),
             words.coverage(),

@@ -1,15 +1,16 @@
 """Tables of what surrounds a comparison: baselines that train no network, and the lengths that validation images chose."""
 
-from collections.abc import Mapping
+import math
 
 import numpy as np
 
 from recipes.reports.comparison_tables import ComparisonTables
 from recipes.reports.formatting import number, signed
-from recipes.reports.results import RunRecord
 from recipes.reports.tables import Table
 from recipes.study.specification import BASELINES, FEATURES
 
+NO_LEVEL = "–"
+"""The level of pixels on an axis of networks."""
 MEASURES = {"test_knn_top1": "k-NN", "test_probe_top1": "linear probe"}
 """Metrics of the baselines with their titles."""
 
@@ -19,26 +20,33 @@ class SetupTables(ComparisonTables):
 
     def baselines(self) -> Table:
         """Return the accuracy of k-NN and of a linear probe on frozen features and on pixels: means over the repeats, by x."""
-        spec = self.findings.spec
-        axes = [axis for axis in self.findings.arm_axes if axis != self.findings.main.axis]
-        groups: dict[tuple[str, ...], dict[str, list[RunRecord]]] = {}
-        for run in self.study.of_stage(BASELINES):
-            levels = run.planned.levels
-            if run.result and run.result.is_usable:
-                key = (levels[FEATURES], *(levels.get(axis, "–") for axis in axes))
-                groups.setdefault(key, {}).setdefault(levels.get(spec.x, ""), []).append(run)
+        axes = self._network_axes()
         rows = [
             [
-                key[0],
-                *(self.title(level) for level in key[1:]),
-                title,
-                *(self._mean_of(runs, x, name) for x in self.findings.x),
+                names[0],
+                *map(self.title, names[1:]),
+                *(number(values[x]) if x in values else "–" for x in self.findings.x),
             ]
-            for key, runs in groups.items()
-            for name, title in MEASURES.items()
+            for names, values in self._baselines().items()
         ]
         header = ["Frozen features", *self.heads(axes), "Classifier", *map(self.words.labels, self.findings.x)]
         return Table(header, rows, 2 + len(axes))
+
+    def best_baseline(self) -> str:
+        """Return the sentence on the best baseline at the smallest amount of labels, beside the best arm; empty without any."""
+        x, axis = self.findings.x[0], self.findings.spec.x
+        sign = 1 if self.findings.metric.higher_is_better else -1
+        arms = [arm for arm in self.findings.arms if arm.levels[axis] == x and not math.isnan(arm.interval.mean)]
+        found = [(values[x], names) for names, values in self._baselines().items() if x in values]
+        if not found or not arms or not self.findings.metric.in_percent:
+            return ""
+        value, (features, *levels, classifier) = max(found)
+        best = max(arms, key=lambda arm: sign * arm.interval.mean)
+        network = ", ".join(self.title(level) for level in levels if level != NO_LEVEL)
+        source = "raw pixels" if features == "pixels" else f"{features} features" + (f" ({network})" if network else "")
+        arm = ", ".join(self.title(best.levels[name]) for name in self.findings.arm_axes)
+        reached = f"{classifier} on {source} reaches {number(value)} with {self.words.labels(x)}"
+        return f"Without training a network on the labels, {reached}; the best arm ({arm}) reaches {number(best.interval.mean)}."
 
     def choices(self) -> Table:
         """Return, for every arm and x, the chosen length, its validation metric, and what twice the epochs gain."""
@@ -64,11 +72,21 @@ class SetupTables(ComparisonTables):
         ]
         return Table([*self.heads(axes), *header], rows, len(axes))
 
-    def _mean_of(self, runs: Mapping[str, list[RunRecord]], x: str, name: str) -> str:
-        """Return the mean of a metric over the runs at x as text; runs without a level of x count at each."""
-        found = [
-            run.result.metrics[name]
-            for run in (*runs.get(x, ()), *runs.get("", ()))
-            if run.result and name in run.result.metrics
-        ]
-        return number(float(np.mean(found))) if found else "–"
+    def _network_axes(self) -> list[str]:
+        """Return the axes of the panels, which distinguish networks."""
+        return [axis for axis in self.findings.arm_axes if axis != self.findings.main.axis]
+
+    def _baselines(self) -> dict[tuple[str, ...], dict[str, float]]:
+        """Return the mean over the repeats by x, for (features, levels of the network, classifier)."""
+        values: dict[tuple[str, ...], dict[str, list[float]]] = {}
+        for run in self.study.of_stage(BASELINES):
+            levels = run.planned.levels
+            if run.result is None or not run.result.is_usable:
+                continue
+            network = [levels.get(axis, NO_LEVEL) for axis in self._network_axes()]
+            for name, title in MEASURES.items():
+                if name in run.result.metrics:
+                    of_classifier = values.setdefault((levels[FEATURES], *network, title), {})
+                    for x in [levels[self.findings.spec.x]] if self.findings.spec.x in levels else self.findings.x:
+                        of_classifier.setdefault(x, []).append(run.result.metrics[name])
+        return {names: {x: float(np.mean(found)) for x, found in by_x.items()} for names, by_x in values.items()}
