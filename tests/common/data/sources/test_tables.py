@@ -253,7 +253,7 @@ def test_fingerprint_does_not_depend_on_the_table_format(tmp_path: Path) -> None
 
 def test_ids_are_paths_of_rows_or_table_and_row_wherever_the_tables_are(tmp_path: Path) -> None:
     columns = rows(4)
-    for number, path in enumerate((None, "/there/a/x.png", "/there/b/y.png")):
+    for number, path in enumerate((None, "/data/a/x.png", "/data/b/y.png")):
         columns["image"][number]["path"] = path
     for place in ("one", "other/place"):
         plain_parquet(tmp_path / place / "part" / "test.parquet", columns)
