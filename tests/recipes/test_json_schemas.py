@@ -13,7 +13,9 @@ from common.yaml_text import read_yaml
 from recipes.__main__ import main
 from recipes.json_schemas import SCHEMAS, schemas
 
-FILES = sorted(path for path in RECIPES.rglob("*.yaml") if "published" not in path.relative_to(RECIPES).parts)
+WRITTEN = {"published", "choices"}
+"""Folders of files that nobody edits."""
+FILES = sorted(path for path in RECIPES.rglob("*.yaml") if not WRITTEN & {*path.relative_to(RECIPES).parts})
 KINDS = {"studies": "study", "scales": "scale"}
 BY_NAME = dict(schemas())
 
