@@ -71,6 +71,8 @@ class Scenario:
     """Standard deviation of the seeds at each fraction."""
     shared: float = 0.5
     """Part of the seeds' variance that the fractions of an arm share, as through its pre-training."""
+    subset: float = 0.0
+    """Part of the seeds' variance that all arms share at a fraction, as through the labeled subset."""
     pretraining: float = 0.0
     """Standard deviation of a pre-training that all seeds of a two-stage arm share; the truth is for this pre-training."""
     diverged: float = 0.0
@@ -91,6 +93,7 @@ SCENARIOS = (
     Scenario("calibrated", BASE),
     Scenario("unequal variances", BASE, seed=(0.35, 0.15, 0.04)),
     Scenario("shared pre-training", BASE, pretraining=0.15),
+    Scenario("shared subsets", BASE, seed=(0.30, 0.15, 0.05), shared=0.4, subset=0.3),
     Scenario("diverged runs", BASE, diverged=0.1),
     Scenario("no effect", SAME),
     Scenario("opposite effects", OPPOSITE),
@@ -114,7 +117,15 @@ def draws(scenario: Scenario, seeds: int, count: int, rng: np.random.Generator) 
         pretrained = {arm: rng.normal(scale=scenario.pretraining) for arm in dict.fromkeys(arms)}
         offset = np.array([pretrained[arm] for arm in arms]) * is_two_stage
         common = np.stack([shared[arm] for arm in arms])
-        effects = np.sqrt(scenario.shared) * common + np.sqrt(1 - scenario.shared) * rng.normal(size=common.shape)
+        subsets = (
+            {x: rng.normal(size=seeds) for x in AXES["fraction"]}
+            if scenario.subset
+            else dict.fromkeys(AXES["fraction"], 0.0)
+        )
+        effects = np.sqrt(scenario.shared) * common + np.sqrt(scenario.subset) * np.stack(
+            [subsets[each["fraction"]] + np.zeros(seeds) for each in levels]
+        )
+        effects += np.sqrt(1 - scenario.shared - scenario.subset) * rng.normal(size=common.shape)
         image = rng.normal(scale=scenario.image, size=NUM_IMAGES) + rng.normal(
             scale=scenario.by_cell, size=(len(levels), NUM_IMAGES)
         )

@@ -35,13 +35,14 @@ TYPED = (
 """Values as they are typed."""
 SCALARS = (
     "finetune", "pretrain", "digits", "imagenet1k", "seed", "row", "rows", "curve", "layers", "test_top1", "validation_top1@0.25",
-    "optim.lr", "optim.lr*", "finetune.optim.lr", "recipes/digits/finetune.yaml", "scaled_relu_table1", "patchify", "-1", "\0",
+    "optim.lr", "optim.lr*", "finetune.optim.lr", "recipes/digits/finetune.yaml", "scaled_relu_table1", "patchify",
+    "compute", "steps", "none", "validation_top1", "-1", "\0",
 )  # fmt: skip
 """Values of some key of a study or scale."""
 KEYS = (
     "needs", "finetune.needs", "optim.lr*", "set", "factors", "starts_from", "levels", "key", "values", "table", "rows", "keys",
     "draws", "seed", "scales", "scale", "seeds", "published", "module", "recipe", "metrics", "metric", "times", "strict", "extends",
-    "keep", "",
+    "keep", "match", "tune", "lengths", "seeds", "baselines", "epochs_factor", "saving_at", "higher_is_better", "metric_range", "",
 )  # fmt: skip
 """Names of keys, some of them unknown where they stand."""
 PLACEHOLDER = "typed value"

@@ -1,14 +1,13 @@
 """Command line of the studies: `python -m recipes list | plan | tune | run | report | schema`."""
 
 import argparse
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError, system_error_message
+from common.pipes import exit_with
 from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
@@ -183,8 +182,4 @@ def _report(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+    exit_with(lambda: main(sys.argv[1:]))

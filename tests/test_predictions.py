@@ -30,15 +30,22 @@ def predictions_of(out: Path) -> Predictions:
 
 @pytest.mark.parametrize(
     ("name", "overrides"),
-    [("finetune", ()), ("finetune", TOKENS), ("linear", ()), ("knn", ("knn.ks=[5,20]",))],
-    ids=["finetune", "token labels", "linear", "knn"],
+    [
+        ("finetune", ("train.epochs=1",)),
+        ("finetune", (*TOKENS, "train.epochs=1")),
+        ("linear", ("train.epochs=1",)),
+        ("knn", ("knn.ks=[5,20]",)),
+        ("probe", ("features=pixels", "l2=[0.1]")),
+    ],
+    ids=["finetune", "token labels", "linear", "knn", "probe"],
 )
 def test_test_metrics_are_means_over_the_predictions(
     stage: Stage, tmp_path: Path, name: str, overrides: tuple[str, ...]
 ) -> None:
-    assert stage(name, tmp_path / "run", *overrides, "train.epochs=1" if name != "knn" else "train.seed=0") == 0
+    assert stage(name, tmp_path / "run", *overrides) == 0
     predictions, metrics = predictions_of(tmp_path / "run"), read_result(tmp_path / "run")["metrics"]
-    assert list(predictions.metrics) == (["knn_top1", "knn5_top1"] if name == "knn" else ["top1", "top5", "loss"])
+    named = {"knn": ["knn_top1", "knn5_top1"], "probe": ["probe_top1", "probe_top5"]}
+    assert list(predictions.metrics) == named.get(name, ["top1", "top5", "loss"])
     for metric in predictions.metrics:
         values = per_image(predictions, metric)
         if metric == "loss":

@@ -31,18 +31,28 @@ def save_predictions(run: Run, predictions: Predictions) -> None:
 
 @torch.no_grad()
 def classifier_predictions(
-    logits_NC: Tensor, labels_N: Tensor, split: Split, *, class_names: tuple[str, ...]
+    logits_NC: Tensor,
+    labels_N: Tensor,
+    split: Split,
+    *,
+    class_names: tuple[str, ...],
+    prefix: str = "",
+    reported: tuple[str, ...] = ("top1", "top5", "loss"),
 ) -> Predictions:
-    """Return the predictions of a classifier for the test images; the first classes are those that top1 and top5 count."""
+    """Return the predictions of a classifier for the test images; the first classes are those that top1 and top5 count.
+
+    `reported` are its metrics in result.json, with `prefix` after `test_`; top5 only counts with more than 5 classes. The loss of
+    an image whose class has the logit -inf is infinite.
+    """
     logits = logits_NC.float()
     classes = _most_probable(logits, top_classes(logits))
-    names = ("top1", "top5", "loss") if logits.shape[1] > 5 else ("top1", "loss")
+    names = [name for name in reported if name != "top5" or logits.shape[1] > 5]
     return _class_predictions(
         split,
         labels_N,
         classes,
         logits.softmax(1).gather(1, classes),
-        metrics={name: name for name in names},
+        metrics={f"{prefix}{name}": name for name in names},
         class_names=class_names,
         loss=_floats(cross_entropy(logits, labels_N, reduction="none")),
     )

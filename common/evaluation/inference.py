@@ -1,7 +1,7 @@
 """Inference over a split: every image once over all processes, with progress and a stop by signal between batches."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -79,6 +79,41 @@ def predict(
     labels = torch.as_tensor(split_labels, device=run.device)[indices]
     gathered = [gather_shards(shard, len(split), run.accelerator) for shard in (outputs, labels)]
     return gathered[0], gathered[1]
+
+
+def predict_roles(
+    by_role: Mapping[str, Split],
+    network: nn.Module,
+    run: Run,
+    data: DataConfig,
+    *,
+    crop_pct: float,
+    batch_size: int,
+    training: str,
+    seed: int,
+    errors: CorruptImageCounter,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return (outputs, labels) of every image of several splits, by name, with one progress for all; see `predict`.
+
+    With `data.on_corrupt: skip`, other images replace corrupt ones of the split `training`, by `seed`. Corrupt held-out images were
+    excluded when the splits were opened, since no other image can replace those.
+    """
+    progress = Progress(run, sum(num_batches(split, run, batch_size) for split in by_role.values()), batch_size)
+    replaced = {training} if data.on_corrupt == "skip" else set[str]()
+    return {
+        name: predict(
+            split,
+            network,
+            run,
+            data,
+            crop_pct=crop_pct,
+            batch_size=batch_size,
+            progress=progress,
+            replacement_seed=seed if name in replaced else None,
+            errors=errors if name in replaced else None,
+        )
+        for name, split in by_role.items()
+    }
 
 
 def sample_images(split: Split, limit: int | None, *, seed: int, stream: str) -> Split:

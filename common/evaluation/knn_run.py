@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from common.data.config import DataConfig
 from common.data.loading.corrupt import CorruptImageCounter, build_corrupt_counter
 from common.data.open_splits import open_splits
 from common.data.sources.split import Split
@@ -13,10 +14,9 @@ from common.evaluation.config import KnnEvaluationConfig
 from common.evaluation.features import feature_rank
 from common.evaluation.frozen import PooledFeatures, build_frozen
 from common.evaluation.image_predictions import knn_predictions, save_predictions
-from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
+from common.evaluation.inference import StopRequested, predict_roles, sample_images
 from common.evaluation.knn import classify_by_neighbors
 from common.evaluation.predictions import Predictions
-from common.training.progress import Progress
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
 
@@ -29,10 +29,7 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="knn", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    run.restart()
-    splits = open_splits(config.data, labeled=True)
-    subset_file = run.folder / "subset.json"
-    run.write(subset_file, lambda: splits.subset.save(subset_file))
+    splits = restart_with_labels(config.data, run)
     network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
     features = PooledFeatures(network).eval().to(run.device)
     by_role = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
@@ -57,6 +54,15 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
         **errors.summary(),
         splits={name: len(split) for name, split in by_role.items()},
     )
+
+
+def restart_with_labels(data: DataConfig, run: Run) -> Splits:
+    """Return the labeled splits of a run that starts over, with the subset that it trains on written to its folder."""
+    run.restart()
+    splits = open_splits(data, labeled=True)
+    subset_file = run.folder / "subset.json"
+    run.write(subset_file, lambda: splits.subset.save(subset_file))
+    return splits
 
 
 def choose_bank(config: KnnEvaluationConfig, splits: Splits) -> Split:
@@ -90,24 +96,17 @@ def _evaluate(
 
     No metrics and no predictions if any feature is not finite.
     """
-    batch_size = config.train.batch_size
-    progress = Progress(run, sum(num_batches(split, run, batch_size) for split in by_role.values()), batch_size)
-    # Corrupt held-out images were excluded when the splits were opened, since no other image can replace those.
-    replaced = {"bank"} if config.data.on_corrupt == "skip" else set[str]()
-    outputs = {
-        name: predict(
-            split,
-            features,
-            run,
-            config.data,
-            crop_pct=config.knn.crop_pct,
-            batch_size=batch_size,
-            progress=progress,
-            replacement_seed=config.train.seed if name in replaced else None,
-            errors=errors if name in replaced else None,
-        )
-        for name, split in by_role.items()
-    }
+    outputs = predict_roles(
+        by_role,
+        features,
+        run,
+        config.data,
+        crop_pct=config.knn.crop_pct,
+        batch_size=config.train.batch_size,
+        training="bank",
+        seed=config.train.seed,
+        errors=errors,
+    )
     bank, bank_labels = outputs.pop("bank")
     metrics: dict[str, float] = {}
     predictions = None

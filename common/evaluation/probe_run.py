@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data.config import DataConfig
-from common.data.loading.corrupt import CorruptImageCounter, build_corrupt_counter
-from common.data.open_splits import open_splits
+from common.data.loading.corrupt import build_corrupt_counter
 from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.data.splits.stratified import Indices, class_prefixes
@@ -16,18 +15,19 @@ from common.data.splits.subset import draw_validation_subset
 from common.evaluation.classification import classification_metrics
 from common.evaluation.config import ProbeConfig
 from common.evaluation.frozen import PooledFeatures, build_frozen, feature_dim
-from common.evaluation.inference import StopRequested, num_batches, predict
+from common.evaluation.image_predictions import classifier_predictions, save_predictions
+from common.evaluation.inference import StopRequested, predict_roles
 from common.evaluation.knn import knn_accuracy
-from common.evaluation.knn_run import PREFIXES, held_out
+from common.evaluation.knn_run import PREFIXES, held_out, restart_with_labels
+from common.evaluation.predictions import Predictions
 from common.evaluation.probe import check_size, choose_probe
-from common.training.progress import Progress
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
 
 PROBE_METRICS = ("top1", "top5")
 """Metrics of the logistic regression; those of k-NN have the names that a k-NN evaluation gives them."""
 
-Predictions = Mapping[str, tuple[Tensor, Tensor]]
+Outputs = Mapping[str, tuple[Tensor, Tensor]]
 """(features, labels) of every image of a split, by the split's name."""
 
 
@@ -36,25 +36,33 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="probe", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    run.restart()
-    splits = open_splits(config.data, labeled=True)
-    subset_file = run.folder / "subset.json"
-    run.write(subset_file, lambda: splits.subset.save(subset_file))
+    splits = restart_with_labels(config.data, run)
+    choice = choice_images(splits, config.data)
     features = build_features(config)
     check_size(len(splits.train), feature_dim(features, config.data.image_size), len(splits.class_names))
     by_role = {"train": splits.train, **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
     errors = build_corrupt_counter(config.data, splits, run.accelerator)
     try:
-        predictions = _predict(config, run, features.to(run.device), by_role, errors)
-        metrics = _metrics(
-            config, run, predictions, choice_images(splits, config.data), num_classes=len(splits.class_names)
+        outputs = predict_roles(
+            by_role,
+            features.to(run.device),
+            run,
+            config.data,
+            crop_pct=config.crop_pct,
+            batch_size=config.train.batch_size,
+            training="train",
+            seed=config.train.seed,
+            errors=errors,
         )
+        metrics, predictions = _evaluate(config, run, outputs, choice, by_role, class_names=splits.class_names)
         outcome = _outcome(metrics, config)
     except StopRequested:
-        metrics, images, outcome = {}, 0, run.interrupted()
+        metrics, predictions, images, outcome = {}, None, 0, run.interrupted()
     if metrics:
         run.log(0, 0, metrics)
+    if predictions is not None:
+        save_predictions(run, predictions)
     return run.finish(
         outcome,
         step=0,
@@ -64,7 +72,7 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
         metrics=metrics,
         **errors.summary(),
         splits={name: len(split) for name, split in by_role.items()},
-        choice_images=len(choice_images(splits, config.data)),
+        choice_images=len(choice),
     )
 
 
@@ -92,72 +100,66 @@ def choice_images(splits: Splits, data: DataConfig) -> Indices:
     return class_prefixes(labels, np.maximum(counts, 1), seed=data.subset_seed, stream="subset")
 
 
-def _predict(
-    config: ProbeConfig, run: Run, features: nn.Module, by_role: Mapping[str, Split], errors: CorruptImageCounter
-) -> Predictions:
-    """Return the features and labels of every image of every split."""
-    batch_size = config.train.batch_size
-    progress = Progress(run, sum(num_batches(split, run, batch_size) for split in by_role.values()), batch_size)
-    # Corrupt held-out images were excluded when the splits were opened, since no other image can replace those.
-    replaced = {"train"} if config.data.on_corrupt == "skip" else set[str]()
-    return {
-        name: predict(
-            split,
-            features,
-            run,
-            config.data,
-            crop_pct=config.crop_pct,
-            batch_size=batch_size,
-            progress=progress,
-            replacement_seed=config.train.seed if name in replaced else None,
-            errors=errors if name in replaced else None,
-        )
-        for name, split in by_role.items()
-    }
+def _evaluate(
+    config: ProbeConfig,
+    run: Run,
+    outputs: Outputs,
+    choice: Indices,
+    by_role: Mapping[str, Split],
+    *,
+    class_names: tuple[str, ...],
+) -> tuple[dict[str, float], Predictions | None]:
+    """Return the accuracies on each held-out split and the chosen strength, and the regression's predictions for the test images.
 
-
-def _metrics(
-    config: ProbeConfig, run: Run, predictions: Predictions, choice: Indices, *, num_classes: int
-) -> dict[str, float]:
-    """Return the accuracies on each held-out split and the chosen strength; no metrics if any feature is not finite."""
-    if not all(bool(torch.isfinite(features).all()) for features, _ in predictions.values()):
-        return {}
+    No metrics and no predictions if any feature is not finite.
+    """
+    if not all(bool(torch.isfinite(features).all()) for features, _ in outputs.values()):
+        return {}, None
 
     def stop_if_requested() -> None:
         if run.is_stop_requested():
             raise StopRequested
 
-    train, train_labels = predictions["train"]
+    train, train_labels = outputs["train"]
     probe = choose_probe(
         train,
         train_labels,
         l2=config.l2,
-        num_classes=num_classes,
-        validation=_select(predictions["validation"], choice) if len(choice) else None,
+        num_classes=len(class_names),
+        validation=_select(outputs["validation"], choice) if len(choice) else None,
         before_each=stop_if_requested,
     )
-    metrics = {"probe_l2": probe.l2}
-    for name in (role for role in PREFIXES if role in predictions):
-        features, labels = predictions[name]
-        logits = probe.logits(features)  # of every image, in the split's order, like the votes of k-NN
+    metrics, predictions = {"probe_l2": probe.l2}, None
+    for name in (role for role in PREFIXES if role in outputs):
+        features, labels = outputs[name]
+        logits = probe.logits(features)
         neighbors = knn_accuracy(
             features,
             labels,
             train,
             train_labels,
-            num_classes=num_classes,
+            num_classes=len(class_names),
             ks=config.knn.ks,
             temperature=config.knn.temperature,
         )
         metrics |= {f"{PREFIXES[name]}{key}": value for key, value in neighbors.items()}
         accuracies = classification_metrics(logits, labels.cpu())
         metrics |= {f"{name}_probe_{key}": accuracies[key] for key in PROBE_METRICS if key in accuracies}
-    return metrics
+        if name == "test":
+            predictions = classifier_predictions(
+                logits,
+                labels.cpu(),
+                by_role[name],
+                class_names=class_names,
+                prefix="probe_",
+                reported=PROBE_METRICS,
+            )
+    return metrics, predictions
 
 
-def _select(predictions: tuple[Tensor, Tensor], indices: Indices) -> tuple[Tensor, Tensor]:
+def _select(outputs: tuple[Tensor, Tensor], indices: Indices) -> tuple[Tensor, Tensor]:
     """Return the features and labels of some images."""
-    features, labels = predictions
+    features, labels = outputs
     chosen = torch.as_tensor(indices, device=features.device)
     return features[chosen], labels[chosen]
 

@@ -6,7 +6,6 @@ Each network is built on torch's meta device, without allocating memory. The exi
 published value and published.yaml does not declare the difference.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from common.models.complexity import Complexity, measure
 from common.models.feed_forward import FEED_FORWARDS
 from common.models.networks import ARCHITECTURES, ModelConfig, build_network
 from common.models.stem_registry import ALIASES, PAPER_STEMS, StemSpec, parse_stem
+from common.pipes import exit_with
 
 UNITS = {"parameters": 1e6, "macs": 1e9, "activations": 1e6}
 HEADINGS = (
@@ -148,4 +148,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -7,12 +7,12 @@ import numpy as np
 
 from common.evaluation.predictions import per_image, read_predictions
 from common.files import path_exists
+from common.training.run_folder import PREDICTIONS
 from recipes.reports.crossed_effects import CellValues, Values
 from recipes.reports.metrics import Metric
 from recipes.reports.results import RunRecord, StudyRecord
 from recipes.result import DIVERGED
 
-PREDICTIONS = "predictions.parquet"
 TOLERANCE = 1e-3
 """Largest difference, relative to the metric's range, between a run's metric and the mean over its predictions."""
 

@@ -7,6 +7,7 @@
 Everything else in a report is exploratory.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,10 @@ def next_step(claim: Claim, margin: float | None, *, claims: int = 1) -> NextSte
         return margin is not None and abs(found.mean) + t_quantile(degrees, 0.9) * error < margin
 
     seeds = next((n for n in range(found.count + 1, MOST_SEEDS + 1) if settles(n, 1.0)), None)
-    factors = [1.25**step for step in range(1, 21) if 1.25**step <= MOST_IMAGES]
+    factors = [
+        *itertools.takewhile(lambda factor: factor < MOST_IMAGES, (1.25**step for step in itertools.count(1))),
+        MOST_IMAGES,
+    ]
     factor = next((each for each in factors if settles(found.count, each)), None)
     return NextStep(seeds, _round_up(found.images * factor) if factor and found.images else None)
 

@@ -157,7 +157,7 @@ def test_too_many_images_are_refused_before_their_features_are_computed(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.evaluation.probe.MAX_PRODUCTS", 80 * 432 * 10 - 1)
-    monkeypatch.setattr(probe_run, "predict", lambda *_, **__: pytest.fail("features were computed"))
+    monkeypatch.setattr(probe_run, "predict_roles", lambda *_, **__: pytest.fail("features were computed"))
     assert stage("probe", tmp_path / "run", PIXELS) == 2
     assert "common.evaluation linear" in capsys.readouterr().err
     assert stage("probe", tmp_path / "run", PIXELS, "--dry-run") == 2

@@ -190,3 +190,13 @@ def test_intervals_cover_the_truth_for_new_seeds_and_images_where_those_over_see
         hits[False] += alone.low <= 0 <= alone.high
     assert 0.92 <= hits[True] / 400 <= 0.99
     assert hits[False] / 400 <= 0.85
+
+
+def test_a_difference_that_rests_on_one_image_has_the_error_of_images_that_are_not_in_the_test_set() -> None:
+    right, one_wrong = np.full((3, 50), 100.0), np.full((3, 50), 100.0)
+    one_wrong[:, 7] = 0.0
+    found = estimate([Term(-1.0, cell(one_wrong), "a"), Term(1.0, cell(right), "b")], span=100.0)
+    of_images = 100.0**2 * (1 / 50) * (1 - 1 / 50) / 49  # the sample variance of one image of 50, divided by 50
+    assert found.mean == pytest.approx(2.0)
+    assert found.error == pytest.approx((of_images + 0.25 * 2 * (100.0 / 50) ** 2) ** 0.5)
+    assert found.low < 0.0

@@ -1,0 +1,17 @@
+"""Exit of a program whose output may be read by another one, such as `head`, that closes the pipe early."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+
+def exit_with(main: Callable[[], int]) -> None:
+    """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)
