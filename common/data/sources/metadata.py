@@ -174,8 +174,15 @@ class MetadataSource:
                 listed[key] = count
                 indices.append(index)
                 count += 1
-            parts.append(file.table.take(indices).drop_columns([file.file_column]))
-        table = pyarrow.concat_tables([part for part in parts if len(part)] or parts[:1], promote_options="permissive")
+            parts.append(file.table.take(pyarrow.array(indices, pyarrow.int64())).drop_columns([file.file_column]))
+        try:
+            table = pyarrow.concat_tables(
+                [part for part in parts if len(part)] or parts[:1], promote_options="permissive"
+            )
+        except pyarrow.ArrowException as error:
+            raise UserError(
+                f"data.source: the metadata files of {folder} have columns of different types ({error}). Make them the same."
+            ) from error
         features = Features.from_arrow_schema(table.schema)
         name = find_label_column(features, self._label_column, labeled=labeled, title=title, values=table.column)
         return listed, table.column(name) if name else None, features[name] if name else None, name
