@@ -70,7 +70,7 @@ def find_label_column(
     candidates = [
         name
         for name, feature in features.items()
-        if not _INDEX_COLUMN.fullmatch(name) and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
+        if not is_index(name) and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
     ]
     chosen = _likely_labels(features, candidates, values)
     if len(chosen) == 1:
@@ -107,6 +107,11 @@ def _likely_labels(features: Mapping[str, Any], candidates: list[str], values: C
     if len(candidates) < 2:
         return candidates
     return [name for name in candidates if _repeats(values(name))] or candidates
+
+
+def is_index(name: str) -> bool:
+    """Return whether a column is the index that pandas wrote with a table."""
+    return _INDEX_COLUMN.fullmatch(name) is not None
 
 
 def is_usual_label(name: str) -> bool:

@@ -25,9 +25,7 @@ class SplitFolders:
 
     def __init__(self, root: Path, listing: Listing, *, declared: Sequence[str] = (), kind: str = "auto") -> None:
         self.root = root if kind == "class_folders" else _descend(root, listing)
-        if self.root != root:
-            _log.info("data: %s holds nothing but %s, which is read", root, self.root)
-        folders, _ = listing.entries(self.root)
+        folders = listing.folders(self.root)
         self.paths = {"train": self.root}
         self.others: tuple[str, ...] = ()
         """Folders beside the splits that are in no split."""
@@ -36,7 +34,7 @@ class SplitFolders:
         if are_splits(
             folders,
             declared=declared,
-            has_folders=lambda name: bool(listing.entries(self.root / name)[0]),
+            has_folders=lambda name: bool(listing.folders(self.root / name)),
             title=str(self.root),
         ):
             self.paths = {name: _own_folder(self.root / name, listing) for name in folders}
@@ -63,7 +61,11 @@ class FolderSource:
     ) -> None:
         self._kind, self._decoder, self._listing = kind, decoder, Listing(root, left_out)
         self._splits = SplitFolders(root, self._listing, declared=declared, kind=kind)
-        self.title = f"the folder {self._splits.root}"
+        self.root = self._splits.root
+        """Folder of the classes or of the splits."""
+        self.title = f"the folder {self.root}"
+        if self.root != root:
+            _log.info("data: %s holds nothing but %s, which is read", root, self.root)
         if self._splits.others:
             _log.info("data: in no split of %s: %s", self.title, quoted(self._splits.others))
 
@@ -74,9 +76,8 @@ class FolderSource:
     def class_folders(self, name: str) -> dict[str, list[str]]:
         """Return the class folders of split `name` by the class names, sorted; a link to a parent or to another class is none."""
         folder, classes = self._splits.paths[name], dict[str, list[str]]()
-        for found in self._listing.entries(folder)[0]:
-            if self._listing.is_followed(folder / found, ()):
-                classes.setdefault(normalized(found), []).append(found)
+        for found in self._listing.folders(folder):
+            classes.setdefault(normalized(found), []).append(found)
         return dict(sorted(classes.items()))
 
     def read(self, name: str, *, labeled: bool) -> Split:
@@ -113,20 +114,20 @@ class FolderSource:
 
 def _descend(folder: Path, listing: Listing) -> Path:
     """Return the folder that a folder stands for: its only folder, if it has no images of its own and that one has folders."""
-    folders, files = listing.entries(folder)
-    if len(folders) != 1 or is_usual_name(folders[0]) or not listing.entries(folder / folders[0])[0]:
+    folders = listing.folders(folder)
+    if len(folders) != 1 or is_usual_name(folders[0]) or not listing.folders(folder / folders[0]):
         return folder
-    if any(listing.is_image(folder, file) for file in files):
+    if any(listing.is_image(folder, file) for file in listing.entries(folder)[1]):
         return folder
     return _descend(folder / folders[0], listing)
 
 
 def _own_folder(folder: Path, listing: Listing) -> Path:
     """Return a split's folder, or the only folder in it that has the split's own name or role and folders within it."""
-    folders, _ = listing.entries(folder)
+    folders = listing.folders(folder)
     if len(folders) != 1 or (folders[0] != folder.name and split_role(folders[0]) != split_role(folder.name)):
         return folder
-    return folder / folders[0] if listing.entries(folder / folders[0])[0] else folder
+    return folder / folders[0] if listing.folders(folder / folders[0]) else folder
 
 
 def _labels_beside(folder: Path) -> str:

@@ -36,6 +36,8 @@ class Listing:
     """Names of files and folders that the configuration leaves out, with wildcards."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Number of entries that were passed over, by the reason."""
+    _said: set[str] = field(default_factory=set)
+    """Folders outside of the source whose links were logged."""
 
     def entries(self, folder: Path) -> tuple[list[str], list[str]]:
         """Return the sorted names of the folders and of the files in `folder`, and count what is passed over.
@@ -55,6 +57,10 @@ class Listing:
                 f" leave it out: data.leave_out=[{printable(folder.name)}]."
             ) from error
         return sorted(folders), sorted(files)
+
+    def folders(self, folder: Path) -> list[str]:
+        """Return the sorted names of the folders in `folder` that are followed: no links to a parent or to another folder."""
+        return [name for name in self.entries(folder)[0] if self.is_followed(folder / name, ())]
 
     def images(self, folder: Path, prefix: str = "") -> list[str]:
         """Return the images in `folder` and its subfolders, sorted, as paths that start with `prefix`."""
@@ -118,7 +124,9 @@ class Listing:
         if leads_up or _contains(root, target):
             self.skipped["links to folders that are read anyway"] += 1
             return False
-        _log.info("data: %s is a link to %s, whose images are read", printable(str(folder)), printable(target))
+        if target not in self._said:
+            self._said.add(target)
+            _log.info("data: %s is a link to %s, whose images are read", printable(str(folder)), printable(target))
         return True
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,14 @@ import numpy as np
 
 from common.data.images.collections import FileImages
 from common.data.images.decode import ImageDecoder
-from common.data.sources.columns import UNLABELED, find_label_column, is_class_column, is_usual_label, read_labels
+from common.data.sources.columns import (
+    UNLABELED,
+    find_label_column,
+    is_class_column,
+    is_index,
+    is_usual_label,
+    read_labels,
+)
 from common.data.sources.folders import FolderSource, SplitFolders
 from common.data.sources.listing import Listing, normalized
 from common.data.sources.split import Split
@@ -24,6 +32,7 @@ _log = logging.getLogger(__name__)
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _FILE_COLUMN = "file_name"
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")
+_FRACTION = re.compile(r"[-+]?\d*\.\d*(e[-+]?\d+)?", re.IGNORECASE)
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
 
@@ -123,6 +132,9 @@ class MetadataSource:
         rows = [listed.pop(_key(folder / path), -1) for path in paths]
         if unlisted := rows.count(-1):
             self._listing.skipped["images that are not in the metadata"] += unlisted
+        for file in self._files:
+            if file.path.parent.is_relative_to(folder):
+                self._listing.skipped -= Counter({file.path.suffix.lower(): 1})
         self._listing.log_skipped(str(folder))
         if listed:
             missing = [os.path.relpath(path, folder) for path in listed]
@@ -192,30 +204,56 @@ def labels_of_folders(source: FolderSource, files: Sequence[MetadataFile], label
     """Return whether the class folders give the labels, not the metadata files beside them; log what is not read.
 
     They do if the training split has several class folders and the configuration names no column of the metadata. Raise UserError
-    if the metadata has a column with a usual name of labels that contradicts the folders.
+    if lists of all classes have a column that may be the labels (a usual name, or values that repeat) and contradicts the folders.
     """
     train = next((name for name in source.names() if name == "train" or split_role(name) == "train"), source.names()[0])
-    if label_column is not None or len(source.class_folders(train)) < 2:
+    classes = source.class_folders(train)
+    if label_column is not None or len(classes) < 2:
         return False
-    for file in files:
-        columns = [name for name in file.table.column_names if name != file.file_column]
-        for column in filter(is_usual_label, columns):
-            folders = [
-                normalized(Path(str(text).replace("\\", "/")).parent.name or file.path.parent.name)
-                for text in file.table.column(file.file_column).to_pylist()
+    rows = [(file, text) for file in files for text in file.table.column(file.file_column).to_pylist()]
+    folders = [_class_folder(file, text, source.root) for file, text in rows]
+    if set(classes) <= set(folders):
+        for column in sorted({name for file in files for name in file.table.column_names if name != file.file_column}):
+            values = [
+                value
+                for file in files
+                for value in (
+                    file.table.column(column).to_pylist()
+                    if column in file.table.column_names
+                    else [None] * len(file.table)
+                )
             ]
-            pairs = set(zip(folders, map(str, file.table.column(column).to_pylist()), strict=True))
-            if len(pairs) > len({folder for folder, _ in pairs}) or len(pairs) > len({label for _, label in pairs}):
+            if _may_be_labels(column, values) and not _is_same_partition(folders, values):
                 raise UserError(
-                    f"data.label_column: the column '{column}' of {file.path} and the class folders contradict each other."
+                    f"data.label_column: the column '{column}' of {files[0].path} and the class folders contradict each other."
                     f" Set data.label_column={column} for the labels of the file, or data.kind=class_folders for the folders."
                 )
-        _log.info(
-            "data: the classes are the folders; %s (columns %s) is not read. data.label_column selects one",
-            file.path,
-            quoted(columns),
-        )
+    for file in files:
+        columns = [name for name in file.table.column_names if name != file.file_column]
+        _log.info("data: the classes are the folders; %s (columns %s) is not read", file.path, quoted(columns))
     return True
+
+
+def _class_folder(file: MetadataFile, text: str | None, root: Path) -> str:
+    """Return the class folder of a listed path: the folder below that of its split."""
+    parts = Path(os.path.relpath(file.path.parent / str(text).replace("\\", "/"), root)).parts[:-1]
+    inner = [part for part in parts if not split_role(part)] or [""]
+    return normalized(inner[0])
+
+
+def _may_be_labels(column: str, values: Sequence[Any]) -> bool:
+    """Return whether a column may hold labels: by its name, or because it holds words or whole numbers that repeat."""
+    if is_usual_label(column):
+        return True
+    distinct = {value for value in values if value is not None}
+    is_discrete = all(isinstance(value, str | int) and not _FRACTION.fullmatch(str(value)) for value in distinct)
+    return is_discrete and not is_index(column) and 1 < len(distinct) <= max(2, len(values) // 2)
+
+
+def _is_same_partition(folders: Sequence[str], values: Sequence[Any]) -> bool:
+    """Return whether folders and values divide the images into the same classes."""
+    pairs = set(zip(folders, map(str, values), strict=True))
+    return len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs})
 
 
 def _read_csv(path: Path) -> Any:

@@ -127,7 +127,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
         folder, decoder=options.decoder, declared=declared, kind=config.kind, left_out=config.leave_out
     )
     if config.kind in ("auto", "metadata"):
-        metadata = _metadata_files(folder, config)
+        metadata = _metadata_files(folder, plain.root, config)
         if metadata and (config.kind == "metadata" or not labels_of_folders(plain, metadata, config.label_column)):
             return MetadataSource(
                 folder,
@@ -141,8 +141,8 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     return plain
 
 
-def _metadata_files(folder: Path, config: DataConfig) -> list[MetadataFile]:
-    """Return the metadata files of a folder; those without a column of file names are another program's, and logged."""
+def _metadata_files(folder: Path, root: Path, config: DataConfig) -> list[MetadataFile]:
+    """Return the metadata files of a folder, found from `root` on; those without file names are not read."""
     if config.metadata_file is not None:
         paths = [folder / config.metadata_file]
         if not path_exists(paths[0]):
@@ -150,7 +150,7 @@ def _metadata_files(folder: Path, config: DataConfig) -> list[MetadataFile]:
                 f"data.metadata_file = {config.metadata_file}: {paths[0]} does not exist. Correct the path."
             )
     else:
-        paths = find_metadata(folder, Listing(folder, config.leave_out))
+        paths = find_metadata(root, Listing(folder, config.leave_out))
     found = []
     for path in paths:
         file = read_metadata(path, file_column=config.image_column)

@@ -1,7 +1,7 @@
 """Which folders of a data source are splits, by their names: train, val2017, test_set, Validate."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from common.errors import UserError, quoted
@@ -16,6 +16,10 @@ _WORDS: dict[Role, frozenset[str]] = {
     "validation": frozenset((*VALIDATION_NAMES, "validate", "valset")),
     "test": frozenset((*TEST_NAMES, "testset")),
 }
+_FILLERS = frozenset(
+    ("set", "split", "data", "dataset", "image", "images", "img", "imgs", "photos", "folder", "part", "new")
+)
+"""Words that say nothing beside the role."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
@@ -56,12 +60,29 @@ def are_splits(
         return True
     if any(roles[name] == "train" and has_folders(name) for name in usual):
         return True
-    if "train" not in roles.values() or len(set(roles.values())) < 2:
-        return False
-    if len(roles) == len(folders) and all(has_folders(name) for name, role in roles.items() if role == "train"):
+    alike = [
+        name for name in roles if _has_train_and_other([other for other in roles if _rest(other) == _rest(name)], roles)
+    ]
+    if not alike:
+        return False  # test_tube and training_shoes
+    is_one_set = len(alike) == len(folders) and len({_rest(name) for name in alike}) == 1
+    if is_one_set and all(has_folders(name) for name in alike if roles[name] == "train"):
         return True
     raise UserError(
-        f"data.source: the folders {quoted(list(roles))} of {title} look like splits, not classes. Set"
-        f" data.train_split={next(name for name, role in roles.items() if role == 'train')} (and data.validation_split,"
+        f"data.source: the folders {quoted(alike)} of {title} look like splits, not classes. Set"
+        f" data.train_split={next(name for name in alike if roles[name] == 'train')} (and data.validation_split,"
         " data.test_split) if they are, or data.kind=class_folders if they are classes."
     )
+
+
+def _rest(name: str) -> tuple[str, ...]:
+    """Return the words of a name that are neither roles nor fillers: what two splits of one data set have in common."""
+    words = (word.lower() for word in _WORD.findall(name))
+    return tuple(
+        sorted(word for word in words if word not in _FILLERS and not any(word in usual for usual in _WORDS.values()))
+    )
+
+
+def _has_train_and_other(names: Sequence[str], roles: Mapping[str, Role]) -> bool:
+    """Return whether some of the names are training splits and some are not."""
+    return len({roles[name] == "train" for name in names}) > 1

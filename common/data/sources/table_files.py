@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.sources.listing import IMAGE_EXTENSIONS
-from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
+from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, split_role
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
 from common.files import path_exists
@@ -91,7 +91,7 @@ def _split_name(path: Path) -> str:
     """Return the name of the split that a relative path belongs to."""
     for text in (path.stem, *reversed(path.parent.parts)):
         words = re.split(r"[^a-z]+", text.lower())
-        role = next((word for word in words if word in _ROLES), None)
+        role = next((word for word in words if word in _ROLES), None) or split_role(text)
         if role is not None:
             return role
     return re.sub(r"(-\d+-of-\d+.*|[-_.]?\d+)$", "", path.stem) or path.stem

@@ -95,25 +95,28 @@ FOLDERS = {path: path[:3] for path in CLASSES}
 @pytest.mark.parametrize(
     ("place", "content"),
     [
-        ("metadata.csv", "file_name,width\ncat/0.png,20\ncat/1.png,21\ndog/0.png,20\ndog/1.png,21\n"),
+        ("metadata.csv", "file_name,score\ncat/0.png,0.5\ncat/1.png,0.25\ndog/0.png,0.5\ndog/1.png,0.25\n"),
         ("cat/metadata.csv", "file_name,photographer\n0.png,a\n1.png,b\n"),
         ("metadata.csv", "image_id,dx,age\n00,mel,40\n01,nv,50\n"),
         ("metadata.csv", "file_name,label\ncat/0.png,0\ncat/1.png,0\ndog/0.png,1\ndog/1.png,1\n"),
     ],
-    ids=["widths", "one class alone", "another program's", "the same classes"],
+    ids=["scores", "one class alone", "another program's", "the same classes"],
 )
 def test_class_folders_stay_what_they_are_beside_a_list(tmp_path: Path, place: str, content: str) -> None:
     (fill(tmp_path, *CLASSES) / place).write_text(content)
     assert labels(tmp_path) == FOLDERS
 
 
-def test_a_list_that_contradicts_the_class_folders_is_a_question(tmp_path: Path) -> None:
-    content = "file_name,label\ncat/0.png,x\ncat/1.png,y\ndog/0.png,x\ndog/1.png,y\n"
+@pytest.mark.parametrize("column", ["label", "species", "width"])
+def test_a_list_that_contradicts_the_class_folders_is_a_question(tmp_path: Path, column: str) -> None:
+    content = f"file_name,{column}\ncat/0.png,x\ncat/1.png,y\ndog/0.png,x\ndog/1.png,y\n"
     (fill(tmp_path, *CLASSES) / "metadata.csv").write_text(content)
-    with pytest.raises(UserError, match=r"'label' .* contradict .*data\.label_column=label.*data\.kind=class_folders"):
+    with pytest.raises(
+        UserError, match=rf"'{column}' .* contradict .*data\.label_column={column}.*data\.kind=class_folders"
+    ):
         source(tmp_path)
     assert labels(tmp_path, kind="class_folders") == FOLDERS
-    assert set(labels(tmp_path, label_column="label").values()) == {"x", "y"}
+    assert set(labels(tmp_path, label_column=column).values()) == {"x", "y"}
     assert set(labels(tmp_path, kind="metadata").values()) == {"x", "y"}
 
 
