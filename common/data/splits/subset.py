@@ -174,8 +174,8 @@ def import_subset(path: str | Path, split: Split) -> Subset:
     """Return the subset of `split` given by a published list of image names, one per line.
 
     A name is the relative path of an image in the dataset or a suffix of it, down to the base name, with or without the
-    extension. Empty lines are skipped, and so are lines that start with # and name no image. Raise UserError that reports all unknown, ambiguous and
-    duplicate names together.
+    extension. Empty lines are skipped, and so are lines that start with # and name no image. Raise UserError that reports all
+    unknown, ambiguous and duplicate names together.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
