@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common import config as recipes
-from common.locks import lock_folder, write_lock_owner
+from common.locks import accept_locks, check_locks, lock_folder
 from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
@@ -95,7 +95,7 @@ class Run:
         """
         self.lock()
         self._is_accepted = True
-        write_lock_owner()
+        accept_locks()
         pending, self._pending = self._pending, []
         for where, action in pending:
             self.write(where, action)
@@ -113,7 +113,12 @@ class Run:
 
     def write(self, where: Path, action: Callable[[], None]) -> None:
         """Let the main process write to `where`; every process waits, and all raise the same UserError when it fails."""
-        self.process_group.write(f"out = {where}:", action)
+
+        def write() -> None:
+            check_locks()
+            action()
+
+        self.process_group.write(f"out = {where}:", write)
 
     def write_recipe(self) -> None:
         """Write the resolved recipe, with its stage in the first line; the main process calls it."""
