@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +39,10 @@ def test_unreadable_checkpoint_ends_the_run_and_is_used_once_readable(
     assert fork_run("finetune", resumed, *overrides, processes=processes, faults=[fault]) == USER_ERROR, read_log(
         resumed
     )
-    assert "step-000000006 cannot be read (Stale file handle)" in read_log(resumed, rank)
+    logs = [read_log(resumed, each) for each in range(processes)]
+    assert "step-000000006 cannot be read (Stale file handle)" in logs[0]
+    assert all("cannot be read" not in text for text in logs[1:]), "printed once"
+    assert rank == 0 or f"rank {rank} on {socket.gethostname()}: " in logs[0]
     assert all("Traceback" not in read_log(resumed, each) for each in range(processes))
     assert contents(resumed) == before
     assert fork_run("finetune", resumed, *overrides, processes=processes) == 0, read_log(resumed)
@@ -51,7 +55,10 @@ def test_unreadable_checkpoint_ends_the_run_and_is_used_once_readable(
     [
         (Fault("exists", 2, what="stale handle", rank=1), "cannot be read (Stale file handle)"),
         (Fault("result", 1, what="stale handle", rank=1), "Stale file handle"),
-        (Fault("read", 1, what="damage", rank=1), "read different things"),
+        (
+            Fault("read", 1, what="damage", rank=1),
+            "processes see different run folders (step 4 on rank 0, step 2 on rank 1)",
+        ),
     ],
     ids=["folder", "result", "another checkpoint"],
 )

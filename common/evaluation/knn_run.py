@@ -34,7 +34,7 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     features = PooledFeatures(network).eval().to(run.device)
     by_role = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
-    errors = build_corrupt_counter(config.data, splits, run.accelerator)
+    errors = build_corrupt_counter(config.data, splits, run.process_group)
     try:
         metrics, predictions = _evaluate(config, run, features, by_role, errors, class_names=splits.class_names)
         outcome = _outcome(metrics, config)

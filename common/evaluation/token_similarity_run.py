@@ -54,7 +54,7 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
         parameters=sum(parameter.numel() for parameter in similarities.parameters()),
         metrics=metrics,
         layers=names,
-        **build_corrupt_counter(config.data, splits, run.accelerator).summary(),
+        **build_corrupt_counter(config.data, splits, run.process_group).summary(),
     )
 
 

@@ -16,6 +16,7 @@ from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
 from common.training.environment import environment
+from common.training.folder_view import describe_folder
 from common.training.process_group import ProcessGroup
 from common.training.run_folder import RunFolder
 from common.training.signals import StopSignals
@@ -60,6 +61,7 @@ class Run:
         """Seconds of earlier attempts up to the checkpoint from which this one resumes."""
         self._started = time.monotonic()
         self._log_error: OSError | None = None
+        self.process_group.check_same(describe_folder(self.folder))
         self.files = self.process_group.read(lambda: RunFolder(self.folder, config, stage))
         self._pending = [(self.folder, lambda: self._describe(overrides))]
         self._is_accepted = False
@@ -80,7 +82,7 @@ class Run:
 
     def has_ended(self) -> bool:
         """Return, and log, whether the run has already ended for good."""
-        result = self.process_group.read(self.files.result, describe=lambda found: str(found and found["status"]))
+        result = self.process_group.read(self.files.result, describe=lambda found: [str(found and found["status"])])
         if result is None or result["status"] == RunStatus.INTERRUPTED:
             return False
         if self.files.epochs_before is not None and result["status"] != RunStatus.DIVERGED:
