@@ -7,7 +7,7 @@ import torch
 import torch.distributed as distributed
 from safetensors import SafetensorError
 
-from common.errors import SharedError, UserError
+from common.errors import SharedError, UserError, system_error_message
 from common.process_errors import place
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ Found = TypeVar("Found")
 Words = Sequence[str | None]
 """What a process sees, from what matters most to details."""
 RUN_FOLDERS, SHARED_DISK = "run folders", "out must lie on a disk that all nodes share"
+
+
+def _system_message(error: Exception) -> str:
+    """Return the message for an error of the system."""
+    return system_error_message(error).removeprefix("error: ") if isinstance(error, OSError) else str(error)
 
 
 class ProcessGroup:
@@ -60,7 +65,7 @@ class ProcessGroup:
             found = action()
         except (UserError, OSError) as error:
             problem = error
-        self._raise_if_any(problem, lambda error: f"out: cannot be read ({error})")
+        self._raise_if_any(problem)
         if describe is not None:
             self.check_same(describe(found))
         return found
@@ -99,7 +104,9 @@ class ProcessGroup:
             ),
         )
 
-    def _raise_if_any(self, problem: Exception | None, put_into_words: Callable[[Exception], str]) -> None:
+    def _raise_if_any(
+        self, problem: Exception | None, put_into_words: Callable[[Exception], str] = _system_message
+    ) -> None:
         """Raise the same SharedError in all processes if any has a problem; `put_into_words` is for errors of the system.
 
         The main process's message stands first; those of others name rank and host, unless they are the same.

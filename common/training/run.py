@@ -17,6 +17,7 @@ from common.paths import user_path
 from common.training.accelerator import build_accelerator
 from common.training.environment import environment
 from common.training.folder_view import describe_folder
+from common.training.open_images import confirm_moved
 from common.training.process_group import ProcessGroup
 from common.training.run_folder import RunFolder
 from common.training.signals import StopSignals
@@ -87,6 +88,8 @@ class Run:
             return False
         if self.files.epochs_before is not None and result["status"] != RunStatus.DIVERGED:
             return False
+        if self.files.moved:
+            confirm_moved(self)
         logger.info("%s has already ended: %s. Nothing to do.", self.folder, result["status"])
         return True
 

@@ -70,7 +70,7 @@ def test_the_first_difference_is_shown_with_its_ranks(results: list[dict[str, An
 
 def test_an_error_of_one_process_names_its_rank_and_host(results: list[dict[str, Any]]) -> None:
     assert results[0]["read here"] == f"rank 1 on {HOST}: wrong"
-    assert results[0]["read system"] == f"rank 1 on {HOST}: out: cannot be read (lost)"
+    assert results[0]["read system"] == f"rank 1 on {HOST}: lost. Fix this and rerun the same command."
     assert results[0]["read both"] == "wrong"
     assert results[0]["write"].startswith("out = run: cannot be written (full).")
 
