@@ -73,6 +73,21 @@ def test_read_error_on_one_process_ends_all(tmp_path: Path, fault: Fault, messag
     assert contents(out) == before
 
 
+@pytest.mark.parametrize("name", ["finetune", "knn"])
+def test_processes_on_different_disks_are_refused(tmp_path: Path, name: str) -> None:
+    """Otherwise one of them would have ended, or begun anew, while the other resumes."""
+    out, fault = tmp_path / "run", Fault("folder", 1, what="another disk", rank=1)
+    assert fork_run(name, out) == 0, read_log(out)
+    before, seen = (
+        contents(out),
+        "step 8 on rank 0, none on rank 1" if name == "finetune" else "status finished on rank 0",
+    )
+    assert fork_run(name, out, processes=2, faults=[fault]) == USER_ERROR
+    assert f"error: processes see different run folders ({seen}" in read_log(out)
+    assert "out must lie on a disk that all nodes share" in read_log(out) and "error" not in read_log(out, 1)
+    assert contents(out) == before
+
+
 READS = {
     "finetune": ("result.json", "metrics.jsonl", "config.yaml"),
     "knn": ("result.json", "metrics.jsonl", "config.yaml"),
