@@ -40,8 +40,10 @@ class OwnerLine:
         self.lost_to: str | None = None
         """Process and host of a new owner, which believed that this process was dead."""
         self._id, self._count = secrets.token_hex(4), 0
-        self._previous = b""
+        self._previous, self._times = b"", (0, 0)
         with suppress(OSError):
+            status = os.fstat(descriptor)
+            self._times = status.st_atime_ns, status.st_mtime_ns
             self._previous = os.pread(descriptor, _MAX_BYTES, 0)
             os.truncate(descriptor, 0)
         self.beat()
@@ -59,10 +61,14 @@ class OwnerLine:
 
     def clear(self, *, restore: bool) -> None:
         """Remove the line, so that nobody waits for this process; `restore` what was there, if this run changes nothing."""
-        if self.lost_to is None:
+        if self.lost_to is not None:
+            return
+        with suppress(OSError):
+            os.truncate(self.descriptor, 0)
+        self._write(self._previous if restore else b"")
+        if restore:
             with suppress(OSError):
-                os.truncate(self.descriptor, 0)
-            self._write(self._previous if restore else b"")
+                os.utime(self.descriptor, ns=self._times)
 
     def _write(self, content: bytes) -> None:
         """Write to the start of the file. Closing a copy of the descriptor flushes a network file system, as `close` does."""

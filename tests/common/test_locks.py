@@ -181,10 +181,12 @@ def test_study_waits_for_a_run_on_another_host_without_blocking(tmp_path: Path, 
 
 def test_refused_run_restores_the_lock_file(tmp_path: Path) -> None:
     (tmp_path / RUN_LOCK).write_text("process 1 on there\n")
+    before = (tmp_path / RUN_LOCK).stat().st_mtime_ns
     lock_folder(tmp_path)
     assert f"process {os.getpid()} on " in (tmp_path / RUN_LOCK).read_text()
     release_locks()
     assert (tmp_path / RUN_LOCK).read_text() == "process 1 on there\n"
+    assert (tmp_path / RUN_LOCK).stat().st_mtime_ns == before
 
 
 def test_owner_is_rewritten_by_its_process_but_not_by_forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
