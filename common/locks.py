@@ -46,7 +46,7 @@ def lock_folder(folder: Path) -> None:
         return
     while (descriptor := try_lock(path)) is None:
         if time.monotonic() > deadline:
-            raise _in_use(folder, name_of(path.read_text(errors="replace")))
+            raise _in_use(folder, _read_owner(path))
         time.sleep(0.05)  # the other process may only be testing the lock
     try:
         _wait_for_owner(folder, OwnerWatch(path, has_lock=_is_exclusive(descriptor)))
@@ -78,6 +78,14 @@ def _in_use(folder: Path, owner: str) -> UserError:
         f"out = {folder}: in use by another process{f' ({owner})' if owner else ''}. Stop it there or wait until it has finished,"
         " or set out to another folder; nothing was changed."
     )
+
+
+def _read_owner(path: Path) -> str:
+    """Return process and host from a lock file; nothing if it cannot be read, as on CIFS, where locks are mandatory."""
+    try:
+        return name_of(path.read_text(errors="replace"))
+    except OSError:
+        return ""
 
 
 def accept_locks() -> None:

@@ -12,7 +12,7 @@ PATIENCE_SECONDS = 3.0
 
 def rank() -> int:
     """Return this process's rank, from the launcher's environment."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ.get("RANK") or 0)
 
 
 def place(number: int) -> str:
