@@ -191,7 +191,7 @@ def release_locks() -> None:
 
 
 def _close_in_child() -> None:
-    """Close the locks in a fork, where no thread rewrites them; the files stay as they are."""
+    """Close the locks in a fork, where no thread rewrites them; the files are unchanged."""
     global _guard
     _guard = threading.Lock()  # the parent's thread may hold it
     for each in (_threads, _accepted, _watches):
