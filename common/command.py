@@ -2,16 +2,16 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from common.config import load, to_yaml
 from common.config_help import describe
-from common.errors import UserError, system_error_message
+from common.errors import SharedError, UserError, system_error_message
 from common.locks import release_locks
 from common.memory import is_out_of_memory
+from common.process_errors import print_error, rank
 
 USER_ERROR = 2
 """Exit code for invalid input, reported in one message."""
@@ -37,7 +37,7 @@ def run_stage(
     """
     parser = _parser(cls, stage)
     options = parser.parse_intermixed_args(arguments)
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    is_main = rank() == 0
     logging.basicConfig(
         level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
     )
@@ -52,16 +52,15 @@ def run_stage(
         print("interrupted without saving; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         return INTERRUPTED_TWICE
     except UserError as error:
-        if is_main:
-            print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
+        print_error(_without_worker_traceback(error), is_shared=isinstance(error, SharedError))
         code = USER_ERROR
     except OSError as error:
-        print(system_error_message(error), file=sys.stderr)
+        print_error(system_error_message(error).removeprefix("error: "))
         code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print(f"error: not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}", file=sys.stderr)
+        print_error(f"not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}")
         return USER_ERROR
     finally:
         release_locks()

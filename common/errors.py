@@ -8,6 +8,10 @@ class UserError(ValueError):
     """Invalid input: the message names the recipe key or file, its value, and the remedy. Entry points exit with code 2."""
 
 
+class SharedError(UserError):
+    """A UserError that all processes of a run raise together, with the same message: the main process prints it."""
+
+
 def system_error_message(error: OSError) -> str:
     """Return the message an entry point prints for an OSError (permissions, disks, unavailable files); its exit code is 2."""
     where = f"{error.filename}: " if error.filename else ""

@@ -1,9 +1,42 @@
-"""User-given paths: `~` is expanded, and a path that the system cannot look up is rejected before anything is opened."""
+"""User-given paths: `~` is expanded, and a path that the system cannot look up is rejected before anything is opened.
 
+A path is not identity: a slash at its end, a link or another mount point changes no number.
+"""
+
+import glob
 import os
 from pathlib import Path
 
 from common.errors import UserError
+
+PATH_KEYS = ("data.source", "data.subset_file", "init", "token_labels.labels")
+"""Keys of recipes that may be paths: what is there changes numbers, where it is does not."""
+BUNDLED = ("digits", "digits_identities")
+"""Datasets that are no paths."""
+_LOCAL = "local-dir:"
+
+
+def without_final_slash(text: str) -> str:
+    """Return a path without slashes at its end, which the shell's completion adds to folders."""
+    stripped = text.rstrip("/")
+    return text if not stripped or stripped in BUNDLED else stripped
+
+
+def is_same_path(one: str, other: str) -> bool:
+    """Return whether two values of a key name the same file or folder: by text, or after resolving `.` and links."""
+    one, other = without_final_slash(one), without_final_slash(other)
+    if one == other or {one, other} & {*BUNDLED}:
+        return one == other
+    return is_local(one) and is_local(other) and os.path.realpath(_local(one)) == os.path.realpath(_local(other))
+
+
+def is_local(text: str) -> bool:
+    """Return whether a value of a key that may be a path is one: something is there, or it is a glob pattern."""
+    return text not in BUNDLED and (os.path.exists(_local(text)) or glob.has_magic(text))
+
+
+def _local(text: str) -> str:
+    return os.path.expanduser(text.removeprefix(_LOCAL))
 
 
 def user_path(text: str, key: str) -> Path:

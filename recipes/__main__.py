@@ -21,7 +21,7 @@ from recipes.run.engines import (
     visible_devices,
 )
 from recipes.run.fetch_weights import describe, fetch_published
-from recipes.run.run_cache import link_shared_runs, locate_runs
+from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.states import read_state
 from recipes.run.tune import (
@@ -154,6 +154,7 @@ def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork:
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts) -> int:
     """Run what is not done, write the report and print its answer; return the exit code."""
     runs = plan.select(only) if only else plan.runs
+    check_links(runs, folder)
     places, _ = locate_runs(runs, folder)
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     write_plan(with_macs(plan, costs), folder, weights)

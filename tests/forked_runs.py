@@ -44,14 +44,15 @@ LIMIT_BYTES = 50_000
 class Fault:
     """A fault of one process of a run, at the `count`-th occurrence of `where` in that process, counted from 1."""
 
-    where: Literal["step", "line", "half a file", "flush", "read", "exists", "result", "perturbed"]
+    where: Literal["step", "line", "half a file", "flush", "read", "exists", "result", "folder", "perturbed"]
     """After a step; before a line of metrics.jsonl; with half of a checkpoint's tensors written; before the fsync of a file or the
-    folder of a checkpoint; when a checkpoint is read, when the run folder is checked for a file, when the result is read; between
-    SAM's two passes, with perturbed weights."""
+    folder of a checkpoint; when a checkpoint is read, when the run folder is checked for a file, when the result is read, when the
+    folder is compared with what other processes see; between SAM's two passes, with perturbed weights."""
     count: int
     what: str = "SIGKILL"
     """A signal to the process; "group SIGTERM": a signal to it and its workers; "full disk": no file can grow beyond `LIMIT_BYTES`,
-    the rest of a write fails; "no space", "stale handle": the call itself fails; "damage": the checkpoint is damaged."""
+    the rest of a write fails; "no space", "stale handle": the call itself fails; "damage": the checkpoint is damaged;
+    "another disk": the file or folder is looked for where there is none."""
     rank: int = 0
 
 
@@ -161,7 +162,7 @@ def _run_process(
 def _install_fault(fault: Fault) -> None:
     """Install a fault, to be triggered at its moment."""
     import finetune.train
-    from common.training import checkpoint_files, checkpoints, run_folder
+    from common.training import checkpoint_files, checkpoints, run, run_folder
     from common.training.progress import Progress
     from common.training.run_folder import RunFolder
 
@@ -173,6 +174,7 @@ def _install_fault(fault: Fault) -> None:
         "read": (checkpoints, "read_checkpoint"),
         "exists": (run_folder, "path_exists"),
         "result": (RunFolder, "result"),
+        "folder": (run, "describe_folder"),
         "perturbed": (finetune.train, "frozen_statistics"),
     }[fault.where]
     original, calls = getattr(owner, attribute), 0
@@ -184,6 +186,8 @@ def _install_fault(fault: Fault) -> None:
             return original(*arguments)
         if fault.where == "step":
             original(*arguments)
+        if fault.what == "another disk":
+            return original(arguments[0].with_name("elsewhere"), *arguments[1:])
         if fault.where == "half a file":
             original(*arguments)
             os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)

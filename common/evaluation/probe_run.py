@@ -42,7 +42,7 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
     check_size(len(splits.train), feature_dim(features, config.data.image_size), len(splits.class_names))
     by_role = {"train": splits.train, **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
-    errors = build_corrupt_counter(config.data, splits, run.accelerator)
+    errors = build_corrupt_counter(config.data, splits, run.process_group)
     try:
         outputs = predict_roles(
             by_role,

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from common.data.loading.corrupt import build_corrupt_counter
-from common.data.open_splits import open_splits
 from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.errors import UserError
@@ -17,6 +16,7 @@ from common.evaluation.frozen import build_frozen
 from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
 from common.evaluation.token_similarity import LayerSimilarities, layer_names
 from common.files import write_atomic
+from common.training.open_images import open_images
 from common.training.progress import Progress
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
@@ -27,8 +27,9 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="tokens", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
+    run.lock()
+    splits = open_images(config.data, run, labeled=False)
     run.restart()
-    splits = open_splits(config.data, labeled=False)
     split = choose_images(config, splits)
     similarities = build_similarities(config).to(run.device)
     names, metrics, images = layer_names(similarities.network), dict[str, float](), 0
@@ -54,7 +55,7 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
         parameters=sum(parameter.numel() for parameter in similarities.parameters()),
         metrics=metrics,
         layers=names,
-        **build_corrupt_counter(config.data, splits, run.accelerator).summary(),
+        **build_corrupt_counter(config.data, splits, run.process_group).summary(),
     )
 
 

@@ -45,6 +45,8 @@ class Checkpoint:
     """Every tensor of the state by its dotted name."""
     values: dict[str, Any]
     """The rest of the state, as JSON values."""
+    checksum: str = ""
+    """Hash of the checksums of its files, for one that was read."""
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, milestone: bool, replaces: bool) -> None:
@@ -100,11 +102,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         lines = (folder / SUMS).read_text().splitlines()
-        if not {f"{digest}  {name}" for name, digest in _sums(folder).items()} <= set(lines):
+        expected = [f"{digest}  {name}" for name, digest in _sums(folder).items()]
+        if not set(expected) <= set(lines):
             raise DamagedError("the checksums do not match")
         described = json.loads((folder / VALUES).read_text())
         _check_format(described, step=int(folder.name.removeprefix("step-")))
-        return Checkpoint(described["step"], read_tensors(folder / TENSORS), described["values"])
+        checksum = hashlib.sha256("\n".join(expected).encode()).hexdigest()
+        return Checkpoint(described["step"], read_tensors(folder / TENSORS), described["values"], checksum)
     except FileNotFoundError as error:
         for name in (SUMS, TENSORS, VALUES):
             raise_if_dangling(folder / name)

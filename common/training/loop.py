@@ -221,5 +221,5 @@ def build_loop(
         replacement_seed=train.seed,
         token_labels=token_labels,
     )
-    corrupt = build_corrupt_counter(data, splits, run.accelerator)
+    corrupt = build_corrupt_counter(data, splits, run.process_group)
     return Loop(run, train, batches, loader, networks, optimizer, monitor=monitor, watch=watch, corrupt=corrupt)

@@ -1,15 +1,58 @@
-"""The images of a training run: opened, compared with those it began with, and recorded."""
+"""The inputs of a run (images, initial weights, token labels): compared with those it began with, and recorded."""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
 
 from common.data.config import DataConfig
 from common.data.open_splits import open_splits
-from common.data.splits.fingerprint import check_data, save_data
+from common.data.splits.fingerprint import check_data, has_checkpoints, save_data
 from common.data.splits.roles import Splits
-from common.training.run import Run
+from common.training.inputs import Inputs, check_inputs, describe_inputs, save_inputs
+
+if TYPE_CHECKING:
+    from common.training.run import Run
+
+SAME_INPUTS = "{} must lead to the same files on every node"
 
 
-def open_images(config: DataConfig, run: Run, *, labeled: bool) -> Splits:
-    """Return the images of a run, with labels if `labeled`; raise UserError if they are not those it began with."""
-    splits = open_splits(config, labeled=labeled)
-    data = run.process_group.read(lambda: check_data(splits, run.folder))
-    run.write_once_accepted(run.folder, lambda: save_data(data, splits, run.folder))
+def open_images(config: DataConfig, run: "Run", *, labeled: bool) -> Splits:
+    """Return the images of a run, with labels if `labeled`; raise UserError if its inputs are not those it began with."""
+    resumes = run.process_group.read(lambda: has_checkpoints(run.folder)) or run.files.has_shards
+    inputs = _check_inputs(run, resumes=resumes)
+    splits = run.process_group.read(lambda: open_splits(config, labeled=labeled))
+    data = _check_data(run, splits, resumes=resumes)
+    run.write_once_accepted(run.folder, lambda: save_data(data, splits, run.folder, resumes=resumes))
+    run.write_once_accepted(run.folder, lambda: save_inputs(inputs, run.folder))
     return splits
+
+
+def confirm_moved(run: "Run") -> None:
+    """Raise UserError if the keys that name other paths than before (`RunFolder.moved`) do not lead to the same content."""
+    if any(key.startswith("data.") for key in run.files.moved):
+        data = run.config.data.model_copy(update={"verify": "none", "cache_megabytes": 0})
+        _check_data(run, run.process_group.read(lambda: open_splits(data, labeled=False)), resumes=False)
+    _check_inputs(run, resumes=False)
+
+
+def _check_data(run: "Run", splits: Splits, *, resumes: bool) -> dict[str, Any]:
+    """Return the fingerprint of the images, the same in all processes, once it has been compared with the saved one."""
+    group = run.process_group
+    data = group.read(lambda: check_data(splits, run.folder, resumes=resumes, moved=run.files.moved))
+    group.check_same([_digest(data)], what="images", remedy=SAME_INPUTS.format("data.source"))
+    return data
+
+
+def _check_inputs(run: "Run", *, resumes: bool) -> Inputs:
+    """Return the other inputs, the same in all processes, once they have been compared with the saved ones."""
+    group = run.process_group
+    inputs = group.read(lambda: describe_inputs(run.config, stage=run.stage))
+    for key in ("init", "token_labels.labels"):
+        group.check_same([_digest(inputs.get(key))], what=f"files of {key}", remedy=SAME_INPUTS.format(key))
+    group.read(lambda: check_inputs(inputs, run.files, resumes=resumes))
+    return inputs
+
+
+def _digest(content: Any) -> str:
+    """Return a short hash of JSON content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

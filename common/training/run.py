@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from common import config as recipes
-from common.locks import lock_folder, write_lock_owner
+from common.locks import accept_locks, check_locks, lock_folder
 from common.memory import keep_freed_memory
 from common.paths import user_path
 from common.training.accelerator import build_accelerator
 from common.training.environment import environment
+from common.training.folder_view import describe_folder
+from common.training.open_images import confirm_moved
 from common.training.process_group import ProcessGroup
 from common.training.run_folder import RunFolder
 from common.training.signals import StopSignals
@@ -60,6 +62,7 @@ class Run:
         """Seconds of earlier attempts up to the checkpoint from which this one resumes."""
         self._started = time.monotonic()
         self._log_error: OSError | None = None
+        self.process_group.check_same(describe_folder(self.folder))
         self.files = self.process_group.read(lambda: RunFolder(self.folder, config, stage))
         self._pending = [(self.folder, lambda: self._describe(overrides))]
         self._is_accepted = False
@@ -80,11 +83,13 @@ class Run:
 
     def has_ended(self) -> bool:
         """Return, and log, whether the run has already ended for good."""
-        result = self.process_group.read(self.files.result, describe=lambda found: str(found and found["status"]))
+        result = self.process_group.read(self.files.result, describe=lambda found: [str(found and found["status"])])
         if result is None or result["status"] == RunStatus.INTERRUPTED:
             return False
         if self.files.epochs_before is not None and result["status"] != RunStatus.DIVERGED:
             return False
+        if self.files.moved:
+            confirm_moved(self)
         logger.info("%s has already ended: %s. Nothing to do.", self.folder, result["status"])
         return True
 
@@ -95,7 +100,7 @@ class Run:
         """
         self.lock()
         self._is_accepted = True
-        write_lock_owner()
+        accept_locks()
         pending, self._pending = self._pending, []
         for where, action in pending:
             self.write(where, action)
@@ -113,7 +118,12 @@ class Run:
 
     def write(self, where: Path, action: Callable[[], None]) -> None:
         """Let the main process write to `where`; every process waits, and all raise the same UserError when it fails."""
-        self.process_group.write(f"out = {where}:", action)
+
+        def write() -> None:
+            check_locks()
+            action()
+
+        self.process_group.write(f"out = {where}:", write)
 
     def write_recipe(self) -> None:
         """Write the resolved recipe, with its stage in the first line; the main process calls it."""

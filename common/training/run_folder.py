@@ -13,6 +13,7 @@ import numpy as np
 from common import config as recipes
 from common.errors import UserError
 from common.files import fsync, list_folder, path_exists, write_atomic
+from common.paths import PATH_KEYS, is_local, is_same_path
 from common.training.schedules import Schedule
 from common.yaml_text import values_of
 
@@ -35,7 +36,16 @@ PREDICTIONS = "predictions.parquet"
 """Predictions for the test images (`common.evaluation.predictions`), written before the result."""
 BEGUN = {"checkpoints", "metrics.jsonl", PREDICTIONS, "result.json", "labels.json"}
 """Entries of the folder of a run that has begun."""
-WRITTEN = ("config.yaml", "overrides.txt", "environment.json", "data.json", "subset.json", "export", *sorted(BEGUN))
+WRITTEN = (
+    "config.yaml",
+    "overrides.txt",
+    "environment.json",
+    "data.json",
+    "inputs.json",
+    "subset.json",
+    "export",
+    *sorted(BEGUN),
+)
 """Entries that runs write. If a folder has one of them but no recipe, something else wrote it."""
 SHARDS = r"labels-\d+\.safetensors"
 """Shards of token labels: with one of them, the run that writes token labels has begun."""
@@ -64,13 +74,18 @@ class RunFolder:
         self.path, self.stage = path, stage
         self.epochs_before: int | None = None
         """`train.epochs` of the run in the folder, if no other key differs; none otherwise."""
+        self.moved: dict[str, tuple[str, str]] = {}
+        """Keys that name another path than before, with both; what is there must be the same (`open_images`)."""
+        self.has_shards = False
+        """Whether the folder holds token labels."""
         with self._reading():
             if path_exists(path) and not path.is_dir():
                 raise UserError(f"out = {path}: is a file. Set out to a folder.")
             found = {entry.name for entry in list_folder(path, "|".join(map(re.escape, WRITTEN)))}
             if "config.yaml" in found:
                 stage_before = self._stage_before()
-                if found & BEGUN or list_folder(path, SHARDS):
+                self.has_shards = bool(list_folder(path, SHARDS))
+                if found & BEGUN or self.has_shards:
                     self._compare(config, stage_before)
             elif found:
                 raise UserError(
@@ -203,16 +218,33 @@ class RunFolder:
         written = values_of(recipes.resolve(self.path / "config.yaml"))
         before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(written)
         keys = [key for key in sorted({*before, *now}) if key not in OPERATIONAL]
-        differing = [key for key in keys if before.get(key) != now.get(key)]
+        pairs = {key: (before.get(key, "absent"), now.get(key, "absent")) for key in keys}
+        pairs = {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and not _is_same_path(key, pair)}
+        self.moved = {key: pair for key, pair in pairs.items() if _may_be_moved(key, pair)}
+        differing = [key for key in pairs if key not in self.moved]
         epochs = before.get("train.epochs")
         if differing == ["train.epochs"] and type(epochs) is int and epochs > 0:
             self.epochs_before = epochs
         elif differing:
-            lines = [f"  {key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in differing]
-            raise UserError(
-                f"out = {self.path}: holds a run of another recipe. Set out to another folder, or use the same recipe to resume.\n"
-                + "\n".join(lines)
-            )
+            raise other_recipe(self.path, pairs)
+
+
+def other_recipe(folder: Path, pairs: Mapping[str, tuple[Any, Any]]) -> UserError:
+    """Return the error for a folder that holds a run of another recipe; `pairs` are the values there and now, by key."""
+    return UserError(
+        f"out = {folder}: holds a run of another recipe. Set out to another folder, or use the same recipe to resume.\n"
+        + "\n".join(f"  {key}: {there} there, {now} now" for key, (there, now) in pairs.items())
+    )
+
+
+def _is_same_path(key: str, pair: tuple[Any, Any]) -> bool:
+    """Return whether two values of a key are one path, written in two ways."""
+    return key in PATH_KEYS and all(isinstance(value, str) for value in pair) and is_same_path(*pair)
+
+
+def _may_be_moved(key: str, pair: tuple[Any, Any]) -> bool:
+    """Return whether a key names another path than before where the same may be found."""
+    return key in PATH_KEYS and all(isinstance(value, str) for value in pair) and is_local(pair[1])
 
 
 def _step(line: str) -> float:

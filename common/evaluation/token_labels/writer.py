@@ -59,7 +59,8 @@ class TokenLabelWriter:
         run, description = self.run, self.description
         shards = range(description.num_shards)
         missing = run.process_group.read(
-            lambda: [shard for shard in shards if not shard_is_complete(shard_path(run.folder, shard), description)]
+            lambda: [shard for shard in shards if not shard_is_complete(shard_path(run.folder, shard), description)],
+            describe=lambda found: [f"{len(found)} missing shards", f"missing shards {found}"],
         )
         run.accept()
         plans = [list(self._batches(missing[rank :: run.num_processes])) for rank in range(run.num_processes)]
