@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from common.cores import available_cores
 from recipes.run.forkserver import ForkedProcess, Forkserver
 from recipes.run.states import LOG, lock_run_folder
 from recipes.stages import preload_modules
@@ -160,11 +161,6 @@ def slot_environment(number: int, slots: int, devices: tuple[str, ...]) -> dict[
         first, last = number * len(devices) // slots, (number + 1) * len(devices) // slots
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices[first : max(last, first + 1)])
     return variables
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_devices() -> tuple[str, ...]:
