@@ -47,7 +47,8 @@ def _no_process_group(found: int) -> str:
     """Return the message about processes that accelerate does not join into one group."""
     return (
         f"WORLD_SIZE = {os.environ.get('WORLD_SIZE', '1')}, but accelerate sees {found} process. On CPUs set "
-        "ACCELERATE_USE_CPU=true and launch with `python -m common.launch --multi_gpu --num_processes N` (docs/several_machines.md)."
+        "ACCELERATE_USE_CPU=true and launch with `python -m common.launch --multi_gpu --num_processes N` "
+        "(docs/several_machines.md)."
     )
 
 
