@@ -50,10 +50,18 @@ def test_program_finds_our_packages_in_any_folder(project: Path) -> None:
     for name in ("finetune.py", "pretrain.py", "recipes.py"):
         (project / name).write_text("raise SystemExit('a script of the user')")
     path = os.pathsep.join([str(project), str(ROOT / "common" / "program")])
-    done = run_python(project, "-m", "two_stage_vit", "recipes", "list", path=path)
-    assert done.returncode == 0 and "quickstart" in done.stdout, done.stderr
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'recipes', 'list'], check=True)"
-    done = run_python(project, "-c", f"import two_stage_vit as p; p.use_own_packages(); {child}", path=path)
+    shown = "import common, finetune, pretrain, recipes; print(common.__file__, finetune.__file__)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {shown!r}], check=True)"
+    done = run_python(
+        project, "-c", f"import two_stage_vit; two_stage_vit.use_own_packages(); {shown}; {child}", path=path
+    )
+    own = [str(ROOT / name / "__init__.py") for name in ("common", "finetune")]
+    assert sorted(done.stdout.split()) == sorted(own * 2), done.stderr
+
+
+def test_program_runs_a_command(tmp_path: Path) -> None:
+    (tmp_path / "recipes.py").write_text("raise SystemExit('a script of the user')")
+    done = run_python(tmp_path, "-m", "two_stage_vit", "recipes", "list", path=str(ROOT / "common" / "program"))
     assert done.returncode == 0 and "quickstart" in done.stdout, done.stderr
 
 
