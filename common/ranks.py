@@ -16,7 +16,7 @@ _REMEDY = (
 def read_rank(environment: MutableMapping[str, str]) -> int:
     """Return the rank of this process, 0 if it is alone.
 
-    A process is one of several only if all variables of `RANKS` and `ADDRESS` say so. Those that are consistent with one process
+    A process is one of several only if all variables of `RANKS` and `ADDRESS` are set. Those that are consistent with one process
     alone are removed from `environment` where the set is not complete: accelerate would form a process group from LOCAL_RANK alone.
     Raise UserError for what is neither: a word instead of a number, a rank without the others or beyond the number of processes.
     """
