@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from common.cores import available_cores
+
 Variant = Callable[[], object]
 
 
@@ -77,7 +79,7 @@ def hardware() -> dict[str, object]:
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return gpu | {
         "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "load": [round(value, 1) for value in os.getloadavg()],

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,8 @@ from common.config_help import describe
 from common.errors import SharedError, UserError, system_error_message
 from common.locks import release_locks
 from common.memory import is_out_of_memory
-from common.process_errors import print_error, rank
+from common.process_errors import print_error
+from common.ranks import read_rank
 
 USER_ERROR = 2
 """Exit code for invalid input, reported in one message."""
@@ -37,7 +39,11 @@ def run_stage(
     """
     parser = _parser(cls, stage)
     options = parser.parse_intermixed_args(arguments)
-    is_main = rank() == 0
+    try:
+        is_main = read_rank(os.environ) == 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
     logging.basicConfig(
         level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
     )

@@ -12,7 +12,6 @@ from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
 from recipes.run.engines import (
-    SINGLE_PROCESS,
     Engine,
     LocalSlots,
     accelerate_command,
@@ -21,6 +20,7 @@ from recipes.run.engines import (
     visible_devices,
 )
 from recipes.run.fetch_weights import describe, fetch_published
+from recipes.run.launching import SINGLE_PROCESS, launch_arguments
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.states import read_state
@@ -147,8 +147,9 @@ def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork:
         raise UserError(f"--jobs {jobs}: must be at least 1.")
     devices = visible_devices()
     slots = jobs or default_jobs(devices)
-    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots)
-    return LocalSlots(slots, accelerate_command(accelerate_args), devices, forkserver)
+    launch = launch_arguments(accelerate_args)
+    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots, launch)
+    return LocalSlots(slots, accelerate_command(launch), devices, forkserver)
 
 
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts) -> int:

@@ -1,6 +1,5 @@
 """Record of a run's environment: library versions, hardware, git state of the checkout."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from common.cores import available_cores
 from common.data.augment.bicubic import HAS_KERNEL
 
 
@@ -22,7 +22,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": {name: version(name) for name in names},
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "resizing": "own kernel" if HAS_KERNEL else "PyTorch",

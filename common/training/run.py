@@ -38,7 +38,7 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     Sets up, in this order: the accelerator (devices, process group, mixed precision), the allocator on a CPU, and, once the
     folder has been accepted, the signal handlers that ask for a stop. Raise UserError for a launch or a folder that cannot work.
     """
-    accelerator = build_accelerator(precision)
+    accelerator = build_accelerator(precision, compiled=getattr(getattr(config, "train", None), "compile", False))
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     run = Run(config, accelerator, stage=stage, overrides=overrides)
