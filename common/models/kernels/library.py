@@ -26,7 +26,7 @@ def load_kernels() -> ctypes.CDLL:
     from torch._inductor.codecache import CppCodeCache
     from torch._inductor.exc import CppCompileError
 
-    text = "\n".join(source.read_text() for source in SOURCES)
+    text = "\n".join(source.read_text(encoding="utf-8") for source in SOURCES)
     try:
         library: ctypes.CDLL = CppCodeCache.load_async(text, extra_flags=("-ffp-contract=fast",))()
     except (CppCompileError, OSError) as error:
