@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from common.files import naming
 from recipes.run.forkserver import ForkedProcess, Forkserver
 from recipes.run.states import LOG, lock_run_folder
 from recipes.stages import preload_modules
@@ -98,8 +99,9 @@ class LocalSlots:
         command = self.command(job)
         try:
             with (job.folder / LOG).open("ab") as log:
-                log.write(f"$ {' '.join(command)}\n".encode())
-                log.flush()
+                with naming(job.folder / LOG):
+                    log.write(f"$ {' '.join(command)}\n".encode(errors="surrogateescape"))
+                    log.flush()
                 if self.forkserver is not None:
                     slot.process = self.forkserver.start(
                         job.module, job.arguments, slot.environment, log.fileno(), lock
