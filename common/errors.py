@@ -2,7 +2,7 @@
 
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 _ROOM = "Free some space, or choose another folder,"
 _PERMISSION = "Change its permissions, or choose another folder,"
@@ -31,6 +31,23 @@ def system_error_message(error: OSError) -> str:
         else _REMEDIES.get(error.errno or 0)
     )
     return f"error: {where}{reason.rstrip('.')}. {remedy or 'Fix this'} and rerun the same command."
+
+
+def is_disk_error(error: OSError) -> bool:
+    """Return whether an error says that a disk is full, or cannot be written for this user."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def os_error_of(error: BaseException, matches: Callable[[OSError], bool]) -> OSError | None:
+    """Return the OSError that caused an error of a library, or the error itself, if it `matches`."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, OSError) and matches(cause):
+            return cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, prefix: str = "") -> str:
