@@ -9,7 +9,7 @@ from typing import Any
 
 from common.config import load, to_yaml
 from common.config_help import describe
-from common.errors import UserError, system_error_message
+from common.errors import UserError, is_disk_error, os_error_of, system_error_message
 from common.locks import release_locks
 from common.memory import is_out_of_memory
 
@@ -59,6 +59,9 @@ def run_stage(
         print(system_error_message(error), file=sys.stderr)
         code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
+        if (cause := os_error_of(error, is_disk_error)) is not None:  # a cache of torch.compile
+            print(system_error_message(cause), file=sys.stderr)
+            return USER_ERROR
         if not is_out_of_memory(error):
             raise
         print(f"error: not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}", file=sys.stderr)

@@ -98,10 +98,9 @@ class LocalSlots:
             return False
         command = self.command(job)
         try:
-            with (job.folder / LOG).open("ab") as log:
+            with (job.folder / LOG).open("ab", buffering=0) as log:
                 with naming(job.folder / LOG):
                     log.write(f"$ {' '.join(command)}\n".encode(errors="surrogateescape"))
-                    log.flush()
                 if self.forkserver is not None:
                     slot.process = self.forkserver.start(
                         job.module, job.arguments, slot.environment, log.fileno(), lock
