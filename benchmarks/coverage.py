@@ -8,7 +8,6 @@ images with replacement from the predictions of real runs (--real FILE; benchmar
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import sys
 from collections import defaultdict
@@ -22,6 +21,7 @@ import numpy as np
 from scipy import stats
 
 from common.cores import available_cores
+from common.json_text import to_json
 from recipes.reports.cell_values import StudyValues, read_values
 from recipes.reports.claims import Outcome, find_claims
 from recipes.reports.crossed_effects import CellValues
@@ -387,7 +387,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"{', '.join(unknown)}: no such scenario. Known scenarios: {', '.join(known)}")
     rows = run(titles, options.draws, options.processes, real)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        options.json.write_text(to_json(rows, indent=1) + "\n")
     return 0
 
 

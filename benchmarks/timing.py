@@ -1,6 +1,5 @@
 """Timing: interleaved variants, so that drift of the machine affects all equally; medians, ranges and paired ratios."""
 
-import json
 import os
 import platform
 import statistics
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from common.cores import available_cores
+from common.json_text import to_json
 
 Variant = Callable[[], object]
 
@@ -132,7 +132,7 @@ def show(tables: Sequence[Table], out: Path | None) -> None:
     if out is not None:
         content = {"hardware": machine, "tables": [asdict(table) for table in tables]}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(content, indent=2) + "\n")
+        out.write_text(to_json(content, indent=2) + "\n")
 
 
 def _print_rows(table: Table) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.config import load, to_yaml
 from common.config_help import describe
-from common.errors import SharedError, UserError, system_error_message
+from common.errors import SharedError, UserError, is_disk_error, os_error_of, system_error_message
 from common.locks import release_locks
 from common.memory import is_out_of_memory
 from common.process_errors import print_error
@@ -64,6 +64,9 @@ def run_stage(
         print_error(system_error_message(error).removeprefix("error: "))
         code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
+        if (cause := os_error_of(error, is_disk_error)) is not None:  # a cache of torch.compile
+            print_error(system_error_message(cause).removeprefix("error: "))
+            return USER_ERROR
         if not is_out_of_memory(error):
             raise
         print_error(f"not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}")

@@ -5,9 +5,15 @@ import signal
 import sys
 from collections.abc import Callable
 
+from common.streams import prepare_streams
 
-def exit_with(main: Callable[[], int]) -> None:
-    """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe."""
+
+def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> None:
+    """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe.
+
+    `ignore_closed_pipe`: continue instead, for a program whose work is not what it prints.
+    """
+    prepare_streams(ignore_closed_pipe=ignore_closed_pipe)
     try:
         code = main()
         sys.stdout.flush()

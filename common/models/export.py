@@ -6,7 +6,6 @@ layers, VOLO-D1 with its default stem, and RegNetY except for small images. Any 
 first. The logits are identical.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from timm.models import VisionTransformer
 from torch import nn
 
 from common.files import replace_atomically, write_atomic
+from common.json_text import to_json
 from common.models.classifier import classifier_names
 from common.models.regnet import RegNetY
 from common.models.stem import Stem
@@ -70,7 +70,7 @@ def export_network(
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with replace_atomically(folder / WEIGHTS_FILE) as temporary:
         write_tensors(tensors, temporary, metadata={"format": "pt"})
-    write_atomic(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(folder / CONFIG_FILE, to_json(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _arguments(model: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ file is missing, a checksum does not match or the format is invalid.
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from common.files import fsync, path_exists, raise_if_dangling
+from common.json_text import from_exact_json, to_exact_json
 from common.tensor_files import SafetensorError, read_tensors, write_tensors
 
 TENSORS, VALUES, SUMS, MILESTONE = "state.safetensors", "state.json", "SHA256SUMS", "milestone"
@@ -23,8 +23,8 @@ TENSORS, VALUES, SUMS, MILESTONE = "state.safetensors", "state.json", "SHA256SUM
 kept permanently."""
 WRITING, DAMAGED = ".writing-", ".damaged-"
 """Prefixes, instead of `step-`, of a checkpoint that is being written and of a damaged one that is being replaced."""
-FORMAT = 1
-"""Version of the files' format; files without a version are of version 1."""
+FORMAT = 2
+"""Version of the files' format; files without a version are of version 1. 2: numbers that are not finite (`to_exact_json`)."""
 
 
 class DamagedError(Exception):
@@ -76,7 +76,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint, *, milestone: bool) -> No
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     write_tensors(tensors, folder / TENSORS)
     description = {"format": FORMAT, "step": checkpoint.step, "values": checkpoint.values}
-    (folder / VALUES).write_text(json.dumps(description))
+    (folder / VALUES).write_text(to_exact_json(description), encoding="utf-8")
     (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _sums(folder).items()))
     if milestone:
         (folder / MILESTONE).touch()
@@ -101,11 +101,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raise DamagedError if it is damaged, NewerFormatError if a later version wrote it, OSError if the system cannot read it.
     """
     try:
-        lines = (folder / SUMS).read_text().splitlines()
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
         expected = [f"{digest}  {name}" for name, digest in _sums(folder).items()]
         if not set(expected) <= set(lines):
             raise DamagedError("the checksums do not match")
-        described = json.loads((folder / VALUES).read_text())
+        described = from_exact_json((folder / VALUES).read_text(encoding="utf-8"))
         _check_format(described, step=int(folder.name.removeprefix("step-")))
         checksum = hashlib.sha256("\n".join(expected).encode()).hexdigest()
         return Checkpoint(described["step"], read_tensors(folder / TENSORS), described["values"], checksum)

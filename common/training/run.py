@@ -1,6 +1,5 @@
 """A run: its processes and its folder. `loop.py` trains in it, evaluations of one pass write their result to it."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from common import config as recipes
+from common.json_text import to_json
 from common.locks import accept_locks, check_locks, lock_folder
 from common.memory import keep_freed_memory
-from common.paths import user_path
+from common.paths import check_length, user_path
 from common.training.accelerator import build_accelerator
 from common.training.environment import environment
 from common.training.folder_view import describe_folder
@@ -51,6 +51,7 @@ class Run:
 
     def __init__(self, config: Any, accelerator: "Accelerator", *, stage: str, overrides: list[str]) -> None:
         self.config, self.stage, self.folder = config, stage, user_path(config.out, "out")
+        check_length(self.folder, "out")
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
         self.rank: int = accelerator.process_index
@@ -197,7 +198,7 @@ class Run:
             **facts,
         }
         self.raise_log_error()
-        text = json.dumps(result, indent=2) + "\n"
+        text = to_json(result, indent=2) + "\n"
         self.write(self.folder / "result.json", lambda: self.files.write("result.json", text))
         if self.is_main:
             words = (self.stage, outcome.status, outcome.reason, self.seconds, self.folder)
@@ -210,7 +211,7 @@ class Run:
         if self.files.epochs_before is None:
             self.write_recipe()
         self.files.write("overrides.txt", "".join(f"{word}\n" for word in overrides))
-        self.files.write("environment.json", json.dumps(environment(self.device), indent=2) + "\n")
+        self.files.write("environment.json", to_json(environment(self.device), indent=2) + "\n")
 
     def _discard(self) -> None:
         """Remove what an unfinished attempt of a run without checkpoints left."""

@@ -13,6 +13,7 @@ import numpy as np
 from common import config as recipes
 from common.errors import UserError
 from common.files import fsync, list_folder, path_exists, write_atomic
+from common.json_text import to_json
 from common.paths import PATH_KEYS, is_local, is_same_path
 from common.training.schedules import Schedule
 from common.yaml_text import values_of
@@ -116,7 +117,7 @@ class RunFolder:
             if not path_exists(path):
                 return None
             try:
-                found: dict[str, Any] = json.loads(path.read_text())
+                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
                 if not isinstance(found["status"], str):
                     raise TypeError("its status is not a string")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -140,8 +141,8 @@ class RunFolder:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(to_json(line) + "\n")
 
     def flush_log(self) -> None:
         """Sync metrics.jsonl to disk: no checkpoint may exist without the lines before it."""
@@ -155,11 +156,11 @@ class RunFolder:
         """
         path = self.path / "metrics.jsonl"
         with self._reading():
-            lines = path.read_text(errors="replace").splitlines(keepends=True) if path_exists(path) else None
-        kept = [line for line in lines or () if _step(line) <= step]
+            text = path.read_text(encoding="utf-8", errors="replace") if path_exists(path) else None
+        kept = [line for line in (text or "").splitlines(keepends=True) if _step(line) <= step]
         if is_expected and not kept:
             logger.warning("%s has no line up to step %d: the curves of this run begin there", path, step)
-        if lines is not None:
+        if text is not None:
             self.write("metrics.jsonl", "".join(kept))
 
     def check_epochs(self, epochs: int, steps_done: int, schedules: Schedules) -> str | None:

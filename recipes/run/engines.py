@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from common.cores import available_cores
+from common.files import naming
 from recipes.run.forkserver import ForkedProcess, Forkserver
 from recipes.run.launching import SINGLE_PROCESS
 from recipes.run.states import LOG, lock_run_folder
@@ -104,9 +105,9 @@ class LocalSlots:
             return False
         command = self.command(job)
         try:
-            with (job.folder / LOG).open("ab") as log:
-                log.write(f"$ {' '.join(command)}\n".encode())
-                log.flush()
+            with (job.folder / LOG).open("ab", buffering=0) as log:
+                with naming(job.folder / LOG):
+                    log.write(f"$ {' '.join(command)}\n".encode(errors="surrogateescape"))
                 if self.forkserver is not None:
                     slot.process = self.forkserver.start(
                         job.module, job.arguments, slot.environment, log.fileno(), lock

@@ -62,7 +62,7 @@ _LOADERS = frozenset(
 
 def open_source(config: DataConfig, decoder: ImageDecoder) -> Source:
     """Return the source of `data.source`: the digits, a local path, or else a dataset of the Hugging Face Hub."""
-    options = TableOptions(config.image_column, config.label_column, decoder)
+    options = TableOptions(config.image_column, config.label_column, decoder, config.cache_megabytes * 2**20)
     declared = _declared_splits(config)
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.sources.listing import IMAGE_EXTENSIONS
+from common.data.sources.local_tables import cache_error, load_with_cache, open_in_place, unpacked_bytes
 from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, split_role
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
@@ -102,20 +103,22 @@ def open_table_files(
 ) -> TableSource:
     """Open parquet or arrow files as one source.
 
-    `root` is the common parent folder of the files; `declared` are the split names of the configuration.
+    `root` is the common parent folder of the files; `declared` are the split names of the configuration. Parquet files up to
+    `options.memory_bytes` are read into memory, larger ones are unpacked into a cache.
     """
-    import datasets
-
     groups = group_by_split(files, root, declared=declared)
     groups = {name: [path for path in paths if _count_rows(path)] or paths[:1] for name, paths in groups.items()}
     shards = {
         name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
     }
-    file_format = files[0].suffix.lower().removeprefix(".")
-    paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
-    opened = _load(title, lambda: datasets.load_dataset(file_format, data_files=paths))
-    return TableSource(title, dict(opened), shards, options, base=root)
+    opened = open_in_place(groups, limit_bytes=options.memory_bytes)
+    if opened is None:
+        file_format = files[0].suffix.lower().removeprefix(".")
+        paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
+        size = unpacked_bytes(files)
+        opened = dict(_load(title, lambda: load_with_cache(title, file_format, paths, num_bytes=size), num_bytes=size))
+    return TableSource(title, opened, shards, options, base=root)
 
 
 def _count_rows(path: Path) -> int:
@@ -173,11 +176,18 @@ def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | Non
     return TableSource(title, opened, shards, options, base=Path())
 
 
-def _load(title: str, load: Callable[[], Any], *, remedy: str = "") -> Any:
-    """Return `load()`; convert an exception of any class into UserError with the first line of its message."""
+def _load(title: str, load: Callable[[], Any], *, remedy: str = "", num_bytes: int | None = None) -> Any:
+    """Return `load()`; convert an exception of any class into UserError with the first line of its message.
+
+    `num_bytes` is the size of the cache that it writes, if that is known.
+    """
     try:
         return load()
+    except UserError:
+        raise
     except Exception as error:
+        if (problem := cache_error(title, error, num_bytes=num_bytes)) is not None:
+            raise problem from error
         cause = _first_cause(error)
         reason = (str(cause).strip().splitlines() or [""])[0].rstrip(".")
         raise UserError(f"data.source: {title} cannot be opened ({type(cause).__name__}: {reason}).{remedy}") from error

@@ -30,11 +30,13 @@ class Shard(NamedTuple):
 
 
 class TableOptions(NamedTuple):
-    """How tables are read: the names of the columns (None: detected by type), and the decoder of the images."""
+    """How tables are read: the names of the columns (None: detected by type), the decoder, and where the bytes are kept."""
 
     image_column: str | None
     label_column: str | None
     decoder: ImageDecoder
+    memory_bytes: int
+    """Size up to which parquet files are read into memory instead of being unpacked into a cache."""
 
 
 class TableImages:

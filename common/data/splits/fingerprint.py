@@ -13,6 +13,7 @@ from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.errors import UserError
 from common.files import list_folder, path_exists, write_atomic
+from common.json_text import to_json
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def save_data(fingerprint: dict[str, Any], splits: Splits, folder: Path, *, resu
     path = folder / DATA_FILE
     if (has_checkpoints(folder) if resumes is None else resumes) and path_exists(path):
         return
-    write_atomic(path, json.dumps(fingerprint, indent=2) + "\n")
+    write_atomic(path, to_json(fingerprint, indent=2) + "\n")
     splits.subset.save(folder / SUBSET_FILE)
 
 

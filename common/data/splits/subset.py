@@ -14,6 +14,7 @@ from common.data.splits.file_names import known_names, match_file_names
 from common.data.splits.stratified import Indices, class_prefixes
 from common.errors import UserError, quoted
 from common.files import write_atomic
+from common.json_text import to_json
 from common.paths import user_path
 
 
@@ -57,7 +58,7 @@ class Subset:
             "class_counts": self.class_counts,
             "indices": self.indices.tolist(),
         }
-        write_atomic(Path(path), json.dumps(manifest) + "\n")
+        write_atomic(Path(path), to_json(manifest) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "Subset":
@@ -76,7 +77,7 @@ class Subset:
             expected_hash = manifest["hash"]
         except OSError as error:
             raise UserError(f"{path}: the subset manifest cannot be read ({error.strerror or error}).") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             message = f"{path}: not a subset manifest ({error!r}). Use the subset.json of a run folder."
             raise UserError(message) from error
         if expected_hash != subset.hash:

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from common.errors import UserError
 from common.files import path_exists, write_atomic
+from common.json_text import to_json
 from common.tensor_files import check_readable
 
 MANIFEST = "labels.json"
@@ -66,7 +67,7 @@ class TokenLabelsDescription:
 
     def text(self) -> str:
         """Return the description as JSON, identical for identical labels."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
+        return to_json(asdict(self), indent=2, sort_keys=True)
 
     def has_same_labels(self, text: str) -> bool:
         """Return whether a description as `text` is of the same labels. The teacher's path may differ, not its weights."""

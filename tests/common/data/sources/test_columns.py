@@ -42,7 +42,7 @@ def table(
     """Return a source of one split with declared features, or features inferred from the values."""
     dataset = Dataset.from_dict(columns, features=None if features is None else Features(features))
     shards = {"train": (Shard("x.parquet", len(dataset), "x.parquet"),)}
-    options = TableOptions(image_column, label_column, ImageDecoder())
+    options = TableOptions(image_column, label_column, ImageDecoder(), 0)
     return TableSource("the table", {"train": dataset}, shards, options, base=Path())
 
 
@@ -148,7 +148,7 @@ def test_label_out_of_range_is_reported() -> None:
         "the table",
         {"train": dataset},
         {"train": (Shard("x.parquet", 6, "x.parquet"),)},
-        TableOptions(None, None, ImageDecoder()),
+        TableOptions(None, None, ImageDecoder(), 0),
         base=Path(),
     )
     assert undeclared.column("label").to_pylist()[4] == 4

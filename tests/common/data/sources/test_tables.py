@@ -25,7 +25,7 @@ from common.data.sources.table_files import (
 from common.data.sources.tables import TableOptions, TableSource
 from common.errors import UserError
 
-OPTIONS = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder())
+OPTIONS = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder(), memory_bytes=10**9)
 NAMES = ["cat", "dog"]
 
 
@@ -64,10 +64,10 @@ def plain_parquet(path: Path, columns: dict[str, list]) -> Path:
     return path
 
 
-def open_parquet(folder: Path, **columns: str | None) -> TableSource:
+def open_parquet(folder: Path, **options: object) -> TableSource:
     """Open the tables in a folder."""
-    options = OPTIONS._replace(**columns)
-    return open_table_files(find_table_files(folder), folder, options, title="the tables", declared=())
+    changed = OPTIONS._replace(**options)
+    return open_table_files(find_table_files(folder), folder, changed, title="the tables", declared=())
 
 
 def values(split: object) -> list[int]:
