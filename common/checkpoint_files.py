@@ -93,8 +93,8 @@ def is_milestone(folder: Path) -> bool:
     return path_exists(folder / MILESTONE) or (folder / MILESTONE).is_symlink()
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read one checkpoint and verify its checksums.
+def read_checkpoint(folder: Path, *, any_name: bool = False) -> Checkpoint:
+    """Read one checkpoint and verify its checksums; with `any_name`, its folder may be called other than in its run.
 
     Raise DamagedError if it is damaged, NewerFormatError if a later version wrote it, OSError if the system cannot read it.
     """
@@ -103,7 +103,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if not {f"{digest}  {name}" for name, digest in _sums(folder).items()} <= set(lines):
             raise DamagedError("the checksums do not match")
         described = json.loads((folder / VALUES).read_text())
-        _check_format(described, step=int(folder.name.removeprefix("step-")))
+        _check_format(described, step=None if any_name else int(folder.name.removeprefix("step-")))
         return Checkpoint(described["step"], read_tensors(folder / TENSORS), described["values"])
     except FileNotFoundError as error:
         for name in (SUMS, TENSORS, VALUES):
@@ -121,7 +121,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise DamagedError(str(error)) from error
 
 
-def _check_format(described: Any, *, step: int) -> None:
+def _check_format(described: Any, *, step: int | None) -> None:
     """Raise DamagedError for content that no version writes, NewerFormatError for content that a later version writes."""
     if not isinstance(described, dict) or type(version := described.get("format", 1)) is not int:
         raise DamagedError(f"{VALUES} does not describe a checkpoint")
@@ -129,7 +129,7 @@ def _check_format(described: Any, *, step: int) -> None:
         raise NewerFormatError(
             f"was written by a later version of this program (format {version}, this version supports {FORMAT})"
         )
-    if type(described["step"]) is not int or described["step"] != step:
+    if type(described["step"]) is not int or (step is not None and described["step"] != step):
         raise DamagedError(f"{VALUES} is of step {described['step']}, the folder of step {step}")
     if not isinstance(described["values"], dict):
         raise DamagedError(f"the values in {VALUES} are not a mapping")

@@ -18,7 +18,7 @@ def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
     size = config.data.image_size
     network: nn.Module = build_network(config.model, image_size=size, num_classes=num_classes)
     if config.init is not None:
-        load_init(network, config.init, image_size=size)
+        load_init(network, config.init)
     with torch.no_grad():
         for classifier in classifier_layers(network):
             classifier.weight.mul_(config.head_init_scale)

@@ -16,10 +16,11 @@ from torch import nn
 
 from common.files import replace_atomically, write_atomic
 from common.models.classifier import classifier_names
+from common.models.patch_geometry import CONFIG_FILE
 from common.models.regnet import RegNetY
 from common.models.stem import Stem
 from common.models.stem_registry import parse_stem
-from common.models.weight_files import CONFIG_FILE, WEIGHTS_FILE
+from common.models.weight_files import WEIGHTS_FILE
 from common.sizes import height_and_width
 from common.tensor_files import write_tensors
 

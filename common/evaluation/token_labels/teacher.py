@@ -17,7 +17,7 @@ import common.models.networks  # noqa: F401  # registers this project's architec
 from common.data.config import DataConfig
 from common.errors import UserError
 from common.files import path_exists
-from common.models.weight_files import CONFIG_FILE
+from common.models.patch_geometry import CONFIG_FILE
 
 
 def build_teacher(init: str, data: DataConfig, class_names: tuple[str, ...]) -> nn.Module:
