@@ -39,4 +39,6 @@ def export_classifier(
         std=config.data.std,
         image_size=config.data.image_size,
         metrics=metrics,
+        crop_pct=config.augment.crop_pct,
+        squash=config.augment.crop_mode == "squash",
     )

@@ -48,4 +48,5 @@ def export_teacher(dino: DINO, config: PretrainConfig, splits: Splits, metrics: 
         std=config.data.std,
         image_size=config.data.image_size,
         metrics=metrics,
+        crop_pct=config.knn.crop_pct,
     )

@@ -145,4 +145,6 @@ class ReidObjective:
             std=self.config.data.std,
             image_size=self.config.data.image_size,
             metrics=metrics,
+            crop_pct=self.config.augment.crop_pct,
+            squash=self.config.augment.crop_mode == "squash",
         )
