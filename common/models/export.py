@@ -3,7 +3,7 @@
 A network that timm itself can build is exported under timm's name, with its size in `model_args`, so that timm alone loads it:
 `timm.create_model("local-dir:<folder>", pretrained=True)`. These are vision transformers with the patchify stem and linear
 layers, VOLO-D1 with its default stem, and RegNetY except for small images. Any other network requires `import common.models`
-first: `requires` in config.json and the architecture's tag, which the errors of timm and transformers show, say so. The logits
+first: `requires` in config.json and the architecture's tag, which the errors of timm and transformers show, name it. The logits
 are identical.
 """
 
