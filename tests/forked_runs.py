@@ -162,7 +162,8 @@ def _run_process(
 def _install_fault(fault: Fault) -> None:
     """Install a fault, to be triggered at its moment."""
     import finetune.train
-    from common.training import checkpoint_files, checkpoints, run, run_folder
+    from common import checkpoint_files
+    from common.training import checkpoints, run, run_folder
     from common.training.progress import Progress
     from common.training.run_folder import RunFolder
 
@@ -207,7 +208,7 @@ def _trigger(what: str) -> None:
     elif what == "stale handle":
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     elif what == "damage":
-        from common.training.checkpoint_files import DamagedError
+        from common.checkpoint_files import DamagedError
 
         raise DamagedError("damaged by a test fault")
     elif what.startswith("group "):

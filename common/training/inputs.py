@@ -37,7 +37,7 @@ def describe_inputs(config: Any, *, stage: str) -> Inputs:
     found: Inputs = {}
     if isinstance(init := keys.get("init"), str) and is_local(init):
         try:
-            found["init"] = {"path": init, **hash_tensors(read_weights(init)[1])}
+            found["init"] = {"path": init, **hash_tensors(read_weights(init).network.tensors)}
         except UserError:
             if stage != "token_labels":  # a teacher may have other files; the labels have a hash of it
                 raise

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common import config as recipes
-from common.training.checkpoint_files import Checkpoint
+from common.checkpoint_files import Checkpoint
 from common.training.checkpoints import Checkpoints
 from common.training.compatibility import check_numerics, must_fit
 from common.training.config import TrainConfig

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from common import checkpoint_files
+from common.checkpoint_files import Checkpoint
 from common.errors import UserError
-from common.training import checkpoint_files, checkpoints
-from common.training.checkpoint_files import Checkpoint
+from common.training import checkpoints
 from common.training.checkpoints import Checkpoints
 
 SYSTEM_ERRORS = ("EACCES", "ESTALE", "ENODEV", "EIO", "EMFILE", "ENOLCK")

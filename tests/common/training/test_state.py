@@ -11,7 +11,7 @@ import torch
 from conftest import last_weights
 from torch import nn
 
-from common.training.checkpoint_files import Checkpoint
+from common.checkpoint_files import Checkpoint
 from common.training.config import TrainConfig
 from common.training.state import Stateful, TrainingState
 

@@ -95,8 +95,8 @@ def is_milestone(folder: Path) -> bool:
     return path_exists(folder / MILESTONE) or (folder / MILESTONE).is_symlink()
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read one checkpoint and verify its checksums.
+def read_checkpoint(folder: Path, *, any_name: bool = False) -> Checkpoint:
+    """Read one checkpoint and verify its checksums; with `any_name`, its folder may be called other than in its run.
 
     Raise DamagedError if it is damaged, NewerFormatError if a later version wrote it, OSError if the system cannot read it.
     """
@@ -106,7 +106,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if not set(expected) <= set(lines):
             raise DamagedError("the checksums do not match")
         described = from_exact_json((folder / VALUES).read_text(encoding="utf-8"))
-        _check_format(described, step=int(folder.name.removeprefix("step-")))
+        _check_format(described, step=None if any_name else int(folder.name.removeprefix("step-")))
         checksum = hashlib.sha256("\n".join(expected).encode()).hexdigest()
         return Checkpoint(described["step"], read_tensors(folder / TENSORS), described["values"], checksum)
     except FileNotFoundError as error:
@@ -125,7 +125,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise DamagedError(str(error)) from error
 
 
-def _check_format(described: Any, *, step: int) -> None:
+def _check_format(described: Any, *, step: int | None) -> None:
     """Raise DamagedError for content that no version writes, NewerFormatError for content that a later version writes."""
     if not isinstance(described, dict) or type(version := described.get("format", 1)) is not int:
         raise DamagedError(f"{VALUES} does not describe a checkpoint")
@@ -133,7 +133,7 @@ def _check_format(described: Any, *, step: int) -> None:
         raise NewerFormatError(
             f"was written by a later version of this program (format {version}, this version supports {FORMAT})"
         )
-    if type(described["step"]) is not int or described["step"] != step:
+    if type(described["step"]) is not int or (step is not None and described["step"] != step):
         raise DamagedError(f"{VALUES} is of step {described['step']}, the folder of step {step}")
     if not isinstance(described["values"], dict):
         raise DamagedError(f"the values in {VALUES} are not a mapping")
