@@ -9,9 +9,10 @@ from typing import Any
 
 from common.config import load, to_yaml
 from common.config_help import describe
-from common.errors import UserError, system_error_message
+from common.errors import ProcessError, UserError, system_error_message
 from common.locks import release_locks
 from common.memory import is_out_of_memory
+from common.surroundings import explained, leave_at_once
 
 USER_ERROR = 2
 """Exit code for invalid input, reported in one message."""
@@ -41,20 +42,23 @@ def run_stage(
     logging.basicConfig(
         level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
     )
+    own = False  # whether only this process has the error
     try:
         config = load(cls, options.recipe, options.overrides)
         if options.dry_run:
             if is_main:
                 print(to_yaml(config) + dry_run(config))
             return 0
-        code = run(config, options.overrides)
+        with explained():
+            code = run(config, options.overrides)
     except KeyboardInterrupt:
         print("interrupted without saving; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         return INTERRUPTED_TWICE
     except UserError as error:
-        if is_main:
-            print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
-        code = USER_ERROR
+        own = isinstance(error, ProcessError)
+        if is_main or own:
+            print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code if isinstance(error, ProcessError) else USER_ERROR
     except OSError as error:
         print(system_error_message(error), file=sys.stderr)
         code = USER_ERROR
@@ -65,6 +69,8 @@ def run_stage(
         return USER_ERROR
     finally:
         release_locks()
+    if own:
+        leave_at_once(code)
     _leave_process_group()
     return code
 
@@ -83,11 +89,6 @@ def _leave_process_group() -> None:
 def _first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _without_worker_traceback(error: UserError) -> str:
-    """Return an error's message without the traceback that a data loader worker prepends."""
-    return str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
 
 
 def _parser(cls: type[Any], stage: str) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from common.errors import UserError
+from common.training.rendezvous import explained_rendezvous
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,13 +24,14 @@ def build_accelerator(precision: str) -> "Accelerator":
 
     if precision == "fp16" and not torch.accelerator.is_available():
         raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=timedelta(minutes=30)),
-        ],
-    )
+    with explained_rendezvous():
+        accelerator = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=timedelta(minutes=30)),
+            ],
+        )
     wanted, found = int(os.environ.get("WORLD_SIZE", "1")), accelerator.num_processes
     if wanted != found:
         raise UserError(

@@ -14,6 +14,7 @@ from common import config as recipes
 from common.locks import lock_folder, write_lock_owner
 from common.memory import keep_freed_memory
 from common.paths import user_path
+from common.surroundings import INTERRUPTED
 from common.training.accelerator import build_accelerator
 from common.training.environment import environment
 from common.training.process_group import ProcessGroup
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
-
-INTERRUPTED = 75
-"""Exit code of a run that saved its state after a signal and stopped (EX_TEMPFAIL): the same command resumes it."""
 
 
 def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) -> "Run":

@@ -37,6 +37,16 @@ START_TIMEOUT_SECONDS = 180.0
 SERVER_FAILED = "the forkserver of the runs did not start, or exited; its output is above. `--no-prefork` avoids it."
 
 
+_MAX_FOLDER_BYTES = 80
+"""Longest folder of temporary files in which the socket's path still has at most 107 bytes (103 on macOS)."""
+
+
+def _socket_parent() -> str:
+    """Return the folder of temporary files, or /tmp if its path is too long for a socket."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _MAX_FOLDER_BYTES else "/tmp"
+
+
 @dataclass
 class ForkedProcess:
     """A run in a fork of the server process; the engine uses it like a `subprocess.Popen`."""
@@ -87,7 +97,7 @@ class Forkserver:
         """Return the connection; start the server process if there is none, or if it exited."""
         if self._socket is None or self._process is None or self._process.poll() is not None:
             self._buffer = b""
-            with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            with tempfile.TemporaryDirectory(dir=_socket_parent()) as folder, socket.socket(socket.AF_UNIX) as listener:
                 path = f"{folder}/socket"
                 listener.bind(path)
                 listener.listen(1)

@@ -8,10 +8,11 @@ import time
 from multiprocessing.connection import Connection
 
 from common.data.loading.worker import start_worker
+from common.data.loading.worker_failures import report_writer
 
 
 def work(connection: Connection) -> None:
-    start_worker(0)
+    start_worker(0, reports=report_writer())
     connection.send("ready")
     time.sleep(60)
 
