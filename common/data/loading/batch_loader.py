@@ -7,14 +7,15 @@ from typing import Any, Generic, TypeVar
 
 from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from common.data.loading.worker_failures import explain_start_failure, explain_worker_failure
 from common.interruption import WaitInterrupted, interruptible
 
 AnyBatch = TypeVar("AnyBatch", covariant=True)
 
-_iterators: "weakref.WeakSet[Any]" = weakref.WeakSet()
-"""Those of torch that have workers."""
+_iterators: "weakref.WeakSet[_WorkerIterator]" = weakref.WeakSet()
+"""Those that have workers."""
 _errors_of_pinning: list[BaseException] = []
 """Errors that have ended the thread that receives batches from workers and copies them to page-locked memory."""
 
@@ -37,10 +38,11 @@ class BatchLoader(DataLoader[AnyBatch], Generic[AnyBatch]):
             problem = explain_failure(error, self.num_workers, receiving=True)
             abandon_workers()
             raise problem or explain_start_failure(error, self.num_workers) from error
-        if self.num_workers:
-            _iterators.add(batches)
-            _catch_errors_of_pinning()
         return self._watch(batches)
+
+    def _get_iterator(self) -> Any:
+        """Return torch's iterator, with workers one that can be abandoned."""
+        return _WorkerIterator(self) if self.num_workers else super()._get_iterator()
 
     def _watch(self, batches: Iterator[AnyBatch]) -> Iterator[AnyBatch]:
         """Yield the batches."""
@@ -60,6 +62,34 @@ class BatchLoader(DataLoader[AnyBatch], Generic[AnyBatch]):
                 abandon_workers()
                 raise problem from error
             yield batch
+
+
+class _WorkerIterator(_MultiProcessingDataLoaderIter):
+    """torch's iterator, which can be abandoned at any point of its construction, too."""
+
+    _shutdown = True  # until the construction has come to the point at which torch can shut down
+    _worker_pids_set = False
+    _workers: "list[Any]" = []
+
+    def __init__(self, loader: "DataLoader[Any]") -> None:
+        _iterators.add(self)
+        _catch_errors_of_pinning()
+        super().__init__(loader)
+
+    def abandon(self) -> None:
+        """Kill the workers."""
+        self._shutdown = True
+        if self._worker_pids_set:
+            _remove_worker_pids(id(self))  # torch would report their end as a failure
+            self._worker_pids_set = False
+        if hasattr(self, "_pin_memory_thread"):
+            self._pin_memory_thread_done_event.set()
+        for queue in getattr(self, "_index_queues", ()):
+            queue.cancel_join_thread()
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.join(1.0)
 
 
 def explain_failure(error: BaseException, workers: int | None = None, *, receiving: bool = False) -> Exception | None:
@@ -83,7 +113,7 @@ def _catch_errors_of_pinning() -> None:
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
         if arguments.exc_value is not None and any(
-            iterator._pin_memory and iterator._pin_memory_thread is arguments.thread for iterator in list(_iterators)
+            getattr(iterator, "_pin_memory_thread", None) is arguments.thread for iterator in list(_iterators)
         ):
             _errors_of_pinning.append(arguments.exc_value)
         else:
@@ -105,16 +135,5 @@ def abandon_workers() -> None:
     torch would ask them to end and join the threads that receive from them, and wait for ever for one that hangs.
     """
     for iterator in list(_iterators):
-        iterator._shutdown = True
-        if iterator._worker_pids_set:
-            _remove_worker_pids(id(iterator))  # torch would report their end as a failure
-            iterator._worker_pids_set = False
-        if iterator._pin_memory:
-            iterator._pin_memory_thread_done_event.set()
-        for queue in iterator._index_queues:
-            queue.cancel_join_thread()
-        for worker in iterator._workers:
-            worker.kill()
-        for worker in iterator._workers:
-            worker.join(1.0)
+        iterator.abandon()
         _iterators.discard(iterator)
