@@ -25,19 +25,24 @@ def explained_rendezvous() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or "MASTER_ADDR" not in os.environ:
         yield
         return
+    _check_port(os.environ.get("MASTER_PORT"))
     _resolve(os.environ["MASTER_ADDR"])
     try:
         yield
     except (DistError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, ValueError) and "rendezvous" not in str(error) and "MASTER" not in str(error):
-            raise
-        if isinstance(error, RuntimeError) and not isinstance(error, DistError) and not _NETWORK.search(str(error)):
+        if not isinstance(error, (DistError, OSError)) and not _NETWORK.search(str(error)):
             raise
         raise ProcessError(_message(error)) from error
 
 
-_NETWORK = re.compile(r"gloo|connect|socket|address|timed? ?out|rendezvous|port", re.IGNORECASE)
-"""Words of the network in messages of plain RuntimeErrors."""
+_NETWORK = re.compile(r"gloo|connect|socket|address|timed? ?out|rendezvous|MASTER_", re.IGNORECASE)
+"""Words of the network in messages of plain RuntimeErrors and ValueErrors."""
+
+
+def _check_port(port: str | None) -> None:
+    """Raise ProcessError for what is no number of a port; torch names neither variable nor value."""
+    if port and not (port.isdecimal() and int(port) < 2**16):
+        raise ProcessError(f"MASTER_PORT = {port}: must be a number from 1 to 65535, the same for all processes.")
 
 
 def _resolve(name: str) -> None:

@@ -88,3 +88,13 @@ def test_a_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     server = Forkserver([sys.executable, "-c", "raise SystemExit(1)"], {})
     with pytest.raises(RuntimeError, match="--no-prefork"):
         LocalSlots(1, lambda job: [], forkserver=server).start(job(tmp_path / "a", "0"))
+
+
+def test_socket_is_elsewhere_if_the_folder_of_temporary_files_has_too_long_a_path(
+    slots: LocalSlots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert slots.start(job(tmp_path / "a", "0"))
+    assert wait(slots, 1) == {"a": 0}

@@ -69,7 +69,10 @@ def break_sharing(error: Exception) -> Callable[[int], None]:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"), "--shm"),
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"),
+            "--shm",
+        ),
         (OSError("AF_UNIX path too long"), "TMPDIR"),
         (OSError(24, "Too many open files"), "ulimit -n"),
         (RuntimeError("can't start new thread"), "ulimit -u"),
