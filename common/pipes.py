@@ -1,4 +1,4 @@
-"""Exit of a program whose output may be read by another one, such as `head`, that closes the pipe early."""
+"""Exit of a program whose output may be read by another one, such as `head`, that closes the pipe early, or that is interrupted."""
 
 import os
 import signal
@@ -7,11 +7,17 @@ from collections.abc import Callable
 
 
 def exit_with(main: Callable[[], int]) -> None:
-    """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe."""
+    """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe.
+
+    SIGINT ends what has no handler of its own, such as imports, with that signal's code and without a traceback.
+    """
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 128 + signal.SIGINT
     sys.exit(code)

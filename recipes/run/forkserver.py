@@ -32,6 +32,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.errors import UserError
+
 START_TIMEOUT_SECONDS = 180.0
 """Maximum time for the imports of the server process."""
 SERVER_FAILED = "the forkserver of the runs did not start, or exited; its output is above. `--no-prefork` avoids it."
@@ -119,7 +121,7 @@ class Forkserver:
                 return listener.accept()[0]
             except TimeoutError:
                 continue
-        raise RuntimeError(SERVER_FAILED)
+        raise UserError(SERVER_FAILED)
 
     def _read(self, *, block: bool) -> dict[str, Any] | None:
         """Return the server's next message, or None if there is none; store the exit code if it contains one."""
@@ -131,7 +133,7 @@ class Forkserver:
                 return None
             if not data:
                 if block:
-                    raise RuntimeError(SERVER_FAILED)
+                    raise UserError(SERVER_FAILED)
                 return None
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)

@@ -76,12 +76,16 @@ class _WorkerIterator(_MultiProcessingDataLoaderIter):
         _catch_errors_of_pinning()
         super().__init__(loader)
 
+    def ignore_ends(self) -> None:
+        """Let torch raise no more errors about workers that have ended."""
+        if self._worker_pids_set:
+            _remove_worker_pids(id(self))
+            self._worker_pids_set = False
+
     def abandon(self) -> None:
         """Kill the workers."""
         self._shutdown = True
-        if self._worker_pids_set:
-            _remove_worker_pids(id(self))  # torch would report their end as a failure
-            self._worker_pids_set = False
+        self.ignore_ends()
         if hasattr(self, "_pin_memory_thread"):
             self._pin_memory_thread_done_event.set()
         for queue in getattr(self, "_index_queues", ()):
@@ -97,6 +101,8 @@ def explain_failure(error: BaseException, workers: int | None = None, *, receivi
 
     torch raises the error about a worker that has ended at any point of the main thread, also far from the loader.
     """
+    for iterator in list(_iterators):  # the run ends, and a second error must not hide the first one
+        iterator.ignore_ends()
     if workers is None:
         workers = max((len(iterator._workers) for iterator in _iterators), default=0)
     if "Pin memory thread exited" in str(error) and _errors_of_pinning:

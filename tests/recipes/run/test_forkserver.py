@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
 from recipes.run.engines import Job, LocalSlots
 from recipes.run.forkserver import Forkserver
 from recipes.run.states import LOG, lock_run_folder
@@ -86,7 +87,7 @@ def test_a_killed_run_returns_its_signal_and_other_runs_still_start(slots: Local
 
 def test_a_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     server = Forkserver([sys.executable, "-c", "raise SystemExit(1)"], {})
-    with pytest.raises(RuntimeError, match="--no-prefork"):
+    with pytest.raises(UserError, match="--no-prefork"):
         LocalSlots(1, lambda job: [], forkserver=server).start(job(tmp_path / "a", "0"))
 
 
