@@ -25,6 +25,14 @@ class SharedError(UserError):
     """A UserError that all processes of a run raise together, with the same message: the main process prints it."""
 
 
+class ProcessError(UserError):
+    """An error that the surroundings cause in this process alone, so that each process prints its own."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def system_error_message(error: OSError) -> str:
     """Return the message an entry point prints for an OSError (permissions, disks, unavailable files); its exit code is 2."""
     where = f"{error.filename}: " if error.filename else ""

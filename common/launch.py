@@ -18,12 +18,10 @@ from types import FrameType
 
 from common.errors import UserError
 from common.training.launch_environment import check_environment, check_launch
-from common.training.signals import SIGNALS
+from common.training.signals import stop_signals
 
 USER_ERROR = 2
 """Exit code for a launch that cannot work, which is reported in one message."""
-FORWARDED = {*SIGNALS, signal.SIGHUP, signal.SIGUSR2}
-"""Signals that the launcher passes on to the processes of the run, unless they are ignored."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -108,8 +106,8 @@ def _code_of_process(rank: int, code: int) -> int:
 
 @contextmanager
 def _forwarded_signals() -> Iterator[None]:
-    """Pass the signals of `FORWARDED` on to the processes of the run within a `with` block."""
-    numbers = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    """Pass the signals that stop a run on to its processes within a `with` block, unless they are ignored."""
+    numbers = [number for number in stop_signals() if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, _forward) for number in numbers}
     try:
         yield

@@ -20,15 +20,16 @@ def place(number: int) -> str:
     return f"rank {number} on {socket.gethostname()}"
 
 
-def print_error(message: str, *, is_shared: bool = False) -> None:
+def print_error(message: str, *, is_shared: bool = False, is_own: bool = False) -> None:
     """Print the error that ends this process; `is_shared` if all processes have it, and the main process prints it.
 
-    Another process cannot know whether the main process fails in the same way. If it does, the launcher ends this one by SIGTERM
-    while it waits.
+    `is_own` if it can only be this process's: it is printed at once. Otherwise another process cannot know whether the main process
+    fails in the same way. If it does, the launcher ends this one by SIGTERM while it waits.
     """
     if rank() == 0:
         print(f"error: {message}", file=sys.stderr)
     elif not is_shared:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(PATIENCE_SECONDS)
+        if not is_own:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(PATIENCE_SECONDS)
         print(f"{place(rank())}: error: {message}", file=sys.stderr)

@@ -21,6 +21,7 @@ from common.evaluation.knn import knn_accuracy
 from common.evaluation.knn_run import PREFIXES, held_out, restart_with_labels
 from common.evaluation.predictions import Predictions
 from common.evaluation.probe import check_size, choose_probe
+from common.interruption import WaitInterrupted
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
 
@@ -57,7 +58,9 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
         )
         metrics, predictions = _evaluate(config, run, outputs, choice, by_role, class_names=splits.class_names)
         outcome = _outcome(metrics, config)
-    except StopRequested:
+    except (StopRequested, WaitInterrupted) as error:
+        if isinstance(error, WaitInterrupted) and run.num_processes > 1:  # the others may have no signal
+            raise
         metrics, predictions, images, outcome = {}, None, 0, run.interrupted()
     if metrics:
         run.log(0, 0, metrics)

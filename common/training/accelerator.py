@@ -10,6 +10,7 @@ import torch
 from common.cores import available_cores
 from common.errors import UserError
 from common.training.launch_environment import TRUE, UNUSABLE, check_environment
+from common.training.rendezvous import explained_rendezvous
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,7 +32,8 @@ def build_accelerator(precision: str, *, compiled: bool = False) -> "Accelerator
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (on_cpu or torch.accelerator.is_available()):
         raise UserError(_no_process_group(1))  # accelerate would wait for the others first
     try:
-        accelerator = _accelerator("no" if precision == "fp32" else precision)
+        with explained_rendezvous():
+            accelerator = _accelerator("no" if precision == "fp32" else precision)
     except (ImportError, NotImplementedError, ValueError) as error:
         raise UserError(
             f"accelerate cannot set up this process ({error}). Fix this, or unset the variables that it names."

@@ -14,6 +14,7 @@ from common.json_text import to_json
 from common.locks import accept_locks, check_locks, lock_folder
 from common.memory import keep_freed_memory
 from common.paths import check_length, user_path
+from common.surroundings import INTERRUPTED
 from common.training.accelerator import build_accelerator
 from common.training.environment import environment
 from common.training.folder_view import describe_folder
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
-
-INTERRUPTED = 75
-"""Exit code of a run that saved its state after a signal and stopped (EX_TEMPFAIL): the same command resumes it."""
 
 
 def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) -> "Run":
