@@ -138,7 +138,7 @@ def _exit_codes() -> list[int]:
 def abandon_workers() -> None:
     """Kill all workers of this process. Their loaders must not be used any more.
 
-    torch would ask them to end and join the threads that receive from them, and wait for ever for one that hangs.
+    torch would ask them to end and join the threads that receive from them, and wait forever for one that hangs.
     """
     for iterator in list(_iterators):
         iterator.abandon()

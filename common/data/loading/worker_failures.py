@@ -1,7 +1,7 @@
 """Failures of loader workers: what a worker reports to its parent before it ends, and the messages for users.
 
 A worker's main thread passes errors on by itself. Its other threads (the queue's feeder, which puts batches into shared memory, and
-the one that hands out their file descriptors) only print them: the batch is lost, and the parent would wait for ever.
+the one that hands out their file descriptors) only print them: the batch is lost, and the parent would wait forever.
 """
 
 import errno

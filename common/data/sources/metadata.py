@@ -99,7 +99,7 @@ def read_metadata(path: Path, *, file_column: str | None) -> MetadataFile | None
 
 
 class MetadataSource:
-    """A folder of images with metadata files, which give the labels. Images that are not listed are left aside.
+    """A folder of images with metadata files, which give the labels. Images that are not listed are skipped.
 
     The splits are those of the folders (`SplitFolders`).
     """
