@@ -19,7 +19,16 @@ def open_identities(config: DataConfig, decoder: ImageDecoder) -> IdentitySet | 
         return None
     kind = "a re-identification dataset"
     reject_keys(
-        config, kind, "revision", "config_name", "image_column", "label_column", "validation_split", "test_split"
+        config,
+        kind,
+        "revision",
+        "config_name",
+        "image_column",
+        "label_column",
+        "validation_split",
+        "test_split",
+        "group_column",
+        "group_pattern",
     )
     if config.train_split != "train":
         raise UserError(
