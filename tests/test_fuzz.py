@@ -1,4 +1,4 @@
-"""A few fuzzed images, layouts, recipes and studies with a fixed seed; `python -m benchmarks.fuzz` runs ten thousand, and complete runs."""
+"""Some fuzzed images, layouts, recipes, studies with a fixed seed; `python -m benchmarks.fuzz` runs many more, and whole runs."""
 
 import pytest
 

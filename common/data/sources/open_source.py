@@ -39,7 +39,8 @@ _log = logging.getLogger(__name__)
 
 _HUB_ID = r"[\w.-]+(/[\w.-]+)?"
 _COLUMN_KEYS = ("image_column", "label_column", "group_column")
-_FOLDER_KEYS = ("metadata_file",)
+FOLDER_KEYS = ("kind", "metadata_file", "leave_out")
+"""Keys that apply to folders alone."""
 _LOADERS = frozenset(
     (
         *(
@@ -73,15 +74,15 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
     declared = _declared_splits(config)
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
-        reject_keys(config, "a glob pattern", "revision", "config_name")
+        reject_keys(config, "a glob pattern", "revision", "config_name", *FOLDER_KEYS)
         files = match_table_files(str(path))
         root = Path(os.path.commonpath([file.parent for file in files]))
         return open_table_files(files, root, options, title=f"the tables {config.source}", declared=declared)
     if config.source == "digits":
-        reject_keys(config, "the bundled digits", "revision", "config_name", *_COLUMN_KEYS)
+        reject_keys(config, "the bundled digits", "revision", "config_name", *_COLUMN_KEYS, *FOLDER_KEYS)
         return DigitsSource(decoder=decoder)
     if path.is_file():
-        reject_keys(config, "a file", "revision", "config_name")
+        reject_keys(config, "a file", "revision", "config_name", *FOLDER_KEYS)
         return _open_file(path, options)
     if path.is_dir():
         reject_keys(config, "a folder", "revision", "config_name")
@@ -96,6 +97,7 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
             f"data.source '{config.source}': no such file or folder. Set it to 'digits', a folder, a parquet file, or the"
             " id of a Hub dataset (owner/name)."
         )
+    reject_keys(config, "a Hub dataset", *FOLDER_KEYS)
     return open_hub_dataset(config.source, options, config_name=config.config_name, revision=config.revision)
 
 
@@ -119,6 +121,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     """Open a folder as what data.kind says, or according to its content."""
     if config.kind not in ("auto", "metadata") or config.metadata_file is None:
         if config.kind in ("auto", "tables") and is_saved_dataset(folder):
+            reject_keys(config, "a saved dataset", "metadata_file", "leave_out")
             return open_saved_dataset(folder, options)
         tables = (
             find_table_files(folder, only_with_images=config.kind == "auto")
@@ -126,6 +129,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
             else []
         )
         if tables:
+            reject_keys(config, "a folder of tables", "metadata_file", "leave_out")
             return open_table_files(tables, folder, options, title=f"the tables in {folder}", declared=declared)
         if config.kind == "tables":
             raise UserError(f"data.kind is tables, but {folder} has no {' or '.join(TABLE_EXTENSIONS)} files.")
@@ -186,8 +190,7 @@ def _metadata_files(folder: Path, root: Path, config: DataConfig) -> list[Metada
 def reject_keys(config: DataConfig, kind: str, *fields: str) -> None:
     """Raise UserError for keys that are set but do not apply to this kind of source."""
     for field in fields:
-        if getattr(config, field) is not None:
-            raise UserError(
-                f"data.{field} is '{getattr(config, field)}', but data.source '{config.source}' is {kind}. Remove the"
-                " key."
-            )
+        value = getattr(config, field)
+        if value not in (None, (), "auto"):
+            shown = ", ".join(value) if isinstance(value, tuple) else value
+            raise UserError(f"data.{field} is '{shown}', but data.source '{config.source}' is {kind}. Remove the key.")
