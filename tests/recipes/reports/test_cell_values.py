@@ -14,8 +14,11 @@ from common.evaluation.classification import CLASS_AVERAGES
 from common.evaluation.predictions import Predictions, per_image, read_predictions, write_predictions
 from recipes.reports.cell_values import StudyValues, read_values
 from recipes.reports.comparison_findings import compute_findings
+from recipes.reports.crossed_effects import CellValues
+from recipes.reports.estimator import Estimator
 from recipes.reports.metrics import find_metric
 from recipes.reports.results import RunRecord, StudyRecord, read_runs
+from recipes.study.specification import ReportSpec
 
 IMAGES = 200
 Levels = Mapping[str, str]
@@ -129,6 +132,23 @@ def test_metrics_that_weight_classes_alike_have_values_by_image(record: StudyRec
     findings = compute_findings(with_metric(again, f"test_{name}"))
     assert findings.main.pooled.interval.images == IMAGES
     assert values_of(again, "test_top1").problems
+
+
+def test_intervals_take_the_weight_of_images_that_are_not_in_the_test_set(record: StudyRecord) -> None:
+    """Where all runs are equal on all images, these are all of the variance."""
+    values, spec = values_of(record), record.plan.study.report
+    cells = {key: CellValues(cell.seeds, np.full_like(cell.values, 90.0)) for key, cell in values.cells.items()}
+    axes = {axis.name: list(axis.levels) for axis in record.plan.study.axes if axis.name != "seed"}
+    assert isinstance(spec, ReportSpec)
+
+    def half_width(weight: float) -> float:
+        constant = replace(values, cells=cells, image_weight=weight)
+        estimator = Estimator(axes, spec, constant, find_metric("test_macro_f1"))
+        levels = {"stem": "patchify", "fraction": "0.1"}
+        found = estimator.difference(levels, "training", "OST", "TST").interval
+        return found.high - found.mean
+
+    assert half_width(3.0) == pytest.approx(3 * half_width(1.0))
 
 
 def test_variance_of_rare_classes_is_not_estimated(record: StudyRecord) -> None:
