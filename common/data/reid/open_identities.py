@@ -26,6 +26,8 @@ def open_identities(config: DataConfig, decoder: ImageDecoder) -> IdentitySet | 
         "label_column",
         "validation_split",
         "test_split",
+        "group_column",
+        "group_pattern",
         *FOLDER_KEYS,
     )
     if config.train_split != "train":

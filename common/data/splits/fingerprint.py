@@ -22,6 +22,7 @@ NOT_MOVED: Mapping[str, tuple[str, str]] = MappingProxyType({})
 _DESCRIPTIONS = {
     "images": "number of {part} images",
     "labels": "labels of the {part} images",
+    "groups": "groups of the {part} images",
     "content": "content of the {part} images (at most 256 are compared)",
 }
 
@@ -97,7 +98,8 @@ def describe_data(splits: Splits) -> dict[str, Any]:
 def _describe_part(split: Split) -> dict[str, Any]:
     """Return the size of one part and the hashes of its labels and content."""
     labels = b"unlabeled" if split.labels is None else split.labels.astype("<i8").tobytes()
-    return {"images": len(split), "labels": _hash(labels), "content": content_hash(split.images)}
+    groups = {} if split.groups is None else {"groups": _hash("\0".join(split.groups.tolist()).encode())}
+    return {"images": len(split), "labels": _hash(labels), "content": content_hash(split.images), **groups}
 
 
 def _hash(data: bytes) -> str:
