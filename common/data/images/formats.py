@@ -123,7 +123,7 @@ def find_format(first_bytes: bytes) -> Format | None:
         return Format.ICO
     if first_bytes[4:8] == b"ftyp":
         return _find_heif(first_bytes)
-    return Format.TGA if _is_tga(first_bytes) else None
+    return Format.TGA if _is_tga(first_bytes) and _find_other(first_bytes) is None else None
 
 
 def _find_heif(first_bytes: bytes) -> Format | None:
@@ -160,7 +160,11 @@ def looks_like_image(first_bytes: bytes) -> bool:
 
 
 def describe_other(first_bytes: bytes) -> tuple[str, str] | None:
-    """Return the name and the remedy of a known kind of file that is not read, None if the kind is unknown."""
+    """Return the name and the remedy of a known kind of file that is not read, None if it is read or unknown."""
+    return None if find_format(first_bytes) is not None else _find_other(first_bytes)
+
+
+def _find_other(first_bytes: bytes) -> tuple[str, str] | None:
     for offset, magic, name, remedy in _OTHERS:
         if first_bytes.startswith(magic, offset):
             return name, remedy

@@ -61,9 +61,8 @@ def open_heic(data: bytes) -> StoredImage:
     width, height = image.size
 
     def read() -> StoredPixels:
-        pixels = np.ascontiguousarray(np.asarray(image))
-        if image.mode in ("RGBa", "La") or image.mode.startswith("LA"):
+        if image.mode.startswith(("LA", "La")):
             raise UnsupportedImageError(f"HEIC with pixels of mode {image.mode} is not supported. Convert it to PNG.")
-        return StoredPixels(pixels, premultiplied=bool(getattr(image, "premultiplied_alpha", False)))
+        return StoredPixels(np.ascontiguousarray(np.asarray(image)), premultiplied=bool(image.premultiplied_alpha))
 
     return StoredImage(height, width, read)

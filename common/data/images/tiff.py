@@ -138,7 +138,7 @@ def _read(data: bytes, directory: Directory, height: int) -> StoredPixels:
 
 
 def _to_stored(samples: npt.NDArray[Any], photometric: int, extra: tuple[int, ...], orientation: int) -> StoredPixels:
-    """Return (H, W, S) samples as pixels; the first extra sample is alpha if its tag says so, or is missing in RGBA."""
+    """Return (H, W, S) samples as pixels; the first extra sample is alpha if its tag is that of alpha, or RGBA has no tag."""
     colors = samples[..., : _COLORS[photometric]]
     highest = np.iinfo(samples.dtype).max
     if photometric == _WHITE_IS_ZERO:
