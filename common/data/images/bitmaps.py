@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.images.png import PNG_START, open_png
-from common.data.images.stored_pixels import StoredImage, StoredPixels, open_with_pillow, to_rgb
+from common.data.images.stored_pixels import StoredImage, StoredPixels, UnsupportedImageError, open_with_pillow, to_rgb
 
 _TGA_FOOTER = b"TRUEVISION-XFILE."
 _TGA_WITHOUT_ALPHA, _TGA_PREMULTIPLIED = (0, 1, 2), 4
@@ -15,7 +15,12 @@ _TGA_WITHOUT_ALPHA, _TGA_PREMULTIPLIED = (0, 1, 2), 4
 
 def open_bmp(data: bytes) -> StoredImage:
     """Read the header of a BMP."""
-    image = open_with_pillow(data, "BMP")
+    try:
+        image = open_with_pillow(data, "BMP")
+    except OSError as error:
+        if "Unsupported" not in str(error):
+            raise
+        raise UnsupportedImageError(f"this kind of BMP is not supported ({error}). Save it as a PNG.") from error
     return StoredImage(image.height, image.width, lambda: StoredPixels(to_rgb(image), empty_alpha_is_unused=True))
 
 
@@ -59,10 +64,9 @@ def open_ico(data: bytes) -> StoredImage:
     if not entries:
         raise OSError("the icon has no images")
     *_, size, offset = max(entries, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[5]))
-    content = data[offset : offset + size]
-    if content.startswith(PNG_START):
-        return open_png(content)
-    icon = _read_icon(content)
+    if data.startswith(PNG_START, offset):
+        return open_png(data[offset:])
+    icon = _read_icon(data[offset : offset + size])
     return StoredImage(icon.height, icon.width, lambda: _read_icon_pixels(icon))
 
 

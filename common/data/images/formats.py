@@ -4,6 +4,7 @@ The name of a file says nothing here. Only formats of photographs are read: Pill
 programs.
 """
 
+import re
 import struct
 from enum import StrEnum
 
@@ -37,6 +38,8 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", Format.JPEG2000),
 )
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PPM = re.compile(rb"P[1-6fF](?:\s|#[^\r\n]*[\r\n])+\d+(?:\s|#[^\r\n]*[\r\n])+\d")
+"""Width and height follow, with comments between."""
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
@@ -113,11 +116,7 @@ def find_format(first_bytes: bytes) -> Format | None:
         return Format.WEBP
     if first_bytes.startswith(b"BM") and int.from_bytes(first_bytes[14:18], "little") in _BMP_HEADERS:
         return Format.BMP
-    if (
-        first_bytes[:1] == b"P"
-        and first_bytes[1:2] in b"123456fF"
-        and first_bytes[2:3] in (b" ", b"\t", b"\n", b"\r", b"#")
-    ):
+    if _PPM.match(first_bytes):
         return Format.PPM
     if first_bytes.startswith(b"\0\0\x01\0") and first_bytes[4:6] != b"\0\0" and first_bytes[9:10] == b"\0":
         return Format.ICO

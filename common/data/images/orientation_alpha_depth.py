@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from common.data.images import RGBImage
 from common.data.images.stored_pixels import StoredPixels, UnsupportedImageError
-from common.data.images.tiff_tags import read_directory
+from common.data.images.tiff_tags import Directory, read_directory
 
-ORIENTATION = 0x0112
+_ORIENTATION = 0x0112
 _EXIF_HEADER = b"Exif\0\0"
 _FLIP_AXES = {1: None, 2: 1, 3: -1, 4: 0}
 """Axis of `cv2.flip` for the EXIF orientations 1 to 4; 5 to 8 are the same after a transposition."""
@@ -26,11 +26,15 @@ Pixels = npt.NDArray[Any]
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the orientation in an EXIF block or a TIFF file, 1 to 8: 1 if it has none, or cannot be read."""
+    """Return the orientation in an EXIF block, 1 to 8: 1 if it has none, or cannot be read."""
     while exif.startswith(_EXIF_HEADER):
         exif = exif[len(_EXIF_HEADER) :]
-    directory = read_directory(exif)
-    values = () if directory is None else directory.integers(ORIENTATION)
+    return orientation_in(read_directory(exif))
+
+
+def orientation_in(directory: Directory | None) -> int:
+    """Return the orientation in the directory of an EXIF block or of a TIFF page, 1 to 8: 1 if it has no valid one."""
+    values = () if directory is None else directory.integers(_ORIENTATION)
     return values[0] if len(values) == 1 and 1 <= values[0] <= 8 else 1
 
 

@@ -81,7 +81,10 @@ def _read_pixels(header: _Header) -> StoredPixels:
     elif header.bits == 8 and header.color in (_GRAY, _RGB) and not header.interlaced:
         pixels = _read_opencv(header.plain)
     if pixels is None:
-        pixels = to_rgb(open_with_pillow(header.plain, "PNG"))
+        image = open_with_pillow(header.plain, "PNG")
+        if image.size != (header.width, header.height):
+            raise OSError("the header is repeated with another size")
+        pixels = to_rgb(image)
         if header.bits == 16 and pixels.dtype == np.uint8:  # Pillow truncates color of 16 bits
             raise OSError("OpenCV cannot decode it")
     return StoredPixels(pixels, read_orientation(header.exif), transparent_color=_transparent_color(header))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.images import tiff_samples, tiff_tags
-from common.data.images.orientation_alpha_depth import ORIENTATION
+from common.data.images.orientation_alpha_depth import orientation_in
 from common.data.images.stored_pixels import (
     StoredImage,
     StoredPixels,
@@ -119,8 +119,7 @@ def _bits(directory: Directory) -> tuple[int, ...]:
 
 def _read(data: bytes, directory: Directory, height: int) -> StoredPixels:
     """Decode the first page."""
-    orientation = directory.integer(ORIENTATION, 1)
-    orientation = orientation if 1 <= orientation <= 8 else 1
+    orientation = orientation_in(directory)
     photometric, bits = _photometric(directory), _bits(directory)
     has_extra = len(bits) > _COLORS[photometric]
     is_planar = directory.integer(284, 1) == 2 and len(bits) > 1
@@ -129,7 +128,12 @@ def _read(data: bytes, directory: Directory, height: int) -> StoredPixels:
         samples = tiff_samples.read_samples(data, directory, bits[0], len(bits))
         return _to_stored(samples, photometric, directory.integers(338), orientation)
     entries = {tag: entry for tag, entry in directory.entries.items() if tag in _PIXEL_TAGS}
-    image = open_with_pillow(tiff_tags.with_entries(data, directory.order, entries), "TIFF")
+    try:
+        image = open_with_pillow(tiff_tags.with_entries(data, directory.order, entries), "TIFF")
+    except SyntaxError as error:
+        raise UnsupportedImageError(
+            f"TIFF with its arrangement of channels is not supported ({error}). {_REMEDY}"
+        ) from error
     color_map = directory.integers(320)
     if photometric == _PALETTE and color_map and max(color_map) < 256:  # 8-bit values, as libtiff assumes
         image.load()

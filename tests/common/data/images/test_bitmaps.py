@@ -98,3 +98,10 @@ def test_largest_image_of_an_icon_is_decoded() -> None:
 def test_truncated_icon_is_damaged(length: int) -> None:
     with pytest.raises(UserError, match="truncated or damaged"):
         decode(ico(bgra(0), (0, 0))[:length])
+
+
+def test_unsupported_kind_of_bmp_is_named() -> None:
+    data = bytearray(bmp(bgra(1)))
+    data[54:58] = struct.pack("<I", 0x3FF)
+    with pytest.raises(UserError, match=r"^x: this kind of BMP is not supported \(.*layout\)\. Save it as a PNG\.$"):
+        decode(bytes(data))

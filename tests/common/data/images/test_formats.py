@@ -35,6 +35,7 @@ def test_format_of_every_readable_file_is_found(kind: str) -> None:
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1miafavif", Format.AVIF),
         (b"MM\0+\0\x08\0\0\0\0\0\0\0\0\0\x10", Format.TIFF),
         (b"\xff\x4f\xff\x51\0\x2f", Format.JPEG2000),
+        (b"P6#made by\n# hand\n640 480\n255\n", Format.PPM),
     ],
 )
 def test_format_by_first_bytes(first_bytes: bytes, kind: Format) -> None:
@@ -77,6 +78,7 @@ def test_known_file_that_is_not_read_is_named_with_its_remedy(data: bytes, name:
         b"BMW and other cars, a text",
         b"P6",
         b"P",
+        b"P2 is the second part",
         b"RIFF\0\0\0\0WAVE",
         bytes(600),
         b"GIF",

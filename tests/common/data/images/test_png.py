@@ -72,3 +72,9 @@ def test_variant_of_apple_is_named() -> None:
         UserError, match=r"^x: PNG in Apple's variant \(CgBI\) is not supported\. Convert it with `sips"
     ):
         ImageDecoder().decode(data, "x")
+
+
+def test_second_header_does_not_evade_the_size_limit() -> None:
+    second = (b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 3, 0, 0, 0))
+    with pytest.raises(UserError, match="truncated or damaged"):
+        ImageDecoder().decode(png(8, 3, bytes(2), second, (b"PLTE", bytes(6))), "x")
