@@ -6,6 +6,7 @@ from common.data.images.bitmaps import open_bmp, open_ico, open_tga
 from common.data.images.formats import Format, describe_other, find_format
 from common.data.images.heif import open_avif, open_heic
 from common.data.images.jpeg import open_jpeg
+from common.data.images.jpeg2000 import open_jpeg2000
 from common.data.images.orientation_alpha_depth import read_orientation
 from common.data.images.png import open_png
 from common.data.images.stored_pixels import (
@@ -56,11 +57,6 @@ def _open_ppm(data: bytes) -> StoredImage:
     return StoredImage(image.height, image.width, lambda: StoredPixels(to_rgb(image)))
 
 
-def _open_jpeg2000(data: bytes) -> StoredImage:
-    image = open_with_pillow(data, "JPEG2000")
-    return StoredImage(image.height, image.width, lambda: StoredPixels(to_rgb(image)))
-
-
 _OPENERS: Mapping[Format, Callable[[bytes], StoredImage]] = {
     Format.JPEG: open_jpeg,
     Format.PNG: open_png,
@@ -69,7 +65,7 @@ _OPENERS: Mapping[Format, Callable[[bytes], StoredImage]] = {
     Format.GIF: _open_gif,
     Format.TIFF: open_tiff,
     Format.PPM: _open_ppm,
-    Format.JPEG2000: _open_jpeg2000,
+    Format.JPEG2000: open_jpeg2000,
     Format.AVIF: open_avif,
     Format.HEIC: open_heic,
     Format.ICO: open_ico,
