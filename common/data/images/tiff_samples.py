@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.images import tiff_tags
-from common.data.images.stored_pixels import UnsupportedImageError, open_with_pillow
+from common.data.images.stored_pixels import UnsupportedImageError, open_with_pillow, pillow
 from common.data.images.tiff_tags import LONG, SHORT, Directory, packed
 
 _HORIZONTAL = 2
@@ -65,6 +65,9 @@ def _read_part(
     else:
         entries[278] = packed(order, LONG, min(directory.integer(278, height), height))
     image = open_with_pillow(tiff_tags.with_entries(data, order, entries), "TIFF")
+    image.im = pillow().core.new(
+        image.mode, image.size
+    )  # the size limit has been checked, and counts pixels, not samples
     image.load()
     values = np.array(image).reshape(height, num_columns, part_width, num_samples)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
