@@ -6,15 +6,9 @@ Files are untrusted: the size is read from the header and checked before any pix
 from dataclasses import dataclass
 
 from common.data.images import RGBImage
-from common.data.images.orientation_alpha_depth import UnsupportedPixelsError, standardize
-from common.data.images.stored_pixels import (
-    JPEG_START,
-    PNG_START,
-    PillowLimitError,
-    UnknownFormatError,
-    open_header,
-    read_pixels,
-)
+from common.data.images.open_image import open_image
+from common.data.images.orientation_alpha_depth import standardize
+from common.data.images.stored_pixels import UnknownFormatError, UnsupportedImageError, pillow
 from common.errors import UserError
 
 DEFAULT_MAX_PIXELS = 89_000_000
@@ -40,23 +34,20 @@ class ImageDecoder:
         if not data:
             raise UserError(f"{name}: the image is empty (0 bytes). Restore or remove it.")
         try:
-            with open_header(data) as image:
-                width, height = image.size
-                problem = self.size_problem(height, width)
-                if problem is not None:
-                    raise UserError(f"{name}: {problem}")
-                return standardize(*read_pixels(data, image))
+            image = open_image(data)
+            problem = self.size_problem(image.height, image.width)
+            if problem is not None:
+                raise UserError(f"{name}: {problem}")
+            return standardize(image.read())
         except UserError:
             raise
         except UnknownFormatError as error:
-            known = data.startswith((JPEG_START, PNG_START))
-            problem = "the image is truncated or damaged" if known else "unknown image format"
             raise UserError(
-                f"{name}: {problem} ({len(data)} bytes that start with {data[:12]!r}). Restore or remove it."
+                f"{name}: unknown image format ({len(data)} bytes that start with {data[:12]!r}). Restore or remove it."
             ) from error
-        except UnsupportedPixelsError as error:
-            raise UserError(f"{name}: {error} Save it with 8 or 16 bits per channel.") from error
-        except PillowLimitError as error:
+        except UnsupportedImageError as error:
+            raise UserError(f"{name}: {error}") from error
+        except pillow().DecompressionBombError as error:
             raise UserError(
                 f"{name}: the image exceeds the limit of Pillow ({error}). Downscale or remove it."
             ) from error

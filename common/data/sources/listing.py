@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 
+from common.data.images.formats import FIRST_BYTES, Format, find_format
 from common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -21,9 +22,6 @@ SYSTEM_FOLDERS = frozenset(
     ("@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "#recycle", "#snapshot")
 )
 """Folders of operating systems and network storage, in lower case: thumbnails, deleted files, resource forks."""
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-_SIGNATURE_BYTES = 16
 
 
 @dataclass
@@ -70,12 +68,11 @@ class Listing:
         """Return whether a file is an image by its extension, or else by its first bytes; count it as passed over if not."""
         if name.lower().endswith(IMAGE_EXTENSIONS):
             return True
-        path = folder / name
-        extension = printable(path.suffix.lower()) or "files without an extension"
-        kind = _image_kind(path)
-        if kind == "image" or (kind == "heif" and find_spec("pillow_heif")):
-            return True
-        self.skipped[f"{extension} (HEIC: install pillow-heif)" if kind == "heif" else extension] += 1
+        found = _format_of(folder / name)
+        if found not in (None, Format.TGA, Format.HEIC) or (found == Format.HEIC and find_spec("pillow_heif")):
+            return True  # TGA has no magic bytes
+        extension = printable(Path(name).suffix.lower()) or "files without an extension"
+        self.skipped[f"{extension} (HEIC: install pillow-heif)" if found == Format.HEIC else extension] += 1
         return False
 
     def log_skipped(self, title: str) -> None:
@@ -145,16 +142,10 @@ def _contains(folder: str, path: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _image_kind(path: Path) -> str:
-    """Return image, heif, or nothing, by the first bytes of a file."""
+def _format_of(path: Path) -> Format | None:
+    """Return the format of an image by its first bytes; None if it is no image, or cannot be read."""
     try:
         with path.open("rb") as file:
-            start = file.read(_SIGNATURE_BYTES)
+            return find_format(file.read(FIRST_BYTES))
     except OSError:
-        return ""
-    if start[4:8] == b"ftyp":
-        return "heif" if start[8:12] in _HEIF_BRANDS else "image" if start[8:12] in (b"avif", b"avis") else ""
-    is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    is_bitmap = start[:2] == b"BM" and start[6:10] == b"\0\0\0\0"
-    is_netpbm = start[:1] == b"P" and start[1:2] in b"123456" and start[2:3] in (b"\n", b" ", b"\r", b"\t")
-    return "image" if start.startswith(_SIGNATURES) or is_webp or is_bitmap or is_netpbm else ""
+        return None

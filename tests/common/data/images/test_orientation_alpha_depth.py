@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from common.data.images.orientation_alpha_depth import UnsupportedPixelsError, standardize
+from common.data.images.orientation_alpha_depth import standardize
+from common.data.images.stored_pixels import StoredPixels, UnsupportedImageError
 
 
 def reference(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -29,22 +30,22 @@ def reference(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def test_pixels_match_the_reference(dtype: object, channels: tuple[int, ...], orientation: int) -> None:
     high = 256 if dtype == np.uint8 else 65536
     pixels = np.random.default_rng(0).integers(0, high, (7, 5, *channels)).astype(dtype)
-    image = standardize(pixels, orientation)
+    image = standardize(StoredPixels(pixels, orientation))
     np.testing.assert_array_equal(image, reference(pixels, orientation))
 
 
 def test_all_8_bit_colors_and_alphas_are_composited_exactly() -> None:
     color, alpha = np.meshgrid(np.arange(256), np.arange(256))
     pixels = np.stack([color, color, color, alpha], -1).astype(np.uint8)
-    np.testing.assert_array_equal(standardize(pixels, 1), reference(pixels, 1))
+    np.testing.assert_array_equal(standardize(StoredPixels(pixels)), reference(pixels, 1))
 
 
 def test_all_16_bit_values_are_scaled_exactly() -> None:
     pixels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    np.testing.assert_array_equal(standardize(pixels, 1), reference(pixels, 1))
+    np.testing.assert_array_equal(standardize(StoredPixels(pixels)), reference(pixels, 1))
 
 
 @pytest.mark.parametrize("value", [-1, 65536, 0.5])
 def test_values_without_a_known_range_are_rejected(value: float) -> None:
-    with pytest.raises(UnsupportedPixelsError, match="the pixels "):
-        standardize(np.full((2, 2), value), 1)
+    with pytest.raises(UnsupportedImageError, match="the pixels "):
+        standardize(StoredPixels(np.full((2, 2), value)))
