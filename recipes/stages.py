@@ -100,14 +100,14 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
     Excluded are keys that change no number (output folder, number of workers) and keys at their default: a key added in a later
     version must not turn finished runs into other runs. The keys of the stem are always included (`canonical_stem`).
     """
-    from common.training.run_folder import OPERATIONAL
+    from common.training.run_folder import changes_numbers
 
     cls = config_class(module)
     config = flatten(to_mapping(load_config(module, recipe, overrides)))
     default = flatten(defaults(cls))
     changed = {key: value for key, value in config.items() if key not in default or default[key] != value}
     stem = {key: config[key] for key in ("model.name", "model.stem", "model.patch_size") if key in config}
-    return {key: value for key, value in (changed | stem).items() if key not in OPERATIONAL}
+    return {key: value for key, value in (changed | stem).items() if changes_numbers(key, value)}
 
 
 def canonical_stem(config: Mapping[str, Any]) -> dict[str, Any]:

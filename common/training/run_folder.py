@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from common import config as recipes
+from common.data.splits.training_images import TRAINING_IMAGES_FILE
 from common.errors import UserError
 from common.files import fsync, list_folder, path_exists, write_atomic
 from common.training.schedules import Schedule
@@ -35,7 +36,16 @@ PREDICTIONS = "predictions.parquet"
 """Predictions for the test images (`common.evaluation.predictions`), written before the result."""
 BEGUN = {"checkpoints", "metrics.jsonl", PREDICTIONS, "result.json", "labels.json"}
 """Entries of the folder of a run that has begun."""
-WRITTEN = ("config.yaml", "overrides.txt", "environment.json", "data.json", "subset.json", "export", *sorted(BEGUN))
+WRITTEN = (
+    "config.yaml",
+    "overrides.txt",
+    "environment.json",
+    "data.json",
+    "subset.json",
+    TRAINING_IMAGES_FILE,
+    "export",
+    *sorted(BEGUN),
+)
 """Entries that runs write. If a folder has one of them but no recipe, something else wrote it."""
 SHARDS = r"labels-\d+\.safetensors"
 """Shards of token labels: with one of them, the run that writes token labels has begun."""
@@ -54,6 +64,11 @@ OPERATIONAL = (
     "train.log_every",
 )
 """Keys that may differ when a run is resumed: they do not change any number."""
+
+
+def changes_numbers(key: str, value: Any) -> bool:
+    """Return whether a key of a recipe, with this value, takes part in what a run computes."""
+    return key not in OPERATIONAL and (key != "data.duplicates" or value == "drop")
 
 
 class RunFolder:
@@ -202,8 +217,8 @@ class RunFolder:
         now = recipes.flatten(recipes.to_mapping(config))
         written = values_of(recipes.resolve(self.path / "config.yaml"))
         before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(written)
-        keys = [key for key in sorted({*before, *now}) if key not in OPERATIONAL]
-        differing = [key for key in keys if before.get(key) != now.get(key)]
+        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        differing = [key for key in keys if any(changes_numbers(key, each.get(key)) for each in (before, now))]
         epochs = before.get("train.epochs")
         if differing == ["train.epochs"] and type(epochs) is int and epochs > 0:
             self.epochs_before = epochs

@@ -15,6 +15,8 @@ from common.files import list_folder, path_exists, write_atomic
 _log = logging.getLogger(__name__)
 
 DATA_FILE, SUBSET_FILE = "data.json", "subset.json"
+FACTS = ("duplicates", "init_overlap")
+"""Entries that are recorded with the fingerprint, and not compared."""
 _DESCRIPTIONS = {
     "images": "number of {part} images",
     "labels": "labels of the {part} images",
@@ -40,6 +42,14 @@ def check_data(splits: Splits, folder: Path) -> dict[str, Any]:
                 DATA_FILE,
             )
     return current
+
+
+def saved_facts(folder: Path, *, duplicates: str) -> dict[str, Any]:
+    """Return what a run with checkpoints has recorded of its duplicates, found with this value of `data.duplicates`; else {}."""
+    saved = _read(folder / DATA_FILE) if has_checkpoints(folder) else None
+    facts = {name: saved[name] for name in FACTS if name in saved} if saved is not None else {}
+    found = facts.get("duplicates")
+    return facts if isinstance(found, dict) and found.get("mode") == duplicates else {}
 
 
 def save_data(fingerprint: dict[str, Any], splits: Splits, folder: Path) -> None:

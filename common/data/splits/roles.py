@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from common.data.splits.stratified import Indices, class_permutations
 from common.data.splits.subset import Subset, draw_subset
 from common.errors import UserError, quoted
 
+if TYPE_CHECKING:
+    from common.data.splits.duplicates import Duplicates
+
 _log = logging.getLogger(__name__)
 
 
@@ -19,7 +22,8 @@ _log = logging.getLogger(__name__)
 class Splits:
     """The training, validation and test images of a run. `subset` gives the images of the full training set in `train`.
 
-    `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part.
+    `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part. `duplicates`
+    is what was found where duplicates are excluded (data.duplicates=drop).
     """
 
     train: Split
@@ -28,6 +32,7 @@ class Splits:
     class_names: tuple[str, ...]
     subset: Subset
     excluded: dict[str, list[str]]
+    duplicates: "Duplicates | None" = None
 
 
 class Roles(NamedTuple):
