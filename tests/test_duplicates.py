@@ -46,6 +46,12 @@ def test_both_stages_exclude_duplicates_and_fine_tuning_knows_what_its_weights_h
     assert result["init_overlap"] == {"validation": 0, "test": 0}
     assert "were trained on" not in capsys.readouterr().out
 
+    (tmp_path / "pre" / "training_images.npy").rename(tmp_path / "training_images.npy")
+    assert stage("finetune", tmp_path / "unknown", *drop, f"init={tmp_path / 'pre'}") == 0
+    assert read_result(tmp_path / "unknown")["init_overlap"] is None
+    assert "the images that these weights were trained on are not known" in capsys.readouterr().out
+    (tmp_path / "training_images.npy").rename(tmp_path / "pre" / "training_images.npy")
+
     other = tmp_path / "other"  # other images, among them the first stage's training images as test images
     (root / "train").rename(root / "validation")
     other.symlink_to(root)

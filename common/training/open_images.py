@@ -48,8 +48,12 @@ def _check_init(init: str | None, duplicates: Duplicates) -> dict[str, int] | No
     """Return, and log, how many validation and test images the weights `init` were trained on; None if that is not known."""
     if init is None:
         return None
+    if not duplicates.hashes:
+        return None
     evaluated = {part: hashes for part, hashes in duplicates.hashes.items() if part != "train"}
     overlap = count_overlap(init, evaluated)
+    if overlap is None:
+        _log.info("init = %s: the images that these weights were trained on are not known", init)
     for part, number in (overlap or {}).items():
         if number:
             _log.warning(

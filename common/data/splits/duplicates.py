@@ -1,7 +1,7 @@
 """Duplicates between training, validation and test images: counted, reported and, if wanted, excluded from training."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 MAX_HASHED_IMAGES, MAX_HASHED_BYTES = 100_000, 2 * 2**30
 """Largest number of images, and of their bytes, that `duplicates: auto` hashes: a second, and a few."""
+MAX_DECODED_BYTES = 256 * 2**20
+"""Largest number of bytes that `duplicates: auto` decodes once more for near duplicates: a few seconds of JPEG."""
 MAX_COMPARISONS = 10**12
 """Largest number of pairs whose thumbnails are compared: half an hour on a core. ImageNet with its hold-outs has 2e11."""
 _PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
@@ -187,9 +189,9 @@ def _why_not_exact(parts: Mapping[str, Split], mode: str) -> str | None:
         return None
     if total > MAX_HASHED_IMAGES:
         return f"{total:,} images are more than {MAX_HASHED_IMAGES:,}. {_REMEDY}"
-    num_bytes = sum(len(split) * mean_bytes(split.images) for split in parts.values())
+    num_bytes = _estimate_bytes(parts.values())
     if num_bytes > MAX_HASHED_BYTES:
-        return f"the images have about {num_bytes / 2**30:.0f} GiB, more than {MAX_HASHED_BYTES // 2**30}. {_REMEDY}"
+        return f"the images have about {num_bytes / 2**30:.1f} GiB, more than {MAX_HASHED_BYTES / 2**30:.1f}. {_REMEDY}"
     return None
 
 
@@ -197,15 +199,23 @@ def _why_not_near(parts: Mapping[str, Split], mode: str) -> str | None:
     """Return why looks are not compared, or None."""
     if mode == "ignore":
         return "data.duplicates is 'ignore'"
-    sizes = {part: len(split) for part, split in parts.items()}
-    comparisons = sizes["train"] * (sum(sizes.values()) - sizes["train"])
+    total = sum(len(split) for split in parts.values())
+    comparisons = len(parts["train"]) * (total - len(parts["train"]))
     if comparisons > MAX_COMPARISONS:
         return f"{comparisons:.1e} pairs of images are more than {MAX_COMPARISONS:.0e}"
-    if mode == "auto" and sum(sizes.values()) > MAX_VERIFY_ALL:
-        return f"{sum(sizes.values()):,} images are more than {MAX_VERIFY_ALL:,}. {_REMEDY}"
-    if mode == "auto" and not all(is_decoded(split) for split in parts.values()):
-        return f"the images are not in memory (data.cache_megabytes). {_REMEDY}"
+    if mode != "auto":
+        return None
+    if total > MAX_VERIFY_ALL:
+        return f"{total:,} images are more than {MAX_VERIFY_ALL:,}. {_REMEDY}"
+    num_bytes = _estimate_bytes(split for split in parts.values() if not is_decoded(split))
+    if num_bytes > MAX_DECODED_BYTES:
+        return f"decoding {num_bytes / 2**20:.0f} MiB of images again would take long. {_REMEDY}"
     return None
+
+
+def _estimate_bytes(splits: Iterable[Split]) -> float:
+    """Return the number of bytes of all images, estimated from a few of each split."""
+    return sum(len(split) * mean_bytes(split.images) for split in splits)
 
 
 def _find_near(parts: Mapping[str, Split], *, threads: int) -> dict[tuple[str, str], Partners] | None:

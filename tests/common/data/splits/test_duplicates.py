@@ -142,8 +142,11 @@ def test_class_of_duplicates_only_is_refused(root: Path) -> None:
 
 
 def test_limits_of_auto_are_logged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert counts(opened(root, cache_megabytes=0)[1]) == ALL
+    monkeypatch.setattr(module, "MAX_DECODED_BYTES", 1000)
+    assert counts(opened(root)[1]) == ALL
     skipped = opened(root, cache_megabytes=0)[1].summary()["skipped"]
-    assert list(skipped) == ["near"] and "data.cache_megabytes" in skipped["near"]
+    assert list(skipped) == ["near"] and "images again would take long. data.duplicates=warn" in skipped["near"]
     assert counts(opened(root, cache_megabytes=0, duplicates="warn")[1]) == ALL
     monkeypatch.setattr(module, "MAX_HASHED_BYTES", 1000)
     assert "data.duplicates=warn" in opened(root)[1].summary()["skipped"]["exact"]
