@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.timing import show
+from common.pipes import exit_with
 
 NAMES = {
     "data": ("JPEGs to DINO's and DeiT's views on one core; scaling; the data loader", 2),
@@ -36,10 +37,11 @@ separate programs, each with --help or a docstring:
 """
 
 
-def main() -> None:
-    """Run the benchmarks of the command line and print their tables."""
+def main() -> int:
+    """Run the benchmarks of the command line and print their tables; return the exit code."""
     if sys.argv[1:2] and sys.argv[1] in WITH_OPTIONS:
-        sys.exit(importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:]))
+        code: int = importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+        return code
     options = parse_options()
     for name in options.names:
         module = importlib.import_module(f"benchmarks.{name}")
@@ -47,6 +49,7 @@ def main() -> None:
         file = f"{name}_growth.json" if options.growth else f"{name}.json"
         if tables:
             show(tables, options.json / file if options.json else None)
+    return 0
 
 
 def parse_options() -> argparse.Namespace:
@@ -85,4 +88,4 @@ def describe() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -8,9 +8,7 @@ images with replacement from the predictions of real runs (--real FILE; benchmar
 
 import argparse
 import itertools
-import json
 import multiprocessing
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +20,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from common.cores import available_cores
+from common.json_text import to_json
 from recipes.reports.cell_values import StudyValues, read_values
 from recipes.reports.claims import Outcome, find_claims
 from recipes.reports.crossed_effects import CellValues
@@ -368,7 +368,7 @@ def main(arguments: Sequence[str]) -> int:
         help="simulated studies per scenario and number of seeds (default: %(default)s)",
     )
     parser.add_argument("--scenarios", nargs="*", metavar="TITLE", help="titles of scenarios; default: all")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=available_cores())
     parser.add_argument(
         "--real", type=Path, default=REAL, help="predictions of real runs: an .npz with an array (S, N) per cell"
     )
@@ -387,7 +387,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"{', '.join(unknown)}: no such scenario. Known scenarios: {', '.join(known)}")
     rows = run(titles, options.draws, options.processes, real)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        options.json.write_text(to_json(rows, indent=1) + "\n")
     return 0
 
 

@@ -13,6 +13,7 @@ from benchmarks import lightly_dino
 from benchmarks.reference_views import MEAN, ReferenceViews, reference_transform
 from benchmarks.synthetic_images import make_images, make_jpegs, open_image
 from benchmarks.timing import Row, Table, compare
+from common.cores import available_cores
 from common.data.augment import bicubic
 from common.data.augment.multi_crop import CropsConfig, build_multi_crop
 from common.data.augment.supervised import AugmentConfig, build_supervised_transform
@@ -160,7 +161,7 @@ def loading(repeats: int) -> Table:
     }
     variants = {name: (lambda loader=loader: sum(len(batch) for batch in loader)) for name, loader in loaders.items()}
     rows = compare(variants, repeats=max(3, repeats // 2), per=len(files) * len(batches))
-    limit = f"{torch.multiprocessing.cpu_count()} cores; " + ", ".join(
+    limit = f"{available_cores()} cores; " + ", ".join(
         f"{row.variant}: {1000 / row.median_ms:.0f} images/s" for row in rows
     )
     return Table("DINO through the loader, everything in the worker, batch 16", _UNIT, rows, limit)

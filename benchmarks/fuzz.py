@@ -1,4 +1,4 @@
-"""Fuzz user input: `python -m benchmarks.fuzz recipes|studies|images|runs [--cases 10000] [--seed 0]`.
+"""Fuzz user input: `python -m benchmarks.fuzz recipes|studies|images|layouts|runs [--cases 10000] [--seed 0]`.
 
 Every case must succeed or end in a UserError, a single message. Anything else is a bug: it is printed with the smallest case that
 Hypothesis finds, and the exit code is 1. If a case kills the process itself (a segmentation fault in a decoder), it is in
@@ -17,7 +17,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-MODULES = {name: f"benchmarks.fuzz_{name}" for name in ("images", "recipes", "studies", "runs")}
+MODULES = {name: f"benchmarks.fuzz_{name}" for name in ("images", "layouts", "recipes", "studies", "runs")}
 
 ADDRESS_SPACE = 12 * 2**30
 """Limit of this process's address space in bytes: excessive allocations fail immediately, as on a smaller machine."""

@@ -5,7 +5,6 @@ one worker per core; the reference DINO loader keeps two batches of 0.5 GB per w
 without a CUDA device.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,12 +18,13 @@ from benchmarks.reference_deit import SupervisedSetting
 from benchmarks.reference_dino import DinoSetting
 from benchmarks.timing import Row, Table
 from common import config as recipes
+from common.cores import available_cores
 from finetune.config import FinetuneConfig
 from finetune.cost import training_cost as supervised_cost
 from pretrain.config import PretrainConfig
 from pretrain.cost import training_cost as dino_cost
 
-CORES = os.cpu_count() or 1
+CORES = available_cores()
 MOST_REPEATS = 2
 """Maximum number of repeats: a repeat of all variants takes minutes."""
 DATA = "ours, data loading only"

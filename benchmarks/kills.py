@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from common.checkpoint_files import MILESTONE, SUMS
 from common.command import USER_ERROR
-from common.training.checkpoint_files import MILESTONE, SUMS
 from common.training.checkpoints import checkpoint_paths
 
 SERVER = multiprocessing.get_context("forkserver")

@@ -1,6 +1,5 @@
 """Timing: interleaved variants, so that drift of the machine affects all equally; medians, ranges and paired ratios."""
 
-import json
 import os
 import platform
 import statistics
@@ -10,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
+from common.cores import available_cores
+from common.json_text import to_json
 
 Variant = Callable[[], object]
 
@@ -77,7 +79,7 @@ def hardware() -> dict[str, object]:
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return gpu | {
         "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "load": [round(value, 1) for value in os.getloadavg()],
@@ -130,7 +132,7 @@ def show(tables: Sequence[Table], out: Path | None) -> None:
     if out is not None:
         content = {"hardware": machine, "tables": [asdict(table) for table in tables]}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(content, indent=2) + "\n")
+        out.write_text(to_json(content, indent=2) + "\n")
 
 
 def _print_rows(table: Table) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 from common.config import load, to_yaml
 from common.config_help import describe
-from common.errors import UserError, system_error_message
+from common.errors import ProcessError, SharedError, UserError, is_disk_error, os_error_of, system_error_message
 from common.locks import release_locks
 from common.memory import is_out_of_memory
+from common.process_errors import print_error
+from common.ranks import read_rank
+from common.surroundings import explained, leave_at_once
 
 USER_ERROR = 2
 """Exit code for invalid input, reported in one message."""
@@ -37,34 +40,45 @@ def run_stage(
     """
     parser = _parser(cls, stage)
     options = parser.parse_intermixed_args(arguments)
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    try:
+        is_main = read_rank(os.environ) == 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
     logging.basicConfig(
         level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
     )
+    own = False  # whether only this process has the error
     try:
         config = load(cls, options.recipe, options.overrides)
         if options.dry_run:
             if is_main:
                 print(to_yaml(config) + dry_run(config))
             return 0
-        code = run(config, options.overrides)
+        with explained():
+            code = run(config, options.overrides)
     except KeyboardInterrupt:
         print("interrupted without saving; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         return INTERRUPTED_TWICE
     except UserError as error:
-        if is_main:
-            print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
-        code = USER_ERROR
+        own = isinstance(error, ProcessError)
+        print_error(str(error), is_shared=isinstance(error, SharedError), is_own=own)
+        code = error.exit_code if isinstance(error, ProcessError) else USER_ERROR
     except OSError as error:
-        print(system_error_message(error), file=sys.stderr)
+        print_error(system_error_message(error).removeprefix("error: "))
         code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
+        if (cause := os_error_of(error, is_disk_error)) is not None:  # a cache of torch.compile
+            print_error(system_error_message(cause).removeprefix("error: "))
+            return USER_ERROR
         if not is_out_of_memory(error):
             raise
-        print(f"error: not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}", file=sys.stderr)
+        print_error(f"not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}")
         return USER_ERROR
     finally:
         release_locks()
+    if own:
+        leave_at_once(code)
     _leave_process_group()
     return code
 
@@ -83,11 +97,6 @@ def _leave_process_group() -> None:
 def _first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _without_worker_traceback(error: UserError) -> str:
-    """Return an error's message without the traceback that a data loader worker prepends."""
-    return str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
 
 
 def _parser(cls: type[Any], stage: str) -> argparse.ArgumentParser:

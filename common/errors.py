@@ -1,18 +1,65 @@
 """Errors that entry points print as one message, without a traceback: invalid input and failures of the system."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Callable, Iterable, Sequence
+
+_ROOM = "Free some space, or choose another folder,"
+_PERMISSION = "Change its permissions, or choose another folder,"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "The file system is read-only: choose another folder,",
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.ENAMETOOLONG: "Choose a shorter path",
+}
+"""Remedies by error number."""
 
 
 class UserError(ValueError):
     """Invalid input: the message names the recipe key or file, its value, and the remedy. Entry points exit with code 2."""
 
 
+class SharedError(UserError):
+    """A UserError that all processes of a run raise together, with the same message: the main process prints it."""
+
+
+class ProcessError(UserError):
+    """An error that the surroundings cause in this process alone, so that each process prints its own."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def system_error_message(error: OSError) -> str:
     """Return the message an entry point prints for an OSError (permissions, disks, unavailable files); its exit code is 2."""
     where = f"{error.filename}: " if error.filename else ""
-    reason = error.strerror or str(error).strip().splitlines()[-1]
-    return f"error: {where}{reason}. Fix this and rerun the same command."
+    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    remedy = (
+        "Set TMPDIR to a folder that can be written"
+        if "temporary directory" in reason
+        else _REMEDIES.get(error.errno or 0)
+    )
+    return f"error: {where}{reason.rstrip('.')}. {remedy or 'Fix this'} and rerun the same command."
+
+
+def is_disk_error(error: OSError) -> bool:
+    """Return whether an error says that a disk is full, or cannot be written for this user."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def os_error_of(error: BaseException, matches: Callable[[OSError], bool]) -> OSError | None:
+    """Return the OSError that caused an error of a library, or the error itself, if it `matches`."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, OSError) and matches(cause):
+            return cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, prefix: str = "") -> str:

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _FSYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -63,15 +63,28 @@ def replace_atomically(path: Path, *, concurrent_writers: bool = False) -> Itera
     time; the last one wins.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}" if concurrent_writers else f".{path.name}.writing")
-    temporary.unlink(missing_ok=True)  # left by a killed process, perhaps with other permissions
+    with naming(path):
+        temporary.unlink(missing_ok=True)  # left by a killed process, perhaps with other permissions
+        try:
+            yield temporary
+            fsync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # the first error counts
+                temporary.unlink(missing_ok=True)
+            raise
+        fsync(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in an OSError within a `with` block: those of a full disk name no file, others a temporary one."""
     try:
-        yield temporary
-        fsync(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None
         raise
-    fsync(path.parent)
 
 
 def fsync(path: Path) -> None:

@@ -1,17 +1,27 @@
-"""Exit of a program whose output may be read by another one, such as `head`, that closes the pipe early."""
+"""Exit of a program whose output may be read by another one, such as `head`, that closes the pipe early, or that is interrupted."""
 
 import os
 import signal
 import sys
 from collections.abc import Callable
 
+from common.streams import prepare_streams
 
-def exit_with(main: Callable[[], int]) -> None:
-    """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe."""
+
+def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> None:
+    """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe.
+
+    `ignore_closed_pipe`: continue instead, for a program whose work is not what it prints. SIGINT ends what has no handler of its
+    own, such as imports, with that signal's code and without a traceback.
+    """
+    prepare_streams(ignore_closed_pipe=ignore_closed_pipe)
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 128 + signal.SIGINT
     sys.exit(code)

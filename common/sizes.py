@@ -7,3 +7,9 @@ MAX_SIDE = 2**13
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
     """Return a size as (height, width) in pixels; an integer is the side of a square."""
     return (size, size) if isinstance(size, int) else size
+
+
+def size_before_crop(size: int | tuple[int, int], crop_pct: float) -> tuple[int, int]:
+    """Return the (height, width) that an evaluation resizes images to before it crops `size`, a fraction `crop_pct` of it."""
+    height, width = height_and_width(size)
+    return round(height / crop_pct), round(width / crop_pct)

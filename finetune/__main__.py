@@ -3,6 +3,7 @@
 import sys
 
 from common.command import run_stage
+from common.pipes import exit_with
 from finetune.config import FinetuneConfig
 
 
@@ -15,4 +16,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]), ignore_closed_pipe=True)

@@ -18,7 +18,7 @@ def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
     size = config.data.image_size
     network: nn.Module = build_network(config.model, image_size=size, num_classes=num_classes)
     if config.init is not None:
-        load_init(network, config.init, image_size=size)
+        load_init(network, config.init)
     with torch.no_grad():
         for classifier in classifier_layers(network):
             classifier.weight.mul_(config.head_init_scale)
@@ -39,4 +39,6 @@ def export_classifier(
         std=config.data.std,
         image_size=config.data.image_size,
         metrics=metrics,
+        crop_pct=config.augment.crop_pct,
+        squash=config.augment.crop_mode == "squash",
     )

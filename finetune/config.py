@@ -59,7 +59,7 @@ class FinetuneConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """Initial weights: none, a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
+    """Initial weights: none, a run folder or checkpoint, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
     objective: Literal["classification", "token_labels", "reid"] = "classification"
     """Training objective: image classification; classification of the image and of every token (`token_labels`, VOLO only); or
     re-identification of identities not seen in training (`reid`)."""

@@ -17,7 +17,7 @@ def build_dino(config: PretrainConfig) -> DINO:
     size = config.data.image_size
     student = build_network(config.model, image_size=size, num_classes=0, multi_crop=True)
     if config.init is not None:
-        load_init(student, config.init, image_size=size)
+        load_init(student, config.init)
     without_drop_path = config.model.model_copy(update={"drop_path": 0.0})
     teacher = build_network(without_drop_path, image_size=size, num_classes=0, multi_crop=True)
     dino = config.dino
@@ -48,4 +48,5 @@ def export_teacher(dino: DINO, config: PretrainConfig, splits: Splits, metrics: 
         std=config.data.std,
         image_size=config.data.image_size,
         metrics=metrics,
+        crop_pct=config.knn.crop_pct,
     )

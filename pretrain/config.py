@@ -81,7 +81,7 @@ class PretrainConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """Initial weights: none, a run folder, a .safetensors file, a timm name, hf-hub:<id>."""
+    """Initial weights: none, a run folder or checkpoint, a .safetensors file, a timm name, hf-hub:<id>."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     crops: CropsConfig = CropsConfig()

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError, system_error_message
+from common.paths import check_length, user_path
 from common.pipes import exit_with
 from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
 from recipes.run.engines import (
-    SINGLE_PROCESS,
     Engine,
     LocalSlots,
     accelerate_command,
@@ -21,7 +21,8 @@ from recipes.run.engines import (
     visible_devices,
 )
 from recipes.run.fetch_weights import describe, fetch_published
-from recipes.run.run_cache import link_shared_runs, locate_runs
+from recipes.run.launching import SINGLE_PROCESS, launch_arguments
+from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.states import read_state
 from recipes.run.tune import (
@@ -35,10 +36,11 @@ from recipes.run.tune import (
 from recipes.stages import resolve_by_config
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
+from recipes.study.folder_names import MAX_BYTES, folder_name
 from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.plan import Plan, Resolver, check_folder, write_plan
 from recipes.study.scales import load_scale
-from recipes.study.specification import display_path
+from recipes.study.specification import Study, display_path
 from recipes.study.study_file import find_study, load_study
 from recipes.study.tuning import plan_tuning
 
@@ -81,7 +83,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     study = load_study(path, tuple(options.overrides), options.scale, parse_seeds(options.seeds), factor)
     costs = RunCosts(load_scale(study.scale) if study.scale else None)
     measure = measure_with(costs)
-    folder = Path(options.out or Path("outputs", *([study.scale] if study.scale else []), study.name))
+    folder = _folder(options.out, study)
     tuning, shipped = plan_tuning(study, resolve, measure) if study.tune else None, shipped_choices(study, path)
     found = find_choices(tuning, folder, shipped) if tuning else None
     plan = make_full_plan(study, resolve, measure, found[0] if found else None)
@@ -118,6 +120,14 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     return _run(plan, folder, options.only, engine, costs)
 
 
+def _folder(out: str | None, study: Study) -> Path:
+    """Return the folder of a study: `--out`, or the default; raise UserError if it is too long for the files of a run."""
+    default = Path("outputs", *([study.scale] if study.scale else []), folder_name(study.name))
+    folder = user_path(out or str(default), "--out")
+    check_length(folder / "runs" / ("x" * MAX_BYTES), "--out")
+    return folder
+
+
 def _save(choices: Choices, path: Path) -> int:
     """Write choices beside a study's file; return the exit code."""
     save_choices(choices, path)
@@ -147,13 +157,15 @@ def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork:
         raise UserError(f"--jobs {jobs}: must be at least 1.")
     devices = visible_devices()
     slots = jobs or default_jobs(devices)
-    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots)
-    return LocalSlots(slots, accelerate_command(accelerate_args), devices, forkserver)
+    launch = launch_arguments(accelerate_args)
+    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots, launch)
+    return LocalSlots(slots, accelerate_command(launch), devices, forkserver)
 
 
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts) -> int:
     """Run what is not done, write the report and print its answer; return the exit code."""
     runs = plan.select(only) if only else plan.runs
+    check_links(runs, folder)
     places, _ = locate_runs(runs, folder)
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     write_plan(with_macs(plan, costs), folder, weights)

@@ -4,7 +4,7 @@ import argparse
 
 from common.errors import UserError
 from recipes.json_schemas import SCHEMAS
-from recipes.run.engines import SINGLE_PROCESS
+from recipes.run.launching import SINGLE_PROCESS
 from recipes.study.scales import scale_names
 from recipes.study.specification import display_path
 

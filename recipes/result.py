@@ -67,13 +67,13 @@ def read_result(folder: Path) -> Result | None:
             num_processes=int(content["num_processes"]),
             kind=str(content.get("kind") or ""),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path}: not the result of a run ({error!r}). Delete only this file: the run resumes from its last checkpoint."
         ) from error
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}). Make it readable (permissions, file system)."
+            f"{path}: cannot be read ({error.strerror or error}). Make it readable, or, if it is no file, delete it."
         ) from error
 
 

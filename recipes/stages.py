@@ -11,6 +11,7 @@ from typing import Any
 from common.config import defaults, flatten, load, to_mapping
 from common.errors import UserError, did_you_mean
 from common.models.stem_registry import ALIASES, parse_stem
+from common.paths import PATH_KEYS, without_final_slash
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
     """Return the keys that a run's numbers depend on, as dotted keys validated by the stage's config class.
 
     Excluded are keys that change no number (output folder, number of workers) and keys at their default: a key added in a later
-    version must not turn finished runs into other runs. The keys of the stem are always included (`canonical_stem`).
+    version must not turn finished runs into other runs. The keys of the stem are always included (`canonical_stem`); a slash at
+    the end of a path changes nothing.
     """
     from common.training.run_folder import changes_numbers
 
@@ -107,7 +109,8 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
     default = flatten(defaults(cls))
     changed = {key: value for key, value in config.items() if key not in default or default[key] != value}
     stem = {key: config[key] for key in ("model.name", "model.stem", "model.patch_size") if key in config}
-    return {key: value for key, value in (changed | stem).items() if changes_numbers(key, value)}
+    paths = {key: without_final_slash(value) for key in PATH_KEYS if isinstance(value := changed.get(key), str)}
+    return {key: value for key, value in (changed | stem | paths).items() if changes_numbers(key, value)}
 
 
 def canonical_stem(config: Mapping[str, Any]) -> dict[str, Any]:

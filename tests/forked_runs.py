@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -44,14 +45,16 @@ LIMIT_BYTES = 50_000
 class Fault:
     """A fault of one process of a run, at the `count`-th occurrence of `where` in that process, counted from 1."""
 
-    where: Literal["step", "line", "half a file", "flush", "read", "exists", "result", "perturbed"]
+    where: Literal["step", "line", "half a file", "flush", "read", "exists", "result", "folder", "perturbed", "batch"]
     """After a step; before a line of metrics.jsonl; with half of a checkpoint's tensors written; before the fsync of a file or the
-    folder of a checkpoint; when a checkpoint is read, when the run folder is checked for a file, when the result is read; between
-    SAM's two passes, with perturbed weights."""
+    folder of a checkpoint; when a checkpoint is read, when the run folder is checked for a file, when the result is read, when the
+    folder is compared with what other processes see; between SAM's two passes, with perturbed weights; when a batch is read."""
     count: int
     what: str = "SIGKILL"
     """A signal to the process; "group SIGTERM": a signal to it and its workers; "full disk": no file can grow beyond `LIMIT_BYTES`,
-    the rest of a write fails; "no space", "stale handle": the call itself fails; "damage": the checkpoint is damaged."""
+    the rest of a write fails; "no space", "stale handle": the call itself fails; "damage": the checkpoint is damaged;
+    "another disk": the file or folder is looked for where there is none; "SIGTERM in a hang": the process gets the signal in a call
+    that never returns."""
     rank: int = 0
 
 
@@ -161,7 +164,9 @@ def _run_process(
 def _install_fault(fault: Fault) -> None:
     """Install a fault, to be triggered at its moment."""
     import finetune.train
-    from common.training import checkpoint_files, checkpoints, run_folder
+    from common import checkpoint_files
+    from common.data.loading import loader
+    from common.training import checkpoints, run, run_folder
     from common.training.progress import Progress
     from common.training.run_folder import RunFolder
 
@@ -173,7 +178,9 @@ def _install_fault(fault: Fault) -> None:
         "read": (checkpoints, "read_checkpoint"),
         "exists": (run_folder, "path_exists"),
         "result": (RunFolder, "result"),
+        "folder": (run, "describe_folder"),
         "perturbed": (finetune.train, "frozen_statistics"),
+        "batch": (loader._BatchDataset, "__getitems__"),
     }[fault.where]
     original, calls = getattr(owner, attribute), 0
 
@@ -184,6 +191,8 @@ def _install_fault(fault: Fault) -> None:
             return original(*arguments)
         if fault.where == "step":
             original(*arguments)
+        if fault.what == "another disk":
+            return original(arguments[0].with_name("elsewhere"), *arguments[1:])
         if fault.where == "half a file":
             original(*arguments)
             os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)
@@ -203,9 +212,15 @@ def _trigger(what: str) -> None:
     elif what == "stale handle":
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
     elif what == "damage":
-        from common.training.checkpoint_files import DamagedError
+        from common.checkpoint_files import DamagedError
 
         raise DamagedError("damaged by a test fault")
+    elif what == "SIGTERM in a hang":
+        from common.training import signals
+
+        signals.WAIT_SECONDS = 0.5
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
     elif what.startswith("group "):
         os.killpg(0, getattr(signal, what.removeprefix("group ")))
     else:

@@ -1,4 +1,4 @@
-"""A few fuzzed images, recipes and studies with a fixed seed; `python -m benchmarks.fuzz` runs ten thousand, and complete runs."""
+"""Some fuzzed images, layouts, recipes, studies with a fixed seed; `python -m benchmarks.fuzz` runs many more, and whole runs."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from benchmarks.fuzz import fuzz
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "cases"), [("images", 150), ("recipes", 40), ("studies", 60)])
+@pytest.mark.parametrize(("name", "cases"), [("images", 150), ("layouts", 60), ("recipes", 40), ("studies", 60)])
 def test_fuzzed_input_succeeds_or_ends_in_one_message(name: str, cases: int) -> None:
     outcomes = fuzz(name, cases=cases, start=11)
     assert outcomes.total() >= cases and outcomes[False] > 0

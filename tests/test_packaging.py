@@ -18,6 +18,16 @@ def test_exactly_the_four_packages_are_installed() -> None:
     assert {".".join(folder.parts) for folder in folders} <= set(PACKAGES)
 
 
+def test_program_is_installed_under_a_name_of_its_own() -> None:
+    """The package that the console script imports is outside of the four, whose names the user may have taken."""
+    settings = SETTINGS["packages"]["find"]
+    folders = [ROOT / place for place in settings["where"] if (ROOT / place) != ROOT]
+    found = {name for folder in folders for name in find_namespace_packages(str(folder), include=settings["include"])}
+    assert found == {"two_stage_vit"}
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["two-stage-vit"]
+    assert script == "two_stage_vit:main"
+
+
 def test_all_package_data_is_installed() -> None:
     for name in TOP:
         files = {path for path in (ROOT / name).rglob("*") if path.is_file() and path.suffix not in (".py", *BUILT)}

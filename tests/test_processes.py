@@ -83,6 +83,33 @@ def test_two_processes_agree_on_divergence(stage: Stage, tmp_path: Path) -> None
 
 
 def test_processes_without_a_process_group_are_refused(tmp_path: Path) -> None:
-    environment = {"WORLD_SIZE": "4", "LOCAL_RANK": "-1"}
+    """Without ACCELERATE_USE_CPU accelerate forms none on CPUs."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    environment = {"WORLD_SIZE": "4", "ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": "", **address}
     assert fork_run("pretrain", tmp_path / "run", environment=environment) == USER_ERROR
-    assert "ACCELERATE_USE_CPU" in read_log(tmp_path / "run")
+    assert "set ACCELERATE_USE_CPU=true" in read_log(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"RANK": "1", "LOCAL_RANK": ""}, "RANK = '1'"),
+        ({"WORLD_SIZE": "2"}, "without MASTER_ADDR, MASTER_PORT"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "ACCELERATE_USE_FSDP = 'true'"),
+    ],
+)
+def test_half_a_launch_is_refused_before_anything_is_written(
+    tmp_path: Path, environment: dict[str, str], words: str
+) -> None:
+    assert fork_run("finetune", tmp_path / "run", environment=environment) == USER_ERROR
+    assert words in read_log(tmp_path / "run") and "Traceback" not in read_log(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_leftover_of_one_process_and_gradient_accumulation_change_nothing(stage: Stage, tmp_path: Path) -> None:
+    overrides = ("train.epochs=1", "optim.name=sgd", "optim.warmup_epochs=0")
+    assert stage("finetune", tmp_path / "plain", *overrides) == 0
+    environment = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8", "LOCAL_RANK": "3"}
+    assert fork_run("finetune", tmp_path / "run", *overrides, environment=environment) == 0, read_log(tmp_path / "run")
+    assert read_losses(tmp_path / "run") == read_losses(tmp_path / "plain")
+    assert "step" in read_log(tmp_path / "run")  # logged as by the main process

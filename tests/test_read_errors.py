@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +39,10 @@ def test_unreadable_checkpoint_ends_the_run_and_is_used_once_readable(
     assert fork_run("finetune", resumed, *overrides, processes=processes, faults=[fault]) == USER_ERROR, read_log(
         resumed
     )
-    assert "step-000000006 cannot be read (Stale file handle)" in read_log(resumed, rank)
+    logs = [read_log(resumed, each) for each in range(processes)]
+    assert "step-000000006 cannot be read (Stale file handle)" in logs[0]
+    assert all("cannot be read" not in text for text in logs[1:]), "printed once"
+    assert rank == 0 or f"rank {rank} on {socket.gethostname()}: " in logs[0]
     assert all("Traceback" not in read_log(resumed, each) for each in range(processes))
     assert contents(resumed) == before
     assert fork_run("finetune", resumed, *overrides, processes=processes) == 0, read_log(resumed)
@@ -51,7 +55,10 @@ def test_unreadable_checkpoint_ends_the_run_and_is_used_once_readable(
     [
         (Fault("exists", 2, what="stale handle", rank=1), "cannot be read (Stale file handle)"),
         (Fault("result", 1, what="stale handle", rank=1), "Stale file handle"),
-        (Fault("read", 1, what="damage", rank=1), "read different things"),
+        (
+            Fault("read", 1, what="damage", rank=1),
+            "processes see different run folders (step 4 on rank 0, step 2 on rank 1)",
+        ),
     ],
     ids=["folder", "result", "another checkpoint"],
 )
@@ -63,6 +70,21 @@ def test_read_error_on_one_process_ends_all(tmp_path: Path, fault: Fault, messag
     assert fork_run("finetune", out, *overrides, processes=2, faults=[fault]) == USER_ERROR, read_log(out)
     logs = read_log(out, 0), read_log(out, 1)
     assert any(message in text for text in logs) and all("Traceback" not in text for text in logs)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("name", ["finetune", "knn"])
+def test_processes_on_different_disks_are_refused(tmp_path: Path, name: str) -> None:
+    """Otherwise one of them would have ended, or begun anew, while the other resumes."""
+    out, fault = tmp_path / "run", Fault("folder", 1, what="another disk", rank=1)
+    assert fork_run(name, out) == 0, read_log(out)
+    before, seen = (
+        contents(out),
+        "step 8 on rank 0, none on rank 1" if name == "finetune" else "status finished on rank 0",
+    )
+    assert fork_run(name, out, processes=2, faults=[fault]) == USER_ERROR
+    assert f"error: processes see different run folders ({seen}" in read_log(out)
+    assert "out must lie on a disk that all nodes share" in read_log(out) and "error" not in read_log(out, 1)
     assert contents(out) == before
 
 

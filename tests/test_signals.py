@@ -10,7 +10,7 @@ from forked_runs import Fault, fork_run, read_log
 
 from common.command import INTERRUPTED_TWICE
 from common.training.run import INTERRUPTED
-from common.training.signals import StopSignals
+from common.training.signals import StopSignals, stop_signals
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,17 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("what", "workers"), [("SIGTERM", 0), ("SIGINT", 0), ("SIGUSR1", 0), ("group SIGTERM", 2), ("group SIGINT", 2)]
+    ("what", "workers"),
+    [
+        ("SIGTERM", 0),
+        ("SIGINT", 0),
+        ("SIGUSR1", 0),
+        ("SIGXCPU", 0),
+        ("group SIGTERM", 2),
+        ("group SIGINT", 2),
+        ("group SIGUSR2", 2),
+        ("group SIGHUP", 2),
+    ],
 )
 def test_signal_stops_after_the_step_and_the_same_command_resumes(
     tmp_path: Path, uninterrupted: Path, what: str, workers: int
@@ -59,12 +69,40 @@ def test_second_sigint_exits_immediately(tmp_path: Path) -> None:
     assert not (out / "result.json").exists() and not list((out / "checkpoints").iterdir())
 
 
+def test_signal_while_a_batch_does_not_come_saves_the_steps_done(tmp_path: Path, uninterrupted: Path) -> None:
+    resumed = tmp_path / "resumed"
+    fault = Fault("batch", 3, what="SIGTERM in a hang")
+    assert fork_run("finetune", resumed, "model.drop_path=0.2", faults=[fault]) == INTERRUPTED, read_log(resumed)
+    assert "Traceback" not in read_log(resumed)
+    result = read_result(resumed)
+    assert result["status"] == "interrupted" and result["step"] == 2 and "SIGTERM" in result["reason"]
+    assert fork_run("finetune", resumed, "model.drop_path=0.2") == 0, read_log(resumed)
+    assert "resuming from step 2" in read_log(resumed)
+    assert_same_run(uninterrupted, resumed)
+
+
+def test_signal_while_the_batch_of_one_process_does_not_come_ends_all(tmp_path: Path) -> None:
+    """The others wait in the step and cannot save; their connection to the process that has ended breaks."""
+    out, fault = tmp_path / "run", Fault("batch", 3, what="SIGTERM in a hang", rank=1)
+    assert fork_run("finetune", out, processes=2, faults=[fault]) == INTERRUPTED, read_log(out)
+    assert "another process of this run has ended" in read_log(out)
+    assert "waiting for data that did not come" in read_log(out, rank=1)
+    assert not any("Traceback" in read_log(out, rank) for rank in (0, 1))
+
+
+def test_signal_while_an_evaluation_waits_for_a_batch_ends_it(tmp_path: Path) -> None:
+    out, fault = tmp_path / "run", Fault("batch", 2, what="SIGTERM in a hang")
+    assert fork_run("knn", out, "train.batch_size=16", faults=[fault]) == INTERRUPTED, read_log(out)
+    assert read_result(out)["status"] == "interrupted" and "Traceback" not in read_log(out)
+
+
 @pytest.fixture
 def signals() -> StopSignals:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (*stop_signals(), signal.SIGALRM)}
     stop = StopSignals()
     stop.install()
     yield stop
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -77,3 +115,12 @@ def test_only_a_second_sigint_exits_immediately(signals: StopSignals) -> None:
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         signal.sigtimedwait([], 0.1)
+
+
+def test_sighup_stays_ignored_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in stop_signals() and signal.SIGUSR2 in stop_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in stop_signals()

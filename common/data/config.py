@@ -12,6 +12,7 @@ from common.data.images.decode import DEFAULT_MAX_PIXELS, PILLOW_MAX_MEGAPIXELS
 from common.sizes import MAX_SIDE, height_and_width
 
 Layout = Literal["market1501", "msmt17"]
+Kind = Literal["auto", "class_folders", "split_folders", "metadata", "tables", "images"]
 _CorruptFraction = Annotated[
     float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1: it is a fraction of the images")
 ]
@@ -32,6 +33,15 @@ class DataConfig(Config):
     source: str = "digits"
     """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file, a folder or glob pattern of
     such files, a folder written by `save_to_disk`, or the id of a dataset on the Hugging Face Hub."""
+    kind: Kind = "auto"
+    """What a folder is read as. auto: by its content. class_folders: its folders are the classes, whatever their names.
+    split_folders: its folders are splits. metadata: a list beside the images has the labels. tables: parquet or arrow files.
+    images: all images in it, without labels."""
+    metadata_file: str | None = None
+    """List of the images and their labels (csv, jsonl or parquet), relative to `source`; none: metadata.csv, metadata.jsonl or
+    metadata.parquet, if there is one. Its column of file names is `file_name`, or `image_column`."""
+    leave_out: tuple[str, ...] = ()
+    """Names of files and folders of an image folder that are left out, with wildcards: [annotations, '*_mask.png']."""
     layout: Layout | None = None
     """Layout of a re-identification dataset; none: detected from its folders or list files."""
     revision: str | None = None

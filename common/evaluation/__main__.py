@@ -12,6 +12,7 @@ from common.evaluation.config import (
     ProbeConfig,
     TokensConfig,
 )
+from common.pipes import exit_with
 
 
 def main(arguments: list[str]) -> int:
@@ -82,4 +83,4 @@ def _token_labels(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]), ignore_closed_pipe=True)

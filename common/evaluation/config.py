@@ -68,7 +68,7 @@ class LinearConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes the run."""
     init: str | None
-    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
+    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
     blocks: AtLeastOne = 4
     """Number of last blocks whose class tokens are the features (DINO: 4 for ViT-S, 1 for ViT-B); 1 for networks without class
@@ -117,7 +117,7 @@ class KnnEvaluationConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
+    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -135,7 +135,7 @@ class ProbeConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
+    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
     untrained network, or no network with `features: pixels`."""
     features: Literal["network", "pixels"] = "network"
     """What is classified. network: the network's pooled features; pixels: the normalized image itself, flattened, without a
@@ -171,7 +171,7 @@ class TokensConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """Weights to evaluate: a run folder, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>; none = an
+    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
     untrained network."""
     images: AtLeastOne = 1000
     """Maximum number of images to average over, sampled by `train.seed` if the split has more."""
@@ -220,7 +220,7 @@ class WriteTokenLabelsConfig(Config):
     out: str
     """Run folder; fine-tuning refers to it by `token_labels.labels`. The same recipe resumes the run."""
     init: str
-    """Teacher: a run folder of fine-tuning, timm:<name>, hf-hub:<id>, local-dir:<folder>."""
+    """Teacher: a run folder of fine-tuning or its checkpoint, timm:<name>, hf-hub:<id>, local-dir:<folder>."""
     classes: AtLeastOne = 5
     """Number of most probable classes stored per grid position (top-k)."""
     data: DataConfig = DataConfig()

@@ -27,7 +27,7 @@ def build_frozen(model: ModelConfig, init: str | None, *, image_size: int | tupl
     if init is None:
         logger.info("init: none, evaluating an untrained network")
     else:
-        load_init(network, init, image_size=image_size)
+        load_init(network, init)
     return network.requires_grad_(False).eval()
 
 

@@ -14,6 +14,7 @@ from common.data.loading.loader import Batch, build_evaluation_loader
 from common.data.sources.split import Split
 from common.errors import UserError
 from common.evaluation.features import gather_shards, network_outputs
+from common.interruption import WaitInterrupted
 from common.rng import generator
 from common.training.progress import Progress
 from common.training.run import Run
@@ -134,7 +135,12 @@ def _collect_corrupt(batches: Iterable[Batch], corrupt: list[CorruptImage]) -> I
 def _with_progress(batches: Iterator[Batch], split: Split, run: Run, progress: Progress, count: int) -> Iterator[Batch]:
     """Yield the batches. After each of `count` steps, even if this process has fewer batches, all decide together on a stop."""
     for _ in range(count):
-        batch = next(batches, None)
+        try:
+            batch = next(batches, None)
+        except WaitInterrupted:
+            if run.num_processes > 1:  # the others wait for this process
+                raise
+            raise StopRequested from None
         if batch is not None:
             yield batch
         progress.advance(progress.step + 1)

@@ -6,7 +6,6 @@ import torch
 
 from common.data.config import DataConfig
 from common.data.loading.corrupt import CorruptImageCounter, build_corrupt_counter
-from common.data.open_splits import open_splits
 from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.errors import UserError
@@ -17,6 +16,7 @@ from common.evaluation.image_predictions import knn_predictions, save_prediction
 from common.evaluation.inference import StopRequested, predict_roles, sample_images
 from common.evaluation.knn import classify_by_neighbors
 from common.evaluation.predictions import Predictions
+from common.training.open_images import open_images
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
 
@@ -34,7 +34,7 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     features = PooledFeatures(network).eval().to(run.device)
     by_role = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
-    errors = build_corrupt_counter(config.data, splits, run.accelerator)
+    errors = build_corrupt_counter(config.data, splits, run.process_group)
     try:
         metrics, predictions = _evaluate(config, run, features, by_role, errors, class_names=splits.class_names)
         outcome = _outcome(metrics, config)
@@ -57,11 +57,10 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
 
 
 def restart_with_labels(data: DataConfig, run: Run) -> Splits:
-    """Return the labeled splits of a run that starts over, with the subset that it trains on written to its folder."""
+    """Return the labeled splits of a run that starts over, recorded in its folder with the subset that it trains on."""
+    run.lock()
+    splits = open_images(data, run, labeled=True)
     run.restart()
-    splits = open_splits(data, labeled=True)
-    subset_file = run.folder / "subset.json"
-    run.write(subset_file, lambda: splits.subset.save(subset_file))
     return splits
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from common.errors import UserError
 from common.files import path_exists, replace_atomically
+from common.json_text import to_json
 
 Integers = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -87,7 +88,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "class_names": predictions.class_names,
         "metrics": predictions.metrics,
     }
-    table = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(metadata)})
+    table = pa.table(columns).replace_schema_metadata({_METADATA: to_json(metadata)})
     with replace_atomically(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

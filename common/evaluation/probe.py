@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from common.errors import UserError
+from common.interruption import interruptible
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def choose_probe(
     """Return the logistic regression of the strength in `l2` that is right for most validation images; of equal ones the strongest.
 
     `validation` are the features (Q, D) and labels (Q,) that may be used for the choice; without them the middle strength is taken,
-    of two the stronger. `before_each` is called before each fit. One warning is logged if a fit does not converge. Raise UserError
+    of two the stronger. `before_each` is called before each fit; a
+    signal to stop ends a fit that takes longer (WaitInterrupted). One warning is logged if a fit does not converge. Raise UserError
     for training images of a single class.
     """
     labels = labels_N.cpu().numpy()
@@ -90,7 +92,8 @@ def choose_probe(
     for strength in strengths:
         before_each()
         logger.info("logistic regression on %d x %d features, l2 = %g", *features.shape, strength)
-        classifier, converged = fit(features, labels, l2=strength)
+        with interruptible():
+            classifier, converged = fit(features, labels, l2=strength)
         probe = Probe(scaler, classifier, strength, num_classes)
         correct = 0 if validation is None else count_correct(probe.logits(validation[0]), validation[1])
         if correct > most_correct:

@@ -21,6 +21,7 @@ from common.evaluation.knn import knn_accuracy
 from common.evaluation.knn_run import PREFIXES, held_out, restart_with_labels
 from common.evaluation.predictions import Predictions
 from common.evaluation.probe import check_size, choose_probe
+from common.interruption import WaitInterrupted
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
 
@@ -42,7 +43,7 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
     check_size(len(splits.train), feature_dim(features, config.data.image_size), len(splits.class_names))
     by_role = {"train": splits.train, **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
-    errors = build_corrupt_counter(config.data, splits, run.accelerator)
+    errors = build_corrupt_counter(config.data, splits, run.process_group)
     try:
         outputs = predict_roles(
             by_role,
@@ -57,7 +58,9 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
         )
         metrics, predictions = _evaluate(config, run, outputs, choice, by_role, class_names=splits.class_names)
         outcome = _outcome(metrics, config)
-    except StopRequested:
+    except (StopRequested, WaitInterrupted) as error:
+        if isinstance(error, WaitInterrupted) and run.num_processes > 1:  # the others may have no signal
+            raise
         metrics, predictions, images, outcome = {}, None, 0, run.interrupted()
     if metrics:
         run.log(0, 0, metrics)

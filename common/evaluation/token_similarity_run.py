@@ -2,13 +2,11 @@
 
 import csv
 import io
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from common.data.loading.corrupt import build_corrupt_counter
-from common.data.open_splits import open_splits
 from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.errors import UserError
@@ -17,6 +15,7 @@ from common.evaluation.frozen import build_frozen
 from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
 from common.evaluation.token_similarity import LayerSimilarities, layer_names
 from common.files import write_atomic
+from common.training.open_images import open_images
 from common.training.progress import Progress
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
@@ -27,8 +26,9 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="tokens", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
+    run.lock()
+    splits = open_images(config.data, run, labeled=False)
     run.restart()
-    splits = open_splits(config.data, labeled=False)
     split = choose_images(config, splits)
     similarities = build_similarities(config).to(run.device)
     names, metrics, images = layer_names(similarities.network), dict[str, float](), 0
@@ -54,7 +54,7 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
         parameters=sum(parameter.numel() for parameter in similarities.parameters()),
         metrics=metrics,
         layers=names,
-        **build_corrupt_counter(config.data, splits, run.accelerator).summary(),
+        **build_corrupt_counter(config.data, splits, run.process_group).summary(),
     )
 
 
@@ -91,25 +91,26 @@ def _write(run: Run, names: list[str], by_image_NL: Tensor) -> RunOutcome:
         writer.writerow([layer, *row, len(by_image_NL)])
     table, figure = run.folder / "tokens.csv", run.folder / "tokens.png"
     run.write(table, lambda: write_atomic(table, text.getvalue()))
-    run.write(figure, lambda: _draw(means, deviations, figure))
+    run.write(figure, lambda: write_atomic(figure, _draw(means, deviations)))
     return RunOutcome(
         RunStatus.FINISHED, f"cosine similarity of tokens: stem {means[0]:.3f}, last block {means[-1]:.3f}"
     )
 
 
-def _draw(means: list[float], deviations: list[float], path: Path) -> None:
-    """Plot similarity over layers, with a band of one standard deviation over images."""
-    from matplotlib.figure import Figure
+def _draw(means: list[float], deviations: list[float]) -> bytes:
+    """Return a plot of similarity over layers, with a band of one standard deviation over images, as a PNG file."""
+    from common.figures import Figure, figure_settings, png_bytes
 
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = figure.subplots()
-    layers = list(range(len(means)))
-    low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
-    high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
-    axes.fill_between(layers, low, high, color="#1559c7", alpha=0.15, linewidth=0)
-    axes.plot(layers, means, color="#1559c7", marker="o", markersize=4)
-    axes.set(xlabel="layer (0 stem, 1 position embedding, then the blocks)", ylabel="cosine similarity of tokens")
-    axes.grid(color="#dde2ea")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=200, metadata={"Software": None})
+    with figure_settings({}):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        axes = figure.subplots()
+        layers = list(range(len(means)))
+        low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
+        high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
+        axes.fill_between(layers, low, high, color="#1559c7", alpha=0.15, linewidth=0)
+        axes.plot(layers, means, color="#1559c7", marker="o", markersize=4)
+        axes.set(xlabel="layer (0 stem, 1 position embedding, then the blocks)", ylabel="cosine similarity of tokens")
+        axes.grid(color="#dde2ea")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return png_bytes(figure, {})

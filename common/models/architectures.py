@@ -12,6 +12,9 @@ from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 Entrypoint = Callable[..., nn.Module]
+IMPORT_TAG = "import_common_models"
+"""Tag of the names in exports that timm knows only after this import. timm ignores it, but its error and that of transformers show
+it: `Unknown model (vit_mini.import_common_models)`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,8 @@ def register(
         ARCHITECTURES[entrypoint.__name__] = architecture
         shape = {"input_size": (3, architecture.image_size, architecture.image_size), "fixed_input_size": fixed_size}
         layers = {"first_conv": first_conv, "classifier": classifier}
-        default_cfgs.update(generate_default_cfgs({entrypoint.__name__: {**shape, **layers}}))
+        names = (entrypoint.__name__, f"{entrypoint.__name__}.{IMPORT_TAG}")
+        default_cfgs.update(generate_default_cfgs({name: {**shape, **layers} for name in names}))
         registered: Entrypoint = register_model(entrypoint)
         return registered
 

@@ -3,10 +3,10 @@
 A network that timm itself can build is exported under timm's name, with its size in `model_args`, so that timm alone loads it:
 `timm.create_model("local-dir:<folder>", pretrained=True)`. These are vision transformers with the patchify stem and linear
 layers, VOLO-D1 with its default stem, and RegNetY except for small images. Any other network requires `import common.models`
-first. The logits are identical.
+first: `requires` in config.json and the architecture's tag, which the errors of timm and transformers show, name it. The logits
+are identical.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from timm.models import VisionTransformer
 from torch import nn
 
 from common.files import replace_atomically, write_atomic
+from common.json_text import to_json
+from common.models.architectures import IMPORT_TAG
 from common.models.classifier import classifier_names
+from common.models.patch_geometry import CONFIG_FILE
 from common.models.regnet import RegNetY
 from common.models.stem import Stem
 from common.models.stem_registry import parse_stem
-from common.models.weight_files import CONFIG_FILE, WEIGHTS_FILE
+from common.models.timm_preprocessing import describe_evaluation, timm_crop_pct
+from common.models.weight_files import WEIGHTS_FILE
 from common.sizes import height_and_width
 from common.tensor_files import write_tensors
 
@@ -34,15 +38,21 @@ def export_network(
     std: Sequence[float],
     image_size: int | tuple[int, int],
     metrics: Mapping[str, float],
+    crop_pct: float = 1.0,
+    squash: bool = False,
 ) -> None:
     """Export the network to `folder`: the weights first, the config last, each file atomically.
 
     `model_name` is the name for `timm.create_model`; its arguments are read from the network itself, so that defaults may
     change later. `mean` and `std` refer to pixels in 0..1.
+    `crop_pct` and `squash` are those of the evaluation that measured `metrics`: timm's and transformers' preprocessing repeats it.
     Class names are written if the network has a classifier with as many classes; `metrics` are informative only.
     """
     arguments = _arguments(model)
-    architecture, model_arguments = _timm_form(model, model_name, arguments) or (model_name, arguments)
+    of_timm = _timm_form(model, model_name, arguments)
+    architecture, model_arguments = of_timm or (f"{model_name}.{IMPORT_TAG}", dict(arguments))
+    # timm reads the number of classes at the top; transformers passes it beside model_args, which may not hold it again.
+    del model_arguments["num_classes"]
     height, width = height_and_width(image_size)
     config = {
         "architecture": architecture,
@@ -54,7 +64,8 @@ def export_network(
             "input_size": [3, height, width],
             "fixed_input_size": not isinstance(model, RegNetY),
             "interpolation": "bicubic",
-            "crop_pct": 1.0,
+            "crop_pct": timm_crop_pct(image_size, crop_pct),
+            "crop_mode": "squash" if squash else "center",
             "mean": list(mean),
             "std": list(std),
             "num_classes": model.num_classes,
@@ -62,15 +73,18 @@ def export_network(
             "classifier": list(classifier_names(model)),
         },
         "network": {"name": model_name, **arguments},
+        "evaluation": describe_evaluation(image_size, crop_pct, squash=squash),
         "metrics": dict(metrics),
     }
+    if of_timm is None:
+        config["requires"] = "import common.models (two-stage-vit), before timm or transformers load this network"
     if len(class_names) == model.num_classes:
         config["label_names"] = list(class_names)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with replace_atomically(folder / WEIGHTS_FILE) as temporary:
         write_tensors(tensors, temporary, metadata={"format": "pt"})
-    write_atomic(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(folder / CONFIG_FILE, to_json(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _arguments(model: Any) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +12,101 @@ import timm
 import torch
 from torch import Tensor
 
+from common.checkpoint_files import SUMS, TENSORS
 from common.errors import UserError
 from common.files import path_exists
+from common.models.checkpointed import (
+    describe_folder_without_weights,
+    is_checkpoint,
+    read_checkpointed,
+    recipe_of,
+    step_names,
+)
+from common.models.patch_geometry import (
+    CONFIG_FILE,
+    PatchGeometry,
+    geometry_of_config,
+    geometry_of_model,
+    geometry_of_recipe,
+)
+from common.models.several_networks import ChosenNetwork, choose_from_mapping, choose_from_state, is_training_state
 from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
 
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "model.safetensors"
 _CHOICES = (
-    "set init to a run folder, a .safetensors file, DINO's .pth, timm:<name>, hf-hub:<id>"
-    f" or local-dir:<folder with {WEIGHTS_FILE}>"
+    "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, DINO's .pth,"
+    f" timm:<name>, hf-hub:<id> or local-dir:<folder with {WEIGHTS_FILE}>"
 )
 _PICKLES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 
-def read_weights(init: str) -> tuple[str, dict[str, Tensor]]:
-    """Return the source of the weights and the weights by name.
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The tensors of one network, and where they come from."""
+
+    source: str
+    """File or model name."""
+    network: ChosenNetwork
+    """The network that was taken, and what else the file holds."""
+    geometry: PatchGeometry | None
+    """Image and patch size that the weights were trained for; None if nothing states them."""
+
+
+def read_weights(init: str) -> Weights:
+    """Return the weights that the recipe key `init` names: the only reader of weights, of all stages and evaluations.
 
     Raise UserError if the source does not exist, is incomplete, or holds more than weights.
     """
     scheme, _, name = init.partition(":")
     if scheme == "hf-hub":
-        return init, _read_timm(init, init)
+        return _read_timm(init, init)
     if scheme == "timm":
-        return init, _read_timm(init, name)
+        return _read_timm(init, name)
     path = _local_path(init)
     try:
         is_folder = path_exists(path) and path.is_dir()
         found = _find_in_folder(path) if is_folder else None
         if is_folder and found is None:
-            raise UserError(
-                f"init: {init!r} has neither export/{WEIGHTS_FILE} nor {WEIGHTS_FILE}; if it is a run, let it finish;"
-                f" otherwise {_CHOICES}"
-            )
+            raise UserError(f"init: {init!r} {describe_folder_without_weights(path)}; otherwise {_CHOICES}")
         path = found or path
-        is_file = path_exists(path)
-        if is_file:
+        if path_exists(path):
             check_readable(path)
+            return _read_file(path)
+        existing = step_names(path.parent)
     except OSError as error:
         raise UserError(
             f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); check its permissions, or copy it"
             " elsewhere"
         ) from error
-    if is_file:
-        return str(path), _backbone(
-            path, _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-        )
     if "/" not in init and timm.is_model(init.partition(".")[0]):
-        return init, _read_timm(init, init)
-    raise UserError(f"init: {init!r} is not a file, a folder or a model name of timm; {_CHOICES}")
+        return _read_timm(init, init)
+    there = f"; there are {', '.join(existing)}" if existing else ""
+    raise UserError(f"init: {init!r} is not a file, a folder or a model name of timm{there}; {_CHOICES}")
+
+
+def _read_file(path: Path) -> Weights:
+    """Read the network in a file of weights or in a checkpoint. Raise OSError if the system cannot read it."""
+    if is_checkpoint(path):
+        return Weights(source=str(path), network=read_checkpointed(path), geometry=geometry_of_recipe(recipe_of(path)))
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(content, Mapping) or (network := _choose(path, content)) is None:
+        raise UserError(
+            f"init: {path} has no named tensors, neither itself nor under 'teacher', 'state_dict' or 'model'; {_CHOICES}"
+        )
+    if not network.tensors:
+        raise UserError(f"init: {path} has no tensors; {_CHOICES}")
+    return Weights(source=str(path), network=network, geometry=geometry_of_config(path))
+
+
+def _choose(path: Path, content: Mapping[Any, Any]) -> ChosenNetwork | None:
+    """Return the network in the content of a file."""
+    if not is_training_state(content):
+        return choose_from_mapping(content)
+    logger.warning("init: warning: %s is a checkpoint without %s beside it, so it is not verified", path, SUMS)
+    return choose_from_state(content)
 
 
 def find_local_weights(init: str) -> Path | None:
@@ -87,8 +136,8 @@ def _local_path(init: str) -> Path:
 
 
 def _find_in_folder(folder: Path) -> Path | None:
-    """Return the weights file of a run folder (in its export) or of an export folder, or None."""
-    candidates = (folder / "export" / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    """Return the weights file of a run folder (in its export), of an export or of a checkpoint, or None."""
+    candidates = (folder / "export" / WEIGHTS_FILE, folder / WEIGHTS_FILE, folder / TENSORS)
     return next((candidate for candidate in candidates if path_exists(candidate)), None)
 
 
@@ -121,31 +170,18 @@ def _read_pickle(path: Path) -> Any:
         ) from error
 
 
-def _backbone(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the network's tensors from a checkpoint of DINO or similar code: the teacher's backbone, without its head."""
-    if isinstance(content, Mapping):
-        nested = [content[key] for key in ("teacher", "state_dict", "model") if isinstance(content.get(key), Mapping)]
-        content = nested[0] if nested else content
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(
-            f"init: {path} has no named tensors, neither itself nor under 'teacher', 'state_dict' or 'model'; {_CHOICES}"
-        )
-    if not content:
-        raise UserError(f"init: {path} has no tensors; {_CHOICES}")
-    weights = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-    backbone = {
-        name.removeprefix("backbone."): tensor for name, tensor in weights.items() if name.startswith("backbone.")
-    }
-    return backbone or weights
-
-
-def _read_timm(init: str, name: str) -> dict[str, Tensor]:
+def _read_timm(init: str, name: str) -> Weights:
     """Return the published weights of a model of timm or the hub, as converted by timm."""
     try:
-        return dict(timm.create_model(name, pretrained=True).state_dict())
+        model = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, the hub client and the network raise many types
         reason = " ".join(str(error).split())
         raise UserError(
             f"init: {init!r} could not be downloaded; check the name and the connection, or download the weights and set init to"
             f" the file ({type(error).__name__}: {reason})"
         ) from error
+    return Weights(
+        source=init,
+        network=ChosenNetwork(tensors=dict(model.state_dict())),
+        geometry=geometry_of_model(model, init),
+    )

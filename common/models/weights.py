@@ -8,18 +8,16 @@ loaded.
 """
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.models import VisionTransformer
-from timm.models.volo import VOLO
 from torch import Tensor, nn
 
 from common.errors import UserError
 from common.models.classifier import classifier_names
+from common.models.position_embedding import NAME as POSITION_EMBEDDING
+from common.models.position_embedding import UnknownGridError, own_grid, resize_position_embedding
 from common.models.weight_files import describe_network, read_weights
 
 logger = logging.getLogger(__name__)
@@ -37,40 +35,57 @@ class InitReport:
     """loaded, fresh (the weights have no classifier with this number of classes), dropped (the network has none), or none."""
     resized_from: tuple[int, int] | None
     """Original grid of a resized position embedding, (rows, columns) of patches; None if it was not resized."""
+    network: str | None = None
+    """Name of the loaded network in a file that names its networks: teacher, average, model ..."""
 
 
-def load_init(model: nn.Module, init: str, *, image_size: int | tuple[int, int]) -> InitReport:
-    """Load the weights of the recipe key `init` into `model`, which is built for `image_size`.
+def load_init(model: nn.Module, init: str) -> InitReport:
+    """Load the weights of the recipe key `init` into `model`.
 
-    `init` is a run folder (its `export/` is read), a folder with `model.safetensors`, a `.safetensors` file, a `.pth`
-    file of tensors (DINO's backbone, or the teacher of its full checkpoint), `timm:<name>` or a timm name, `hf-hub:<id>`,
-    or `local-dir:<folder>`.
+    `init` is a run folder (its `export/` is read), a checkpoint of a run, a folder with `model.safetensors`, a `.safetensors`
+    file, a `.pth` file of tensors (DINO's backbone, or the teacher of its full checkpoint), `timm:<name>` or a timm name,
+    `hf-hub:<id>`, or `local-dir:<folder>`.
 
     Raise UserError for a source that does not exist or is incomplete, and for any tensor that does not fit.
     """
-    source, weights = read_weights(init)
+    read = read_weights(init)
+    source, weights = read.source, dict(read.network.tensors)
     _check_types(init, weights)
     expected = dict(model.state_dict())
     head = _match_head(model, weights, expected)
-    resized_from = _resize_position_embedding(model, weights)
-    _check_fit(init, source, weights, expected)
+    resized_from, problem = None, None
+    try:
+        resized_from = resize_position_embedding(model, weights, read.geometry, source=source)
+    except UnknownGridError as error:
+        problem = str(error)
+    _check_fit(init, source, weights, expected, grid_problem=problem)
     with torch.no_grad():
         for name, tensor in expected.items():
             tensor.copy_(weights[name])
-    logger.info("init: %d tensors loaded from %s", len(expected), source)
-    if head == "fresh":
+    report = InitReport(
+        source=source, num_loaded=len(expected), head=head, resized_from=resized_from, network=read.network.name
+    )
+    _log(report, read.network.describe(), model)
+    return report
+
+
+def _log(report: InitReport, description: str | None, model: nn.Module) -> None:
+    """Log what was loaded, what was left and what was changed."""
+    logger.info("init: %d tensors loaded from %s", report.num_loaded, report.source)
+    if description is not None:
+        logger.info("init: %s", description)
+    if report.head == "fresh":
         logger.info(
             "init: the classifier keeps its random initialization, since the weights have none with this number of classes"
         )
-    elif head == "dropped":
+    elif report.head == "dropped":
         logger.info("init: the classifier of the weights is dropped, since this network has none")
-    if resized_from is not None:
+    if report.resized_from is not None:
         logger.info(
-            "init: position embedding resized from %dx%d patches to %s px images, once (bicubic, antialiased, as timm does)",
-            *resized_from,
-            image_size,
+            "init: position embedding resized from %dx%d to %dx%d patches, once (bicubic, antialiased, as timm does)",
+            *report.resized_from,
+            *own_grid(model),
         )
-    return InitReport(source=source, num_loaded=len(expected), head=head, resized_from=resized_from)
 
 
 def _match_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
@@ -94,34 +109,6 @@ def _match_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str
     return "none" if given is None else "dropped"
 
 
-def _resize_position_embedding(model: nn.Module, weights: dict[str, Tensor]) -> tuple[int, int] | None:
-    """Resize the position embedding of the weights to the network's grid if only the grid differs; return the old grid.
-
-    A vision transformer's has the shape (1, prefix + patches, D), from which only a square grid can be inferred; VOLO's has
-    the shape (1, rows, columns, D).
-    """
-    given, own = weights.get("pos_embed"), getattr(model, "pos_embed", None)
-    if not isinstance(own, Tensor) or given is None or given.shape == own.shape or given.shape[-1:] != own.shape[-1:]:
-        return None
-    if isinstance(model, VOLO) and given.dim() == 4:
-        old_grid, new_grid = (given.shape[1], given.shape[2]), list(own.shape[1:3])
-        resized = resample_abs_pos_embed(
-            given.flatten(1, 2), new_size=new_grid, old_size=list(old_grid), num_prefix_tokens=0
-        )
-        weights["pos_embed"] = resized.unflatten(1, new_grid)
-        return old_grid
-    if not isinstance(model, VisionTransformer) or given.dim() != 3:
-        return None
-    num_prefix_tokens = model.num_prefix_tokens
-    num_patches = given.shape[1] - num_prefix_tokens
-    side = math.isqrt(max(num_patches, 0))
-    if side == 0 or side**2 != num_patches or given.shape[0] != own.shape[0]:
-        return None
-    grid = list(model.patch_embed.grid_size)
-    weights["pos_embed"] = resample_abs_pos_embed(given, new_size=grid, num_prefix_tokens=num_prefix_tokens)
-    return side, side
-
-
 def _check_types(init: str, weights: Mapping[str, Tensor]) -> None:
     """Raise one UserError that lists every tensor that is not a dense array of real numbers.
 
@@ -141,8 +128,18 @@ def _check_types(init: str, weights: Mapping[str, Tensor]) -> None:
         )
 
 
-def _check_fit(init: str, source: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise one UserError that lists every tensor that is missing, unexpected, of another shape or not finite."""
+def _check_fit(
+    init: str,
+    source: str,
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    *,
+    grid_problem: str | None,
+) -> None:
+    """Raise one UserError that lists every tensor that is missing, unexpected, of another shape or not finite.
+
+    `grid_problem` says why the position embedding cannot be resized, if it cannot.
+    """
     shared = [name for name in expected if name in weights]
     groups = {
         "missing": [name for name in expected if name not in weights],
@@ -150,16 +147,19 @@ def _check_fit(init: str, source: str, weights: Mapping[str, Tensor], expected: 
         "of another shape": [
             f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in shared
-            if weights[name].shape != expected[name].shape
+            if weights[name].shape != expected[name].shape and (name != POSITION_EMBEDDING or grid_problem is None)
         ],
         "not finite": [name for name in shared if not torch.isfinite(weights[name].to(expected[name].dtype)).all()],
     }
     found = {problem: names for problem, names in groups.items() if names}
-    if not found:
+    if not found and grid_problem is None:
         return
     remedy = "set model.name, model.patch_size, model.stem, model.stem_strides and model.ffn to those of the weights"
     remedy += describe_network(source)
+    if not found:
+        raise UserError(f"init: the position embedding of {init} does not fit this network: {grid_problem}")
     if list(found) == ["not finite"]:
         remedy = "the run that wrote them diverged or the file is damaged; use earlier weights"
     lines = [f"  {len(names)} {problem}: {', '.join(names)}" for problem, names in found.items()]
+    lines += [f"  position embedding: {grid_problem}"] if grid_problem else []
     raise UserError("\n".join([f"init: the weights of {init} do not fit this network; {remedy}", *lines]))

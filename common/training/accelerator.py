@@ -1,39 +1,108 @@
 """The devices and processes of a run: accelerate's Accelerator, its precision; a launch that cannot work is refused."""
 
+import logging
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
 
+from common.cores import available_cores
 from common.errors import UserError
+from common.training.launch_environment import TRUE, UNUSABLE, check_environment
+from common.training.rendezvous import explained_rendezvous
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+logger = logging.getLogger(__name__)
 
-def build_accelerator(precision: str) -> "Accelerator":
-    """Return the accelerator of a run that computes in `precision`: fp32, bf16 or fp16.
 
-    Raise UserError for fp16 without a GPU, and for processes without a common process group, which would train independent
-    copies.
+def build_accelerator(precision: str, *, compiled: bool = False) -> "Accelerator":
+    """Return the accelerator of a run that computes in `precision` (fp32, bf16 or fp16), `compiled` by torch.compile or not.
+
+    The recipe decides what is computed: what the environment and accelerate's configuration file ask for is overridden or refused.
+    Raise UserError for that, for fp16 without a GPU, and for processes without a common process group, which would train
+    independent copies.
     """
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-
+    check_environment(os.environ, compiled=compiled)
     if precision == "fp16" and not torch.accelerator.is_available():
         raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in TRUE
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (on_cpu or torch.accelerator.is_available()):
+        raise UserError(_no_process_group(1))  # accelerate would wait for the others first
+    try:
+        with explained_rendezvous():
+            accelerator = _accelerator("no" if precision == "fp32" else precision)
+    except (ImportError, NotImplementedError, ValueError) as error:
+        raise UserError(
+            f"accelerate cannot set up this process ({error}). Fix this, or unset the variables that it names."
+        ) from error
+    check_distribution(accelerator)
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+        raise UserError(_no_process_group(accelerator.num_processes))
+    warn_about_threads()
+    return accelerator
+
+
+def _no_process_group(found: int) -> str:
+    """Return the message about processes that accelerate does not join into one group."""
+    return (
+        f"WORLD_SIZE = {os.environ.get('WORLD_SIZE', '1')}, but accelerate sees {found} process. On CPUs set "
+        "ACCELERATE_USE_CPU=true and launch with `python -m common.launch --multi_gpu --num_processes N` "
+        "(docs/several_machines.md)."
+    )
+
+
+def _accelerator(mixed_precision: str) -> "Accelerator":
+    """Return an accelerator that takes nothing from the environment but its processes and device."""
+    level = logging.root.level
+    os.environ["ACCELERATE_USE_IPEX"] = "false"  # read by accelerate 1.10 only, by default true where IPEX is installed
+    if torch.get_float32_matmul_precision() != "highest":  # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
+        torch.set_float32_matmul_precision("highest")
+    from accelerate import Accelerator
+    from accelerate.utils import (
+        DistributedDataParallelKwargs,
+        GradientAccumulationPlugin,
+        InitProcessGroupKwargs,
+        TorchDynamoPlugin,
+    )
+
+    not_compiled = TorchDynamoPlugin(
+        backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False
+    )
     accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
+        mixed_precision=mixed_precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_plugin=not_compiled,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=timedelta(minutes=30)),
         ],
     )
-    wanted, found = int(os.environ.get("WORLD_SIZE", "1")), accelerator.num_processes
-    if wanted != found:
-        raise UserError(
-            f"WORLD_SIZE = {wanted}, but accelerate sees {found} process. On CPUs set ACCELERATE_USE_CPU=true and launch "
-            "with `accelerate launch --multi_gpu --num_processes N` (docs/several_machines.md)."
-        )
+    logging.root.setLevel(level)  # ACCELERATE_LOG_LEVEL
     return accelerator
+
+
+def check_distribution(accelerator: "Accelerator") -> None:
+    """Raise UserError if accelerate would distribute the network in another way than one replica per process."""
+    kind = accelerator.distributed_type.value
+    if kind in UNUSABLE:
+        remedy = " Set the environment variable USE_TORCH_XLA=0 to train without torch_xla." if kind == "XLA" else ""
+        raise UserError(f"accelerate's distributed type is {kind}, which no stage can use.{remedy}")
+
+
+def warn_about_threads() -> None:
+    """Warn if PyTorch starts more threads than this process may use cores: they wait for each other.
+
+    The number is left alone: it changes the rounding of sums.
+    """
+    threads, cores = torch.get_num_threads(), available_cores()
+    if threads > cores:
+        logger.warning(
+            "PyTorch computes with %d threads on %d cores (affinity, or a container's CPU quota), which is slow: set "
+            "OMP_NUM_THREADS=%d",
+            threads,
+            cores,
+            cores,
+        )

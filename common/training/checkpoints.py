@@ -13,9 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from common.errors import UserError
-from common.files import list_folder
-from common.training.checkpoint_files import (
+from common.checkpoint_files import (
     DAMAGED,
     WRITING,
     Checkpoint,
@@ -26,6 +24,8 @@ from common.training.checkpoint_files import (
     read_checkpoint,
     write_checkpoint,
 )
+from common.errors import UserError
+from common.files import list_folder
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.checkpoint_files import Checkpoint
 from common.errors import UserError
 from common.memory import is_out_of_memory
-from common.training.checkpoint_files import Checkpoint
 from common.training.numerics import FIRST
 
 

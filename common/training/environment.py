@@ -1,6 +1,5 @@
 """Record of a run's environment: library versions, hardware, git state of the checkout."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from common.cores import available_cores
 from common.data.augment.bicubic import HAS_KERNEL
 
 
@@ -22,7 +22,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": {name: version(name) for name in names},
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "resizing": "own kernel" if HAS_KERNEL else "PyTorch",
@@ -35,11 +35,8 @@ def environment(device: torch.device) -> dict[str, Any]:
 def _processor() -> str:
     """Return the CPU's model name."""
     path = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
-        if path.is_file()
-        else []
-    )
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 
@@ -48,7 +45,7 @@ def _git(*words: str) -> str:
     root = Path(__file__).resolve().parents[2]
     try:
         return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(root), *words], capture_output=True, encoding="utf-8", errors="replace", timeout=10
         ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""

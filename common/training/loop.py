@@ -24,6 +24,7 @@ from common.data.loading.corrupt import CorruptImageCounter, build_corrupt_count
 from common.data.loading.loader import Batch, build_loader
 from common.data.loading.sampler import EpochBatches, Sampler
 from common.data.splits.roles import Splits
+from common.interruption import WaitInterrupted
 from common.training.config import TrainConfig
 from common.training.loss_monitor import LossMonitor
 from common.training.progress import Progress
@@ -99,6 +100,17 @@ class Loop:
         """Yield (steps done, batch), and act on what `report` was told before the next one."""
         if self.step == 0 and self.train.on_divergence == "rewind":
             self.save()
+        try:
+            yield from self._steps()
+        except WaitInterrupted:
+            if self.run.num_processes > 1:  # the others wait for this process in the step, and cannot save
+                raise
+            self._end_without_batch()
+        if self.outcome is None:
+            self.outcome = self.watch.finalize(self.step)
+
+    def _steps(self) -> Iterator[tuple[int, Batch]]:
+        """Yield (steps done, batch) until the last step or the outcome."""
         while self.step < self.num_steps and self.outcome is None:
             self.batches.set_epoch(self.epoch, self.step % self.steps_per_epoch)
             self._has_rewound = False
@@ -111,8 +123,6 @@ class Loop:
             if self.outcome is None and self.step % self.steps_per_epoch == 0:
                 self.progress.describe(self.monitor.summary())
                 self._maybe_checkpoint()
-        if self.outcome is None:
-            self.outcome = self.watch.finalize(self.step)
 
     def report(self, loss: Tensor, skipped: Tensor, values: Any = None) -> None:
         """Take the loss of the step just done, and 1.0 if its gradient was not finite and the step was skipped.
@@ -168,6 +178,14 @@ class Loop:
         if decision.stop:
             self.outcome = self.run.interrupted()
 
+    def _end_without_batch(self) -> None:
+        """Save the steps done and end, after a signal while the next batch did not come."""
+        if diverged := self.watch.flush():
+            self._settle(diverged)
+        else:
+            self.save()
+        self.outcome = self.outcome or self.run.interrupted()
+
     def _decide(self) -> SaveDecision:
         """Return what to do after the steps done; all processes get the same answer, and must ask at the same steps."""
         late = time.monotonic() - self._saved_at > 60 * self.train.checkpoint_minutes
@@ -221,5 +239,5 @@ def build_loop(
         replacement_seed=train.seed,
         token_labels=token_labels,
     )
-    corrupt = build_corrupt_counter(data, splits, run.accelerator)
+    corrupt = build_corrupt_counter(data, splits, run.process_group)
     return Loop(run, train, batches, loader, networks, optimizer, monitor=monitor, watch=watch, corrupt=corrupt)

@@ -1,67 +1,84 @@
-"""The images of a training run: opened, compared with those it began with, and recorded."""
+"""The inputs of a run (images, initial weights, token labels): compared with those it began with, and recorded."""
 
-import logging
-from pathlib import Path
-from typing import Any
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
 
 from common.data.config import DataConfig
 from common.data.open_splits import open_splits
-from common.data.splits.duplicates import Duplicates, find_duplicates
-from common.data.splits.fingerprint import check_data, save_data, saved_facts
+from common.data.splits.content_hashes import Hashes
+from common.data.splits.duplicates import find_duplicates
+from common.data.splits.fingerprint import check_data, has_checkpoints, save_data, saved_facts
 from common.data.splits.roles import Splits
-from common.data.splits.training_images import count_overlap, save_training_images
-from common.training.run import Run
+from common.data.splits.training_images import check_overlap, save_training_images
+from common.training.inputs import Inputs, check_inputs, describe_inputs, save_inputs
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from common.training.run import Run
+
+SAME_INPUTS = "{} must lead to the same files on every node"
 
 
-def open_images(config: DataConfig, run: Run, *, labeled: bool, init: str | None = None) -> Splits:
-    """Return the images of a run, with labels if `labeled`; raise UserError if they are not those it began with.
+def open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | None = None) -> Splits:
+    """Return the images of a run, with labels if `labeled`; raise UserError if its inputs are not those it began with.
 
     Duplicates between its parts, and images that the weights `init` were trained on, are logged and recorded.
     """
-    splits = open_splits(config, labeled=labeled)
-    data = run.process_group.read(lambda: check_data(splits, run.folder))
-    saved = run.process_group.read(
-        lambda: saved_facts(run.folder, duplicates=config.duplicates),
-        describe=lambda facts: ", ".join(facts) or "nothing",
-    )
-    if saved:
-        run.data_facts |= saved
-        return splits
-    duplicates = splits.duplicates or find_duplicates(splits, config)
-    duplicates.log()
-    overlap = run.process_group.read(lambda: _check_init(init, duplicates))
-    run.data_facts |= {"duplicates": duplicates.summary(), "init_overlap": overlap}
-    run.write_once_accepted(run.folder, lambda: _save(data | run.data_facts, splits, duplicates, init, run.folder))
+    resumes = run.process_group.read(lambda: has_checkpoints(run.folder)) or run.files.has_shards
+    inputs = _check_inputs(run, resumes=resumes)
+    splits = run.process_group.read(lambda: open_splits(config, labeled=labeled))
+    data = _check_data(run, splits, resumes=resumes)
+    hashes = _record_duplicates(config, run, splits, init, resumes=resumes)
+    data |= run.data_facts
+    run.write_once_accepted(run.folder, lambda: save_data(data, splits, run.folder, resumes=resumes))
+    run.write_once_accepted(run.folder, lambda: save_inputs(inputs, run.folder))
+    run.write_once_accepted(run.folder, lambda: save_training_images(hashes, init, run.folder))
     return splits
 
 
-def _save(data: dict[str, Any], splits: Splits, duplicates: Duplicates, init: str | None, folder: Path) -> None:
-    """Write the data's fingerprint, and the hashes of the training images if they are known."""
-    save_data(data, splits, folder)
-    if duplicates.hashes:
-        save_training_images(duplicates.hashes["train"], init, folder)
+def _record_duplicates(
+    config: DataConfig, run: "Run", splits: Splits, init: str | None, *, resumes: bool
+) -> Hashes | None:
+    """Find, log and record the duplicates, unless a run that resumes has recorded them; return the training images' hashes."""
+    group = run.process_group
+    saved = group.read(lambda: saved_facts(run.folder, duplicates=config.duplicates) if resumes else {})
+    group.check_same([_digest(saved)], what="records of duplicates", remedy=SAME_INPUTS.format("out"))
+    if saved:
+        run.data_facts |= saved
+        return None
+    duplicates = splits.duplicates or group.read(lambda: find_duplicates(splits, config))
+    duplicates.log()
+    overlap = group.read(lambda: check_overlap(init, duplicates.hashes))
+    run.data_facts |= {"duplicates": duplicates.summary(), "init_overlap": overlap}
+    return duplicates.hashes.get("train")
 
 
-def _check_init(init: str | None, duplicates: Duplicates) -> dict[str, int] | None:
-    """Return, and log, how many validation and test images the weights `init` were trained on; None if that is not known."""
-    if init is None:
-        return None
-    if not duplicates.hashes:
-        return None
-    evaluated = {part: hashes for part, hashes in duplicates.hashes.items() if part != "train"}
-    overlap = count_overlap(init, evaluated)
-    if overlap is None:
-        _log.info("init = %s: the images that these weights were trained on are not known", init)
-    for part, number in (overlap or {}).items():
-        if number:
-            _log.warning(
-                "init = %s: these weights were trained on %d of the %d %s images (same content), so metrics on them are too good."
-                " Pre-train with the same data section, so that both stages hold out the same images.",
-                init,
-                number,
-                len(evaluated[part]),
-                part,
-            )
-    return overlap
+def confirm_moved(run: "Run") -> None:
+    """Raise UserError if the keys that name other paths than before (`RunFolder.moved`) do not lead to the same content."""
+    if any(key.startswith("data.") for key in run.files.moved):
+        data = run.config.data.model_copy(update={"verify": "none", "cache_megabytes": 0})
+        _check_data(run, run.process_group.read(lambda: open_splits(data, labeled=False)), resumes=False)
+    _check_inputs(run, resumes=False)
+
+
+def _check_data(run: "Run", splits: Splits, *, resumes: bool) -> dict[str, Any]:
+    """Return the fingerprint of the images, the same in all processes, once it has been compared with the saved one."""
+    group = run.process_group
+    data = group.read(lambda: check_data(splits, run.folder, resumes=resumes, moved=run.files.moved))
+    group.check_same([_digest(data)], what="images", remedy=SAME_INPUTS.format("data.source"))
+    return data
+
+
+def _check_inputs(run: "Run", *, resumes: bool) -> Inputs:
+    """Return the other inputs, the same in all processes, once they have been compared with the saved ones."""
+    group = run.process_group
+    inputs = group.read(lambda: describe_inputs(run.config, stage=run.stage))
+    for key in ("init", "token_labels.labels"):
+        group.check_same([_digest(inputs.get(key))], what=f"files of {key}", remedy=SAME_INPUTS.format(key))
+    group.read(lambda: check_inputs(inputs, run.files, resumes=resumes))
+    return inputs
+
+
+def _digest(content: Any) -> str:
+    """Return a short hash of JSON content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -20,7 +20,7 @@ class Progress:
         self._interval, self._started_at, self._first_step = seconds_between_lines, time.monotonic(), -1
         self._described_at = self._started_at
         self._quiet = not run.is_main
-        self._terminal = run.is_main and sys.stderr.isatty()
+        self._terminal = run.is_main and sys.stderr is not None and sys.stderr.isatty()
         self._bar = tqdm(total=steps * batch_size, unit="img", unit_scale=True, disable=not self._terminal)
 
     def advance(self, step: int) -> None:

@@ -1,6 +1,5 @@
 """A run: its processes and its folder. `loop.py` trains in it, evaluations of one pass write their result to it."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +10,15 @@ import torch
 from torch import Tensor
 
 from common import config as recipes
-from common.locks import lock_folder, write_lock_owner
+from common.json_text import to_json
+from common.locks import accept_locks, check_locks, lock_folder
 from common.memory import keep_freed_memory
-from common.paths import user_path
+from common.paths import check_length, user_path
+from common.surroundings import INTERRUPTED
 from common.training.accelerator import build_accelerator
 from common.training.environment import environment
+from common.training.folder_view import describe_folder
+from common.training.open_images import confirm_moved
 from common.training.process_group import ProcessGroup
 from common.training.run_folder import RunFolder
 from common.training.signals import StopSignals
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = 75
-"""Exit code of a run that saved its state after a signal and stopped (EX_TEMPFAIL): the same command resumes it."""
-
 
 def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) -> "Run":
     """Set up this process and open its run in the folder `config.out`.
@@ -36,7 +36,7 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     Sets up, in this order: the accelerator (devices, process group, mixed precision), the allocator on a CPU, and, once the
     folder has been accepted, the signal handlers that ask for a stop. Raise UserError for a launch or a folder that cannot work.
     """
-    accelerator = build_accelerator(precision)
+    accelerator = build_accelerator(precision, compiled=getattr(getattr(config, "train", None), "compile", False))
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     run = Run(config, accelerator, stage=stage, overrides=overrides)
@@ -49,6 +49,7 @@ class Run:
 
     def __init__(self, config: Any, accelerator: "Accelerator", *, stage: str, overrides: list[str]) -> None:
         self.config, self.stage, self.folder = config, stage, user_path(config.out, "out")
+        check_length(self.folder, "out")
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
         self.rank: int = accelerator.process_index
@@ -62,6 +63,7 @@ class Run:
         """What was found in the images, for result.json."""
         self._started = time.monotonic()
         self._log_error: OSError | None = None
+        self.process_group.check_same(describe_folder(self.folder))
         self.files = self.process_group.read(lambda: RunFolder(self.folder, config, stage))
         self._pending = [(self.folder, lambda: self._describe(overrides))]
         self._is_accepted = False
@@ -82,11 +84,13 @@ class Run:
 
     def has_ended(self) -> bool:
         """Return, and log, whether the run has already ended for good."""
-        result = self.process_group.read(self.files.result, describe=lambda found: str(found and found["status"]))
+        result = self.process_group.read(self.files.result, describe=lambda found: [str(found and found["status"])])
         if result is None or result["status"] == RunStatus.INTERRUPTED:
             return False
         if self.files.epochs_before is not None and result["status"] != RunStatus.DIVERGED:
             return False
+        if self.files.moved:
+            confirm_moved(self)
         logger.info("%s has already ended: %s. Nothing to do.", self.folder, result["status"])
         return True
 
@@ -97,7 +101,7 @@ class Run:
         """
         self.lock()
         self._is_accepted = True
-        write_lock_owner()
+        accept_locks()
         pending, self._pending = self._pending, []
         for where, action in pending:
             self.write(where, action)
@@ -115,7 +119,12 @@ class Run:
 
     def write(self, where: Path, action: Callable[[], None]) -> None:
         """Let the main process write to `where`; every process waits, and all raise the same UserError when it fails."""
-        self.process_group.write(f"out = {where}:", action)
+
+        def write() -> None:
+            check_locks()
+            action()
+
+        self.process_group.write(f"out = {where}:", write)
 
     def write_recipe(self) -> None:
         """Write the resolved recipe, with its stage in the first line; the main process calls it."""
@@ -190,7 +199,7 @@ class Run:
             **facts,
         }
         self.raise_log_error()
-        text = json.dumps(result, indent=2) + "\n"
+        text = to_json(result, indent=2) + "\n"
         self.write(self.folder / "result.json", lambda: self.files.write("result.json", text))
         if self.is_main:
             words = (self.stage, outcome.status, outcome.reason, self.seconds, self.folder)
@@ -203,7 +212,7 @@ class Run:
         if self.files.epochs_before is None:
             self.write_recipe()
         self.files.write("overrides.txt", "".join(f"{word}\n" for word in overrides))
-        self.files.write("environment.json", json.dumps(environment(self.device), indent=2) + "\n")
+        self.files.write("environment.json", to_json(environment(self.device), indent=2) + "\n")
 
     def _discard(self) -> None:
         """Remove what an unfinished attempt of a run without checkpoints left."""

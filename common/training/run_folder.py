@@ -14,6 +14,8 @@ from common import config as recipes
 from common.data.splits.training_images import TRAINING_IMAGES_FILE
 from common.errors import UserError
 from common.files import fsync, list_folder, path_exists, write_atomic
+from common.json_text import to_json
+from common.paths import PATH_KEYS, is_local, is_same_path
 from common.training.schedules import Schedule
 from common.yaml_text import values_of
 
@@ -41,6 +43,7 @@ WRITTEN = (
     "overrides.txt",
     "environment.json",
     "data.json",
+    "inputs.json",
     "subset.json",
     TRAINING_IMAGES_FILE,
     "export",
@@ -79,13 +82,18 @@ class RunFolder:
         self.path, self.stage = path, stage
         self.epochs_before: int | None = None
         """`train.epochs` of the run in the folder, if no other key differs; none otherwise."""
+        self.moved: dict[str, tuple[str, str]] = {}
+        """Keys that name another path than before, with both; what is there must be the same (`open_images`)."""
+        self.has_shards = False
+        """Whether the folder holds token labels."""
         with self._reading():
             if path_exists(path) and not path.is_dir():
                 raise UserError(f"out = {path}: is a file. Set out to a folder.")
             found = {entry.name for entry in list_folder(path, "|".join(map(re.escape, WRITTEN)))}
             if "config.yaml" in found:
                 stage_before = self._stage_before()
-                if found & BEGUN or list_folder(path, SHARDS):
+                self.has_shards = bool(list_folder(path, SHARDS))
+                if found & BEGUN or self.has_shards:
                     self._compare(config, stage_before)
             elif found:
                 raise UserError(
@@ -116,7 +124,7 @@ class RunFolder:
             if not path_exists(path):
                 return None
             try:
-                found: dict[str, Any] = json.loads(path.read_text())
+                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
                 if not isinstance(found["status"], str):
                     raise TypeError("its status is not a string")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -140,8 +148,8 @@ class RunFolder:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(to_json(line) + "\n")
 
     def flush_log(self) -> None:
         """Sync metrics.jsonl to disk: no checkpoint may exist without the lines before it."""
@@ -155,11 +163,11 @@ class RunFolder:
         """
         path = self.path / "metrics.jsonl"
         with self._reading():
-            lines = path.read_text(errors="replace").splitlines(keepends=True) if path_exists(path) else None
-        kept = [line for line in lines or () if _step(line) <= step]
+            text = path.read_text(encoding="utf-8", errors="replace") if path_exists(path) else None
+        kept = [line for line in (text or "").splitlines(keepends=True) if _step(line) <= step]
         if is_expected and not kept:
             logger.warning("%s has no line up to step %d: the curves of this run begin there", path, step)
-        if lines is not None:
+        if text is not None:
             self.write("metrics.jsonl", "".join(kept))
 
     def check_epochs(self, epochs: int, steps_done: int, schedules: Schedules) -> str | None:
@@ -217,17 +225,35 @@ class RunFolder:
         now = recipes.flatten(recipes.to_mapping(config))
         written = values_of(recipes.resolve(self.path / "config.yaml"))
         before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(written)
-        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-        differing = [key for key in keys if any(changes_numbers(key, each.get(key)) for each in (before, now))]
+        keys = sorted({*before, *now})
+        pairs = {key: (before.get(key, "absent"), now.get(key, "absent")) for key in keys}
+        pairs = {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and not _is_same_path(key, pair)}
+        pairs = {key: pair for key, pair in pairs.items() if any(changes_numbers(key, value) for value in pair)}
+        self.moved = {key: pair for key, pair in pairs.items() if _may_be_moved(key, pair)}
+        differing = [key for key in pairs if key not in self.moved]
         epochs = before.get("train.epochs")
         if differing == ["train.epochs"] and type(epochs) is int and epochs > 0:
             self.epochs_before = epochs
         elif differing:
-            lines = [f"  {key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in differing]
-            raise UserError(
-                f"out = {self.path}: holds a run of another recipe. Set out to another folder, or use the same recipe to resume.\n"
-                + "\n".join(lines)
-            )
+            raise other_recipe(self.path, pairs)
+
+
+def other_recipe(folder: Path, pairs: Mapping[str, tuple[Any, Any]]) -> UserError:
+    """Return the error for a folder that holds a run of another recipe; `pairs` are the values there and now, by key."""
+    return UserError(
+        f"out = {folder}: holds a run of another recipe. Set out to another folder, or use the same recipe to resume.\n"
+        + "\n".join(f"  {key}: {there} there, {now} now" for key, (there, now) in pairs.items())
+    )
+
+
+def _is_same_path(key: str, pair: tuple[Any, Any]) -> bool:
+    """Return whether two values of a key are one path, written in two ways."""
+    return key in PATH_KEYS and all(isinstance(value, str) for value in pair) and is_same_path(*pair)
+
+
+def _may_be_moved(key: str, pair: tuple[Any, Any]) -> bool:
+    """Return whether a key names another path than before where the same may be found."""
+    return key in PATH_KEYS and all(isinstance(value, str) for value in pair) and is_local(pair[1])
 
 
 def _step(line: str) -> float:

@@ -3,8 +3,20 @@
 import signal
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""A scheduler or `kill`, Ctrl-C, Slurm's warning before the time limit (`--signal=USR1@120`)."""
+from common.interruption import interrupt_wait, set_stop_requested
+
+WAIT_SECONDS = 10.0
+"""How long after a signal a run still waits for a batch, which may only be slow."""
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that stop a run or a study; SIGHUP only where it is not ignored, as it is under nohup.
+
+    `kill` and schedulers (TERM), Ctrl-C (INT), a closed terminal (HUP), a warning before the time limit: Slurm's
+    `--signal=USR1@120`, USR2 of submitit, LSF and SGE, XCPU of LSF and SGE.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+    return numbers if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*numbers, signal.SIGHUP)
 
 
 class StopSignals:
@@ -16,14 +28,19 @@ class StopSignals:
         self._interrupts = 0
 
     def install(self) -> None:
-        """Install the handlers of `SIGNALS` in this process."""
-        for number in SIGNALS:
+        """Install the handlers of `stop_signals` in this process."""
+        set_stop_requested(False)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, lambda *_: interrupt_wait())
+        for number in stop_signals():
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        """Ask for a stop after the current step. Raise KeyboardInterrupt at a second SIGINT."""
+        """Ask for a stop after the current step, or after a wait that does not end. Raise KeyboardInterrupt at a second SIGINT."""
         self._interrupts += number == signal.SIGINT
         if self.reason is None:
             self.reason = f"stopped by {signal.Signals(number).name}"
+            set_stop_requested(True)
+            signal.setitimer(signal.ITIMER_REAL, WAIT_SECONDS, 1.0)  # again and again: a wait may begin later
         if number == signal.SIGINT and self._interrupts > 1:
             raise KeyboardInterrupt

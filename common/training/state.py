@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common import config as recipes
-from common.training.checkpoint_files import Checkpoint
+from common.checkpoint_files import Checkpoint
 from common.training.checkpoints import Checkpoints
 from common.training.compatibility import check_numerics, must_fit
 from common.training.config import TrainConfig
@@ -174,6 +174,8 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str,
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _describe(checkpoint: Checkpoint | None) -> str:
+def _describe(checkpoint: Checkpoint | None) -> tuple[str, str]:
     """Return in words which checkpoint a process has read."""
-    return "no checkpoint" if checkpoint is None else f"a checkpoint of step {checkpoint.step}"
+    if checkpoint is None:
+        return "none", "none"
+    return f"step {checkpoint.step}", f"checksum {checkpoint.checksum[:8]} of step {checkpoint.step}"

@@ -79,7 +79,7 @@ class ReidObjective:
         config, size = self.config, self.config.data.image_size
         backbone = build_network(config.model, image_size=size, num_classes=0)
         if config.init is not None:
-            load_init(backbone, config.init, image_size=size)
+            load_init(backbone, config.init)
         return ReidNetwork(
             backbone, len(self.splits.class_names), classifier_std=CLASSIFIER_STD * config.head_init_scale
         )
@@ -145,4 +145,6 @@ class ReidObjective:
             std=self.config.data.std,
             image_size=self.config.data.image_size,
             metrics=metrics,
+            crop_pct=self.config.augment.crop_pct,
+            squash=self.config.augment.crop_mode == "squash",
         )

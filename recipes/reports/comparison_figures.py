@@ -3,9 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from common.figures import Axes, Figure
 from recipes.reports.captions import CAPTIONS, fill
 from recipes.reports.comparison_findings import Findings
 from recipes.reports.comparison_page import ComparisonPage

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
+from common.figures import Axes, Figure, Line2D
 from recipes.reports.figure_style import INK, SERIES
 from recipes.reports.table_findings import Row, TableFindings
 from recipes.reports.table_words import TableWords

@@ -1,15 +1,11 @@
 """Style of the figures: one palette, on a light background in PNG files, as CSS variables in the page to follow its theme."""
 
-import io
 import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from common.figures import Axes, Figure, figure_settings, png_bytes, svg_text
 from recipes.reports.statistics import Interval
 
 WIDTH = 9.6
@@ -61,7 +57,7 @@ STYLE = {
 @contextmanager
 def figure(width: float, height: float, panels: int, *, share_y: bool = True) -> Iterator[tuple[Figure, list[Axes]]]:
     """Yield a figure of `panels` axes side by side; sizes in inches. The style applies inside the `with` block."""
-    with matplotlib.rc_context(STYLE):
+    with figure_settings(STYLE):
         fig = Figure(figsize=(width, height), layout="constrained")
         axes = fig.subplots(1, panels, sharey=share_y, squeeze=False)[0]
         yield fig, list(axes)
@@ -70,7 +66,7 @@ def figure(width: float, height: float, panels: int, *, share_y: bool = True) ->
 @contextmanager
 def grid(width: float, height: float, num_rows: int, num_columns: int) -> Iterator[tuple[Figure, list[Axes]]]:
     """Yield a figure with a grid of axes that share both scales; sizes in inches. The style applies inside the `with` block."""
-    with matplotlib.rc_context(STYLE):
+    with figure_settings(STYLE):
         fig = Figure(figsize=(width, height), layout="constrained")
         axes = fig.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
         yield fig, list(axes.flat)
@@ -99,18 +95,12 @@ def draw_interval(
 
 def to_png(fig: Figure) -> bytes:
     """Return a figure as a PNG on a light background."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        fig.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
-    return buffer.getvalue()
+    return png_bytes(fig, STYLE)
 
 
 def to_svg(fig: Figure, name: str, description: str) -> str:
     """Return a figure as an inline SVG element: colors as CSS variables, text as text, ids prefixed with `name`."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = svg_text(fig, STYLE)
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text[text.index("<svg") :], flags=re.DOTALL)
     for color, variable in VARIABLES.items():
         text = text.replace(color, f"var({variable})")

@@ -72,6 +72,6 @@ def _draw(page: Report) -> dict[str, RenderedFigure]:
     folder, figures = page.study.folder, {}
     for name, fig, caption in table_figures(page) if isinstance(page, TablePage) else comparison_figures(page):
         (folder / "figures").mkdir(exist_ok=True)
-        (folder / "figures" / f"{name}.png").write_bytes(to_png(fig))
+        write_atomic(folder / "figures" / f"{name}.png", to_png(fig), concurrent_writers=True)
         figures[name] = RenderedFigure(f"figures/{name}.png", to_svg(fig, name, caption), caption)
     return figures

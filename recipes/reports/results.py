@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import yaml
 
 from common.config import flatten
+from common.errors import UserError
 from common.files import path_exists
+from common.yaml_text import reason_of
 from recipes.result import Result, read_result
 from recipes.run.states import State, read_state
 from recipes.study.plan import Cell, Plan, PlannedRun, read_plan
@@ -71,17 +74,20 @@ def read_runs(plan: Plan, folder: Path) -> StudyRecord:
 
 
 def read_curves(run: RunRecord, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """Return (epoch, value) pairs by name from a run's metrics.jsonl; an incomplete last line is skipped."""
+    """Return (epoch, value) pairs by name from a run's metrics.jsonl; incomplete lines are skipped, null is NaN."""
     curves: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     path = run.folder / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path_exists(path) else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path_exists(path) else []:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(entry, dict) or not isinstance(entry.get("epoch"), int | float):
             continue
         for name in names:
-            if isinstance(entry.get(name), int | float) and "epoch" in entry:
-                curves[name].append((float(entry["epoch"]), float(entry[name])))
+            value = math.nan if name in entry and entry[name] is None else entry.get(name)
+            if isinstance(value, int | float):
+                curves[name].append((float(entry["epoch"]), float(value)))
     return curves
 
 
@@ -100,10 +106,19 @@ def read_at_fraction(run: RunRecord, metric: str, fraction: float) -> Intermedia
     if not points:
         return None
     config = run.folder / "config.yaml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if path_exists(config) else {}
-    epochs = int(settings["train"]["epochs"]) if settings else int(max(epoch for epoch, _ in points))
+    epochs = _read_epochs(config) if path_exists(config) else int(max(epoch for epoch, _ in points))
     epoch, value = min(points, key=lambda point: abs(point[0] - fraction * epochs))
     return IntermediateValue(value, int(epoch), epochs)
+
+
+def _read_epochs(config: Path) -> int:
+    """Return `train.epochs` of a run's config.yaml."""
+    try:
+        return int(yaml.safe_load(config.read_text(encoding="utf-8"))["train"]["epochs"])
+    except (ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{config}: not the recipe of a run ({reason_of(error)}). Delete this file: the report does without it."
+        ) from error
 
 
 def read_environment(study: StudyRecord) -> dict[str, list[str]]:
@@ -113,7 +128,7 @@ def read_environment(study: StudyRecord) -> dict[str, list[str]]:
         path = run.folder / "environment.json"
         if run.result is None or not path_exists(path):
             continue
-        for key, value in flatten(json.loads(path.read_text(encoding="utf-8"))).items():
+        for key, value in flatten(_read_object(path)).items():
             counts = counts_by_key.setdefault(key, {})
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             counts[text] = counts.get(text, 0) + 1
@@ -125,8 +140,20 @@ def read_num_classes(study: StudyRecord) -> int | None:
     for run in study.of_stage(study.last_stage):
         path = run.folder / "export" / "config.json"
         if path_exists(path):
-            return int(json.loads(path.read_text(encoding="utf-8")).get("num_classes", 0)) or None
+            classes = _read_object(path).get("num_classes")
+            return classes if isinstance(classes, int) and classes > 0 else None
     return None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that the report can do without; raise UserError if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({error}). Delete this file: the report does without it.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged (not a mapping). Delete this file: the report does without it.")
+    return content
 
 
 def write_csv(study: StudyRecord) -> str:

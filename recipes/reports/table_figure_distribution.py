@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from common.figures import Figure
 from recipes.reports.figure_panels import draw_legend, line_style, panel_rows, title_panel
 from recipes.reports.figure_style import MUTED, WIDTH, figure
 from recipes.reports.table_findings import TableFindings

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from textwrap import shorten
 
-from matplotlib.figure import Figure
-
+from common.figures import Figure
 from recipes.reports.agreement import difference
 from recipes.reports.figure_style import INK, WIDTH, draw_interval, figure
 from recipes.reports.table_figure_lines import Point, draw_panels, published_number

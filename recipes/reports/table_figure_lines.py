@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from common.figures import Axes, Figure
 from recipes.reports.figure_panels import PAPER_DASHES, draw_legend, line_style, panel_rows, title_panel
 from recipes.reports.figure_style import WIDTH, draw_interval, figure
 from recipes.reports.published_tables import layer_name

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from matplotlib.figure import Figure
-
+from common.figures import Figure
 from recipes.reports.captions import CAPTIONS, TABLE_CAPTIONS, fill
 from recipes.reports.results import RunRecord
 from recipes.reports.table_figure_distribution import draw_distribution

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from common.figures import Axes, Figure
 from recipes.reports.arm_costs import ArmCost
 from recipes.reports.comparison_words import Words
 from recipes.reports.figure_style import FAINT, MUTED, SERIES, WIDTH, figure, grid, legend_above

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from common.cores import available_cores
+from common.files import naming
 from recipes.run.forkserver import ForkedProcess, Forkserver
+from recipes.run.launching import SINGLE_PROCESS
 from recipes.run.states import LOG, lock_run_folder
 from recipes.stages import preload_modules
 from recipes.study.specification import REPOSITORY
 
-SINGLE_PROCESS = ("--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
-"""Default arguments of `accelerate launch`; the key `train.precision` sets the precision."""
 OPENMP_WAIT_VARIABLES = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
 """Environment variables that set how OpenMP threads wait."""
 
@@ -46,10 +47,17 @@ class Engine(Protocol):
         """Stop every job: SIGTERM, up to `grace_seconds` to write checkpoints, then SIGKILL."""
 
 
-def build_forkserver(slots: int) -> Forkserver:
-    """Return the forkserver for runs in this machine's slots; its process starts with the first run."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch", *SINGLE_PROCESS]
-    command = [*launch, "-m", "recipes.run.forkserver", *preload_modules()]
+def build_forkserver(slots: int, launch: tuple[str, ...] = SINGLE_PROCESS) -> Forkserver:
+    """Return the forkserver for runs in this machine's slots; its process starts with the first run, by `accelerate launch`."""
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *launch,
+        "-m",
+        "recipes.run.forkserver",
+        *preload_modules(),
+    ]
     return Forkserver(command, slot_environment(0, slots, ()))
 
 
@@ -57,8 +65,8 @@ CommandBuilder = Callable[[Job], list[str]]
 
 
 def accelerate_command(launch: tuple[str, ...] = SINGLE_PROCESS) -> CommandBuilder:
-    """Return a function that builds a job's command: `accelerate launch <launch> -m <module> <arguments>`."""
-    start = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m"]
+    """Return a function that builds a job's command: `accelerate launch <launch> -m <module> <arguments>`, with exit codes."""
+    start = [sys.executable, "-m", "common.launch", *launch, "-m"]
     return lambda job: [*start, job.module, *job.arguments]
 
 
@@ -97,9 +105,9 @@ class LocalSlots:
             return False
         command = self.command(job)
         try:
-            with (job.folder / LOG).open("ab") as log:
-                log.write(f"$ {' '.join(command)}\n".encode())
-                log.flush()
+            with (job.folder / LOG).open("ab", buffering=0) as log:
+                with naming(job.folder / LOG):
+                    log.write(f"$ {' '.join(command)}\n".encode(errors="surrogateescape"))
                 if self.forkserver is not None:
                     slot.process = self.forkserver.start(
                         job.module, job.arguments, slot.environment, log.fileno(), lock
@@ -154,17 +162,13 @@ def slot_environment(number: int, slots: int, devices: tuple[str, ...]) -> dict[
     threads = str(max(1, available_cores() // slots))
     path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    variables["PYTHONSAFEPATH"] = "1"  # a folder `common` or `recipes` in the working directory is not ours
     if not OPENMP_WAIT_VARIABLES & os.environ.keys():
         variables["OMP_WAIT_POLICY"] = "passive"
     if devices and slots > 1:
         first, last = number * len(devices) // slots, (number + 1) * len(devices) // slots
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices[first : max(last, first + 1)])
     return variables
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_devices() -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def _mismatches(published: PublishedWeights, runs: Iterable[PlannedRun]) -> Iter
         networks.setdefault((config.model, config.data.image_size, num_classes), []).append(run)
     for (model, size, num_classes), same_network in networks.items():
         try:
-            load_init(build_network(model, image_size=size, num_classes=num_classes), published.init, image_size=size)
+            load_init(build_network(model, image_size=size, num_classes=num_classes), published.init)
         except UserError as error:
             where = f"{same_network[0].stage} with model.name={model.name} at {size} px"
             yield f"{pluralize(len(same_network), 'run')} of {where}: {error}"

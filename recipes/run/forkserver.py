@@ -32,9 +32,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.errors import UserError
+
 START_TIMEOUT_SECONDS = 180.0
 """Maximum time for the imports of the server process."""
 SERVER_FAILED = "the forkserver of the runs did not start, or exited; its output is above. `--no-prefork` avoids it."
+
+
+_MAX_FOLDER_BYTES = 80
+"""Longest folder of temporary files in which the socket's path still has at most 107 bytes (103 on macOS)."""
+
+
+def _socket_parent() -> str:
+    """Return the folder of temporary files, or /tmp if its path is too long for a socket."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _MAX_FOLDER_BYTES else "/tmp"
 
 
 @dataclass
@@ -87,7 +99,7 @@ class Forkserver:
         """Return the connection; start the server process if there is none, or if it exited."""
         if self._socket is None or self._process is None or self._process.poll() is not None:
             self._buffer = b""
-            with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            with tempfile.TemporaryDirectory(dir=_socket_parent()) as folder, socket.socket(socket.AF_UNIX) as listener:
                 path = f"{folder}/socket"
                 listener.bind(path)
                 listener.listen(1)
@@ -109,7 +121,7 @@ class Forkserver:
                 return listener.accept()[0]
             except TimeoutError:
                 continue
-        raise RuntimeError(SERVER_FAILED)
+        raise UserError(SERVER_FAILED)
 
     def _read(self, *, block: bool) -> dict[str, Any] | None:
         """Return the server's next message, or None if there is none; store the exit code if it contains one."""
@@ -121,7 +133,7 @@ class Forkserver:
                 return None
             if not data:
                 if block:
-                    raise RuntimeError(SERVER_FAILED)
+                    raise UserError(SERVER_FAILED)
                 return None
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)

@@ -1,7 +1,8 @@
 """Cache of runs: studies whose folders are neighbors (have the same parent) share their runs.
 
 A run is identified by its hash. If a study plans a run that a neighbor already has, it creates a symbolic link to that run in its
-own folder. State, lock and result are then used through the link, as for the study's own runs. A dangling link is ignored.
+own folder. State, lock and result are then used through the link, as for the study's own runs. The link is relative, so that it
+holds when the studies are moved together. If its target is missing, the study does not start: the run would begin anew.
 """
 
 import logging
@@ -48,6 +49,24 @@ def locate_runs(runs: Sequence[PlannedRun], folder: Path) -> tuple[dict[str, Pat
             shared.add(run.id)
         places[run.id] = own if exists else cached.get(run.digest, own)
     return places, shared
+
+
+def check_links(runs: Sequence[PlannedRun], folder: Path) -> None:
+    """Raise UserError if runs of a study are links to runs of another study that are missing, and no neighbor has them."""
+    cached = neighbors(folder)
+    missing = {
+        place: Path(os.path.normpath(place.parent.absolute() / place.readlink()))
+        for run in runs
+        if (place := folder / "runs" / run.id).is_symlink() and not path_exists(place) and run.digest not in cached
+    }
+    if missing:
+        studies = sorted({str(target.parent.parent) for target in missing.values()})
+        names = "\n".join(f"  {place} -> {target}" for place, target in list(missing.items())[:10])
+        raise UserError(
+            f"--out {folder}: shares {len(missing)} of its runs with another study, and they are missing there:"
+            f" {', '.join(studies)}. Studies that share runs are moved together: move that one, too, or copy these runs in place of"
+            f" the links. To run them again, delete the links. Nothing was started.\n{names}"
+        )
 
 
 def link_shared_runs(places: Mapping[str, Path], folder: Path) -> list[str]:

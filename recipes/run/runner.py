@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from common.errors import UserError
+from common.training.signals import stop_signals
 from recipes.result import read_result
 from recipes.run.engines import Engine, Job
 from recipes.run.states import LOG, log_tail, read_state
@@ -184,7 +185,7 @@ class StudyRunner:
 
     @contextmanager
     def _handle_signals(self) -> Iterator[None]:
-        """Stop the study on SIGINT, SIGTERM and SIGHUP within a `with` block."""
+        """Stop the study on the signals that stop a run within a `with` block."""
 
         first: float | None = None
 
@@ -195,8 +196,7 @@ class StudyRunner:
             first = first or time.monotonic()
             self.outcome.signal_number = number
 
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        previous = {number: signal.signal(number, handle) for number in numbers}
+        previous = {number: signal.signal(number, handle) for number in stop_signals()}
         try:
             yield
         finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.files import path_exists
-from common.locks import RUN_LOCK, is_locked, try_lock
+from common.locks import RUN_LOCK, is_in_use, is_locked, try_lock
 from recipes.result import read_result
 
 State = Literal["done", "running", "interrupted", "waiting"]
@@ -32,7 +32,7 @@ def lock_run_folder(folder: Path) -> int | None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = try_lock(folder / LOCK)
-    if descriptor is not None and is_locked(folder / RUN_LOCK):
+    if descriptor is not None and is_in_use(folder / RUN_LOCK):
         os.close(descriptor)
         return None
     return descriptor

@@ -25,6 +25,7 @@ from common.training.numerics import FIRST, numerics_version
 from common.yaml_text import Word, as_text, dump_yaml, parse_override, parse_yaml
 from recipes.stages import canonical_stem
 from recipes.study.choices import Choices, choices_of
+from recipes.study.folder_names import folder_name
 from recipes.study.inputs import input_digests
 from recipes.study.specification import Stage, Study, display_path
 from recipes.study.study_file import build_study
@@ -174,7 +175,8 @@ def build_run(
     digest = _digest(stage, config, start)
     if (equal := next((run for run in known.values() if run.id.endswith(digest)), None)) is not None:
         return equal
-    name = "-".join([stage.name, *(_level_in_name(axis, level) for axis, level in levels.items()), digest])
+    parts = [stage.name, *(_level_in_name(axis, level) for axis, level in levels.items())]
+    name = folder_name("-".join(parts), f"-{digest}")
     needs = start.id if start else None
     return PlannedRun(name, stage.name, stage.module, display_path(stage.recipe), overrides, levels, needs)
 
@@ -288,5 +290,8 @@ def read_plan(folder: Path) -> Plan:
         }  # a study of an earlier version has no match, and its arms have none
         choices = choices_of(content["choices"], path) if "choices" in content else None
         return Plan(build_study(study, content["file"]), runs, cells, choices)
-    except (KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not written by `python -m recipes run` ({error}). Rerun the study.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path}: not written by `python -m recipes run` ({error}). Delete only this file and"
+            " run the study again: its finished runs are not repeated."
+        ) from error

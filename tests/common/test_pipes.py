@@ -1,10 +1,13 @@
 """Programs whose reader closes the pipe."""
 
+import runpy
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from common.pipes import exit_with
 
 
 @pytest.mark.parametrize("module", ["common.models", "recipes"])
@@ -18,3 +21,24 @@ def test_a_reader_that_closes_the_pipe_early_leaves_no_traceback(module: str) ->
     process.stdout.close()
     assert process.wait(120) == 128 + signal.SIGPIPE
     assert "Traceback" not in process.stderr.read()
+
+
+def test_interrupted_start_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise KeyboardInterrupt  # while torch is imported
+
+    with pytest.raises(SystemExit) as exit_:
+        exit_with(main)
+    assert exit_.value.code == 128 + signal.SIGINT and capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("module", ["pretrain", "finetune", "common.evaluation"])
+def test_stages_exit_without_a_traceback_when_interrupted(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("common.command.run_stage", lambda *_, **__: interrupted(None))
+    monkeypatch.setattr("sys.argv", [module, *(["knn"] if module == "common.evaluation" else [])])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module(module, run_name="__main__")
+    assert exit_.value.code == 128 + signal.SIGINT

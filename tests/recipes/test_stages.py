@@ -11,7 +11,7 @@ import pytest
 import recipes
 from common.config import is_section
 from common.errors import UserError
-from recipes.stages import STAGES, config_class, cost_function, find_stage, preload_modules
+from recipes.stages import STAGES, config_class, cost_function, find_stage, preload_modules, resolve_by_config
 
 SIZES = {"num_images", "num_held_out", "num_classes"}
 ROOT = Path(recipes.__file__).parent
@@ -62,3 +62,11 @@ def test_only_the_registry_names_the_stages(path: Path) -> None:
     assert not strings & {*STAGES, *preload_modules()}
     of_stages = tuple(module.split()[0] for module in STAGES)
     assert not [name for name in imports - FILE_FORMATS if name and name.startswith(of_stages)]
+
+
+def test_a_slash_at_the_end_of_a_path_gives_the_same_run() -> None:
+    recipe = ROOT / "digits" / "finetune.yaml"
+    plain, slashes = (
+        resolve_by_config("finetune", recipe, (f"data.source=photos{end}", f"init=runs/dino{end}")) for end in ("", "/")
+    )
+    assert plain == slashes and (plain["data.source"], plain["init"]) == ("photos", "runs/dino")

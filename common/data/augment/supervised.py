@@ -25,7 +25,7 @@ from common.data.augment.policies import Policy, apply_policy, build_policy, is_
 from common.data.augment.resize import pad, resize_image, uncropped_geometry
 from common.data.images import RGBImage
 from common.rng import SampleKey, generator
-from common.sizes import height_and_width
+from common.sizes import height_and_width, size_before_crop
 
 
 class AugmentConfig(Config):
@@ -201,7 +201,7 @@ class EvaluationTransform:
     def __init__(self, image_size: int | tuple[int, int], crop_pct: float, *, squash: bool = False) -> None:
         """Create the transform from the view's side or (height, width) in pixels and its fraction of the resized image's."""
         self.size, self.squash = height_and_width(image_size), squash
-        self.resized = round(self.size[0] / crop_pct), round(self.size[1] / crop_pct)
+        self.resized = size_before_crop(self.size, crop_pct)
 
     def __call__(self, images: Sequence[RGBImage], keys: Sequence[SampleKey]) -> Views:
         """Return one (1, B, 3, H, W) uint8 block. The keys are unused, because nothing is random."""

@@ -56,14 +56,18 @@ class FileImages:
         """Read and decode file `index`."""
         name = self.name(index)
         try:
-            data = Path(name).read_bytes()
+            data = self._path(index).read_bytes()
         except OSError as error:
             raise UserError(f"{name}: cannot be read ({error.strerror or error}). Restore or remove it.") from error
         return self.decoder.decode(data, name)
 
-    def name(self, index: int) -> str:
+    def _path(self, index: int) -> Path:
         """Return the path of file `index`."""
-        return str(self._root / os.fsdecode(self._paths[index]))
+        return self._root / os.fsdecode(self._paths[index])
+
+    def name(self, index: int) -> str:
+        """Return the path of file `index` as text that can be printed: bytes that are not UTF-8 become escapes."""
+        return os.fsencode(self._path(index)).decode("utf-8", "backslashreplace")
 
     def file_names(self) -> list[str | None]:
         """Return the path of every file relative to the folder."""
@@ -76,7 +80,7 @@ class FileImages:
     def content(self, index: int) -> bytes:
         """Return the bytes of file `index`."""
         try:
-            return Path(self.name(index)).read_bytes()
+            return self._path(index).read_bytes()
         except OSError:
             return b""
 

@@ -4,16 +4,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
-import torch
-
 from common.data.images import RGBImage
 from common.data.splits.verification import max_corrupt_problem
-from common.errors import UserError
+from common.errors import SharedError, UserError
 from common.rng import SampleKey, generator
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from common.data.config import DataConfig
     from common.data.splits.roles import Splits
 
@@ -67,6 +63,18 @@ def _draw_replacement(
     raise UserError(f"{reason} No readable replacement was found in {_MAX_DRAWS} draws. Restore the dataset.")
 
 
+class Processes(Protocol):
+    """Decisions of all processes of a run that do not make the device wait (`common.training.process_group`)."""
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether it is set in any process."""
+        ...
+
+    def gather(self, value: list[CorruptImage]) -> list[list[CorruptImage]]:
+        """Return the value of every process."""
+        ...
+
+
 class _Batch(Protocol):
     """Any batch that lists its corrupt images."""
 
@@ -76,14 +84,14 @@ class _Batch(Protocol):
 AnyBatch = TypeVar("AnyBatch", bound=_Batch)
 
 
-def build_corrupt_counter(config: "DataConfig", splits: "Splits", accelerator: "Accelerator") -> "CorruptImageCounter":
+def build_corrupt_counter(config: "DataConfig", splits: "Splits", processes: Processes) -> "CorruptImageCounter":
     """Return the configured counter of corrupt images among the training images of `splits`."""
     return CorruptImageCounter(
         on_corrupt=config.on_corrupt,
         max_corrupt=config.max_corrupt,
         num_images=len(splits.train),
         excluded=splits.excluded,
-        accelerator=accelerator,
+        processes=processes,
     )
 
 
@@ -102,11 +110,11 @@ class CorruptImageCounter:
         max_corrupt: float,
         num_images: int,
         excluded: dict[str, list[str]],
-        accelerator: "Accelerator",
+        processes: Processes,
     ) -> None:
         """Create the counter; `excluded` lists the corrupt images excluded from each evaluation split."""
         self._stops, self._max_corrupt, self._num_images = on_corrupt == "stop", max_corrupt, num_images
-        self._excluded, self._accelerator = excluded, accelerator
+        self._excluded, self._processes = excluded, processes
         self._replaced = 0
         self._indices: set[int] = set()
         self._listed: list[str] = []
@@ -146,7 +154,7 @@ class CorruptImageCounter:
     def _count(self, image: CorruptImage) -> None:
         """Count one replaced sample."""
         if self._stops:
-            raise UserError(f"{image.reason} To replace corrupt images by others, set data.on_corrupt=skip.")
+            raise SharedError(f"{image.reason} To replace corrupt images by others, set data.on_corrupt=skip.")
         self._replaced += 1
         if image.image_index in self._indices:
             return
@@ -158,13 +166,10 @@ class CorruptImageCounter:
             )
         problem = max_corrupt_problem(len(self._indices), self._num_images, "training", max_corrupt=self._max_corrupt)
         if problem:
-            raise UserError(f"{problem} Latest: {image.reason}")
+            raise SharedError(f"{problem} Latest: {image.reason}")
 
     def _gather(self, local: list[CorruptImage]) -> list[CorruptImage]:
         """Return the corrupt images of all processes in this step, in rank order."""
-        if self._accelerator.num_processes == 1:
-            return local
-        from accelerate.utils import gather_object
-
-        count = self._accelerator.reduce(torch.tensor([len(local)], device=self._accelerator.device), reduction="sum")
-        return [CorruptImage(*image) for image in gather_object(local)] if count.item() else []
+        if not self._processes.any(bool(local))[0]:
+            return []
+        return [CorruptImage(*image) for images in self._processes.gather(local) for image in images]

@@ -5,19 +5,22 @@ Shapes: V views of one resolution, B samples of this process, P parameters of a 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from common.data.augment.erasing import Erasures
 from common.data.augment.multi_crop import Views
 from common.data.images import RGBImage
+from common.data.loading.batch_loader import BatchLoader
 from common.data.loading.corrupt import CorruptImage, read_images
 from common.data.loading.sampler import EvaluationSampler
 from common.data.loading.worker import start_worker
+from common.data.loading.worker_failures import report_writer
 from common.data.token_labels.reader import TokenLabelBatch, TokenLabelSource
 from common.rng import SampleKey
 
@@ -145,19 +148,19 @@ def build_loader(
     pin_memory: bool = False,
     replacement_seed: int | None = None,
     token_labels: TokenLabelSource | None = None,
-) -> DataLoader[Batch]:
+) -> BatchLoader[Batch]:
     """Return a loader of transformed `Batch`es of the images in `batches`, for example an `EpochBatches`.
 
     The workers stay alive between epochs; their number (0: this process) does not change the batches. A corrupt image raises
     UserError; with a `replacement_seed` it is replaced by another image, with that image's label (`read_images`). With
     `token_labels`, the workers also read those, and `transform` must return the geometry.
     """
-    return DataLoader(
+    return BatchLoader(
         _BatchDataset(split, transform, replacement_seed, token_labels),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_no_collate,
-        worker_init_fn=start_worker,
+        worker_init_fn=partial(start_worker, reports=report_writer()) if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         # Unused by the workers, but without it the loader would draw its seed from the global random state.
@@ -174,7 +177,7 @@ def build_evaluation_loader(
     rank: int = 0,
     num_processes: int = 1,
     replacement_seed: int | None = None,
-) -> DataLoader[Batch]:
+) -> BatchLoader[Batch]:
     """Return a loader of the split in order, each image once over all processes, in batches of `batch_size` per process.
 
     With a `replacement_seed`, corrupt images are replaced, as in `build_loader`.

@@ -7,20 +7,26 @@ that, so only their parent may terminate them. If the parent dies, they notice w
 import os
 import signal
 import threading
+from multiprocessing.connection import Connection
 
 import cv2
 import torch
 
+from common.data.loading.worker_failures import end_on_failures
 from common.memory import keep_freed_memory
 
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""What stops a run (`common.training.signals`) apart from SIGTERM, by which the parent ends a worker."""
 
-def start_worker(_: int) -> None:
-    """Initialize a worker process; the `worker_init_fn` of `DataLoader`."""
+
+def start_worker(_: int, *, reports: Connection) -> None:
+    """Initialize a worker process; with its parent's `report_writer`, the `worker_init_fn` of `DataLoader`."""
+    end_on_failures(reports)
     torch.set_num_threads(1)  # the processes already use all cores
     cv2.setNumThreads(0)
     keep_freed_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_exit_on_sigterm, args=(os.getppid(),), daemon=True).start()
 

@@ -19,7 +19,7 @@ from common.data.config import Layout
 from common.data.images.collections import FileImages
 from common.data.images.decode import ImageDecoder
 from common.data.reid.identities import DISTRACTOR, JUNK, IdentitySet, PersonImages, QueryGallery, person_images
-from common.data.sources.folders import IMAGE_EXTENSIONS
+from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def find_layout(folder: Path) -> Layout | None:
     """Detect the layout of a folder; return None if it is not a re-identification dataset."""
     if (folder / _MARKET_FOLDERS[0]).is_dir():
         return "market1501"
-    return "msmt17" if (folder / _MSMT_LISTS[0]).is_file() else None
+    return "msmt17" if all((folder / name).is_file() for name in _MSMT_LISTS) else None
 
 
 def read_layout(layout: Layout, folder: Path, decoder: ImageDecoder) -> IdentitySet:

@@ -5,7 +5,7 @@ from common.data.images.decode import ImageDecoder
 from common.data.reid import digit_identities
 from common.data.reid.identities import IdentitySet
 from common.data.reid.layouts import find_layout, read_layout
-from common.data.sources.open_source import reject_keys
+from common.data.sources.open_source import FOLDER_KEYS, reject_keys
 from common.errors import UserError
 from common.paths import user_path
 
@@ -14,12 +14,20 @@ def open_identities(config: DataConfig, decoder: ImageDecoder) -> IdentitySet | 
     """Return the re-identification dataset of `config`; None if its source is a classification dataset."""
     path = user_path(config.source, "data.source")
     bundled = config.source == digit_identities.SOURCE
-    layout = config.layout or (find_layout(path) if path.is_dir() and not bundled else None)
+    layout = config.layout or (find_layout(path) if path.is_dir() and not bundled and config.kind == "auto" else None)
     if layout is None and not bundled:
         return None
     kind = "a re-identification dataset"
     reject_keys(
-        config, kind, "revision", "config_name", "image_column", "label_column", "validation_split", "test_split"
+        config,
+        kind,
+        "revision",
+        "config_name",
+        "image_column",
+        "label_column",
+        "validation_split",
+        "test_split",
+        *FOLDER_KEYS,
     )
     if config.train_split != "train":
         raise UserError(

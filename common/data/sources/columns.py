@@ -1,6 +1,8 @@
 """Detection of the image and label columns of a table by feature type, and reading of the labels."""
 
 import logging
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,9 @@ _log = logging.getLogger(__name__)
 
 UNLABELED = -1
 _MAX_CLASSES_PER_IMAGE = 0.5
+_USUAL_LABELS = ("label", "labels", "class", "classes", "class_name", "class_id", "target", "category", "y")
+_INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+|index|level_\d+", re.IGNORECASE)
+"""Names that pandas gives the index of a table when it writes one."""
 
 
 def find_image_column(features: Mapping[str, Any], requested: str | None, *, title: str) -> str:
@@ -39,41 +44,79 @@ def find_image_column(features: Mapping[str, Any], requested: str | None, *, tit
     return candidates[0]
 
 
-def find_label_column(features: Mapping[str, Any], requested: str | None, *, labeled: bool, title: str) -> str | None:
-    """Return the name of the label column: `requested`, or the only column of a matching type.
+def find_label_column(
+    features: Mapping[str, Any],
+    requested: str | None,
+    *,
+    labeled: bool,
+    title: str,
+    values: Callable[[str], Any],
+) -> str | None:
+    """Return the name of the label column: `requested`, or the only one that its name, its type and its values allow.
 
-    ClassLabel features take precedence over integers, and integers over strings. If no column matches, or several do,
-    raise UserError if `labeled` and otherwise return None.
+    A column called `label` wins over every other that is not declared as ClassLabel; a declared one over all others; then a usual
+    name (`class`, `target`, ...); then the only column of whole numbers or text with several images per value. A table's index is
+    never a label. `values(name)` returns a column. If no column matches, or several do, raise UserError if `labeled` and otherwise
+    return None, with a warning where that changes the hold-outs.
     """
     if requested is not None:
         _check_exists(features, requested, key="data.label_column", title=title)
-        if not any(matches(features[requested]) for matches in _LABEL_TYPES):
+        if not _is_label(features[requested], lambda: values(requested)):
             raise UserError(
                 f"data.label_column '{requested}' of {title} contains no class labels: its type is"
                 f" {_type_name(features[requested])}. Convert the labels to integers or class names."
             )
         return requested
-    candidates = _columns_of_first_type(features, _LABEL_TYPES)
-    if len(candidates) == 1:
-        return candidates[0]
+    candidates = [
+        name
+        for name, feature in features.items()
+        if not is_index(name) and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
+    ]
+    chosen = _likely_labels(features, candidates, values)
+    if len(chosen) == 1:
+        return chosen[0]
     if not labeled:
-        if candidates:
+        if chosen:
             _log.warning(
                 "data: %s has several label columns: %s. No labels are read, and the hold-outs differ from those of a run"
                 " with labels; set data.label_column in both runs",
                 title,
-                quoted(candidates),
+                quoted(chosen),
             )
         return None
-    if not candidates:
+    if not chosen:
         raise UserError(
             f"data.label_column: {title} has no label column, only {_describe_columns(features)}. Labels are required: add"
             " a column of class names or integers."
         )
     raise UserError(
-        f"data.label_column: {title} has several label columns: {quoted(candidates)}. Set data.label_column to one of"
-        " them."
+        f"data.label_column: {title} has several label columns: {quoted(chosen)}. Set data.label_column to one of them."
     )
+
+
+def _likely_labels(features: Mapping[str, Any], candidates: list[str], values: Callable[[str], Any]) -> list[str]:
+    """Return the columns that may hold the labels; one if it is clear which."""
+    declared = [name for name in candidates if _is_class_label(features[name])]
+    label = next((name for name in candidates if name.lower() == "label"), None)
+    if label is not None and (label in declared or not declared):
+        return [label]
+    if declared:
+        return [*declared] if label is None else [label, *declared]
+    if usual := [name for name in candidates if is_usual_label(name)]:
+        return usual
+    if len(candidates) < 2:
+        return candidates
+    return [name for name in candidates if _repeats(values(name))] or candidates
+
+
+def is_index(name: str) -> bool:
+    """Return whether a column is the index that pandas wrote with a table."""
+    return _INDEX_COLUMN.fullmatch(name) is not None
+
+
+def is_usual_label(name: str) -> bool:
+    """Return whether label columns are often called so."""
+    return name.lower() in _USUAL_LABELS
 
 
 def read_labels(column: Any, feature: Any, *, title: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
@@ -95,7 +138,7 @@ def read_labels(column: Any, feature: Any, *, title: str) -> tuple[npt.NDArray[n
             )
         labels = [UNLABELED if value is None or value < 0 else value for value in values]
         return _lookup_table(labels)[codes], names
-    present = [None if _is_missing(value) else value for value in values]
+    present = [None if _is_missing(value) else int(value) if isinstance(value, float) else value for value in values]
     classes = sorted({value for value in present if value is not None})
     class_indices = {value: index for index, value in enumerate(classes)}
     labels = [UNLABELED if value is None else class_indices[value] for value in present]
@@ -104,6 +147,10 @@ def read_labels(column: Any, feature: Any, *, title: str) -> tuple[npt.NDArray[n
 
 def _dictionary_encode(column: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:
     """Return the distinct values of an Arrow column (None for missing), and for each row the index of its value."""
+    import pyarrow
+
+    if str(column.type) == "string_view":  # which cannot be encoded
+        column = column.cast(pyarrow.large_string())
     encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
@@ -116,11 +163,19 @@ def _lookup_table(values: Sequence[int]) -> npt.NDArray[np.int64]:
 def is_class_column(num_images: int, num_classes: int, column: str, *, labeled: bool, title: str) -> bool:
     """Return whether a column that was found by its type contains class labels, not ids or captions.
 
-    Raise UserError if it does not and labels are required (`labeled`).
+    If it does not, raise UserError if labels are required (`labeled`), otherwise log that none are read.
     """
     if num_classes <= 2 or num_classes <= _MAX_CLASSES_PER_IMAGE * num_images:
         return True
     if not labeled:
+        _log.warning(
+            "data: %s: the column '%s' has %d distinct values for %d images, too many for class labels. No labels are read, and the"
+            " hold-outs are not by class; if there are labels, set data.label_column in the runs of both stages",
+            title,
+            column,
+            num_classes,
+            num_images,
+        )
         return False
     raise UserError(
         f"data.label_column: the column '{column}' of {title} has {num_classes} distinct values for {num_images} images,"
@@ -130,7 +185,9 @@ def is_class_column(num_images: int, num_classes: int, column: str, *, labeled: 
 
 def _is_missing(value: Any) -> bool:
     """Return whether a value of a column without class names means "no label"."""
-    return value is None or (value < 0 if isinstance(value, int) else not value.strip())
+    if isinstance(value, float) and math.isnan(value):
+        return True
+    return value is None or (value < 0 if isinstance(value, int | float) else not value.strip())
 
 
 def _dtype(feature: Any) -> str:
@@ -146,7 +203,7 @@ def _is_image(feature: Any) -> bool:
 def _is_encoded(feature: Any) -> bool:
     """Return whether a column contains bytes, alone or in a struct with a path: an image column without its declaration."""
     inner = feature.get("bytes") if isinstance(feature, Mapping) else feature
-    return _dtype(inner) in ("binary", "large_binary")
+    return _dtype(inner) in ("binary", "large_binary", "binary_view")
 
 
 def _is_class_label(feature: Any) -> bool:
@@ -161,10 +218,28 @@ def _is_integer(feature: Any) -> bool:
 
 def _is_string(feature: Any) -> bool:
     """Return whether a column contains strings."""
-    return _dtype(feature) in ("string", "large_string")
+    return _dtype(feature) in ("string", "large_string", "string_view")
 
 
-_LABEL_TYPES: tuple[Callable[[Any], bool], ...] = (_is_class_label, _is_integer, _is_string)
+def _is_label(feature: Any, values: Callable[[], Any]) -> bool:
+    """Return whether a column can hold labels: declared classes, whole numbers, or text.
+
+    Whole numbers may be stored as floats: pandas does so where one is missing.
+    """
+    if _is_class_label(feature) or _is_integer(feature) or _is_string(feature):
+        return True
+    if not _dtype(feature).startswith(("float", "double")):
+        return False
+    distinct, _ = _dictionary_encode(values())
+    return any(not _is_missing(value) for value in distinct) and all(
+        value is None or math.isnan(value) or float(value).is_integer() for value in distinct
+    )
+
+
+def _repeats(column: Any) -> bool:
+    """Return whether the values of a column repeat as classes do, unlike ids and captions."""
+    distinct, codes = _dictionary_encode(column)
+    return 1 < len(distinct) <= max(2, _MAX_CLASSES_PER_IMAGE * len(codes))
 
 
 def _columns_of_first_type(features: Mapping[str, Any], types: tuple[Callable[[Any], bool], ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """Open the data source of a configuration: digits, image folder, tables, saved dataset or Hub dataset."""
 
 import glob
+import logging
 import os
 import re
 from pathlib import Path
@@ -9,50 +10,86 @@ from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
 from common.data.sources.digits import DigitsSource
 from common.data.sources.folders import FolderSource
+from common.data.sources.listing import Listing
+from common.data.sources.metadata import (
+    MetadataFile,
+    MetadataSource,
+    find_metadata,
+    labels_of_folders,
+    read_metadata,
+)
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
     TABLE_EXTENSIONS,
     find_table_files,
-    has_metadata_file,
     is_saved_dataset,
     match_table_files,
     open_hub_dataset,
-    open_metadata_folder,
     open_saved_dataset,
     open_table_files,
 )
 from common.data.sources.tables import TableOptions
 from common.errors import UserError
+from common.files import path_exists
 from common.paths import user_path
+
+_log = logging.getLogger(__name__)
 
 _HUB_ID = r"[\w.-]+(/[\w.-]+)?"
 _COLUMN_KEYS = ("image_column", "label_column")
+FOLDER_KEYS = ("kind", "metadata_file", "leave_out")
+"""Keys that apply to folders alone."""
+_LOADERS = frozenset(
+    (
+        *(
+            "arrow",
+            "audiofolder",
+            "cache",
+            "csv",
+            "eval",
+            "folder",
+            "generator",
+            "hdf5",
+            "imagefolder",
+            "json",
+            "lance",
+        ),
+        *("niftifolder", "pandas", "parquet", "pdffolder", "spark", "sql", "text", "videofolder", "webdataset", "xml"),
+    )
+)
+"""Names of loaders of Hugging Face datasets: as a source they would read whatever lies in the working directory."""
 
 
 def open_source(config: DataConfig, decoder: ImageDecoder) -> Source:
     """Return the source of `data.source`: the digits, a local path, or else a dataset of the Hugging Face Hub."""
-    options = TableOptions(config.image_column, config.label_column, decoder)
+    options = TableOptions(config.image_column, config.label_column, decoder, config.cache_megabytes * 2**20)
     declared = _declared_splits(config)
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
-        reject_keys(config, "a glob pattern", "revision", "config_name")
+        reject_keys(config, "a glob pattern", "revision", "config_name", *FOLDER_KEYS)
         files = match_table_files(str(path))
         root = Path(os.path.commonpath([file.parent for file in files]))
         return open_table_files(files, root, options, title=f"the tables {config.source}", declared=declared)
     if config.source == "digits":
-        reject_keys(config, "the bundled digits", "revision", "config_name", *_COLUMN_KEYS)
+        reject_keys(config, "the bundled digits", "revision", "config_name", *_COLUMN_KEYS, *FOLDER_KEYS)
         return DigitsSource(decoder=decoder)
     if path.is_file():
-        reject_keys(config, "a file", "revision", "config_name")
+        reject_keys(config, "a file", "revision", "config_name", *FOLDER_KEYS)
         return _open_file(path, options)
     if path.is_dir():
         reject_keys(config, "a folder", "revision", "config_name")
         return _open_folder(path, config, options, declared)
+    if config.source in _LOADERS:
+        raise UserError(
+            f"data.source '{config.source}' is the name of a loader, not of a data set, and there is no such folder. Set it to the"
+            " folder or the files themselves."
+        )
     if not re.fullmatch(_HUB_ID, config.source) or ("/" in config.source and path.parent.is_dir()):
         raise UserError(
             f"data.source '{config.source}': no such file or folder. Set it to 'digits', a folder, a parquet file, or the"
             " id of a Hub dataset (owner/name)."
         )
+    reject_keys(config, "a Hub dataset", *FOLDER_KEYS)
     return open_hub_dataset(config.source, options, config_name=config.config_name, revision=config.revision)
 
 
@@ -73,23 +110,74 @@ def _declared_splits(config: DataConfig) -> list[str]:
 
 
 def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declared: list[str]) -> Source:
-    """Open a folder according to its content: saved dataset, images with a metadata file, tables, or plain images."""
-    if is_saved_dataset(folder):
-        return open_saved_dataset(folder, options)
-    if has_metadata_file(folder):
-        return open_metadata_folder(folder, options)
-    tables = find_table_files(folder)
-    if tables:
-        return open_table_files(tables, folder, options, title=f"the tables in {folder}", declared=declared)
+    """Open a folder as what data.kind says, or according to its content."""
+    if config.kind not in ("auto", "metadata") or config.metadata_file is None:
+        if config.kind in ("auto", "tables") and is_saved_dataset(folder):
+            reject_keys(config, "a saved dataset", "metadata_file", "leave_out")
+            return open_saved_dataset(folder, options)
+        tables = (
+            find_table_files(folder, only_with_images=config.kind == "auto")
+            if config.kind in ("auto", "tables")
+            else []
+        )
+        if tables:
+            reject_keys(config, "a folder of tables", "metadata_file", "leave_out")
+            return open_table_files(tables, folder, options, title=f"the tables in {folder}", declared=declared)
+        if config.kind == "tables":
+            raise UserError(f"data.kind is tables, but {folder} has no {' or '.join(TABLE_EXTENSIONS)} files.")
+    if config.kind == "split_folders":
+        declared = [*declared, *(path.name for path in folder.iterdir() if path.is_dir())]
+    plain = FolderSource(
+        folder, decoder=options.decoder, declared=declared, kind=config.kind, left_out=config.leave_out
+    )
+    if config.kind in ("auto", "metadata"):
+        metadata = _metadata_files(folder, plain.root, config)
+        if metadata and (config.kind == "metadata" or not labels_of_folders(plain, metadata, config.label_column)):
+            return MetadataSource(
+                folder,
+                metadata,
+                decoder=options.decoder,
+                label_column=config.label_column,
+                declared=declared,
+                left_out=config.leave_out,
+            )
     reject_keys(config, "a folder of images, which has no columns", *_COLUMN_KEYS)
-    return FolderSource(folder, decoder=options.decoder, declared=declared)
+    return plain
+
+
+def _metadata_files(folder: Path, root: Path, config: DataConfig) -> list[MetadataFile]:
+    """Return the metadata files of a folder, found from `root` on; those without file names are not read."""
+    if config.metadata_file is not None:
+        paths = [folder / config.metadata_file]
+        if not path_exists(paths[0]):
+            raise UserError(
+                f"data.metadata_file = {config.metadata_file}: {paths[0]} does not exist. Correct the path."
+            )
+    else:
+        paths = find_metadata(root, Listing(folder, config.leave_out))
+    found = []
+    for path in paths:
+        file = read_metadata(path, file_column=config.image_column)
+        if file is not None:
+            found.append(file)
+            continue
+        if config.kind == "metadata" or config.metadata_file is not None or config.image_column is not None:
+            raise UserError(
+                f"data.source: {path} has no column '{config.image_column or 'file_name'}'. Set data.image_column to that of the"
+                " file names."
+            )
+        _log.info("data: %s has no column 'file_name' and is not read", path)
+    if config.kind == "metadata" and not found:
+        raise UserError(
+            f"data.kind is metadata, but {folder} has no metadata.csv, .jsonl or .parquet. Set data.metadata_file."
+        )
+    return found
 
 
 def reject_keys(config: DataConfig, kind: str, *fields: str) -> None:
     """Raise UserError for keys that are set but do not apply to this kind of source."""
     for field in fields:
-        if getattr(config, field) is not None:
-            raise UserError(
-                f"data.{field} is '{getattr(config, field)}', but data.source '{config.source}' is {kind}. Remove the"
-                " key."
-            )
+        value = getattr(config, field)
+        if value not in (None, (), "auto"):
+            shown = ", ".join(value) if isinstance(value, tuple) else value
+            raise UserError(f"data.{field} is '{shown}', but data.source '{config.source}' is {kind}. Remove the key.")

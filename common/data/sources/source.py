@@ -1,12 +1,8 @@
-"""Protocol of data sources, and the usual names of splits."""
+"""Protocol of data sources."""
 
 from typing import Protocol
 
 from common.data.sources.split import Split
-
-VALIDATION_NAMES = ("validation", "valid", "val", "dev")
-TEST_NAMES = ("test", "testing")
-TRAIN_NAMES = ("train", "training")
 
 
 class Source(Protocol):

@@ -1,34 +1,63 @@
 """Opening of tables with Hugging Face datasets: assignment of files to splits, error messages for load failures."""
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.data.sources.folders import IMAGE_EXTENSIONS
-from common.data.sources.source import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
+from common.data.sources.listing import IMAGE_EXTENSIONS
+from common.data.sources.local_tables import cache_error, load_with_cache, open_in_place, unpacked_bytes
+from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, split_role
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
+from common.files import path_exists
+
+_log = logging.getLogger(__name__)
 
 TABLE_EXTENSIONS = (".parquet", ".arrow")
 _ROLES = (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)
 
 
-def find_table_files(folder: Path) -> list[Path]:
+def find_table_files(folder: Path, *, only_with_images: bool = False) -> list[Path]:
     """Return the sorted tables in `folder` and its subfolders, of the format of the first; none if an image comes first.
 
     Hidden files and folders are skipped. The search stops at the first image, so a large image folder is not walked.
+    `only_with_images`: tables without a column of images are none, if there are image files beside them.
     """
     found: list[Path] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         visible = sorted(name for name in files if not name.startswith("."))
-        found += [Path(parent) / name for name in visible if name.lower().endswith(TABLE_EXTENSIONS)]
-        if not found and any(name.lower().endswith(IMAGE_EXTENSIONS) for name in visible):
+        tables = [name for name in visible if name.lower().endswith(TABLE_EXTENSIONS)]
+        found += [Path(parent) / name for name in tables if name != "metadata.parquet"]
+        has_images = any(name.lower().endswith(IMAGE_EXTENSIONS) for name in visible)
+        if has_images and not found:
+            return []
+        if has_images and only_with_images and not _has_image_column(found[0]):
+            _log.info("data: %s has no column of images and is not read: the image files beside it are", found[0])
             return []
     return sorted(path for path in found if path.suffix.lower() == found[0].suffix.lower())
+
+
+def _has_image_column(path: Path) -> bool:
+    """Return whether a table has a column of encoded images; True if that cannot be read, so that the table is named."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if path.suffix.lower() != ".parquet":
+        return True
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+    except (pyarrow.ArrowException, OSError):
+        return True
+    kinds = [field.type for field in schema]
+    kinds += [
+        kind.field(index).type for kind in kinds if pyarrow.types.is_struct(kind) for index in range(kind.num_fields)
+    ]
+    return any("binary" in str(kind) for kind in kinds)
 
 
 def match_table_files(pattern: str) -> list[Path]:
@@ -63,7 +92,7 @@ def _split_name(path: Path) -> str:
     """Return the name of the split that a relative path belongs to."""
     for text in (path.stem, *reversed(path.parent.parts)):
         words = re.split(r"[^a-z]+", text.lower())
-        role = next((word for word in words if word in _ROLES), None)
+        role = next((word for word in words if word in _ROLES), None) or split_role(text)
         if role is not None:
             return role
     return re.sub(r"(-\d+-of-\d+.*|[-_.]?\d+)$", "", path.stem) or path.stem
@@ -74,19 +103,22 @@ def open_table_files(
 ) -> TableSource:
     """Open parquet or arrow files as one source.
 
-    `root` is the common parent folder of the files; `declared` are the split names of the configuration.
+    `root` is the common parent folder of the files; `declared` are the split names of the configuration. Parquet files up to
+    `options.memory_bytes` are read into memory, larger ones are unpacked into a cache.
     """
-    import datasets
-
     groups = group_by_split(files, root, declared=declared)
+    groups = {name: [path for path in paths if _count_rows(path)] or paths[:1] for name, paths in groups.items()}
     shards = {
         name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
     }
-    file_format = files[0].suffix.lower().removeprefix(".")
-    paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
-    opened = _load(title, lambda: datasets.load_dataset(file_format, data_files=paths))
-    return TableSource(title, dict(opened), shards, options, base=root)
+    opened = open_in_place(groups, limit_bytes=options.memory_bytes)
+    if opened is None:
+        file_format = files[0].suffix.lower().removeprefix(".")
+        paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
+        size = unpacked_bytes(files)
+        opened = dict(_load(title, lambda: load_with_cache(title, file_format, paths, num_bytes=size), num_bytes=size))
+    return TableSource(title, opened, shards, options, base=root)
 
 
 def _count_rows(path: Path) -> int:
@@ -98,6 +130,10 @@ def _count_rows(path: Path) -> int:
         if path.suffix.lower() == ".parquet":
             return int(pyarrow.parquet.read_metadata(path).num_rows)
         with pyarrow.memory_map(str(path)) as mapped:
+            if mapped.read(6) == b"ARROW1":  # the file format, with an index at its end
+                reader = pyarrow.ipc.open_file(mapped)
+                return sum(reader.get_batch(number).num_rows for number in range(reader.num_record_batches))
+            mapped.seek(0)
             return sum(batch.num_rows for batch in pyarrow.ipc.open_stream(mapped))
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -105,8 +141,10 @@ def _count_rows(path: Path) -> int:
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Return whether the folder was written by `save_to_disk`."""
-    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+    """Return whether the folder was written by `save_to_disk`: `state.json` alone may be any program's."""
+    if path_exists(folder / "dataset_dict.json"):
+        return True
+    return path_exists(folder / "state.json") and path_exists(folder / "dataset_info.json")
 
 
 def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
@@ -119,26 +157,6 @@ def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
     folders = {name: str(folder / name) if isinstance(opened, dict) else str(folder) for name in splits}
     shards = {name: (Shard(folders[name], len(split), name),) for name, split in splits.items()}
     return TableSource(title, splits, shards, options, base=folder)
-
-
-def has_metadata_file(folder: Path) -> bool:
-    """Return whether a folder, or one of its direct subfolders, contains a metadata file of its images.
-
-    The file names are tested one by one: a glob pattern would list every image of every class.
-    """
-    with os.scandir(folder) as entries:
-        folders = [folder, *(Path(entry.path) for entry in entries if entry.is_dir())]
-    return any((parent / f"metadata.{kind}").is_file() for parent in folders for kind in ("csv", "jsonl", "parquet"))
-
-
-def open_metadata_folder(folder: Path, options: TableOptions) -> TableSource:
-    """Open a folder of images with a metadata file (metadata.csv, .jsonl or .parquet)."""
-    import datasets
-
-    title = f"the folder {folder} with its metadata file"
-    opened = dict(_load(title, lambda: datasets.load_dataset("imagefolder", data_dir=str(folder.absolute()))))
-    shards = {name: (Shard(f"{folder} {name}", len(split), name),) for name, split in opened.items()}
-    return TableSource(title, opened, shards, options, base=folder)
 
 
 def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | None, revision: str | None) -> TableSource:
@@ -158,10 +176,25 @@ def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | Non
     return TableSource(title, opened, shards, options, base=Path())
 
 
-def _load(title: str, load: Callable[[], Any], *, remedy: str = "") -> Any:
-    """Return `load()`; convert an exception of any class into UserError with the first line of its message."""
+def _load(title: str, load: Callable[[], Any], *, remedy: str = "", num_bytes: int | None = None) -> Any:
+    """Return `load()`; convert an exception of any class into UserError with the first line of its message.
+
+    `num_bytes` is the size of the cache that it writes, if that is known.
+    """
     try:
         return load()
+    except UserError:
+        raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-        raise UserError(f"data.source: {title} cannot be opened ({type(error).__name__}: {reason}).{remedy}") from error
+        if (problem := cache_error(title, error, num_bytes=num_bytes)) is not None:
+            raise problem from error
+        cause = _first_cause(error)
+        reason = (str(cause).strip().splitlines() or [""])[0].rstrip(".")
+        raise UserError(f"data.source: {title} cannot be opened ({type(cause).__name__}: {reason}).{remedy}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the error from which the library raised one of its own that hides the reason."""
+    while type(error).__name__.startswith("DatasetGeneration") and (cause := error.__cause__ or error.__context__):
+        error = cause
+    return error

@@ -1,5 +1,6 @@
 """Tables of encoded images, read with Hugging Face datasets: parquet, arrow, `save_to_disk` and Hub datasets."""
 
+import logging
 import os
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from common.data.sources.columns import UNLABELED, find_image_column, find_label
 from common.data.sources.split import Split
 from common.errors import UserError
 
+_log = logging.getLogger(__name__)
+
 
 class Shard(NamedTuple):
     """Consecutive rows of a split that come from one file."""
@@ -27,11 +30,13 @@ class Shard(NamedTuple):
 
 
 class TableOptions(NamedTuple):
-    """How tables are read: the names of the columns (None: detected by type), and the decoder of the images."""
+    """How tables are read: the names of the columns (None: detected by type), the decoder, and where the bytes are kept."""
 
     image_column: str | None
     label_column: str | None
     decoder: ImageDecoder
+    memory_bytes: int
+    """Size up to which parquet files are read into memory instead of being unpacked into a cache."""
 
 
 class TableImages:
@@ -181,7 +186,9 @@ class TableSource:
         column = find_image_column(dataset.features, self._options.image_column, title=title)
         images = TableImages(dataset, column, self._shards[name], self._base, decoder=self._options.decoder)
         other_features = {key: feature for key, feature in dataset.features.items() if key != column}
-        label_column = find_label_column(other_features, self._options.label_column, labeled=labeled, title=title)
+        label_column = find_label_column(
+            other_features, self._options.label_column, labeled=labeled, title=title, values=dataset.data.column
+        )
         unlabeled = Split(images=images, labels=None, class_names=())
         if label_column is None:
             return unlabeled
@@ -192,6 +199,14 @@ class TableSource:
         )
         missing = int(np.count_nonzero(labels == UNLABELED))
         if missing and not labeled:
+            _log.warning(
+                "data: %s has no label for %d of %d images in the column '%s'. No labels are read, and the hold-outs differ"
+                " from those of a run with labels",
+                title,
+                missing,
+                len(labels),
+                label_column,
+            )
             return unlabeled
         if missing:
             first = images.name(int(np.argmax(labels == UNLABELED)))
@@ -203,4 +218,5 @@ class TableSource:
             len(labels), int(np.count_nonzero(np.bincount(labels))), label_column, labeled=labeled, title=title
         ):
             return unlabeled
+        _log.info("data: %s: images from the column '%s', labels from '%s'", title, column, label_column)
         return Split(images=images, labels=labels, class_names=class_names)

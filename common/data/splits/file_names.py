@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from common.data.sources.listing import normalized
 from common.data.sources.split import Split
 from common.errors import UserError, quoted
 
@@ -40,11 +41,17 @@ def match_file_names(names: Sequence[str], split: Split, *, title: str) -> npt.N
     return np.array(sorted(matched), dtype=np.int64)
 
 
+def known_names(names: Sequence[str], split: Split) -> set[str]:
+    """Return those of `names` that match an image."""
+    index = _FileNameIndex(split, names) if names else None
+    return {name for name in names if index is not None and index.matches(name)}
+
+
 class _FileNameIndex:
     """Index of file names by base name without extension, limited to the names that can match `queries`."""
 
     def __init__(self, split: Split, queries: Sequence[str]) -> None:
-        self._files = split.file_names()
+        self._files = [None if file is None else normalized(file) for file in split.file_names()]
         self.has_names = any(file is not None for file in self._files)
         self._by_stem: defaultdict[str, list[int]] = defaultdict(list)
         bases = [_base(name) for name in queries]
@@ -61,8 +68,8 @@ class _FileNameIndex:
 
 
 def _normalize(name: str) -> str:
-    """Return a published name as a relative path with forward slashes."""
-    return name.replace("\\", "/").removeprefix("./")
+    """Return a published name as a relative path with forward slashes, in NFC."""
+    return normalized(name).replace("\\", "/").removeprefix("./")
 
 
 def _base(name: str) -> str:

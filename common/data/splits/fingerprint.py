@@ -3,7 +3,9 @@
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from common.data.images.collections import content_hash
@@ -11,12 +13,14 @@ from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.errors import UserError
 from common.files import list_folder, path_exists, write_atomic
+from common.json_text import to_json
 
 _log = logging.getLogger(__name__)
 
 DATA_FILE, SUBSET_FILE = "data.json", "subset.json"
 FACTS = ("duplicates", "init_overlap")
 """Entries that are recorded with the fingerprint, and not compared."""
+NOT_MOVED: Mapping[str, tuple[str, str]] = MappingProxyType({})
 _DESCRIPTIONS = {
     "images": "number of {part} images",
     "labels": "labels of the {part} images",
@@ -24,17 +28,29 @@ _DESCRIPTIONS = {
 }
 
 
-def check_data(splits: Splits, folder: Path) -> dict[str, Any]:
-    """Return the fingerprint of the data; if the run folder has checkpoints, compare it with the saved fingerprint.
+def check_data(
+    splits: Splits, folder: Path, *, resumes: bool | None = None, moved: Mapping[str, tuple[str, str]] = NOT_MOVED
+) -> dict[str, Any]:
+    """Return the fingerprint of the data; if the run in the folder `resumes`, compare it with the saved fingerprint.
 
-    Every process compares. Raise UserError that lists all differences: the sample stream of the checkpoint would continue over
-    other images.
+    A run resumes if it has checkpoints, unless told otherwise. `moved` are the keys that name another path than before, with both:
+    then the data is compared, too. Every process compares. Raise UserError that lists all differences: the sample stream of the
+    checkpoint would continue over other images.
     """
     current = describe_data(splits)
-    if has_checkpoints(folder):
+    moved = {key: paths for key, paths in moved.items() if key.startswith("data.")}
+    if moved or (has_checkpoints(folder) if resumes is None else resumes):
         saved = _read(folder / DATA_FILE)
         if saved is not None:
-            _raise_on_differences(folder, saved, current)
+            _raise_on_differences(folder, saved, current, moved)
+            for key, (before, now) in moved.items():
+                _log.info("data: %s was %s, now %s, with the same images: the run is the same", key, before, now)
+        elif moved:
+            lines = "\n".join(f"  {key}: {before} there, {now} now" for key, (before, now) in moved.items())
+            raise UserError(
+                f"out = {folder}: has no {DATA_FILE}, so the images cannot be compared with those of the start of the run. Use the"
+                f" same path to resume, or set another out.\n{lines}"
+            )
         else:
             _log.warning(
                 "data: %s has no %s: the images cannot be compared with those of the start of the run",
@@ -45,19 +61,19 @@ def check_data(splits: Splits, folder: Path) -> dict[str, Any]:
 
 
 def saved_facts(folder: Path, *, duplicates: str) -> dict[str, Any]:
-    """Return what a run with checkpoints has recorded of its duplicates, found with this value of `data.duplicates`; else {}."""
-    saved = _read(folder / DATA_FILE) if has_checkpoints(folder) else None
+    """Return what a run that resumes has recorded of its duplicates, found with this value of `data.duplicates`; else {}."""
+    saved = _read(folder / DATA_FILE)
     facts = {name: saved[name] for name in FACTS if name in saved} if saved is not None else {}
     found = facts.get("duplicates")
     return facts if isinstance(found, dict) and found.get("mode") == duplicates else {}
 
 
-def save_data(fingerprint: dict[str, Any], splits: Splits, folder: Path) -> None:
-    """Write the fingerprint and the subset manifest into a run folder without checkpoints or without a fingerprint."""
+def save_data(fingerprint: dict[str, Any], splits: Splits, folder: Path, *, resumes: bool | None = None) -> None:
+    """Write the fingerprint and the subset manifest into a run folder, unless the run `resumes` and has a fingerprint."""
     path = folder / DATA_FILE
-    if has_checkpoints(folder) and path_exists(path):
+    if (has_checkpoints(folder) if resumes is None else resumes) and path_exists(path):
         return
-    write_atomic(path, json.dumps(fingerprint, indent=2) + "\n")
+    write_atomic(path, to_json(fingerprint, indent=2) + "\n")
     splits.subset.save(folder / SUBSET_FILE)
 
 
@@ -118,8 +134,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _raise_on_differences(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
-    """Raise UserError that lists all differences between two fingerprints."""
+def _raise_on_differences(
+    folder: Path, saved: dict[str, Any], current: dict[str, Any], moved: Mapping[str, tuple[str, str]]
+) -> None:
+    """Raise UserError that lists all differences between two fingerprints, and the paths that differ."""
     lines = []
     if saved.get("classes") != current["classes"]:
         lines.append("  class names: changed")
@@ -135,7 +153,8 @@ def _raise_on_differences(folder: Path, saved: dict[str, Any], current: dict[str
     if lines:
         raise UserError(
             f"out = {folder}: the images differ from those this run started with. Restore them, or set another out to start"
-            " a new run.\n" + "\n".join(lines)
+            " a new run.\n"
+            + "\n".join([*(f"  {key}: {before} there, {now} now" for key, (before, now) in moved.items()), *lines])
         )
 
 

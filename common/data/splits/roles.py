@@ -1,13 +1,16 @@
 """Roles of the splits of a source (training, validation, test), and hold-outs for missing ones."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from common.data.sources.source import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, Source
+from common.data.sources.listing import normalized
+from common.data.sources.source import Source
 from common.data.sources.split import Split
+from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, Role, find_role
 from common.data.splits.stratified import Indices, class_permutations
 from common.data.splits.subset import Subset, draw_subset
 from common.errors import UserError, quoted
@@ -54,15 +57,14 @@ def assign_roles(source: Source, *, train: str, validation: str | None, test: st
     """
     names = source.names()
     if train not in names and train in TRAIN_NAMES:
-        candidates = [name for name in names if name.lower() in TRAIN_NAMES]
-        train = candidates[0] if candidates else names[0] if len(names) == 1 else train
+        train = _find(names, "train", TRAIN_NAMES, source.title) or (names[0] if len(names) == 1 else train)
     for role, name in (("train", train), ("validation", validation), ("test", test)):
         if name is not None and name not in names:
             raise UserError(f"data.{role}_split is '{name}', but {source.title} has the splits {quoted(names)}.")
     explicit = frozenset(role for role, name in (("validation", validation), ("test", test)) if name is not None)
     unassigned = [name for name in names if name not in (train, validation, test)]
-    validation = validation or _find(unassigned, VALIDATION_NAMES)
-    test = test or _find(unassigned, TEST_NAMES)
+    validation = validation or _find(unassigned, "validation", VALIDATION_NAMES, source.title)
+    test = test or _find(unassigned, "test", TEST_NAMES, source.title)
     for role, name, other, other_name in (
         ("validation", validation, "train", train),
         ("test", test, "train", train),
@@ -76,9 +78,14 @@ def assign_roles(source: Source, *, train: str, validation: str | None, test: st
     return Roles(train, validation, test, explicit)
 
 
-def _find(names: list[str], usual: tuple[str, ...]) -> str | None:
-    """Return the first match of `names`, ignoring case, in the order of the usual names."""
-    return next((name for word in usual for name in names if name.lower() == word), None)
+def _find(names: Sequence[str], role: Role, usual: Sequence[str], title: str) -> str | None:
+    """Return the split of a role by its name, or None; raise UserError if several names tell the same role."""
+    found = find_role(names, role, usual)
+    if len(found) > 1:
+        raise UserError(
+            f"data.{role}_split: {title} has several splits for it: {quoted(found)}. Set it to one of them."
+        )
+    return found[0] if found else None
 
 
 class HoldOutFractions(NamedTuple):
@@ -167,6 +174,16 @@ def _read_part(source: Source, name: str, full_train: Split, *, labeled: bool, e
         return None
     if full_train.labels is None:
         return replace(split, labels=None, class_names=())
+    known = {normalized(name) for name in full_train.class_names}
+    found = [] if split.labels is None else [split.class_names[label] for label in np.unique(split.labels)]
+    if found and not explicit and not any(normalized(name) in known for name in found):
+        _log.warning(
+            "data: the split '%s' of %s has none of the training classes, only %s, so it has no labels and is ignored",
+            name,
+            source.title,
+            quoted(found, limit=3),
+        )
+        return None
     return align_classes(split, full_train.class_names, title=f"the split '{name}' of {source.title}")
 
 
@@ -220,13 +237,13 @@ def align_classes(split: Split, class_names: tuple[str, ...], *, title: str) -> 
     """Return `split` with its labels mapped to indices of `class_names`; raise UserError for unknown classes."""
     if split.labels is None or split.class_names == class_names:
         return split
-    class_indices = {name: index for index, name in enumerate(class_names)}
+    class_indices = {normalized(name): index for index, name in enumerate(class_names)}
     used = np.unique(split.labels)
-    unknown = [split.class_names[label] for label in used if split.class_names[label] not in class_indices]
+    unknown = [split.class_names[label] for label in used if normalized(split.class_names[label]) not in class_indices]
     if unknown:
         raise UserError(f"{title} has classes that the training images do not have: {quoted(unknown)}. Rename them.")
     mapping = np.zeros(len(split.class_names), dtype=np.int64)
-    mapping[used] = [class_indices[split.class_names[label]] for label in used]
+    mapping[used] = [class_indices[normalized(split.class_names[label])] for label in used]
     return replace(split, labels=mapping[split.labels], class_names=class_names)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.sources.split import Split
-from common.data.splits.file_names import match_file_names
+from common.data.splits.file_names import known_names, match_file_names
 from common.data.splits.stratified import Indices, class_prefixes
 from common.errors import UserError, quoted
 from common.files import write_atomic
+from common.json_text import to_json
 from common.paths import user_path
 
 
@@ -57,7 +58,7 @@ class Subset:
             "class_counts": self.class_counts,
             "indices": self.indices.tolist(),
         }
-        write_atomic(Path(path), json.dumps(manifest) + "\n")
+        write_atomic(Path(path), to_json(manifest) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "Subset":
@@ -76,7 +77,7 @@ class Subset:
             expected_hash = manifest["hash"]
         except OSError as error:
             raise UserError(f"{path}: the subset manifest cannot be read ({error.strerror or error}).") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             message = f"{path}: not a subset manifest ({error!r}). Use the subset.json of a run folder."
             raise UserError(message) from error
         if expected_hash != subset.hash:
@@ -174,14 +175,16 @@ def import_subset(path: str | Path, split: Split) -> Subset:
     """Return the subset of `split` given by a published list of image names, one per line.
 
     A name is the relative path of an image in the dataset or a suffix of it, down to the base name, with or without the
-    extension. Empty lines and lines that start with # are skipped. Raise UserError that reports all unknown, ambiguous and
-    duplicate names together.
+    extension. Empty lines are skipped, and so are lines that start with # and name no image. Raise UserError that reports all
+    unknown, ambiguous and duplicate names together.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"data.subset_file {path}: the list cannot be read ({error}).") from error
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    given = [line.strip() for line in lines if line.strip()]
+    images = known_names([line for line in given if line.startswith("#")], split)
+    names = [line for line in given if not line.startswith("#") or line in images]
     if not names:
         raise UserError(f"data.subset_file {path}: the list contains no names.")
     indices = match_file_names(names, split, title=f"data.subset_file {path}")

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ TRAINING_IMAGES_FILE = "training_images.npy"
 """Sorted 64-bit hashes of the content of the training images, of the run and of the runs whose weights it started from."""
 
 
-def save_training_images(hashes: Hashes, init: str | None, folder: Path) -> None:
-    """Write the hashes of the run in `folder`, which started from `init`."""
+def save_training_images(hashes: Hashes | None, init: str | None, folder: Path) -> None:
+    """Write the hashes of the run in `folder`, which started from `init`; nothing if there are none."""
+    if hashes is None:
+        return
     found = None if init is None else read_training_images(init)
     every = np.union1d(hashes, hashes if found is None else found)
     buffer = io.BytesIO()
@@ -48,9 +51,30 @@ def _run_folder(init: str) -> Path:
     return folder.parent if folder.name == "export" else folder
 
 
-def count_overlap(init: str, parts: dict[str, Hashes]) -> dict[str, int] | None:
+def count_overlap(init: str, parts: Mapping[str, Hashes]) -> dict[str, int] | None:
     """Return how many images of each part the weights `init` were trained on; None if that is not known."""
     known = read_training_images(init)
     if known is None:
         return None
     return {part: int(np.isin(hashes[hashes != UNREADABLE], known).sum()) for part, hashes in parts.items()}
+
+
+def check_overlap(init: str | None, hashes: Mapping[str, Hashes]) -> dict[str, int] | None:
+    """Return, and log, how many validation and test images the weights `init` were trained on; None if that is not known."""
+    if init is None or not hashes:
+        return None
+    evaluated = {part: values for part, values in hashes.items() if part != "train"}
+    overlap = count_overlap(init, evaluated)
+    if overlap is None:
+        _log.info("init = %s: the images that these weights were trained on are not known", init)
+    for part, number in (overlap or {}).items():
+        if number:
+            _log.warning(
+                "init = %s: these weights were trained on %d of the %d %s images (same content), so metrics on them are too good."
+                " Pre-train with the same data section, so that both stages hold out the same images.",
+                init,
+                number,
+                len(evaluated[part]),
+                part,
+            )
+    return overlap

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from common.errors import UserError
 from common.files import path_exists, write_atomic
+from common.json_text import to_json
 from common.tensor_files import check_readable
 
 MANIFEST = "labels.json"
@@ -66,7 +67,15 @@ class TokenLabelsDescription:
 
     def text(self) -> str:
         """Return the description as JSON, identical for identical labels."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
+        return to_json(asdict(self), indent=2, sort_keys=True)
+
+    def has_same_labels(self, text: str) -> bool:
+        """Return whether a description as `text` is of the same labels. The teacher's path may differ, not its weights."""
+        try:
+            found = json.loads(text)
+            return bool({**found, "teacher": self.teacher} == json.loads(self.text()))
+        except (ValueError, TypeError, RecursionError):
+            return False
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -88,7 +97,7 @@ def shard_is_complete(path: Path, description: TokenLabelsDescription) -> bool:
         ) from error
     except SafetensorError as error:
         raise UserError(f"out: {path} is damaged ({error}). Delete the file; it is then written again.") from error
-    if found != description.text():
+    if found is None or not description.has_same_labels(found):
         raise UserError(
             f"out: {path} has token labels of other images or another teacher. Use another folder, or delete this one."
         )

@@ -15,6 +15,7 @@ from common.evaluation.config import WriteTokenLabelsConfig
 from common.evaluation.token_labels.teacher import build_teacher, token_logits, weights_hash
 from common.evaluation.token_labels.writer import TokenLabelWriter
 from common.files import write_atomic
+from common.training.open_images import open_images
 from common.training.run import start_run
 from common.training.status import RunOutcome, RunStatus
 
@@ -83,7 +84,7 @@ def write(config: WriteTokenLabelsConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="token_labels", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = open_splits(config.data, labeled=True)
+    splits = open_images(config.data, run, labeled=True)
     teacher = build_teacher(config.init, config.data, splits.class_names)
     description = describe(config, splits, teacher)
     writer = TokenLabelWriter(

@@ -13,56 +13,96 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import common.models.networks  # noqa: F401  # registers this project's architectures with timm
+from common.config import build
 from common.data.config import DataConfig
 from common.errors import UserError
 from common.files import path_exists
-from common.models.weight_files import CONFIG_FILE
+from common.models.checkpointed import is_checkpoint, recipe_of
+from common.models.networks import ModelConfig, build_network
+from common.models.patch_geometry import CONFIG_FILE, read_recipe
+from common.models.weight_files import find_local_weights, read_weights
+from common.models.weights import load_init
+from common.sizes import height_and_width
 
 
 def build_teacher(init: str, data: DataConfig, class_names: tuple[str, ...]) -> nn.Module:
     """Return the pretrained classifier `init` for images of `data.image_size`, in evaluation mode.
 
-    `init` is a run folder of fine-tuning, its export, a timm name, `timm:<name>`, `hf-hub:<id>` or `local-dir:<folder>`.
-    Raise UserError if it does not exist, or if its classes or its normalization differ from the data's.
+    `init` is a run folder of fine-tuning, its export, one of its checkpoints, a timm name, `timm:<name>`, `hf-hub:<id>` or
+    `local-dir:<folder>`. Raise UserError if it does not exist, or if its classes or its normalization differ from the data's.
     """
-    name = _timm_name(init)
     try:
-        teacher: nn.Module = timm.create_model(name, pretrained=True)
-        own: dict[str, Any] = teacher.pretrained_cfg  # type: ignore[assignment]
-        if own.get("fixed_input_size") and own["input_size"][-1] != data.image_size:
-            teacher = timm.create_model(name, pretrained=True, img_size=data.image_size)
+        path, name = find_local_weights(init), _timm_name(init)
+        of_checkpoint = path is not None and is_checkpoint(path)
+    except OSError as error:
+        raise UserError(
+            f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}). Give this process read access to it."
+        ) from error
+    if path is not None and of_checkpoint:
+        teacher, own = _from_checkpoint(init, path, data)
+    else:
+        teacher, own = _from_timm(init, name, data)
+    _check(teacher, init, own, data, class_names)
+    return teacher.requires_grad_(False).eval()
+
+
+def _from_checkpoint(init: str, path: Path, data: DataConfig) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the classifier of a run's checkpoint and the normalization that its recipe states."""
+    recipe, weights = recipe_of(path), read_weights(init).network.tensors
+    classifier = weights.get("head.weight", weights.get("head.fc.weight"))
+    if recipe is None or classifier is None:
+        missing = "config.yaml of its run" if recipe is None else "classifier"
+        raise UserError(
+            f"init: {init!r} is a checkpoint without the {missing}. Set it to the run folder of a fine-tuning."
+        )
+    content = read_recipe(recipe)
+    model = build(ModelConfig, content.get("model", {}), source=str(recipe))
+    teacher = build_network(model, image_size=data.image_size, num_classes=len(classifier))
+    load_init(teacher, init)
+    return teacher, content.get("data", {})
+
+
+def _from_timm(init: str, name: str, data: DataConfig) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a classifier that timm builds, and its class names and normalization."""
+    is_folder = name.startswith("local-dir:")
+    config = _config_of(name.removeprefix("local-dir:")) if is_folder else {}
+    is_own = "network" in config  # an export of this project: its weights are read as `init` of every stage
+    try:
+        teacher: nn.Module = timm.create_model(name, pretrained=not is_own)
+        own: dict[str, Any] = dict(teacher.pretrained_cfg)  # type: ignore[arg-type]
+        if own.get("fixed_input_size") and tuple(own["input_size"][1:]) != height_and_width(data.image_size):
+            teacher = timm.create_model(name, pretrained=not is_own, img_size=data.image_size)
     except Exception as error:  # timm, the hub client and the network stack raise many exception types
         reason = " ".join(str(error).split())
         raise UserError(
             f"init: cannot load a teacher for images of {data.image_size} px from {init!r} ({type(error).__name__}: {reason}). Set"
             " it to a run folder of fine-tuning, timm:<name>, hf-hub:<id> or local-dir:<folder>, with its data.image_size."
         ) from error
-    _check(teacher, init, name, data, class_names)
-    return teacher.requires_grad_(False).eval()
+    if is_own:
+        load_init(teacher, name)
+    return teacher, own | ({"label_names": config.get("label_names")} if is_folder else {})
+
+
+def _config_of(folder: str) -> dict[str, Any]:
+    """Return config.json of a folder; an empty one if it is damaged or missing, which timm reports."""
+    try:
+        content = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _timm_name(init: str) -> str:
     """Return `init` as a name for `timm.create_model`."""
     if init.startswith(("hf-hub:", "local-dir:")):
         return init
-    for folder in (Path(init) / "export", Path(init)):
-        try:
-            if path_exists(folder / CONFIG_FILE):
-                return f"local-dir:{folder}"
-        except OSError as error:
-            raise UserError(
-                f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}). Give this process read access to it."
-            ) from error
-    return init.removeprefix("timm:")
+    folders = (Path(init) / "export", Path(init))
+    found = next((folder for folder in folders if path_exists(folder / CONFIG_FILE)), None)
+    return f"local-dir:{found}" if found else init.removeprefix("timm:")
 
 
-def _check(teacher: nn.Module, init: str, name: str, data: DataConfig, class_names: tuple[str, ...]) -> None:
-    """Raise UserError if the teacher's classes or normalization differ from the data's."""
-    own: dict[str, Any] = dict(teacher.pretrained_cfg)  # type: ignore[arg-type]
-    if name.startswith("local-dir:"):
-        config = Path(name.removeprefix("local-dir:")) / CONFIG_FILE
-        own["label_names"] = json.loads(config.read_text(encoding="utf-8")).get("label_names")
+def _check(teacher: nn.Module, init: str, own: dict[str, Any], data: DataConfig, class_names: tuple[str, ...]) -> None:
+    """Raise UserError if the teacher's classes or normalization, as it states them (`own`), differ from the data's."""
     if teacher.num_classes != len(class_names):
         raise UserError(
             f"init: {init!r} has {teacher.num_classes} classes, the data has {len(class_names)}. Use a teacher trained on the"

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from common.data.augment.bicubic import resize
 from common.data.augment.multi_crop import Views
 from common.data.images import RGBImage
+from common.data.loading.batch_loader import BatchLoader
 from common.data.loading.loader import Batch, build_loader, normalize
 from common.data.splits.roles import Splits
 from common.data.token_labels.files import TokenLabelsDescription, shard_is_complete, shard_path, write_shard
 from common.errors import UserError
 from common.evaluation.token_labels.teacher import token_logits
+from common.interruption import WaitInterrupted
 from common.rng import SampleKey
 from common.training.progress import Progress
 from common.training.run import Run
@@ -59,7 +61,8 @@ class TokenLabelWriter:
         run, description = self.run, self.description
         shards = range(description.num_shards)
         missing = run.process_group.read(
-            lambda: [shard for shard in shards if not shard_is_complete(shard_path(run.folder, shard), description)]
+            lambda: [shard for shard in shards if not shard_is_complete(shard_path(run.folder, shard), description)],
+            describe=lambda found: [f"{len(found)} missing shards", f"missing shards {found}"],
         )
         run.accept()
         plans = [list(self._batches(missing[rank :: run.num_processes])) for rank in range(run.num_processes)]
@@ -71,7 +74,13 @@ class TokenLabelWriter:
         results: list[tuple[Tensor, ...]] = []
         for step in range(steps):
             if step < len(local_plan):
-                results.append(self._predict(next(batches)))
+                try:
+                    batch = next(batches)
+                except WaitInterrupted:
+                    if run.num_processes > 1:  # the others wait for this process
+                        raise
+                    return True
+                results.append(self._predict(batch))
                 if local_plan[step].is_last:
                     self._write(local_plan[step].shard, results)
                     results = []
@@ -93,7 +102,7 @@ class TokenLabelWriter:
                 rows = range(start, min(start + local_batch_size, end))
                 yield ShardBatch(shard, rows, rows.stop == end)
 
-    def _loader(self, plan: Sequence[ShardBatch]) -> "torch.utils.data.DataLoader[Batch]":
+    def _loader(self, plan: Sequence[ShardBatch]) -> BatchLoader[Batch]:
         """Return a loader of the complete images of each batch."""
         batches = [[SampleKey(0, row, row, 0) for row in batch.rows] for batch in plan]
         transform = WholeImageTransform(self.description.image_size)

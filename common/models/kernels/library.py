@@ -5,7 +5,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, is_disk_error, os_error_of
 
 SOURCES = [
     Path(__file__).with_name(name) for name in ("vectors.h", "tiles.h", "attention.cpp", "gelu.cpp", "linear.cpp")
@@ -26,10 +26,15 @@ def load_kernels() -> ctypes.CDLL:
     from torch._inductor.codecache import CppCodeCache
     from torch._inductor.exc import CppCompileError
 
-    text = "\n".join(source.read_text() for source in SOURCES)
+    text = "\n".join(source.read_text(encoding="utf-8") for source in SOURCES)
     try:
         library: ctypes.CDLL = CppCodeCache.load_async(text, extra_flags=("-ffp-contract=fast",))()
     except (CppCompileError, OSError) as error:
+        if (cause := os_error_of(error, is_disk_error)) is not None:
+            raise UserError(
+                f"train.kernels = true (implied by train.compile): the compiled kernels cannot be stored ({cause}). Set"
+                " TORCHINDUCTOR_CACHE_DIR, or TMPDIR, to a folder that can be written."
+            ) from error
         last_line = str(error).strip().splitlines()[-1]
         raise UserError(
             f"train.kernels = true (implied by train.compile): the kernels could not be compiled: {last_line}. Fix the C++ "

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from common.errors import UserError
 from common.evaluation import probe
 from common.evaluation.probe import check_size, choose_probe
+from common.interruption import WaitInterrupted, interrupt_wait
 
 
 def blobs(count: int, *, seed: int, classes: int = 3, noise: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -145,6 +146,18 @@ def test_a_fit_uses_one_thread_so_that_its_bits_are_the_same_everywhere(monkeypa
     train, labels = blobs(30, seed=0)
     choose_probe(train, labels, l2=(0.1,), num_classes=3, validation=None)
     assert found and set(found) == {1}
+
+
+def test_a_stop_signal_ends_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler of the alarm after the signal runs between two evaluations of the objective."""
+
+    def fit_for_long(*_: object) -> None:
+        interrupt_wait()
+
+    monkeypatch.setattr(LogisticRegression, "fit", fit_for_long)
+    features, labels = blobs(60, seed=0)
+    with pytest.raises(WaitInterrupted):
+        choose_probe(features, labels, l2=(0.1,), num_classes=3, validation=None)
 
 
 def test_images_too_many_for_scikit_learn_are_refused() -> None:

@@ -85,15 +85,15 @@ def test_loaded_export_has_the_same_logits(tmp_path: Path, config: dict[str, Any
     ("config", "size", "architecture"),
     [
         ({"ffn": "mlp_relu"}, 16, "vit_base_patch16_224"),
-        ({"ffn": "no_norm"}, 16, "vit_mini"),
-        ({"ffn": "conv1d_bn"}, 16, "vit_mini"),
-        ({"ffn": "conv1d", "stem": "conv"}, 16, "vit_mini"),
+        ({"ffn": "no_norm"}, 16, "vit_mini.import_common_models"),
+        ({"ffn": "conv1d_bn"}, 16, "vit_mini.import_common_models"),
+        ({"ffn": "conv1d", "stem": "conv"}, 16, "vit_mini.import_common_models"),
         ({"name": "volo_d1"}, 32, "volo_d1_224"),
-        ({"name": "volo_d1", "stem": "patchify"}, 32, "volo_d1"),
+        ({"name": "volo_d1", "stem": "patchify"}, 32, "volo_d1.import_common_models"),
         ({"name": "volo_d1", "patch_size": 4}, (16, 24), "volo_d1_224"),
-        ({"name": "volo_mini", "ffn": "conv1d_bn"}, 16, "volo_mini"),
+        ({"name": "volo_mini", "ffn": "conv1d_bn"}, 16, "volo_mini.import_common_models"),
         ({"name": "regnety_mini"}, 64, "regnety_040"),
-        ({"name": "regnety_mini"}, 32, "regnety_mini"),
+        ({"name": "regnety_mini"}, 32, "regnety_mini.import_common_models"),
     ],
 )
 def test_export_uses_timms_name_where_timm_has_the_network(
@@ -152,3 +152,44 @@ def test_first_conv_names_the_convolution_on_the_image(tmp_path: Path, stem: str
     model = _export(tmp_path, stem=stem, patch_size=patch_size)
     config = json.loads((tmp_path / "config.json").read_text())
     assert model.get_submodule(config["pretrained_cfg"]["first_conv"]).in_channels == 3
+
+
+def test_number_of_classes_stands_once_where_transformers_reads_it(tmp_path: Path) -> None:
+    _export(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["num_classes"] == 3 and "num_classes" not in config["model_args"]
+    assert "requires" not in config
+
+
+UNKNOWN = """
+import sys, timm
+try:
+    timm.create_model(f"local-dir:{sys.argv[1]}", pretrained=True)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_config_and_error_name_the_import_that_timm_lacks(tmp_path: Path) -> None:
+    _export(tmp_path, stem="conv")
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert "import common.models" in config["requires"] and config["network"]["name"] == "vit_mini"
+    command = [sys.executable, "-c", UNKNOWN, str(tmp_path)]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert process.stdout == "Unknown model (vit_mini.import_common_models)\n"
+
+
+@pytest.mark.parametrize("config", [{}, {"stem": "conv"}, {"num_classes": 0}], ids=["timm", "imported", "backbone"])
+def test_transformers_gives_the_same_logits_and_class_names(tmp_path: Path, config: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is no dependency of this project")
+    model, images = _export(tmp_path, **config), torch.randn(2, 3, 16, 16)
+    automatic = transformers.AutoModelForImageClassification if model.num_classes else transformers.AutoModel
+    loaded, loading = automatic.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(loading.values()), loading
+    output = loaded.eval()(pixel_values=images)
+    outputs = output.logits if model.num_classes else output.pooler_output
+    torch.testing.assert_close(outputs, model(images), rtol=0, atol=1e-5)
+    if model.num_classes:
+        assert list(loaded.config.id2label.values()) == ["cat", "dog", "Öl"]
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    assert tuple(processor.data_config["input_size"]) == (3, 16, 16)

@@ -44,7 +44,7 @@ def _assert_loaded(model: VisionTransformer, weights: dict[str, Tensor]) -> None
 
 def test_safetensors_file_is_loaded_exactly(tmp_path: Path) -> None:
     weights, model = _weights(stem="conv"), _build(stem="conv")
-    report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
+    report = load_init(model, _saved(tmp_path / "w.safetensors", weights))
     _assert_loaded(model, weights)
     assert (report.num_loaded, report.head, report.resized_from) == (len(weights), "loaded", None)
 
@@ -62,7 +62,7 @@ def test_run_is_found_by_its_folder_its_export_or_its_file(tmp_path: Path, form:
         image_size=16,
         metrics={},
     )
-    report = load_init(model, form.format(run=tmp_path / "run"), image_size=16)
+    report = load_init(model, form.format(run=tmp_path / "run"))
     _assert_loaded(model, source.state_dict())
     assert report.source.endswith("model.safetensors")
 
@@ -81,7 +81,7 @@ def _dino_checkpoint(weights: dict[str, Tensor]) -> dict[str, Any]:
 def test_dinos_full_checkpoint_yields_the_teachers_backbone(tmp_path: Path) -> None:
     weights, model = _weights(num_classes=0), _build(num_classes=0)
     torch.save(_dino_checkpoint(weights), tmp_path / "checkpoint.pth")
-    report = load_init(model, str(tmp_path / "checkpoint.pth"), image_size=16)
+    report = load_init(model, str(tmp_path / "checkpoint.pth"))
     _assert_loaded(model, weights)
     assert report.head == "none"
 
@@ -91,7 +91,7 @@ def test_dinos_backbone_is_loaded_with_any_prefix(tmp_path: Path, prefix: str) -
     weights, model = _weights(num_classes=0), _build()
     torch.save({f"{prefix}{name}": tensor for name, tensor in weights.items()}, tmp_path / "backbone.pth")
     head = model.head.weight.detach().clone()
-    assert load_init(model, str(tmp_path / "backbone.pth"), image_size=16).head == "fresh"
+    assert load_init(model, str(tmp_path / "backbone.pth")).head == "fresh"
     _assert_loaded(model, weights | {"head.weight": head})
 
 
@@ -105,7 +105,7 @@ def test_published_weights_are_loaded_through_timm(monkeypatch: pytest.MonkeyPat
 
     model = _build()
     monkeypatch.setattr(timm, "create_model", create_model)
-    assert load_init(model, init, image_size=16).head == "fresh"
+    assert load_init(model, init).head == "fresh"
     assert requested == [(init.removeprefix("timm:"), True)]
     _assert_loaded(model, {"cls_token": published.state_dict()["cls_token"]})
 
@@ -116,24 +116,27 @@ def test_classifier_with_another_number_of_classes_is_not_loaded_and_logged(
     weights, model = _weights(num_classes=5), _build(num_classes=3)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith("head.")}
     with caplog.at_level(logging.INFO):
-        report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
+        report = load_init(model, _saved(tmp_path / "w.safetensors", weights))
     assert report.head == "fresh" and "classifier keeps its random initialization" in caplog.text
     _assert_loaded(model, {name: tensor for name, tensor in weights.items() if not name.startswith("head.")} | fresh)
 
 
 def test_unneeded_classifier_is_dropped(tmp_path: Path) -> None:
     model = _build(num_classes=0)
-    assert load_init(model, _saved(tmp_path / "w.safetensors", _weights()), image_size=16).head == "dropped"
+    assert load_init(model, _saved(tmp_path / "w.safetensors", _weights())).head == "dropped"
 
 
 def test_position_embedding_is_resized_to_the_grid_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     weights, model = _weights(), _build(image_size=32)
     with caplog.at_level(logging.INFO):
-        report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=32)
+        report = load_init(model, _saved(tmp_path / "w.safetensors", weights))
     expected = resample_abs_pos_embed(weights["pos_embed"], new_size=[8, 8], old_size=[4, 4])
     assert report.resized_from == (4, 4) and torch.equal(model.pos_embed, expected)
     assert torch.equal(model.pos_embed[:, 0], weights["pos_embed"][:, 0])
-    assert "position embedding resized from 4x4 patches to 32 px images" in caplog.text
+    assert (
+        "position embedding resized from 4x4 to 8x8 patches" in caplog.text
+        and "a square grid was assumed" in caplog.text
+    )
 
 
 def test_all_mismatches_are_in_one_error_and_nothing_is_loaded(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_all_mismatches_are_in_one_error_and_nothing_is_loaded(tmp_path: Path) -
     weights |= {"dist_token": torch.zeros(1), "blocks.0.mlp.fc1.weight": torch.zeros(8, 64)}
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
-        load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
+        load_init(model, _saved(tmp_path / "w.safetensors", weights))
     message = str(caught.value)
     for expected in (
         "init: the weights of",
@@ -160,7 +163,7 @@ def test_weights_of_another_size_are_rejected_with_their_network(tmp_path: Path)
     options = {"class_names": [], "mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 16, "metrics": {}}
     export_network(_build(stem="conv"), tmp_path, model_name="vit_mini", **options)
     with pytest.raises(UserError, match=r"those of the weights \(name=vit_mini, .*stem=3Conv\+3BN\+3ReLU\+1Proj"):
-        load_init(_build(name="vit_micro", image_size=32), str(tmp_path), image_size=32)
+        load_init(_build(name="vit_micro", image_size=32), str(tmp_path))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -168,7 +171,7 @@ def test_non_finite_weights_are_named(tmp_path: Path, value: float) -> None:
     weights = _weights()
     weights["blocks.1.mlp.fc2.bias"][3] = value
     with pytest.raises(UserError, match=r"diverged(.|\n)*1 not finite: blocks\.1\.mlp\.fc2\.bias"):
-        load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
+        load_init(_build(), _saved(tmp_path / "w.safetensors", weights))
 
 
 def _quantized(tensor: Tensor) -> Tensor:
@@ -186,14 +189,14 @@ def test_tensors_of_unsupported_types_are_named(tmp_path: Path, change: Any) -> 
     with pytest.raises(
         UserError, match=r"dense floating-point tensors; save(.|\n)*1 of another type: norm\.weight \(torch"
     ):
-        load_init(_build(), str(tmp_path / "w.pth"), image_size=16)
+        load_init(_build(), str(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_floating_point_precision_is_loaded(tmp_path: Path, dtype: torch.dtype) -> None:
     weights = {name: tensor.to(dtype) for name, tensor in _weights().items()}
     model = _build()
-    load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=16)
+    load_init(model, _saved(tmp_path / "w.safetensors", weights))
     _assert_loaded(model, {name: tensor.float() for name, tensor in weights.items()})
 
 
@@ -201,20 +204,20 @@ def test_values_beyond_float32_are_not_finite(tmp_path: Path) -> None:
     weights = {name: tensor.double() for name, tensor in _weights().items()}
     weights["norm.bias"][0] = 1e300
     with pytest.raises(UserError, match=r"1 not finite: norm\.bias"):
-        load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
+        load_init(_build(), _saved(tmp_path / "w.safetensors", weights))
 
 
 def test_position_embedding_of_an_unsupported_shape_is_rejected(tmp_path: Path) -> None:
     weights = _weights() | {"pos_embed": torch.zeros(5, 10, 64)}
     with pytest.raises(UserError, match=r"1 of another shape: pos_embed \(5, 10, 64\)"):
-        load_init(_build(), _saved(tmp_path / "w.safetensors", weights), image_size=16)
+        load_init(_build(), _saved(tmp_path / "w.safetensors", weights))
 
 
 def test_volos_position_embedding_is_resized_on_its_grid(tmp_path: Path) -> None:
     weights = _weights(name="volo_mini", image_size=16)
     model = build_network(ModelConfig(name="volo_mini"), image_size=(24, 12), num_classes=3)
     given = weights["pos_embed"].clone()
-    report = load_init(model, _saved(tmp_path / "w.safetensors", weights), image_size=(24, 12))
+    report = load_init(model, _saved(tmp_path / "w.safetensors", weights))
     expected = resample_abs_pos_embed(given.flatten(1, 2), new_size=[6, 3], old_size=[4, 4], num_prefix_tokens=0)
     torch.testing.assert_close(model.pos_embed.flatten(1, 2), expected)
     assert report.resized_from == (4, 4) and report.head == "loaded"
@@ -227,16 +230,16 @@ def test_no_classifier_with_another_number_of_classes_is_loaded(
     weights, model = _weights(name=name, num_classes=7), _build(name=name, num_classes=3)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     source = _saved(tmp_path / "w.safetensors", weights)
-    report = load_init(model, source, image_size=16)
+    report = load_init(model, source)
     fresh = {f"{head}.{kind}" for head in heads for kind in ("weight", "bias")}
     assert report.head == "fresh" and report.num_loaded == len(before) - len(fresh)
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[key] if key in fresh else weights[key]), key
-    assert load_init(_build(name=name, num_classes=0), source, image_size=16).head == "dropped"
-    assert load_init(_build(name=name, num_classes=7), source, image_size=16).head == "loaded"
+    assert load_init(_build(name=name, num_classes=0), source).head == "dropped"
+    assert load_init(_build(name=name, num_classes=7), source).head == "loaded"
 
 
 def test_weights_of_another_feed_forward_design_are_rejected(tmp_path: Path) -> None:
     source = _saved(tmp_path / "w.safetensors", _weights(ffn="conv1d_bn"))
     with pytest.raises(UserError, match=r"model\.ffn(.|\n)*missing: .*blocks\.0\.mlp\.fc1\.weight"):
-        load_init(_build(), source, image_size=16)
+        load_init(_build(), source)

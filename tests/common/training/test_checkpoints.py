@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from common import checkpoint_files
+from common.checkpoint_files import Checkpoint
 from common.errors import UserError
-from common.training import checkpoint_files, checkpoints
-from common.training.checkpoint_files import Checkpoint
+from common.training import checkpoints
 from common.training.checkpoints import Checkpoints
 
 SYSTEM_ERRORS = ("EACCES", "ESTALE", "ENODEV", "EIO", "EMFILE", "ENOLCK")
@@ -301,7 +302,7 @@ def test_a_checkpoint_of_a_later_version_is_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     for step in (1, 2):
         save(folder, step)
-    rewrite(folder / "step-000000002", format=2)
+    rewrite(folder / "step-000000002", format=checkpoint_files.FORMAT + 1)
     before = files(folder)
     with pytest.raises(UserError, match=r"step-000000002 was written by a later version .*Nothing was changed"):
         newest_checkpoint(folder)

@@ -11,7 +11,7 @@ import torch
 from conftest import last_weights
 from torch import nn
 
-from common.training.checkpoint_files import Checkpoint
+from common.checkpoint_files import Checkpoint
 from common.training.config import TrainConfig
 from common.training.state import Stateful, TrainingState
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_holds_the_names_that_earlier_ones_hold(
     assert moments == ({"momentum_buffer"} if name == "linear" else {"step", "exp_avg", "exp_avg_sq"})
     (path,) = (tmp_path / "run" / "checkpoints").glob("step-*/state.json")
     described = json.loads(path.read_text())
-    assert described.keys() == {"format", "step", "values"} and described["format"] == 1
+    assert described.keys() == {"format", "step", "values"} and described["format"] == 2
     values = described["values"]
     own = {"seconds", "device_seconds", "rewinds", "numerics"}
     assert values.keys() == {"monitor", "watch", "errors", "scaler"} | own

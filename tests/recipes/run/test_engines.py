@@ -31,7 +31,7 @@ def wait_for(path: Path) -> None:
 def test_a_job_is_started_by_accelerate_launch() -> None:
     command = accelerate_command(("--num_processes=2",))(Job("pretrain", ("a.yaml", "out=b"), Path("b")))
     assert command[0] == sys.executable
-    assert command[1:] == ["-m", "accelerate.commands.launch", "--num_processes=2", "-m", "pretrain", "a.yaml", "out=b"]
+    assert command[1:] == ["-m", "common.launch", "--num_processes=2", "-m", "pretrain", "a.yaml", "out=b"]
 
 
 def test_slots_share_the_cores_and_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:

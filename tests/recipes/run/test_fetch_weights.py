@@ -195,7 +195,7 @@ def test_weights_are_fetched_only_for_runs_that_start_from_them(monkeypatch: pyt
     plan = planned("scaled_relu_table6", "imagenet1k")
     fetched: list[str] = []
     monkeypatch.setattr(weight_files, "read_weights", lambda init: fetched.append(init))
-    monkeypatch.setattr(weights, "load_init", lambda network, init, image_size: None)
+    monkeypatch.setattr(weights, "load_init", lambda network, init: None)
     one_stage = [run for run in plan.runs if not any(word.startswith("init=") for word in run.overrides)]
     fetch_published(plan.study, one_stage)
     assert len(one_stage) == 2 and fetched == []
@@ -269,7 +269,7 @@ def test_the_digest_is_that_of_the_file_in_the_cache_of_the_hub(
     cached.write_bytes(small_weights.read_bytes())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(weight_files, "read_weights", lambda init: None)
-    monkeypatch.setattr(weights, "load_init", lambda network, init, image_size: None)
+    monkeypatch.setattr(weights, "load_init", lambda network, init: None)
     study, runs = study_with_weights(f"hf-hub:some/network@{commit}")
     digest = hashlib.sha256(cached.read_bytes()).hexdigest()
     assert fetch_published(study, runs)["pretrain"] == {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
 from recipes.run.engines import Job, LocalSlots
 from recipes.run.forkserver import Forkserver
 from recipes.run.states import LOG, lock_run_folder
@@ -86,5 +87,15 @@ def test_a_killed_run_returns_its_signal_and_other_runs_still_start(slots: Local
 
 def test_a_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     server = Forkserver([sys.executable, "-c", "raise SystemExit(1)"], {})
-    with pytest.raises(RuntimeError, match="--no-prefork"):
+    with pytest.raises(UserError, match="--no-prefork"):
         LocalSlots(1, lambda job: [], forkserver=server).start(job(tmp_path / "a", "0"))
+
+
+def test_socket_is_elsewhere_if_the_folder_of_temporary_files_has_too_long_a_path(
+    slots: LocalSlots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert slots.start(job(tmp_path / "a", "0"))
+    assert wait(slots, 1) == {"a": 0}

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from common.errors import UserError
 from recipes.run.engines import LocalSlots
-from recipes.run.run_cache import link_shared_runs, locate_runs
+from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner
 from recipes.run.states import read_state
 from recipes.study.plan import Plan, Resolver, make_plan
@@ -84,6 +85,32 @@ def test_reading_a_neighbor_needs_no_write_permission(
     monkeypatch.setattr(os, "open", open_)
     places, shared = locate_runs(other.runs, study_folder.parent / "another")
     assert shared and all(read_state(places[name]) == "interrupted" for name in shared)
+
+
+def test_links_to_missing_runs_stop_the_study(study_folder: Path, other: Plan) -> None:
+    """Moved without its neighbor, it would begin the shared runs anew."""
+    folder = study_folder.parent / "another"
+    linked = link(other, folder)
+    check_links(other.runs, folder)
+    elsewhere = study_folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    shutil.move(folder, elsewhere)
+    moved = elsewhere / "another"
+    with pytest.raises(UserError, match=rf"shares {len(linked)} of its runs .* missing there: .*{study_folder.name}\."):
+        check_links(other.runs, moved)
+    assert (moved / "runs" / linked[0]).is_symlink()
+    shutil.copytree(study_folder, elsewhere / study_folder.name, symlinks=True)
+    check_links(other.runs, moved)
+    assert all(read_state(moved / "runs" / name) == "done" for name in linked)
+
+
+def test_link_to_a_run_that_another_neighbor_has_is_renewed(study_folder: Path, other: Plan) -> None:
+    folder = study_folder.parent / "another"
+    linked = link(other, folder)
+    study_folder.rename(study_folder.parent / "renamed")
+    check_links(other.runs, folder)
+    assert link(other, folder) == linked
+    assert all(read_state(folder / "runs" / name) == "done" for name in linked)
 
 
 def test_a_dangling_link_is_removed(study_folder: Path, other: Plan) -> None:

@@ -142,6 +142,14 @@ def _wait_for_start(folder: Path) -> Path:
     return found[0]
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
+def test_signals_that_stop_a_run_stop_a_study(running: Running, number: int) -> None:
+    runner = StudyRunner(running.runs, running.folder, LocalSlots(1, lambda job: []), running.lines.append, "test_top1")
+    with runner._handle_signals():
+        os.kill(os.getpid(), number)
+    assert runner.outcome.exit_code == 128 + number
+
+
 def test_signal_handlers_are_restored_after_a_study(running: Running, fake_stage: SetBehavior) -> None:
     before = signal.getsignal(signal.SIGINT)
     running.run()

@@ -51,10 +51,12 @@ def batches(workers, first_step=0, rank=0, num_processes=1):
     return list(build_loader(Pictures(), transform, order, workers=workers, replacement_seed=7))
 
 
-def counter(on_corrupt="skip", max_corrupt=0.2, excluded=None):
-    accelerator = SimpleNamespace(num_processes=1)
+ALONE = SimpleNamespace(any=lambda *flags: flags, gather=lambda value: [value])
+
+
+def counter(on_corrupt="skip", max_corrupt=0.2, excluded=None, processes=ALONE):
     return CorruptImageCounter(
-        on_corrupt=on_corrupt, max_corrupt=max_corrupt, num_images=20, excluded=excluded or {}, accelerator=accelerator
+        on_corrupt=on_corrupt, max_corrupt=max_corrupt, num_images=20, excluded=excluded or {}, processes=processes
     )
 
 
@@ -151,3 +153,16 @@ def test_counts_resume_from_a_state_dict():
     second.load_state_dict(first.state_dict())
     list(second.watch([batch(3, 11), batch(3, 4)]))
     assert second.state_dict() == uninterrupted.state_dict() and second.summary() == uninterrupted.summary()
+
+
+def test_batches_without_corrupt_images_gather_nothing():
+    """One flag is reduced on the host before each batch; the images are gathered only where there are some."""
+    flags, gathered = [], []
+    processes = SimpleNamespace(
+        any=lambda *own: flags.append(own) or own,
+        gather=lambda value: gathered.append(value) or [value, [CorruptImage(11, "pictures/11.png: truncated.")]],
+    )
+    corrupt_counter = counter(processes=processes)
+    list(corrupt_counter.watch([batch(), batch(3), batch()]))
+    assert flags == [(False,), (True,), (False,)] and len(gathered) == 1
+    assert corrupt_counter.summary()["data_errors"]["corrupt_images"] == 2, "those of the other process, too"

@@ -8,10 +8,11 @@ import time
 from multiprocessing.connection import Connection
 
 from common.data.loading.worker import start_worker
+from common.data.loading.worker_failures import report_writer
 
 
 def work(connection: Connection) -> None:
-    start_worker(0)
+    start_worker(0, reports=report_writer())
     connection.send("ready")
     time.sleep(60)
 
@@ -23,7 +24,7 @@ def test_only_the_parent_terminates_a_worker() -> None:
     worker.start()
     try:
         assert receiver.recv() == "ready" and worker.pid is not None
-        for number in (signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU):
             os.kill(worker.pid, number)
         subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
         worker.join(0.3)

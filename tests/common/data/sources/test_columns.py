@@ -42,7 +42,7 @@ def table(
     """Return a source of one split with declared features, or features inferred from the values."""
     dataset = Dataset.from_dict(columns, features=None if features is None else Features(features))
     shards = {"train": (Shard("x.parquet", len(dataset), "x.parquet"),)}
-    options = TableOptions(image_column, label_column, ImageDecoder())
+    options = TableOptions(image_column, label_column, ImageDecoder(), 0)
     return TableSource("the table", {"train": dataset}, shards, options, base=Path())
 
 
@@ -87,8 +87,8 @@ def test_two_image_columns_are_ambiguous() -> None:
 
 
 def test_two_label_columns_are_ambiguous_if_labels_are_required(caplog: pytest.LogCaptureFixture) -> None:
-    columns = rows(4) | {"coarse": [0, 0, 0, 1]}
-    with pytest.raises(UserError, match=r"several label columns: 'label', 'coarse'\. Set data\.label_column"):
+    columns = {"image": rows(4)["image"], "fine": [0, 1, 0, 1], "coarse": [0, 0, 0, 1]}
+    with pytest.raises(UserError, match=r"several label columns: 'fine', 'coarse'\. Set data\.label_column"):
         table(columns).read("train", labeled=True)
     assert table(columns).read("train", labeled=False).labels is None
     assert "set data.label_column in both runs" in caplog.text
@@ -148,7 +148,7 @@ def test_label_out_of_range_is_reported() -> None:
         "the table",
         {"train": dataset},
         {"train": (Shard("x.parquet", 6, "x.parquet"),)},
-        TableOptions(None, None, ImageDecoder()),
+        TableOptions(None, None, ImageDecoder(), 0),
         base=Path(),
     )
     assert undeclared.column("label").to_pylist()[4] == 4
@@ -165,11 +165,78 @@ def test_blank_string_is_a_missing_label() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "type_name"),
-    [([0.0, 1.0, float("nan"), 1.0], "float64"), ([[0], [1], [0], [1]], "List"), ([None] * 4, "null")],
+    [([0.0, 0.5, float("nan"), 1.0], "float64"), ([[0], [1], [0], [1]], "List"), ([None] * 4, "null")],
 )
 def test_columns_of_other_types_are_listed_with_their_type(labels: list, type_name: str) -> None:
     with pytest.raises(UserError, match=rf"no label column, only 'label' \({type_name}\).* names or integers"):
         table(rows(4) | {"label": labels}).read("train", labeled=True)
+
+
+@pytest.mark.parametrize(
+    ("others", "features"),
+    [
+        ({"fold": [0, 1, 0, 1]}, None),
+        ({"id": [5, 6, 7, 8]}, None),
+        ({"__index_level_0__": [0, 0, 1, 1]}, None),
+        ({"Unnamed: 0": [0, 0, 1, 1]}, None),
+        ({"caption": ["a", "b", "c", "d"]}, None),
+    ],
+)
+@pytest.mark.parametrize("labels", [[1, 0, 1, 0], ["dog", "cat", "dog", "cat"], [1.0, 0.0, 1.0, 0.0]])
+@pytest.mark.parametrize("labeled", [True, False])
+def test_a_column_called_label_wins_in_both_stages(
+    others: dict, features: dict | None, labels: list, labeled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    split = table({**others, "image": rows(4)["image"], "label": labels}, features).read("train", labeled=labeled)
+    assert split.labels.tolist() == [1, 0, 1, 0] and "labels from 'label'" in caplog.text
+
+
+def test_an_index_is_no_label_and_one_repeating_column_is() -> None:
+    columns = {"image": rows(6)["image"], "__index_level_0__": [0, 0, 0, 1, 1, 1], "id": list(range(6))}
+    with pytest.raises(UserError, match="'id' of .* too many"):
+        table(columns).read("train", labeled=True)
+    split = table(columns | {"breed": ["b", "a"] * 3}).read("train", labeled=True)
+    assert split.class_names == ("a", "b")
+    with pytest.raises(UserError, match=r"several label columns: 'breed', 'width'"):
+        table(columns | {"breed": ["b", "a"] * 3, "width": [4, 4, 4, 5, 5, 5]}).read("train", labeled=True)
+
+
+def test_a_declared_column_and_an_undeclared_label_are_a_question() -> None:
+    columns = rows(4) | {"species": [0, 0, 1, 1]}
+    features = {"image": ImageFeature(), "label": Value("int64"), "species": ClassLabel(names=NAMES)}
+    with pytest.raises(UserError, match=r"several label columns: 'label', 'species'"):
+        table(columns, features).read("train", labeled=True)
+    both = features | {"label": ClassLabel(names=NAMES)}
+    assert table(columns, both).read("train", labeled=True).labels.tolist() == [0, 1, 0, 1]
+
+
+def test_whole_numbers_that_are_stored_as_floats_are_labels() -> None:
+    assert table(rows(4) | {"label": [3.0, 1.0, 3.0, 1.0]}).read("train", labeled=True).class_names == ("1", "3")
+    with pytest.raises(UserError, match="1 of 4 images .* the first is x.parquet row 2"):
+        table(rows(4) | {"label": [0.0, 1.0, float("nan"), 1.0]}).read("train", labeled=True)
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 2, 3], [0.0, 1.0, float("nan"), 1.0], ["a", "", "b", "a"]], ids=["too many", "missing", "blank"]
+)
+def test_labels_that_a_run_without_labels_does_not_read_are_a_warning(
+    labels: list, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = table({"image": rows(4)["image"], "kind": labels}).read("train", labeled=False)
+    assert split.labels is None and "No labels are read" in caplog.text
+
+
+def test_view_types_are_text_and_bytes() -> None:
+    columns = {
+        "image": pyarrow.array([png(value) for value in range(4)]).cast(pyarrow.binary_view()),
+        "label": pyarrow.array(["b", "a", "b", "a"]).cast(pyarrow.string_view()),
+    }
+    dataset = Dataset(pyarrow.table(columns))
+    options = TableOptions(None, None, ImageDecoder())
+    source = TableSource("t", {"train": dataset}, {"train": (Shard("x", 4, "x"),)}, options, base=Path())
+    split = source.read("train", labeled=True)
+    assert split.class_names == ("a", "b") and values(split) == [0, 1, 2, 3]
 
 
 def naive_labels(values: list, names: list[str] | None) -> tuple[list[int], tuple[str, ...]]:

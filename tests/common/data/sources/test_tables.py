@@ -19,14 +19,13 @@ from common.data.sources.table_files import (
     group_by_split,
     match_table_files,
     open_hub_dataset,
-    open_metadata_folder,
     open_saved_dataset,
     open_table_files,
 )
 from common.data.sources.tables import TableOptions, TableSource
 from common.errors import UserError
 
-OPTIONS = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder())
+OPTIONS = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder(), memory_bytes=10**9)
 NAMES = ["cat", "dog"]
 
 
@@ -65,10 +64,10 @@ def plain_parquet(path: Path, columns: dict[str, list]) -> Path:
     return path
 
 
-def open_parquet(folder: Path, **columns: str | None) -> TableSource:
+def open_parquet(folder: Path, **options: object) -> TableSource:
     """Open the tables in a folder."""
-    options = OPTIONS._replace(**columns)
-    return open_table_files(find_table_files(folder), folder, options, title="the tables", declared=())
+    changed = OPTIONS._replace(**options)
+    return open_table_files(find_table_files(folder), folder, changed, title="the tables", declared=())
 
 
 def values(split: object) -> list[int]:
@@ -161,17 +160,6 @@ def test_arrow_file_opens(tmp_path: Path) -> None:
     assert values(split) == [0, 1, 2, 3] and split.class_names == ("cat", "dog")
 
 
-def test_folder_with_metadata_file_opens(tmp_path: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(4):
-        (folder / f"{number}.png").write_bytes(png(number))
-    lines = [f"{number}.png,{'ab'[number % 2]}" for number in range(4)]
-    (folder / "metadata.csv").write_text("\n".join(["file_name,kind", *lines]))
-    split = open_metadata_folder(folder, OPTIONS).read("train", labeled=True)
-    assert split.class_names == ("a", "b") and sorted(values(split)) == [0, 1, 2, 3]
-
-
 def test_revision_and_configuration_are_passed_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple] = []
 
@@ -261,7 +249,7 @@ def test_ids_are_paths_of_rows_or_table_and_row_wherever_the_tables_are(tmp_path
         assert split.select([3, 0, 2, 1]).image_ids() == ["3.png", "part/test.parquet row 0", "b/y.png", "a/x.png"]
 
 
-def test_ids_of_saved_datasets_and_of_folders_with_metadata_do_not_depend_on_the_folder(tmp_path: Path) -> None:
+def test_ids_of_saved_datasets_do_not_depend_on_the_folder(tmp_path: Path) -> None:
     for place in ("one", "other/place"):
         folder = tmp_path / place
         saved = Dataset.from_dict({"image": [png(0)], "label": [0]})
@@ -270,10 +258,3 @@ def test_ids_of_saved_datasets_and_of_folders_with_metadata_do_not_depend_on_the
         for kind, name in (("alone", "train"), ("splits", "test")):
             split = open_saved_dataset(folder / kind, OPTIONS).read(name, labeled=False)
             assert split.image_ids() == [f"{name} row 0"]
-        images = folder / "images" / "cats"
-        images.mkdir(parents=True)
-        for number in range(2):
-            (images / f"{number}.png").write_bytes(png(number))
-        (images.parent / "metadata.csv").write_text("file_name,kind\ncats/0.png,a\ncats/1.png,b")
-        split = open_metadata_folder(images.parent, OPTIONS).read("train", labeled=True)
-        assert sorted(split.image_ids()) == ["0.png", "1.png"]

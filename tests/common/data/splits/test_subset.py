@@ -213,6 +213,14 @@ def test_published_list_matches_its_images(tmp_path: Path, lines: list[str], exp
     assert subset.num_images == 4
 
 
+def test_a_byte_order_mark_and_names_with_a_hash_belong_to_the_list(tmp_path: Path) -> None:
+    files = ["a/#1.jpg", "a/2.jpg", "b/cafe\u0301.jpg"]
+    (tmp_path / "list.txt").write_text(
+        "#1.jpg\n# a comment\n#no.jpg\ncaf\u00e9.jpg\r\n", encoding="utf-8-sig", newline=""
+    )
+    assert import_subset(tmp_path / "list.txt", file_split(files)).indices.tolist() == [0, 2]
+
+
 def test_all_invalid_names_are_reported_together(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("no.jpg\n2.jpg\n1.jpg\nc/2.jpg\na/2.jpg\n3.v2.jpg\n")
     with pytest.raises(UserError) as caught:

@@ -145,6 +145,17 @@ def test_invalid_input_is_reported(teacher, tmp_path, capsys, more, words):
         assert word in error
 
 
+def test_a_checkpoint_is_the_same_teacher_as_the_export(teacher):
+    config = load(WriteTokenLabelsConfig, RECIPE, [f"init={teacher}"])
+    checkpoint = max((teacher / "checkpoints").glob("step-*"))
+    names = open_splits(config.data, labeled=True).class_names
+    one, other = (build_teacher(str(path), config.data, names) for path in (teacher, checkpoint))
+    with torch.no_grad():
+        assert torch.equal(one(images()), other(images()))
+    with pytest.raises(UserError, match="has 10 classes, the data has 3"):
+        build_teacher(str(checkpoint), config.data, tuple("abc"))
+
+
 def test_a_teacher_of_other_classes_is_rejected(teacher):
     config = load(WriteTokenLabelsConfig, RECIPE, [f"init={teacher}"])
     with pytest.raises(UserError, match="has 10 classes, the data has 3"):

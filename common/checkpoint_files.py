@@ -6,7 +6,6 @@ file is missing, a checksum does not match or the format is invalid.
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from common.files import fsync, path_exists, raise_if_dangling
+from common.json_text import from_exact_json, to_exact_json
 from common.tensor_files import SafetensorError, read_tensors, write_tensors
 
 TENSORS, VALUES, SUMS, MILESTONE = "state.safetensors", "state.json", "SHA256SUMS", "milestone"
@@ -23,8 +23,8 @@ TENSORS, VALUES, SUMS, MILESTONE = "state.safetensors", "state.json", "SHA256SUM
 kept permanently."""
 WRITING, DAMAGED = ".writing-", ".damaged-"
 """Prefixes, instead of `step-`, of a checkpoint that is being written and of a damaged one that is being replaced."""
-FORMAT = 1
-"""Version of the files' format; files without a version are of version 1."""
+FORMAT = 2
+"""Version of the files' format; files without a version are of version 1. 2: numbers that are not finite (`to_exact_json`)."""
 
 
 class DamagedError(Exception):
@@ -45,6 +45,8 @@ class Checkpoint:
     """Every tensor of the state by its dotted name."""
     values: dict[str, Any]
     """The rest of the state, as JSON values."""
+    checksum: str = ""
+    """Hash of the checksums of its files, for one that was read."""
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, milestone: bool, replaces: bool) -> None:
@@ -74,7 +76,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint, *, milestone: bool) -> No
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     write_tensors(tensors, folder / TENSORS)
     description = {"format": FORMAT, "step": checkpoint.step, "values": checkpoint.values}
-    (folder / VALUES).write_text(json.dumps(description))
+    (folder / VALUES).write_text(to_exact_json(description), encoding="utf-8")
     (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _sums(folder).items()))
     if milestone:
         (folder / MILESTONE).touch()
@@ -93,18 +95,20 @@ def is_milestone(folder: Path) -> bool:
     return path_exists(folder / MILESTONE) or (folder / MILESTONE).is_symlink()
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read one checkpoint and verify its checksums.
+def read_checkpoint(folder: Path, *, any_name: bool = False) -> Checkpoint:
+    """Read one checkpoint and verify its checksums; with `any_name`, its folder may be called other than in its run.
 
     Raise DamagedError if it is damaged, NewerFormatError if a later version wrote it, OSError if the system cannot read it.
     """
     try:
-        lines = (folder / SUMS).read_text().splitlines()
-        if not {f"{digest}  {name}" for name, digest in _sums(folder).items()} <= set(lines):
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        expected = [f"{digest}  {name}" for name, digest in _sums(folder).items()]
+        if not set(expected) <= set(lines):
             raise DamagedError("the checksums do not match")
-        described = json.loads((folder / VALUES).read_text())
-        _check_format(described, step=int(folder.name.removeprefix("step-")))
-        return Checkpoint(described["step"], read_tensors(folder / TENSORS), described["values"])
+        described = from_exact_json((folder / VALUES).read_text(encoding="utf-8"))
+        _check_format(described, step=None if any_name else int(folder.name.removeprefix("step-")))
+        checksum = hashlib.sha256("\n".join(expected).encode()).hexdigest()
+        return Checkpoint(described["step"], read_tensors(folder / TENSORS), described["values"], checksum)
     except FileNotFoundError as error:
         for name in (SUMS, TENSORS, VALUES):
             raise_if_dangling(folder / name)
@@ -121,7 +125,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise DamagedError(str(error)) from error
 
 
-def _check_format(described: Any, *, step: int) -> None:
+def _check_format(described: Any, *, step: int | None) -> None:
     """Raise DamagedError for content that no version writes, NewerFormatError for content that a later version writes."""
     if not isinstance(described, dict) or type(version := described.get("format", 1)) is not int:
         raise DamagedError(f"{VALUES} does not describe a checkpoint")
@@ -129,7 +133,7 @@ def _check_format(described: Any, *, step: int) -> None:
         raise NewerFormatError(
             f"was written by a later version of this program (format {version}, this version supports {FORMAT})"
         )
-    if type(described["step"]) is not int or described["step"] != step:
+    if type(described["step"]) is not int or (step is not None and described["step"] != step):
         raise DamagedError(f"{VALUES} is of step {described['step']}, the folder of step {step}")
     if not isinstance(described["values"], dict):
         raise DamagedError(f"the values in {VALUES} are not a mapping")

@@ -1,0 +1,296 @@
+"""Image folders whose labels are in a list beside the images: metadata.csv, .jsonl or .parquet, or a file of the user's."""
+
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common.data.images.collections import FileImages
+from common.data.images.decode import ImageDecoder
+from common.data.sources.columns import (
+    UNLABELED,
+    find_label_column,
+    is_class_column,
+    is_index,
+    is_usual_label,
+    read_labels,
+)
+from common.data.sources.folders import FolderSource, SplitFolders
+from common.data.sources.listing import Listing, normalized
+from common.data.sources.split import Split
+from common.data.sources.split_names import is_usual_name, split_role
+from common.errors import UserError, quoted
+
+_log = logging.getLogger(__name__)
+
+NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_FILE_COLUMN = "file_name"
+_INTEGER = re.compile(r"-?(0|[1-9]\d*)")
+_FRACTION = re.compile(r"[-+]?\d*\.\d*(e[-+]?\d+)?", re.IGNORECASE)
+_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
+
+
+class MetadataFile(NamedTuple):
+    """A list of images with their labels."""
+
+    path: Path
+    table: Any
+    """The pyarrow table; text and whole numbers as in the file, other words never taken for missing values."""
+    file_column: str
+    """Column with the images' paths relative to the folder of the file, or absolute."""
+
+
+def find_metadata(root: Path, listing: Listing) -> list[Path]:
+    """Return the metadata files of a folder: in it, in its folders, and in those of an only folder or of splits.
+
+    The file names are tested one by one: a glob pattern would list every image of every class.
+    """
+    folders = [root]
+    children, _ = listing.entries(root)
+    for name in children:
+        folders.append(root / name)
+        if len(children) == 1 or is_usual_name(name) or split_role(name):
+            folders += [root / name / inner for inner in listing.entries(root / name)[0]]
+    listing.skipped.clear()
+    found = []
+    for folder in folders:
+        for name in NAMES:
+            try:
+                if (folder / name).is_file():
+                    found.append(folder / name)
+            except OSError as error:
+                raise UserError(
+                    f"data.source: {folder / name} cannot be read ({error.strerror}). Make it readable."
+                ) from error
+    return found
+
+
+def read_metadata(path: Path, *, file_column: str | None) -> MetadataFile | None:
+    """Read a metadata file; return None if it has no column of file names, and so belongs to another program.
+
+    `file_column` is data.image_column; none: `file_name`. Raise UserError if the file cannot be read.
+    """
+    import pyarrow
+
+    wanted = file_column or _FILE_COLUMN
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet
+
+            table = pyarrow.parquet.read_table(path)
+        elif path.suffix.lower() == ".jsonl":
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            table = pyarrow.Table.from_pylist(lines)
+        else:
+            table = _read_csv(path)
+    except (pyarrow.ArrowException, OSError, ValueError, AttributeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"data.source: the metadata file {path} cannot be read ({reason}). Correct it, or set data.kind=class_folders to read"
+            " the folders without it."
+        ) from error
+    return MetadataFile(path, table, wanted) if wanted in table.column_names else None
+
+
+class MetadataSource:
+    """A folder of images with metadata files, which give the labels. Images that are not listed are skipped.
+
+    The splits are those of the folders (`SplitFolders`).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[MetadataFile],
+        *,
+        decoder: ImageDecoder,
+        label_column: str | None,
+        declared: Sequence[str] = (),
+        left_out: Sequence[str] = (),
+    ) -> None:
+        self._files, self._decoder, self._label_column = files, decoder, label_column
+        self._listing = Listing(root, left_out)
+        self._splits = SplitFolders(root, self._listing, declared=declared)
+        self.title = f"the folder {self._splits.root} with {quoted([file.path.name for file in files[:1]])}"
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the split folders, or 'train' if there are none."""
+        return tuple(self._splits.paths)
+
+    def read(self, name: str, *, labeled: bool) -> Split:
+        """Return the listed images of split `name` with their labels, sorted by path; raise UserError if labels are missing."""
+        folder = self._splits.paths[name]
+        title = f"the split '{name}' of {self.title}"
+        listed, column, feature, label_column = self._rows(folder, title, labeled=labeled)
+        paths = self._listing.images(folder)
+        rows = [listed.pop(_key(folder / path), -1) for path in paths]
+        if unlisted := rows.count(-1):
+            self._listing.skipped["images that are not in the metadata"] += unlisted
+        for file in self._files:
+            if file.path.parent.is_relative_to(folder):
+                self._listing.skipped -= Counter({file.path.suffix.lower(): 1})
+        self._listing.log_skipped(str(folder))
+        if listed:
+            missing = [os.path.relpath(path, folder) for path in listed]
+            raise UserError(
+                f"data.source: {len(missing)} of the images that the metadata of {folder} lists do not exist there:"
+                f" {quoted(missing, limit=3)}. Restore them, or remove them from the list."
+            )
+        chosen = [(path, row) for path, row in zip(paths, rows, strict=True) if row >= 0]
+        images = FileImages(folder, [path for path, _ in chosen], decoder=self._decoder)
+        unlabeled = Split(images=images, labels=None, class_names=())
+        if label_column is None:
+            return unlabeled
+        where = f"data.label_column: the column '{label_column}' of {title}"
+        labels, class_names = read_labels(column, feature, title=where)
+        labels = labels[[row for _, row in chosen]]
+        if missing_labels := np.flatnonzero(labels == UNLABELED).tolist():
+            if not labeled:
+                _log.warning(
+                    "%s has no label for %d images: no labels are read, and the hold-outs differ from those of a run with labels",
+                    where,
+                    len(missing_labels),
+                )
+                return unlabeled
+            raise UserError(
+                f"{where} has no label for {len(missing_labels)} of {len(labels)} images; the first is"
+                f" {images.name(missing_labels[0])}. Add the labels, remove the rows, or select another column."
+            )
+        if self._label_column is None and not is_class_column(
+            len(labels), len(set(labels.tolist())), label_column, labeled=labeled, title=title
+        ):
+            return unlabeled
+        _log.info("data: %s: labels from the column '%s'", title, label_column)
+        return Split(images=images, labels=labels, class_names=class_names)
+
+    def _rows(self, folder: Path, title: str, *, labeled: bool) -> tuple[dict[str, int], Any, Any, str | None]:
+        """Return the row of each listed path in `folder`, and the label column of all rows, its feature and its name."""
+        import pyarrow
+        from datasets import Features
+
+        parts, listed, count = [], dict[str, int](), 0
+        for file in self._files:
+            indices = []
+            for index, text in enumerate(file.table.column(file.file_column).to_pylist()):
+                key = _key(file.path.parent / str(text).replace("\\", "/"))
+                if text is None or not _is_below(key, _key(folder)):
+                    continue
+                if key in listed:
+                    raise UserError(f"data.source: {file.path} lists '{text}' a second time. Remove one of the rows.")
+                listed[key] = count
+                indices.append(index)
+                count += 1
+            parts.append(file.table.take(pyarrow.array(indices, pyarrow.int64())).drop_columns([file.file_column]))
+        try:
+            table = pyarrow.concat_tables(
+                [part for part in parts if len(part)] or parts[:1], promote_options="permissive"
+            )
+        except pyarrow.ArrowException as error:
+            raise UserError(
+                f"data.source: the metadata files of {folder} have columns of different types ({error}). Make them the same."
+            ) from error
+        features = Features.from_arrow_schema(table.schema)
+        name = find_label_column(features, self._label_column, labeled=labeled, title=title, values=table.column)
+        return listed, table.column(name) if name else None, features[name] if name else None, name
+
+
+def labels_of_folders(source: FolderSource, files: Sequence[MetadataFile], label_column: str | None) -> bool:
+    """Return whether the class folders give the labels, not the metadata files beside them; log what is not read.
+
+    They do if the training split has several class folders and the configuration names no column of the metadata. Raise UserError
+    if lists of all classes have a column that may be the labels (a usual name, or values that repeat) and contradicts the folders.
+    """
+    train = next((name for name in source.names() if name == "train" or split_role(name) == "train"), source.names()[0])
+    classes = source.class_folders(train)
+    if label_column is not None or len(classes) < 2:
+        return False
+    rows = [(file, text) for file in files for text in file.table.column(file.file_column).to_pylist()]
+    folders = [_class_folder(file, text, source.root) for file, text in rows]
+    if set(classes) <= set(folders):
+        for column in sorted({name for file in files for name in file.table.column_names if name != file.file_column}):
+            values = [
+                value
+                for file in files
+                for value in (
+                    file.table.column(column).to_pylist()
+                    if column in file.table.column_names
+                    else [None] * len(file.table)
+                )
+            ]
+            if _may_be_labels(column, values) and not _is_same_partition(folders, values):
+                raise UserError(
+                    f"data.label_column: the column '{column}' of {files[0].path} and the class folders contradict each other."
+                    f" Set data.label_column={column} for the labels of the file, or data.kind=class_folders for the folders."
+                )
+    for file in files:
+        columns = [name for name in file.table.column_names if name != file.file_column]
+        _log.info("data: the classes are the folders; %s (columns %s) is not read", file.path, quoted(columns))
+    return True
+
+
+def _class_folder(file: MetadataFile, text: str | None, root: Path) -> str:
+    """Return the class folder of a listed path: the folder below that of its split."""
+    parts = Path(os.path.relpath(file.path.parent / str(text).replace("\\", "/"), root)).parts[:-1]
+    inner = [part for part in parts if not split_role(part)] or [""]
+    return normalized(inner[0])
+
+
+def _may_be_labels(column: str, values: Sequence[Any]) -> bool:
+    """Return whether a column may hold labels: by its name, or because it holds words or whole numbers that repeat."""
+    if is_usual_label(column):
+        return True
+    distinct = {value for value in values if value is not None}
+    is_discrete = all(isinstance(value, str | int) and not _FRACTION.fullmatch(str(value)) for value in distinct)
+    return is_discrete and not is_index(column) and 1 < len(distinct) <= max(2, len(values) // 2)
+
+
+def _is_same_partition(folders: Sequence[str], values: Sequence[Any]) -> bool:
+    """Return whether folders and values divide the images into the same classes."""
+    pairs = set(zip(folders, map(str, values), strict=True))
+    return len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs})
+
+
+def _read_csv(path: Path) -> Any:
+    """Read a CSV file as text; columns of whole numbers become integers, and blank cells are missing values."""
+    import pyarrow
+    from pyarrow import csv
+
+    with path.open("rb") as file:
+        start = file.read(2**16)
+    header = start.decode("utf-8-sig", "replace").partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    names = csv.read_csv(
+        path, parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    ).column_names
+    table = csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=True, null_values=[""]
+        ),
+    )
+    for index, name in enumerate(table.column_names):
+        values = [value for value in table.column(name).to_pylist() if value is not None]
+        whole = [_WHOLE_FLOAT.sub(r"\1", value.strip()) for value in values]
+        if values and name != _FILE_COLUMN and all(map(_INTEGER.fullmatch, whole)):
+            numbers = iter(map(int, whole))
+            column = [None if value is None else next(numbers) for value in table.column(name).to_pylist()]
+            if all(abs(value) < 2**63 for value in column if value is not None):
+                table = table.set_column(index, name, pyarrow.array(column, pyarrow.int64()))
+    return table
+
+
+def _key(path: Path) -> str:
+    """Return a path as it is compared: absolute, without `.` and `..`, in NFC."""
+    return normalized(os.path.abspath(path))
+
+
+def _is_below(key: str, folder: str) -> bool:
+    """Return whether a path lies in a folder."""
+    return key.startswith(folder.rstrip("/") + "/")

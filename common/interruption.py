@@ -1,0 +1,49 @@
+"""Stop signals and waits: a wait without a sign of life ends when a signal has asked the run to stop.
+
+A signal handler cannot end a step, which is to be finished and saved. It can end a wait (for a batch, for a long fit): the code
+that waits does so within `interruptible()`, and can lose nothing but what it waits for. State of the process, as signals are.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_depth = 0
+_is_requested = False
+
+
+class WaitInterrupted(BaseException):
+    """The run was asked to stop, and what it waited for did not come within the grace.
+
+    Not an `Exception`, like KeyboardInterrupt: code on the way that handles any error (of an image that cannot be read) must not
+    handle it.
+    """
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Allow `interrupt_wait` to end the code within."""
+    global _depth
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth = max(_depth - 1, 0)
+
+
+def interrupt_wait() -> None:
+    """Raise WaitInterrupted if the process is within `interruptible`; a signal handler calls it."""
+    global _depth
+    if _depth:
+        _depth = 0  # the exception may come just before `interruptible` takes its own part back
+        raise WaitInterrupted
+
+
+def set_stop_requested(requested: bool) -> None:
+    """Record that a signal has asked this process to stop, or that a new run begins."""
+    global _is_requested
+    _is_requested = requested
+
+
+def is_stop_requested() -> bool:
+    """Return whether a signal has asked this process to stop."""
+    return _is_requested

@@ -1,0 +1,20 @@
+"""Folder names of studies and runs: what a system cannot store or a shell misreads is replaced, long ones are shortened."""
+
+import re
+
+MAX_BYTES = 255
+"""Longest name that common file systems store, in bytes of UTF-8."""
+SHORTENED_BYTES = 200
+"""Length of a name that was too long; some file systems that encrypt names, and archives, store fewer than 255 bytes."""
+
+
+def folder_name(text: str, suffix: str = "") -> str:
+    """Return a text as the name of one folder, followed by `suffix`; most texts are returned as they are.
+
+    A slash, a character that is not printed and a leading dash or dot become underscores. A name that is too long keeps its
+    beginning, and the suffix, such as a hash, in full.
+    """
+    name = re.sub(r"[/\x00-\x1f\x7f]+|^[-.]+|\s+$", "_", text)
+    if len((name + suffix).encode("utf-8", "surrogateescape")) <= MAX_BYTES:
+        return name + suffix
+    return name.encode("utf-8", "surrogateescape")[: SHORTENED_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix

@@ -1,0 +1,58 @@
+"""Figures: the same bytes whatever the environment and the user's settings of matplotlib are."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DRAW = """
+import hashlib
+from common.evaluation.token_similarity_run import _draw
+from recipes.reports.figure_style import figure, to_png, to_svg
+with figure(3.0, 2.0, 1) as (fig, (axes,)):
+    axes.plot([1, 2], [3, 4])
+    axes.set_title("x$^2$")
+content = _draw([0.1, 0.5], [0.0, 0.1]) + to_png(fig) + to_svg(fig, "name", "what").encode()
+print(hashlib.sha256(content).hexdigest())
+"""
+SETTINGS = {
+    "text.usetex": True,
+    "font.family": "serif",
+    "savefig.dpi": 30,
+    "savefig.bbox": "tight",
+    "axes.grid": True,
+    "lines.linewidth": 9,
+    "svg.fonttype": "path",
+}
+
+
+def draw(folder: Path, code: str = DRAW, **environment: str) -> str:
+    """Return the hash of figures that a new process draws in the working directory `folder`."""
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def test_figures_do_not_depend_on_the_users_settings(tmp_path: Path) -> None:
+    settings = "".join(f"{key}: {value}\n" for key, value in SETTINGS.items())
+    for name in ("own", "home/.config/matplotlib", "damaged"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "matplotlibrc").write_bytes(b"\xff\xfe\n" if name == "damaged" else settings.encode())
+    expected = draw(tmp_path)
+    home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": "", "MPLCONFIGDIR": ""}
+    assert draw(tmp_path / "own", MPLBACKEND="module://not_installed", MATPLOTLIBRC=str(tmp_path / "own")) == expected
+    assert draw(tmp_path / "damaged", **home) == expected
+    assert draw(tmp_path, f"import matplotlib; matplotlib.rcParams.update({SETTINGS})\n{DRAW}") == expected
+    assert draw(tmp_path, MPLCONFIGDIR=os.devnull) == expected  # cannot be written
+
+
+@pytest.mark.parametrize("package", ["common", "pretrain", "finetune", "recipes", "benchmarks"])
+def test_only_one_module_imports_matplotlib(package: str) -> None:
+    pattern = r"^\s*(import|from) matplotlib"
+    files = [path for path in (REPOSITORY / package).rglob("*.py") if re.search(pattern, path.read_text(), re.M)]
+    assert [path.name for path in files] == (["figures.py"] if package == "common" else [])
