@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from common.data.augment.erasing import erase
 from common.data.augment.mixing import build_mixing
@@ -14,16 +13,10 @@ from common.data.splits.roles import Splits
 from common.data.token_labels.reader import TokenLabelSource
 from common.evaluation.classifier_evaluator import ClassifierEvaluator
 from common.evaluation.supervised_monitor import SupervisedMonitor
-from common.training.loss_monitor import chance_loss
 from common.training.run import Run
 from finetune.build import build_classifier, export_classifier
 from finetune.config import FinetuneConfig
-
-
-def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy in float32 over images (B, C), or over images and tokens (B, N, C), with soft targets."""
-    # One sum per row, then the mean: reduction="mean" sums over everything at once, with other rounding.
-    return cross_entropy(logits.float().flatten(0, -2), targets.flatten(0, -2), reduction="none").mean()
+from finetune.loss import ClassificationLoss
 
 
 class Classification:
@@ -34,6 +27,7 @@ class Classification:
 
     def __init__(self, config: FinetuneConfig, splits: Splits) -> None:
         self.config, self.splits = config, splits
+        self.cross_entropy = ClassificationLoss(config.loss, splits.train)
         self.mixing = build_mixing(config.augment, config.train.seed, len(splits.class_names))
 
     def build_network(self) -> nn.Module:
@@ -83,12 +77,13 @@ class Classification:
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return the mean cross-entropy to the soft targets."""
         images, targets = inputs
-        return soft_cross_entropy(model(images), targets)
+        return self.cross_entropy(model(images), targets)
 
     def chance(self) -> float | None:
         """Return the cross-entropy of the best constant prediction."""
         assert self.splits.train.labels is not None
-        return chance_loss(self.splits.train.labels, len(self.splits.class_names), self.config.augment.label_smoothing)
+        num_classes = len(self.splits.class_names)
+        return self.cross_entropy.chance(self.splits.train.labels, num_classes, self.config.augment.label_smoothing)
 
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
         """Export the network with its classifier."""

@@ -14,6 +14,7 @@ from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
 from common.training.status import SupervisedStatusConfig
+from finetune.loss import LossConfig
 from finetune.reid.triplet import ReidConfig
 
 _Weight = Annotated[float, Field(ge=0, le=100), Otherwise("is out of range; set a value in [0, 100].")]
@@ -75,6 +76,7 @@ class FinetuneConfig(Config):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
     token_labels: TokenLabelsConfig = TokenLabelsConfig()
     reid: ReidConfig = ReidConfig()
     optim: OptimConfig = OptimConfig()
@@ -115,6 +117,11 @@ class FinetuneConfig(Config):
 
     def _identification_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for settings that contradict PK batches with one hard label per image."""
+        if self.loss != LossConfig():
+            yield (
+                "loss",
+                "set, but objective is reid, whose batches have as many images of every identity. Remove the section.",
+            )
         images = self.reid.images_per_identity
         if images > 1 and (self.train.batch_size % images or self.train.batch_size < 2 * images):
             yield (

@@ -17,7 +17,7 @@ from common.data.token_labels.targets import token_targets
 from common.errors import UserError
 from common.models.volo import Box, Volo
 from common.rng import generator
-from finetune.classification import Classification, soft_cross_entropy
+from finetune.classification import Classification
 from finetune.config import FinetuneConfig
 
 NO_BOX: Box = (0, 0, 0, 0)
@@ -83,7 +83,7 @@ class TokenLabels(Classification):
         """Return class_weight * cross-entropy of the class token + weight * mean cross-entropy of the tokens."""
         images, targets, per_token, box_B4 = inputs
         class_logits, token_logits = model(images, tuple(box_B4[0].tolist()))
-        class_loss, token_loss = soft_cross_entropy(class_logits, targets), soft_cross_entropy(token_logits, per_token)
+        class_loss, token_loss = self.cross_entropy(class_logits, targets), self.cross_entropy(token_logits, per_token)
         return self.section.class_weight * class_loss + self.section.weight * token_loss
 
     def chance(self) -> float | None:

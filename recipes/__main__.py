@@ -24,6 +24,7 @@ from recipes.run.fetch_weights import describe, fetch_published
 from recipes.run.launching import SINGLE_PROCESS, launch_arguments
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
+from recipes.run.stale_images import check_images
 from recipes.run.states import read_state
 from recipes.run.tune import (
     Tuner,
@@ -166,7 +167,7 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunC
     """Run what is not done, write the report and print its answer; return the exit code."""
     runs = plan.select(only) if only else plan.runs
     check_links(runs, folder)
-    places, _ = locate_runs(runs, folder)
+    places = check_images(runs, locate_runs(runs, folder)[0], folder)
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     write_plan(with_macs(plan, costs), folder, weights)
     shared = link_shared_runs(places, folder)

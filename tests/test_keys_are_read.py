@@ -73,7 +73,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
         (*LIMITS, "status.chance_epochs=1", "status.chance_steps=1", "status.learned_share=0.01"),
         ("optim.name=sam", "optim.base=sgd", "optim.clip_grad=1", *DIVERGENCE),
         ("augment.mixup=0.5", "augment.cutmix=0.5", "ema_decay=0.9", "train.epochs=1"),
-        ("ema_span=0.5", "train.epochs=1"),
+        ("ema_span=0.5", "loss.class_weights=effective_number", "train.epochs=1"),
         ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv", "train.epochs=1"),
         ("objective=reid", "data.source=digits_identities", "data.images_per_class=4", "train.epochs=1"),
     ],

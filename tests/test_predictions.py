@@ -1,5 +1,6 @@
 """Runs write the predictions for every test image before their result: complete, reproducible, never stale."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from forked_runs import fork_run, read_log
 
 from common.data.config import DataConfig
 from common.data.open_splits import open_splits
+from common.evaluation.class_averages import confusion_matrix
+from common.evaluation.classification import CLASS_AVERAGES
 from common.evaluation.predictions import Predictions, per_image, read_predictions
 from common.training.progress import Progress
 from common.training.run_folder import RunFolder
@@ -44,18 +47,22 @@ def test_test_metrics_are_means_over_the_predictions(
 ) -> None:
     assert stage(name, tmp_path / "run", *overrides) == 0
     predictions, metrics = predictions_of(tmp_path / "run"), read_result(tmp_path / "run")["metrics"]
-    named = {"knn": ["knn_top1", "knn5_top1"], "probe": ["probe_top1", "probe_top5"]}
-    assert list(predictions.metrics) == named.get(name, ["top1", "top5", "loss"])
+    named = {"knn": ["knn_top1", "knn5_top1"], "probe": [f"probe_{key}" for key in ("top1", "top5", *CLASS_AVERAGES)]}
+    assert list(predictions.metrics) == named.get(name, ["top1", "top5", "loss", *CLASS_AVERAGES])
     for metric in predictions.metrics:
         values = per_image(predictions, metric)
-        if metric == "loss":
-            assert values.mean() == pytest.approx(metrics["test_loss"], abs=1e-6)
+        if not metric.endswith(("top1", "top5")):
+            assert values.mean() == pytest.approx(metrics[f"test_{metric}"], abs=1e-6 if metric == "loss" else 1e-4)
         else:
             assert 100 * float(torch.tensor(values / 100).float().mean()) == metrics[f"test_{metric}"]
     test = open_splits(DataConfig(), labeled=True).test
     assert test is not None and test.labels is not None
     assert predictions.target.tolist() == test.labels.tolist() and predictions.fingerprint == test.fingerprint
     assert predictions.images == tuple(test.image_ids()) and predictions.class_names == tuple("0123456789")
+    rows = list(csv.reader((tmp_path / "run" / "confusion_matrix.csv").read_text().splitlines()))
+    assert rows[0][1:] == [row[0] for row in rows[1:]] == list("0123456789")
+    matrix = np.array([row[1:] for row in rows[1:]], dtype=int)
+    assert np.array_equal(matrix, confusion_matrix(predictions.target, predictions.prediction, 10))
 
 
 def test_reidentification_has_a_row_per_query(stage: Stage, tmp_path: Path) -> None:
@@ -106,7 +113,7 @@ def test_a_run_that_starts_again_discards_the_predictions_of_an_earlier_attempt(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Progress, "advance", die)
         stage(name, out)
-    assert not (out / PREDICTIONS).exists()
+    assert not (out / PREDICTIONS).exists() and not (out / "confusion_matrix.csv").exists()
 
 
 def test_a_run_that_has_ended_keeps_its_predictions(stage: Stage, tmp_path: Path) -> None:
@@ -141,7 +148,7 @@ def test_the_share_of_the_validation_labels_has_metrics(stage: Stage, tmp_path: 
     assert stage(name, tmp_path / "run", *BY_FRACTION, "train.epochs=1") == 0
     metrics = read_result(tmp_path / "run")["metrics"]
     found = {key: value for key, value in metrics.items() if key.startswith("validation_subset_")}
-    assert found.keys() == {f"validation_subset_{key}" for key in ("top1", "loss", "images")}
+    assert found.keys() == {f"validation_subset_{key}" for key in ("top1", "loss", "images", *CLASS_AVERAGES)}
     assert found["validation_subset_images"] == 10
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert found.items() <= lines[-1].items()

@@ -1,5 +1,6 @@
 """Configuration of the data: source, splits, label subset, decoding, loading."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -58,6 +59,12 @@ class DataConfig(Config):
     """Image column of a table; none: the only column that holds images."""
     label_column: str | None = None
     """Label column of a table; none: the only column that holds class labels."""
+    group_column: str | None = None
+    """Column of a table, or of the metadata beside images, with the group of each image (patient, site, camera): all images of a
+    group are held out together. none: any image may be held out."""
+    group_pattern: str | None = None
+    """Regular expression that finds the group of an image in its path relative to the folder of its split, instead of a column; its
+    one group in parentheses is the name: '(patient[0-9]+)_'."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1")] = 0.1
     """Fraction of each class's training images that is held out for validation if there is no validation split; 0 holds out
     none. For re-identification: fraction of the training identities."""
@@ -109,6 +116,8 @@ class DataConfig(Config):
         """Yield (field, problem and allowed values) of every invalid field."""
         if not self.source.strip():
             yield "source", "must not be empty; set it to 'digits', a folder, a parquet file or a Hub dataset id"
+        if self.group_pattern is not None:
+            yield from self._pattern_problems(self.group_pattern)
         subset_keys = [self.fraction != 1, self.images_per_class is not None, self.subset_file is not None]
         if sum(subset_keys) > 1:
             yield "fraction", "fraction, images_per_class and subset_file are mutually exclusive; set only one of them"
@@ -116,4 +125,19 @@ class DataConfig(Config):
             yield (
                 "image_size",
                 f"{self.image_size} must be at least 1 and at most {MAX_SIDE} pixels; set a side, or [height, width]",
+            )
+
+    def _pattern_problems(self, pattern: str) -> Iterator[tuple[str, str]]:
+        """Yield (field, problem and allowed values) of the regular expression of the groups."""
+        if self.group_column is not None:
+            yield "group_pattern", "group_column and group_pattern are mutually exclusive; set only one of them"
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            yield "group_pattern", f"'{pattern}' is not a regular expression ({error}); correct it"
+            return
+        if groups != 1:
+            yield (
+                "group_pattern",
+                f"'{pattern}' has {groups} groups in parentheses; put exactly one around the name, (?:...) around others",
             )

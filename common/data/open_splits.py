@@ -26,10 +26,11 @@ from common.errors import UserError
 _log = logging.getLogger(__name__)
 
 
-def open_splits(config: DataConfig, *, labeled: bool) -> Splits:
+def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = None) -> Splits:
     """Open the source of `config` and return its splits: disjoint, reduced to the subset, verified and cached.
 
-    `labeled` requires labels; otherwise they are read if the source has them. Raise UserError for anything that is wrong with
+    `labeled` requires labels; otherwise they are read if the source has them. `source` is that of the configuration, if it is open
+    already. Raise UserError for anything that is wrong with
     the source, before training starts.
     """
     decoder = ImageDecoder(max_pixels=config.max_megapixels * 10**6)
@@ -41,7 +42,7 @@ def open_splits(config: DataConfig, *, labeled: bool) -> Splits:
                 " images of a person are expected. Remove the key."
             )
         return identities.splits(_verify(identities.parts(), config))
-    source = open_source(config, decoder)
+    source = source or open_source(config, decoder)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
     full_train = source.read(roles.train, labeled=labeled)
     check_training_split(full_train, title=source.title, labeled=labeled)

@@ -1,23 +1,34 @@
-"""Classification metrics: top-1, top-5, per-class accuracy, expected calibration error, loss."""
+"""Classification metrics: top-1, top-5, balanced accuracy, macro-F1, AUROC, per-class accuracy, calibration error, loss."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from common.evaluation.auroc import auroc
+from common.evaluation.class_averages import balanced_accuracy, macro_f1
+
+CLASS_AVERAGES = ("balanced_accuracy", "macro_f1", "auroc")
+"""Metrics that weight all classes alike, in percent."""
 NUM_BINS = 15
 """Number of confidence bins of the calibration error (Guo et al. 2017)."""
 
 
 @torch.no_grad()
 def classification_metrics(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-    """Return top1 and top5 in percent (top5 only with more than 5 classes), loss in nats, ece in percent."""
+    """Return the metrics in percent, the loss in nats; top5 only with more than 5 classes, auroc only if images differ in class."""
     logits = logits_NC.float()
     num_classes = logits.shape[1]
-    ranked = top_classes(logits) == labels_N[:, None]
+    classes = top_classes(logits)
+    ranked = classes == labels_N[:, None]
     metrics = {"top1": 100 * float(ranked[:, 0].float().mean())}
     if num_classes > 5:
         metrics["top5"] = 100 * float(ranked.any(1).float().mean())
-    return metrics | {"loss": float(cross_entropy(logits, labels_N)), "ece": calibration_error(logits, labels_N)}
+    metrics |= {"loss": float(cross_entropy(logits, labels_N)), "ece": calibration_error(logits, labels_N)}
+    target, prediction = labels_N.cpu().numpy(), classes[:, 0].cpu().numpy()
+    metrics["balanced_accuracy"] = balanced_accuracy(target, prediction, num_classes)
+    metrics["macro_f1"] = macro_f1(target, prediction, num_classes)
+    area = auroc(logits, labels_N)
+    return metrics if area is None else metrics | {"auroc": area}
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from common.data.config import DataConfig
 from common.data.splits.roles import Splits
 from common.data.splits.subset import draw_validation_subset
-from common.evaluation.classification import classification_metrics, per_class_accuracy
+from common.evaluation.classification import CLASS_AVERAGES, classification_metrics, per_class_accuracy
 from common.evaluation.image_predictions import classifier_predictions
 from common.evaluation.inference import predict
 from common.evaluation.supervised_monitor import Evaluation, Part
@@ -48,7 +48,7 @@ class ClassifierEvaluator:
         )
 
     def _subset_metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return top-1 and loss of the share `data.fraction` of the validation images, and its number of images.
+        """Return the metrics of choices on the share `data.fraction` of the validation images, and its number of images.
 
         A choice by these uses no larger share of the validation labels than training uses of the training labels. Without a share
         (`data.images_per_class`, `data.subset_file`) there are none.
@@ -59,4 +59,5 @@ class ClassifierEvaluator:
         indices = draw_validation_subset(labels.cpu().numpy(), fraction=data.fraction, seed=data.subset_seed)
         rows = torch.as_tensor(indices, device=labels.device)
         metrics = classification_metrics(logits[rows], labels[rows])
-        return {**{f"subset_{name}": metrics[name] for name in ("top1", "loss")}, "subset_images": len(rows)}
+        names = [name for name in ("top1", "loss", *CLASS_AVERAGES) if name in metrics]
+        return {**{f"subset_{name}": metrics[name] for name in names}, "subset_images": len(rows)}

@@ -13,20 +13,27 @@ from torch.nn.functional import cross_entropy
 
 from common.data.reid.identities import PersonImages
 from common.data.sources.split import Split
-from common.evaluation.classification import top_classes
+from common.evaluation.auroc import auroc_by_image
+from common.evaluation.class_averages import confusion_matrix, confusion_matrix_csv
+from common.evaluation.classification import CLASS_AVERAGES, top_classes
 from common.evaluation.predictions import Predictions, write_predictions
 from common.evaluation.reid import Retrieval
+from common.files import write_atomic
 from common.training.run import Run
-from common.training.run_folder import PREDICTIONS
+from common.training.run_folder import CONFUSION_MATRIX, PREDICTIONS
 
 MAX_CLASSES = 10
 """Number of most probable classes that are stored for each image."""
 
 
 def save_predictions(run: Run, predictions: Predictions) -> None:
-    """Write the predictions into the run folder; every process calls it."""
+    """Write the predictions, and the confusion matrix of classes, into the run folder; every process calls it."""
     path = run.folder / PREDICTIONS
     run.write(path, lambda: write_predictions(path, predictions))
+    if names := predictions.class_names:
+        matrix = confusion_matrix(predictions.target, predictions.prediction, len(names))
+        path_of_matrix = run.folder / CONFUSION_MATRIX
+        run.write(path_of_matrix, lambda: write_atomic(path_of_matrix, confusion_matrix_csv(matrix, names)))
 
 
 @torch.no_grad()
@@ -37,16 +44,18 @@ def classifier_predictions(
     *,
     class_names: tuple[str, ...],
     prefix: str = "",
-    reported: tuple[str, ...] = ("top1", "top5", "loss"),
+    reported: tuple[str, ...] = ("top1", "top5", "loss", *CLASS_AVERAGES),
 ) -> Predictions:
     """Return the predictions of a classifier for the test images; the first classes are those that top1 and top5 count.
 
-    `reported` are its metrics in result.json, with `prefix` after `test_`; top5 only counts with more than 5 classes. The loss of
-    an image whose class has the logit -inf is infinite.
+    `reported` are its metrics in result.json, with `prefix` after `test_`; top5 only counts with more than 5 classes, auroc if the
+    images differ in class. The loss of an image whose class has the logit -inf is infinite.
     """
     logits = logits_NC.float()
     classes = _most_probable(logits, top_classes(logits))
-    names = [name for name in reported if name != "top5" or logits.shape[1] > 5]
+    differ_in_class = bool((labels_N != labels_N[0]).any())
+    exists = {"top5": logits.shape[1] > 5, "auroc": differ_in_class}
+    names = [name for name in reported if exists.get(name, True)]
     return _class_predictions(
         split,
         labels_N,
@@ -55,6 +64,7 @@ def classifier_predictions(
         metrics={f"{prefix}{name}": name for name in names},
         class_names=class_names,
         loss=_floats(cross_entropy(logits, labels_N, reduction="none")),
+        auroc=_floats(auroc_by_image(logits, labels_N)) if differ_in_class else None,
     )
 
 
@@ -101,6 +111,7 @@ def _class_predictions(
     metrics: Mapping[str, str],
     class_names: tuple[str, ...],
     loss: npt.NDArray[np.float32] | None,
+    auroc: npt.NDArray[np.float32] | None = None,
 ) -> Predictions:
     """Return the predictions of classes and scores (N, K) for the test images."""
     return Predictions(
@@ -112,6 +123,7 @@ def _class_predictions(
         fingerprint=split.fingerprint,
         class_names=class_names,
         loss=loss,
+        auroc=auroc,
         classes=_integers(classes),
         scores=_floats(scores),
     )

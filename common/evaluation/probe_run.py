@@ -12,7 +12,7 @@ from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.data.splits.stratified import Indices, class_prefixes
 from common.data.splits.subset import draw_validation_subset
-from common.evaluation.classification import classification_metrics
+from common.evaluation.classification import CLASS_AVERAGES, classification_metrics
 from common.evaluation.config import ProbeConfig
 from common.evaluation.frozen import PooledFeatures, build_frozen, feature_dim
 from common.evaluation.image_predictions import classifier_predictions, save_predictions
@@ -25,7 +25,7 @@ from common.interruption import WaitInterrupted
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
 
-PROBE_METRICS = ("top1", "top5")
+PROBE_METRICS = ("top1", "top5", *CLASS_AVERAGES)
 """Metrics of the logistic regression; those of k-NN have the names that a k-NN evaluation gives them."""
 
 Outputs = Mapping[str, tuple[Tensor, Tensor]]

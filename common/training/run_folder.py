@@ -36,7 +36,9 @@ TORN_RESULT = "Delete only this file and run the same command again: the run res
 """Remedy for a result.json that cannot be parsed."""
 PREDICTIONS = "predictions.parquet"
 """Predictions for the test images (`common.evaluation.predictions`), written before the result."""
-BEGUN = {"checkpoints", "metrics.jsonl", PREDICTIONS, "result.json", "labels.json"}
+CONFUSION_MATRIX = "confusion_matrix.csv"
+"""Number of test images by class and predicted class, written with the predictions."""
+BEGUN = {"checkpoints", "metrics.jsonl", PREDICTIONS, CONFUSION_MATRIX, "result.json", "labels.json"}
 """Entries of the folder of a run that has begun."""
 WRITTEN = (
     "config.yaml",
@@ -142,8 +144,10 @@ class RunFolder:
 
     def forget_predictions(self) -> None:
         """Remove the predictions of an attempt without a result, durably: the run may diverge instead of writing new ones."""
-        if path_exists(path := self.path / PREDICTIONS):
+        found = [path for name in (PREDICTIONS, CONFUSION_MATRIX) if path_exists(path := self.path / name)]
+        for path in found:
             path.unlink()
+        if found:
             fsync(self.path)
 
     def log(self, line: Mapping[str, Any]) -> None:

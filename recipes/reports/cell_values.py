@@ -1,11 +1,11 @@
 """Values of a metric in the cells of a study: by seed and test image where the runs have predictions, otherwise by seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.evaluation.predictions import per_image, read_predictions
+from common.evaluation.predictions import MIN_IMAGES, image_weight, per_image, rare_classes, read_predictions
 from common.files import path_exists
 from common.training.run_folder import PREDICTIONS
 from recipes.reports.crossed_effects import CellValues, Values
@@ -36,6 +36,8 @@ class StudyValues:
     """The value for which a diverged run counts; None if it is unknown."""
     problems: tuple[str, ...] = field(default=())
     """Why the intervals do not cover the sampling of test images."""
+    image_weight: float = 1.0
+    """How much more a test image counts than in a mean over images (`common.evaluation.predictions.image_weight`)."""
 
     def key(self, levels: Mapping[str, str]) -> Key:
         """Return the key of a cell at `levels`."""
@@ -58,7 +60,7 @@ class StudyValues:
                 rows = np.full((len(repeats), width), self.chance)
                 seeds = (*(own.seeds if own else ()), *repeats)
                 cells[key] = CellValues(seeds, np.concatenate([own.values, rows]) if own else rows)
-        return StudyValues(self.axes, cells, {}, self.planned, self.chance, self.problems)
+        return replace(self, cells=cells, diverged={})
 
 
 def read_values(study: StudyRecord, metric: Metric, repeats: str, num_classes: int | None) -> StudyValues:
@@ -74,7 +76,7 @@ def read_values(study: StudyRecord, metric: Metric, repeats: str, num_classes: i
             diverged.setdefault(key, []).append(repeat)
         elif study.value(cell, metric.name) is not None:
             runs.setdefault(key, {})[repeat] = study.final_run(cell)
-    rows, problems = _rows({run.planned.id: run for cell in runs.values() for run in cell.values()}, metric)
+    rows, problems, weight = _rows({run.planned.id: run for cell in runs.values() for run in cell.values()}, metric)
     cells = {
         key: CellValues(tuple(cell), np.stack([rows[run.planned.id] for run in cell.values()]))
         for key, cell in runs.items()
@@ -86,6 +88,7 @@ def read_values(study: StudyRecord, metric: Metric, repeats: str, num_classes: i
         {key: tuple(names) for key, names in planned.items()},
         metric.chance(num_classes),
         problems,
+        weight,
     )
 
 
@@ -94,23 +97,24 @@ def _is_diverged(run: RunRecord) -> bool:
     return run.result is not None and run.result.status == DIVERGED
 
 
-def _rows(runs: Mapping[str, RunRecord], metric: Metric) -> tuple[dict[str, Values], tuple[str, ...]]:
-    """Return the values of each run by test image, in the same order; or its metric alone, and why."""
+def _rows(runs: Mapping[str, RunRecord], metric: Metric) -> tuple[dict[str, Values], tuple[str, ...], float]:
+    """Return the values of each run by test image, in the same order, and an image's weight; or its metric alone, and why."""
     rows: dict[str, Values] = {}
     names: list[str] | None = None
+    weight = 1.0
     for name, run in runs.items():
         found = _by_image(run, metric)
         if isinstance(found, str):
-            return _without_images(runs, metric), (found,)
-        images, values = found
+            return _without_images(runs, metric), (found,), 1.0
+        images, values, weight = found
         if names is not None and images != names:
-            return _without_images(runs, metric), ("the runs were evaluated on different test images",)
+            return _without_images(runs, metric), ("the runs were evaluated on different test images",), 1.0
         names, rows[name] = images, values
-    return rows, ()
+    return rows, (), weight
 
 
-def _by_image(run: RunRecord, metric: Metric) -> tuple[list[str], Values] | str:
-    """Return the names of the test images, sorted, and the metric of each; or why there are none."""
+def _by_image(run: RunRecord, metric: Metric) -> tuple[list[str], Values, float] | str:
+    """Return the names of the test images, sorted, the metric of each, and an image's weight; or why there are none."""
     assert run.result is not None
     path = run.folder / PREDICTIONS
     if not metric.name.startswith("test_"):
@@ -122,12 +126,14 @@ def _by_image(run: RunRecord, metric: Metric) -> tuple[list[str], Values] | str:
         values = per_image(predictions, metric.name)
     except KeyError:
         return f"{metric.name} is not a mean over test images"
+    if rare := rare_classes(predictions, metric.name):
+        return f"{rare} of the classes have fewer than {MIN_IMAGES} test images each, too few for {metric.name}"
     counted = np.flatnonzero(~np.isnan(values))
     expected = run.result.metrics[metric.name]
     if abs(float(values[counted].mean()) - expected) > TOLERANCE * (metric.span or max(abs(expected), 1.0)):
         return f"{path.name} of {run.planned.id} does not belong to its result"
     order = sorted(counted.tolist(), key=lambda row: predictions.images[row])
-    return [predictions.images[row] for row in order], values[order]
+    return [predictions.images[row] for row in order], values[order], image_weight(predictions, metric.name)
 
 
 def _without_images(runs: Mapping[str, RunRecord], metric: Metric) -> dict[str, Values]:

@@ -50,6 +50,11 @@ class Estimator:
         self.axes, self.spec, self.values, self.metric = axes, spec, values, metric
         self.xs = tuple(sorted(axes[spec.x], key=float))
 
+    @property
+    def _image_span(self) -> float:
+        """Return the largest difference that a test image can make, times the number of images."""
+        return self.metric.span * self.values.image_weight
+
     def combinations(self, *excluded: str) -> Iterator[Levels]:
         """Yield every combination of the levels of all axes except `excluded`."""
         names = [name for name in self.axes if name not in excluded]
@@ -71,7 +76,7 @@ class Estimator:
             if cell is None:
                 return Interval(math.nan, math.nan, math.nan, 0)
             terms.append(Term(weight, cell, arm_name(levels, [self.spec.x])))
-        found = estimate(terms, span=self.metric.span)
+        found = estimate(terms, span=self._image_span)
         if self.metric.range is None or not found.is_known:
             return found
         least, most = (sum(weight * ends[weight > 0] for weight, _ in weights) for ends in self._ends())
@@ -160,5 +165,5 @@ class Estimator:
         if target is None or amounts[x] not in cells or len(cells) < 2:
             return None
         return label_saving(
-            cells, target, amounts[x], higher_is_better=self.metric.higher_is_better, span=self.metric.span
+            cells, target, amounts[x], higher_is_better=self.metric.higher_is_better, span=self._image_span
         )

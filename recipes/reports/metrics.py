@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 LOWER_IS_BETTER = ("loss", "ece", "kl")
-PERCENT = ("top1", "top5", "ece", "map", "rank1", "rank5", "rank10")
+PERCENT = ("top1", "top5", "ece", "map", "rank1", "rank5", "rank10", "accuracy", "f1", "auroc")
 """Last words of the names of metrics in percent."""
 EQUIVALENCE_MARGIN = 0.01
 """Differences within this fraction of the metric's range count as none: 1 point of an accuracy."""
@@ -46,6 +46,10 @@ class Metric:
             return math.log(num_classes)
         if kind in ("top1", "top5") and num_classes:
             return 100.0 * min(int(kind[3:]), num_classes) / num_classes
+        if self.name.endswith(("balanced_accuracy", "macro_f1")) and num_classes:
+            return 100.0 / num_classes
+        if kind == "auroc":
+            return 50.0
         if self.range is None:
             return None
         return self.range[0] if self.higher_is_better else self.range[1]

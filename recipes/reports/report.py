@@ -12,6 +12,7 @@ from recipes.reports.comparison_figures import comparison_figures
 from recipes.reports.comparison_page import ComparisonPage
 from recipes.reports.figure_style import to_png, to_svg
 from recipes.reports.results import StudyRecord, read_study, write_csv
+from recipes.reports.same_images import check_same_images
 from recipes.reports.table_figures import table_figures
 from recipes.reports.table_page import TablePage
 from recipes.study.specification import TableReportSpec
@@ -33,7 +34,9 @@ class RenderedFigure:
 
 def write_report(folder: Path) -> Report:
     """Write the report of the study in `folder`; return its page content."""
-    return write_pages(read_study(folder))
+    study = read_study(folder)
+    check_same_images(study)
+    return write_pages(study)
 
 
 def write_pages(study: StudyRecord) -> Report:

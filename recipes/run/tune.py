@@ -8,6 +8,7 @@ from common.errors import UserError
 from recipes.result import Result, read_result
 from recipes.run.engines import Engine
 from recipes.run.runner import StudyRunner, pluralize
+from recipes.run.stale_images import check_images
 from recipes.study.choices import Choices, read_choices, write_choices
 from recipes.study.plan import Resolver
 from recipes.study.specification import Study, display_path
@@ -69,10 +70,10 @@ class Tuner:
         return TuningOutcome(choices)
 
     def _run(self, tuning: Tuning) -> int:
-        """Run what is not done; return the exit code."""
-        outcome = StudyRunner(
-            tuning.plan.runs, self.folder / TUNING / "runs", self.engine, self.print_line, tuning.tune.metric
-        ).run()
+        """Run what is not done; return the exit code. Raise UserError if what is done was made from other images."""
+        folder = self.folder / TUNING
+        check_images(tuning.plan.runs, {run.id: folder / "runs" / run.id for run in tuning.plan.runs}, folder)
+        outcome = StudyRunner(tuning.plan.runs, folder / "runs", self.engine, self.print_line, tuning.tune.metric).run()
         for name in outcome.failed:
             self.print_line(f"failed: {display_path(self.folder / TUNING / 'runs' / name)}")
         return outcome.exit_code

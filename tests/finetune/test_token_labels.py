@@ -50,7 +50,7 @@ def make_objective(**section):
     config = FinetuneConfig.model_construct(  # without the rule that dense targets need a folder of labels
         out="none", objective="token_labels", token_labels=TokenLabelsConfig.model_construct(**section)
     )
-    splits = SimpleNamespace(class_names=tuple("abcde"), subset=None)
+    splits = SimpleNamespace(class_names=tuple("abcde"), subset=None, train=None)
     objective = build_objective(config, splits)
     assert isinstance(objective, TokenLabels)
     objective.token_grid = GRID

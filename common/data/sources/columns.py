@@ -26,7 +26,7 @@ def find_image_column(features: Mapping[str, Any], requested: str | None, *, tit
     Image features take precedence over columns of encoded bytes. Raise UserError if no column matches, or several do.
     """
     if requested is not None:
-        _check_exists(features, requested, key="data.image_column", title=title)
+        check_column(features, requested, key="data.image_column", title=title)
         if not (_is_image(features[requested]) or _is_encoded(features[requested])):
             raise UserError(
                 f"data.image_column '{requested}' of {title} contains no images: its type is"
@@ -60,7 +60,7 @@ def find_label_column(
     return None, with a warning where that changes the hold-outs.
     """
     if requested is not None:
-        _check_exists(features, requested, key="data.label_column", title=title)
+        check_column(features, requested, key="data.label_column", title=title)
         if not _is_label(features[requested], lambda: values(requested)):
             raise UserError(
                 f"data.label_column '{requested}' of {title} contains no class labels: its type is"
@@ -261,7 +261,7 @@ def _describe_columns(features: Mapping[str, Any]) -> str:
     return ", ".join(f"'{name}' ({_type_name(feature)})" for name, feature in features.items()) or "no columns"
 
 
-def _check_exists(features: Mapping[str, Any], requested: str, *, key: str, title: str) -> None:
+def check_column(features: Mapping[str, Any], requested: str, *, key: str, title: str) -> None:
     """Raise UserError unless the table has the requested column."""
     if requested not in features:
         raise UserError(f"{key} is '{requested}', but {title} has the columns {_describe_columns(features)}.")

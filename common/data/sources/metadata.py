@@ -22,6 +22,7 @@ from common.data.sources.columns import (
     read_labels,
 )
 from common.data.sources.folders import FolderSource, SplitFolders
+from common.data.sources.groups import listed_groups, path_key
 from common.data.sources.listing import Listing, normalized
 from common.data.sources.split import Split
 from common.data.sources.split_names import is_usual_name, split_role
@@ -98,6 +99,25 @@ def read_metadata(path: Path, *, file_column: str | None) -> MetadataFile | None
     return MetadataFile(path, table, wanted) if wanted in table.column_names else None
 
 
+def split_groups(
+    files: Sequence[MetadataFile], group_column: str | None
+) -> tuple[list[MetadataFile], dict[str, str | None]]:
+    """Return the files without the column of the groups, and the group of each listed image by its path."""
+    rest, groups = list[MetadataFile](), dict[str, str | None]()
+    for file in files:
+        if group_column is not None:
+            if group_column not in file.table.column_names or group_column == file.file_column:
+                raise UserError(
+                    f"data.group_column is '{group_column}', but {file.path} has the columns"
+                    f" {quoted(file.table.column_names)}. Set it to the one of the groups."
+                )
+            paths = file.table.column(file.file_column).to_pylist()
+            groups |= listed_groups(paths, file.table.column(group_column), file.path.parent)
+            file = file._replace(table=file.table.drop_columns([group_column]))
+        rest.append(file)
+    return rest, groups
+
+
 class MetadataSource:
     """A folder of images with metadata files, which give the labels. Images that are not listed are skipped.
 
@@ -129,7 +149,7 @@ class MetadataSource:
         title = f"the split '{name}' of {self.title}"
         listed, column, feature, label_column = self._rows(folder, title, labeled=labeled)
         paths = self._listing.images(folder)
-        rows = [listed.pop(_key(folder / path), -1) for path in paths]
+        rows = [listed.pop(path_key(folder / path), -1) for path in paths]
         if unlisted := rows.count(-1):
             self._listing.skipped["images that are not in the metadata"] += unlisted
         for file in self._files:
@@ -178,8 +198,8 @@ class MetadataSource:
         for file in self._files:
             indices = []
             for index, text in enumerate(file.table.column(file.file_column).to_pylist()):
-                key = _key(file.path.parent / str(text).replace("\\", "/"))
-                if text is None or not _is_below(key, _key(folder)):
+                key = path_key(file.path.parent / str(text).replace("\\", "/"))
+                if text is None or not _is_below(key, path_key(folder)):
                     continue
                 if key in listed:
                     raise UserError(f"data.source: {file.path} lists '{text}' a second time. Remove one of the rows.")
@@ -284,11 +304,6 @@ def _read_csv(path: Path) -> Any:
             if all(abs(value) < 2**63 for value in column if value is not None):
                 table = table.set_column(index, name, pyarrow.array(column, pyarrow.int64()))
     return table
-
-
-def _key(path: Path) -> str:
-    """Return a path as it is compared: absolute, without `.` and `..`, in NFC."""
-    return normalized(os.path.abspath(path))
 
 
 def _is_below(key: str, folder: str) -> bool:

@@ -10,6 +10,7 @@ from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
 from common.data.sources.digits import DigitsSource
 from common.data.sources.folders import FolderSource
+from common.data.sources.groups import GroupedSource, groups_of_list, groups_of_names
 from common.data.sources.listing import Listing
 from common.data.sources.metadata import (
     MetadataFile,
@@ -17,6 +18,7 @@ from common.data.sources.metadata import (
     find_metadata,
     labels_of_folders,
     read_metadata,
+    split_groups,
 )
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
@@ -36,7 +38,7 @@ from common.paths import user_path
 _log = logging.getLogger(__name__)
 
 _HUB_ID = r"[\w.-]+(/[\w.-]+)?"
-_COLUMN_KEYS = ("image_column", "label_column")
+_COLUMN_KEYS = ("image_column", "label_column", "group_column")
 FOLDER_KEYS = ("kind", "metadata_file", "leave_out")
 """Keys that apply to folders alone."""
 _LOADERS = frozenset(
@@ -62,7 +64,14 @@ _LOADERS = frozenset(
 
 def open_source(config: DataConfig, decoder: ImageDecoder) -> Source:
     """Return the source of `data.source`: the digits, a local path, or else a dataset of the Hugging Face Hub."""
-    options = TableOptions(config.image_column, config.label_column, decoder, config.cache_megabytes * 2**20)
+    source = _open(config, decoder)
+    return source if config.group_pattern is None else GroupedSource(source, groups_of_names(config.group_pattern))
+
+
+def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
+    """Return the source, without the groups of `data.group_pattern`."""
+    memory = config.cache_megabytes * 2**20
+    options = TableOptions(config.image_column, config.label_column, decoder, memory, config.group_column)
     declared = _declared_splits(config)
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
@@ -131,9 +140,10 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
         folder, decoder=options.decoder, declared=declared, kind=config.kind, left_out=config.leave_out
     )
     if config.kind in ("auto", "metadata"):
-        metadata = _metadata_files(folder, plain.root, config)
+        metadata, groups = split_groups(_metadata_files(folder, plain.root, config), config.group_column)
+        source: Source = plain
         if metadata and (config.kind == "metadata" or not labels_of_folders(plain, metadata, config.label_column)):
-            return MetadataSource(
+            source = MetadataSource(
                 folder,
                 metadata,
                 decoder=options.decoder,
@@ -141,6 +151,10 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
                 declared=declared,
                 left_out=config.leave_out,
             )
+        if metadata and config.group_column is not None:
+            return GroupedSource(source, groups_of_list(groups, config.group_column))
+        if source is not plain:
+            return source
     reject_keys(config, "a folder of images, which has no columns", *_COLUMN_KEYS)
     return plain
 

@@ -21,6 +21,8 @@ class Split:
     images: Images
     labels: npt.NDArray[np.int64] | None
     class_names: tuple[str, ...]
+    groups: npt.NDArray[np.str_] | None = None
+    """(N,) names of the groups (patients, sites, cameras) that no two parts of the data may share; None: there are no groups."""
 
     def __post_init__(self) -> None:
         """Check that the labels match the images and the class names."""
@@ -71,7 +73,10 @@ class Split:
             images = SelectedImages(self.images.images, self.images.indices[selected])
         else:
             images = SelectedImages(self.images, selected)
-        return replace(self, images=images, labels=None if self.labels is None else self.labels[selected])
+        labels = None if self.labels is None else self.labels[selected]
+        return replace(
+            self, images=images, labels=labels, groups=None if self.groups is None else self.groups[selected]
+        )
 
     @cached_property
     def fingerprint(self) -> str:

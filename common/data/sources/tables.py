@@ -12,7 +12,15 @@ import numpy as np
 
 from common.data.images import RGBImage
 from common.data.images.decode import ImageDecoder
-from common.data.sources.columns import UNLABELED, find_image_column, find_label_column, is_class_column, read_labels
+from common.data.sources.columns import (
+    UNLABELED,
+    check_column,
+    find_image_column,
+    find_label_column,
+    is_class_column,
+    read_labels,
+)
+from common.data.sources.groups import groups_of_column
 from common.data.sources.split import Split
 from common.errors import UserError
 
@@ -37,6 +45,7 @@ class TableOptions(NamedTuple):
     decoder: ImageDecoder
     memory_bytes: int
     """Size up to which parquet files are read into memory instead of being unpacked into a cache."""
+    group_column: str | None = None
 
 
 class TableImages:
@@ -185,11 +194,17 @@ class TableSource:
         title = f"the split '{name}' of {self.title}"
         column = find_image_column(dataset.features, self._options.image_column, title=title)
         images = TableImages(dataset, column, self._shards[name], self._base, decoder=self._options.decoder)
-        other_features = {key: feature for key, feature in dataset.features.items() if key != column}
+        group_column = self._options.group_column
+        others = (column, group_column)
+        other_features = {key: feature for key, feature in dataset.features.items() if key not in others}
         label_column = find_label_column(
             other_features, self._options.label_column, labeled=labeled, title=title, values=dataset.data.column
         )
-        unlabeled = Split(images=images, labels=None, class_names=())
+        groups = None
+        if group_column is not None:
+            check_column(dataset.features, group_column, key="data.group_column", title=title)
+            groups = groups_of_column(dataset.data.column(group_column), group_column, images.name, title)
+        unlabeled = Split(images=images, labels=None, class_names=(), groups=groups)
         if label_column is None:
             return unlabeled
         labels, class_names = read_labels(
@@ -219,4 +234,4 @@ class TableSource:
         ):
             return unlabeled
         _log.info("data: %s: images from the column '%s', labels from '%s'", title, column, label_column)
-        return Split(images=images, labels=labels, class_names=class_names)
+        return Split(images=images, labels=labels, class_names=class_names, groups=groups)

@@ -24,6 +24,7 @@ NOT_MOVED: Mapping[str, tuple[str, str]] = MappingProxyType({})
 _DESCRIPTIONS = {
     "images": "number of {part} images",
     "labels": "labels of the {part} images",
+    "groups": "groups of the {part} images",
     "content": "content of the {part} images (at most 256 are compared)",
 }
 
@@ -40,7 +41,7 @@ def check_data(
     current = describe_data(splits)
     moved = {key: paths for key, paths in moved.items() if key.startswith("data.")}
     if moved or (has_checkpoints(folder) if resumes is None else resumes):
-        saved = _read(folder / DATA_FILE)
+        saved = read_fingerprint(folder / DATA_FILE)
         if saved is not None:
             _raise_on_differences(folder, saved, current, moved)
             for key, (before, now) in moved.items():
@@ -107,7 +108,8 @@ def describe_data(splits: Splits) -> dict[str, Any]:
 def _describe_part(split: Split) -> dict[str, Any]:
     """Return the size of one part and the hashes of its labels and content."""
     labels = b"unlabeled" if split.labels is None else split.labels.astype("<i8").tobytes()
-    return {"images": len(split), "labels": _hash(labels), "content": content_hash(split.images)}
+    groups = {} if split.groups is None else {"groups": _hash("\0".join(split.groups.tolist()).encode())}
+    return {"images": len(split), "labels": _hash(labels), "content": content_hash(split.images), **groups}
 
 
 def _hash(data: bytes) -> str:
@@ -115,7 +117,7 @@ def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_fingerprint(path: Path) -> dict[str, Any] | None:
     """Return the saved fingerprint of a run, or None if there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -138,24 +140,29 @@ def _raise_on_differences(
     folder: Path, saved: dict[str, Any], current: dict[str, Any], moved: Mapping[str, tuple[str, str]]
 ) -> None:
     """Raise UserError that lists all differences between two fingerprints, and the paths that differ."""
+    if lines := differences(saved, current):
+        paths = [f"{key}: {before} there, {now} now" for key, (before, now) in moved.items()]
+        raise UserError(
+            f"out = {folder}: the images differ from those this run started with. Restore them, or set another out to start"
+            " a new run.\n" + "\n".join(f"  {line}" for line in [*paths, *lines])
+        )
+
+
+def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return the differences between two fingerprints in words."""
     lines = []
     if saved.get("classes") != current["classes"]:
-        lines.append("  class names: changed")
+        lines.append("class names: changed")
     for part in ("training", "validation", "test"):
         saved_part, current_part = saved.get(part) or {}, current.get(part) or {}
         lines += [
-            f"  {description.format(part=part)}: was {_format(name, saved_part)}, now {_format(name, current_part)}"
+            f"{description.format(part=part)}: was {_format(name, saved_part)}, now {_format(name, current_part)}"
             for name, description in _DESCRIPTIONS.items()
             if saved_part.get(name) != current_part.get(name)
         ]
     if saved.get("subset") != current["subset"] and not lines:
-        lines.append("  subset of the training images: changed")
-    if lines:
-        raise UserError(
-            f"out = {folder}: the images differ from those this run started with. Restore them, or set another out to start"
-            " a new run.\n"
-            + "\n".join([*(f"  {key}: {before} there, {now} now" for key, (before, now) in moved.items()), *lines])
-        )
+        lines.append("subset of the training images: changed")
+    return lines
 
 
 def _format(name: str, part: dict[str, Any]) -> str:

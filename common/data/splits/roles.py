@@ -11,6 +11,7 @@ from common.data.sources.listing import normalized
 from common.data.sources.source import Source
 from common.data.sources.split import Split
 from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, Role, find_role
+from common.data.splits.groups import check_groups, hold_out_groups, nothing_held_out
 from common.data.splits.stratified import Indices, class_permutations
 from common.data.splits.subset import Subset, draw_subset
 from common.errors import UserError, quoted
@@ -142,13 +143,14 @@ def partition_source(
             parts[part] = None, f"data.{part}_fraction is 0"
         else:
             held_out = hold_out(full_train, pool, fraction, seed=seed, stream=f"{part} hold-out", reserved=reserved)
-            _check_hold_out(held_out, pool, fraction, part=part, train=roles.train)
+            _check_hold_out(full_train, held_out, pool, fraction, part=part, train=roles.train)
             is_available = np.zeros(len(full_train), dtype=bool)
             is_available[pool] = True
             is_available[held_out] = False
             pool = np.flatnonzero(is_available)
             parts[part] = full_train.select(held_out), f"held out from '{roles.train}' with data.split_seed {seed}"
     (validation, validation_origin), (test, test_origin) = parts["validation"], parts["test"]
+    check_groups({"training": full_train.select(pool), "validation": validation, "test": test})
     return Partition(
         roles=roles,
         pool=pool,
@@ -187,9 +189,13 @@ def _read_part(source: Source, name: str, full_train: Split, *, labeled: bool, e
     return align_classes(split, full_train.class_names, title=f"the split '{name}' of {source.title}")
 
 
-def _check_hold_out(held_out: Indices, pool: Indices, fraction: float, *, part: str, train: str) -> None:
+def _check_hold_out(
+    full_train: Split, held_out: Indices, pool: Indices, fraction: float, *, part: str, train: str
+) -> None:
     """Raise UserError if nothing is held out."""
     if not len(held_out):
+        if full_train.groups is not None:
+            raise nothing_held_out(full_train, pool, fraction, part=part, train=train)
         raise UserError(
             f"data.{part}_fraction {fraction:g} holds out none of the {len(pool)} images of '{train}': every class has a"
             f" single image, or data.subset_file selects all images. Set data.{part}_split, or set the fraction to 0."
@@ -252,8 +258,10 @@ def hold_out(split: Split, pool: Indices, fraction: float, *, seed: int, stream:
 
     From each class of n images in the pool, round-half-up(fraction * n) are held out, at least one and at most n - 1; none
     from a class of a single image. Images in `reserved` (a published subset) are skipped, so that the hold-out is the same
-    with and without the subset except where they overlap.
+    with and without the subset except where they overlap. Images with groups are held out group by group (`hold_out_groups`).
     """
+    if split.groups is not None:
+        return hold_out_groups(split, pool, fraction, seed=seed, stream=stream, reserved=reserved)
     labels = np.zeros(len(pool), np.int64) if split.labels is None else split.labels[pool]
     is_reserved = np.zeros(len(split), dtype=bool)
     is_reserved[reserved] = True

@@ -16,6 +16,7 @@ from common.data.open_splits import open_splits
 from common.data.sources.split import Split
 from common.data.splits.subset import draw_subset
 from common.evaluation import probe_run
+from common.evaluation.classification import CLASS_AVERAGES
 from common.evaluation.config import ProbeConfig
 from common.evaluation.probe import choose_probe
 from common.evaluation.probe_run import build_features, choice_images
@@ -45,7 +46,7 @@ def test_k_nn_is_that_of_a_k_nn_evaluation(stage: Stage, tmp_path: Path) -> None
     assert {name: found[name] for name in wanted} == wanted
     assert found.keys() - wanted.keys() == {
         "probe_l2",
-        *(f"{split}_probe_{name}" for split in ("validation", "test") for name in ("top1", "top5")),
+        *(f"{split}_probe_{name}" for split in ("validation", "test") for name in ("top1", "top5", *CLASS_AVERAGES)),
     }
 
 

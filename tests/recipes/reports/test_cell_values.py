@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 from comparison_studies import comparison_study, predictions, write_comparison
 
-from common.evaluation.predictions import per_image, read_predictions, write_predictions
+from common.evaluation.classification import CLASS_AVERAGES
+from common.evaluation.predictions import Predictions, per_image, read_predictions, write_predictions
 from recipes.reports.cell_values import StudyValues, read_values
+from recipes.reports.comparison_findings import compute_findings
+from recipes.reports.crossed_effects import CellValues
+from recipes.reports.estimator import Estimator
 from recipes.reports.metrics import find_metric
 from recipes.reports.results import RunRecord, StudyRecord, read_runs
+from recipes.study.specification import ReportSpec
 
 IMAGES = 200
 Levels = Mapping[str, str]
@@ -102,6 +107,68 @@ def test_predictions_that_do_not_give_the_runs_metric_are_not_used(
     assert values_of(record).problems == (f"predictions.parquet of {run.planned.id} does not belong to its result",)
 
 
+def with_class_averages(found: Predictions, every: int = 10) -> Predictions:
+    """Return predictions with one target in `every` of the second class, and the metrics that weight both classes alike."""
+    target = (np.arange(IMAGES) % every == 0).astype(np.int32)
+    prediction = np.where(found.prediction == found.target, target, 1 - target).astype(np.int32)
+    values = np.linspace(80, 100, IMAGES, dtype=np.float32)
+    metrics = {name: name for name in CLASS_AVERAGES}
+    return replace(found, target=target, prediction=prediction, auroc=values, metrics=metrics)
+
+
+@pytest.mark.parametrize("name", CLASS_AVERAGES)
+def test_metrics_that_weight_classes_alike_have_values_by_image(record: StudyRecord, name: str) -> None:
+    """Images of rare classes count more, and so do those that are not in the test set."""
+    for run in record.of_stage("finetune"):
+        path = run.folder / "predictions.parquet"
+        write_predictions(path, with_class_averages(read_predictions(path)))
+        content = json.loads((run.folder / "result.json").read_text())
+        content["metrics"][f"test_{name}"] = float(per_image(read_predictions(path), name).mean())
+        (run.folder / "result.json").write_text(json.dumps(content))
+    again = read_runs(record.plan, record.folder)
+    values = values_of(again, f"test_{name}")
+    assert not values.problems and {cell.values.shape for cell in values.cells.values()} == {(3, IMAGES)}
+    assert values.image_weight == values.with_chance().image_weight == pytest.approx(np.sqrt(0.9 / 1.8**2 + 0.1 * 25))
+    findings = compute_findings(with_metric(again, f"test_{name}"))
+    assert findings.main.pooled.interval.images == IMAGES
+    assert values_of(again, "test_top1").problems
+
+
+def test_intervals_take_the_weight_of_images_that_are_not_in_the_test_set(record: StudyRecord) -> None:
+    """Where all runs are equal on all images, these are all of the variance."""
+    values, spec = values_of(record), record.plan.study.report
+    cells = {key: CellValues(cell.seeds, np.full_like(cell.values, 90.0)) for key, cell in values.cells.items()}
+    axes = {axis.name: list(axis.levels) for axis in record.plan.study.axes if axis.name != "seed"}
+    assert isinstance(spec, ReportSpec)
+
+    def half_width(weight: float) -> float:
+        constant = replace(values, cells=cells, image_weight=weight)
+        estimator = Estimator(axes, spec, constant, find_metric("test_macro_f1"))
+        levels = {"stem": "patchify", "fraction": "0.1"}
+        found = estimator.difference(levels, "training", "OST", "TST").interval
+        return found.high - found.mean
+
+    assert half_width(3.0) == pytest.approx(3 * half_width(1.0))
+
+
+def test_variance_of_rare_classes_is_not_estimated(record: StudyRecord) -> None:
+    for run in record.of_stage("finetune"):
+        path = run.folder / "predictions.parquet"
+        write_predictions(path, with_class_averages(read_predictions(path), every=40))
+        content = json.loads((run.folder / "result.json").read_text())
+        content["metrics"]["test_macro_f1"] = float(per_image(read_predictions(path), "macro_f1").mean())
+        (run.folder / "result.json").write_text(json.dumps(content))
+    values = values_of(read_runs(record.plan, record.folder), "test_macro_f1")
+    assert values.problems == ("1 of the classes have fewer than 10 test images each, too few for test_macro_f1",)
+    assert {cell.values.shape for cell in values.cells.values()} == {(3, 1)} and values.image_weight == 1
+
+
+def with_metric(record: StudyRecord, name: str) -> StudyRecord:
+    """Return a study whose report compares another metric."""
+    report: Any = replace(record.plan.study.report, metric=name)
+    return replace(record, plan=replace(record.plan, study=replace(record.plan.study, report=report)))
+
+
 @pytest.mark.parametrize(
     ("metric", "problem"),
     [
@@ -161,7 +228,8 @@ def test_cell_of_diverged_runs_alone_counts_as_chance_on_every_image(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "classes", "chance"),
     [("test_top1", 10, 10.0), ("test_top5", 10, 50.0), ("test_top5", 3, 100.0), ("test_loss", 10, np.log(10)),
-     ("test_top1", None, 0.0), ("test_map", 10, 0.0), ("test_ece", 10, 100.0), ("test_score", 10, None)],
+     ("test_top1", None, 0.0), ("test_map", 10, 0.0), ("test_ece", 10, 100.0), ("test_score", 10, None),
+     ("test_balanced_accuracy", 10, 10.0), ("validation_macro_f1", 4, 25.0), ("test_auroc", 10, 50.0)],
 )  # fmt: skip
 def test_value_of_an_uninformative_prediction(name: str, classes: int | None, chance: float | None) -> None:
     found = find_metric(name).chance(classes)
@@ -182,7 +250,8 @@ def test_with_an_unknown_chance_level_diverged_runs_stay_excluded(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "is_higher", "span", "margin"),
     [("test_top1", True, 100.0, 1.0), ("test_loss", False, 0.0, None), ("validation_ece", False, 100.0, 1.0),
-     ("test_map", True, 100.0, 1.0), ("test_score", True, 0.0, None), ("test_knn_top1", True, 100.0, 1.0)],
+     ("test_map", True, 100.0, 1.0), ("test_score", True, 0.0, None), ("test_knn_top1", True, 100.0, 1.0),
+     ("test_balanced_accuracy", True, 100.0, 1.0), ("test_macro_f1", True, 100.0, 1.0), ("validation_auroc", True, 100.0, 1.0)],
 )  # fmt: skip
 def test_direction_and_range_by_the_name_of_a_metric(
     name: str, is_higher: bool, span: float, margin: float | None

@@ -233,7 +233,7 @@ def test_view_types_are_text_and_bytes() -> None:
         "label": pyarrow.array(["b", "a", "b", "a"]).cast(pyarrow.string_view()),
     }
     dataset = Dataset(pyarrow.table(columns))
-    options = TableOptions(None, None, ImageDecoder())
+    options = TableOptions(None, None, ImageDecoder(), 0)
     source = TableSource("t", {"train": dataset}, {"train": (Shard("x", 4, "x"),)}, options, base=Path())
     split = source.read("train", labeled=True)
     assert split.class_names == ("a", "b") and values(split) == [0, 1, 2, 3]

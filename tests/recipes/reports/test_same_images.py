@@ -1,0 +1,24 @@
+"""A report does not mix runs that were tested on different images."""
+
+import json
+from pathlib import Path
+
+import pytest
+from comparison_studies import comparison_study, write_comparison
+
+from common.errors import UserError
+from recipes.reports.same_images import check_same_images
+
+
+def test_runs_tested_on_different_images_are_not_one_report(tmp_path: Path) -> None:
+    study = write_comparison(comparison_study(fractions=(1.0,), num_seeds=2), tmp_path, lambda levels: 90.0)
+    runs = study.of_stage("finetune")
+    for run in runs:
+        (run.folder / "data.json").write_text(json.dumps({"test": {"images": 10, "labels": "a", "content": "b"}}))
+        (run.folder / "config.yaml").write_text("data: {source: photos}\n")
+    check_same_images(study)
+    (runs[-1].folder / "data.json").write_text(json.dumps({"test": {"images": 10, "labels": "c", "content": "b"}}))
+    with pytest.raises(UserError, match=f"{runs[0].planned.id} and {runs[-1].planned.id} .* not of one data set"):
+        check_same_images(study)
+    (runs[-1].folder / "config.yaml").write_text("data: {source: sketches}\n")  # an axis over data sets
+    check_same_images(study)
