@@ -63,7 +63,7 @@ def check_data(
 
 def saved_facts(folder: Path, *, duplicates: str) -> dict[str, Any]:
     """Return what a run that resumes has recorded of its duplicates, found with this value of `data.duplicates`; else {}."""
-    saved = _read(folder / DATA_FILE)
+    saved = read_fingerprint(folder / DATA_FILE)
     facts = {name: saved[name] for name in FACTS if name in saved} if saved is not None else {}
     found = facts.get("duplicates")
     return facts if isinstance(found, dict) and found.get("mode") == duplicates else {}
