@@ -23,11 +23,14 @@ NAMES = {
 """What each measures, and its minutes on two cores with the default repeats, if known."""
 GROWING = ("loop",)
 """Benchmarks that also measure how time and memory scale, by their function `growth`."""
+WITH_OPTIONS = ("coverage", "duplicates")
+"""Programs with options of their own, each the function `main` of a module."""
 OTHERS = """
 each is a module of this folder: benchmarks/<name>.py
 
 separate programs, each with --help or a docstring:
   python -m benchmarks coverage  do the intervals of a comparison cover the truth? simulated studies, an hour on two cores
+  python -m benchmarks duplicates  planted copies of test images among training images: recall, false alarms, time
   python -m benchmarks.parity   does speed cost accuracy? complete trainings with the reference and the fast implementation
   python -m benchmarks.fuzz     damaged images, absurd recipes, absurd runs
   python -m benchmarks.kills    runs killed at random moments, or whose reads fail at random, compared bitwise
@@ -36,10 +39,9 @@ separate programs, each with --help or a docstring:
 
 def main() -> int:
     """Run the benchmarks of the command line and print their tables; return the exit code."""
-    if sys.argv[1:2] == ["coverage"]:
-        from benchmarks import coverage
-
-        return coverage.main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in WITH_OPTIONS:
+        code: int = importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+        return code
     options = parse_options()
     for name in options.names:
         module = importlib.import_module(f"benchmarks.{name}")

@@ -25,6 +25,7 @@ PARTS = {
     "split": ("common.data.open_splits.partition_source",),
     "subset": ("common.data.open_splits.choose_subset",),
     "verification": ("common.data.open_splits.verify_and_cache",),
+    "duplicates": ("common.training.open_images.find_duplicates", "common.training.open_images.save_training_images"),
     "fingerprint, manifest": ("common.training.open_images.check_data", "common.training.open_images.save_data"),
     "network, optimizer": ("pretrain.train.build_dino", "pretrain.train.build_optimizer"),
     "sampler": ("common.data.loading.sampler.EpochSampler.order",),

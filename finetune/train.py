@@ -39,7 +39,7 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="finetune", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = open_images(config.data, run, labeled=True)
+    splits = open_images(config.data, run, labeled=True, init=config.init)
     return Finetuning(config, run, splits).train()
 
 

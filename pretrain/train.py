@@ -43,7 +43,7 @@ def train(config: PretrainConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="pretrain", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = open_images(config.data, run, labeled=False)
+    splits = open_images(config.data, run, labeled=False, init=config.init)
     return Pretraining(config, run, splits).train()
 
 

@@ -102,7 +102,7 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
     version must not turn finished runs into other runs. The keys of the stem are always included (`canonical_stem`); a slash at
     the end of a path changes nothing.
     """
-    from common.training.run_folder import OPERATIONAL
+    from common.training.run_folder import changes_numbers
 
     cls = config_class(module)
     config = flatten(to_mapping(load_config(module, recipe, overrides)))
@@ -110,7 +110,7 @@ def resolve_by_config(module: str, recipe: Path, overrides: tuple[str, ...]) -> 
     changed = {key: value for key, value in config.items() if key not in default or default[key] != value}
     stem = {key: config[key] for key in ("model.name", "model.stem", "model.patch_size") if key in config}
     paths = {key: without_final_slash(value) for key in PATH_KEYS if isinstance(value := changed.get(key), str)}
-    return {key: value for key, value in (changed | stem | paths).items() if key not in OPERATIONAL}
+    return {key: value for key, value in (changed | stem | paths).items() if changes_numbers(key, value)}
 
 
 def canonical_stem(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,12 @@ class DataConfig(Config):
     max_corrupt: _CorruptFraction = 0.01
     """Largest fraction of the training, validation or test images that may be corrupt with on_corrupt=skip, in [0, 1). The run
     stops with an error if more are corrupt."""
+    duplicates: Literal["auto", "warn", "drop", "ignore"] = "auto"
+    """What is done about images that are in two of the training, validation and test images: with the same content, or nearly the
+    same (resized, recompressed, mirrored). warn: they are counted and named in the log, data.json and result.json. drop: training
+    images with a duplicate in validation or test are excluded; set it in both stages. auto: as warn, within limits that keep the
+    start short: contents of at most 100,000 images and 2 GiB, near duplicates of at most 20,000 images, if they are in memory
+    (`cache_megabytes`) or have at most 256 MiB. ignore: only contents are compared, within the same limits."""
     max_megapixels: _Megapixels = DEFAULT_MAX_PIXELS // 10**6
     """Size limit of an image, in millions of pixels. An image whose header declares more is treated as corrupt and is not
     decoded: a file of a few kilobytes can decompress to gigabytes, and every worker holds 3 bytes per pixel."""

@@ -9,6 +9,7 @@ from common.data.reid.partition import partition_identities
 from common.data.sources.open_source import open_source
 from common.data.sources.source import Source
 from common.data.sources.split import Split
+from common.data.splits.duplicates import drop_duplicates, find_duplicates
 from common.data.splits.roles import (
     HoldOutFractions,
     Partition,
@@ -20,6 +21,7 @@ from common.data.splits.roles import (
 )
 from common.data.splits.subset import Subset, read_subset
 from common.data.splits.verification import VerifiedSplits, verify_and_cache
+from common.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +36,11 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     decoder = ImageDecoder(max_pixels=config.max_megapixels * 10**6)
     if (identity_set := open_identities(config, decoder)) is not None:
         identities = partition_identities(identity_set, config)
+        if config.duplicates == "drop":
+            raise UserError(
+                f"data.duplicates is 'drop', but data.source '{config.source}' is a re-identification dataset, in which similar"
+                " images of a person are expected. Remove the key."
+            )
         return identities.splits(_verify(identities.parts(), config))
     source = source or open_source(config, decoder)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
@@ -59,7 +66,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     _log_splits(source, full_train, subset, partition)
     parts = {"train": full_train.select(subset.indices), "validation": partition.validation, "test": partition.test}
     verified, excluded = _verify({part: split for part, split in parts.items() if split is not None}, config)
-    return Splits(
+    splits = Splits(
         train=verified["train"],
         validation=verified.get("validation"),
         test=verified.get("test"),
@@ -67,6 +74,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
         subset=subset,
         excluded=excluded,
     )
+    return drop_duplicates(splits, find_duplicates(splits, config)) if config.duplicates == "drop" else splits
 
 
 def _verify(parts: dict[str, Split], config: DataConfig) -> VerifiedSplits:

@@ -44,7 +44,7 @@ def evaluate(config: LinearConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="linear", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = open_images(config.data, run, labeled=True)
+    splits = open_images(config.data, run, labeled=True, init=config.init)
     return LinearEvaluation(config, run, splits).train()
 
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from common.data.config import DataConfig
 from common.data.open_splits import open_splits
-from common.data.splits.fingerprint import check_data, has_checkpoints, save_data
+from common.data.splits.content_hashes import Hashes
+from common.data.splits.duplicates import find_duplicates
+from common.data.splits.fingerprint import check_data, has_checkpoints, save_data, saved_facts
 from common.data.splits.roles import Splits
+from common.data.splits.training_images import check_overlap, save_training_images
 from common.training.inputs import Inputs, check_inputs, describe_inputs, save_inputs
 
 if TYPE_CHECKING:
@@ -16,15 +19,38 @@ if TYPE_CHECKING:
 SAME_INPUTS = "{} must lead to the same files on every node"
 
 
-def open_images(config: DataConfig, run: "Run", *, labeled: bool) -> Splits:
-    """Return the images of a run, with labels if `labeled`; raise UserError if its inputs are not those it began with."""
+def open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | None = None) -> Splits:
+    """Return the images of a run, with labels if `labeled`; raise UserError if its inputs are not those it began with.
+
+    Duplicates between its parts, and images that the weights `init` were trained on, are logged and recorded.
+    """
     resumes = run.process_group.read(lambda: has_checkpoints(run.folder)) or run.files.has_shards
     inputs = _check_inputs(run, resumes=resumes)
     splits = run.process_group.read(lambda: open_splits(config, labeled=labeled))
     data = _check_data(run, splits, resumes=resumes)
+    hashes = _record_duplicates(config, run, splits, init, resumes=resumes)
+    data |= run.data_facts
     run.write_once_accepted(run.folder, lambda: save_data(data, splits, run.folder, resumes=resumes))
     run.write_once_accepted(run.folder, lambda: save_inputs(inputs, run.folder))
+    run.write_once_accepted(run.folder, lambda: save_training_images(hashes, init, run.folder))
     return splits
+
+
+def _record_duplicates(
+    config: DataConfig, run: "Run", splits: Splits, init: str | None, *, resumes: bool
+) -> Hashes | None:
+    """Find, log and record the duplicates, unless a run that resumes has recorded them; return the training images' hashes."""
+    group = run.process_group
+    saved = group.read(lambda: saved_facts(run.folder, duplicates=config.duplicates) if resumes else {})
+    group.check_same([_digest(saved)], what="records of duplicates", remedy=SAME_INPUTS.format("out"))
+    if saved:
+        run.data_facts |= saved
+        return None
+    duplicates = splits.duplicates or group.read(lambda: find_duplicates(splits, config))
+    duplicates.log()
+    overlap = group.read(lambda: check_overlap(init, duplicates.hashes))
+    run.data_facts |= {"duplicates": duplicates.summary(), "init_overlap": overlap}
+    return duplicates.hashes.get("train")
 
 
 def confirm_moved(run: "Run") -> None:

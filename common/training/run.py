@@ -59,6 +59,8 @@ class Run:
         self.signals = StopSignals()
         self.seconds_before, self.device_seconds_before = 0.0, 0.0
         """Seconds of earlier attempts up to the checkpoint from which this one resumes."""
+        self.data_facts: dict[str, Any] = {}
+        """What was found in the images, for result.json."""
         self._started = time.monotonic()
         self._log_error: OSError | None = None
         self.process_group.check_same(describe_folder(self.folder))
@@ -193,6 +195,7 @@ class Run:
             "num_processes": self.num_processes,
             "device_hours": round(self.device_seconds / 3600, 5),
             "rewinds": list(rewinds),
+            **self.data_facts,
             **facts,
         }
         self.raise_log_error()

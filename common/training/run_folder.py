@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from common import config as recipes
+from common.data.splits.training_images import TRAINING_IMAGES_FILE
 from common.errors import UserError
 from common.files import fsync, list_folder, path_exists, write_atomic
 from common.json_text import to_json
@@ -46,6 +47,7 @@ WRITTEN = (
     "data.json",
     "inputs.json",
     "subset.json",
+    TRAINING_IMAGES_FILE,
     "export",
     *sorted(BEGUN),
 )
@@ -67,6 +69,11 @@ OPERATIONAL = (
     "train.log_every",
 )
 """Keys that may differ when a run is resumed: they do not change any number."""
+
+
+def changes_numbers(key: str, value: Any) -> bool:
+    """Return whether a key of a recipe, with this value, takes part in what a run computes."""
+    return key not in OPERATIONAL and (key != "data.duplicates" or value == "drop")
 
 
 class RunFolder:
@@ -222,9 +229,10 @@ class RunFolder:
         now = recipes.flatten(recipes.to_mapping(config))
         written = values_of(recipes.resolve(self.path / "config.yaml"))
         before = recipes.flatten(recipes.defaults(type(config))) | recipes.flatten(written)
-        keys = [key for key in sorted({*before, *now}) if key not in OPERATIONAL]
+        keys = sorted({*before, *now})
         pairs = {key: (before.get(key, "absent"), now.get(key, "absent")) for key in keys}
         pairs = {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and not _is_same_path(key, pair)}
+        pairs = {key: pair for key, pair in pairs.items() if any(changes_numbers(key, value) for value in pair)}
         self.moved = {key: pair for key, pair in pairs.items() if _may_be_moved(key, pair)}
         differing = [key for key in pairs if key not in self.moved]
         epochs = before.get("train.epochs")

@@ -72,7 +72,8 @@ class RunCosts:
         if not hasattr(config, "data"):
             return DatasetSize(0, config.num_classes)
         whole = {"fraction": 1.0, "images_per_class": None, "subset_seed": 0, "image_size": 32, "workers": 0}
-        data = config.data.model_copy(update={**whole, "verify": "none", "cache_megabytes": 0, "on_corrupt": "stop"})
+        unread = {"verify": "none", "cache_megabytes": 0, "on_corrupt": "stop", "duplicates": "ignore"}
+        data = config.data.model_copy(update={**whole, **unread})
         key = data, find_stage(run.module).labeled
         if key not in self._sizes:
             self._sizes[key] = _count(*key)

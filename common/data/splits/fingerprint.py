@@ -18,6 +18,8 @@ from common.json_text import to_json
 _log = logging.getLogger(__name__)
 
 DATA_FILE, SUBSET_FILE = "data.json", "subset.json"
+FACTS = ("duplicates", "init_overlap")
+"""Entries that are recorded with the fingerprint, and not compared."""
 NOT_MOVED: Mapping[str, tuple[str, str]] = MappingProxyType({})
 _DESCRIPTIONS = {
     "images": "number of {part} images",
@@ -57,6 +59,14 @@ def check_data(
                 DATA_FILE,
             )
     return current
+
+
+def saved_facts(folder: Path, *, duplicates: str) -> dict[str, Any]:
+    """Return what a run that resumes has recorded of its duplicates, found with this value of `data.duplicates`; else {}."""
+    saved = read_fingerprint(folder / DATA_FILE)
+    facts = {name: saved[name] for name in FACTS if name in saved} if saved is not None else {}
+    found = facts.get("duplicates")
+    return facts if isinstance(found, dict) and found.get("mode") == duplicates else {}
 
 
 def save_data(fingerprint: dict[str, Any], splits: Splits, folder: Path, *, resumes: bool | None = None) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from common.data.splits.stratified import Indices, class_permutations
 from common.data.splits.subset import Subset, draw_subset
 from common.errors import UserError, quoted
 
+if TYPE_CHECKING:
+    from common.data.splits.duplicates import Duplicates
+
 _log = logging.getLogger(__name__)
 
 
@@ -23,7 +26,8 @@ _log = logging.getLogger(__name__)
 class Splits:
     """The training, validation and test images of a run. `subset` gives the images of the full training set in `train`.
 
-    `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part.
+    `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part. `duplicates`
+    is what was found where duplicates are excluded (data.duplicates=drop).
     """
 
     train: Split
@@ -32,6 +36,7 @@ class Splits:
     class_names: tuple[str, ...]
     subset: Subset
     excluded: dict[str, list[str]]
+    duplicates: "Duplicates | None" = None
 
 
 class Roles(NamedTuple):

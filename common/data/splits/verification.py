@@ -60,7 +60,7 @@ def verify_and_cache(
     corrupt: dict[str, dict[int, str]] = {}
     num_decoded = 0
     for part, split in splits.items():
-        if _is_decoded(split):
+        if is_decoded(split):
             continue
         image_bytes = _estimate_bytes(split)
         num_threads = threads if image_bytes >= _MIN_BYTES_FOR_THREADS else 1
@@ -130,7 +130,7 @@ def _truncate(lines: list[str]) -> list[str]:
     return [*lines[:_MAX_LISTED], *more]
 
 
-def _is_decoded(split: Split) -> bool:
+def is_decoded(split: Split) -> bool:
     """Return whether the images are already decoded in memory."""
     images = split.images.images if isinstance(split.images, SelectedImages) else split.images
     return isinstance(images, PixelImages)

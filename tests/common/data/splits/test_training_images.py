@@ -1,0 +1,47 @@
+"""The hashes of the training images in a run's folder, and how many images of a later run are among them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.data.splits.training_images import (
+    TRAINING_IMAGES_FILE,
+    count_overlap,
+    read_training_images,
+    save_training_images,
+)
+from common.errors import UserError
+
+
+def hashes(*values: int) -> np.ndarray:
+    """Return hashes."""
+    return np.array(values, np.uint64)
+
+
+@pytest.mark.parametrize("suffix", ["", "export", "export/model.safetensors"])
+def test_overlap_with_the_run_that_wrote_the_weights(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "model.safetensors").touch()
+    save_training_images(hashes(2**64 - 1, 3, 0, 3), None, tmp_path)
+    parts = {"validation": hashes(4, 0), "test": hashes(3, 2**64 - 1, 3, 8)}
+    assert count_overlap(str(tmp_path / suffix), parts) == {"validation": 0, "test": 3}
+
+
+def test_images_of_earlier_runs_are_passed_on(tmp_path: Path) -> None:
+    for name, values, init in (("a", hashes(7, 2), None), ("b", hashes(5), "a"), ("c", hashes(9), "b")):
+        (tmp_path / name).mkdir()
+        save_training_images(values, init and str(tmp_path / init), tmp_path / name)
+    found = read_training_images(str(tmp_path / "c"))
+    assert found is not None and found.tolist() == [2, 5, 7, 9]
+
+
+@pytest.mark.parametrize("init", ["timm:vit_small_patch16_224", "missing", "hf-hub:owner/name"])
+def test_images_of_other_weights_are_not_known(init: str) -> None:
+    assert count_overlap(init, {"test": hashes(1)}) is None
+
+
+def test_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / TRAINING_IMAGES_FILE).write_bytes(b"no array")
+    with pytest.raises(UserError, match=rf"init: {TRAINING_IMAGES_FILE} of .* cannot be read"):
+        read_training_images(str(tmp_path))
