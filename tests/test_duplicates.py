@@ -57,7 +57,11 @@ def test_both_stages_exclude_duplicates_and_fine_tuning_knows_what_its_weights_h
     other.symlink_to(root)
     words = ("data.train_split=test", "data.test_split=validation", "data.validation_fraction=0.2")
     overlapping = (f"data.source={other}", *words, *FAST, f"init={tmp_path / 'pre'}")
-    assert stage("finetune", tmp_path / "leak", *overlapping) == 0
+    assert stage("finetune", tmp_path / "refused", *overlapping) == 2
+    assert (
+        "data.init_overlap=allow" in capsys.readouterr().err and not (tmp_path / "refused" / "metrics.jsonl").exists()
+    )
+    assert stage("finetune", tmp_path / "leak", *overlapping, "data.init_overlap=allow") == 0
     trained = np.load(tmp_path / "pre" / "training_images.npy")
     assert read_result(tmp_path / "leak")["init_overlap"]["test"] == len(trained) > 30
     assert f"trained on {len(trained)} of the 48 test images" in capsys.readouterr().out

@@ -108,6 +108,10 @@ class DataConfig(Config):
     images with a duplicate in validation or test are excluded; set it in both stages. auto: as warn, within limits that keep the
     start short: contents of at most 100,000 images and 2 GiB, near duplicates of at most 20,000 images, if they are in memory
     (`cache_megabytes`) or have at most 256 MiB. ignore: only contents are compared, within the same limits."""
+    init_overlap: Literal["refuse", "allow"] = "refuse"
+    """What a supervised run does whose test images are among those that the weights `init` were trained on, as where
+    pre-training had other hold-outs: refuse, or allow, which result.json reports as `init_overlap`. It is known for weights of runs
+    with `data.duplicates` within its limits."""
     max_megapixels: _Megapixels = DEFAULT_MAX_PIXELS // 10**6
     """Size limit of an image, in millions of pixels. An image whose header declares more is treated as corrupt and is not
     decoded: a file of a few kilobytes can decompress to gigabytes, and every worker holds 3 bytes per pixel."""

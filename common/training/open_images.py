@@ -28,7 +28,7 @@ def open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | No
     inputs = _check_inputs(run, resumes=resumes)
     splits = run.process_group.read(lambda: open_splits(config, labeled=labeled))
     data = _check_data(run, splits, resumes=resumes)
-    hashes = _record_duplicates(config, run, splits, init, resumes=resumes)
+    hashes = _record_duplicates(config, run, splits, init, resumes=resumes, labeled=labeled)
     data |= run.data_facts
     run.write_once_accepted(run.folder, lambda: save_data(data, splits, run.folder, resumes=resumes))
     run.write_once_accepted(run.folder, lambda: save_inputs(inputs, run.folder))
@@ -37,7 +37,7 @@ def open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | No
 
 
 def _record_duplicates(
-    config: DataConfig, run: "Run", splits: Splits, init: str | None, *, resumes: bool
+    config: DataConfig, run: "Run", splits: Splits, init: str | None, *, resumes: bool, labeled: bool
 ) -> Hashes | None:
     """Find, log and record the duplicates, unless a run that resumes has recorded them; return the training images' hashes."""
     group = run.process_group
@@ -48,7 +48,8 @@ def _record_duplicates(
         return None
     duplicates = splits.duplicates or group.read(lambda: find_duplicates(splits, config))
     duplicates.log()
-    overlap = group.read(lambda: check_overlap(init, duplicates.hashes))
+    refuses = config.init_overlap == "refuse" and labeled
+    overlap = group.read(lambda: check_overlap(init, duplicates.hashes, refuses=refuses))
     run.data_facts |= {"duplicates": duplicates.summary(), "init_overlap": overlap}
     return duplicates.hashes.get("train")
 

@@ -62,6 +62,7 @@ OPERATIONAL = (
     "data.verify",
     "data.on_corrupt",
     "data.max_corrupt",
+    "data.init_overlap",
     "train.checkpoint_minutes",
     "train.checkpoint_steps",
     "train.keep_checkpoints",

@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 
 TRAINING_IMAGES_FILE = "training_images.npy"
 """Sorted 64-bit hashes of the content of the training images, of the run and of the runs whose weights it started from."""
+MAX_SEEN = 0.01
+"""Largest part of the test images that the weights may have been trained on."""
 
 
 def save_training_images(hashes: Hashes | None, init: str | None, folder: Path) -> None:
@@ -31,7 +33,7 @@ def save_training_images(hashes: Hashes | None, init: str | None, folder: Path) 
 def read_training_images(init: str) -> Hashes | None:
     """Return the sorted hashes of the images that the weights `init` were trained on; None if they are not known.
 
-    `init` is the recipe's key: the folder of a run, its `export` or a file in one of them.
+    `init` is the recipe's key: the folder of a run, its `export`, a checkpoint of it, or a file in one of them.
     """
     try:
         path = _run_folder(init) / TRAINING_IMAGES_FILE
@@ -48,6 +50,8 @@ def _run_folder(init: str) -> Path:
     """Return the folder of the run that wrote `init`, if a run did."""
     path = Path(init).expanduser()
     folder = path if path.is_dir() else path.parent
+    if folder.parent.name == "checkpoints":
+        return folder.parent.parent
     return folder.parent if folder.name == "export" else folder
 
 
@@ -59,14 +63,27 @@ def count_overlap(init: str, parts: Mapping[str, Hashes]) -> dict[str, int] | No
     return {part: int(np.isin(hashes[hashes != UNREADABLE], known).sum()) for part, hashes in parts.items()}
 
 
-def check_overlap(init: str | None, hashes: Mapping[str, Hashes]) -> dict[str, int] | None:
-    """Return, and log, how many validation and test images the weights `init` were trained on; None if that is not known."""
+def check_overlap(init: str | None, hashes: Mapping[str, Hashes], *, refuses: bool = False) -> dict[str, int] | None:
+    """Return, and log, how many validation and test images the weights `init` were trained on; None if that is not known.
+
+    `refuses`: raise UserError if that is more than one percent of the test images, apart from those whose content is also among
+    the run's own training images: those are duplicates within the data set, not another hold-out.
+    """
     if init is None or not hashes:
         return None
     evaluated = {part: values for part, values in hashes.items() if part != "train"}
     overlap = count_overlap(init, evaluated)
     if overlap is None:
         _log.info("init = %s: the images that these weights were trained on are not known", init)
+    if refuses and overlap is not None and "test" in evaluated:
+        test = evaluated["test"]
+        seen = count_overlap(init, {"test": test[~np.isin(test, hashes.get("train", test[:0]))]}) or {"test": 0}
+        if seen["test"] > MAX_SEEN * len(test):
+            raise UserError(
+                f"init = {init}: these weights were trained on {seen['test']} of the {len(test)} test images (same content), so"
+                " the test would measure nothing new. Pre-train with the same section data, so that both stages hold out the"
+                " same images, or set data.init_overlap=allow, which result.json reports."
+            )
     for part, number in (overlap or {}).items():
         if number:
             _log.warning(

@@ -7,6 +7,7 @@ import pytest
 
 from common.data.splits.training_images import (
     TRAINING_IMAGES_FILE,
+    check_overlap,
     count_overlap,
     read_training_images,
     save_training_images,
@@ -19,10 +20,13 @@ def hashes(*values: int) -> np.ndarray:
     return np.array(values, np.uint64)
 
 
-@pytest.mark.parametrize("suffix", ["", "export", "export/model.safetensors"])
+@pytest.mark.parametrize(
+    "suffix", ["", "export", "export/model.safetensors", "checkpoints/step-000000001", "checkpoints/step-000000001/x"]
+)
 def test_overlap_with_the_run_that_wrote_the_weights(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "model.safetensors").touch()
+    (tmp_path / "checkpoints" / "step-000000001").mkdir(parents=True)
     save_training_images(hashes(2**64 - 1, 3, 0, 3), None, tmp_path)
     parts = {"validation": hashes(4, 0), "test": hashes(3, 2**64 - 1, 3, 8)}
     assert count_overlap(str(tmp_path / suffix), parts) == {"validation": 0, "test": 3}
@@ -45,3 +49,17 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / TRAINING_IMAGES_FILE).write_bytes(b"no array")
     with pytest.raises(UserError, match=rf"init: {TRAINING_IMAGES_FILE} of .* cannot be read"):
         read_training_images(str(tmp_path))
+
+
+def test_test_images_that_the_weights_were_trained_on_are_refused(tmp_path: Path) -> None:
+    save_training_images(hashes(*range(1, 50)), None, tmp_path)
+    init, test = str(tmp_path), hashes(*range(40, 60))
+    with pytest.raises(UserError, match=r"trained on 10 of the 20 test images .*data\.init_overlap=allow"):
+        check_overlap(init, {"train": hashes(1, 2), "test": test}, refuses=True)
+    assert check_overlap(init, {"train": hashes(1, 2), "test": test}) == {"test": 10}
+    own = hashes(*range(1, 50))  # the data set itself has these images twice: the hold-outs are the same
+    assert check_overlap(init, {"train": own, "test": test}, refuses=True) == {"test": 10}
+    assert check_overlap(init, {"validation": test, "test": hashes(60, 61)}, refuses=True) == {
+        "validation": 10,
+        "test": 0,
+    }
