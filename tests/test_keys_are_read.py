@@ -86,10 +86,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
 REFUSED = {
     "pretrain": {"TrainConfig.evaluate_every", "OptimConfig.base", "OptimConfig.rho"},
     "linear": {
-        *(
-            f"TrainConfig.{name}"
-            for name in ("compile", "kernels", "grad_checkpointing", "micro_batch_size", "max_rewinds")
-        ),
+        *(f"TrainConfig.{name}" for name in ("kernels", "grad_checkpointing", "micro_batch_size", "max_rewinds")),
         *("OptimConfig.base", "OptimConfig.rho"),
     },
     "token_labels": {"DataConfig.max_corrupt"},

@@ -89,7 +89,7 @@ def test_reid_resizes_the_position_embedding_of_a_square_pretraining(
 ) -> None:
     assert stage("pretrain", tmp_path / "dino", "train.epochs=1", "model.stem=conv") == 0
     assert reid(tmp_path / "run", f"init={tmp_path / 'dino'}", "optim.lr=1e-12", "train.epochs=1") == 0
-    assert "position embedding resized from 3x3 patches to (24, 12) px" in capsys.readouterr().out
+    assert "position embedding resized from 3x3 to 6x3 patches" in capsys.readouterr().out
     before = load_file(tmp_path / "dino" / "export" / "model.safetensors")
     after = load_file(tmp_path / "run" / "export" / "model.safetensors")
     assert torch.allclose(before["blocks.0.attn.qkv.weight"], after["blocks.0.attn.qkv.weight"], atol=1e-6)

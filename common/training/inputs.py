@@ -17,6 +17,7 @@ from common import config as recipes
 from common.data.token_labels.files import MANIFEST
 from common.errors import UserError
 from common.files import path_exists, write_atomic
+from common.json_text import to_json
 from common.models.weight_files import read_weights
 from common.paths import is_local, user_path
 from common.training.run_folder import RunFolder, other_recipe
@@ -83,14 +84,14 @@ def save_inputs(current: Inputs, folder: Path) -> None:
     """Write the inputs into a run folder; nothing if there are none."""
     path = folder / INPUTS_FILE
     if current or path_exists(path):
-        write_atomic(path, json.dumps(current, indent=2) + "\n")
+        write_atomic(path, to_json(current, indent=2) + "\n")
 
 
 def _hash_description(text: bytes) -> str:
     """Return the SHA-256 of a description of token labels without its teacher's path; it has a hash of the teacher."""
     try:
         description = json.loads(text)
-        text = json.dumps({key: value for key, value in description.items() if key != "teacher"}).encode()
+        text = to_json({key: value for key, value in description.items() if key != "teacher"}).encode()
     except (ValueError, AttributeError, RecursionError):
         pass  # whoever reads the labels reports it
     return hashlib.sha256(text).hexdigest()

@@ -1,7 +1,6 @@
 """The inputs of a run (images, initial weights, token labels): compared with those it began with, and recorded."""
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from common.data.config import DataConfig
@@ -11,6 +10,7 @@ from common.data.splits.duplicates import find_duplicates
 from common.data.splits.fingerprint import check_data, has_checkpoints, save_data, saved_facts
 from common.data.splits.roles import Splits
 from common.data.splits.training_images import check_overlap, save_training_images
+from common.json_text import to_json
 from common.training.inputs import Inputs, check_inputs, describe_inputs, save_inputs
 
 if TYPE_CHECKING:
@@ -82,4 +82,4 @@ def _check_inputs(run: "Run", *, resumes: bool) -> Inputs:
 
 def _digest(content: Any) -> str:
     """Return a short hash of JSON content."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(to_json(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from common.errors import ProcessError, UserError
+from common.json_text import to_json
 
 SHARED_MEMORY = "/dev/shm"
 _MAX_REPORT = 3000
@@ -63,7 +64,7 @@ def end_on_failures(writer: Connection) -> None:
         text = "".join(traceback.format_exception(error))[-_MAX_REPORT:]
         report = {"error": f"{type(error).__name__}: {error}"[:500], "is_system": isinstance(error, OSError)}
         try:
-            writer.send_bytes(json.dumps({**report, "traceback": text})[: 2 * _MAX_REPORT].encode())
+            writer.send_bytes(to_json({**report, "traceback": text})[: 2 * _MAX_REPORT].encode())
         finally:
             os._exit(1)
 
