@@ -10,6 +10,7 @@ from typing import Any
 
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.local_tables import cache_error, load_with_cache, open_in_place, unpacked_bytes
+from common.data.sources.missing_labels import is_unlabeled_name, unlabeled_among
 from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, split_role
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
@@ -80,22 +81,33 @@ def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = (
     A file belongs to the split train, test, validation, val, valid or dev if its name or the name of a parent folder
     contains that word (train.parquet, train-00000-of-00005.parquet, cifar_test.parquet, train/0000.parquet). Any other
     file belongs to a split named by its stem without shard numbers. If no file belongs to one of these splits, nor to one
-    in `declared` (the split names of the configuration), all files form the split 'train'.
+    in `declared` (the split names of the configuration), all files form the split 'train', except those beside others that are
+    called unlabeled.
     """
     groups: dict[str, list[Path]] = {}
     for path in files:
         groups.setdefault(_split_name(path.relative_to(root)), []).append(path)
-    return groups if any(name in (*_ROLES, *declared) for name in groups) else {"train": files}
+    if any(name in (*_ROLES, *declared) for name in groups):
+        return groups
+    unlabeled = {name: paths for name, paths in groups.items() if name in unlabeled_among(list(groups))}
+    return {"train": [path for path in files if not any(path in paths for paths in unlabeled.values())], **unlabeled}
 
 
 def _split_name(path: Path) -> str:
     """Return the name of the split that a relative path belongs to."""
     for text in (path.stem, *reversed(path.parent.parts)):
+        if is_unlabeled_name(name := _without_shard(text)):
+            return name
         words = re.split(r"[^a-z]+", text.lower())
         role = next((word for word in words if word in _ROLES), None) or split_role(text)
         if role is not None:
             return role
-    return re.sub(r"(-\d+-of-\d+.*|[-_.]?\d+)$", "", path.stem) or path.stem
+    return _without_shard(path.stem)
+
+
+def _without_shard(stem: str) -> str:
+    """Return the stem of a file without the number of its shard, unless it is nothing but a number."""
+    return re.sub(r"(-\d+-of-\d+.*|[-_.]?\d+)$", "", stem) or stem
 
 
 def open_table_files(

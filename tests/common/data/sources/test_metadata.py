@@ -82,7 +82,7 @@ def test_whole_numbers_are_sorted_as_numbers_however_they_are_written(tmp_path: 
 
 def test_a_missing_label_is_named_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (fill(tmp_path, *FLAT) / "metadata.csv").write_text("file_name,label\n0.png,1.0\n1.png,0.0\n2.png,\n3.png,0.0\n")
-    with pytest.raises(UserError, match=r"no label for 1 of 4 images; the first is .*2\.png"):
+    with pytest.raises(UserError, match=r"1 of 4 images .* have no label in the column 'label'; the first is .*2\.png"):
         source(tmp_path).read("train", labeled=True)
     assert source(tmp_path).read("train", labeled=False).labels is None
     assert "hold-outs differ" in caplog.text
