@@ -77,6 +77,7 @@ def test_ended_run_on_a_copy_is_confirmed(stage: Stage, tmp_path: Path, photos: 
 
 def test_costs_count_the_images_of_each_stage(photos: Path) -> None:
     costs = RunCosts(None)
+    assert [costs.size(planned(name, photos)).num_unlabeled for name in ("pretrain", "finetune")] == [30, 0]
     sizes = {
         (name, fraction): costs.of(planned(name, photos, f"data.fraction={fraction}")).images
         for name in ("pretrain", "finetune")

@@ -47,7 +47,9 @@ def groups_of_names(pattern: str) -> Callable[[Split, str], Groups]:
             for name in split.file_names()
         ]
         names = [match.group(1) if match else None for match in matches]
-        _check_complete(names, split.name, f"data.group_pattern '{pattern}' finds no group in the path", title, _LEAVE_OUT)
+        _check_complete(
+            names, split.name, f"data.group_pattern '{pattern}' finds no group in the path", title, _LEAVE_OUT
+        )
         return np.array(names, dtype=np.str_)
 
     return find
@@ -91,7 +93,9 @@ def _group_name(value: Any) -> str | None:
     return normalized(str(value).strip()) or None
 
 
-def _check_complete(names: Sequence[str | None], name_of: Callable[[int], str], problem: str, title: str, remedy: str = "") -> None:
+def _check_complete(
+    names: Sequence[str | None], name_of: Callable[[int], str], problem: str, title: str, remedy: str = ""
+) -> None:
     """Raise UserError if an image has no group."""
     missing = [index for index, name in enumerate(names) if not name]
     if missing:

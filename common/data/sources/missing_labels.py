@@ -28,7 +28,7 @@ def is_unlabeled_name(name: str) -> bool:
 
 
 def holds_labeled(name: str) -> bool:
-    """Return whether a folder beside an unlabeled one only holds the labeled data: `labeled`, `labelled_images`, `data`."""
+    """Return whether a folder beside an unlabeled one only holds the labeled data: `labeled`, `Labeled images`, `data`."""
     joined = _joined(name)
     return (not joined and bool(words_of(name))) or _LABELED.fullmatch(joined) is not None
 
