@@ -110,7 +110,8 @@ class FolderSource:
         """Folder of the classes or of the splits."""
         self.title = f"the folder {self.root}"
         if self.root != root:
-            _log.info("data: %s holds nothing but %s, which is read", root, self.root)
+            beside = f" and {quoted(list(self._splits.unlabeled))}" if self._splits.unlabeled else ""
+            _log.info("data: %s holds nothing but %s%s, which is read", root, self.root, beside)
         if self._splits.others:
             _log.info("data: in no split of %s: %s", self.title, quoted(self._splits.others))
 
@@ -120,19 +121,16 @@ class FolderSource:
 
     def class_folders(self, name: str) -> dict[str, list[str]]:
         """Return the class folders of split `name` by the class names, sorted; a link to a parent or to another class is none."""
-        folder, classes = self._splits.paths[name], dict[str, list[str]]()
-        unlabeled = self._unlabeled_folders(name)
-        for found in self._listing.folders(folder):
-            if found in unlabeled:
-                continue
-            classes.setdefault(normalized(found), []).append(found)
-        return dict(sorted(classes.items()))
+        return self._divide(self._splits.paths[name])[0]
 
-    def _unlabeled_folders(self, name: str) -> list[str]:
-        """Return the folders of split `name` that are called unlabeled beside class folders."""
-        if self._kind in ("class_folders", "images"):
-            return []
-        return unlabeled_among(self._listing.folders(self._splits.paths[name]))
+    def _divide(self, folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+        """Return the class folders in a folder, and the folders beside them that are called unlabeled."""
+        folders, classes = self._listing.folders(folder), dict[str, list[str]]()
+        unlabeled = [] if self._kind in ("class_folders", "images") else unlabeled_among(folders)
+        for found in folders:
+            if found not in unlabeled:
+                classes.setdefault(normalized(found), []).append(found)
+        return dict(sorted(classes.items())), unlabeled
 
     def read(self, name: str, *, labeled: bool) -> Split:
         """List the images of split `name`; raise UserError if there are none, or if `labeled` and one has no class.
@@ -142,17 +140,17 @@ class FolderSource:
         if name in self._splits.unlabeled:
             return self._splits.read_unlabeled(name, self._decoder)
         folder = self._splits.paths[name]
-        classes = self.class_folders(name)
+        names = self._listing.entries(folder)[1]
+        self._listing.skipped.clear()  # what is beside the folders is counted with them
+        classes, named = self._divide(folder)
         files = [
             sorted(path for found in folders for path in self._listing.images(folder / found, found))
             for folders in classes.values()
         ]
-        outside = [file for file in self._listing.entries(folder)[1] if self._listing.is_image(folder, file)]
-        if named := self._unlabeled_folders(name):
-            apart = [path for found in named for path in self._listing.images(folder / found, found)]
+        outside = [file for file in names if self._listing.is_image(folder, file)]
+        apart = [path for found in named for path in self._listing.images(folder / found, found)]
+        if named:
             log_unlabeled_folders(named, len(apart), str(folder))
-        else:
-            apart = []
         self._listing.log_skipped(str(folder))
         paths = [path for listed in files for path in listed]
         if not outside and not paths and not apart:

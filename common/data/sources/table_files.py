@@ -97,7 +97,7 @@ def _split_name(path: Path) -> str:
     """Return the name of the split that a relative path belongs to."""
     for text in (path.stem, *reversed(path.parent.parts)):
         if is_unlabeled_name(name := _without_shard(text)):
-            return name
+            return re.sub(r"\W+", "_", name)
         words = re.split(r"[^a-z]+", text.lower())
         role = next((word for word in words if word in _ROLES), None) or split_role(text)
         if role is not None:
@@ -124,13 +124,27 @@ def open_table_files(
         name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
     }
-    opened = open_in_place(groups, limit_bytes=options.memory_bytes)
-    if opened is None:
-        file_format = files[0].suffix.lower().removeprefix(".")
-        paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
-        size = unpacked_bytes(files)
-        opened = dict(_load(title, lambda: load_with_cache(title, file_format, paths, num_bytes=size), num_bytes=size))
+    apart = unlabeled_among(list(groups), declared)  # their tables often have no column of labels
+    parts = [
+        {name: paths for name, paths in groups.items() if name not in apart},
+        *({name: groups[name]} for name in apart),
+    ]
+    opened, limit_bytes = dict[str, Any](), options.memory_bytes
+    for part in parts:
+        opened |= _open_part(title, part, limit_bytes)
+        limit_bytes -= unpacked_bytes([path for paths in part.values() for path in paths]) if apart else 0
     return TableSource(title, opened, shards, options, base=root)
+
+
+def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int) -> dict[str, Any]:
+    """Return the splits of files that have the same columns."""
+    if (opened := open_in_place(groups, limit_bytes=limit_bytes)) is not None:
+        return opened
+    files = [path for paths in groups.values() for path in paths]
+    file_format = files[0].suffix.lower().removeprefix(".")
+    data_files = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
+    size = unpacked_bytes(files)
+    return dict(_load(title, lambda: load_with_cache(title, file_format, data_files, num_bytes=size), num_bytes=size))
 
 
 def _count_rows(path: Path) -> int:

@@ -100,6 +100,25 @@ def write_split_tables(root: Path, rows: tuple[Row, ...]) -> None:
             write_table(root / f"{name}-00000-of-00001.parquet", tuple(members))
 
 
+def write_tables_of_other_columns(root: Path, rows: tuple[Row, ...], extension: str) -> None:
+    """Write a table of the labeled images, and one without a column of labels."""
+    labeled, unlabeled = ([row for row in rows if bool(row[1]) == wanted] for wanted in (True, False))
+    table = pa.table({"image": [picture(number) for number, _ in labeled], "label": [label for _, label in labeled]})
+    tables = {"labeled-0": table, "no label-0": pa.table({"image": [picture(number) for number, _ in unlabeled]})}
+    root.mkdir(exist_ok=True)
+    for name, content in tables.items():
+        if not len(content):
+            continue
+        if extension == ".parquet":
+            pq.write_table(content, root / f"{name}.parquet")
+        else:
+            with (
+                pa.OSFile(str(root / f"{name}.arrow"), "wb") as file,
+                pa.ipc.new_stream(file, content.schema) as writer,
+            ):
+                writer.write_table(content)
+
+
 def write_list_and_folder(root: Path, rows: tuple[Row, ...]) -> None:
     """Write a list of the labeled images, and a folder beside them with those that it does not list."""
     write_list(root, tuple(row for row in rows if row[1]))
@@ -132,6 +151,8 @@ LAYOUTS: Mapping[str, tuple[Callable[[Path, tuple[Row, ...]], None], dict[str, A
     "folder in a split": (lambda root, rows: write_splits(root, rows, "train/no_label"), {}),
     "split_folders": (lambda root, rows: write_splits(root, rows, "unsup"), {"kind": "split_folders"}),
     "tables of splits": (write_split_tables, {}),
+    "parquet of other columns": (lambda root, rows: write_tables_of_other_columns(root, rows, ".parquet"), {}),
+    "arrow of other columns": (lambda root, rows: write_tables_of_other_columns(root, rows, ".arrow"), {}),
 }
 
 
