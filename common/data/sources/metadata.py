@@ -270,7 +270,11 @@ def _may_be_labels(column: str, values: Sequence[Any]) -> bool:
     """Return whether a column may hold labels: by its name, or because it holds words or whole numbers that repeat."""
     if is_usual_label(column):
         return True
-    distinct = {value for value in values if value is not None}
+    distinct = {
+        int(value) if isinstance(value, float) and value.is_integer() else value
+        for value in values
+        if value is not None and value == value  # pandas writes whole numbers as floats, and a missing one as NaN
+    }
     is_discrete = all(isinstance(value, str | int) and not _FRACTION.fullmatch(str(value)) for value in distinct)
     return is_discrete and not is_index(column) and 1 < len(distinct) <= max(2, len(values) // 2)
 

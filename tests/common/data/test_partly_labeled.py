@@ -342,7 +342,7 @@ def test_names_of_other_folders(name: str) -> None:
 
 def test_names_of_folders_that_hold_the_labeled_images() -> None:
     assert all(
-        map(holds_labeled, ("labeled", "labelled_images", "Labeled", "supervised", "data", "images", "with_labels"))
+        map(holds_labeled, ("labeled", "images_labelled", "Labeled", "supervised", "data", "images", "with_labels"))
     )
     assert not any(map(holds_labeled, ("cat", "007", "unlabeled", "labeled cells", "猫")))
 

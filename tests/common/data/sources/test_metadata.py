@@ -194,3 +194,11 @@ def test_foreign_files_do_not_turn_class_folders_into_something_else(tmp_path: P
             DataConfig(source=str(root), workers=0, validation_fraction=0, test_fraction=0), labeled=True
         )
         assert parts.class_names == ("cat", "dog")
+
+
+def test_whole_numbers_as_floats_that_contradict_the_folders_are_a_question(tmp_path: Path) -> None:
+    rows = [{"file_name": path, "species": float(number // 2 == number % 2)} for number, path in enumerate(CLASSES)]
+    text = "\n".join(map(json.dumps, rows)) + "\n"
+    (fill(tmp_path, *CLASSES) / "metadata.jsonl").write_text(text)
+    with pytest.raises(UserError, match=r"data\.label_column=species"):
+        open_splits(DataConfig(source=str(tmp_path), workers=0), labeled=True)
