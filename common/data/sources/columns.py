@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.data.sources.split import UNLABELED
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
 
-UNLABELED = -1
 _MAX_CLASSES_PER_IMAGE = 0.5
 _USUAL_LABELS = ("label", "labels", "class", "classes", "class_name", "class_id", "target", "category", "y")
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+|index|level_\d+", re.IGNORECASE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.local_tables import cache_error, load_with_cache, open_in_place, unpacked_bytes
+from common.data.sources.missing_labels import is_unlabeled_name, unlabeled_among
 from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, split_role
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
@@ -80,22 +81,33 @@ def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = (
     A file belongs to the split train, test, validation, val, valid or dev if its name or the name of a parent folder
     contains that word (train.parquet, train-00000-of-00005.parquet, cifar_test.parquet, train/0000.parquet). Any other
     file belongs to a split named by its stem without shard numbers. If no file belongs to one of these splits, nor to one
-    in `declared` (the split names of the configuration), all files form the split 'train'.
+    in `declared` (the split names of the configuration), all files form the split 'train', except those beside others that are
+    called unlabeled.
     """
     groups: dict[str, list[Path]] = {}
     for path in files:
         groups.setdefault(_split_name(path.relative_to(root)), []).append(path)
-    return groups if any(name in (*_ROLES, *declared) for name in groups) else {"train": files}
+    if any(name in (*_ROLES, *declared) for name in groups):
+        return groups
+    unlabeled = {name: paths for name, paths in groups.items() if name in unlabeled_among(list(groups))}
+    return {"train": [path for path in files if not any(path in paths for paths in unlabeled.values())], **unlabeled}
 
 
 def _split_name(path: Path) -> str:
     """Return the name of the split that a relative path belongs to."""
     for text in (path.stem, *reversed(path.parent.parts)):
+        if is_unlabeled_name(name := _without_shard(text)):
+            return re.sub(r"\W+", "_", name)
         words = re.split(r"[^a-z]+", text.lower())
         role = next((word for word in words if word in _ROLES), None) or split_role(text)
         if role is not None:
             return role
-    return re.sub(r"(-\d+-of-\d+.*|[-_.]?\d+)$", "", path.stem) or path.stem
+    return _without_shard(path.stem)
+
+
+def _without_shard(stem: str) -> str:
+    """Return the stem of a file without the number of its shard, unless it is nothing but a number."""
+    return re.sub(r"(-\d+-of-\d+.*|[-_.]?\d+)$", "", stem) or stem
 
 
 def open_table_files(
@@ -112,13 +124,27 @@ def open_table_files(
         name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
     }
-    opened = open_in_place(groups, limit_bytes=options.memory_bytes)
-    if opened is None:
-        file_format = files[0].suffix.lower().removeprefix(".")
-        paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
-        size = unpacked_bytes(files)
-        opened = dict(_load(title, lambda: load_with_cache(title, file_format, paths, num_bytes=size), num_bytes=size))
+    apart = unlabeled_among(list(groups), declared)  # their tables often have no column of labels
+    parts = [
+        {name: paths for name, paths in groups.items() if name not in apart},
+        *({name: groups[name]} for name in apart),
+    ]
+    opened, limit_bytes = dict[str, Any](), options.memory_bytes
+    for part in parts:
+        opened |= _open_part(title, part, limit_bytes)
+        limit_bytes -= unpacked_bytes([path for paths in part.values() for path in paths]) if apart else 0
     return TableSource(title, opened, shards, options, base=root)
+
+
+def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int) -> dict[str, Any]:
+    """Return the splits of files that have the same columns."""
+    if (opened := open_in_place(groups, limit_bytes=limit_bytes)) is not None:
+        return opened
+    files = [path for paths in groups.values() for path in paths]
+    file_format = files[0].suffix.lower().removeprefix(".")
+    data_files = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
+    size = unpacked_bytes(files)
+    return dict(_load(title, lambda: load_with_cache(title, file_format, data_files, num_bytes=size), num_bytes=size))
 
 
 def _count_rows(path: Path) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -72,6 +71,8 @@ def thumbnail(image: RGBImage) -> Thumbnails:
     """Return the image (H, W, 3) squashed to (16, 16, 3), each pixel the mean of an area; black if a side is shorter than 16."""
     if min(image.shape[:2]) < SIDE:
         return np.zeros((SIDE, SIDE, 3), np.uint8)
+    import cv2
+
     return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
