@@ -8,6 +8,7 @@ import torch
 
 from common.errors import ProcessError
 from common.training import rendezvous
+from common.training.accelerator import build_accelerator
 from common.training.rendezvous import explained_rendezvous
 
 
@@ -62,3 +63,15 @@ def test_port_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, port: str) 
 def test_other_errors_are_not_changed() -> None:
     with pytest.raises(ValueError, match="^mixed precision$"), explained_rendezvous():
         raise ValueError("mixed precision")
+
+
+def test_the_message_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise ProcessError("the port is taken", 75)
+
+    monkeypatch.setattr("common.training.accelerator._accelerator", fail)
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ProcessError, match="^the port is taken$") as caught:
+        build_accelerator("fp32")
+    assert caught.value.exit_code == 75
