@@ -5,7 +5,11 @@ import signal
 import sys
 from collections.abc import Callable
 
+from common.import_errors import explain_import
 from common.streams import prepare_streams
+
+USER_ERROR = 2
+"""Exit code where a library cannot be imported, which is reported in one message."""
 
 
 def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> None:
@@ -21,6 +25,11 @@ def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> N
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except Exception as error:
+        if (problem := explain_import(error)) is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        code = USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT

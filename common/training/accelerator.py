@@ -34,6 +34,8 @@ def build_accelerator(precision: str, *, compiled: bool = False) -> "Accelerator
     try:
         with explained_rendezvous():
             accelerator = _accelerator("no" if precision == "fp32" else precision)
+    except UserError:  # a ValueError
+        raise
     except (ImportError, NotImplementedError, ValueError) as error:
         raise UserError(
             f"accelerate cannot set up this process ({error}). Fix this, or unset the variables that it names."
