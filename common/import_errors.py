@@ -1,6 +1,7 @@
 """An error that ended the import of a library, as one message: a variable that it cannot read, a broken installation."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from traceback import walk_tb
@@ -8,8 +9,9 @@ from traceback import walk_tb
 _ROOT = Path(__file__).resolve().parents[1]
 _OWN = {"benchmarks", "common", "finetune", "pretrain", "recipes", "tests"}
 """Folders of this project beneath `_ROOT`, which may hold an environment of Python, or be one."""
-_MIN_VALUE = 2
-"""Characters of a variable's value from which it is searched for in a message."""
+_MIN_LENGTH = 3
+"""Characters of a variable's name or value from which it is searched for in a message."""
+_NO_MEMORY = re.compile("failed to map segment|cannot allocate memory", re.IGNORECASE)
 
 
 def explain_import(error: Exception, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -23,12 +25,19 @@ def explain_import(error: Exception, environment: Mapping[str, str] = os.environ
     suspects = [
         f"{name} = {value!r}"
         for name, value in environment.items()
-        if name in text or (len(value) >= _MIN_VALUE and value in text)
+        if any(len(word) >= _MIN_LENGTH and _is_word(word, text) for word in (name, value))
     ]
-    remedy = f"Correct or unset {', '.join(suspects)}" if suspects else "Check its installation and the environment"
+    if _NO_MEMORY.search(text):
+        remedy = "Raise the limit on memory (`ulimit -v`)"
+    else:
+        remedy = f"Correct or unset {', '.join(suspects)}" if suspects else "Check its installation and the environment"
     library = str(after[0].f_globals.get("__name__")).partition(".")[0]
     reason = f"{type(error).__name__}: {text[:300]}".rstrip(".")
     return f"{library} cannot be imported ({reason}). {remedy} and rerun the same command."
+
+
+def _is_word(word: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
 
 
 def _is_own(file: str) -> bool:

@@ -32,8 +32,16 @@ def test_the_variable_that_a_library_cannot_read_is_named(tmp_path: Path, monkey
 
 def test_a_broken_installation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = _error_of_import(tmp_path, monkeypatch, "raise OSError('libcudart.so.12: cannot open shared object file')")
-    message = explain_import(error, {"HOME": "/home/user"}) or ""
-    assert "library_at_fault cannot be imported (OSError: libcudart.so.12" in message and "installation" in message
+    message = explain_import(error, {"HOME": "/home/user", "_": "python", "KIND": "bj"}) or ""
+    assert (
+        "library_at_fault cannot be imported (OSError: libcudart.so.12" in message
+        and "Check its installation" in message
+    )
+
+
+def test_too_little_address_space_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = _error_of_import(tmp_path, monkeypatch, "raise ImportError('libtorch.so: failed to map segment')")
+    assert "Raise the limit on memory (`ulimit -v`)" in (explain_import(error, {}) or "")
 
 
 def test_errors_after_an_import_are_not_explained() -> None:
