@@ -86,13 +86,13 @@ def _exit_code(error: BaseException) -> int:
 def first_failure(failures: Mapping[int, tuple[int, int]]) -> int:
     """Return the rank that failed first, from (exit code, second) by rank.
 
-    SIGTERM counts last: torch's agent sends it to the others. Within a second, exit code 1 counts after the rest: a process whose
-    peer has ended fails in its next collective, with a traceback.
+    SIGTERM counts last: torch's agent sends it to the others. Within a second, a process that was killed counts first, and exit
+    code 1 after the rest: a process whose peer has ended fails in its next collective, with a message or a traceback.
     """
 
-    def order(rank: int) -> tuple[bool, int, bool, int]:
+    def order(rank: int) -> tuple[bool, int, bool, bool, int]:
         code, second = failures[rank]
-        return code == -signal.SIGTERM, second, code == 1, rank
+        return code == -signal.SIGTERM, second, code >= 0, code == 1, rank
 
     return min(failures, key=order)
 
