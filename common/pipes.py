@@ -9,7 +9,7 @@ from common.import_errors import explain_import
 from common.streams import prepare_streams
 
 USER_ERROR = 2
-"""Exit code where a library cannot be imported, which is reported in one message."""
+"""Exit code where the surroundings let no program start, which is reported in one message."""
 
 
 def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> None:
@@ -19,6 +19,13 @@ def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> N
     own, such as imports, with that signal's code and without a traceback.
     """
     prepare_streams(ignore_closed_pipe=ignore_closed_pipe)
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # MKL cannot be loaded then, and says something else
+        print(
+            "error: the working directory was removed. `cd` to another and run the same command again.", file=sys.stderr
+        )
+        sys.exit(USER_ERROR)
     try:
         code = main()
         sys.stdout.flush()
