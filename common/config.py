@@ -26,6 +26,7 @@ from common.config_messages import TYPE, BeyondInt64, Problem, describe_problems
 from common.config_places import is_section as is_section
 from common.config_places import section_in
 from common.errors import UserError
+from common.paths import is_text
 from common.recipe_files import resolve as resolve
 from common.yaml_text import as_text, as_value, dump_yaml, values_of
 
@@ -144,6 +145,9 @@ def _is_scalar(value: Any) -> bool:
 
 def load(cls: type[Section], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Section:
     """Return the recipe at `path` as a `cls`; raise one UserError that lists every invalid key and value."""
+    for word in overrides:
+        if not is_text(word):
+            raise UserError(f"{word}: not valid UTF-8, so no recipe can hold it. Rename that file or folder.")
     return build(cls, resolve(path, overrides), source=str(path))
 
 

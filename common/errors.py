@@ -2,10 +2,12 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 _ROOM = "Free some space, or choose another folder,"
 _PERMISSION = "Change its permissions, or choose another folder,"
+_IN_THE_WAY = "Move what is there, or choose another folder,"
 _REMEDIES = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
@@ -13,6 +15,10 @@ _REMEDIES = {
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
     errno.ENAMETOOLONG: "Choose a shorter path",
+    errno.EFBIG: "Raise the limit on the size of files (`ulimit -f`), or choose another folder,",
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EEXIST: _IN_THE_WAY,
 }
 """Remedies by error number."""
 
@@ -36,13 +42,31 @@ class ProcessError(UserError):
 def system_error_message(error: OSError) -> str:
     """Return the message an entry point prints for an OSError (permissions, disks, unavailable files); its exit code is 2."""
     where = f"{error.filename}: " if error.filename else ""
-    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    remedy = (
-        "Set TMPDIR to a folder that can be written"
-        if "temporary directory" in reason
-        else _REMEDIES.get(error.errno or 0)
-    )
-    return f"error: {where}{reason.rstrip('.')}. {remedy or 'Fix this'} and rerun the same command."
+    return f"error: {where}{_reason(error)}. {_remedy(error)} and rerun the same command."
+
+
+def unwritable_message(where: str, error: Exception) -> str:
+    """Return the message for what could not be written to `where`: an OSError, or an error of a library that has no number."""
+    path = getattr(error, "filename", None)
+    reason = f"{path}: {_reason(error)}" if path and str(path) not in where else _reason(error)
+    remedy = f"{_remedy(error)} and rerun the same command."
+    return f"{where} cannot be written ({reason}). Everything written before is intact. {remedy}"
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system says, without the path."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return (said or (str(error).strip().splitlines() or [type(error).__name__])[-1]).rstrip(".")
+
+
+def _remedy(error: Exception) -> str:
+    """Return what the user can do, by the number of an error; that of a library states it in words."""
+    reason = _reason(error)
+    if "temporary directory" in reason:
+        return "Set TMPDIR to a folder that can be written"
+    stated = re.search(r"\(os error (\d+)\)", reason)  # safetensors
+    number = error.errno if isinstance(error, OSError) else int(stated[1]) if stated else None
+    return _REMEDIES.get(number or 0, "Fix this")
 
 
 def is_disk_error(error: OSError) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 _depth = 0
 _is_requested = False
+_is_over = False
 
 
 class WaitInterrupted(BaseException):
@@ -21,8 +22,10 @@ class WaitInterrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Allow `interrupt_wait` to end the code within."""
+    """Allow `interrupt_wait` to end the code within, which does not begin after `end_waits`."""
     global _depth
+    if _is_over:
+        raise WaitInterrupted
     _depth += 1
     try:
         yield
@@ -38,10 +41,16 @@ def interrupt_wait() -> None:
         raise WaitInterrupted
 
 
+def end_waits() -> None:
+    """Let no code that waits begin any more: each of its parts is short, but it has too many, as an evaluation has batches."""
+    global _is_over
+    _is_over = True
+
+
 def set_stop_requested(requested: bool) -> None:
     """Record that a signal has asked this process to stop, or that a new run begins."""
-    global _is_requested
-    _is_requested = requested
+    global _is_requested, _is_over
+    _is_requested, _is_over = requested, False
 
 
 def is_stop_requested() -> bool:

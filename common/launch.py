@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from common.errors import UserError
+from common.surroundings import INTERRUPTED
 from common.training.launch_environment import check_environment, check_launch
-from common.training.signals import stop_signals
+from common.training.signals import end_before_run, stop_signals
 
 USER_ERROR = 2
 """Exit code for a launch that cannot work, which is reported in one message."""
@@ -85,13 +86,13 @@ def _exit_code(error: BaseException) -> int:
 def first_failure(failures: Mapping[int, tuple[int, int]]) -> int:
     """Return the rank that failed first, from (exit code, second) by rank.
 
-    SIGTERM counts last: torch's agent sends it to the others. Within a second, exit code 1 counts after the rest: a process whose
-    peer has ended fails in its next collective, with a traceback.
+    SIGTERM counts last: torch's agent sends it to the others. Within a second, a process that was killed counts first, and exit
+    code 1 after the rest: a process whose peer has ended fails in its next collective, with a message or a traceback.
     """
 
-    def order(rank: int) -> tuple[bool, int, bool, int]:
+    def order(rank: int) -> tuple[bool, int, bool, bool, int]:
         code, second = failures[rank]
-        return code == -signal.SIGTERM, second, code == 1, rank
+        return code == -signal.SIGTERM, second, code >= 0, code == 1, rank
 
     return min(failures, key=order)
 
@@ -126,7 +127,7 @@ def _forward(number: int, _: FrameType | None) -> None:
 
     children = psutil.Process().children()
     if not children:
-        os._exit(128 + number)
+        os._exit(128 + number if number == signal.SIGINT else INTERRUPTED)
     for child in children:
         try:
             in_group = os.getpgid(child.pid) == os.getpgrp()
@@ -142,4 +143,5 @@ def _own_options(arguments: Sequence[str]) -> Sequence[str]:
 
 
 if __name__ == "__main__":
+    end_before_run()
     sys.exit(main(sys.argv[1:]))

@@ -34,9 +34,9 @@ def boot_id() -> str:
 class OwnerLine:
     """The line of this process in a lock file that it has locked."""
 
-    def __init__(self, descriptor: int) -> None:
-        """Write the line; `descriptor` may be read-only, and the disk may be full: then there is none."""
-        self.descriptor = descriptor
+    def __init__(self, descriptor: int, path: Path) -> None:
+        """Write the line; `descriptor`, of the file at `path`, may be read-only, and the disk may be full: then there is none."""
+        self.descriptor, self.path = descriptor, path
         self.lost_to: str | None = None
         """Process and host of a new owner, which believed that this process was dead."""
         self._id, self._count = secrets.token_hex(4), 0
@@ -58,6 +58,14 @@ class OwnerLine:
             self._count += 1
             owner = f"process {os.getpid()} on {socket.gethostname()}, boot {boot_id()}, id {self._id}"
             self._write(f"{owner}, beat {self._count:012d}\n".encode())
+
+    def replaced_by(self) -> str | None:
+        """Return process and host in another file that is at the path of this one; None if it is this one, or none is there."""
+        try:
+            own, there = os.fstat(self.descriptor), os.stat(self.path)
+            return None if os.path.samestat(own, there) else name_of(self.path.read_text(errors="replace"))
+        except OSError:
+            return None
 
     def clear(self, *, restore: bool) -> None:
         """Remove the line, so that nobody waits for this process; `restore` what was there, if this run changes nothing."""

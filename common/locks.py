@@ -54,7 +54,7 @@ def lock_folder(folder: Path) -> None:
         os.close(descriptor)
         raise
     with _guard:
-        _held[_inode(os.fstat(descriptor))] = OwnerLine(descriptor)
+        _held[_inode(os.fstat(descriptor))] = OwnerLine(descriptor, path)
     if not _threads:
         _threads.append(threading.Event())
         threading.Thread(target=_beat, args=(_threads[0],), name="run lock", daemon=True).start()
@@ -94,13 +94,26 @@ def accept_locks() -> None:
 
 
 def check_locks() -> None:
-    """Raise UserError if another host has taken over a lock that this process holds, after this process had been suspended."""
+    """Raise UserError if another process has taken over a lock that this process holds.
+
+    It may be on another host, if this process had been suspended, or anywhere, if somebody removed the lock file.
+    """
     for line in _held.values():
         if line.lost_to:
             raise UserError(
                 f"out: {line.lost_to} has taken over the run folder, because this process did not respond for"
                 f" {OBSERVE_SECONDS:.0f} s. This process ends and writes nothing more."
             )
+        if (owner := line.replaced_by()) is not None:
+            raise UserError(
+                f"out: {owner or 'another process'} has taken over the run folder, because {line.path} was removed or replaced"
+                " while this process used it. This process ends and writes nothing more."
+            )
+
+
+def has_lost_lock() -> bool:
+    """Return whether `check_locks` would raise."""
+    return any(line.lost_to or line.replaced_by() is not None for line in _held.values())
 
 
 def _beat(stop: threading.Event) -> None:

@@ -48,6 +48,8 @@ def user_path(text: str, key: str) -> Path:
 
     Raise UserError if it cannot be looked up: too long, an unknown user, a folder without permission.
     """
+    if not is_text(text):
+        raise _error(text, key, "its name is not valid UTF-8, so no recipe can hold it")
     try:
         path = Path(text).expanduser()
         os.stat(path)
@@ -61,6 +63,15 @@ def user_path(text: str, key: str) -> Path:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _error(text, key, reason) from error
     return path
+
+
+def is_text(value: str) -> bool:
+    """Return whether a word of the command line is valid text; bytes that are not become surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_length(folder: Path, key: str) -> None:

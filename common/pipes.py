@@ -5,7 +5,11 @@ import signal
 import sys
 from collections.abc import Callable
 
+from common.import_errors import explain_import
 from common.streams import prepare_streams
+
+USER_ERROR = 2
+"""Exit code where the surroundings let no program start, which is reported in one message."""
 
 
 def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> None:
@@ -16,11 +20,23 @@ def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> N
     """
     prepare_streams(ignore_closed_pipe=ignore_closed_pipe)
     try:
+        os.getcwd()
+    except FileNotFoundError:  # MKL cannot be loaded then, and says something else
+        print(
+            "error: the working directory was removed. `cd` to another and run the same command again.", file=sys.stderr
+        )
+        sys.exit(USER_ERROR)
+    try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except Exception as error:
+        if (problem := explain_import(error)) is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        code = USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT

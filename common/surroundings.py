@@ -28,8 +28,8 @@ def explained() -> Iterator[None]:
         yield
     except WaitInterrupted as error:
         raise ProcessError(
-            "stopped by a signal while waiting for data that did not come; nothing was saved. The last checkpoint is intact, the "
-            "same command resumes from it.",
+            "stopped by a signal while reading data; nothing was saved. The last checkpoint, if there is one, is intact: the same "
+            "command starts or resumes the run.",
             INTERRUPTED,
         ) from error
     except Exception as error:

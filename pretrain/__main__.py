@@ -4,11 +4,12 @@ import sys
 
 from common.command import run_stage
 from common.pipes import exit_with
-from pretrain.config import PretrainConfig
+from common.training.signals import end_before_run
 
 
 def main(arguments: list[str]) -> int:
     """Run the stage's command line."""
+    from pretrain.config import PretrainConfig
     from pretrain.dry_run import describe_plan
     from pretrain.train import train
 
@@ -16,4 +17,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    end_before_run()
     exit_with(lambda: main(sys.argv[1:]), ignore_closed_pipe=True)

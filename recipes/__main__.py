@@ -101,7 +101,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     if options.command == "tune" and tuning is None:
         raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")
     check_folder(plan, folder)
-    engine = build_engine(options.jobs, tuple(shlex.split(options.accelerate_args)), options.no_prefork)
+    engine = build_engine(options.jobs, _words(options.accelerate_args), options.no_prefork)
     if tuning is not None:
         outcome = (
             TuningOutcome(found[0])
@@ -119,6 +119,14 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             return _save(outcome.choices, shipped) if options.save else 0
         plan = make_full_plan(study, resolve, measure, outcome.choices)
     return _run(plan, folder, options.only, engine, costs)
+
+
+def _words(accelerate_args: str) -> tuple[str, ...]:
+    """Return the arguments in the text of --accelerate-args, as a shell splits them."""
+    try:
+        return tuple(shlex.split(accelerate_args))
+    except ValueError as error:
+        raise UserError(f"--accelerate-args {accelerate_args}: {error}. Close every quotation mark.") from error
 
 
 def _folder(out: str | None, study: Study) -> Path:

@@ -45,10 +45,13 @@ LIMIT_BYTES = 50_000
 class Fault:
     """A fault of one process of a run, at the `count`-th occurrence of `where` in that process, counted from 1."""
 
-    where: Literal["step", "line", "half a file", "flush", "read", "exists", "result", "folder", "perturbed", "batch"]
+    where: Literal[
+        "step", "line", "half a file", "flush", "read", "exists", "result", "folder", "perturbed", "batch", "duplicates"
+    ]
     """After a step; before a line of metrics.jsonl; with half of a checkpoint's tensors written; before the fsync of a file or the
     folder of a checkpoint; when a checkpoint is read, when the run folder is checked for a file, when the result is read, when the
-    folder is compared with what other processes see; between SAM's two passes, with perturbed weights; when a batch is read."""
+    folder is compared with what other processes see; between SAM's two passes, with perturbed weights; when a batch is read;
+    before the images are compared."""
     count: int
     what: str = "SIGKILL"
     """A signal to the process; "group SIGTERM": a signal to it and its workers; "full disk": no file can grow beyond `LIMIT_BYTES`,
@@ -166,7 +169,7 @@ def _install_fault(fault: Fault) -> None:
     import finetune.train
     from common import checkpoint_files
     from common.data.loading import loader
-    from common.training import checkpoints, run, run_folder
+    from common.training import checkpoints, open_images, run, run_folder
     from common.training.progress import Progress
     from common.training.run_folder import RunFolder
 
@@ -180,6 +183,7 @@ def _install_fault(fault: Fault) -> None:
         "result": (RunFolder, "result"),
         "folder": (run, "describe_folder"),
         "perturbed": (finetune.train, "frozen_statistics"),
+        "duplicates": (open_images, "find_duplicates"),
         "batch": (loader._BatchDataset, "__getitems__"),
     }[fault.where]
     original, calls = getattr(owner, attribute), 0

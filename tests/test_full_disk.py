@@ -16,7 +16,7 @@ def test_full_disk_is_a_single_error_and_the_run_resumes_with_free_space(tmp_pat
     assert (
         fork_run("finetune", resumed, "train.checkpoint_steps=2", processes=processes, faults=[fault]) == USER_ERROR
     ), read_log(resumed)
-    assert "step-000000004: cannot be written" in read_log(resumed) and "free some space" in read_log(resumed)
+    assert "step-000000004: cannot be written" in read_log(resumed) and "`ulimit -f`" in read_log(resumed)
     assert all("Traceback" not in read_log(resumed, rank) for rank in range(processes))
     assert [path.name for path in (resumed / "checkpoints").iterdir()] == ["step-000000002"]
     assert fork_run("finetune", resumed, "train.checkpoint_steps=2", processes=processes) == 0, read_log(resumed)

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from conftest import assert_same_run, read_result
 from forked_runs import Fault, fork_run, read_log
 
 from common.command import INTERRUPTED_TWICE
+from common.interruption import WaitInterrupted, interruptible, set_stop_requested
 from common.training.run import INTERRUPTED
 from common.training.signals import StopSignals, stop_signals
 
@@ -86,7 +90,7 @@ def test_signal_while_the_batch_of_one_process_does_not_come_ends_all(tmp_path: 
     out, fault = tmp_path / "run", Fault("batch", 3, what="SIGTERM in a hang", rank=1)
     assert fork_run("finetune", out, processes=2, faults=[fault]) == INTERRUPTED, read_log(out)
     assert "another process of this run has ended" in read_log(out)
-    assert "waiting for data that did not come" in read_log(out, rank=1)
+    assert "while reading data" in read_log(out, rank=1)
     assert not any("Traceback" in read_log(out, rank) for rank in (0, 1))
 
 
@@ -96,6 +100,38 @@ def test_signal_while_an_evaluation_waits_for_a_batch_ends_it(tmp_path: Path) ->
     assert read_result(out)["status"] == "interrupted" and "Traceback" not in read_log(out)
 
 
+def test_signal_while_images_are_compared_ends_the_start(tmp_path: Path) -> None:
+    out, fault = tmp_path / "run", Fault("duplicates", 1, what="SIGTERM in a hang")
+    assert fork_run("finetune", out, faults=[fault]) == INTERRUPTED, read_log(out)
+    assert "stopped by a signal while reading data" in read_log(out) and "Traceback" not in read_log(out)
+    assert fork_run("finetune", out) == 0, read_log(out)
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("finetune", "finetune.config"),
+        ("pretrain", "pretrain.config"),
+        ("common.evaluation", "common.evaluation.config"),
+        ("common.launch", "accelerate"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signal_during_the_imports_ends_as_an_interrupted_run(module: str, imported: str, number: int) -> None:
+    program = f"""
+import os, runpy, sys, threading
+class Finder:
+    def find_spec(name, *_):
+        if name == {imported!r}:
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Finder)
+sys.argv = [{module!r}, "knn"]
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == INTERRUPTED and done.stderr.startswith(f"stopped by {signal.Signals(number).name} before")
+
+
 @pytest.fixture
 def signals() -> StopSignals:
     before = {number: signal.getsignal(number) for number in (*stop_signals(), signal.SIGALRM)}
@@ -103,8 +139,22 @@ def signals() -> StopSignals:
     stop.install()
     yield stop
     signal.setitimer(signal.ITIMER_REAL, 0.0)
+    set_stop_requested(False)
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_an_evaluation_of_many_batches_ends_some_time_after_a_signal(
+    signals: StopSignals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.training.signals.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("common.training.signals.LONGEST_SECONDS", 0.0)
+    with interruptible():
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.5)  # within a batch
+    with pytest.raises(WaitInterrupted), interruptible():
+        raise AssertionError("the next batch begins")
 
 
 def test_only_a_second_sigint_exits_immediately(signals: StopSignals) -> None:

@@ -4,19 +4,14 @@ import argparse
 import sys
 
 from common.command import run_stage
-from common.evaluation.config import (
-    CONFIGS,
-    ComplexityConfig,
-    KnnEvaluationConfig,
-    LinearConfig,
-    ProbeConfig,
-    TokensConfig,
-)
 from common.pipes import exit_with
+from common.training.signals import end_before_run
 
 
 def main(arguments: list[str]) -> int:
     """Run the evaluation that the first argument names; return the exit code."""
+    from common.evaluation.config import CONFIGS
+
     parser = argparse.ArgumentParser(
         prog="accelerate launch -m common.evaluation",
         description="Evaluate a frozen backbone. `<evaluation> --help` lists the keys of its recipe.",
@@ -38,6 +33,7 @@ def main(arguments: list[str]) -> int:
 
 def _linear(arguments: list[str]) -> int:
     """Run a linear evaluation."""
+    from common.evaluation.config import LinearConfig
     from common.evaluation.dry_run import describe_linear
     from common.evaluation.linear_run import evaluate
 
@@ -46,6 +42,7 @@ def _linear(arguments: list[str]) -> int:
 
 def _knn(arguments: list[str]) -> int:
     """Run a k-NN evaluation."""
+    from common.evaluation.config import KnnEvaluationConfig
     from common.evaluation.dry_run import describe_knn
     from common.evaluation.knn_run import evaluate
 
@@ -54,6 +51,7 @@ def _knn(arguments: list[str]) -> int:
 
 def _probe(arguments: list[str]) -> int:
     """Run k-NN and logistic regression on features or pixels."""
+    from common.evaluation.config import ProbeConfig
     from common.evaluation.dry_run import describe_probe
     from common.evaluation.probe_run import evaluate
 
@@ -62,6 +60,7 @@ def _probe(arguments: list[str]) -> int:
 
 def _tokens(arguments: list[str]) -> int:
     """Run a token similarity evaluation."""
+    from common.evaluation.config import TokensConfig
     from common.evaluation.dry_run import describe_tokens
     from common.evaluation.token_similarity_run import evaluate
 
@@ -71,6 +70,7 @@ def _tokens(arguments: list[str]) -> int:
 def _complexity(arguments: list[str]) -> int:
     """Count parameters, MACs and activations."""
     from common.evaluation.complexity_run import describe, evaluate
+    from common.evaluation.config import ComplexityConfig
 
     return run_stage(ComplexityConfig, evaluate, describe, stage="common.evaluation complexity", arguments=arguments)
 
@@ -83,4 +83,5 @@ def _token_labels(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    end_before_run()
     exit_with(lambda: main(sys.argv[1:]), ignore_closed_pipe=True)

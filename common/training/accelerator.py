@@ -34,7 +34,7 @@ def build_accelerator(precision: str, *, compiled: bool = False) -> "Accelerator
     try:
         with explained_rendezvous():
             accelerator = _accelerator("no" if precision == "fp32" else precision)
-    except UserError:
+    except UserError:  # a ValueError
         raise
     except (ImportError, NotImplementedError, ValueError) as error:
         raise UserError(

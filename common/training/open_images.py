@@ -10,6 +10,7 @@ from common.data.splits.duplicates import find_duplicates
 from common.data.splits.fingerprint import check_data, has_checkpoints, save_data, saved_facts
 from common.data.splits.roles import Splits
 from common.data.splits.training_images import check_overlap, save_training_images
+from common.interruption import interruptible
 from common.json_text import to_json
 from common.training.inputs import Inputs, check_inputs, describe_inputs, save_inputs
 
@@ -24,8 +25,15 @@ SAME_INPUTS = "{} must lead to the same files on every node"
 def open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | None = None) -> Splits:
     """Return the images of a run, with labels if `labeled`; raise UserError if its inputs are not those it began with.
 
-    Duplicates between its parts, and images that the weights `init` were trained on, are logged and recorded.
+    Duplicates between its parts, and images that the weights `init` were trained on, are logged and recorded. A stop signal ends
+    all this after a while: decoding and comparing many images can take hours.
     """
+    with interruptible():
+        return _open_images(config, run, labeled=labeled, init=init)
+
+
+def _open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | None) -> Splits:
+    """Do what `open_images` says."""
     resumes = run.process_group.read(lambda: has_checkpoints(run.folder)) or run.files.has_shards
     inputs = _check_inputs(run, resumes=resumes)
     splits = run.process_group.read(lambda: open_splits(config, labeled=labeled))

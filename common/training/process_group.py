@@ -7,7 +7,7 @@ import torch
 import torch.distributed as distributed
 from safetensors import SafetensorError
 
-from common.errors import SharedError, UserError, system_error_message
+from common.errors import SharedError, UserError, system_error_message, unwritable_message
 from common.process_errors import place
 
 if TYPE_CHECKING:
@@ -96,13 +96,7 @@ class ProcessGroup:
                 action()
             except (OSError, SafetensorError, UserError) as error:
                 problem = error
-        self._raise_if_any(
-            problem,
-            lambda error: (
-                f"{where} cannot be written ({error}). Everything written before is intact: free some space or choose another "
-                "folder, and run the same command again."
-            ),
-        )
+        self._raise_if_any(problem, lambda error: unwritable_message(where, error))
 
     def _raise_if_any(
         self, problem: Exception | None, put_into_words: Callable[[Exception], str] = _system_message

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common import config as recipes
 from common.json_text import to_json
-from common.locks import accept_locks, check_locks, lock_folder
+from common.locks import accept_locks, check_locks, has_lost_lock, lock_folder
 from common.memory import keep_freed_memory
 from common.paths import check_length, user_path
 from common.surroundings import INTERRUPTED
@@ -144,8 +144,11 @@ class Run:
         return self.process_group.any(self.signals.reason is not None)[0]
 
     def log(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Append a line to metrics.jsonl. If that fails, all processes end together at the next step."""
-        if self.is_main and self._log_error is None:
+        """Append a line to metrics.jsonl. If that fails, all processes end together at the next step.
+
+        None is written to a folder that another run has taken over; the next checkpoint reports that.
+        """
+        if self.is_main and self._log_error is None and not has_lost_lock():
             try:
                 self.files.log({"step": step, "epoch": epoch, **values})
             except OSError as error:

@@ -1,5 +1,6 @@
 """Recipes: `extends`, `key=value` overrides, all problems in one error, and the wording of error messages."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -202,3 +203,9 @@ def test_numbers_out_of_range_are_rejected(tmp_path: Path, value: str) -> None:
 def test_integers_beyond_64_bits_are_rejected(tmp_path: Path, value: str) -> None:
     with pytest.raises(UserError):
         load(Recipe, write(tmp_path, "r.yaml", f"out: x\nepochs: {value}\n"))
+
+
+def test_override_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "recipe.yaml", "epochs: 1\n")
+    with pytest.raises(UserError, match="out=.*not valid UTF-8.*Rename"):
+        load(Recipe, path, ["out=" + os.fsdecode(b"run-\xff")])

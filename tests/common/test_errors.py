@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from common.errors import did_you_mean, quoted, system_error_message
+from common.errors import did_you_mean, quoted, system_error_message, unwritable_message
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,28 @@ def test_system_error_message_names_the_file_and_the_reason() -> None:
     assert message == (
         "error: data: Permission denied. Change its permissions, or choose another folder, and rerun the same command."
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "run/.data.json.writing"), "(run/.data.json.writing: No space left)"),
+        (
+            OSError(errno.EEXIST, "File exists", "run"),
+            "(File exists). Everything written before is intact. Move what is",
+        ),
+        (RuntimeError("Error: I/O error: File too large (os error 27)"), "(os error 27)). Everything written before"),
+        (
+            RuntimeError("Error: I/O error: File too large (os error 27)"),
+            "Raise the limit on the size of files (`ulimit",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            "(Input/output error). Everything written before is intact. Fix this",
+        ),
+    ],
+)
+def test_message_for_what_cannot_be_written_has_the_remedy_of_its_cause(error: Exception, expected: str) -> None:
+    message = unwritable_message("out = run:", error)
+    assert message.startswith("out = run: cannot be written (") and expected in message
+    assert ("ree some space" in message) == (getattr(error, "errno", None) == errno.ENOSPC)

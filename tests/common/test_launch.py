@@ -51,6 +51,7 @@ def test_signal_that_killed_a_process_is_named(tmp_path: Path, capsys: pytest.Ca
 def test_rank_that_failed_first_counts() -> None:
     assert first_failure({0: (1, 20), 1: (2, 10)}) == 1
     assert first_failure({0: (1, 10), 1: (-9, 10)}) == 1  # the other one lost its peer
+    assert first_failure({0: (2, 10), 1: (-9, 10)}) == 1  # the other one has lost its peer
     assert first_failure({0: (-15, 10), 1: (1, 10)}) == 1  # the other one was stopped by torch's agent
     assert first_failure({0: (75, 10), 1: (75, 10)}) == 0
 

@@ -15,7 +15,16 @@ import pytest
 from common import lock_owner, locks
 from common.errors import UserError
 from common.lock_owner import OwnerLine
-from common.locks import RUN_LOCK, accept_locks, check_locks, is_in_use, is_locked, lock_folder, release_locks
+from common.locks import (
+    RUN_LOCK,
+    accept_locks,
+    check_locks,
+    has_lost_lock,
+    is_in_use,
+    is_locked,
+    lock_folder,
+    release_locks,
+)
 
 FORK = multiprocessing.get_context("fork")
 
@@ -133,7 +142,7 @@ def other_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Owne
         patch.setattr(lock_owner, "boot_id", lambda: "another-boot")
         patch.setattr(lock_owner.socket, "gethostname", lambda: "node7")
         descriptor = os.open(tmp_path / RUN_LOCK, os.O_RDWR | os.O_CREAT)
-        line = OwnerLine(descriptor)
+        line = OwnerLine(descriptor, tmp_path / RUN_LOCK)
     yield line
     os.close(descriptor)
 
@@ -233,6 +242,19 @@ def test_run_that_was_suspended_while_another_took_over_writes_nothing_more(tmp_
         check_locks()
     release_locks()
     assert path.read_text() == theirs
+
+
+def test_run_whose_lock_file_was_removed_ends_once_another_run_has_begun(
+    tmp_path: Path,
+) -> None:
+    lock_folder(tmp_path)
+    (tmp_path / RUN_LOCK).unlink()
+    check_locks()  # nobody else is there
+    assert not has_lost_lock()
+    (tmp_path / RUN_LOCK).write_text(f"process 77 on elsewhere, boot {lock_owner.boot_id()}, id 12345678, beat 1\n")
+    assert has_lost_lock()
+    with pytest.raises(UserError, match=r"process 77 on elsewhere has taken over .*run.lock was removed or replaced"):
+        check_locks()
 
 
 def test_file_system_without_locks_is_protected_by_the_owner(

@@ -1,10 +1,12 @@
 """Paths of keys: which texts name the same file or folder."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from common.paths import is_local, is_same_path, without_final_slash
+from common.errors import UserError
+from common.paths import is_local, is_same_path, user_path, without_final_slash
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,8 @@ def test_bundled_data_and_names_are_not_local(tmp_path: Path, monkeypatch: pytes
         True,
         True,
     ]
+
+
+def test_path_that_is_no_text_is_refused() -> None:
+    with pytest.raises(UserError, match="out = .*not valid UTF-8.*another path"):
+        user_path(os.fsdecode(b"run-\xff"), "out")

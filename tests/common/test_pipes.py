@@ -4,6 +4,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,17 @@ def test_interrupted_start_leaves_no_traceback(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as exit_:
         exit_with(main)
     assert exit_.value.code == 128 + signal.SIGINT and capsys.readouterr().err == "interrupted\n"
+
+
+def test_removed_working_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "removed").mkdir()
+    monkeypatch.chdir(tmp_path / "removed")
+    (tmp_path / "removed").rmdir()
+    with pytest.raises(SystemExit) as exit_:
+        exit_with(lambda: 0)
+    assert exit_.value.code == 2 and "the working directory was removed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["pretrain", "finetune", "common.evaluation"])

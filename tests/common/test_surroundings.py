@@ -48,7 +48,7 @@ def test_process_that_has_ended_is_one_message_of_the_others(
 
 
 def test_wait_that_is_interrupted_ends_as_interrupted() -> None:
-    with pytest.raises(ProcessError, match="same command resumes") as raised, explained():
+    with pytest.raises(ProcessError, match="same command starts or resumes") as raised, explained():
         raise WaitInterrupted
     assert raised.value.exit_code == INTERRUPTED
 

@@ -125,3 +125,11 @@ def test_an_unknown_recipe_key_is_reported_before_anything_starts(
 def test_jobs_must_be_at_least_one() -> None:
     with pytest.raises(UserError, match="--jobs 0: must be at least 1"):
         local_engine(0, (), False)
+
+
+def test_arguments_of_the_launcher_that_no_shell_can_split_are_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "quickstart", "--out", str(tmp_path / "out"), "--accelerate-args", "'--cpu"]) == 2
+    assert "--accelerate-args '--cpu: No closing quotation. Close every" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

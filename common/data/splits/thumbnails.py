@@ -1,5 +1,6 @@
 """Thumbnails of images, and the features by which near duplicates are recognized."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -39,16 +40,21 @@ class Features(NamedTuple):
 def thumbnail_blocks(split: Split, *, threads: int) -> Iterator[Thumbnails]:
     """Yield the thumbnails of a split in blocks of 2,048, in order; a corrupt image has a black one.
 
-    Threads suffice, because the decoders release the GIL.
+    Threads suffice, because the decoders release the GIL. They end with the next image when the caller stops early, or a signal
+    ends the run.
     """
+    is_over = threading.Event()
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(split), BLOCK_LENGTH):
-            indices = range(start, min(start + BLOCK_LENGTH, len(split)))
-            if threads == 1:
-                yield _thumbnails(split, indices)
-            else:
-                groups = [indices[first : first + _GROUP_LENGTH] for first in range(0, len(indices), _GROUP_LENGTH)]
-                yield np.concatenate(list(pool.map(lambda group: _thumbnails(split, group), groups)))
+        try:
+            for start in range(0, len(split), BLOCK_LENGTH):
+                indices = range(start, min(start + BLOCK_LENGTH, len(split)))
+                if threads == 1:
+                    yield _thumbnails(split, indices, is_over)
+                else:
+                    groups = [indices[first : first + _GROUP_LENGTH] for first in range(0, len(indices), _GROUP_LENGTH)]
+                    yield np.concatenate(list(pool.map(lambda group: _thumbnails(split, group, is_over), groups)))
+        finally:
+            is_over.set()
 
 
 def thumbnails(split: Split, *, threads: int) -> Thumbnails:
@@ -56,10 +62,12 @@ def thumbnails(split: Split, *, threads: int) -> Thumbnails:
     return np.concatenate([np.zeros((0, SIDE, SIDE, 3), np.uint8), *thumbnail_blocks(split, threads=threads)])
 
 
-def _thumbnails(split: Split, indices: range) -> Thumbnails:
-    """Return the thumbnails of the images at `indices`."""
+def _thumbnails(split: Split, indices: range, is_over: threading.Event) -> Thumbnails:
+    """Return the thumbnails of the images at `indices`; the rest stays black once nobody needs them."""
     found = np.zeros((len(indices), SIDE, SIDE, 3), np.uint8)
     for row, index in enumerate(indices):
+        if is_over.is_set():
+            break
         try:
             found[row] = thumbnail(split.image(index))
         except UserError:  # reported by verification or in training

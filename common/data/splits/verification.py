@@ -1,6 +1,7 @@
 """Verification and caching of images before training: corrupt images are reported together, decoded ones kept in memory."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -176,22 +177,27 @@ def _find_corrupt(split: Split, indices: list[int], threads: int) -> dict[int, s
 def _decode(split: Split, indices: list[int], threads: int, *, keep: bool) -> Iterator[Block]:
     """Yield the decoded images at `indices`, in blocks and in order; without pixels unless `keep`.
 
-    Threads suffice, because the decoders release the GIL. Pending blocks are canceled when the caller stops early.
+    Threads suffice, because the decoders release the GIL. Pending blocks are canceled when the caller stops early, or a signal
+    ends the run, and those that are being decoded end with the next image.
     """
+    is_over = threading.Event()
     groups = [indices[start : start + BLOCK_LENGTH] for start in range(0, len(indices), BLOCK_LENGTH)]
     pool = ThreadPoolExecutor(threads)
     try:
-        yield from pool.map(lambda group: _decode_block(split, group, keep=keep), groups)
+        yield from pool.map(lambda group: _decode_block(split, group, is_over, keep=keep), groups)
     finally:
+        is_over.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_block(split: Split, indices: list[int], *, keep: bool) -> Block:
-    """Decode the images at `indices` one after the other."""
+def _decode_block(split: Split, indices: list[int], is_over: threading.Event, *, keep: bool) -> Block:
+    """Decode the images at `indices` one after the other, until nobody needs them."""
     pixels: list[npt.NDArray[np.uint8]] = []
     shapes: list[tuple[int, ...]] = []
     corrupt: dict[int, str] = {}
     for index in indices:
+        if is_over.is_set():
+            break
         try:
             image = split.image(index)
         except UserError as error:

@@ -1,5 +1,6 @@
 """Sources of weights that are missing, damaged, unsafe or unsupported are rejected with the choices."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,9 @@ def test_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> 
 def test_invalid_path_is_rejected(init: str) -> None:
     with pytest.raises(UserError, match="init = .*: this path cannot be looked up"):
         read_weights(init)
+
+
+def test_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="neither a file nor a folder"):
+        read_weights(str(tmp_path / "weights.pth"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 from common.training.accelerator import build_accelerator
 from common.training.launch_environment import (
     ANY_RUN,
@@ -140,6 +140,14 @@ def test_variables_that_accelerate_refuses_end_in_one_message(monkeypatch: pytes
     with pytest.raises(UserError, match="accelerate cannot set up this process.*MASTER_ADDR"):
         build_accelerator("fp32")
     AcceleratorState._reset_state(True)
+
+
+def test_errors_of_this_project_are_not_taken_for_those_of_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "99999"}
+    for name, value in {**variables, "ACCELERATE_USE_CPU": "true"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ProcessError, match="^MASTER_PORT = 99999: must be a number"):
+        build_accelerator("fp32")
 
 
 def test_more_threads_than_cores_are_warned_of(
