@@ -142,7 +142,8 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     if config.kind in ("auto", "metadata"):
         metadata, groups = split_groups(_metadata_files(folder, plain.root, config), config.group_column)
         source: Source = plain
-        if metadata and (config.kind == "metadata" or not labels_of_folders(plain, metadata, config.label_column)):
+        is_wanted = config.kind == "metadata" or (config.metadata_file is not None and config.group_column is None)
+        if metadata and (is_wanted or not labels_of_folders(plain, metadata, config.label_column)):
             source = MetadataSource(
                 folder,
                 metadata,
@@ -171,7 +172,7 @@ def _metadata_files(folder: Path, root: Path, config: DataConfig) -> list[Metada
         paths = find_metadata(root, Listing(folder, config.leave_out))
     found = []
     for path in paths:
-        file = read_metadata(path, file_column=config.image_column)
+        file = read_metadata(path, Listing(folder, config.leave_out), file_column=config.image_column)
         if file is not None:
             found.append(file)
             continue

@@ -212,7 +212,8 @@ def check_training_split(full_train: Split, *, title: str, labeled: bool) -> Non
     if empty:
         raise UserError(
             f"data.source: the training split of {title} has no images of {len(empty)} of its"
-            f" {len(full_train.class_names)} classes: {quoted(empty)}. Add images of them, or remove the classes."
+            f" {len(full_train.class_names)} classes: {quoted(empty)}. Add images of them, or remove the classes;"
+            f" folders that are no classes are left out with data.leave_out=[{', '.join(empty[:3])}]."
         )
     if len(full_train.class_names) < 2:
         raise UserError(

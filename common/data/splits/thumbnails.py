@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +69,8 @@ def _thumbnails(split: Split, indices: range) -> Thumbnails:
 
 def thumbnail(image: RGBImage) -> Thumbnails:
     """Return the image (H, W, 3) squashed to (16, 16, 3), each pixel the mean of an area; black if a side is shorter than 16."""
+    import cv2
+
     if min(image.shape[:2]) < SIDE:
         return np.zeros((SIDE, SIDE, 3), np.uint8)
     return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
