@@ -30,12 +30,17 @@ def find_image_column(features: Mapping[str, Any], requested: str | None, *, tit
         if not (_is_image(features[requested]) or _is_encoded(features[requested])):
             raise UserError(
                 f"data.image_column '{requested}' of {title} contains no images: its type is"
-                f" {_type_name(features[requested])}."
+                f" {_type_name(features[requested])}. Set it to a column with the bytes of image files. For a list of paths,"
+                " set data.source to the folder of the images and data.metadata_file to the list."
             )
         return requested
     candidates = _columns_of_first_type(features, (_is_image, _is_encoded))
     if not candidates:
-        raise UserError(f"data.image_column: {title} has no image column, only {_describe_columns(features)}.")
+        raise UserError(
+            f"data.image_column: {title} has no image column, only {_describe_columns(features)}. Store the images as the"
+            " bytes of image files (PNG, JPEG, ...). For a list of paths, set data.source to the folder of the images,"
+            " data.metadata_file to the list and data.image_column to its column of paths."
+        )
     if len(candidates) > 1:
         raise UserError(
             f"data.image_column: {title} has several image columns: {quoted(candidates)}. Set data.image_column to one of"
@@ -73,6 +78,17 @@ def find_label_column(
         if not is_index(name) and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
     ]
     chosen = _likely_labels(features, candidates, values)
+    unusable = [name for name in features if is_usual_label(name) and name not in candidates]
+    if unusable and chosen and not any(is_usual_label(name) or _is_class_label(features[name]) for name in chosen):
+        name, kind = unusable[0], _type_name(features[unusable[0]])
+        message = f"data.label_column: the column '{name}' of {title} holds no class labels, its type is {kind}"
+        if labeled:
+            raise UserError(
+                f"{message}. Convert it to integers or class names (one per image), or set data.label_column to another column:"
+                f" {quoted(chosen)}."
+            )
+        _log.warning("%s. No labels are read; set data.label_column in both runs if another column has them", message)
+        return None
     if len(chosen) == 1:
         return chosen[0]
     if not labeled:

@@ -23,7 +23,9 @@ from common.data.sources.metadata import (
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
     TABLE_EXTENSIONS,
+    check_one_data_set,
     find_table_files,
+    group_by_split,
     is_saved_dataset,
     match_table_files,
     open_hub_dataset,
@@ -131,6 +133,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
         )
         if tables:
             reject_keys(config, "a folder of tables", "metadata_file", "leave_out")
+            check_one_data_set(group_by_split(tables, folder, declared=declared))
             return open_table_files(tables, folder, options, title=f"the tables in {folder}", declared=declared)
         if config.kind == "tables":
             raise UserError(f"data.kind is tables, but {folder} has no {' or '.join(TABLE_EXTENSIONS)} files.")
