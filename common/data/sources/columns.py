@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.data.sources.split_names import split_role
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
@@ -16,6 +17,7 @@ _log = logging.getLogger(__name__)
 UNLABELED = -1
 _MAX_CLASSES_PER_IMAGE = 0.5
 _USUAL_LABELS = ("label", "labels", "class", "classes", "class_name", "class_id", "target", "category", "y")
+_SPLIT_COLUMNS = ("split", "partition", "subset", "set", "phase", "usage", "data_set", "dataset")
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+|index|level_\d+", re.IGNORECASE)
 """Names that pandas gives the index of a table when it writes one."""
 
@@ -72,10 +74,18 @@ def find_label_column(
                 f" {_type_name(features[requested])}. Convert the labels to integers or class names."
             )
         return requested
+    splits = [name for name, feature in features.items() if _is_string(feature) and _tells_splits(name, values(name))]
+    if splits:
+        _log.warning(
+            "data: the column %s of %s tells the split of each image and is not read: the parts are those of folders or files"
+            " (train, val, test), or are held out",
+            quoted(splits),
+            title,
+        )
     candidates = [
         name
         for name, feature in features.items()
-        if not is_index(name) and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
+        if not is_index(name) and name not in splits and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
     ]
     chosen = _likely_labels(features, candidates, values)
     unusable = [name for name in features if is_usual_label(name) and name not in candidates]
@@ -250,6 +260,15 @@ def _is_label(feature: Any, values: Callable[[], Any]) -> bool:
     return any(not _is_missing(value) for value in distinct) and all(
         value is None or math.isnan(value) or float(value).is_integer() for value in distinct
     )
+
+
+def _tells_splits(name: str, column: Any) -> bool:
+    """Return whether a column has the names of splits, train and others: `split`, `partition`, ..."""
+    if name.lower() not in _SPLIT_COLUMNS:
+        return False
+    distinct, _ = _dictionary_encode(column)
+    roles = {split_role(str(value)) for value in distinct if value is not None}
+    return len(roles) > 1 and None not in roles
 
 
 def _repeats(column: Any) -> bool:

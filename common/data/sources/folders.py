@@ -83,8 +83,10 @@ class FolderSource:
         self.title = f"the folder {self.root}"
         if self.root != root:
             _log.info("data: %s holds nothing but %s, which is read", root, self.root)
-        if self._splits.others:
-            _log.info("data: in no split of %s: %s", self.title, quoted(self._splits.others))
+        self.others = self._splits.others
+        """Folders beside the splits that are in no split."""
+        if self.others:
+            _log.info("data: in no split of %s: %s", self.title, quoted(self.others))
         self._is_logged = False
 
     def names(self) -> tuple[str, ...]:

@@ -70,7 +70,9 @@ class Listing:
         try:
             with os.scandir(folder) as found:
                 for entry in found:
-                    if kind := self._kind(entry):
+                    if not self.left_out and entry.name[0] != "." and entry.is_file(follow_symlinks=False):
+                        files.append(entry.name)  # the common case: a call less for each of a million
+                    elif kind := self._kind(entry):
                         (folders if kind == "folder" else files).append(entry.name)
         except OSError as error:
             raise UserError(
@@ -140,9 +142,10 @@ class Listing:
         while pending:
             folder, prefix, parents = pending.pop()
             folders, files = self.entries(folder)
+            start = f"{prefix}/" if prefix else ""
             for name in files:
-                if self.is_image(folder, name):
-                    yield f"{prefix}/{name}" if prefix else name
+                if name.lower().endswith(IMAGE_EXTENSIONS) or self.is_image(folder, name):
+                    yield start + name
             for name in folders:
                 path = folder / name
                 if self.is_followed(path, parents):

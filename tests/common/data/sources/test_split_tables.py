@@ -127,3 +127,14 @@ def test_columns_that_hold_no_image_files_name_the_remedies(tmp_path: Path, valu
     for keys in ({}, {"image_column": "image"}):
         with pytest.raises(UserError, match=r"data\.image_column.*bytes.*data\.metadata_file"):
             opened(tmp_path, **keys)
+
+
+def test_a_column_of_splits_is_no_label_and_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "train.parquet", 40, species=["a", "b"] * 20, split=["train", "train", "val", "test"] * 10)
+    assert opened(tmp_path).class_names == ("a", "b")
+    assert "'split' of" in caplog.text and "is not read" in caplog.text
+
+
+def test_classes_called_train_and_test_in_another_column_stay_classes(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", 40, label=["train", "bus"] * 20, set=["x", "y"] * 20)
+    assert opened(tmp_path).class_names == ("bus", "train")
