@@ -43,6 +43,8 @@ NOISE = (
 )  # fmt: skip
 """What lies beside the images."""
 EXTRA_COLUMNS = ("fold", "width", "id", "__index_level_0__", "Unnamed: 0", "caption", "is_flipped", "score")
+UNLABELED = ("unlabeled", "Unlabelled images", "no_label", "unsup", "train_unlabeled", "unlabeled2017")
+"""Names of folders and tables of images without a label."""
 Kind = Literal["folders", "csv", "jsonl", "metadata.parquet", "parquet", "arrow"]
 
 
@@ -67,6 +69,8 @@ class Case:
     extension: str
     above: bool
     """One list above the splits, instead of one in each."""
+    unlabeled: str
+    """Folder or table beside classes and splits with images without a label; empty: there is none."""
 
 
 @st.composite
@@ -88,6 +92,7 @@ def cases(draw: st.DrawFn) -> Case:
         repeated=draw(st.booleans()),
         extension=draw(st.sampled_from((".png", ".PNG", ".jpg", "", ".jpg_large", ".img"))),
         above=draw(st.booleans()),
+        unlabeled=draw(st.sampled_from(("", "", "", *UNLABELED))),
     )
 
 
@@ -100,6 +105,7 @@ def check(case: Case) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "set")
         truth = build(case, root)
+        unlabeled = _write_unlabeled(case, root / case.wrapper)
         read = [_read(root, labeled=labeled) for labeled in (True, False)]
     supervised, unsupervised = read
     if supervised is not None:
@@ -107,7 +113,13 @@ def check(case: Case) -> bool:
     if unsupervised is not None:
         held_out = [image for role in ("validation", "test") for image in truth.get(role, ())]
         assert not set(held_out) & set(unsupervised["train"]), "pre-training sees held-out images"
-        assert set(unsupervised["train"]) == set(truth["train"]), f"pre-training reads {_summary(unsupervised)}"
+        assert set(unsupervised["train"]) == {*truth["train"], *unlabeled}, (
+            f"pre-training reads {_summary(unsupervised)}"
+        )
+        labeled = {content: label for content, label in unsupervised["train"].items() if content not in unlabeled}
+        assert not unlabeled or supervised is None or labeled == truth["train"], (
+            f"pre-training reads {_summary(unsupervised)}"
+        )
     return supervised is not None and unsupervised is not None
 
 
@@ -131,6 +143,22 @@ def build(case: Case, root: Path) -> Truth:
     for index, noise in enumerate(case.noise):
         _add_noise(noise, case, base, index)
     return truth
+
+
+def _write_unlabeled(case: Case, base: Path) -> list[bytes]:
+    """Write images without a label beside the classes or the splits; return them."""
+    contents = [_picture(20_000 + number) for number in range(5)] if case.unlabeled else []
+    if contents and case.kind in ("parquet", "arrow"):
+        table = pyarrow.table({"image": pyarrow.array(contents)})
+        if case.repeated:  # a column of labels without a label
+            table = table.append_column(case.label, pyarrow.nulls(len(contents), pyarrow.string()))
+        _write_table(table, base / f"{case.unlabeled}-00000.{case.kind}")
+    for number, content in enumerate(contents if case.kind not in ("parquet", "arrow") else ()):
+        parts = (f"day {number % 2}",) if case.nested else ()
+        path = base.joinpath(case.unlabeled, *parts, f"{number}{case.extension}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return contents
 
 
 def _role(split: str) -> str:
@@ -163,12 +191,7 @@ def _write(case: Case, base: Path, split: str, images: list[tuple[bytes, str, in
         table = pyarrow.table(
             {"image": pyarrow.array([content for content, _, _ in images])} | _columns(case, images)
         ).select(_order(case, "image"))
-        path = base / f"{split or 'part'}-00000.{case.kind}"
-        if case.kind == "parquet":
-            pyarrow.parquet.write_table(table, path)
-        else:
-            with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as writer:
-                writer.write_table(table)
+        _write_table(table, base / f"{split or 'part'}-00000.{case.kind}")
         return
     folder = base / split / split if case.repeated and split and case.kind == "folders" else base / split
     names = []
@@ -182,6 +205,15 @@ def _write(case: Case, base: Path, split: str, images: list[tuple[bytes, str, in
         names.append(path.relative_to(base / split).as_posix())
     if case.kind != "folders":
         _write_list(case, base / split, pyarrow.table({"file_name": names} | _columns(case, images)))
+
+
+def _write_table(table: Any, path: Path) -> None:
+    """Write a parquet or arrow file."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path)
+        return
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _order(case: Case, first: str) -> list[str]:
@@ -303,7 +335,7 @@ def _read(root: Path, *, labeled: bool) -> Truth | None:
 def _classes(split: Split) -> dict[bytes, str]:
     """Return the class of each image of a split, by its content."""
     labels = np.zeros(len(split), np.int64) if split.labels is None else split.labels
-    names = split.class_names or ("",)
+    names = (*split.class_names, "")  # the last one is that of images without a label
     found = {split.images.content(index): names[label] for index, label in enumerate(labels.tolist())}
     assert len(found) == len(split), "an image is read twice"
     return found

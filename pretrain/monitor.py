@@ -53,7 +53,7 @@ class Monitor:
         queries, labels = self._features(teacher, held_out)
         self.latest = {"feature_rank": feature_rank(queries)}
         if held_out.labels is not None and self.splits.train.labels is not None:
-            neighbors = sample_images(self.splits.train, knn.bank_images, seed=seed, stream="knn bank")
+            neighbors = sample_images(self.splits.train.labeled(), knn.bank_images, seed=seed, stream="knn bank")
             skip_corrupt = self.config.data.on_corrupt == "skip"
             bank, bank_labels = self._features(teacher, neighbors, replacement_seed=seed if skip_corrupt else None)
             num_classes = len(self.splits.class_names)

@@ -137,7 +137,9 @@ def _costs(
         source = "given" if tera_macs_per_second else "assumed"
         rates.append(f"{assumed / 1e12:.3g}e12 MACs per second and device {source}")
     known = "; ".join(rates) or "no rate is known: give --tera-macs-per-second, or run something"
-    lines.append(f"{size.train_images} training images, {size.num_classes} classes; hours: {known}")
+    num_unlabeled = max(run_costs.size(run).num_unlabeled for run in runs)
+    unlabeled = f", for pre-training {num_unlabeled} more without a label" if num_unlabeled else ""
+    lines.append(f"{size.train_images} training images{unlabeled}, {size.num_classes} classes; hours: {known}")
     other = Counter(result.status for result in results.values() if result.status != "finished")
     if other:
         lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")

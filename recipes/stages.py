@@ -26,7 +26,7 @@ class StageSpec:
     preload: str
     """Module that imports everything a run needs; it is imported once for all runs of a study (`recipes.run.forkserver`)."""
     labeled: bool = True
-    """Whether a study's classes can be counted in the stage's data."""
+    """Whether the stage needs labels, and so leaves out the images without one."""
 
 
 STAGES: Mapping[str, StageSpec] = {
@@ -35,7 +35,9 @@ STAGES: Mapping[str, StageSpec] = {
     "common.evaluation linear": StageSpec("config:LinearConfig", "cost:linear_cost", "linear_run"),
     "common.evaluation knn": StageSpec("config:KnnEvaluationConfig", "cost:knn_cost", "knn_run"),
     "common.evaluation probe": StageSpec("config:ProbeConfig", "cost:probe_cost", "probe_run"),
-    "common.evaluation tokens": StageSpec("config:TokensConfig", "cost:tokens_cost", "token_similarity_run"),
+    "common.evaluation tokens": StageSpec(
+        "config:TokensConfig", "cost:tokens_cost", "token_similarity_run", labeled=False
+    ),
     "common.evaluation complexity": StageSpec("config:ComplexityConfig", "cost:complexity_cost", "complexity_run"),
 }
 """All stages, by what follows `accelerate launch -m`: the stage's package, and its first argument if the package has several."""

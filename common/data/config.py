@@ -65,6 +65,11 @@ class DataConfig(Config):
     group_pattern: str | None = None
     """Regular expression that finds the group of an image in its path relative to the folder of its split, instead of a column; its
     one group in parentheses is the name: '(patient[0-9]+)_'."""
+    unlabeled: Literal["auto", "pretrain", "ignore"] = "auto"
+    """What images without a label are for, where others have one. auto: those in a folder or split called `unlabeled` (no_label,
+    unsupervised, ...) are training images of pre-training only; anywhere else a missing label is an error where labels are needed.
+    pretrain: so are rows without a label, images outside of class folders and, with a metadata file, images that it does not list.
+    ignore: none of them is used. Both stages hold out labeled images alone. Label subsets leave out no image without a label."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1")] = 0.1
     """Fraction of each class's training images that is held out for validation if there is no validation split; 0 holds out
     none. For re-identification: fraction of the training identities."""

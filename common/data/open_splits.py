@@ -1,6 +1,7 @@
 """Training, validation and test splits built from a `DataConfig`."""
 
 import logging
+from dataclasses import replace
 
 from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
@@ -20,6 +21,7 @@ from common.data.splits.roles import (
     partition_source,
 )
 from common.data.splits.subset import Subset, read_subset
+from common.data.splits.unlabeled import divide, join, log_unlabeled, read_unlabeled, usable
 from common.data.splits.verification import VerifiedSplits, verify_and_cache
 from common.errors import UserError, quoted
 
@@ -30,8 +32,10 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     """Open the source of `config` and return its splits: disjoint, reduced to the subset, verified and cached.
 
     `labeled` requires labels; otherwise they are read if the source has them. `source` is that of the configuration, if it is open
-    already. Raise UserError for anything that is wrong with
-    the source, before training starts.
+    already. Raise UserError for anything that is wrong with the source, before training starts.
+
+    Images without a label beside labeled ones (data.unlabeled) are added to the training images unless labels are required, all of
+    them for every label subset. Nothing else depends on them.
     """
     decoder = ImageDecoder(max_pixels=config.max_megapixels * 10**6)
     if (identity_set := open_identities(config, decoder)) is not None:
@@ -44,7 +48,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
         return identities.splits(_verify(identities.parts(), config))
     source = source or open_source(config, decoder)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
-    full_train = source.read(roles.train, labeled=labeled)
+    full_train, rest = divide(source.read(roles.train, labeled=labeled))
     check_training_split(full_train, title=source.title, labeled=labeled)
     published = read_subset(config.subset_file, full_train) if config.subset_file is not None else None
     partition = partition_source(
@@ -64,7 +68,10 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
         seed=config.subset_seed,
     )
     _log_splits(source, full_train, subset, partition)
-    parts = {"train": full_train.select(subset.indices), "validation": partition.validation, "test": partition.test}
+    unlabeled = _unlabeled_images(source, config, rest, partition, labeled=labeled)
+    subset = replace(subset, num_unlabeled=sum(map(len, unlabeled)))
+    train = join(full_train.select(subset.indices), unlabeled)
+    parts = {"train": train, "validation": partition.validation, "test": partition.test}
     verified, excluded = _verify({part: split for part, split in parts.items() if split is not None}, config)
     splits = Splits(
         train=verified["train"],
@@ -75,6 +82,17 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
         excluded=excluded,
     )
     return drop_duplicates(splits, find_duplicates(splits, config)) if config.duplicates == "drop" else splits
+
+
+def _unlabeled_images(
+    source: Source, config: DataConfig, rest: Split | None, partition: Partition, *, labeled: bool
+) -> list[Split]:
+    """Return the images without a label that are training images of this stage, and log how many there are for pre-training."""
+    unlabeled = read_unlabeled(source, partition.roles[:3], rest) if config.unlabeled != "ignore" else []
+    found = usable(unlabeled, (partition.validation, partition.test))
+    num_ignored = len(rest) if rest is not None and config.unlabeled == "ignore" else 0
+    log_unlabeled(sum(map(len, found)) or num_ignored, labeled=labeled, key=config.unlabeled)
+    return [] if labeled else found
 
 
 def _verify(parts: dict[str, Split], config: DataConfig) -> VerifiedSplits:

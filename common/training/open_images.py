@@ -16,6 +16,8 @@ from common.training.inputs import Inputs, check_inputs, describe_inputs, save_i
 if TYPE_CHECKING:
     from common.training.run import Run
 
+UNLABELED_STAGES = ("pretrain", "tokens")
+"""Stages that need no labels, so that images without a label are training images, too."""
 SAME_INPUTS = "{} must lead to the same files on every node"
 
 
@@ -58,7 +60,8 @@ def confirm_moved(run: "Run") -> None:
     """Raise UserError if the keys that name other paths than before (`RunFolder.moved`) do not lead to the same content."""
     if any(key.startswith("data.") for key in run.files.moved):
         data = run.config.data.model_copy(update={"verify": "none", "cache_megabytes": 0})
-        _check_data(run, run.process_group.read(lambda: open_splits(data, labeled=False)), resumes=False)
+        splits = run.process_group.read(lambda: open_splits(data, labeled=False))
+        _check_data(run, splits if run.stage in UNLABELED_STAGES else splits.without_unlabeled(), resumes=False)
     _check_inputs(run, resumes=False)
 
 

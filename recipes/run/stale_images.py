@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import UserError
 from common.files import path_exists
 from recipes.run.states import read_state
-from recipes.stages import load_config
+from recipes.stages import find_stage, load_config
 from recipes.study.plan import PlannedRun
 from recipes.study.specification import display_path
 
@@ -53,7 +53,10 @@ def stale_runs(runs: Sequence[PlannedRun], places: Mapping[str, Path]) -> dict[s
         if not path_exists(folder / DATA_FILE) or read_state(folder) != "done":
             continue
         config = load_config(run.module, Path(run.recipe), run.overrides)
-        saved, current = read_fingerprint(folder / DATA_FILE), images.fingerprint(config.data)
+        saved, current = (
+            read_fingerprint(folder / DATA_FILE),
+            images.fingerprint(config.data, labeled=find_stage(run.module).labeled),
+        )
         if saved is not None and current is not None and (lines := differences(saved, current)):
             changed[run.id] = lines
     return changed
@@ -64,10 +67,13 @@ class _Images:
 
     def __init__(self) -> None:
         self._sources: dict[DataConfig, Source | None] = {}
-        self._fingerprints: dict[DataConfig, dict[str, Any] | None] = {}
+        self._fingerprints: dict[DataConfig, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {}
 
-    def fingerprint(self, data: "DataConfig") -> dict[str, Any] | None:
-        """Return the fingerprint that a run with this section `data` would have; None if its images cannot be read now."""
+    def fingerprint(self, data: "DataConfig", *, labeled: bool) -> dict[str, Any] | None:
+        """Return the fingerprint that a run with this section `data` would have; None if its images cannot be read now.
+
+        `labeled`: the run leaves out images without a label.
+        """
         from common.data.open_splits import open_splits
         from common.data.splits.fingerprint import describe_data
 
@@ -76,13 +82,14 @@ class _Images:
         if key not in self._fingerprints:
             try:
                 splits = open_splits(key, labeled=False, source=self._source(key))
-                self._fingerprints[key] = describe_data(splits)
+                whole, part = describe_data(splits), splits.without_unlabeled()
+                self._fingerprints[key] = whole, whole if part is splits else describe_data(part)
             except UserError as error:
                 _logger.warning(
                     "the images of finished runs cannot be compared with those they were made from: %s", error
                 )
-                self._fingerprints[key] = None
-        return self._fingerprints[key]
+                self._fingerprints[key] = None, None
+        return self._fingerprints[key][int(labeled)]
 
     def _source(self, data: "DataConfig") -> "Source | None":
         """Return the open source of a section `data`; none for data sets of identities."""

@@ -22,11 +22,13 @@ class DatasetSize:
     num_classes: int
     class_counts: tuple[int, ...] | None = None
     """Training images of each class after the hold-outs, if they were counted; None: `data.validation_fraction` is held out."""
+    num_unlabeled: int = 0
+    """Training images without a label, which are in every label subset; not in `train_images`."""
 
     def images_of(self, data: Any) -> int:
         """Return the number of training images of a recipe's section `data`."""
         if self.class_counts is not None:
-            return _subset_size(self.class_counts, data.fraction, data.images_per_class)
+            return _subset_size(self.class_counts, data.fraction, data.images_per_class) + self.num_unlabeled
         pool = self.train_images - round(self.train_images * data.validation_fraction)
         count: int = round(pool * data.fraction)
         return count if data.images_per_class is None else int(data.images_per_class) * self.num_classes
@@ -91,7 +93,10 @@ def _count(data: Any, labeled: bool) -> DatasetSize:
     splits = open_splits(data, labeled=labeled)
     held_out = len(splits.validation) if splits.validation is not None and data.validation_fraction else 0
     return DatasetSize(
-        len(splits.train) + held_out, len(splits.class_names), tuple(splits.subset.class_counts.values())
+        len(splits.train) - splits.subset.num_unlabeled + held_out,
+        len(splits.class_names),
+        tuple(splits.subset.class_counts.values()),
+        splits.subset.num_unlabeled,
     )
 
 

@@ -5,12 +5,14 @@ A level is a mapping of recipe keys to values. Where it says more, its settings 
     OST: {finetune.optim.lr: 5e-4}
     TST: {set: {finetune.optim.lr: 1e-4}, starts_from: {finetune: pretrain}}
     sgd: {set: {optim.name: sgd}, factors: {optim.lr: 0.125}}
+
+`TST: {finetune.starts_from: pretrain}` is short for the second, without settings.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from common.config import Config
 from common.config_messages import TYPE, Otherwise, Problem, rules_error
@@ -87,6 +89,16 @@ def level_form(value: Any) -> str | None:
     return "entry" if _LEVEL_FIELDS & value.keys() else "settings"
 
 
+def expand_level(value: Any) -> Any:
+    """Return a level with what stages start from in its field, where it was written as `<stage>.starts_from`."""
+    if level_form(value) != "settings" or isinstance(value, LevelEntry):
+        return value
+    starts = {key.removesuffix(_START): start for key, start in value.items() if str(key).endswith(_START)}
+    settings = {key: setting for key, setting in value.items() if not str(key).endswith(_START)}
+    return {"set": settings, "starts_from": starts} if starts else value
+
+
+_START = ".starts_from"
 _SHORT_SCHEMA = {"type": "object", "propertyNames": {"not": {"enum": sorted(_LEVEL_FIELDS)}}}
 ShortLevel = Annotated[dict[str, Any], AfterValidator(check_settings), WithJsonSchema(_SHORT_SCHEMA)]
 """A level as a mapping of recipe keys to values."""
@@ -95,6 +107,7 @@ Level = Annotated[
     Discriminator(
         level_form, custom_error_type=TYPE, custom_error_message="must be a mapping of recipe keys to values."
     ),
+    BeforeValidator(expand_level),
 ]
 """A level, as a mapping of recipe keys to values or with fields of its own."""
 

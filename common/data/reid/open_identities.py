@@ -28,6 +28,7 @@ def open_identities(config: DataConfig, decoder: ImageDecoder) -> IdentitySet | 
         "test_split",
         "group_column",
         "group_pattern",
+        "unlabeled",
         *FOLDER_KEYS,
     )
     if config.train_split != "train":

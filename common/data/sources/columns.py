@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.data.sources.split import UNLABELED
 from common.data.sources.split_names import split_role
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
 
-UNLABELED = -1
 _MAX_CLASSES_PER_IMAGE = 0.5
 _USUAL_LABELS = ("label", "labels", "class", "classes", "class_name", "class_id", "target", "category", "y")
 _SPLIT_COLUMNS = ("split", "partition", "subset", "set", "phase", "usage", "data_set", "dataset")

@@ -16,6 +16,7 @@ from common.data.sources.source import Source
 from common.data.sources.split import Split
 from common.errors import UserError, quoted
 
+_LEAVE_OUT = "; data.leave_out leaves out files and folders"
 Groups = npt.NDArray[np.str_]
 
 
@@ -46,7 +47,9 @@ def groups_of_names(pattern: str) -> Callable[[Split, str], Groups]:
             for name in split.file_names()
         ]
         names = [match.group(1) if match else None for match in matches]
-        _check_complete(names, split.name, f"data.group_pattern '{pattern}' finds no group in the path", title)
+        _check_complete(
+            names, split.name, f"data.group_pattern '{pattern}' finds no group in the path", title, _LEAVE_OUT
+        )
         return np.array(names, dtype=np.str_)
 
     return find
@@ -64,7 +67,7 @@ def groups_of_list(groups: Mapping[str, str | None], key: str) -> Callable[[Spli
 
     def find(split: Split, title: str) -> Groups:
         names = [groups.get(path_key(Path(split.name(index)))) for index in range(len(split))]
-        _check_complete(names, split.name, f"data.group_column '{key}' has no value", title)
+        _check_complete(names, split.name, f"data.group_column '{key}' has no value", title, _LEAVE_OUT)
         return np.array(names, dtype=np.str_)
 
     return find
@@ -90,12 +93,14 @@ def _group_name(value: Any) -> str | None:
     return normalized(str(value).strip()) or None
 
 
-def _check_complete(names: Sequence[str | None], name_of: Callable[[int], str], problem: str, title: str) -> None:
+def _check_complete(
+    names: Sequence[str | None], name_of: Callable[[int], str], problem: str, title: str, remedy: str = ""
+) -> None:
     """Raise UserError if an image has no group."""
     missing = [index for index, name in enumerate(names) if not name]
     if missing:
         first = quoted([name_of(index) for index in missing[:3]])
         raise UserError(
             f"{problem} for {len(missing)} of the {len(names)} images of {title}: {first}. Every image needs a group; one that"
-            " belongs to no other image has a group of its own."
+            f" belongs to no other image has a group of its own{remedy}."
         )

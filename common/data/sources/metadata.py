@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ import numpy as np
 from common.data.images.collections import FileImages
 from common.data.images.decode import ImageDecoder
 from common.data.sources.columns import (
-    UNLABELED,
     find_label_column,
     is_class_column,
     is_index,
@@ -25,7 +25,8 @@ from common.data.sources.groups import listed_groups, path_key
 from common.data.sources.list_files import read_list
 from common.data.sources.listed_names import find_listed
 from common.data.sources.listing import Listing, normalized
-from common.data.sources.split import Split
+from common.data.sources.missing_labels import are_labels_used, is_unlabeled_name
+from common.data.sources.split import UNLABELED, Split
 from common.data.sources.split_names import is_usual_name, split_role
 from common.errors import UserError, quoted
 
@@ -110,9 +111,9 @@ def split_groups(
 
 
 class MetadataSource:
-    """A folder of images with metadata files, which give the labels. Images that are not listed are skipped.
+    """A folder of images with metadata files, which give the labels. The splits are those of the folders (`SplitFolders`).
 
-    The splits are those of the folders (`SplitFolders`).
+    Images that are not listed are skipped, unless they are in a folder called unlabeled, or `keeps_unlabeled` (data.unlabeled).
     """
 
     def __init__(
@@ -124,18 +125,22 @@ class MetadataSource:
         label_column: str | None,
         declared: Sequence[str] = (),
         left_out: Sequence[str] = (),
+        keeps_unlabeled: bool = False,
     ) -> None:
         self._files, self._decoder, self._label_column = files, decoder, label_column
+        self._keeps_unlabeled = keeps_unlabeled
         self._listing = Listing(root, left_out)
         self._splits = SplitFolders(root, self._listing, declared=declared)
         self.title = f"the folder {self._splits.root} with {quoted([file.path.name for file in files[:1]])}"
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the split folders, or 'train' if there are none."""
-        return tuple(self._splits.paths)
+        """Return the names of the split folders, or 'train' if there are none, and of folders called unlabeled beside them."""
+        return (*self._splits.paths, *self._splits.unlabeled)
 
     def read(self, name: str, *, labeled: bool) -> Split:
         """Return the listed images of split `name` with their labels, sorted by path; raise UserError if labels are missing."""
+        if name in self._splits.unlabeled:
+            return self._splits.read_unlabeled(name, self._decoder)
         folder = self._splits.paths[name]
         title = f"the split '{name}' of {self.title}"
         listed, column, feature, label_column = self._rows(folder, title, labeled=labeled)
@@ -144,7 +149,9 @@ class MetadataSource:
         if not listed:
             return self._unlisted(folder, paths)
         rows = [listed.pop(path_key(folder / path), -1) for path in paths]
-        if unlisted := rows.count(-1):
+        apart = _set_apart(paths, rows)
+        kept = [row >= 0 or self._keeps_unlabeled or beside for row, beside in zip(rows, apart, strict=True)]
+        if unlisted := kept.count(False):
             self._listing.skipped["images that are not in the metadata"] += unlisted
         for file in self._files:
             if file.path.parent.is_relative_to(folder):
@@ -156,28 +163,26 @@ class MetadataSource:
                 f"data.source: {len(missing)} of the images that the metadata of {folder} lists do not exist there:"
                 f" {quoted(missing, limit=3)}. Restore them, or remove them from the list."
             )
-        chosen = [(path, row) for path, row in zip(paths, rows, strict=True) if row >= 0]
-        images = FileImages(folder, [path for path, _ in chosen], decoder=self._decoder)
+        images = FileImages(folder, list(compress(paths, kept)), decoder=self._decoder)
         unlabeled = Split(images=images, labels=None, class_names=())
         if label_column is None:
             return unlabeled
         where = f"data.label_column: the column '{label_column}' of {title}"
-        labels, class_names = read_labels(column, feature, title=where)
-        labels = labels[[row for _, row in chosen]]
-        if missing_labels := np.flatnonzero(labels == UNLABELED).tolist():
-            if not labeled:
-                _log.warning(
-                    "%s has no label for %d images: no labels are read, and the hold-outs differ from those of a run with labels",
-                    where,
-                    len(missing_labels),
-                )
-                return unlabeled
-            raise UserError(
-                f"{where} has no label for {len(missing_labels)} of {len(labels)} images; the first is"
-                f" {images.name(missing_labels[0])}. Add the labels, remove the rows, or select another column."
-            )
+        by_row, class_names = read_labels(column, feature, title=where)
+        labels = np.array([by_row[row] if row >= 0 else UNLABELED for row in compress(rows, kept)], dtype=np.int64)
+        expected = np.flatnonzero(~np.array(list(compress(apart, kept)), dtype=bool) | (labels != UNLABELED))
+        if not are_labels_used(
+            labels[expected],
+            labeled=labeled,
+            keeps_unlabeled=self._keeps_unlabeled,
+            column=label_column,
+            title=title,
+            name_of=lambda index: images.name(int(expected[index])),
+        ):
+            return unlabeled
+        present = labels[labels != UNLABELED].tolist()
         if self._label_column is None and not is_class_column(
-            len(labels), len(set(labels.tolist())), label_column, labeled=labeled, title=title
+            len(present), len(set(present)), label_column, labeled=labeled, title=title
         ):
             return unlabeled
         _log.info("data: %s: labels from the column '%s'", title, label_column)
@@ -276,7 +281,11 @@ def _may_be_labels(column: str, values: Sequence[Any]) -> bool:
     """Return whether a column may hold labels: by its name, or because it holds words or whole numbers that repeat."""
     if is_usual_label(column):
         return True
-    distinct = {value for value in values if value is not None}
+    distinct = {
+        int(value) if isinstance(value, float) and value.is_integer() else value
+        for value in values
+        if value is not None and value == value  # pandas writes whole numbers as floats, and a missing one as NaN
+    }
     is_discrete = all(isinstance(value, str | int) and not _FRACTION.fullmatch(str(value)) for value in distinct)
     return is_discrete and not is_index(column) and 1 < len(distinct) <= max(2, len(values) // 2)
 
@@ -285,6 +294,13 @@ def _is_same_partition(folders: Sequence[str], values: Sequence[Any]) -> bool:
     """Return whether folders and values divide the images into the same classes."""
     pairs = set(zip(folders, map(str, values), strict=True))
     return len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs})
+
+
+def _set_apart(paths: Sequence[str], rows: Sequence[int]) -> list[bool]:
+    """Return which images lie in a folder called unlabeled; none if all that are listed do."""
+    named = [is_unlabeled_name(path.partition("/")[0]) and "/" in path for path in paths]
+    has_others = any(row >= 0 and not is_named for row, is_named in zip(rows, named, strict=True))
+    return [is_named and has_others for is_named in named]
 
 
 def _is_below(key: str, folder: str) -> bool:

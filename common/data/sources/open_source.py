@@ -20,6 +20,7 @@ from common.data.sources.metadata import (
     read_metadata,
     split_groups,
 )
+from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
     TABLE_EXTENSIONS,
@@ -73,7 +74,14 @@ def open_source(config: DataConfig, decoder: ImageDecoder) -> Source:
 def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
     """Return the source, without the groups of `data.group_pattern`."""
     memory = config.cache_megabytes * 2**20
-    options = TableOptions(config.image_column, config.label_column, decoder, memory, config.group_column)
+    options = TableOptions(
+        config.image_column,
+        config.label_column,
+        decoder,
+        memory,
+        config.group_column,
+        keeps_unlabeled=config.unlabeled != "auto",
+    )
     declared = _declared_splits(config)
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
@@ -82,7 +90,7 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
         root = Path(os.path.commonpath([file.parent for file in files]))
         return open_table_files(files, root, options, title=f"the tables {config.source}", declared=declared)
     if config.source == "digits":
-        reject_keys(config, "the bundled digits", "revision", "config_name", *_COLUMN_KEYS, *FOLDER_KEYS)
+        reject_keys(config, "the bundled digits", "revision", "config_name", "unlabeled", *_COLUMN_KEYS, *FOLDER_KEYS)
         return DigitsSource(decoder=decoder)
     if path.is_file():
         reject_keys(config, "a file", "revision", "config_name", *FOLDER_KEYS)
@@ -138,9 +146,17 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
         if config.kind == "tables":
             raise UserError(f"data.kind is tables, but {folder} has no {' or '.join(TABLE_EXTENSIONS)} files.")
     if config.kind == "split_folders":
-        declared = [*declared, *(path.name for path in folder.iterdir() if path.is_dir())]
+        declared = [
+            *declared,
+            *(path.name for path in folder.iterdir() if path.is_dir() and not is_unlabeled_name(path.name)),
+        ]
     plain = FolderSource(
-        folder, decoder=options.decoder, declared=declared, kind=config.kind, left_out=config.leave_out
+        folder,
+        decoder=options.decoder,
+        declared=declared,
+        kind=config.kind,
+        left_out=config.leave_out,
+        keeps_unlabeled=options.keeps_unlabeled,
     )
     if config.kind in ("auto", "metadata"):
         metadata, groups = split_groups(_metadata_files(folder, plain.root, config), config.group_column)
@@ -154,6 +170,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
                 label_column=config.label_column,
                 declared=declared,
                 left_out=config.leave_out,
+                keeps_unlabeled=options.keeps_unlabeled,
             )
         if metadata and config.group_column is not None:
             return GroupedSource(source, groups_of_list(groups, config.group_column))

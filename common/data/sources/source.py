@@ -14,4 +14,7 @@ class Source(Protocol):
         """Return the names of the splits."""
 
     def read(self, name: str, *, labeled: bool) -> Split:
-        """Return split `name`. `labeled` requires labels; otherwise they are read if the source has them."""
+        """Return split `name`. `labeled` requires labels; otherwise they are read if the source has them.
+
+        Images without a label beside labeled ones have the label UNLABELED, where the source keeps them (data.unlabeled).
+        """

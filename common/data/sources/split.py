@@ -13,10 +13,16 @@ import numpy.typing as npt
 from common.data.images import RGBImage
 from common.data.images.collections import Images, SelectedImages, content_hash
 
+UNLABELED = -1
+"""Label of an image without one, in a partly labeled split."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images with or without labels. `labels` is (N,) int64 in [0, len(class_names)), or None."""
+    """Images with or without labels. `labels` is (N,) int64 in [0, len(class_names)), or None.
+
+    Sources and the training images of pre-training may be partly labeled: then `labels` is UNLABELED where an image has none.
+    """
 
     images: Images
     labels: npt.NDArray[np.int64] | None
@@ -28,7 +34,7 @@ class Split:
         """Check that the labels match the images and the class names."""
         if self.labels is not None:
             assert self.labels.shape == (len(self.images),), "one label per image"
-            assert len(self.labels) == 0 or 0 <= self.labels.min() <= self.labels.max() < len(self.class_names)
+            assert len(self.labels) == 0 or UNLABELED <= self.labels.min() <= self.labels.max() < len(self.class_names)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -78,6 +84,12 @@ class Split:
             self, images=images, labels=labels, groups=None if self.groups is None else self.groups[selected]
         )
 
+    def labeled(self) -> "Split":
+        """Return the images that have labels: the split itself, unless it is partly labeled."""
+        if self.labels is None or not (self.labels == UNLABELED).any():
+            return self
+        return self.select(np.flatnonzero(self.labels != UNLABELED))
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the number of images, the labels, the class names and the content of 256 evenly spaced images.
@@ -90,8 +102,8 @@ class Split:
         return digest.hexdigest()
 
     def class_counts(self) -> dict[str, int]:
-        """Return the number of images per class name; empty without labels."""
+        """Return the number of labeled images per class name; empty without labels."""
         if self.labels is None:
             return {}
-        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        counts = np.bincount(self.labels[self.labels != UNLABELED], minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))

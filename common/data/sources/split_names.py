@@ -16,7 +16,7 @@ _WORDS: dict[Role, frozenset[str]] = {
     "validation": frozenset((*VALIDATION_NAMES, "validate", "valset")),
     "test": frozenset((*TEST_NAMES, "testset")),
 }
-_FILLERS = frozenset(
+FILLERS = frozenset(
     (
         *(
             "set",
@@ -33,16 +33,21 @@ _FILLERS = frozenset(
             "part",
             "new",
         ),
-        *("mini", "small", "full", "extra", "subset", "sub", "final", "original", "resized", "labeled", "unlabeled"),
+        *("mini", "small", "full", "extra", "subset", "sub", "final", "original", "resized"),
     )
 )
 """Words that say nothing beside the role."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in lower case; numbers and separators are none."""
+    return [word.lower() for word in _WORD.findall(name)]
+
+
 def split_role(name: str) -> Role | None:
     """Return the role that a word of a name tells, such as test of `seg_test` and `TestSet`; None without one, or with several."""
-    words = {word.lower() for word in _WORD.findall(name)} | {name.lower()}
+    words = {*words_of(name), name.lower()}
     roles = [role for role, usual in _WORDS.items() if words & usual]
     return roles[0] if len(roles) == 1 else None
 
@@ -94,9 +99,12 @@ def are_splits(
 
 def _rest(name: str) -> tuple[str, ...]:
     """Return the words of a name that are neither roles nor fillers: what two splits of one data set have in common."""
-    words = (word.lower() for word in _WORD.findall(name))
     return tuple(
-        sorted(word for word in words if word not in _FILLERS and not any(word in usual for usual in _WORDS.values()))
+        sorted(
+            word
+            for word in words_of(name)
+            if word not in FILLERS and not any(word in usual for usual in _WORDS.values())
+        )
     )
 
 

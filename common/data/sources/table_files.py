@@ -20,6 +20,7 @@ from common.data.sources.local_tables import (
     open_in_place,
     unpacked_bytes,
 )
+from common.data.sources.missing_labels import is_unlabeled_name, unlabeled_among
 from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, split_role
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
@@ -92,7 +93,7 @@ def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = (
     contains that word (train.parquet, train-00000-of-00005.parquet, cifar_test.parquet, train/0000.parquet). Any other
     file belongs to a split named by its stem without shard numbers; so does train_extra.parquet beside train.parquet. If no file
     belongs to one of these splits, nor to one in `declared` (the split names of the configuration), all files form the split
-    'train'.
+    'train', except those beside others that are called unlabeled.
     """
     found = [(path, *_split_name(path.relative_to(root))) for path in files]
     usual = {name for _, name, base in found if base.lower() == name}
@@ -101,13 +102,19 @@ def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = (
         words = re.findall(r"[a-z]+", base.lower())
         is_other = name in usual and words[:1] == [name] and len(words) > 1  # train_extra, test_unlabeled
         groups.setdefault(base if is_other else name, []).append(path)
-    return groups if any(name in (*_ROLES, *declared) for name in groups) else {"train": files}
+    if any(name in (*_ROLES, *declared) for name in groups):
+        return groups
+    unlabeled = {name: paths for name, paths in groups.items() if name in unlabeled_among(list(groups))}
+    return {"train": [path for path in files if not any(path in paths for paths in unlabeled.values())], **unlabeled}
 
 
 def _split_name(path: Path) -> tuple[str, str]:
     """Return the name of the split that a relative path belongs to, and the name without shard numbers that tells it."""
     for text in (path.stem, *reversed(path.parent.parts)):
         base = _SHARD.sub("", text) or text
+        if is_unlabeled_name(base):
+            name = re.sub(r"\W+", "_", base)
+            return name, name
         words = re.split(r"[^a-z]+", text.lower())
         role = next((word for word in words if word in _ROLES), None) or split_role(text)
         if role is not None:
@@ -145,18 +152,32 @@ def open_table_files(
         name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
     }
-    opened = open_in_place(groups, limit_bytes=options.memory_bytes)
-    if opened is None:
-        file_format = files[0].suffix.lower().removeprefix(".")
-        paths = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
-        size = unpacked_bytes(files)
-        # Splits with different columns are not one data set for the library.
-        parts = [paths] if have_same_columns(groups) else [{name: files} for name, files in paths.items()]
-        load = partial(load_with_cache, title, file_format, num_bytes=size)
-        opened = {}
-        for part in parts:
-            opened |= dict(_load(title, partial(load, part), num_bytes=size))
+    apart = unlabeled_among(list(groups), declared)  # their tables often have no column of labels
+    parts = [
+        {name: paths for name, paths in groups.items() if name not in apart},
+        *({name: groups[name]} for name in apart),
+    ]
+    opened, limit_bytes = dict[str, Any](), options.memory_bytes
+    for part in parts:
+        opened |= _open_part(title, part, limit_bytes)
+        limit_bytes -= unpacked_bytes([path for paths in part.values() for path in paths]) if apart else 0
     return TableSource(title, opened, shards, options, base=root)
+
+
+def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int) -> dict[str, Any]:
+    """Return the splits of files; those of one split have the same columns."""
+    if (opened := open_in_place(groups, limit_bytes=limit_bytes)) is not None:
+        return opened
+    files = [path for paths in groups.values() for path in paths]
+    file_format = files[0].suffix.lower().removeprefix(".")
+    data_files = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
+    size = unpacked_bytes(files)
+    # Splits with different columns are not one data set for the library.
+    parts = [data_files] if have_same_columns(groups) else [{name: paths} for name, paths in data_files.items()]
+    loaded = dict[str, Any]()
+    for part in parts:
+        loaded |= dict(_load(title, partial(load_with_cache, title, file_format, part, num_bytes=size), num_bytes=size))
+    return loaded
 
 
 def _count_rows(path: Path) -> int:

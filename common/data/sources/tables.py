@@ -13,7 +13,6 @@ import numpy as np
 from common.data.images import RGBImage
 from common.data.images.decode import ImageDecoder
 from common.data.sources.columns import (
-    UNLABELED,
     check_column,
     find_image_column,
     find_label_column,
@@ -21,7 +20,8 @@ from common.data.sources.columns import (
     read_labels,
 )
 from common.data.sources.groups import groups_of_column
-from common.data.sources.split import Split
+from common.data.sources.missing_labels import are_labels_used
+from common.data.sources.split import UNLABELED, Split
 from common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class TableOptions(NamedTuple):
     memory_bytes: int
     """Size up to which parquet files are read into memory instead of being unpacked into a cache."""
     group_column: str | None = None
+    keeps_unlabeled: bool = False
+    """Whether images without a label keep their place beside labeled ones (data.unlabeled)."""
 
 
 class TableImages:
@@ -188,7 +190,7 @@ class TableSource:
     def read(self, name: str, *, labeled: bool) -> Split:
         """Return split `name` with its labels; raise UserError if its columns are ambiguous or labels are missing.
 
-        If labels are not required, a split with missing labels is returned without labels.
+        If labels are not required, a split with missing labels is returned without labels, unless unlabeled images are kept.
         """
         dataset = self._datasets[name]
         title = f"the split '{name}' of {self.title}"
@@ -212,25 +214,18 @@ class TableSource:
             other_features[label_column],
             title=f"data.label_column: the column '{label_column}' of {title}",
         )
-        missing = int(np.count_nonzero(labels == UNLABELED))
-        if missing and not labeled:
-            _log.warning(
-                "data: %s has no label for %d of %d images in the column '%s'. No labels are read, and the hold-outs differ"
-                " from those of a run with labels",
-                title,
-                missing,
-                len(labels),
-                label_column,
-            )
+        if not are_labels_used(
+            labels,
+            labeled=labeled,
+            keeps_unlabeled=self._options.keeps_unlabeled,
+            column=label_column,
+            title=title,
+            name_of=images.name,
+        ):
             return unlabeled
-        if missing:
-            first = images.name(int(np.argmax(labels == UNLABELED)))
-            raise UserError(
-                f"data.label_column: {missing} of {len(labels)} images of {title} have no label in the column"
-                f" '{label_column}'; the first is {first}. Remove them, or select another split or column."
-            )
+        present = labels[labels != UNLABELED]
         if self._options.label_column is None and not is_class_column(
-            len(labels), int(np.count_nonzero(np.bincount(labels))), label_column, labeled=labeled, title=title
+            len(present), int(np.count_nonzero(np.bincount(present))), label_column, labeled=labeled, title=title
         ):
             return unlabeled
         _log.info("data: %s: images from the column '%s', labels from '%s'", title, column, label_column)

@@ -175,7 +175,13 @@ def drop_duplicates(splits: Splits, found: Duplicates) -> Splits:
             f"data.duplicates is 'drop', which leaves {quoted(emptied or ['training'])} without images: all of them have duplicates"
             " among the validation and test images. Remove the duplicates from the data, or set data.duplicates=warn."
         )
-    subset = replace(splits.subset, indices=splits.subset.indices[kept], class_counts=counts)
+    of_subset = kept[kept < len(splits.subset)]  # images without a label follow
+    subset = replace(
+        splits.subset,
+        indices=splits.subset.indices[of_subset],
+        class_counts=counts,
+        num_unlabeled=len(kept) - len(of_subset),
+    )
     hashes = {part: values[kept] if part == "train" else values for part, values in found.hashes.items()}
     _log.info("data: train: %d images excluded as duplicates of validation or test images", len(leaked) - len(kept))
     found = replace(found, num_dropped=int(leaked.sum()), hashes=hashes)

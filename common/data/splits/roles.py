@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from common.data.sources.listing import normalized
+from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.source import Source
 from common.data.sources.split import Split
 from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, Role, find_role
 from common.data.splits.groups import check_groups, hold_out_groups, nothing_held_out
 from common.data.splits.stratified import Indices, class_permutations
 from common.data.splits.subset import Subset, draw_subset
+from common.data.splits.unlabeled import divide
 from common.errors import UserError, quoted
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _log = logging.getLogger(__name__)
 class Splits:
     """The training, validation and test images of a run. `subset` gives the images of the full training set in `train`.
 
+    Those of pre-training on partly labeled data are followed by `subset.num_unlabeled` images without a label.
     `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part. `duplicates`
     is what was found where duplicates are excluded (data.duplicates=drop).
     """
@@ -38,6 +41,13 @@ class Splits:
     subset: Subset
     excluded: dict[str, list[str]]
     duplicates: "Duplicates | None" = None
+
+    def without_unlabeled(self) -> "Splits":
+        """Return the splits of a stage that needs labels: the training images that have one."""
+        if not self.subset.num_unlabeled:
+            return self
+        train = self.train.select(np.arange(len(self.subset)))
+        return replace(self, train=train, subset=replace(self.subset, num_unlabeled=0))
 
 
 class Roles(NamedTuple):
@@ -59,12 +69,15 @@ def assign_roles(source: Source, *, train: str, validation: str | None, test: st
     """
     names = source.names()
     if train not in names and train in TRAIN_NAMES:
-        train = _find(names, "train", TRAIN_NAMES, source.title) or (names[0] if len(names) == 1 else train)
+        names_left = [name for name in names if not is_unlabeled_name(name)]
+        train = _find(names_left, "train", TRAIN_NAMES, source.title) or (
+            names_left[0] if len(names_left) == 1 else names[0] if len(names) == 1 else train
+        )
     for role, name in (("train", train), ("validation", validation), ("test", test)):
         if name is not None and name not in names:
             raise UserError(f"data.{role}_split is '{name}', but {source.title} has the splits {quoted(names)}.")
     explicit = frozenset(role for role, name in (("validation", validation), ("test", test)) if name is not None)
-    unassigned = [name for name in names if name not in (train, validation, test)]
+    unassigned = [name for name in names if name not in (train, validation, test) and not is_unlabeled_name(name)]
     validation = validation or _find(unassigned, "validation", VALIDATION_NAMES, source.title)
     test = test or _find(unassigned, "test", TEST_NAMES, source.title)
     for role, name, other, other_name in (
@@ -169,7 +182,9 @@ def _read_part(source: Source, name: str, full_train: Split, *, labeled: bool, e
     a hold-out is used instead, even if labels are not required: otherwise pre-training would see the images that fine-tuning
     holds out. For an `explicit` split, raise UserError if `labeled`, and return it without labels otherwise.
     """
-    split = source.read(name, labeled=labeled and explicit)
+    split, rest = divide(source.read(name, labeled=labeled and explicit))
+    if rest is not None:
+        _log.info("data: %d images of the split '%s' have no label and are not used", len(rest), name)
     if not len(split):
         raise UserError(f"data.source: the split '{name}' of {source.title} is empty.")
     if full_train.labels is not None and split.labels is None and not explicit:

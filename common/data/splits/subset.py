@@ -33,6 +33,8 @@ class Subset:
     images_per_class: int | None = None
     seed: int | None = None
     fingerprint: str = ""
+    num_unlabeled: int = 0
+    """Training images without a label, which follow those of the subset; `indices` and `num_images` are of the labeled ones."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -56,6 +58,7 @@ class Subset:
             "images_per_class": self.images_per_class,
             "seed": self.seed,
             "class_counts": self.class_counts,
+            **({"num_unlabeled": self.num_unlabeled} if self.num_unlabeled else {}),
             "indices": self.indices.tolist(),
         }
         write_atomic(Path(path), to_json(manifest) + "\n")

@@ -73,6 +73,7 @@ def thumbnail(image: RGBImage) -> Thumbnails:
 
     if min(image.shape[:2]) < SIDE:
         return np.zeros((SIDE, SIDE, 3), np.uint8)
+
     return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 

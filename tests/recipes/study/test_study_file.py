@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from common.config import Config
 from common.config_help import file_schema
@@ -14,6 +15,7 @@ from common.yaml_text import read_yaml
 from recipes.stages import resolve_by_config
 from recipes.study.plan import make_plan, read_plan, write_plan
 from recipes.study.scales import ScaleFile
+from recipes.study.sections import Level
 from recipes.study.specification import STUDIES, Study, TableReportSpec
 from recipes.study.study_file import build_study, find_study, load_study
 from recipes.study.study_sections import StudyFile
@@ -308,3 +310,13 @@ def test_a_recipe_that_no_file_can_have_is_missing_at_a_scale_too(tmp_path: Path
     path.write_text(yaml.safe_dump(mapping))
     with pytest.raises(UserError, match=f"stages.{stage}.recipe = .*: no such file"):
         load_study(path, scale="digits")
+
+
+def test_what_a_stage_starts_from_can_be_written_as_a_dotted_key() -> None:
+    short, long = ({"finetune.starts_from": "pretrain"}, {"starts_from": {"finetune": "pretrain"}})
+    levels = [TypeAdapter(Level).validate_python(level) for level in (short, long, {**short, "optim.lr": 1e-3})]
+    assert (
+        levels[0] == levels[1]
+        and levels[2].set == {"optim.lr": 1e-3}
+        and levels[2].starts_from == levels[0].starts_from
+    )

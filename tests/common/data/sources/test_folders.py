@@ -51,6 +51,13 @@ def test_split_folders_contain_class_folders(tmp_path: Path) -> None:
     assert source.read("test", labeled=True).class_names == ("b",)
 
 
+def test_what_lies_beside_class_folders_is_counted_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    root = fill(tmp_path, "a/1.png", "b/1.png", "a/.hidden.png", ".hidden.png", "unlabeled/.hidden.png")
+    image_folder(root).read("train", labeled=False)
+    assert "3 hidden files" in caplog.text
+
+
 def test_class_named_train_is_a_class(tmp_path: Path) -> None:
     split = image_folder(fill(tmp_path, "bus/1.png", "train/1.png", "tram/1.png")).read("train", labeled=True)
     assert split.class_names == ("bus", "train", "tram")

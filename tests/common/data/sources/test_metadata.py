@@ -82,7 +82,7 @@ def test_whole_numbers_are_sorted_as_numbers_however_they_are_written(tmp_path: 
 
 def test_a_missing_label_is_named_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (fill(tmp_path, *FLAT) / "metadata.csv").write_text("file_name,label\n0.png,1.0\n1.png,0.0\n2.png,\n3.png,0.0\n")
-    with pytest.raises(UserError, match=r"no label for 1 of 4 images; the first is .*2\.png"):
+    with pytest.raises(UserError, match=r"1 of 4 images .* have no label in the column 'label'; the first is .*2\.png"):
         source(tmp_path).read("train", labeled=True)
     assert source(tmp_path).read("train", labeled=False).labels is None
     assert "hold-outs differ" in caplog.text
@@ -194,3 +194,11 @@ def test_foreign_files_do_not_turn_class_folders_into_something_else(tmp_path: P
             DataConfig(source=str(root), workers=0, validation_fraction=0, test_fraction=0), labeled=True
         )
         assert parts.class_names == ("cat", "dog")
+
+
+def test_whole_numbers_as_floats_that_contradict_the_folders_are_a_question(tmp_path: Path) -> None:
+    rows = [{"file_name": path, "species": float(number // 2 == number % 2)} for number, path in enumerate(CLASSES)]
+    text = "\n".join(map(json.dumps, rows)) + "\n"
+    (fill(tmp_path, *CLASSES) / "metadata.jsonl").write_text(text)
+    with pytest.raises(UserError, match=r"data\.label_column=species"):
+        open_splits(DataConfig(source=str(tmp_path), workers=0), labeled=True)

@@ -174,3 +174,14 @@ def test_corrupt_images_are_no_duplicates(root: Path) -> None:
 def test_drop_is_refused_for_reidentification() -> None:
     with pytest.raises(UserError, match="data.duplicates is 'drop'.*re-identification"):
         open_splits(DataConfig(source="digits_identities", duplicates="drop", workers=0), labeled=True)
+
+
+def test_drop_excludes_images_without_a_label_too(root: Path) -> None:
+    (root / "unlabeled").mkdir()
+    for number, name in enumerate(("test/cat/05.png", "train/dog/03.png")):
+        (root / "unlabeled" / f"{number}.png").write_bytes((root / name).read_bytes())
+    supervised, _ = opened(root, duplicates="drop")
+    unsupervised, found = opened(root, labeled=False, duplicates="drop")
+    assert unsupervised.subset.num_unlabeled == 1 and unsupervised.subset.hash == supervised.subset.hash
+    assert unsupervised.train.name(len(unsupervised.train) - 1).endswith("unlabeled/1.png")
+    assert len(unsupervised.train) == len(supervised.train) + 1 and found.summary()["dropped"] == 4
