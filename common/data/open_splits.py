@@ -7,6 +7,7 @@ from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
 from common.data.reid.open_identities import open_identities
 from common.data.reid.partition import partition_identities
+from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.open_source import open_source
 from common.data.sources.source import Source
 from common.data.sources.split import Split
@@ -111,7 +112,7 @@ def _log_splits(source: Source, full_train: Split, subset: Subset, partition: Pa
     classes = f"{len(full_train.class_names)} classes" if full_train.labels is not None else "no labels"
     _log.info("data: %s, %s", source.title, classes)
     used = (partition.roles.train, partition.roles.validation, partition.roles.test, *getattr(source, "others", ()))
-    if unread := [name for name in source.names() if name not in used]:
+    if unread := [name for name in source.names() if name not in used and not is_unlabeled_name(name)]:
         _log.info(
             "data: the splits %s of %s are not read; data.train_split and others select splits",
             quoted(unread),
