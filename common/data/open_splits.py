@@ -7,6 +7,7 @@ from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
 from common.data.reid.open_identities import open_identities
 from common.data.reid.partition import partition_identities
+from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.open_source import open_source
 from common.data.sources.source import Source
 from common.data.sources.split import Split
@@ -23,7 +24,7 @@ from common.data.splits.roles import (
 from common.data.splits.subset import Subset, read_subset
 from common.data.splits.unlabeled import divide, join, log_unlabeled, read_unlabeled, usable
 from common.data.splits.verification import VerifiedSplits, verify_and_cache
-from common.errors import UserError
+from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +111,13 @@ def _log_splits(source: Source, full_train: Split, subset: Subset, partition: Pa
     """Log the size and the origin of each part of the data."""
     classes = f"{len(full_train.class_names)} classes" if full_train.labels is not None else "no labels"
     _log.info("data: %s, %s", source.title, classes)
+    used = (partition.roles.train, partition.roles.validation, partition.roles.test, *getattr(source, "others", ()))
+    if unread := [name for name in source.names() if name not in used and not is_unlabeled_name(name)]:
+        _log.info(
+            "data: the splits %s of %s are not read; data.train_split and others select splits",
+            quoted(unread),
+            source.title,
+        )
     _log.info("data: train: %d of the %d images of split '%s'", len(subset), len(full_train), partition.roles.train)
     for part, split, origin in (
         ("validation", partition.validation, partition.validation_origin),

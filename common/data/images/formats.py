@@ -97,6 +97,8 @@ _OTHERS = (
     (257, b"ustar", "a tar archive", _EXTRACT),
     (0, b"PAR1", "a parquet table", "Set data.source to it, or remove it."),
     (0, b"\0\x05\x16\x07", "a file of macOS about another one (AppleDouble)", _NOT_AN_IMAGE),
+    (0, b"/9j/4", "a JPEG in base64", "Decode it."),
+    (0, b"iVBORw0KGgo", "a PNG in base64", "Decode it."),
     (0, b"version https://git-lfs", "a pointer of Git LFS, not the image", "Run `git lfs pull`."),
 )
 """Offset, bytes, name and remedy of what is met among images, but is not read; the first that fits counts."""

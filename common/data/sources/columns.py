@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.sources.split import UNLABELED
+from common.data.sources.split_names import split_role
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
 
 _MAX_CLASSES_PER_IMAGE = 0.5
 _USUAL_LABELS = ("label", "labels", "class", "classes", "class_name", "class_id", "target", "category", "y")
+_SPLIT_COLUMNS = ("split", "partition", "subset", "set", "phase", "usage", "data_set", "dataset")
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+|index|level_\d+", re.IGNORECASE)
 """Names that pandas gives the index of a table when it writes one."""
 
@@ -30,12 +32,17 @@ def find_image_column(features: Mapping[str, Any], requested: str | None, *, tit
         if not (_is_image(features[requested]) or _is_encoded(features[requested])):
             raise UserError(
                 f"data.image_column '{requested}' of {title} contains no images: its type is"
-                f" {_type_name(features[requested])}."
+                f" {_type_name(features[requested])}. Set it to a column with the bytes of image files. For a list of paths,"
+                " set data.source to the folder of the images and data.metadata_file to the list."
             )
         return requested
     candidates = _columns_of_first_type(features, (_is_image, _is_encoded))
     if not candidates:
-        raise UserError(f"data.image_column: {title} has no image column, only {_describe_columns(features)}.")
+        raise UserError(
+            f"data.image_column: {title} has no image column, only {_describe_columns(features)}. Store the images as the"
+            " bytes of image files (PNG, JPEG, ...). For a list of paths, set data.source to the folder of the images,"
+            " data.metadata_file to the list and data.image_column to its column of paths."
+        )
     if len(candidates) > 1:
         raise UserError(
             f"data.image_column: {title} has several image columns: {quoted(candidates)}. Set data.image_column to one of"
@@ -67,12 +74,31 @@ def find_label_column(
                 f" {_type_name(features[requested])}. Convert the labels to integers or class names."
             )
         return requested
+    splits = [name for name, feature in features.items() if _is_string(feature) and _tells_splits(name, values(name))]
+    if splits:
+        _log.warning(
+            "data: the column %s of %s tells the split of each image and is not read: the parts are those of folders or files"
+            " (train, val, test), or are held out",
+            quoted(splits),
+            title,
+        )
     candidates = [
         name
         for name, feature in features.items()
-        if not is_index(name) and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
+        if not is_index(name) and name not in splits and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
     ]
     chosen = _likely_labels(features, candidates, values)
+    unusable = [name for name in features if is_usual_label(name) and name not in candidates]
+    if unusable and chosen and not any(is_usual_label(name) or _is_class_label(features[name]) for name in chosen):
+        name, kind = unusable[0], _type_name(features[unusable[0]])
+        message = f"data.label_column: the column '{name}' of {title} holds no class labels, its type is {kind}"
+        if labeled:
+            raise UserError(
+                f"{message}. Convert it to integers or class names (one per image), or set data.label_column to another column:"
+                f" {quoted(chosen)}."
+            )
+        _log.warning("%s. No labels are read; set data.label_column in both runs if another column has them", message)
+        return None
     if len(chosen) == 1:
         return chosen[0]
     if not labeled:
@@ -234,6 +260,15 @@ def _is_label(feature: Any, values: Callable[[], Any]) -> bool:
     return any(not _is_missing(value) for value in distinct) and all(
         value is None or math.isnan(value) or float(value).is_integer() for value in distinct
     )
+
+
+def _tells_splits(name: str, column: Any) -> bool:
+    """Return whether a column has the names of splits, train and others: `split`, `partition`, ..."""
+    if name.lower() not in _SPLIT_COLUMNS:
+        return False
+    distinct, _ = _dictionary_encode(column)
+    roles = {split_role(str(value)) for value in distinct if value is not None}
+    return len(roles) > 1 and None not in roles
 
 
 def _repeats(column: Any) -> bool:

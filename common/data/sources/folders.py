@@ -1,14 +1,14 @@
 """Image folders: class folders, optionally inside split folders, or unlabeled images."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from common.data.images.collections import FileImages
 from common.data.images.decode import ImageDecoder
-from common.data.sources.listing import COMMON_EXTENSIONS, Listing, normalized
+from common.data.sources.listing import COMMON_EXTENSIONS, Listing, normalized, printable
 from common.data.sources.missing_labels import (
     REMEDY,
     holds_labeled,
@@ -17,16 +17,21 @@ from common.data.sources.missing_labels import (
 )
 from common.data.sources.split import UNLABELED, Split
 from common.data.sources.split_names import are_splits, is_usual_name, split_role
+from common.data.sources.structure import check_class_folders, folder_of_images, images_beside_images
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
+
+LIST_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
+"""Extensions of lists of images and labels."""
 
 
 class SplitFolders:
     """The split folders of a source, or its root as the only split `train`.
 
     A root with nothing but one folder that has folders stands for that folder, and so does a split folder with nothing but a folder
-    of its own name or role: data sets are unpacked that way (`data/train`, `seg_train/seg_train`). Folders called unlabeled
+    of its own name or role: data sets are unpacked that way (`data/train`, `seg_train/seg_train`). A folder `images` beside
+    `annotations` or `labels` without images (`folder_of_images`) is read instead of both. Folders called unlabeled
     (`is_unlabeled_name`) are set apart: they are neither splits nor classes.
     """
 
@@ -54,6 +59,18 @@ class SplitFolders:
             self.others = tuple(name for name in folders if name not in named)
             self.unlabeled |= {name: self.root / name for name in unlabeled}
         listing.skipped.clear()  # every folder is listed again when its split is read
+        listing.inner.clear()
+
+    def log_unread(self, listing: Listing) -> None:
+        """Log what lies beside the split folders, in none of them."""
+        if self.paths == {"train": self.root}:
+            return
+        folders, files = listing.entries(self.root)
+        for name in folders:
+            listing.is_followed(self.root / name, ())
+        if images := sum(listing.is_image(self.root, name) for name in files):
+            listing.skipped["images in no split"] += images
+        listing.log_skipped(str(self.root))
 
     def _descend(self, folder: Path, declared: Sequence[str]) -> Path:
         """Return the folder that a folder stands for: its only one, if it has no images of its own and that one has folders.
@@ -63,14 +80,14 @@ class SplitFolders:
         folders = self._listing.folders(folder)
         unlabeled = unlabeled_among(folders, declared)
         only = [name for name in folders if name not in unlabeled]
-        if len(only) != 1 or is_usual_name(only[0]) or (unlabeled and not holds_labeled(only[0])):
-            return folder
-        if not self._listing.folders(folder / only[0]):
-            return folder
-        if any(self._listing.is_image(folder, file) for file in self._listing.entries(folder)[1]):
+        if len(only) == 1 and not is_usual_name(only[0]) and (not unlabeled or holds_labeled(only[0])):
+            inner = folder / only[0] if self._listing.folders(folder / only[0]) else None
+        else:
+            inner = _images_beside_descriptions(folder, only, self._listing)
+        if inner is None or any(self._listing.is_image(folder, file) for file in self._listing.entries(folder)[1]):
             return folder
         self.unlabeled |= {name: folder / name for name in unlabeled}
-        return self._descend(folder / only[0], declared)
+        return self._descend(inner, declared)
 
     def read_unlabeled(self, name: str, decoder: ImageDecoder) -> Split:
         """Return all images of a folder in `unlabeled`; raise UserError if there are none."""
@@ -112,8 +129,11 @@ class FolderSource:
         if self.root != root:
             beside = f" and {quoted(list(self._splits.unlabeled))}" if self._splits.unlabeled else ""
             _log.info("data: %s holds nothing but %s%s, which is read", root, self.root, beside)
-        if self._splits.others:
-            _log.info("data: in no split of %s: %s", self.title, quoted(self._splits.others))
+        self.others = self._splits.others
+        """Folders beside the splits that are in no split."""
+        if self.others:
+            _log.info("data: in no split of %s: %s", self.title, quoted(self.others))
+        self._is_logged = False
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the split folders, or 'train' if there are none, and of folders called unlabeled beside them."""
@@ -151,13 +171,19 @@ class FolderSource:
         apart = [path for found in named for path in self._listing.images(folder / found, found)]
         if named:
             log_unlabeled_folders(named, len(apart), str(folder))
+        passed_over = self._listing.describe_skipped()
         self._listing.log_skipped(str(folder))
+        if not self._is_logged:
+            self._splits.log_unread(self._listing)
+            self._is_logged = True
         paths = [path for listed in files for path in listed]
-        if not outside and not paths and not apart:
+        if 2 * len(backslashes := [path for path in outside if "\\" in path]) > len(outside):
             raise UserError(
-                f"data.source: {folder} contains no images (extensions {', '.join(COMMON_EXTENSIONS)}, ...). Set it to a folder of"
-                " class folders, or to a folder of train, val and test folders that contain class folders."
+                f"data.source: {folder} contains {len(backslashes)} files whose names have backslashes, such as '{backslashes[0]}':"
+                " folders of Windows in an archive. Extract it again with `unzip` or `7z x`, which make folders of them."
             )
+        if not outside and not paths and not apart:
+            raise _no_images(folder, self.names(), passed_over)
         if self._kind == "images" and labeled:
             raise UserError("data.kind = images: the images of this kind have no labels, which this stage needs.")
         is_partly_labeled = bool(paths) and (not outside or self._keeps_unlabeled) and self._kind != "images"
@@ -167,10 +193,26 @@ class FolderSource:
             images = FileImages(folder, [*outside, *paths, *apart], decoder=self._decoder)
             return Split(images=images, labels=None, class_names=())
         unlabeled = [*outside, *apart]
+        if self._kind == "auto":
+            check_class_folders(folder, self._inner_folders(classes, files))
+        if labeled and len(classes) == 1 and (beside := _labels_beside(folder, self._listing.root)):
+            raise UserError(f"data.source: {folder} has a single class, {quoted(list(classes))}.{beside}")
+        if not labeled and (empty := [name for name, listed in zip(classes, files, strict=True) if not listed]):
+            words = (len(empty), len(classes), folder, quoted(empty))
+            _log.warning("data: %d of the %d class folders of %s have no images: %s", *words)
         labels = np.repeat(np.arange(len(classes)), [len(listed) for listed in files])
         labels = np.concatenate([labels, np.full(len(unlabeled), UNLABELED)])
         images = FileImages(folder, [*paths, *unlabeled], decoder=self._decoder)
         return Split(images=images, labels=labels, class_names=tuple(classes))
+
+    def _inner_folders(self, classes: Mapping[str, list[str]], files: Sequence[list[str]]) -> dict[str, list[str]]:
+        """Return the folders in each class folder as they were listed; none for one that holds images itself."""
+        inner = {}
+        for (name, folders), listed in zip(classes.items(), files, strict=True):
+            found = [each for folder in folders for each in self._listing.inner.get(folder, ())]
+            inner[name] = [] if found and any(path.count("/") < 2 for path in listed) else found
+        self._listing.inner.clear()
+        return inner
 
     def _explain_no_labels(self, folder: Path, images: Sequence[str], *, has_labels: bool, labeled: bool) -> None:
         """Raise UserError for images without a class if labels are required; otherwise warn if others have one."""
@@ -178,7 +220,7 @@ class FolderSource:
         if labeled:
             raise UserError(
                 f"data.source: {problem}. Labels are required: move every image into the folder of its class"
-                f"{f', or {REMEDY}' if has_labels else ''}.{_labels_beside(folder)}"
+                f"{f', or {REMEDY}' if has_labels else ''}.{_labels_beside(folder, self._listing.root)}"
             )
         if has_labels and self._kind != "images":
             _log.warning(
@@ -189,15 +231,53 @@ class FolderSource:
             )
 
 
+def _no_images(folder: Path, splits: Sequence[str], passed_over: str) -> UserError:
+    """Return the error of a split without images."""
+    found = f" Passed over: {passed_over}." if passed_over else ""
+    remedy = (
+        f"Remove it, or leave it out: data.leave_out=[{printable(folder.name)}]."
+        if len(splits) > 1 and split_role(folder.name) != "train"
+        else "Set it to a folder of class folders, or to a folder of train, val and test folders that contain class folders."
+    )
+    return UserError(
+        f"data.source: {folder} contains no images (extensions {', '.join(COMMON_EXTENSIONS)}, ...).{found} {remedy}"
+    )
+
+
 def _own_folder(folder: Path, listing: Listing) -> Path:
-    """Return a split's folder, or the only folder in it that has the split's own name or role and folders within it."""
+    """Return a split's folder, or the folder in it that has the split's own name or role and folders, or that of the images."""
     folders = listing.folders(folder)
     if len(folders) != 1 or (folders[0] != folder.name and split_role(folders[0]) != split_role(folder.name)):
-        return folder
+        return _images_beside_descriptions(folder, folders, listing) or folder
     return folder / folders[0] if listing.folders(folder / folders[0]) else folder
 
 
-def _labels_beside(folder: Path) -> str:
-    """Return the remedy that names a list of labels beside the images, if there is one."""
-    beside = sorted(path.name for parent in (folder, folder.parent) for path in parent.glob("*.csv"))
-    return f" If {beside[0]} lists their classes, set data.metadata_file={beside[0]}." if beside else ""
+def _images_beside_descriptions(folder: Path, folders: Sequence[str], listing: Listing) -> Path | None:
+    """Return the folder of the images if the others have none and are called as descriptions; raise UserError if they have some."""
+    name = folder_of_images(folders)
+    if name is None:
+        return None
+    others = [other for other in folders if other != name]
+    if any(listing.has_images(folder / other) for other in others):
+        raise images_beside_images(folder, name, others)
+    _log.info("data: %s is read, not %s beside it, which have no images", folder / name, quoted(others))
+    return folder / name
+
+
+def _labels_beside(folder: Path, source: Path) -> str:
+    """Return the remedy that names a list of labels beside the images, if there is one; first those of the training images."""
+    beside = {
+        path.relative_to(source).as_posix(): path
+        for parent in (folder, folder.parent)
+        if parent.is_relative_to(source)
+        for extension in LIST_EXTENSIONS
+        for path in parent.glob(f"*{extension}")
+        if "submission" not in path.name.lower() and split_role(path.stem) not in ("validation", "test")
+    }
+    if not beside:
+        return ""
+    name = min(beside, key=lambda name: (split_role(beside[name].stem) != "train", name))
+    return (
+        f" If {name} lists their classes, set data.metadata_file={name}, and data.image_column to its column of file names if"
+        " that is not called file_name."
+    )

@@ -19,9 +19,30 @@ COMMON_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", "
 _RARE = (".jpe", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga", ".ico")
 IMAGE_EXTENSIONS = (*COMMON_EXTENSIONS, *_RARE)
 SYSTEM_FOLDERS = frozenset(
-    ("@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "#recycle", "#snapshot")
+    (
+        *("@eadir", "#recycle", "#snapshot"),  # Synology
+        *("@recycle", "@recently-snapshot", "@__thumb", "@tmp", "@sharebin"),  # QNAP
+        *("__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__", "thumbnails"),
+    )
 )
 """Folders of operating systems and network storage, in lower case: thumbnails, deleted files, resource forks."""
+_RAW_EXTENSIONS = (
+    ".3fr",
+    ".arw",
+    ".cr2",
+    ".dcr",
+    ".dng",
+    ".erf",
+    ".iiq",
+    ".kdc",
+    ".mef",
+    ".mos",
+    ".nef",
+    ".nrw",
+    ".pef",
+    ".srw",
+)
+"""Raw images of cameras that begin as a TIFF; most have a JPEG beside them."""
 
 
 @dataclass
@@ -34,8 +55,10 @@ class Listing:
     """Names of files and folders that the configuration leaves out, with wildcards."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Number of entries that were passed over, by the reason."""
-    _said: set[str] = field(default_factory=set)
-    """Folders outside of the source whose links were logged."""
+    inner: dict[str, list[str]] = field(default_factory=dict)
+    """Names of the folders in each folder that `images` went through, by its path; only where there are any."""
+    _said: dict[str, Path] = field(default_factory=dict)
+    """Folders outside of the source whose links were logged, and the first link to each."""
 
     def entries(self, folder: Path) -> tuple[list[str], list[str]]:
         """Return the sorted names of the folders and of the files in `folder`, and count what is passed over.
@@ -47,7 +70,9 @@ class Listing:
         try:
             with os.scandir(folder) as found:
                 for entry in found:
-                    if kind := self._kind(entry):
+                    if not self.left_out and entry.name[0] != "." and entry.is_file(follow_symlinks=False):
+                        files.append(entry.name)  # the common case: a call less for each of a million
+                    elif kind := self._kind(entry):
                         (folders if kind == "folder" else files).append(entry.name)
         except OSError as error:
             raise UserError(
@@ -62,25 +87,35 @@ class Listing:
 
     def images(self, folder: Path, prefix: str = "") -> list[str]:
         """Return the images in `folder` and its subfolders, sorted, as paths that start with `prefix`."""
-        return sorted(self._walk(folder, prefix, (os.path.realpath(folder),)))
+        return sorted(self._walk(folder, prefix))
+
+    def has_images(self, folder: Path) -> bool:
+        """Return whether there is an image in `folder` or its subfolders; the walk ends at the first."""
+        return next(self._walk(folder, ""), None) is not None
 
     def is_image(self, folder: Path, name: str) -> bool:
         """Return whether a file is an image by its extension, or else by its first bytes; count it as passed over if not."""
         if name.lower().endswith(IMAGE_EXTENSIONS):
             return True
+        extension = printable(Path(name).suffix.lower()) or "files without an extension"
+        if extension in _RAW_EXTENSIONS:
+            self.skipped[f"{extension} (raw images: develop them)"] += 1
+            return False
         found = _format_of(folder / name)
         if found not in (None, Format.TGA, Format.HEIC) or (found == Format.HEIC and find_spec("pillow_heif")):
             return True  # TGA has no magic bytes
-        extension = printable(Path(name).suffix.lower()) or "files without an extension"
         self.skipped[f"{extension} (HEIC: install pillow-heif)" if found == Format.HEIC else extension] += 1
         return False
 
     def log_skipped(self, title: str) -> None:
         """Log what was passed over, in one line, and forget it."""
         if self.skipped:
-            counts = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            _log.info("data: passed over in %s: %s", title, counts)
+            _log.info("data: passed over in %s: %s", title, self.describe_skipped())
             self.skipped.clear()
+
+    def describe_skipped(self) -> str:
+        """Return what was passed over: the number of entries by the reason."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
 
     def _kind(self, entry: "os.DirEntry[str]") -> str:
         """Return folder or file; count the entry and return nothing if it is passed over."""
@@ -101,29 +136,41 @@ class Listing:
             return ""
         return kind
 
-    def _walk(self, folder: Path, prefix: str, parents: tuple[str, ...]) -> Iterator[str]:
-        """Yield the images in a folder and its subfolders; `parents` are the real paths of the folders on the way to it."""
-        folders, files = self.entries(folder)
-        for name in files:
-            if self.is_image(folder, name):
-                yield f"{prefix}/{name}" if prefix else name
-        for name in folders:
-            if self.is_followed(folder / name, parents):
-                real_path = os.path.realpath(folder / name)
-                yield from self._walk(folder / name, f"{prefix}/{name}" if prefix else name, (*parents, real_path))
+    def _walk(self, top: Path, top_prefix: str) -> Iterator[str]:
+        """Yield the images in a folder and its subfolders. A stack, not recursion: folders may be thousands deep."""
+        pending: list[tuple[Path, str, tuple[str, ...]]] = [(top, top_prefix, ())]
+        while pending:
+            folder, prefix, parents = pending.pop()
+            folders, files = self.entries(folder)
+            start = f"{prefix}/" if prefix else ""
+            for name in files:
+                if name.lower().endswith(IMAGE_EXTENSIONS) or self.is_image(folder, name):
+                    yield start + name
+            for name in folders:
+                path = folder / name
+                if self.is_followed(path, parents):
+                    self.inner.setdefault(prefix, []).append(name)
+                    on_the_way = (*parents, os.path.realpath(folder)) if path.is_symlink() else parents
+                    pending.append((path, f"{prefix}/{name}" if prefix else name, on_the_way))
 
     def is_followed(self, folder: Path, parents: tuple[str, ...]) -> bool:
-        """Return whether to list a subfolder: no link to a parent of it, to one of the source's, or to its other folders."""
+        """Return whether to list a subfolder: no link to a parent of it, to one of the source's, or to its other folders.
+
+        `parents` are the real paths of the folders of the links on the way to it.
+        """
         if not folder.is_symlink():
             return True
         target, root = os.path.realpath(folder), os.path.realpath(self.root)
-        leads_up = any(_contains(target, parent) for parent in (*parents, root))
+        leads_up = any(_contains(target, parent) for parent in (*parents, os.path.realpath(folder.parent), root))
         if leads_up or _contains(root, target):
             self.skipped["links to folders that are read anyway"] += 1
             return False
-        if target not in self._said:
-            self._said.add(target)
+        if (first := self._said.get(target)) is None:
+            self._said[target] = folder
             _log.info("data: %s is a link to %s, whose images are read", printable(str(folder)), printable(target))
+        elif first != folder:
+            names = (printable(str(first)), printable(str(folder)), printable(target))
+            _log.warning("data: %s and %s are links to the same folder, %s, whose images are read twice", *names)
         return True
 
 

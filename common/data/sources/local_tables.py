@@ -7,11 +7,12 @@ Face datasets, which this module describes before it is written.
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError, is_disk_error, os_error_of
+from common.errors import UserError, is_disk_error, os_error_of, quoted
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class ParquetTable:
 
 
 def open_in_place(groups: Mapping[str, Sequence[Path]], *, limit_bytes: int) -> dict[str, Any] | None:
-    """Return the splits of local tables without a copy of them, or None where that is slow or their schemas differ.
+    """Return the splits of local tables without a copy of them, or None where that is slow or the schemas of a split differ.
 
     `limit_bytes` is the size up to which parquet files are read into memory.
     """
@@ -57,21 +58,54 @@ def open_in_place(groups: Mapping[str, Sequence[Path]], *, limit_bytes: int) -> 
     try:
         if files[0].suffix.lower() == ".arrow":
             mapped = {name: [datasets.Dataset.from_file(str(path)) for path in group] for name, group in groups.items()}
-            if _all_equal([each.features for parts in mapped.values() for each in parts]):
+            if all(_all_equal([each.features for each in parts]) for parts in mapped.values()):
                 return {name: datasets.concatenate_datasets(parts) for name, parts in mapped.items()}
             return None
         if unpacked_bytes(files) > limit_bytes:
             return None
-        readers = {path: pyarrow.parquet.ParquetFile(path) for path in files}
-        features = [datasets.Features.from_arrow_schema(reader.schema_arrow) for reader in readers.values()]
-        if not _all_equal(features):
-            return None
-        rows = {path: reader.metadata.num_rows for path, reader in readers.items()}
-        return {
-            name: ParquetTable(group, features[0], sum(rows[path] for path in group)) for name, group in groups.items()
-        }
+        opened = {}
+        for name, group in groups.items():  # the splits may have different columns: test images often have no labels
+            readers = [pyarrow.parquet.ParquetFile(path) for path in group]
+            features = [datasets.Features.from_arrow_schema(reader.schema_arrow) for reader in readers]
+            if not _all_equal(features):
+                return None
+            opened[name] = ParquetTable(group, features[0], sum(reader.metadata.num_rows for reader in readers))
+        return opened
     except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError):
         return None  # the library reports what is wrong with the files
+
+
+def check_columns(groups: Mapping[str, Sequence[Path]]) -> None:
+    """Raise UserError for files without or with twice the same column, and for files of a split that have different columns."""
+    for name, paths in groups.items():
+        schemas = [(path, _schema(path)) for path in paths]
+        for path, schema in schemas:
+            if twice := [column for column, count in Counter(schema.names).items() if count > 1]:
+                raise UserError(f"data.source: {path} has two columns called {quoted(twice)}. Rename one of them.")
+            first_path, first = schemas[0]
+            if different := sorted(set(first.names) ^ set(schema.names)):
+                raise UserError(
+                    f"data.source: {first_path} and {path} are of the split '{name}', but only one of them has {quoted(different)}."
+                    " Give them the same columns, or set data.source to a folder with files of one kind."
+                )
+
+
+def have_same_columns(groups: Mapping[str, Sequence[Path]]) -> bool:
+    """Return whether all splits have the same columns."""
+    return _all_equal([set(_schema(path).names) for paths in groups.values() for path in paths])
+
+
+def _schema(path: Path) -> Any:
+    """Return the Arrow schema of a table."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if path.suffix.lower() == ".parquet":
+        return pyarrow.parquet.read_schema(path)
+    with pyarrow.memory_map(str(path)) as mapped:
+        is_file = mapped.read(6) == b"ARROW1"
+        mapped.seek(0)
+        return (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(mapped).schema
 
 
 def _all_equal(values: Sequence[Any]) -> bool:

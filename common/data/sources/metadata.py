@@ -1,6 +1,5 @@
 """Image folders whose labels are in a list beside the images: metadata.csv, .jsonl or .parquet, or a file of the user's."""
 
-import json
 import logging
 import os
 import re
@@ -23,6 +22,8 @@ from common.data.sources.columns import (
 )
 from common.data.sources.folders import FolderSource, SplitFolders
 from common.data.sources.groups import listed_groups, path_key
+from common.data.sources.list_files import read_list
+from common.data.sources.listed_names import find_listed
 from common.data.sources.listing import Listing, normalized
 from common.data.sources.missing_labels import are_labels_used, is_unlabeled_name
 from common.data.sources.split import UNLABELED, Split
@@ -33,9 +34,7 @@ _log = logging.getLogger(__name__)
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _FILE_COLUMN = "file_name"
-_INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 _FRACTION = re.compile(r"[-+]?\d*\.\d*(e[-+]?\d+)?", re.IGNORECASE)
-_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
 
 class MetadataFile(NamedTuple):
@@ -53,7 +52,7 @@ def find_metadata(root: Path, listing: Listing) -> list[Path]:
 
     The file names are tested one by one: a glob pattern would list every image of every class.
     """
-    folders = [root]
+    folders = [parent for parent in reversed(root.parents) if parent.is_relative_to(listing.root)] + [root]
     children, _ = listing.entries(root)
     for name in children:
         folders.append(root / name)
@@ -73,31 +72,23 @@ def find_metadata(root: Path, listing: Listing) -> list[Path]:
     return found
 
 
-def read_metadata(path: Path, *, file_column: str | None) -> MetadataFile | None:
+def read_metadata(path: Path, listing: Listing, *, file_column: str | None) -> MetadataFile | None:
     """Read a metadata file; return None if it has no column of file names, and so belongs to another program.
 
-    `file_column` is data.image_column; none: `file_name`. Raise UserError if the file cannot be read.
+    `listing` finds the images of the source whose names in the file do not say where they are (`find_listed`). `file_column` is
+    data.image_column; none: `file_name`, in upper or lower case. Raise UserError if the file cannot be read.
     """
     import pyarrow
 
-    wanted = file_column or _FILE_COLUMN
-    try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet
-
-            table = pyarrow.parquet.read_table(path)
-        elif path.suffix.lower() == ".jsonl":
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-            table = pyarrow.Table.from_pylist(lines)
-        else:
-            table = _read_csv(path)
-    except (pyarrow.ArrowException, OSError, ValueError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"data.source: the metadata file {path} cannot be read ({reason}). Correct it, or set data.kind=class_folders to read"
-            " the folders without it."
-        ) from error
-    return MetadataFile(path, table, wanted) if wanted in table.column_names else None
+    table = read_list(path)
+    wanted = file_column or next((name for name in table.column_names if name.lower() == _FILE_COLUMN), _FILE_COLUMN)
+    if wanted not in table.column_names:
+        return None
+    if not len(table):
+        raise UserError(f"data.source: the metadata file {path} lists no images. Add them, or remove it.")
+    names = find_listed(table.column(wanted).to_pylist(), path, listing)
+    index = table.column_names.index(wanted)
+    return MetadataFile(path, table.set_column(index, wanted, pyarrow.array(names, pyarrow.string())), wanted)
 
 
 def split_groups(
@@ -154,6 +145,9 @@ class MetadataSource:
         title = f"the split '{name}' of {self.title}"
         listed, column, feature, label_column = self._rows(folder, title, labeled=labeled)
         paths = self._listing.images(folder)
+        self._listing.inner.clear()
+        if not listed:
+            return self._unlisted(folder, paths)
         rows = [listed.pop(path_key(folder / path), -1) for path in paths]
         apart = _set_apart(paths, rows)
         kept = [row >= 0 or self._keeps_unlabeled or beside for row, beside in zip(rows, apart, strict=True)]
@@ -194,6 +188,21 @@ class MetadataSource:
         _log.info("data: %s: labels from the column '%s'", title, label_column)
         return Split(images=images, labels=labels, class_names=class_names)
 
+    def _unlisted(self, folder: Path, paths: Sequence[str]) -> Split:
+        """Return the images of a split that no list has, as of published test images; raise UserError for training images."""
+        self._listing.log_skipped(str(folder))
+        lists = quoted([str(file.path) for file in self._files], limit=3)
+        if not paths or len(self._splits.paths) == 1 or split_role(folder.name) == "train":
+            raise UserError(
+                f"data.source: none of the {len(paths)} images in {folder} ({quoted(paths, limit=1)}) is listed in {lists}. Correct"
+                " the names in the list, or set data.metadata_file and data.image_column to the file and its column of file names."
+            )
+        _log.warning(
+            "data: none of the %d images in %s is listed in %s: they have no labels", len(paths), folder, lists
+        )
+        images = FileImages(folder, paths, decoder=self._decoder)
+        return Split(images=images, labels=None, class_names=())
+
     def _rows(self, folder: Path, title: str, *, labeled: bool) -> tuple[dict[str, int], Any, Any, str | None]:
         """Return the row of each listed path in `folder`, and the label column of all rows, its feature and its name."""
         import pyarrow
@@ -212,6 +221,8 @@ class MetadataSource:
                 indices.append(index)
                 count += 1
             parts.append(file.table.take(pyarrow.array(indices, pyarrow.int64())).drop_columns([file.file_column]))
+        if not listed:
+            return listed, None, None, None
         try:
             table = pyarrow.concat_tables(
                 [part for part in parts if len(part)] or parts[:1], promote_options="permissive"
@@ -283,36 +294,6 @@ def _is_same_partition(folders: Sequence[str], values: Sequence[Any]) -> bool:
     """Return whether folders and values divide the images into the same classes."""
     pairs = set(zip(folders, map(str, values), strict=True))
     return len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs})
-
-
-def _read_csv(path: Path) -> Any:
-    """Read a CSV file as text; columns of whole numbers become integers, and blank cells are missing values."""
-    import pyarrow
-    from pyarrow import csv
-
-    with path.open("rb") as file:
-        start = file.read(2**16)
-    header = start.decode("utf-8-sig", "replace").partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    names = csv.read_csv(
-        path, parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    ).column_names
-    table = csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=True, null_values=[""]
-        ),
-    )
-    for index, name in enumerate(table.column_names):
-        values = [value for value in table.column(name).to_pylist() if value is not None]
-        whole = [_WHOLE_FLOAT.sub(r"\1", value.strip()) for value in values]
-        if values and name != _FILE_COLUMN and all(map(_INTEGER.fullmatch, whole)):
-            numbers = iter(map(int, whole))
-            column = [None if value is None else next(numbers) for value in table.column(name).to_pylist()]
-            if all(abs(value) < 2**63 for value in column if value is not None):
-                table = table.set_column(index, name, pyarrow.array(column, pyarrow.int64()))
-    return table
 
 
 def _set_apart(paths: Sequence[str], rows: Sequence[int]) -> list[bool]:

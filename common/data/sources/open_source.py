@@ -24,7 +24,9 @@ from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
     TABLE_EXTENSIONS,
+    check_one_data_set,
     find_table_files,
+    group_by_split,
     is_saved_dataset,
     match_table_files,
     open_hub_dataset,
@@ -139,6 +141,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
         )
         if tables:
             reject_keys(config, "a folder of tables", "metadata_file", "leave_out")
+            check_one_data_set(group_by_split(tables, folder, declared=declared))
             return open_table_files(tables, folder, options, title=f"the tables in {folder}", declared=declared)
         if config.kind == "tables":
             raise UserError(f"data.kind is tables, but {folder} has no {' or '.join(TABLE_EXTENSIONS)} files.")
@@ -158,7 +161,8 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     if config.kind in ("auto", "metadata"):
         metadata, groups = split_groups(_metadata_files(folder, plain.root, config), config.group_column)
         source: Source = plain
-        if metadata and (config.kind == "metadata" or not labels_of_folders(plain, metadata, config.label_column)):
+        is_wanted = config.kind == "metadata" or (config.metadata_file is not None and config.group_column is None)
+        if metadata and (is_wanted or not labels_of_folders(plain, metadata, config.label_column)):
             source = MetadataSource(
                 folder,
                 metadata,
@@ -188,7 +192,7 @@ def _metadata_files(folder: Path, root: Path, config: DataConfig) -> list[Metada
         paths = find_metadata(root, Listing(folder, config.leave_out))
     found = []
     for path in paths:
-        file = read_metadata(path, file_column=config.image_column)
+        file = read_metadata(path, Listing(folder, config.leave_out), file_column=config.image_column)
         if file is not None:
             found.append(file)
             continue

@@ -17,7 +17,24 @@ _WORDS: dict[Role, frozenset[str]] = {
     "test": frozenset((*TEST_NAMES, "testset")),
 }
 FILLERS = frozenset(
-    ("set", "split", "data", "dataset", "image", "images", "img", "imgs", "photos", "folder", "part", "new")
+    (
+        *(
+            "set",
+            "split",
+            "data",
+            "dataset",
+            "image",
+            "images",
+            "img",
+            "imgs",
+            "input",
+            "photos",
+            "folder",
+            "part",
+            "new",
+        ),
+        *("mini", "small", "full", "extra", "subset", "sub", "final", "original", "resized"),
+    )
 )
 """Words that say nothing beside the role."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")

@@ -4,12 +4,22 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from common.data.images.formats import FIRST_BYTES, describe_other
 from common.data.sources.listing import IMAGE_EXTENSIONS
-from common.data.sources.local_tables import cache_error, load_with_cache, open_in_place, unpacked_bytes
+from common.data.sources.local_tables import (
+    cache_error,
+    check_columns,
+    have_same_columns,
+    load_with_cache,
+    open_in_place,
+    unpacked_bytes,
+)
 from common.data.sources.missing_labels import is_unlabeled_name, unlabeled_among
 from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, split_role
 from common.data.sources.tables import Shard, TableOptions, TableSource
@@ -19,6 +29,7 @@ from common.files import path_exists
 _log = logging.getLogger(__name__)
 
 TABLE_EXTENSIONS = (".parquet", ".arrow")
+_SHARD = re.compile(r"(-\d+-of-\d+.*|[-_.]?\d+)$")
 _ROLES = (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)
 
 
@@ -80,34 +91,50 @@ def group_by_split(files: list[Path], root: Path, *, declared: Sequence[str] = (
 
     A file belongs to the split train, test, validation, val, valid or dev if its name or the name of a parent folder
     contains that word (train.parquet, train-00000-of-00005.parquet, cifar_test.parquet, train/0000.parquet). Any other
-    file belongs to a split named by its stem without shard numbers. If no file belongs to one of these splits, nor to one
-    in `declared` (the split names of the configuration), all files form the split 'train', except those beside others that are
-    called unlabeled.
+    file belongs to a split named by its stem without shard numbers; so does train_extra.parquet beside train.parquet. If no file
+    belongs to one of these splits, nor to one in `declared` (the split names of the configuration), all files form the split
+    'train', except those beside others that are called unlabeled.
     """
+    found = [(path, *_split_name(path.relative_to(root))) for path in files]
+    usual = {name for _, name, base in found if base.lower() == name}
     groups: dict[str, list[Path]] = {}
-    for path in files:
-        groups.setdefault(_split_name(path.relative_to(root)), []).append(path)
+    for path, name, base in found:
+        words = re.findall(r"[a-z]+", base.lower())
+        is_other = name in usual and words[:1] == [name] and len(words) > 1  # train_extra, test_unlabeled
+        groups.setdefault(base if is_other else name, []).append(path)
     if any(name in (*_ROLES, *declared) for name in groups):
         return groups
     unlabeled = {name: paths for name, paths in groups.items() if name in unlabeled_among(list(groups))}
     return {"train": [path for path in files if not any(path in paths for paths in unlabeled.values())], **unlabeled}
 
 
-def _split_name(path: Path) -> str:
-    """Return the name of the split that a relative path belongs to."""
+def _split_name(path: Path) -> tuple[str, str]:
+    """Return the name of the split that a relative path belongs to, and the name without shard numbers that tells it."""
     for text in (path.stem, *reversed(path.parent.parts)):
-        if is_unlabeled_name(name := _without_shard(text)):
-            return re.sub(r"\W+", "_", name)
+        base = _SHARD.sub("", text) or text
+        if is_unlabeled_name(base):
+            name = re.sub(r"\W+", "_", base)
+            return name, name
         words = re.split(r"[^a-z]+", text.lower())
         role = next((word for word in words if word in _ROLES), None) or split_role(text)
         if role is not None:
-            return role
-    return _without_shard(path.stem)
+            return role, base
+    name = _SHARD.sub("", path.stem) or path.stem
+    return name, name
 
 
-def _without_shard(stem: str) -> str:
-    """Return the stem of a file without the number of its shard, unless it is nothing but a number."""
-    return re.sub(r"(-\d+-of-\d+.*|[-_.]?\d+)$", "", stem) or stem
+def check_one_data_set(groups: Mapping[str, Sequence[Path]]) -> None:
+    """Raise UserError for files of one split in several folders that are called the same: configurations of a data set."""
+    for name, paths in groups.items():
+        folders = {path.parent for path in paths}
+        names = Counter(path.name for path in paths)
+        if len(folders) > 1 and all(count == len(folders) for count in names.values()):
+            first, second = sorted(folders)[:2]
+            raise UserError(
+                f"data.source: the folders {first} and {second} both have the file {sorted(names)[0]} of the split '{name}': they"
+                f" seem to be data sets of their own. Set data.source to one of them, or to a pattern of files to read all:"
+                f" '{os.path.commonpath(folders)}/*/*{paths[0].suffix}'."
+            )
 
 
 def open_table_files(
@@ -120,6 +147,7 @@ def open_table_files(
     """
     groups = group_by_split(files, root, declared=declared)
     groups = {name: [path for path in paths if _count_rows(path)] or paths[:1] for name, paths in groups.items()}
+    check_columns(groups)
     shards = {
         name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
@@ -137,14 +165,19 @@ def open_table_files(
 
 
 def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int) -> dict[str, Any]:
-    """Return the splits of files that have the same columns."""
+    """Return the splits of files; those of one split have the same columns."""
     if (opened := open_in_place(groups, limit_bytes=limit_bytes)) is not None:
         return opened
     files = [path for paths in groups.values() for path in paths]
     file_format = files[0].suffix.lower().removeprefix(".")
     data_files = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
     size = unpacked_bytes(files)
-    return dict(_load(title, lambda: load_with_cache(title, file_format, data_files, num_bytes=size), num_bytes=size))
+    # Splits with different columns are not one data set for the library.
+    parts = [data_files] if have_same_columns(groups) else [{name: paths} for name, paths in data_files.items()]
+    loaded = dict[str, Any]()
+    for part in parts:
+        loaded |= dict(_load(title, partial(load_with_cache, title, file_format, part, num_bytes=size), num_bytes=size))
+    return loaded
 
 
 def _count_rows(path: Path) -> int:
@@ -162,8 +195,22 @@ def _count_rows(path: Path) -> int:
             mapped.seek(0)
             return sum(batch.num_rows for batch in pyarrow.ipc.open_stream(mapped))
     except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _name_other(path) or (str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise UserError(f"data.source: {path} is damaged or not a {path.suffix} file ({reason}).") from error
+
+
+def _name_other(path: Path) -> str | None:
+    """Return what a file is that is no table, with the remedy, if it can be read and is known."""
+    try:
+        with path.open("rb") as file:
+            other = describe_other(file.read(FIRST_BYTES))
+    except OSError:
+        return None
+    return (
+        None
+        if other is None or other[0] == "a parquet table"
+        else f"{other[0].partition(',')[0]}. {other[1].rstrip('.')}"
+    )
 
 
 def is_saved_dataset(folder: Path) -> bool:

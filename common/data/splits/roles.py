@@ -1,6 +1,7 @@
 """Roles of the splits of a source (training, validation, test), and hold-outs for missing ones."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -191,9 +192,9 @@ def _read_part(source: Source, name: str, full_train: Split, *, labeled: bool, e
         return None
     if full_train.labels is None:
         return replace(split, labels=None, class_names=())
-    known = {normalized(name) for name in full_train.class_names}
+    known = {_plain(name) for name in full_train.class_names}
     found = [] if split.labels is None else [split.class_names[label] for label in np.unique(split.labels)]
-    if found and not explicit and not any(normalized(name) in known for name in found):
+    if found and not explicit and not any(_plain(name) in known for name in found):
         _log.warning(
             "data: the split '%s' of %s has none of the training classes, only %s, so it has no labels and is ignored",
             name,
@@ -221,19 +222,34 @@ def check_training_split(full_train: Split, *, title: str, labeled: bool) -> Non
     """Raise UserError if the split has no images or, with labels required, a single class or an empty class."""
     if not len(full_train):
         raise UserError(f"data.source: the training split of {title} is empty.")
+    plain = defaultdict[str, list[str]](list)
+    for name in full_train.class_names:
+        plain[_plain(name)].append(name)
+    if alike := [name for names in plain.values() if len(names) > 1 for name in names]:
+        _log.warning(
+            "data: classes of %s differ only in case or spaces: %s. Rename them if they are the same",
+            title,
+            quoted(alike),
+        )
     if not labeled:
         return
     empty = [name for name, count in full_train.class_counts().items() if count == 0]
     if empty:
         raise UserError(
             f"data.source: the training split of {title} has no images of {len(empty)} of its"
-            f" {len(full_train.class_names)} classes: {quoted(empty)}. Add images of them, or remove the classes."
+            f" {len(full_train.class_names)} classes: {quoted(empty)}. Add images of them, or remove the classes;"
+            f" folders that are no classes are left out with data.leave_out=[{', '.join(empty[:3])}]."
         )
     if len(full_train.class_names) < 2:
         raise UserError(
             f"data.source: the training split of {title} has a single class, {quoted(full_train.class_names)}; a classifier"
             " needs at least two. Check whether data.source is one folder level too deep or too high."
         )
+
+
+def _plain(name: str) -> str:
+    """Return the name of a class without regard to case and spaces around it."""
+    return normalized(name).strip().casefold()
 
 
 def choose_subset(
@@ -262,7 +278,15 @@ def align_classes(split: Split, class_names: tuple[str, ...], *, title: str) -> 
     used = np.unique(split.labels)
     unknown = [split.class_names[label] for label in used if normalized(split.class_names[label]) not in class_indices]
     if unknown:
-        raise UserError(f"{title} has classes that the training images do not have: {quoted(unknown)}. Rename them.")
+        alike = {_plain(name): name for name in class_names}
+        only = [f"'{name}' is '{alike[_plain(name)]}' in training" for name in unknown if _plain(name) in alike]
+        reason = f" but for case and spaces: {'; '.join(only[:3])}" if only else f": {quoted(unknown)}"
+        remedy = (
+            "Give them the same names."
+            if only
+            else "Rename them, or leave them out with data.leave_out or from the table."
+        )
+        raise UserError(f"{title} has classes that the training images do not have{reason}. {remedy}")
     mapping = np.zeros(len(split.class_names), dtype=np.int64)
     mapping[used] = [class_indices[normalized(split.class_names[label])] for label in used]
     return replace(split, labels=mapping[split.labels], class_names=class_names)
