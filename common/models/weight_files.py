@@ -73,7 +73,7 @@ def read_weights(init: str) -> Weights:
             raise UserError(f"init: {init!r} {describe_folder_without_weights(path)}; otherwise {_CHOICES}")
         path = found or path
         if path_exists(path):
-            if not path.is_file():  # opening a pipe could wait for ever
+            if not path.is_file():  # opening a pipe could wait forever
                 raise UserError(f"init: {path} is neither a file nor a folder; {_CHOICES}")
             check_readable(path)
             return _read_file(path)
