@@ -16,8 +16,8 @@ from benchmarks.synthetic_datasets import write_folders, write_tables
 from benchmarks.timing import Table, compare, summarize
 from common.data.images.decode import ImageDecoder
 from common.data.loading.sampler import EpochSampler
-from common.data.sources.columns import read_labels
 from common.data.sources.folders import FolderSource
+from common.data.sources.label_values import read_labels
 from common.data.splits.subset import draw_subset
 
 ROWS, CLASSES, BATCH = 1_281_167, 1000, 256

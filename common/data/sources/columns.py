@@ -1,15 +1,12 @@
-"""Detection of the image and label columns of a table by feature type, and reading of the labels."""
+"""Detection of the image and label columns of a table by name, feature type and content."""
 
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from common.data.sources.split import UNLABELED
+from common.data.sources.label_values import dictionary_encode, is_class_label, is_missing
 from common.data.sources.split_names import split_role
 from common.errors import UserError, quoted
 
@@ -89,7 +86,7 @@ def find_label_column(
     ]
     chosen = _likely_labels(features, candidates, values)
     unusable = [name for name in features if is_usual_label(name) and name not in candidates]
-    if unusable and chosen and not any(is_usual_label(name) or _is_class_label(features[name]) for name in chosen):
+    if unusable and chosen and not any(is_usual_label(name) or is_class_label(features[name]) for name in chosen):
         name, kind = unusable[0], _type_name(features[unusable[0]])
         message = f"data.label_column: the column '{name}' of {title} holds no class labels, its type is {kind}"
         if labeled:
@@ -122,7 +119,7 @@ def find_label_column(
 
 def _likely_labels(features: Mapping[str, Any], candidates: list[str], values: Callable[[str], Any]) -> list[str]:
     """Return the columns that may hold the labels; one if it is clear which."""
-    declared = [name for name in candidates if _is_class_label(features[name])]
+    declared = [name for name in candidates if is_class_label(features[name])]
     label = next((name for name in candidates if name.lower() == "label"), None)
     if label is not None and (label in declared or not declared):
         return [label]
@@ -143,47 +140,6 @@ def is_index(name: str) -> bool:
 def is_usual_label(name: str) -> bool:
     """Return whether label columns are often called so."""
     return name.lower() in _USUAL_LABELS
-
-
-def read_labels(column: Any, feature: Any, *, title: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Return (N,) labels and the class names of an Arrow column. Missing, negative and blank labels become UNLABELED.
-
-    A ClassLabel feature provides the class names; raise UserError that starts with `title` for labels outside their range.
-    Integers and strings are mapped to class indices in sorted order and serve as class names. Python visits each distinct
-    value once, not each row.
-    """
-    values, codes = _dictionary_encode(column)
-    if _is_class_label(feature):
-        names = tuple(str(name) for name in feature.names)
-        rows = np.flatnonzero(_lookup_table([value is not None and value >= len(names) for value in values])[codes])
-        if len(rows):
-            raise UserError(
-                f"{title}: {len(rows)} labels are out of range for the {len(names)} declared classes (0 to"
-                f" {len(names) - 1}); the first is {values[codes[rows[0]]]} in row {rows[0]}. Correct the labels or declare"
-                " all classes."
-            )
-        labels = [UNLABELED if value is None or value < 0 else value for value in values]
-        return _lookup_table(labels)[codes], names
-    present = [None if _is_missing(value) else int(value) if isinstance(value, float) else value for value in values]
-    classes = sorted({value for value in present if value is not None})
-    class_indices = {value: index for index, value in enumerate(classes)}
-    labels = [UNLABELED if value is None else class_indices[value] for value in present]
-    return _lookup_table(labels)[codes], tuple(str(value) for value in classes)
-
-
-def _dictionary_encode(column: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """Return the distinct values of an Arrow column (None for missing), and for each row the index of its value."""
-    import pyarrow
-
-    if str(column.type) == "string_view":  # which cannot be encoded
-        column = column.cast(pyarrow.large_string())
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-
-
-def _lookup_table(values: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Return an array that maps the index of a distinct value to `values`."""
-    return np.array(values, dtype=np.int64)
 
 
 def is_class_column(num_images: int, num_classes: int, column: str, *, labeled: bool, title: str) -> bool:
@@ -209,13 +165,6 @@ def is_class_column(num_images: int, num_classes: int, column: str, *, labeled: 
     )
 
 
-def _is_missing(value: Any) -> bool:
-    """Return whether a value of a column without class names means "no label"."""
-    if isinstance(value, float) and math.isnan(value):
-        return True
-    return value is None or (value < 0 if isinstance(value, int | float) else not value.strip())
-
-
 def _dtype(feature: Any) -> str:
     """Return the Arrow type of a flat column; empty for nested ones."""
     return str(getattr(feature, "dtype", "")) if type(feature).__name__ == "Value" else ""
@@ -230,11 +179,6 @@ def _is_encoded(feature: Any) -> bool:
     """Return whether a column contains bytes, alone or in a struct with a path: an image column without its declaration."""
     inner = feature.get("bytes") if isinstance(feature, Mapping) else feature
     return _dtype(inner) in ("binary", "large_binary", "binary_view")
-
-
-def _is_class_label(feature: Any) -> bool:
-    """Return whether a column is declared as a ClassLabel feature."""
-    return type(feature).__name__ == "ClassLabel"
 
 
 def _is_integer(feature: Any) -> bool:
@@ -252,12 +196,12 @@ def _is_label(feature: Any, values: Callable[[], Any]) -> bool:
 
     Whole numbers may be stored as floats: pandas does so where one is missing.
     """
-    if _is_class_label(feature) or _is_integer(feature) or _is_string(feature):
+    if is_class_label(feature) or _is_integer(feature) or _is_string(feature):
         return True
     if not _dtype(feature).startswith(("float", "double")):
         return False
-    distinct, _ = _dictionary_encode(values())
-    return any(not _is_missing(value) for value in distinct) and all(
+    distinct, _ = dictionary_encode(values())
+    return any(not is_missing(value) for value in distinct) and all(
         value is None or math.isnan(value) or float(value).is_integer() for value in distinct
     )
 
@@ -266,14 +210,14 @@ def _tells_splits(name: str, column: Any) -> bool:
     """Return whether a column has the names of splits, train and others: `split`, `partition`, ..."""
     if name.lower() not in _SPLIT_COLUMNS:
         return False
-    distinct, _ = _dictionary_encode(column)
+    distinct, _ = dictionary_encode(column)
     roles = {split_role(str(value)) for value in distinct if value is not None}
     return len(roles) > 1 and None not in roles
 
 
 def _repeats(column: Any) -> bool:
     """Return whether the values of a column repeat as classes do, unlike ids and captions."""
-    distinct, codes = _dictionary_encode(column)
+    distinct, codes = dictionary_encode(column)
     return 1 < len(distinct) <= max(2, _MAX_CLASSES_PER_IMAGE * len(codes))
 
 

@@ -2,12 +2,11 @@
 
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,79 +15,18 @@ from common.data.images.decode import ImageDecoder
 from common.data.sources.columns import (
     find_label_column,
     is_class_column,
-    is_index,
-    is_usual_label,
-    read_labels,
 )
-from common.data.sources.folders import FolderSource, SplitFolders
+from common.data.sources.folders import SplitFolders
 from common.data.sources.groups import listed_groups, path_key
-from common.data.sources.list_files import read_list
-from common.data.sources.listed_names import find_listed
-from common.data.sources.listing import Listing, normalized
+from common.data.sources.label_values import read_labels
+from common.data.sources.listing import Listing
+from common.data.sources.metadata_files import MetadataFile
 from common.data.sources.missing_labels import are_labels_used, is_unlabeled_name
 from common.data.sources.split import UNLABELED, Split
-from common.data.sources.split_names import is_usual_name, split_role
+from common.data.sources.split_names import split_role
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
-
-NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_FILE_COLUMN = "file_name"
-_FRACTION = re.compile(r"[-+]?\d*\.\d*(e[-+]?\d+)?", re.IGNORECASE)
-
-
-class MetadataFile(NamedTuple):
-    """A list of images with their labels."""
-
-    path: Path
-    table: Any
-    """The pyarrow table; text and whole numbers as in the file, other words never taken for missing values."""
-    file_column: str
-    """Column with the images' paths relative to the folder of the file, or absolute."""
-
-
-def find_metadata(root: Path, listing: Listing) -> list[Path]:
-    """Return the metadata files of a folder: in it, in its folders, and in those of an only folder or of splits.
-
-    The file names are tested one by one: a glob pattern would list every image of every class.
-    """
-    folders = [parent for parent in reversed(root.parents) if parent.is_relative_to(listing.root)] + [root]
-    children, _ = listing.entries(root)
-    for name in children:
-        folders.append(root / name)
-        if len(children) == 1 or is_usual_name(name) or split_role(name):
-            folders += [root / name / inner for inner in listing.entries(root / name)[0]]
-    listing.skipped.clear()
-    found = []
-    for folder in folders:
-        for name in NAMES:
-            try:
-                if (folder / name).is_file():
-                    found.append(folder / name)
-            except OSError as error:
-                raise UserError(
-                    f"data.source: {folder / name} cannot be read ({error.strerror}). Make it readable."
-                ) from error
-    return found
-
-
-def read_metadata(path: Path, listing: Listing, *, file_column: str | None) -> MetadataFile | None:
-    """Read a metadata file; return None if it has no column of file names, and so belongs to another program.
-
-    `listing` finds the images of the source whose names in the file do not say where they are (`find_listed`). `file_column` is
-    data.image_column; none: `file_name`, in upper or lower case. Raise UserError if the file cannot be read.
-    """
-    import pyarrow
-
-    table = read_list(path)
-    wanted = file_column or next((name for name in table.column_names if name.lower() == _FILE_COLUMN), _FILE_COLUMN)
-    if wanted not in table.column_names:
-        return None
-    if not len(table):
-        raise UserError(f"data.source: the metadata file {path} lists no images. Add them, or remove it.")
-    names = find_listed(table.column(wanted).to_pylist(), path, listing)
-    index = table.column_names.index(wanted)
-    return MetadataFile(path, table.set_column(index, wanted, pyarrow.array(names, pyarrow.string())), wanted)
 
 
 def split_groups(
@@ -234,66 +172,6 @@ class MetadataSource:
         features = Features.from_arrow_schema(table.schema)
         name = find_label_column(features, self._label_column, labeled=labeled, title=title, values=table.column)
         return listed, table.column(name) if name else None, features[name] if name else None, name
-
-
-def labels_of_folders(source: FolderSource, files: Sequence[MetadataFile], label_column: str | None) -> bool:
-    """Return whether the class folders give the labels, not the metadata files beside them; log what is not read.
-
-    They do if the training split has several class folders and the configuration names no column of the metadata. Raise UserError
-    if lists of all classes have a column that may be the labels (a usual name, or values that repeat) and contradicts the folders.
-    """
-    train = next((name for name in source.names() if name == "train" or split_role(name) == "train"), source.names()[0])
-    classes = source.class_folders(train)
-    if label_column is not None or len(classes) < 2:
-        return False
-    rows = [(file, text) for file in files for text in file.table.column(file.file_column).to_pylist()]
-    folders = [_class_folder(file, text, source.root) for file, text in rows]
-    if set(classes) <= set(folders):
-        for column in sorted({name for file in files for name in file.table.column_names if name != file.file_column}):
-            values = [
-                value
-                for file in files
-                for value in (
-                    file.table.column(column).to_pylist()
-                    if column in file.table.column_names
-                    else [None] * len(file.table)
-                )
-            ]
-            if _may_be_labels(column, values) and not _is_same_partition(folders, values):
-                raise UserError(
-                    f"data.label_column: the column '{column}' of {files[0].path} and the class folders contradict each other."
-                    f" Set data.label_column={column} for the labels of the file, or data.kind=class_folders for the folders."
-                )
-    for file in files:
-        columns = [name for name in file.table.column_names if name != file.file_column]
-        _log.info("data: the classes are the folders; %s (columns %s) is not read", file.path, quoted(columns))
-    return True
-
-
-def _class_folder(file: MetadataFile, text: str | None, root: Path) -> str:
-    """Return the class folder of a listed path: the folder below that of its split."""
-    parts = Path(os.path.relpath(file.path.parent / str(text).replace("\\", "/"), root)).parts[:-1]
-    inner = [part for part in parts if not split_role(part)] or [""]
-    return normalized(inner[0])
-
-
-def _may_be_labels(column: str, values: Sequence[Any]) -> bool:
-    """Return whether a column may hold labels: by its name, or because it holds words or whole numbers that repeat."""
-    if is_usual_label(column):
-        return True
-    distinct = {
-        int(value) if isinstance(value, float) and value.is_integer() else value
-        for value in values
-        if value is not None and value == value  # pandas writes whole numbers as floats, and a missing one as NaN
-    }
-    is_discrete = all(isinstance(value, str | int) and not _FRACTION.fullmatch(str(value)) for value in distinct)
-    return is_discrete and not is_index(column) and 1 < len(distinct) <= max(2, len(values) // 2)
-
-
-def _is_same_partition(folders: Sequence[str], values: Sequence[Any]) -> bool:
-    """Return whether folders and values divide the images into the same classes."""
-    pairs = set(zip(folders, map(str, values), strict=True))
-    return len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs})
 
 
 def _set_apart(paths: Sequence[str], rows: Sequence[int]) -> list[bool]:

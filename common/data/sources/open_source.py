@@ -10,16 +10,11 @@ from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
 from common.data.sources.digits import DigitsSource
 from common.data.sources.folders import FolderSource
+from common.data.sources.folders_or_lists import labels_of_folders
 from common.data.sources.groups import GroupedSource, groups_of_list, groups_of_names
 from common.data.sources.listing import Listing
-from common.data.sources.metadata import (
-    MetadataFile,
-    MetadataSource,
-    find_metadata,
-    labels_of_folders,
-    read_metadata,
-    split_groups,
-)
+from common.data.sources.metadata import MetadataSource, split_groups
+from common.data.sources.metadata_files import MetadataFile, find_metadata, read_metadata
 from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.source import Source
 from common.data.sources.table_files import (

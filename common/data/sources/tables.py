@@ -17,9 +17,9 @@ from common.data.sources.columns import (
     find_image_column,
     find_label_column,
     is_class_column,
-    read_labels,
 )
 from common.data.sources.groups import groups_of_column
+from common.data.sources.label_values import read_labels
 from common.data.sources.missing_labels import are_labels_used
 from common.data.sources.split import UNLABELED, Split
 from common.errors import UserError

@@ -11,7 +11,8 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from common.data.images.decode import ImageDecoder
-from common.data.sources.columns import UNLABELED, read_labels
+from common.data.sources.label_values import read_labels
+from common.data.sources.split import UNLABELED
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
 
