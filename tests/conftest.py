@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ from finetune.__main__ import main as finetune_main
 from pretrain.__main__ import main as pretrain_main
 
 Result = TypeVar("Result")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and then by every process that the tests start
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 

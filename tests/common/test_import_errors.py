@@ -32,7 +32,7 @@ def test_the_variable_that_a_library_cannot_read_is_named(tmp_path: Path, monkey
 
 def test_a_broken_installation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = _error_of_import(tmp_path, monkeypatch, "raise OSError('libcudart.so.12: cannot open shared object file')")
-    message = explain_import(error, {"HOME": "/home/user", "_": "python", "KIND": "bj"}) or ""
+    message = explain_import(error, {"HOME": "/nowhere", "_": "python", "KIND": "bj"}) or ""
     assert (
         "library_at_fault cannot be imported (OSError: libcudart.so.12" in message
         and "Check its installation" in message

@@ -85,6 +85,18 @@ def find_label_column(
         if not is_index(name) and name not in splits and _is_label(feature, lambda name=name: values(name))  # type: ignore[misc]
     ]
     chosen = _likely_labels(features, candidates, values)
+    if _is_replaced_label(features, candidates, chosen, labeled=labeled, title=title):
+        return None
+    return _only_column(features, chosen, labeled=labeled, title=title)
+
+
+def _is_replaced_label(
+    features: Mapping[str, Any], candidates: list[str], chosen: list[str], *, labeled: bool, title: str
+) -> bool:
+    """Return, after a warning, whether a column with a usual name holds no labels, so that another would take its place.
+
+    Raise UserError if `labeled`.
+    """
     unusable = [name for name in features if is_usual_label(name) and name not in candidates]
     if unusable and chosen and not any(is_usual_label(name) or is_class_label(features[name]) for name in chosen):
         name, kind = unusable[0], _type_name(features[unusable[0]])
@@ -95,7 +107,15 @@ def find_label_column(
                 f" {quoted(chosen)}."
             )
         _log.warning("%s. No labels are read; set data.label_column in both runs if another column has them", message)
-        return None
+        return True
+    return False
+
+
+def _only_column(features: Mapping[str, Any], chosen: list[str], *, labeled: bool, title: str) -> str | None:
+    """Return the only column that may hold the labels.
+
+    If there is none, or several, raise UserError if `labeled` and otherwise return None, with a warning if there are several.
+    """
     if len(chosen) == 1:
         return chosen[0]
     if not labeled:

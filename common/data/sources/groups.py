@@ -42,6 +42,7 @@ def groups_of_names(pattern: str) -> Callable[[Split, str], Groups]:
     expression = re.compile(pattern)
 
     def find(split: Split, title: str) -> Groups:
+        """Return the group of each image; raise UserError if the pattern finds none in a path."""
         matches = [
             expression.search(normalized(name.replace(os.sep, "/"))) if name is not None else None
             for name in split.file_names()

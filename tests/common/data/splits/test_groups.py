@@ -157,7 +157,7 @@ def test_both_stages_hold_out_the_same_patients(tmp_path: Path, kind: str) -> No
 
 def test_images_without_labels_have_groups(tmp_path: Path) -> None:
     write_folder(tmp_path, by_class=False)
-    parts_of(opened(tmp_path, labeled=False, group_pattern=r"(p\d+)_"))
+    assert len(parts_of(opened(tmp_path, labeled=False, group_pattern=r"(p\d+)_"))) == 3
 
 
 def test_nested_subsets_stay_by_image(tmp_path: Path) -> None:
