@@ -105,6 +105,7 @@ def test_option_that_no_stage_can_use_is_named(flag: str) -> None:
 
 
 def test_launch_without_a_configuration_file_is_accepted(tmp_path: Path) -> None:
+    check_launch((), {"HF_HOME": "/" + "x" * 300})  # cannot be looked up
     check_launch(("--multi_gpu", "--num_processes", "2"), {"HF_HOME": str(tmp_path)})
     check_launch((), write_config(tmp_path, "distributed_type: 'NO'\nmixed_precision: fp8\n"))
 
