@@ -4,6 +4,7 @@ A signal handler cannot end a step, which is to be finished and saved. It can en
 that waits does so within `interruptible()`, and can lose nothing but what it waits for. State of the process, as signals are.
 """
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,16 @@ class WaitInterrupted(BaseException):
     Not an `Exception`, like KeyboardInterrupt: code on the way that handles any error (of an image that cannot be read) must not
     handle it.
     """
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that stop a run or a study; SIGHUP only where it is not ignored, as it is under nohup.
+
+    `kill` and schedulers (TERM), Ctrl-C (INT), a closed terminal (HUP), a warning before the time limit: Slurm's
+    `--signal=USR1@120`, USR2 of submitit, LSF and SGE, XCPU of LSF and SGE.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+    return numbers if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*numbers, signal.SIGHUP)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 from common.errors import UserError
+from common.interruption import stop_signals
 from common.surroundings import INTERRUPTED
 from common.training.launch_environment import check_environment, check_launch
-from common.training.signals import end_before_run, stop_signals
+from common.training.signals import end_before_run
 
 USER_ERROR = 2
 """Exit code for a launch that cannot work, which is reported in one message."""

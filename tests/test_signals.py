@@ -12,9 +12,9 @@ from conftest import assert_same_run, read_result
 from forked_runs import Fault, fork_run, read_log
 
 from common.command import INTERRUPTED_TWICE
-from common.interruption import WaitInterrupted, interruptible, set_stop_requested
+from common.interruption import WaitInterrupted, interruptible, set_stop_requested, stop_signals
 from common.training.run import INTERRUPTED
-from common.training.signals import StopSignals, stop_signals
+from common.training.signals import StopSignals
 
 
 @pytest.fixture(scope="module")

@@ -6,23 +6,13 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-from common.interruption import end_waits, interrupt_wait, set_stop_requested
+from common.interruption import end_waits, interrupt_wait, set_stop_requested, stop_signals
 from common.surroundings import INTERRUPTED
 
 WAIT_SECONDS = 10.0
 """How long after a signal a run still waits for a batch, which may only be slow."""
 LONGEST_SECONDS = 20.0
 """How long after a signal a run still takes batches, of an evaluation that is not at its end."""
-
-
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that stop a run or a study; SIGHUP only where it is not ignored, as it is under nohup.
-
-    `kill` and schedulers (TERM), Ctrl-C (INT), a closed terminal (HUP), a warning before the time limit: Slurm's
-    `--signal=USR1@120`, USR2 of submitit, LSF and SGE, XCPU of LSF and SGE.
-    """
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-    return numbers if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*numbers, signal.SIGHUP)
 
 
 def end_before_run() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from common.errors import UserError
-from common.training.signals import stop_signals
+from common.interruption import stop_signals
 from recipes.result import read_result
 from recipes.run.engines import Engine, Job
 from recipes.run.states import LOG, log_tail, read_state

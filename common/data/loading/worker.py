@@ -13,10 +13,8 @@ import cv2
 import torch
 
 from common.data.loading.worker_failures import end_on_failures
+from common.interruption import stop_signals
 from common.memory import keep_freed_memory
-
-IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-"""What stops a run (`common.training.signals`) apart from SIGTERM, by which the parent ends a worker."""
 
 
 def start_worker(_: int, *, reports: Connection) -> None:
@@ -25,7 +23,9 @@ def start_worker(_: int, *, reports: Connection) -> None:
     torch.set_num_threads(1)  # the processes already use all cores
     cv2.setNumThreads(0)
     keep_freed_memory()
-    for number in IGNORED:
+    for number in {*stop_signals(), signal.SIGALRM} - {
+        signal.SIGTERM
+    }:  # until here, the parent's handlers are in place
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_exit_on_sigterm, args=(os.getppid(),), daemon=True).start()

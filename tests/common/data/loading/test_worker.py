@@ -24,7 +24,7 @@ def test_only_the_parent_terminates_a_worker() -> None:
     worker.start()
     try:
         assert receiver.recv() == "ready" and worker.pid is not None
-        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU):
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU, signal.SIGALRM):
             os.kill(worker.pid, number)
         subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
         worker.join(0.3)

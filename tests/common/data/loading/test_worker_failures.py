@@ -18,7 +18,7 @@ from common.data.loading.batch_loader import BatchLoader, abandon_workers
 from common.data.loading.loader import Batch, build_loader
 from common.data.loading.worker_failures import WorkerBug
 from common.errors import ProcessError, UserError
-from common.interruption import WaitInterrupted
+from common.interruption import WaitInterrupted, stop_signals
 from common.rng import SampleKey
 from common.training import signals
 
@@ -168,7 +168,7 @@ def test_workers_that_cannot_be_started_are_one_error(monkeypatch: pytest.Monkey
 def stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[signals.StopSignals]:
     """The installed handlers, with a short grace."""
     monkeypatch.setattr(signals, "WAIT_SECONDS", 0.5)
-    numbers = (*signals.stop_signals(), signal.SIGALRM)
+    numbers = (*stop_signals(), signal.SIGALRM)
     before = {number: signal.getsignal(number) for number in numbers}
     stop = signals.StopSignals()
     stop.install()
