@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import timm
 import torch
 from torch import Tensor
 
-from common.checkpoint_files import SUMS, TENSORS
+from common.checkpoint_files import TENSORS
 from common.errors import UserError
 from common.files import path_exists
 from common.models.checkpointed import (
@@ -33,8 +32,6 @@ from common.models.several_networks import ChosenNetwork, choose_from_mapping, c
 from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
 
-logger = logging.getLogger(__name__)
-
 WEIGHTS_FILE = "model.safetensors"
 _CHOICES = (
     "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, DINO's .pth,"
@@ -53,6 +50,8 @@ class Weights:
     """The network that was taken, and what else the file holds."""
     geometry: PatchGeometry | None
     """Image and patch size that the weights were trained for; None if nothing states them."""
+    lacks_sums: bool = False
+    """Whether they are from a checkpoint without its checksums, so that they are not verified."""
 
 
 def read_weights(init: str) -> Weights:
@@ -94,21 +93,15 @@ def _read_file(path: Path) -> Weights:
     if is_checkpoint(path):
         return Weights(source=str(path), network=read_checkpointed(path), geometry=geometry_of_recipe(recipe_of(path)))
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    if not isinstance(content, Mapping) or (network := _choose(path, content)) is None:
+    is_state = isinstance(content, Mapping) and is_training_state(content)
+    choose = choose_from_state if is_state else choose_from_mapping
+    if not isinstance(content, Mapping) or (network := choose(content)) is None:
         raise UserError(
             f"init: {path} has no named tensors, neither itself nor under 'teacher', 'state_dict' or 'model'; {_CHOICES}"
         )
     if not network.tensors:
         raise UserError(f"init: {path} has no tensors; {_CHOICES}")
-    return Weights(source=str(path), network=network, geometry=geometry_of_config(path))
-
-
-def _choose(path: Path, content: Mapping[Any, Any]) -> ChosenNetwork | None:
-    """Return the network in the content of a file."""
-    if not is_training_state(content):
-        return choose_from_mapping(content)
-    logger.warning("init: warning: %s is a checkpoint without %s beside it, so it is not verified", path, SUMS)
-    return choose_from_state(content)
+    return Weights(source=str(path), network=network, geometry=geometry_of_config(path), lacks_sums=is_state)
 
 
 def find_local_weights(init: str) -> Path | None:

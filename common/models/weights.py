@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from common.checkpoint_files import SUMS
 from common.errors import UserError
 from common.models.classifier import classifier_names
 from common.models.position_embedding import NAME as POSITION_EMBEDDING
@@ -49,6 +50,10 @@ def load_init(model: nn.Module, init: str) -> InitReport:
     Raise UserError for a source that does not exist or is incomplete, and for any tensor that does not fit.
     """
     read = read_weights(init)
+    if read.lacks_sums:
+        logger.warning(
+            "init: warning: %s is a checkpoint without %s beside it, so it is not verified", read.source, SUMS
+        )
     source, weights = read.source, dict(read.network.tensors)
     _check_types(init, weights)
     expected = dict(model.state_dict())
