@@ -41,10 +41,11 @@ def run_stage(
     parser = _parser(cls, stage)
     options = parser.parse_intermixed_args(arguments)
     try:
-        is_main = read_rank(os.environ) == 0
+        rank = read_rank(os.environ)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
+    is_main = rank == 0
     logging.basicConfig(
         level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
     )
@@ -62,18 +63,18 @@ def run_stage(
         return INTERRUPTED_TWICE
     except UserError as error:
         own = isinstance(error, ProcessError)
-        print_error(str(error), is_shared=isinstance(error, SharedError), is_own=own)
+        print_error(str(error), rank, is_shared=isinstance(error, SharedError), is_own=own)
         code = error.exit_code if isinstance(error, ProcessError) else USER_ERROR
     except OSError as error:
-        print_error(system_error_message(error).removeprefix("error: "))
+        print_error(system_error_message(error), rank)
         code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if (cause := os_error_of(error, is_disk_error)) is not None:  # a cache of torch.compile
-            print_error(system_error_message(cause).removeprefix("error: "))
+            print_error(system_error_message(cause), rank)
             return USER_ERROR
         if not is_out_of_memory(error):
             raise
-        print_error(f"not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}")
+        print_error(f"not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}", rank)
         return USER_ERROR
     finally:
         release_locks()

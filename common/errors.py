@@ -40,9 +40,9 @@ class ProcessError(UserError):
 
 
 def system_error_message(error: OSError) -> str:
-    """Return the message an entry point prints for an OSError (permissions, disks, unavailable files); its exit code is 2."""
+    """Return the message for an OSError (permissions, disks, unavailable files); an entry point then exits with code 2."""
     where = f"{error.filename}: " if error.filename else ""
-    return f"error: {where}{_reason(error)}. {_remedy(error)} and rerun the same command."
+    return f"{where}{_reason(error)}. {_remedy(error)} and rerun the same command."
 
 
 def unwritable_message(where: str, error: Exception) -> str:

@@ -28,8 +28,8 @@ def explained() -> Iterator[None]:
         yield
     except WaitInterrupted as error:
         raise ProcessError(
-            "stopped by a signal while reading data; nothing was saved. The last checkpoint, if there is one, is intact: the same "
-            "command starts or resumes the run.",
+            "stopped by a signal while reading data or fitting a classifier; nothing was saved. The last checkpoint, if there is "
+            "one, is intact: the same command starts or resumes the run.",
             INTERRUPTED,
         ) from error
     except Exception as error:

@@ -73,7 +73,7 @@ def main(
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(system_error_message(error), file=sys.stderr)
+        print(f"error: {system_error_message(error)}", file=sys.stderr)
         return USER_ERROR
 
 

@@ -21,7 +21,7 @@ RUN_FOLDERS, SHARED_DISK = "run folders", "out must lie on a disk that all nodes
 
 def _system_message(error: Exception) -> str:
     """Return the message for an error of the system."""
-    return system_error_message(error).removeprefix("error: ") if isinstance(error, OSError) else str(error)
+    return system_error_message(error) if isinstance(error, OSError) else str(error)
 
 
 class ProcessGroup:

@@ -27,7 +27,7 @@ def test_long_lists_of_names_are_shortened() -> None:
 def test_system_error_message_names_the_file_and_the_reason() -> None:
     message = system_error_message(OSError(errno.EACCES, "Permission denied", "data"))
     assert message == (
-        "error: data: Permission denied. Change its permissions, or choose another folder, and rerun the same command."
+        "data: Permission denied. Change its permissions, or choose another folder, and rerun the same command."
     )
 
 

@@ -20,22 +20,18 @@ def unchanged_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_main_process_prints_every_error(capsys: pytest.CaptureFixture[str], is_shared: bool) -> None:
-    print_error("no such file", is_shared=is_shared)
+    print_error("no such file", 0, is_shared=is_shared)
     assert capsys.readouterr().err == "error: no such file\n"
 
 
-def test_another_process_prints_its_own_errors_with_rank_and_host(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "3")
-    print_error("all have it", is_shared=True)
-    print_error("no such file")
+def test_another_process_prints_its_own_errors_with_rank_and_host(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("all have it", 3, is_shared=True)
+    print_error("no such file", 3)
     assert capsys.readouterr().err == f"rank 3 on {socket.gethostname()}: error: no such file\n"
 
 
-def test_another_process_can_be_ended_before_it_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_can_be_ended_before_it_prints() -> None:
     """A run's handler of SIGTERM would only ask it to stop."""
-    monkeypatch.setenv("RANK", "3")
     signal.signal(signal.SIGTERM, lambda *_: None)
-    print_error("no such file")
+    print_error("no such file", 3)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
