@@ -12,15 +12,14 @@ from common.data.sources.open_source import open_source
 from common.data.sources.source import Source
 from common.data.sources.split import Split
 from common.data.splits.duplicates import drop_duplicates, find_duplicates
-from common.data.splits.roles import (
+from common.data.splits.partition import (
     HoldOutFractions,
     Partition,
-    Splits,
-    assign_roles,
     check_training_split,
     choose_subset,
     partition_source,
 )
+from common.data.splits.roles import Splits, assign_roles
 from common.data.splits.subset import Subset, read_subset
 from common.data.splits.unlabeled import divide, join, log_unlabeled, read_unlabeled, usable
 from common.data.splits.verification import VerifiedSplits, verify_and_cache

@@ -12,15 +12,25 @@ from recipes.reports.results import RunRecord, StudyRecord
 _PARTS = (
     "source",
     "kind",
+    "metadata_file",
+    "leave_out",
     "layout",
     "revision",
     "config_name",
+    "train_split",
+    "validation_split",
     "test_split",
+    "image_column",
+    "label_column",
+    "unlabeled",
     "test_fraction",
     "split_seed",
     "group_column",
+    "group_pattern",
+    "subset_file",
+    "on_corrupt",
 )
-"""Keys of the section `data` that tell which images are for testing."""
+"""Keys of the section `data` that tell which images are for testing, and with which labels. Images in `subset_file` are not."""
 
 
 def check_same_images(study: StudyRecord) -> None:

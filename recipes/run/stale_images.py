@@ -22,6 +22,8 @@ _logger = logging.getLogger(__name__)
 _SUBSET = {"fraction": 1.0, "images_per_class": None, "subset_seed": 0, "subset_file": None}
 _UNREAD = {"verify": "none", "cache_megabytes": 0, "workers": 0, "image_size": 32}
 """Values of keys that change no fingerprint, so that nothing is decoded before it is compared."""
+_NOT_OF_SOURCE = {**_SUBSET, "verify": "none", "workers": 0, "image_size": 32}
+"""Values of keys that do not change how a source is opened. `cache_megabytes` does: tables beyond it are unpacked to the disk."""
 
 
 def check_images(runs: Sequence[PlannedRun], places: Mapping[str, Path], folder: Path) -> dict[str, Path]:
@@ -81,7 +83,7 @@ class _Images:
         key = data.model_copy(update=_UNREAD if data.on_corrupt == "stop" else {"workers": 0, "image_size": 32})
         if key not in self._fingerprints:
             try:
-                splits = open_splits(key, labeled=False, source=self._source(key))
+                splits = open_splits(key, labeled=False, source=self._source(data))
                 whole, part = describe_data(splits), splits.without_unlabeled()
                 self._fingerprints[key] = whole, whole if part is splits else describe_data(part)
             except UserError as error:
@@ -97,7 +99,7 @@ class _Images:
         from common.data.reid.open_identities import is_identity_source
         from common.data.sources.open_source import open_source
 
-        key = data.model_copy(update=_SUBSET)
+        key = data.model_copy(update=_NOT_OF_SOURCE)
         if key not in self._sources:
             decoder = ImageDecoder(max_pixels=data.max_megapixels * 10**6)
             self._sources[key] = None if is_identity_source(data) else _ReadOnce(open_source(data, decoder))

@@ -48,6 +48,7 @@ class SplitFolders:
             return
         unlabeled = unlabeled_among(folders, declared)
         folders = [name for name in folders if name not in unlabeled]
+        declared = folders if kind == "split_folders" else declared
         if are_splits(
             folders,
             declared=declared,
@@ -80,7 +81,8 @@ class SplitFolders:
         folders = self._listing.folders(folder)
         unlabeled = unlabeled_among(folders, declared)
         only = [name for name in folders if name not in unlabeled]
-        if len(only) == 1 and not is_usual_name(only[0]) and (not unlabeled or holds_labeled(only[0])):
+        is_split = len(only) == 1 and (only[0] in declared or is_usual_name(only[0]))
+        if len(only) == 1 and not is_split and (not unlabeled or holds_labeled(only[0])):
             inner = folder / only[0] if self._listing.folders(folder / only[0]) else None
         else:
             inner = _images_beside_descriptions(folder, only, self._listing)

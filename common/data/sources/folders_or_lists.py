@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def labels_of_folders(source: FolderSource, files: Sequence[MetadataFile], label
     if label_column is not None or len(classes) < 2:
         return False
     rows = [(file, text) for file in files for text in file.table.column(file.file_column).to_pylist()]
-    folders = [_class_folder(file, text, source.root) for file, text in rows]
+    class_folder = cache(partial(_class_folder, source.root))  # most images share their folder with others
+    folders = [class_folder(os.path.dirname(os.path.join(file.path.parent, str(text)))) for file, text in rows]
     if set(classes) <= set(folders):
         for column in sorted({name for file in files for name in file.table.column_names if name != file.file_column}):
             values = [
@@ -56,10 +58,9 @@ def labels_of_folders(source: FolderSource, files: Sequence[MetadataFile], label
     return True
 
 
-def _class_folder(file: MetadataFile, text: str | None, root: Path) -> str:
-    """Return the class folder of a listed path: the folder below that of its split."""
-    parts = Path(os.path.relpath(file.path.parent / str(text).replace("\\", "/"), root)).parts[:-1]
-    inner = [part for part in parts if not split_role(part)] or [""]
+def _class_folder(root: Path, folder: str) -> str:
+    """Return the class folder of the images in `folder`: the folder below that of its split."""
+    inner = [part for part in Path(os.path.relpath(folder, root)).parts if not split_role(part)] or [""]
     return normalized(inner[0])
 
 

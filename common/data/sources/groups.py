@@ -67,20 +67,25 @@ def groups_of_list(groups: Mapping[str, str | None], key: str) -> Callable[[Spli
     """Return the function that looks up the images' absolute paths in a list."""
 
     def find(split: Split, title: str) -> Groups:
-        names = [groups.get(path_key(Path(split.name(index)))) for index in range(len(split))]
+        names = [groups.get(path_key(split.name(index))) for index in range(len(split))]
         _check_complete(names, split.name, f"data.group_column '{key}' has no value", title, _LEAVE_OUT)
         return np.array(names, dtype=np.str_)
 
     return find
 
 
-def listed_groups(paths: Sequence[Any], column: Any, folder: Path) -> dict[str, str | None]:
+def listed_groups(paths: Sequence[str | None], column: Any, folder: Path) -> dict[str, str | None]:
     """Return the group by absolute path of the images that a list in `folder` names."""
-    keys = [path_key(folder / str(path).replace("\\", "/")) for path in paths]
-    return dict(zip(keys, map(_group_name, column.to_pylist()), strict=True))
+    return dict(zip(path_keys(paths, folder), map(_group_name, column.to_pylist()), strict=True))
 
 
-def path_key(path: Path) -> str:
+def path_keys(paths: Sequence[str | None], folder: Path) -> list[str]:
+    """Return paths relative to `folder` as they are compared; "" for a missing one. Strings are joined: a Path takes longer."""
+    start = os.fspath(folder)
+    return [path_key(os.path.join(start, path)) if path is not None else "" for path in paths]
+
+
+def path_key(path: str | Path) -> str:
     """Return a path as it is compared: absolute, without `.` and `..`, in NFC."""
     return normalized(os.path.abspath(path))
 

@@ -17,7 +17,7 @@ from common.data.sources.columns import (
     is_class_column,
 )
 from common.data.sources.folders import SplitFolders
-from common.data.sources.groups import listed_groups, path_key
+from common.data.sources.groups import listed_groups, path_key, path_keys
 from common.data.sources.label_values import read_labels
 from common.data.sources.listing import Listing
 from common.data.sources.metadata_files import MetadataFile
@@ -66,6 +66,7 @@ class MetadataSource:
         keeps_unlabeled: bool = False,
     ) -> None:
         self._files, self._decoder, self._label_column = files, decoder, label_column
+        self._keys = [path_keys(file.table.column(file.file_column).to_pylist(), file.path.parent) for file in files]
         self._keeps_unlabeled = keeps_unlabeled
         self._listing = Listing(root, left_out)
         self._splits = SplitFolders(root, self._listing, declared=declared)
@@ -86,7 +87,7 @@ class MetadataSource:
         self._listing.inner.clear()
         if not listed:
             return self._unlisted(folder, paths)
-        rows = [listed.pop(path_key(folder / path), -1) for path in paths]
+        rows = [listed.pop(key, -1) for key in path_keys(paths, folder)]
         apart = _set_apart(paths, rows)
         kept = [row >= 0 or self._keeps_unlabeled or beside for row, beside in zip(rows, apart, strict=True)]
         if unlisted := kept.count(False):
@@ -146,12 +147,13 @@ class MetadataSource:
         import pyarrow
         from datasets import Features
 
-        parts, listed, count = [], dict[str, int](), 0
-        for file in self._files:
+        parts, listed, count, above = [], dict[str, int](), 0, path_key(folder)
+        for file, keys in zip(self._files, self._keys, strict=True):
             indices = []
-            for index, text in enumerate(file.table.column(file.file_column).to_pylist()):
-                key = path_key(file.path.parent / str(text).replace("\\", "/"))
-                if text is None or not _is_below(key, path_key(folder)):
+            for index, (text, key) in enumerate(
+                zip(file.table.column(file.file_column).to_pylist(), keys, strict=True)
+            ):
+                if not _is_below(key, above):
                     continue
                 if key in listed:
                     raise UserError(f"data.source: {file.path} lists '{text}' a second time. Remove one of the rows.")

@@ -15,7 +15,6 @@ from common.data.sources.groups import GroupedSource, groups_of_list, groups_of_
 from common.data.sources.listing import Listing
 from common.data.sources.metadata import MetadataSource, split_groups
 from common.data.sources.metadata_files import MetadataFile, find_metadata, read_metadata
-from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
     TABLE_EXTENSIONS,
@@ -140,11 +139,8 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
             return open_table_files(tables, folder, options, title=f"the tables in {folder}", declared=declared)
         if config.kind == "tables":
             raise UserError(f"data.kind is tables, but {folder} has no {' or '.join(TABLE_EXTENSIONS)} files.")
-    if config.kind == "split_folders":
-        declared = [
-            *declared,
-            *(path.name for path in folder.iterdir() if path.is_dir() and not is_unlabeled_name(path.name)),
-        ]
+    if config.kind not in ("auto", "metadata"):
+        reject_keys(config, f"read without a list (data.kind={config.kind})", "metadata_file")
     plain = FolderSource(
         folder,
         decoder=options.decoder,

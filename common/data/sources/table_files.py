@@ -146,10 +146,11 @@ def open_table_files(
     `options.memory_bytes` are read into memory, larger ones are unpacked into a cache.
     """
     groups = group_by_split(files, root, declared=declared)
-    groups = {name: [path for path in paths if _count_rows(path)] or paths[:1] for name, paths in groups.items()}
+    num_rows = {path: _count_rows(path) for path in files}
+    groups = {name: [path for path in paths if num_rows[path]] or paths[:1] for name, paths in groups.items()}
     check_columns(groups)
     shards = {
-        name: tuple(Shard(str(path), _count_rows(path), path.relative_to(root).as_posix()) for path in paths)
+        name: tuple(Shard(str(path), num_rows[path], path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
     }
     apart = unlabeled_among(list(groups), declared)  # their tables often have no column of labels

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.images.collections import Images
+from common.data.sources.split import UNLABELED
 from common.data.splits.near_duplicates import Partners
 from common.data.splits.stratified import Indices
 
@@ -60,7 +61,12 @@ def _find(hashes: Hashes, others: Hashes) -> Indices:
 
 
 def label_conflicts(hashes: Hashes, labels: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return (first image, later image) for every image with the content of an earlier one, and another label than that."""
+    """Return (first image, later image) for every image with the content of an earlier one, and another label than that.
+
+    Images without a label contradict none.
+    """
+    labeled = np.flatnonzero(labels != UNLABELED)
+    hashes, labels = hashes[labeled], labels[labeled]
     first = _find(hashes, hashes)
-    later = np.flatnonzero((first >= 0) & (first != np.arange(len(hashes))))
-    return [(int(first[index]), int(index)) for index in later if labels[first[index]] != labels[index]]
+    later = np.flatnonzero((first >= 0) & (labels[first] != labels))
+    return [(int(labeled[first[index]]), int(labeled[index])) for index in later]

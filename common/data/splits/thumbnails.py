@@ -77,10 +77,9 @@ def _thumbnails(split: Split, indices: range, is_over: threading.Event) -> Thumb
 
 def thumbnail(image: RGBImage) -> Thumbnails:
     """Return the image (H, W, 3) squashed to (16, 16, 3), each pixel the mean of an area; black if a side is shorter than 16."""
-    import cv2
-
     if min(image.shape[:2]) < SIDE:
         return np.zeros((SIDE, SIDE, 3), np.uint8)
+    import cv2
 
     return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 

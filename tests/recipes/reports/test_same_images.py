@@ -22,3 +22,12 @@ def test_runs_tested_on_different_images_are_not_one_report(tmp_path: Path) -> N
         check_same_images(study)
     (runs[-1].folder / "config.yaml").write_text("data: {source: sketches}\n")  # an axis over data sets
     check_same_images(study)
+
+
+@pytest.mark.parametrize("key", ["train_split", "subset_file", "group_pattern", "metadata_file", "leave_out"])
+def test_arms_whose_recipes_name_other_test_images_are_one_report(tmp_path: Path, key: str) -> None:
+    study = write_comparison(comparison_study(fractions=(1.0,), num_seeds=2), tmp_path, lambda levels: 90.0)
+    for number, run in enumerate(study.of_stage("finetune")):
+        (run.folder / "data.json").write_text(json.dumps({"test": {"images": 10, "labels": str(number)}}))
+        (run.folder / "config.yaml").write_text(f"data: {{source: photos, {key}: '{number}'}}\n")
+    check_same_images(study)

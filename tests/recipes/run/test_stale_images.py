@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from common.data.open_splits import open_splits
+from common.data.sources import table_files
 from common.data.splits.fingerprint import DATA_FILE, describe_data
 from common.errors import UserError
 from recipes.run.stale_images import check_images, stale_runs
@@ -94,3 +96,14 @@ def test_images_that_are_gone_do_not_hide_a_finished_study(tmp_path: Path, caplo
     root.rename(tmp_path / "elsewhere")
     assert check_images([run], places(folder, run), folder) == places(folder, run)
     assert "cannot be compared" in caplog.text
+
+
+def test_a_table_is_not_unpacked_to_the_disk_to_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, folder = fill(tmp_path / "images"), tmp_path / "study"
+    paths = sorted(root.rglob("*.png"))
+    table = {"image": [path.read_bytes() for path in paths], "label": [path.parent.name for path in paths]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
+    run = finished(tmp_path / "train.parquet", folder)
+    unpacked: list[object] = []
+    monkeypatch.setattr(table_files, "load_with_cache", lambda *args, **options: unpacked.append(args))
+    assert stale_runs([run], places(folder, run)) == {} and not unpacked

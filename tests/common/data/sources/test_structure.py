@@ -167,3 +167,26 @@ def test_folders_deeper_than_the_recursion_limit_are_read(tmp_path: Path) -> Non
         assert len(source.read("train", labeled=True)) == 3
     finally:
         sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize("wrapper", ["", "data"])
+def test_split_folders_of_any_name_are_splits_if_the_recipe_says_so(tmp_path: Path, wrapper: str) -> None:
+    for split in ("a", "b"):
+        for kind in ("cat", "dog"):
+            for number in range(4):
+                path = tmp_path / wrapper / split / kind / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (4, 4), (number, 0, 0)).save(path)
+    (tmp_path / wrapper / ".git").mkdir()
+    config = DataConfig(source=str(tmp_path), kind="split_folders")
+    source = open_source(config, ImageDecoder())
+    assert source.names() == ("a", "b") and source.read("b", labeled=True).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("kind", ["class_folders", "split_folders", "images"])
+def test_a_list_that_the_kind_does_not_read_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "labels.csv").write_text("file_name,label\n0.png,a\n")
+    config = DataConfig(source=str(tmp_path), kind=kind, metadata_file="labels.csv")
+    with pytest.raises(UserError, match=rf"data\.metadata_file is 'labels\.csv'.*data\.kind={kind}.*Remove the key"):
+        open_source(config, ImageDecoder())

@@ -45,3 +45,8 @@ def test_partners_with_the_same_content() -> None:
 def test_same_content_with_other_labels_is_a_conflict() -> None:
     hashes, labels = np.array([5, 9, 5, 5, 9], np.uint64), np.array([0, 1, 1, 0, 1])
     assert label_conflicts(hashes, labels) == [(0, 2)]
+
+
+def test_copies_without_a_label_are_no_conflict() -> None:
+    hashes, labels = np.array([7, 5, 9, 5, 5, 9], np.uint64), np.array([-1, 0, -1, 1, -1, 0])
+    assert label_conflicts(hashes, labels) == [(1, 3)]
