@@ -28,11 +28,12 @@ from common.errors import UserError, quoted
 _log = logging.getLogger(__name__)
 
 
-def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = None) -> Splits:
+def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = None, decodes: bool = True) -> Splits:
     """Open the source of `config` and return its splits: disjoint, reduced to the subset, verified and cached.
 
     `labeled` requires labels; otherwise they are read if the source has them. `source` is that of the configuration, if it is open
-    already. Raise UserError for anything that is wrong with the source, before training starts.
+    already. `decodes=False`: nothing is verified or cached, for fingerprints and counts alone, but where corrupt images are to be
+    excluded. Raise UserError for anything that is wrong with the source, before training starts.
 
     Images without a label beside labeled ones (data.unlabeled) are added to the training images unless labels are required, all of
     them for every label subset. Nothing else depends on them.
@@ -45,7 +46,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
                 f"data.duplicates is 'drop', but data.source '{config.source}' is a re-identification dataset, in which similar"
                 " images of a person are expected. Remove the key."
             )
-        return identities.splits(_verify(identities.parts(), config))
+        return identities.splits(_verify(identities.parts(), config, decodes=decodes))
     source = source or open_source(config, decoder)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
     full_train, rest = divide(source.read(roles.train, labeled=labeled))
@@ -72,7 +73,9 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     subset = replace(subset, num_unlabeled=sum(map(len, unlabeled)))
     train = join(full_train.select(subset.indices), unlabeled)
     parts = {"train": train, "validation": partition.validation, "test": partition.test}
-    verified, excluded = _verify({part: split for part, split in parts.items() if split is not None}, config)
+    verified, excluded = _verify(
+        {part: split for part, split in parts.items() if split is not None}, config, decodes=decodes
+    )
     splits = Splits(
         train=verified["train"],
         validation=verified.get("validation"),
@@ -95,8 +98,10 @@ def _unlabeled_images(
     return [] if labeled else found
 
 
-def _verify(parts: dict[str, Split], config: DataConfig) -> VerifiedSplits:
-    """Verify and cache the images of all parts."""
+def _verify(parts: dict[str, Split], config: DataConfig, *, decodes: bool) -> VerifiedSplits:
+    """Verify and cache the images of all parts, unless they are not to be decoded and none is to be excluded."""
+    if not decodes and config.on_corrupt == "stop":
+        return VerifiedSplits(parts, {})
     return verify_and_cache(
         parts,
         verify=config.verify,

@@ -67,8 +67,7 @@ def _record_duplicates(
 def confirm_moved(run: "Run") -> None:
     """Raise UserError if the keys that name other paths than before (`RunFolder.moved`) do not lead to the same content."""
     if any(key.startswith("data.") for key in run.files.moved):
-        data = run.config.data.model_copy(update={"verify": "none", "cache_megabytes": 0})
-        splits = run.process_group.read(lambda: open_splits(data, labeled=False))
+        splits = run.process_group.read(lambda: open_splits(run.config.data, labeled=False, decodes=False))
         _check_data(run, splits if run.stage in UNLABELED_STAGES else splits.without_unlabeled(), resumes=False)
     _check_inputs(run, resumes=False)
 

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _SUBSET = {"fraction": 1.0, "images_per_class": None, "subset_seed": 0, "subset_file": None}
-_UNREAD = {"verify": "none", "cache_megabytes": 0, "workers": 0, "image_size": 32}
-"""Values of keys that change no fingerprint, so that nothing is decoded before it is compared."""
-_NOT_OF_SOURCE = {**_SUBSET, "verify": "none", "workers": 0, "image_size": 32}
-"""Values of keys that do not change how a source is opened. `cache_megabytes` does: tables beyond it are unpacked to the disk."""
+_NO_NUMBER = {"verify": "none", "workers": 0, "image_size": 32}
+"""Values of keys that change no fingerprint, so that runs that differ in them are compared once."""
 
 
 def check_images(runs: Sequence[PlannedRun], places: Mapping[str, Path], folder: Path) -> dict[str, Path]:
@@ -79,11 +77,10 @@ class _Images:
         from common.data.open_splits import open_splits
         from common.data.splits.fingerprint import describe_data
 
-        # Corrupt images that a run excludes are found by decoding all.
-        key = data.model_copy(update=_UNREAD if data.on_corrupt == "stop" else {"workers": 0, "image_size": 32})
+        key = data.model_copy(update=_NO_NUMBER)
         if key not in self._fingerprints:
             try:
-                splits = open_splits(key, labeled=False, source=self._source(data))
+                splits = open_splits(key, labeled=False, source=self._source(data), decodes=False)
                 whole, part = describe_data(splits), splits.without_unlabeled()
                 self._fingerprints[key] = whole, whole if part is splits else describe_data(part)
             except UserError as error:
@@ -99,7 +96,7 @@ class _Images:
         from common.data.reid.open_identities import is_identity_source
         from common.data.sources.open_source import open_source
 
-        key = data.model_copy(update=_NOT_OF_SOURCE)
+        key = data.model_copy(update={**_NO_NUMBER, **_SUBSET})
         if key not in self._sources:
             decoder = ImageDecoder(max_pixels=data.max_megapixels * 10**6)
             self._sources[key] = None if is_identity_source(data) else _ReadOnce(open_source(data, decoder))

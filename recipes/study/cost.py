@@ -74,7 +74,7 @@ class RunCosts:
         if not hasattr(config, "data"):
             return DatasetSize(0, config.num_classes)
         whole = {"fraction": 1.0, "images_per_class": None, "subset_seed": 0, "image_size": 32, "workers": 0}
-        unread = {"verify": "none", "cache_megabytes": 0, "on_corrupt": "stop", "duplicates": "ignore"}
+        unread = {"verify": "none", "on_corrupt": "stop", "duplicates": "ignore"}
         data = config.data.model_copy(update={**whole, **unread})
         key = data, find_stage(run.module).labeled
         if key not in self._sizes:
@@ -90,7 +90,7 @@ def _count(data: Any, labeled: bool) -> DatasetSize:
     """Open data with all labels and return their size."""
     from common.data.open_splits import open_splits
 
-    splits = open_splits(data, labeled=labeled)
+    splits = open_splits(data, labeled=labeled, decodes=False)
     held_out = len(splits.validation) if splits.validation is not None and data.validation_fraction else 0
     return DatasetSize(
         len(splits.train) - splits.subset.num_unlabeled + held_out,

@@ -11,8 +11,10 @@ from conftest import problems_of
 from PIL import Image
 
 from common.data.config import DataConfig
+from common.data.images.decode import ImageDecoder
 from common.data.open_splits import Splits, open_splits
 from common.data.sources.split import Split
+from common.data.splits.fingerprint import describe_data
 from common.errors import UserError
 
 
@@ -289,3 +291,18 @@ def test_keys_that_do_not_apply_to_a_folder_are_rejected(tmp_path: Path, options
 )
 def test_configuration_checks_ranges(options: dict[str, object], field: str | None) -> None:
     assert [*problems_of(DataConfig, **options)] == ([] if field is None else [field])
+
+
+def test_splits_for_fingerprints_are_opened_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = DataConfig(source="digits")
+    expected = describe_data(open_splits(config, labeled=True))
+    folder = tmp_path / "images"
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (4, 3), (number, 0, 0)).save(folder / name / f"{number}.png")
+    of_folder = DataConfig(source=str(folder), workers=0)
+    images = describe_data(open_splits(of_folder, labeled=True))
+    monkeypatch.setattr(ImageDecoder, "decode", None)
+    assert describe_data(open_splits(config, labeled=True, decodes=False)) == expected
+    assert describe_data(open_splits(of_folder, labeled=True, decodes=False)) == images
