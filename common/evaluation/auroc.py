@@ -57,7 +57,7 @@ def _one_versus_rest(logits_NC: Tensor, labels_N: Tensor) -> Iterator[tuple[Tens
 
 def _logsumexp(logits_NC: Tensor) -> Tensor:
     """Return (N,) in double precision, without a copy of all logits."""
-    return torch.cat([block.double().logsumexp(1) for block in logits_NC.split(1024)])
+    return torch.cat([block.double().logsumexp(1) for block in torch.split(logits_NC, 1024)])
 
 
 def _counts_below(scores: Tensor, others: Tensor) -> Tensor:
