@@ -3,7 +3,8 @@
 Studies of two stems, one- and two-stage training and three amounts of labels are simulated and evaluated by the code of the
 report. A run is correct on a test image if mean + image effect + image-by-cell effect + seed effect + noise is positive (a probit
 model with crossed random effects). The truth is the probability for future images and seeds. The scenario "real" draws seeds and
-images with replacement from the predictions of real runs (--real FILE; benchmarks/results/coverage_predictions.npz).
+images with replacement from the predictions of real runs (--real FILE; benchmarks/results/coverage_predictions.npz). "unequal
+classes" and "rare classes" are studies of metrics that are means over classes (benchmarks/class_average_studies.py).
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks.class_average_studies import CLASS_SIZES, class_average_intervals
 from common.cores import available_cores
 from common.json_text import to_json
 from recipes.reports.cell_values import StudyValues, read_values
@@ -265,13 +267,17 @@ def simulate(job: tuple[str, int, int, int], real: Mapping[str, Any] | None) -> 
     """Return the tallies of a batch of draws: (title of the scenario, seeds, draws, number of the batch)."""
     title, seeds, count, number = job
     rng = np.random.default_rng([number, seeds, sum(title.encode())])
+    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    if title in CLASS_SIZES:
+        for kind, name, found, true in class_average_intervals(title, seeds, count, rng):
+            tallies[f"{kind}, {name}", name].add(found.low, found.high, true)
+        return dict(tallies)
     if title == "real":
         assert real is not None
         source = real_draws(real, seeds, count, rng)
     else:
         source = draws(next(each for each in SCENARIOS if each.title == title), seeds, count, rng)
     axes = axes_of(real) if title == "real" and real is not None else AXES
-    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     for values, truth in source:
         estimator = Estimator(axes, SPEC, values, METRIC)
         for kind, name, found, true in intervals(estimator, truth):
@@ -381,7 +387,7 @@ def main(arguments: Sequence[str]) -> int:
         save_real(options.save_real, options.real)
         return 0
     real = dict(np.load(options.real)) if options.real.is_file() else None
-    known = [*(scenario.title for scenario in SCENARIOS), *(["real"] if real else [])]
+    known = [*(scenario.title for scenario in SCENARIOS), *CLASS_SIZES, *(["real"] if real else [])]
     titles = options.scenarios or known
     if unknown := [title for title in titles if title not in known]:
         parser.error(f"{', '.join(unknown)}: no such scenario. Known scenarios: {', '.join(known)}")

@@ -18,8 +18,10 @@ def auroc(logits_NC: Tensor, labels_N: Tensor) -> float | None:
     areas = []
     for scores, rows in _one_versus_rest(logits_NC, labels_N):
         positives, negatives = len(rows), len(scores) - len(rows)
-        below = _counts_below(scores[rows], scores).sum() - positives**2 / 2
-        areas.append(below / (positives * negatives))
+        pairs = positives * negatives
+        # Of the others that rank above: to sort the few images of the class takes half the time of sorting all.
+        above = _counts_below(scores, scores[rows]).sum() - positives**2 / 2
+        areas.append((pairs - above) / pairs)
     if not areas:
         return None
     return float("nan") if logits_NC.isnan().any() else 100 * float(torch.stack(areas).mean())
@@ -45,12 +47,17 @@ def auroc_by_image(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
 def _one_versus_rest(logits_NC: Tensor, labels_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield for every class that counts all images' scores (N,), and the indices of the images of the class."""
     num_classes = logits_NC.shape[1]
-    offsets = logits_NC[:, 0].double() if num_classes == 2 else logits_NC.double().logsumexp(1)
+    offsets = logits_NC[:, 0].double() if num_classes == 2 else _logsumexp(logits_NC)
     counts = torch.bincount(labels_N, minlength=num_classes).tolist()
     rows_by_class = torch.split(labels_N.argsort(stable=True), counts)
     for label in range(num_classes) if num_classes > 2 else [1]:
         if 0 < counts[label] < len(labels_N):
             yield logits_NC[:, label].double() - offsets, rows_by_class[label]
+
+
+def _logsumexp(logits_NC: Tensor) -> Tensor:
+    """Return (N,) in double precision, without a copy of all logits."""
+    return torch.cat([block.double().logsumexp(1) for block in torch.split(logits_NC, 1024)])
 
 
 def _counts_below(scores: Tensor, others: Tensor) -> Tensor:

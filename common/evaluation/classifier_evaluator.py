@@ -39,7 +39,7 @@ class ClassifierEvaluator:
         )
         metrics = classification_metrics(logits, labels)
         if part == "validation":
-            return Evaluation(metrics | self._subset_metrics(logits, labels), {})
+            return Evaluation(metrics | self._subset_metrics(logits, labels, metrics), {})
         class_names = self.splits.class_names
         return Evaluation(
             metrics,
@@ -47,17 +47,17 @@ class ClassifierEvaluator:
             classifier_predictions(logits, labels, split, class_names=class_names),
         )
 
-    def _subset_metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    def _subset_metrics(self, logits: Tensor, labels: Tensor, of_all: dict[str, float]) -> dict[str, float]:
         """Return the metrics of choices on the share `data.fraction` of the validation images, and its number of images.
 
         A choice by these uses no larger share of the validation labels than training uses of the training labels. Without a share
-        (`data.images_per_class`, `data.subset_file`) there are none.
+        (`data.images_per_class`, `data.subset_file`) there are none. `of_all` are the metrics on all validation images.
         """
         data = self.data
         if data.images_per_class is not None or data.subset_file is not None:
             return {}
         indices = draw_validation_subset(labels.cpu().numpy(), fraction=data.fraction, seed=data.subset_seed)
         rows = torch.as_tensor(indices, device=labels.device)
-        metrics = classification_metrics(logits[rows], labels[rows])
+        metrics = of_all if len(rows) == len(labels) else classification_metrics(logits[rows], labels[rows])
         names = [name for name in ("top1", "loss", *CLASS_AVERAGES) if name in metrics]
         return {**{f"subset_{name}": metrics[name] for name in names}, "subset_images": len(rows)}

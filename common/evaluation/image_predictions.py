@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from common.data.reid.identities import PersonImages
 from common.data.sources.split import Split
 from common.evaluation.auroc import auroc_by_image
-from common.evaluation.class_averages import confusion_matrix, confusion_matrix_csv
+from common.evaluation.class_averages import MAX_MATRIX_CLASSES, confusion_matrix, confusion_matrix_csv
 from common.evaluation.classification import CLASS_AVERAGES, top_classes
 from common.evaluation.predictions import Predictions, write_predictions
 from common.evaluation.reid import Retrieval
@@ -27,13 +27,17 @@ MAX_CLASSES = 10
 
 
 def save_predictions(run: Run, predictions: Predictions) -> None:
-    """Write the predictions, and the confusion matrix of classes, into the run folder; every process calls it."""
-    path = run.folder / PREDICTIONS
+    """Write the predictions, and the confusion matrix of up to 2,000 classes, into the run folder; every process calls it."""
+    path, path_of_matrix = run.folder / PREDICTIONS, run.folder / CONFUSION_MATRIX
     run.write(path, lambda: write_predictions(path, predictions))
-    if names := predictions.class_names:
-        matrix = confusion_matrix(predictions.target, predictions.prediction, len(names))
-        path_of_matrix = run.folder / CONFUSION_MATRIX
-        run.write(path_of_matrix, lambda: write_atomic(path_of_matrix, confusion_matrix_csv(matrix, names)))
+    if 0 < len(predictions.class_names) <= MAX_MATRIX_CLASSES:
+        run.write(path_of_matrix, lambda: write_atomic(path_of_matrix, _matrix_csv(predictions)))
+
+
+def _matrix_csv(predictions: Predictions) -> str:
+    """Return the confusion matrix as CSV."""
+    names = predictions.class_names
+    return confusion_matrix_csv(confusion_matrix(predictions.target, predictions.prediction, len(names)), names)
 
 
 @torch.no_grad()

@@ -24,8 +24,8 @@ PerImage = npt.NDArray[np.float64]
 METRICS_VERSION = 1
 """Version of the metrics' definitions and of the columns. Increase it when either changes."""
 MIN_IMAGES = 10
-"""Smallest number of test images of a class from which its variance is estimated. With ten seeds and classes of 2 to 8 images, 95%
-intervals of a mean over classes covered 84 to 90%."""
+"""Smallest number of test images of a class from which its variance is estimated. With ten seeds and classes of 2 to 10 expected
+images, 95% intervals of a mean over classes covered 84 to 90% (`python -m benchmarks coverage`, "rare classes")."""
 _METADATA = b"two_stage_vit.predictions"
 _OPTIONAL = ("loss", "classes", "scores", "auroc", "average_precision", "first_match")
 _REMEDY = (

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from common.data.config import DataConfig
 from common.data.loading.corrupt import build_corrupt_counter
-from common.data.sources.split import Split
 from common.data.splits.roles import Splits
 from common.data.splits.stratified import Indices, class_prefixes
 from common.data.splits.subset import draw_validation_subset
@@ -56,7 +55,7 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
             seed=config.train.seed,
             errors=errors,
         )
-        metrics, predictions = _evaluate(config, run, outputs, choice, by_role, class_names=splits.class_names)
+        metrics, predictions = _evaluate(config, run, outputs, choice, splits)
         outcome = _outcome(metrics, config)
     except (StopRequested, WaitInterrupted) as error:
         if isinstance(error, WaitInterrupted) and run.num_processes > 1:  # the others may have no signal
@@ -104,13 +103,7 @@ def choice_images(splits: Splits, data: DataConfig) -> Indices:
 
 
 def _evaluate(
-    config: ProbeConfig,
-    run: Run,
-    outputs: Outputs,
-    choice: Indices,
-    by_role: Mapping[str, Split],
-    *,
-    class_names: tuple[str, ...],
+    config: ProbeConfig, run: Run, outputs: Outputs, choice: Indices, splits: Splits
 ) -> tuple[dict[str, float], Predictions | None]:
     """Return the accuracies on each held-out split and the chosen strength, and the regression's predictions for the test images.
 
@@ -128,7 +121,7 @@ def _evaluate(
         train,
         train_labels,
         l2=config.l2,
-        num_classes=len(class_names),
+        num_classes=len(splits.class_names),
         validation=_select(outputs["validation"], choice) if len(choice) else None,
         before_each=stop_if_requested,
     )
@@ -141,7 +134,7 @@ def _evaluate(
             labels,
             train,
             train_labels,
-            num_classes=len(class_names),
+            num_classes=len(splits.class_names),
             ks=config.knn.ks,
             temperature=config.knn.temperature,
         )
@@ -149,11 +142,12 @@ def _evaluate(
         accuracies = classification_metrics(logits, labels.cpu())
         metrics |= {f"{name}_probe_{key}": accuracies[key] for key in PROBE_METRICS if key in accuracies}
         if name == "test":
+            assert splits.test is not None
             predictions = classifier_predictions(
                 logits,
                 labels.cpu(),
-                by_role[name],
-                class_names=class_names,
+                splits.test,
+                class_names=splits.class_names,
                 prefix="probe_",
                 reported=PROBE_METRICS,
             )
