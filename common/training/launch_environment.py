@@ -144,8 +144,8 @@ def read_default_config(environment: Mapping[str, str]) -> dict[str, Any]:
 def _read_config(path: Path) -> dict[str, Any]:
     """Return the settings of a configuration file of accelerate; a missing file has none, and accelerate reports it."""
     try:
-        content = yaml.safe_load(path.read_text()) if path.is_file() else {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         content, reason = None, str(error).splitlines()[0]
     else:
         reason = "it holds no settings"
