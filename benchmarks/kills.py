@@ -30,9 +30,8 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from common.checkpoint_files import MILESTONE, SUMS
+from common.checkpoint_files import MILESTONE, SUMS, checkpoint_paths
 from common.command import USER_ERROR
-from common.training.checkpoints import checkpoint_paths
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pretrain.train", "finetune.train", "sklearn.datasets", "timm", "datasets"])

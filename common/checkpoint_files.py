@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from common.files import fsync, path_exists, raise_if_dangling
+from common.files import fsync, list_folder, path_exists, raise_if_dangling
 from common.json_text import from_exact_json, to_exact_json
 from common.tensor_files import SafetensorError, read_tensors, write_tensors
 
@@ -123,6 +123,12 @@ def read_checkpoint(folder: Path, *, any_name: bool = False) -> Checkpoint:
         SafetensorError,
     ) as error:
         raise DamagedError(str(error)) from error
+
+
+def checkpoint_paths(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a folder by their steps; an empty dictionary if the folder is missing. Raise OSError otherwise."""
+    entries = list_folder(folder, r"step-\d{9,}")
+    return {int(entry.name.removeprefix("step-")): folder / entry.name for entry in entries if entry.is_dir()}
 
 
 def _check_format(described: Any, *, step: int | None) -> None:

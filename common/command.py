@@ -9,15 +9,21 @@ from typing import Any
 
 from common.config import load, to_yaml
 from common.config_help import describe
-from common.errors import ProcessError, SharedError, UserError, is_disk_error, os_error_of, system_error_message
+from common.errors import (
+    USER_ERROR,
+    ProcessError,
+    SharedError,
+    UserError,
+    is_disk_error,
+    os_error_of,
+    system_error_message,
+)
 from common.locks import release_locks
 from common.memory import is_out_of_memory
 from common.process_errors import print_error
 from common.ranks import read_rank
 from common.surroundings import explained, leave_at_once
 
-USER_ERROR = 2
-"""Exit code for invalid input, reported in one message."""
 INTERRUPTED_TWICE = 130
 """Exit code after a second SIGINT: the process exits immediately, without saving."""
 

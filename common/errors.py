@@ -5,6 +5,9 @@ import errno
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+USER_ERROR = 2
+"""Exit code for invalid input and failures of the system, which are reported in one message."""
+
 _ROOM = "Free some space, or choose another folder,"
 _PERMISSION = "Change its permissions, or choose another folder,"
 _IN_THE_WAY = "Move what is there, or choose another folder,"

@@ -16,14 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from common.errors import UserError
+from common.errors import USER_ERROR, UserError
 from common.interruption import stop_signals
+from common.pipes import exit_with
 from common.surroundings import INTERRUPTED
 from common.training.launch_environment import check_environment, check_launch
 from common.training.signals import end_before_run
-
-USER_ERROR = 2
-"""Exit code for a launch that cannot work, which is reported in one message."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -145,4 +143,4 @@ def _own_options(arguments: Sequence[str]) -> Sequence[str]:
 
 if __name__ == "__main__":
     end_before_run()
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]), ignore_closed_pipe=True)

@@ -17,7 +17,8 @@ BUNDLED = ("digits", "digits_identities")
 _LOCAL = "local-dir:"
 LONGEST_FILE = "checkpoints/.removing-step-000000000/.state.safetensors.writing"
 """Longest path of a file within the folder of a run, about."""
-_MAX_NAME_BYTES = 255
+MAX_NAME_BYTES = 255
+"""Longest name that common file systems store, in bytes of UTF-8."""
 
 
 def without_final_slash(text: str) -> str:
@@ -54,10 +55,8 @@ def user_path(text: str, key: str) -> Path:
         path = Path(text).expanduser()
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        path = Path(text).expanduser()
-        if any(
-            len(os.fsencode(name)) > _MAX_NAME_BYTES for name in path.parts
-        ):  # not found out where its folder is missing
+        # a name that is too long counts as missing where its folder is missing
+        if any(len(os.fsencode(name)) > MAX_NAME_BYTES for name in path.parts):
             raise _error(text, key, os.strerror(errno.ENAMETOOLONG)) from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -80,8 +79,7 @@ def check_length(folder: Path, key: str) -> None:
         os.stat(folder / LONGEST_FILE)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            reason = "too long for the files in it"
-            raise _error(str(folder), key, reason) from error
+            raise _error(str(folder), key, "too long for the files in it") from error
 
 
 def _error(text: str, key: str, reason: str) -> UserError:

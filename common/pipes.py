@@ -5,11 +5,9 @@ import signal
 import sys
 from collections.abc import Callable
 
+from common.errors import USER_ERROR
 from common.import_errors import explain_import
 from common.streams import prepare_streams
-
-USER_ERROR = 2
-"""Exit code where the surroundings let no program start, which is reported in one message."""
 
 
 def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> None:

@@ -68,11 +68,11 @@ def _open_if_closed(number: int) -> None:
         os.fstat(number)
     except OSError:
         null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, number)  # also where they are equal: makes it inheritable
-        if null != number:
-            os.close(null)
-        else:
+        if null == number:
             os.set_inheritable(number, True)
+        else:
+            os.dup2(null, number)
+            os.close(null)
 
 
 def _descriptor(stream: TextIO) -> int | None:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import UserError, system_error_message
-from common.paths import check_length, user_path
+from common.errors import USER_ERROR, UserError, system_error_message
+from common.paths import MAX_NAME_BYTES, check_length, user_path
 from common.pipes import exit_with
 from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
@@ -37,16 +37,13 @@ from recipes.run.tune import (
 from recipes.stages import resolve_by_config
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
-from recipes.study.folder_names import MAX_BYTES, folder_name
+from recipes.study.folder_names import folder_name
 from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.plan import Plan, Resolver, check_folder, write_plan
 from recipes.study.scales import load_scale
 from recipes.study.specification import Study, display_path
 from recipes.study.study_file import find_study, load_study
 from recipes.study.tuning import plan_tuning
-
-USER_ERROR = 2
-"""Exit code for invalid input, which is reported in one message."""
 
 EngineBuilder = Callable[[int | None, tuple[str, ...], bool], Engine]
 """(number of parallel runs or None, arguments of `accelerate launch`, no_prefork) -> engine that runs the study."""
@@ -133,7 +130,7 @@ def _folder(out: str | None, study: Study) -> Path:
     """Return the folder of a study: `--out`, or the default; raise UserError if it is too long for the files of a run."""
     default = Path("outputs", *([study.scale] if study.scale else []), folder_name(study.name))
     folder = user_path(out or str(default), "--out")
-    check_length(folder / "runs" / ("x" * MAX_BYTES), "--out")
+    check_length(folder / "runs" / ("x" * MAX_NAME_BYTES), "--out")
     return folder
 
 

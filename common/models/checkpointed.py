@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-from common.checkpoint_files import SUMS, TENSORS, DamagedError, NewerFormatError, read_checkpoint
+from common.checkpoint_files import SUMS, TENSORS, DamagedError, NewerFormatError, checkpoint_paths, read_checkpoint
 from common.errors import UserError
-from common.files import list_folder, path_exists
+from common.files import path_exists
 from common.models.patch_geometry import RECIPE_FILE, read_recipe
 from common.models.several_networks import ChosenNetwork, choose_from_state
-
-STEPS = r"step-\d{9,}"
-"""Names of the folders of checkpoints."""
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -56,8 +53,8 @@ def recipe_of(path: Path) -> Path | None:
 
 def step_names(folder: Path) -> list[str]:
     """Return the names of the checkpoints in a folder, in order of their steps; an empty list if it has none."""
-    entries = list_folder(folder, STEPS) if folder.is_dir() else []
-    return sorted((entry.name for entry in entries), key=lambda name: int(name.removeprefix("step-")))
+    paths = checkpoint_paths(folder) if folder.is_dir() else {}
+    return [paths[step].name for step in sorted(paths)]
 
 
 def describe_folder_without_weights(folder: Path) -> str:

@@ -1,8 +1,9 @@
 """Choice of the network in a file that holds several: student and teacher, weights and their moving average.
 
-The network is chosen that the method itself evaluates; what was left is reported, never dropped silently.
+The network is chosen that the method itself evaluates; the rest is reported, never dropped silently.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,11 +37,11 @@ class ChosenNetwork:
     """Number of tensors by name of each part that is no part of the backbone: projection heads, a neck."""
 
     def describe(self) -> str | None:
-        """Return in words what was taken and what was left; None if the file holds one unnamed network only."""
-        parts = [f"taken: {self.name}"] if self.name else []
-        parts += [f"also there: {', '.join(self.others)}"] if self.others else []
+        """Return in words what was loaded and what was not; None if the file holds one unnamed network only."""
+        parts = [f"network: {self.name}"] if self.name else []
+        parts += [f"also in the file: {', '.join(self.others)}"] if self.others else []
         heads = [f"{name} ({count} tensor{'s' * (count > 1)})" for name, count in self.dropped.items()]
-        parts += [f"left out: {', '.join(heads)}"] if heads else []
+        parts += [f"not loaded: {', '.join(heads)}"] if heads else []
         return "; ".join(parts) or None
 
 
@@ -93,8 +94,4 @@ def _is_network(value: Any) -> bool:
 
 def _count(names: Iterable[str]) -> dict[str, int]:
     """Return the number of tensors of each part, by the first component of their names."""
-    counts: dict[str, int] = {}
-    for name in names:
-        part = name.partition(".")[0]
-        counts[part] = counts.get(part, 0) + 1
-    return counts
+    return dict(Counter(name.partition(".")[0] for name in names))

@@ -137,13 +137,9 @@ def _find_in_folder(folder: Path) -> Path | None:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; the library rejects truncated files."""
+    """Read a safetensors file; the library rejects truncated files. Raise OSError if the system cannot read it."""
     try:
         return read_tensors(path)
-    except OSError as error:
-        raise UserError(
-            f"init: {path} cannot be read ({error.strerror or error}); check its permissions, or copy it elsewhere"
-        ) from error
     except SafetensorError as error:
         raise UserError(f"init: {path} is not a complete safetensors file ({error}); copy it again") from error
 

@@ -19,13 +19,13 @@ from common.checkpoint_files import (
     Checkpoint,
     DamagedError,
     NewerFormatError,
+    checkpoint_paths,
     is_milestone,
     mark_milestone,
     read_checkpoint,
     write_checkpoint,
 )
 from common.errors import UserError
-from common.files import list_folder
 
 logger = logging.getLogger(__name__)
 
@@ -148,12 +148,6 @@ class Checkpoints:
         except NewerFormatError as error:
             return str(error)
         return "is intact"
-
-
-def checkpoint_paths(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints in a folder by their steps; an empty dictionary if the folder is missing. Raise OSError otherwise."""
-    entries = list_folder(folder, r"step-\d{9,}")
-    return {int(entry.name.removeprefix("step-")): folder / entry.name for entry in entries if entry.is_dir()}
 
 
 def _unreadable(folder: Path, what: str, error: OSError) -> UserError:

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from common.checkpoint_files import checkpoint_paths
 from common.files import path_exists
-from common.training.checkpoints import checkpoint_paths
 
 
 def describe_folder(folder: Path) -> tuple[str | None, ...]:

@@ -2,8 +2,8 @@
 
 import re
 
-MAX_BYTES = 255
-"""Longest name that common file systems store, in bytes of UTF-8."""
+from common.paths import MAX_NAME_BYTES
+
 SHORTENED_BYTES = 200
 """Length of a name that was too long; some file systems that encrypt names, and archives, store fewer than 255 bytes."""
 
@@ -15,6 +15,6 @@ def folder_name(text: str, suffix: str = "") -> str:
     beginning, and the suffix, such as a hash, in full.
     """
     name = re.sub(r"[/\x00-\x1f\x7f]+|^[-.]+|\s+$", "_", text)
-    if len((name + suffix).encode("utf-8", "surrogateescape")) <= MAX_BYTES:
+    if len((name + suffix).encode("utf-8", "surrogateescape")) <= MAX_NAME_BYTES:
         return name + suffix
     return name.encode("utf-8", "surrogateescape")[: SHORTENED_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix

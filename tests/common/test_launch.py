@@ -1,5 +1,7 @@
 """Launcher: the exit code of the run's processes is the launcher's, and signals reach them."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -78,6 +80,27 @@ def test_unusable_setting_of_the_configuration_file_ends_before_the_start(
     (tmp_path / "home" / "accelerate" / "default_config.yaml").write_text("distributed_type: FSDP\n")
     assert main([*ONE, write_script(tmp_path, EXIT), "0"]) == 2
     assert "distributed_type: FSDP" in capsys.readouterr().err
+
+
+def test_launcher_that_cannot_import_accelerate_ends_in_one_message() -> None:
+    environment = os.environ | {"TORCH_LOGS": "nonsense"}
+    words = [sys.executable, "-m", "common.launch", *ONE, "-m", "pretrain"]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Correct or unset TORCH_LOGS = 'nonsense'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_configuration_file_that_cannot_be_opened_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(path: Path, **_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    path = tmp_path / "own.yaml"
+    path.touch()
+    assert main([f"--config_file={path}", *ONE, "script.py"]) == 2
+    assert f"{path}: accelerate cannot read this configuration file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,8 @@ def main() -> None:
         )
         sys.exit(0 if asked else 2)
     use_own_packages()
-    module = COMMANDS[command][0]
-    sys.argv = [f"{sys.argv[0]} {command}", *sys.argv[2:]]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    del sys.argv[1]
+    runpy.run_module(COMMANDS[command][0], run_name="__main__", alter_sys=True)
 
 
 def use_own_packages() -> None:

@@ -53,7 +53,7 @@ def test_the_teacher_of_a_pretraining_is_taken_and_logged(tmp_path: Path, form: 
     with caplog.at_level(logging.INFO):
         report = load_init(model, form.format(folder))
     assert report.network == "teacher" and model.cls_token.unique().item() == pytest.approx(0.2)
-    assert "taken: teacher; also there: student; left out: teacher_head (1 tensor)" in caplog.text
+    assert "network: teacher; also in the file: student; not loaded: teacher_head (1 tensor)" in caplog.text
     assert "warning" not in caplog.text, "the recipe of the run tells the grid"
     assert find_local_weights(form.format(folder)) == folder / TENSORS
 
@@ -161,10 +161,13 @@ def test_the_checkpoints_there_are_are_named(tmp_path: Path, path: str, words: s
 @pytest.mark.parametrize(
     ("content", "taken"),
     [
-        ({"student": 1, "teacher": 2, "optimizer": {"state": {}}, "epoch": 3}, "taken: teacher; also there: student"),
-        ({"state_dict": 2, "state_dict_ema": 1}, "taken: state_dict; also there: state_dict_ema"),
-        ({"model_ema": 1, "model": 2}, "taken: model; also there: model_ema"),
-        ({"model_ema": 2}, "taken: model_ema"),
+        (
+            {"student": 1, "teacher": 2, "optimizer": {"state": {}}, "epoch": 3},
+            "network: teacher; also in the file: student",
+        ),
+        ({"state_dict": 2, "state_dict_ema": 1}, "network: state_dict; also in the file: state_dict_ema"),
+        ({"model_ema": 1, "model": 2}, "network: model; also in the file: model_ema"),
+        ({"model_ema": 2}, "network: model_ema"),
     ],
 )
 def test_other_programs_checkpoints_say_what_was_taken(
@@ -184,7 +187,7 @@ def test_a_projection_head_that_is_left_out_is_logged(tmp_path: Path, caplog: py
     torch.save({"teacher": backbone | head}, tmp_path / "w.pth")
     with caplog.at_level(logging.INFO):
         load_init(_network(0.0), str(tmp_path / "w.pth"))
-    assert "init: taken: teacher; left out: head (2 tensors)" in caplog.text
+    assert "init: network: teacher; not loaded: head (2 tensors)" in caplog.text
 
 
 def test_a_checkpoint_of_the_last_step_gives_the_export(

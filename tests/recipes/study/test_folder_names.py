@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from common.paths import check_length, user_path
-from recipes.study.folder_names import MAX_BYTES, folder_name
+from common.paths import MAX_NAME_BYTES, check_length, user_path
+from recipes.study.folder_names import folder_name
 from recipes.study.plan import Resolver, make_plan
 from recipes.study.study_file import build_study
 
 STAGES = {"finetune": {"recipe": "finetune.yaml"}}
 
 
-@pytest.mark.parametrize("text", ["finetune-conv-OST-fraction0.1", "my study", "größe_2+x", "a" * MAX_BYTES])
+@pytest.mark.parametrize("text", ["finetune-conv-OST-fraction0.1", "my study", "größe_2+x", "a" * MAX_NAME_BYTES])
 def test_names_that_can_be_stored_are_unchanged(text: str) -> None:
     assert folder_name(text) == text
 
