@@ -74,9 +74,8 @@ def choose_probe(
     """Return the logistic regression of the strength in `l2` that is right for most validation images; of equal ones the strongest.
 
     `validation` are the features (Q, D) and labels (Q,) that may be used for the choice; without them the middle strength is taken,
-    of two the stronger. `before_each` is called before each fit; a
-    signal to stop ends a fit that takes longer (WaitInterrupted). One warning is logged if a fit does not converge. Raise UserError
-    for training images of a single class.
+    of two the stronger. `before_each` is called before each fit; a signal to stop ends a fit that takes longer (WaitInterrupted).
+    One warning is logged if a fit does not converge. Raise UserError for training images of a single class.
     """
     labels = labels_N.cpu().numpy()
     if (labels == labels[0]).all():

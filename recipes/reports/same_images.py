@@ -7,6 +7,7 @@ import yaml
 from common.data.splits.fingerprint import DATA_FILE, read_fingerprint
 from common.errors import UserError
 from common.files import path_exists
+from common.yaml_text import reason_of
 from recipes.reports.results import RunRecord, StudyRecord
 
 _PARTS = (
@@ -52,6 +53,11 @@ def check_same_images(study: StudyRecord) -> None:
 def _source(run: RunRecord) -> tuple[str, ...]:
     """Return what the run's recipe says about its test images."""
     path = run.folder / "config.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path_exists(path) else None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path_exists(path) else None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path}: not the recipe of a run ({reason_of(error)}). Delete this file: the report does without it."
+        ) from error
     data = content.get("data") if isinstance(content, dict) else None
     return tuple(str(data.get(key)) for key in _PARTS) if isinstance(data, dict) else ()

@@ -31,3 +31,12 @@ def test_arms_whose_recipes_name_other_test_images_are_one_report(tmp_path: Path
         (run.folder / "data.json").write_text(json.dumps({"test": {"images": 10, "labels": str(number)}}))
         (run.folder / "config.yaml").write_text(f"data: {{source: photos, {key}: '{number}'}}\n")
     check_same_images(study)
+
+
+def test_a_damaged_recipe_is_named(tmp_path: Path) -> None:
+    study = write_comparison(comparison_study(fractions=(1.0,), num_seeds=2), tmp_path, lambda levels: 90.0)
+    run = study.of_stage("finetune")[0]
+    (run.folder / "data.json").write_text(json.dumps({"test": {"images": 10}}))
+    (run.folder / "config.yaml").write_bytes(b"data: {source: \xff")
+    with pytest.raises(UserError, match=r"config\.yaml: not the recipe of a run"):
+        check_same_images(study)
