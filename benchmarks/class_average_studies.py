@@ -16,9 +16,9 @@ from common.evaluation.auroc import auroc_by_image
 from common.evaluation.class_averages import balanced_accuracy_by_image, macro_f1_by_image, relative_weight
 from common.evaluation.classification import CLASS_AVERAGES
 from common.evaluation.predictions import MIN_IMAGES
-from recipes.reports.cell_values import StudyValues
+from recipes.reports.comparison.cell_values import StudyValues
+from recipes.reports.comparison.estimator import Estimator
 from recipes.reports.crossed_effects import CellValues
-from recipes.reports.estimator import Estimator
 from recipes.reports.metrics import find_metric
 from recipes.reports.statistics import Interval
 from recipes.study.specification import ReportSpec

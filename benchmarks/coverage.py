@@ -24,11 +24,11 @@ from scipy import stats
 from benchmarks.class_average_studies import CLASS_SIZES, class_average_intervals
 from common.cores import available_cores
 from common.json_text import to_json
-from recipes.reports.cell_values import StudyValues, read_values
-from recipes.reports.claims import Outcome, find_claims
+from recipes.reports.comparison.cell_values import StudyValues, read_values
+from recipes.reports.comparison.claims import Outcome, find_claims
+from recipes.reports.comparison.estimator import Estimator, Levels
+from recipes.reports.comparison.label_savings import invert, monotone_fit
 from recipes.reports.crossed_effects import CellValues
-from recipes.reports.estimator import Estimator, Levels
-from recipes.reports.label_savings import invert, monotone_fit
 from recipes.reports.metrics import find_metric
 from recipes.reports.results import read_study
 from recipes.reports.statistics import Interval

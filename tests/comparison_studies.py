@@ -8,7 +8,7 @@ import numpy as np
 from table_studies import RunSpec, plan_of, write_run
 
 from common.evaluation.predictions import Predictions, write_predictions
-from recipes.reports.comparison_page import ComparisonPage
+from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.results import StudyRecord, read_runs
 from recipes.study.specification import Study
 from recipes.study.study_file import build_study

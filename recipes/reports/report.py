@@ -8,13 +8,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.files import write_atomic
-from recipes.reports.comparison_figures import comparison_figures
-from recipes.reports.comparison_page import ComparisonPage
+from recipes.reports.comparison.figures import comparison_figures
+from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.figure_style import to_png, to_svg
+from recipes.reports.replication.figures import table_figures
+from recipes.reports.replication.page import TablePage
 from recipes.reports.results import StudyRecord, read_study, write_csv
 from recipes.reports.same_images import check_same_images
-from recipes.reports.table_figures import table_figures
-from recipes.reports.table_page import TablePage
 from recipes.study.specification import TableReportSpec
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"

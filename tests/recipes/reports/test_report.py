@@ -14,11 +14,11 @@ import pytest
 import yaml
 from comparison_studies import SCATTER, comparison_study, write_comparison
 
-from recipes.reports.claims import Outcome
-from recipes.reports.comparison_figures import comparison_figures
-from recipes.reports.comparison_findings import Findings, compute_findings
-from recipes.reports.comparison_page import ComparisonPage
-from recipes.reports.comparison_words import Words
+from recipes.reports.comparison.claims import Outcome
+from recipes.reports.comparison.figures import comparison_figures
+from recipes.reports.comparison.findings import Findings, compute_findings
+from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.comparison.words import Words
 from recipes.reports.report import write_pages, write_report
 from recipes.reports.results import read_curves, read_study
 from recipes.study.plan import PlannedRun

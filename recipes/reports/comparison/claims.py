@@ -1,0 +1,189 @@
+"""The declared primary claims of a comparison: their estimates, Holm-adjusted p-values, outcomes, and what would settle them.
+
+1. The effect of the main axis (pre-training) in the panel (the stem) that the validation images of the tuning seeds prefer.
+2. The labels that it saves there at `report.saving_at`: the effect at that amount. Not declared if there is one amount only.
+3. The second axis alone instead of the main axis alone: conv stem with one stage against patchify stem with two.
+
+Everything else in a report is exploratory.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from recipes.reports.comparison.estimator import Estimator, Levels
+from recipes.reports.metrics import Metric
+from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval, holm, t_quantile
+from recipes.study.choices import Choices
+
+MOST_SEEDS = 100
+"""Largest number of seeds that is proposed."""
+MOST_IMAGES = 100
+"""Largest factor on the number of test images that is proposed."""
+
+
+class Outcome(StrEnum):
+    """What the runs say about a claim."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    DEPENDS_ON_DIVERGED = "depends on diverged runs"
+    ALL_DIVERGED = "all runs diverged"
+    FEW_SEEDS = "too few seeds"
+    INCOMPLETE = "incomplete"
+    MISSING = "not measured"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A declared claim: an estimate of better (positive) or worse, averaged over `x` in the panel `levels`."""
+
+    name: str
+    """effect, saving or alternative."""
+    levels: Levels
+    """Panel of the claim; empty for the alternative."""
+    cells: tuple[Levels, ...]
+    """Cells whose values the claim compares."""
+    interval: Interval
+    """In the metric's unit, other - base."""
+    p_value: float
+    """Adjusted for all declared claims (Holm)."""
+    with_chance: float | None
+    """The estimate with diverged runs counted as uninformative predictions; None if no run diverged, or their value is unknown. It
+    has no interval: of a few seeds, some of which diverge, the mean is far from normal."""
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What would settle an open claim, if its estimate does not change: a number of seeds, or of test images."""
+
+    seeds: int | None
+    images: int | None
+
+
+def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, saving_x: str) -> tuple[Claim, ...]:
+    """Return the declared claims of a study, the first two in `panel`; `with_chance` counts diverged runs as chance level."""
+    declared = dict(_weights(estimator, panel, saving_x))
+    intervals = {name: estimator.sum(weights) for name, weights in declared.items()}
+    p_values = holm({name: found.p_value for name, found in intervals.items()})
+    claims = []
+    for name, weights in declared.items():
+        cells = tuple(levels for _, levels in weights)
+        keys = [estimator.values.key(levels) for levels in cells]
+        any_diverged = any(estimator.values.diverged.get(key) for key in keys)
+        chance = with_chance.sum(weights).mean if any_diverged and estimator.values.chance is not None else None
+        outcome = _missing(estimator, cells, intervals[name])
+        if outcome is None:
+            outcome = _outcome(estimator.metric, intervals[name], p_values[name])
+            outcome = _with_diverged(outcome, intervals[name], chance, estimator.metric) if any_diverged else outcome
+        levels = {} if name == "alternative" else panel
+        claims.append(Claim(name, levels, cells, intervals[name], p_values[name], chance, outcome))
+    return tuple(claims)
+
+
+def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
+    """Return the panel with the best mean validation metric of the tuned runs, over all arms and x; untuned: the first one.
+
+    More of the choices' metric is better, whatever the report's is. A panel with an arm that has none, because its tuning runs
+    diverged, comes after all others.
+    """
+    panels = list(estimator.combinations(next(iter(estimator.spec.compare)), estimator.spec.x))
+    if choices is None:
+        return panels[0]
+
+    def score(panel: Levels) -> tuple[int, float]:
+        own = [each for each in choices.choices if all(each.levels.get(axis) == level for axis, level in panel.items())]
+        values = [each.metric for each in own if each.metric is not None]
+        return len(values) - len(own), sum(values) / len(values) if values else -math.inf
+
+    return max(panels, key=score)
+
+
+def next_step(claim: Claim, margin: float | None, *, claims: int = 1) -> NextStep | None:
+    """Return what would settle an inconclusive claim: significance, or equivalence within `margin`; None if nothing is open.
+
+    Both numbers assume that the estimate and the variances do not change, and the level of the first of so many declared
+    `claims` (Holm). None of them: more than `MOST_SEEDS` seeds, or `MOST_IMAGES` times as many images.
+    """
+    found = claim.interval
+    if claim.outcome is not Outcome.INCONCLUSIVE or found.variance is None:
+        return None
+    variance = found.variance
+
+    def settles(seeds: int, images: float) -> bool:
+        error = math.sqrt(variance.projected(seeds=seeds / found.count, images=images))
+        degrees = found.degrees * (seeds - 1) / (found.count - 1)
+        if abs(found.mean) > t_quantile(degrees, 1 - SIGNIFICANCE / claims) * error:
+            return True
+        return margin is not None and abs(found.mean) + t_quantile(degrees, 0.9) * error < margin
+
+    seeds = next((n for n in range(found.count + 1, MOST_SEEDS + 1) if settles(n, 1.0)), None)
+    factors = [
+        *itertools.takewhile(lambda factor: factor < MOST_IMAGES, (1.25**step for step in itertools.count(1))),
+        MOST_IMAGES,
+    ]
+    factor = next((each for each in factors if settles(found.count, each)), None)
+    return NextStep(seeds, _round_up(found.images * factor) if factor and found.images else None)
+
+
+def _round_up(count: float) -> int:
+    """Return a number rounded up to two significant digits."""
+    unit: int = 10 ** max(0, len(str(math.ceil(count))) - 2)
+    return unit * math.ceil(count / unit)
+
+
+def _weights(
+    estimator: Estimator, panel: Levels, saving_x: str
+) -> Iterator[tuple[str, Sequence[tuple[float, Levels]]]]:
+    """Yield the name of each declared claim and its weights of cells."""
+    (main, (base, other)), *rest = estimator.spec.compare.items()
+    x, xs = estimator.spec.x, estimator.xs
+    signs = ((-1.0, base), (1.0, other))
+    yield "effect", [(sign / len(xs), {**panel, main: name, x: level}) for level in xs for sign, name in signs]
+    if len(xs) > 1:  # otherwise it is the first claim once more
+        yield "saving", [(sign, {**panel, main: name, x: saving_x}) for sign, name in signs]
+    if rest:
+        second, (base2, other2) = rest[0]
+        settings = list(estimator.combinations(main, second))
+        ends: tuple[tuple[float, Mapping[str, str]], ...] = (
+            (-1.0, {second: base2, main: other}),
+            (1.0, {second: other2, main: base}),
+        )
+        yield "alternative", [(sign / len(settings), {**each, **levels}) for each in settings for sign, levels in ends]
+
+
+def _missing(estimator: Estimator, cells: Sequence[Levels], found: Interval) -> Outcome | None:
+    """Return the outcome of a claim over cells of which one lacks results, otherwise None."""
+    values = estimator.values
+    for levels in cells:
+        key, cell = values.key(levels), values.cell(levels)
+        done = len(cell.seeds if cell else ()) + len(values.diverged.get(key, ()))
+        if done < len(values.planned.get(key, ())):
+            return Outcome.MISSING if math.isnan(found.mean) else Outcome.INCOMPLETE
+    return Outcome.ALL_DIVERGED if math.isnan(found.mean) else None
+
+
+def _outcome(metric: Metric, found: Interval, p_value: float) -> Outcome:
+    """Return the outcome of a claim from its estimate."""
+    if found.count < MIN_SEEDS:
+        return Outcome.FEW_SEEDS
+    if metric.margin is not None and found.is_equivalent(metric.margin):
+        return Outcome.EQUIVALENT
+    if p_value < SIGNIFICANCE:
+        return Outcome.BETTER if (found.mean > 0) == metric.higher_is_better else Outcome.WORSE
+    return Outcome.INCONCLUSIVE
+
+
+def _with_diverged(outcome: Outcome, found: Interval, chance: float | None, metric: Metric) -> Outcome:
+    """Return the outcome of a claim of which some runs diverged: it stands if they change nothing when counted as chance."""
+    if outcome is Outcome.INCONCLUSIVE or (outcome is Outcome.FEW_SEEDS and chance is None):
+        return outcome
+    agrees = chance is not None and chance * found.mean > 0
+    if outcome is Outcome.EQUIVALENT:
+        agrees = chance is not None and abs(chance) < (metric.margin or 0.0)
+    return outcome if agrees else Outcome.DEPENDS_ON_DIVERGED

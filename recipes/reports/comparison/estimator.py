@@ -1,0 +1,169 @@
+"""Estimates from the values of a study: means of cells, differences along an axis, averages of them, interaction, label savings."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from recipes.reports.comparison.cell_values import StudyValues, arm_name
+from recipes.reports.comparison.label_savings import Saving, label_saving
+from recipes.reports.crossed_effects import Term, estimate
+from recipes.reports.metrics import Metric
+from recipes.reports.statistics import Interval, bounded_interval, paired_differences
+from recipes.study.specification import ReportSpec
+
+Levels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Values by repeat at given levels, and the interval of their mean."""
+
+    levels: Levels
+    points: Mapping[str, float]
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The difference other - base along a compared axis: averaged over everything, by x, by panel, and by setting."""
+
+    axis: str
+    base: str
+    other: str
+    pooled: Estimate
+    by_x: tuple[Estimate, ...]
+    by_panel: tuple[Estimate, ...]
+    """Averaged over x, for every combination of the levels of the remaining axes."""
+    by_setting: tuple[Estimate, ...]
+    settings_used: int
+    settings_all: int
+
+
+class Estimator:
+    """Estimates from the values of a study: weighted sums of its cells."""
+
+    def __init__(
+        self, axes: Mapping[str, Sequence[str]], spec: ReportSpec, values: StudyValues, metric: Metric
+    ) -> None:
+        """Take the levels of every axis except the repeats, and the values."""
+        self.axes, self.spec, self.values, self.metric = axes, spec, values, metric
+        self.xs = tuple(sorted(axes[spec.x], key=float))
+
+    @property
+    def _image_span(self) -> float:
+        """Return the largest difference that a test image can make, times the number of images."""
+        return self.metric.span * self.values.image_weight
+
+    def combinations(self, *excluded: str) -> Iterator[Levels]:
+        """Yield every combination of the levels of all axes except `excluded`."""
+        names = [name for name in self.axes if name not in excluded]
+        for levels in itertools.product(*(self.axes[name] for name in names)):
+            yield dict(zip(names, levels, strict=True))
+
+    def is_measured(self, levels: Levels) -> bool:
+        """Return whether a cell has a value."""
+        return self.values.cell(levels) is not None
+
+    def sum(self, weights: Sequence[tuple[float, Levels]]) -> Interval:
+        """Return the weighted sum of the means of cells, with bounds that the metric's range allows.
+
+        It is unknown, with the mean NaN, where one of the cells has no value.
+        """
+        terms = []
+        for weight, levels in weights:
+            cell = self.values.cell(levels)
+            if cell is None:
+                return Interval(math.nan, math.nan, math.nan, 0)
+            terms.append(Term(weight, cell, arm_name(levels, [self.spec.x])))
+        found = estimate(terms, span=self._image_span)
+        if self.metric.range is None or not found.is_known:
+            return found
+        least, most = (sum(weight * ends[weight > 0] for weight, _ in weights) for ends in self._ends())
+        if not least <= found.mean <= most:  # the study's `report.metric_range` is not that of the metric
+            return found
+        return replace(found, low=max(found.low, least), high=min(found.high, most))
+
+    def _ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the metric's (value for a negative weight, for a positive one) of the smallest and of the largest sum."""
+        assert self.metric.range is not None
+        low, high = self.metric.range
+        return (high, low), (low, high)
+
+    def mean(self, levels: Levels) -> Estimate:
+        """Return the mean of a cell, whose interval stays within the metric's range."""
+        found = self.sum([(1.0, levels)])
+        cell = self.values.cell(levels)
+        if self.metric.range:
+            found = bounded_interval(found, *self.metric.range)
+        return Estimate(levels, cell.points if cell else {}, found)
+
+    def difference(self, levels: Levels, axis: str, base: str, other: str) -> Estimate:
+        """Return other - base along an axis; the points are the differences of the repeats that both have."""
+        ends = [self.values.cell({**levels, axis: name}) for name in (base, other)]
+        points = paired_differences(*(cell.points for cell in ends if cell)) if all(ends) else {}
+        return Estimate(levels, points, self.sum([(-1.0, {**levels, axis: base}), (1.0, {**levels, axis: other})]))
+
+    def average(self, levels: Levels, settings: Sequence[Levels], axis: str, base: str, other: str) -> Estimate:
+        """Return other - base averaged over those settings in which both are measured."""
+        used = [each for each in settings if all(self.is_measured({**each, axis: name}) for name in (base, other))]
+        if not used:
+            return Estimate(levels, {}, Interval(math.nan, math.nan, math.nan, 0))
+        weights = [
+            (sign / len(used), {**each, axis: name}) for each in used for sign, name in ((-1.0, base), (1.0, other))
+        ]
+        return Estimate(levels, {}, self.sum(weights))
+
+    def effect(self, axis: str, base: str, other: str) -> Effect:
+        """Return the effect along one compared axis."""
+        settings = list(self.combinations(axis))
+        by_setting = tuple(self.difference(levels, axis, base, other) for levels in settings)
+        x = self.spec.x
+
+        def over(levels: Levels) -> Estimate:
+            matching = [each for each in settings if all(each[name] == level for name, level in levels.items())]
+            return self.average(levels, matching, axis, base, other)
+
+        used = sum(not math.isnan(setting.interval.mean) for setting in by_setting)
+        return Effect(
+            axis,
+            base,
+            other,
+            over({}),
+            tuple(over({x: level}) for level in self.xs),
+            tuple(over(panel) for panel in self.combinations(axis, x)),
+            by_setting,
+            used,
+            len(settings),
+        )
+
+    def interaction(self) -> Interval | None:
+        """Return the difference of the main effect between the levels of the second axis, averaged over everything else."""
+        if len(self.spec.compare) < 2:
+            return None
+        (main, (base, other)), (second, (base2, other2)) = list(self.spec.compare.items())[:2]
+        settings = list(self.combinations(main, second))
+        weights = [
+            (sign * sign2 / len(settings), {**each, main: level, second: level2})
+            for each in settings
+            for sign, level in ((-1.0, base), (1.0, other))
+            for sign2, level2 in ((-1.0, base2), (1.0, other2))
+        ]
+        return self.sum(weights)
+
+    def saving(self, panel: Levels, x: str, labels: Mapping[str, int]) -> Saving | None:
+        """Return the label saving of a panel at x; None if an arm is not measured at x, or the base arm at one x alone."""
+        main, (base, other) = next(iter(self.spec.compare.items()))
+        is_counted = all(level in labels for level in self.xs)
+        amounts = {level: float(labels[level] if is_counted else level) for level in self.xs}
+        cells = {
+            amounts[level]: cell
+            for level in self.xs
+            if (cell := self.values.cell({**panel, main: base, self.spec.x: level}))
+        }
+        target = self.values.cell({**panel, main: other, self.spec.x: x})
+        if target is None or amounts[x] not in cells or len(cells) < 2:
+            return None
+        return label_saving(
+            cells, target, amounts[x], higher_is_better=self.metric.higher_is_better, span=self._image_span
+        )

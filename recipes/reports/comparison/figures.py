@@ -1,0 +1,207 @@
+"""Figures of a comparison; each function draws one and returns it, or None if its numbers are not available."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from common.figures import Axes, Figure
+from recipes.reports.captions import COST_CAPTION, fill
+from recipes.reports.comparison.captions import CAPTIONS
+from recipes.reports.comparison.estimator import Effect, Estimate, Levels
+from recipes.reports.comparison.findings import Findings
+from recipes.reports.comparison.label_savings import Saving
+from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.comparison.words import Words
+from recipes.reports.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure, legend_above
+from recipes.reports.run_figures import draw_cost, draw_learning
+from recipes.study.specification import ReportSpec, Study
+
+
+def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]]:
+    """Yield (name, figure, caption) for every figure whose numbers are available."""
+    findings, words, main = page.findings, page.words, page.findings.main
+    colors = level_colors(page.study.plan.study)
+    arms = [", ".join(map(words.title, cost.levels.values())) for cost in page.costs]
+    shades = [colors[cost.levels[main.axis]] for cost in page.costs]
+    figures: list[tuple[str, Figure | None, str]] = [
+        ("accuracy", draw_curves(findings, words, colors), CAPTIONS["accuracy"]),
+        ("differences", draw_differences(findings, words, colors), CAPTIONS["differences"]),
+        ("labels", draw_savings(findings, words, colors), CAPTIONS["labels"]),
+        ("effects", draw_effects(findings, words, colors), CAPTIONS["effects"]),
+        ("cost", draw_cost(page.costs, arms, shades), COST_CAPTION),
+    ]
+    for stage in page.study.plan.study.stages[:-1]:
+        fig = draw_learning(page.study, stage.name, words, colors)
+        figures.append((f"learning_{stage.name}", fig, CAPTIONS["learning"].replace("{stage}", stage.name)))
+    fields = {**vars(findings.spec), "base": main.base, "other": main.other, "covered": words.covered}
+    for name, fig, caption in figures:
+        if fig is not None:
+            yield name, fig, fill(caption, **fields)
+
+
+def level_colors(study: Study) -> dict[str, str]:
+    """Return a color for every level of the compared axes."""
+    assert isinstance(study.report, ReportSpec)
+    levels = [name for axis in study.report.compare for name in _levels(study, axis)]
+    return {name: SERIES[number % len(SERIES)] for number, name in enumerate(dict.fromkeys(levels))}
+
+
+def draw_curves(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:
+    """Draw the metric over the x axis: one panel per combination, one line per level of the main axis."""
+    if all(math.isnan(arm.interval.mean) for arm in findings.arms):
+        return None
+    main = findings.main.axis
+    names = list(dict.fromkeys(arm.levels[main] for arm in findings.arms))
+    with figure(WIDTH, 4.0, len(findings.panels)) as (fig, panels):
+        for axes, panel in zip(panels, findings.panels, strict=True):
+            for number, name in enumerate(names):
+                shift = 1 + 0.03 * (number - (len(names) - 1) / 2)
+                _draw_line(axes, findings.arm(panel, name), findings, shift, colors[name], words.title(name))
+            _label_x_axis(axes, findings, words)
+            axes.set_title(words.panel(panel))
+        panels[0].set_ylabel(words.spec.metric_name)
+        legend_above(fig, panels[0])
+    return fig
+
+
+def draw_differences(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:
+    """Draw the paired differences of the main axis: the repeats as points, their mean with its interval."""
+    main = findings.main
+    if all(math.isnan(estimate.interval.mean) for estimate in main.by_setting):
+        return None
+    with figure(WIDTH, 3.7, len(findings.panels)) as (fig, panels):
+        for axes, panel in zip(panels, findings.panels, strict=True):
+            axes.axhline(0, color=INK, linewidth=1.0)
+            for estimate in _of_panel(main, panel):
+                x = float(estimate.levels[findings.spec.x])
+                is_better = (estimate.interval.mean > 0) == findings.metric.higher_is_better
+                color = colors[main.other if is_better else main.base]
+                draw_interval(axes, x, estimate.interval, color)
+                for number, value in enumerate(estimate.points.values()):
+                    dodged = x * (1 + 0.05 * (number - (len(estimate.points) - 1) / 2))
+                    axes.plot(dodged, value, "o", color=color, alpha=0.45, markersize=4.0, markeredgewidth=0)
+            _label_x_axis(axes, findings, words)
+            axes.set_title(words.panel(panel))
+        panels[0].set_ylabel(f"{main.other} − {main.base}, {_unit(words)}")
+    return fig
+
+
+def draw_savings(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:
+    """Draw, for every panel, the labels with which the base arm matches the other arm, with its interval: a row per panel."""
+    known = [(panel, saving) for panel, saving in findings.savings if saving is not None]
+    if not known:
+        return None
+    main, ends = findings.main, known[0][1].measured
+    with figure(WIDTH, 1.4 + 0.42 * len(known), 1) as (fig, (axes,)):
+        axes.set_xscale("log")
+        axes.set_xlim(ends[0] * 0.72, ends[1] * 1.4)
+        for row, (_, saving) in enumerate(known):
+            _draw_saving(axes, row, saving, (colors[main.base], colors[main.other]))
+        axes.set_yticks(range(len(known)), [words.panel(panel) or main.other for panel, _ in known])
+        axes.set_ylim(len(known) - 0.4, -0.6)
+        axes.set_xlabel(
+            f"{main.base}: labels for the {words.spec.metric_name} of {main.other} with {words.labels(findings.saving_x)}"
+        )
+        amounts = [words.measured_amount(x) for x in findings.x]
+        axes.set_xticks(amounts, [words.amount(amount).removesuffix(" labels") for amount in amounts])
+        axes.minorticks_off()
+        axes.grid(visible=False, axis="y")
+    return fig
+
+
+def draw_effects(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:
+    """Draw the compared effects one below the other: averaged, and at every x; by panel instead if they interact."""
+    is_averaged = findings.interaction is None or not findings.interaction.sign
+    rows = [
+        (effect, estimate, _name_of_estimate(estimate, findings, words))
+        for effect in findings.effects
+        for estimate in ((effect.pooled, *effect.by_x) if is_averaged else effect.by_panel)
+    ]
+    if len(findings.effects) < 2 or all(math.isnan(estimate.interval.mean) for _, estimate, _ in rows):
+        return None
+    with figure(WIDTH, 0.9 + 0.27 * len(rows), 1) as (fig, (axes,)):
+        axes.axvline(0, color=INK, linewidth=1.0)
+        height, ticks = 0.0, []
+        shown = ""
+        for effect, estimate, label in rows:
+            height += 1.5 if effect.axis != shown and height else 1.0
+            color = colors[effect.other]
+            is_named = effect.axis != shown or not is_averaged
+            ticks.append((height, f"{effect.other} − {effect.base}, {label}" if is_named else label))
+            shown = effect.axis
+            size = 8.0 if not estimate.levels else 5.5
+            draw_interval(axes, height, estimate.interval, color, horizontal=True, marker_size=size)
+        axes.set_yticks([height for height, _ in ticks], [name for _, name in ticks])
+        axes.set_ylim(height + 0.7, 0.3)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"points of {words.spec.metric_name}" if words.metric.in_percent else words.spec.metric_name)
+    return fig
+
+
+def _draw_line(
+    axes: Axes, estimates: Sequence[Estimate], findings: Findings, shift: float, color: str, label: str
+) -> None:
+    """Draw one arm: a line through the means, each with its interval, and the repeats as faint points."""
+    measured = [estimate for estimate in estimates if estimate.points]
+    positions = [float(estimate.levels[findings.spec.x]) * shift for estimate in measured]
+    axes.plot(positions, [estimate.interval.mean for estimate in measured], color=color, label=label, zorder=3)
+    for x, estimate in zip(positions, measured, strict=True):
+        draw_interval(axes, x, estimate.interval, color)
+        values = list(estimate.points.values())
+        axes.plot([x] * len(values), values, "o", color=color, alpha=0.35, markersize=3.2, mew=0)
+
+
+def _draw_saving(axes: Axes, row: int, saving: Saving, colors: tuple[str, str]) -> None:
+    """Draw one row: a line from the labels of one arm to those the other needs; triangles mark values out of the measured range."""
+    measured = saving.measured
+    first, last = measured[0] * 0.8, measured[1] * 1.25
+    axes.plot(measured, [row, row], color=FAINT, linewidth=0.8, zorder=1)
+    if not math.isnan(saving.low):
+        low, high = (min(max(end, first), last) for end in (saving.low, saving.high))
+        axes.plot([low, high], [row, row], color=colors[0], alpha=0.22, linewidth=9, solid_capstyle="butt", zorder=2)
+    axes.plot(saving.labels, row, "o", color=colors[1], markersize=6.5, zorder=4)
+    target = min(max(saving.equal, first), last)
+    axes.plot([saving.labels, target], [row, row], color=colors[0], linewidth=1.6, zorder=3)
+    marker = "o" if math.isfinite(saving.equal) else ">" if saving.equal > 0 else "<"
+    axes.plot(target, row, marker, color=colors[0], markersize=7.0, zorder=5)
+
+
+def _label_x_axis(axes: Axes, findings: Findings, words: Words, counts: bool = True) -> None:
+    """Label the x axis at the measured levels, with the number of images at each."""
+    axes.set_xscale("log")
+    if counts:
+        axes.set_xlim(float(findings.x[0]) * 0.86, float(findings.x[-1]) * 1.16)
+    labels = [words.format_x(float(x)) for x in findings.x]
+    if counts and findings.labels:
+        labels = [f"{label}\n{findings.labels[x]:,}" if x in findings.labels else label
+                  for label, x in zip(labels, findings.x, strict=True)]  # fmt: skip
+    axes.set_xticks([float(x) for x in findings.x], labels)
+    axes.minorticks_off()
+    if counts:
+        below = " (labels below)" if findings.labels else ""
+        axes.set_xlabel(f"{words.spec.x_name}{below}", color=MUTED)
+
+
+def _name_of_estimate(estimate: Estimate, findings: Findings, words: Words) -> str:
+    """Return what an estimate of an effect is averaged over or restricted to."""
+    if list(estimate.levels) == [findings.spec.x]:
+        return words.format_x(float(estimate.levels[findings.spec.x]))
+    return words.panel(estimate.levels) or "average"
+
+
+def _unit(words: Words) -> str:
+    """Return the unit of a difference on an axis."""
+    return "points" if words.metric.in_percent else words.spec.metric_name
+
+
+def _of_panel(effect: Effect, panel: Levels) -> list[Estimate]:
+    """Return the differences that belong to a panel."""
+    return [
+        estimate
+        for estimate in effect.by_setting
+        if all(estimate.levels[axis] == level for axis, level in panel.items())
+    ]
+
+
+def _levels(study: Study, axis: str) -> list[str]:
+    """Return the levels of the axis named `axis`."""
+    return next(list(candidate.levels) for candidate in study.axes if candidate.name == axis)

@@ -1,0 +1,134 @@
+"""Page of a comparison: the answer, cards and notes around its tables and figures."""
+
+import math
+
+from recipes.reports.arm_costs import arm_costs
+from recipes.reports.captions import fill
+from recipes.reports.comparison.captions import NOTES
+from recipes.reports.comparison.claims import Claim, Outcome
+from recipes.reports.comparison.findings import Findings, compute_findings
+from recipes.reports.comparison.saving_words import ComparisonWords
+from recipes.reports.comparison.setup_tables import SetupTables
+from recipes.reports.comparison.tables import NOT_CONVERGED
+from recipes.reports.formatting import capital, signed_distinctly
+from recipes.reports.page import Card, Page
+from recipes.reports.results import StudyRecord
+from recipes.reports.statistics import chance_of_false_mark
+from recipes.run.runner import pluralize
+
+TONES = {Outcome.BETTER: "up", Outcome.WORSE: "down"}
+"""Tone of a claim's card by its outcome."""
+
+
+class ComparisonPage(Page):
+    """Content of the report of a study that compares levels of its axes."""
+
+    template = "comparison"
+
+    def __init__(self, study: StudyRecord) -> None:
+        """Compute everything from the record of a study's folder."""
+        self.findings: Findings = compute_findings(study)
+        self.words = ComparisonWords(self.findings)
+        self.tables = SetupTables(study, self.findings, self.words)
+        super().__init__(study, arm_costs(study, self.findings.arm_axes))
+
+    def answer(self) -> list[str]:
+        """Return the sentences that answer the question: the declared claims, then what is exploratory, then what is open."""
+        words, findings = self.words, self.findings
+        claims = {claim.name: claim for claim in findings.claims}
+        sentences = [
+            words.claim(claims["effect"]),
+            words.doubt(claims["effect"]),
+            words.reason_of_panel(),
+            words.interaction(),
+            *(words.saving(panel, saving) for panel, saving in findings.savings if panel == claims["effect"].levels),
+            words.claim(claims["alternative"]) if "alternative" in claims else "",
+            words.second_axis(),
+            words.exploratory(),
+            *words.divergences(),
+            self.tables.best_baseline(),
+            *words.next_steps(),
+            words.matching(),
+            words.coverage(),
+            words.shared_runs(),
+        ]
+        return [sentence for sentence in sentences if sentence]
+
+    def cards(self) -> list[Card]:
+        """Return the summary cards: the declared claims."""
+        return [
+            self._saving_card(claim) if claim.name == "saving" else self._card(claim) for claim in self.findings.claims
+        ]
+
+    def notes(self) -> list[str]:
+        """Return how to read the numbers: the notes of the study, then those of every comparison."""
+        spec = self.findings.spec
+        repeats = next(axis for axis in self.study.plan.study.axes if axis.name == spec.repeats)
+        keys = sorted({key for level in repeats.levels.values() for key in level})
+        words = {"repeats": spec.repeats, "metric_name": spec.metric_name, "base": self.findings.main.base}
+        numbers = {
+            "count": pluralize(len(repeats.levels), spec.repeats),
+            "exploratory": self.findings.num_exploratory,
+            "false_mark": 100 * chance_of_false_mark(self.findings.num_exploratory),
+        }
+        fixed = [fill(note, keys=" and ".join(keys), **words, **numbers) for note in self._fixed_notes()]
+        return [*spec.notes, *self.chance_level(), *self._metric(), *self._convergence(), *fixed]
+
+    def _fixed_notes(self) -> list[str]:
+        """Return the notes of every comparison that apply to this one."""
+        has_images = not self.findings.values.problems
+        names = ["images" if has_images else "repeats", "significant"]
+        names += ["equivalent"] if self.findings.metric.margin is not None else []
+        names += ["claims"] + ["exploratory"] * (self.findings.num_exploratory > 1)
+        return [NOTES[name] for name in (*names, "saving", "diverged")]
+
+    def _metric(self) -> list[str]:
+        """Return how the report takes a metric that is not an accuracy in percent."""
+        metric, name = self.findings.metric, self.findings.spec.metric_name
+        if metric.in_percent and metric.higher_is_better:
+            return []
+        direction = f"{'Higher' if metric.higher_is_better else 'Lower'} values of {name} count as better"
+        if metric.range is not None:
+            return [f"{direction}."]
+        return [f"{direction}; its range is not known (`report.metric_range`), so that equivalence is not tested."]
+
+    def _convergence(self) -> list[str]:
+        """Return what the mark of arms that have not converged means, if there is one."""
+        if not any(self.findings.has_converged(arm.levels) is False for arm in self.findings.arms):
+            return []
+        return [
+            f"{NOT_CONVERGED} Not converged: a run of twice the epochs gains a point or more on the validation images."
+        ]
+
+    def measured_axes(self) -> list[str]:
+        """Return the axes by which the table of all metrics is grouped: those of the arms, then the x axis."""
+        return [*self.findings.arm_axes, self.findings.spec.x]
+
+    def _card(self, claim: Claim) -> Card:
+        """Return the card of a claim of a difference."""
+        findings, words, found = self.findings, self.words, claim.interval
+        title = f"{findings.main.other} minus {findings.main.base}, {words.panel(claim.levels)}".removesuffix(", ")
+        if claim.name == "alternative":
+            second = findings.effects[1]
+            title = f"{second.other} with {findings.main.base} minus {second.base} with {findings.main.other}"
+        unit = f" {words.unit(found.mean)}" if words.metric.in_percent else ""
+        number = "–" if math.isnan(found.mean) else f"{signed_distinctly(found.mean, words.metric.digits)}{unit}"
+        return Card(capital(title), number, words.confidence(found), claim.outcome.value, self._tone(claim))
+
+    def _tone(self, claim: Claim) -> str:
+        """Return the tone of a claim: none while results are missing, or if an earlier run behind it collapsed."""
+        doubtful = self.findings.missing or self.words.doubt(claim)
+        return "" if doubtful else TONES.get(claim.outcome, "")
+
+    def _saving_card(self, claim: Claim) -> Card:
+        """Return the card of the label saving."""
+        findings, words = self.findings, self.words
+        title = f"Labels for the same {words.spec.metric_name}, {words.panel(claim.levels)}".removesuffix(", ")
+        saving = next((saving for panel, saving in findings.savings if panel == claim.levels), None)
+        equation = f"{findings.main.other} {words.labels(findings.saving_x)}"
+        if saving is None:
+            return Card(title, "not measured", equation, "not measured", "")
+        stated = equation if math.isnan(saving.low) else f"{equation}; 95% CI {words.saving_bounds(saving)}"
+        is_stated = saving.is_bounded and saving.sign and claim.outcome in TONES
+        number = f"= {findings.main.base} {words.short_saving(saving)}" if is_stated else "no number"
+        return Card(title, number, stated, words.saving_conclusion(claim.levels, saving), self._tone(claim))
