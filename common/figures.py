@@ -63,10 +63,10 @@ def png_bytes(figure: Figure, style: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def svg_text(figure: Figure, style: Mapping[str, Any]) -> str:
-    """Return a figure that was built under `figure_settings(style)` as an SVG file with a transparent background."""
+def svg_text(figure: Figure, style: Mapping[str, Any], *, transparent: bool = True) -> str:
+    """Return a figure that was built under `figure_settings(style)` as an SVG file, transparent or with the style's background."""
     buffer = io.StringIO()
     with figure_settings(style):
         FigureCanvasSVG(figure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
