@@ -193,6 +193,12 @@ def draw_interval(
     axes.plot(*point, marker, color=color, markersize=marker_size, zorder=4)
 
 
+def draw_repeats(axes: Axes, x: Sequence[float], y: Sequence[float], series: Series) -> None:
+    """Draw individual repeats as small hollow markers of a series, in front of its intervals."""
+    style: dict[str, Any] = {"linestyle": "none", "markersize": 3.6, "markeredgewidth": 0.8, "zorder": 3.5}
+    axes.plot(x, y, marker=series.marker, color=series.color, markerfacecolor=PAPER, **style)
+
+
 def described_values(values: Mapping[str, float], digits: int = 1) -> str:
     """Return values by name as the part of a description: `10% 80.1, 100% 91.0`."""
     return ", ".join(f"{name} {number(value, digits)}" for name, value in values.items() if not math.isnan(value))

@@ -20,6 +20,7 @@ from recipes.reports.figure_style import (
     WIDTH,
     described_interval,
     draw_interval,
+    draw_repeats,
     figure,
     is_narrow,
     label_y,
@@ -114,9 +115,9 @@ def draw_differences(findings: Findings, words: Words, looks: dict[str, Series])
                 look = looks[main.other if is_better else main.base]
                 draw_interval(axes, x, estimate.interval, look)
                 step = 0.05 if len(estimate.points) < 6 else 0.25 / len(estimate.points)
-                for number, value in enumerate(estimate.points.values()):
-                    dodged = x * (1 + step * (number - (len(estimate.points) - 1) / 2))
-                    axes.plot(dodged, value, look.marker, color=look.color, alpha=0.45, markersize=4.0, mew=0)
+                middle = (len(estimate.points) - 1) / 2
+                dodged = [x * (1 + step * (number - middle)) for number in range(len(estimate.points))]
+                draw_repeats(axes, dodged, list(estimate.points.values()), look)
             describe(fig, *_described(words.panel(panel), _of_panel(main, panel), findings, words))
             _label_x_axis(axes, findings, words)
             axes.set_title(words.panel(panel))
@@ -200,7 +201,7 @@ def _draw_line(axes: Axes, estimates: Sequence[Estimate], findings: Findings, sh
     for x, estimate in zip(positions, measured, strict=True):
         draw_interval(axes, x, estimate.interval, look)
         values = list(estimate.points.values())
-        axes.plot([x] * len(values), values, look.marker, color=look.color, alpha=0.35, markersize=3.2, mew=0)
+        draw_repeats(axes, [x] * len(values), values, look)
 
 
 def _draw_saving(axes: Axes, row: int, saving: Saving, looks: tuple[Series, Series]) -> None:

@@ -10,6 +10,7 @@ from recipes.reports.figure_style import (
     MUTED,
     described_interval,
     draw_interval,
+    draw_repeats,
     is_narrow,
     name_rows,
     row_figure,
@@ -139,15 +140,7 @@ def _draw_ours(axes: Axes, row: Row, column: str, y: float, look: Series, left: 
         return
     score = row.scores[column]
     draw_interval(axes, y, score.interval, look, horizontal=True)
-    axes.plot(
-        list(score.points.values()),
-        [y] * len(score.points),
-        look.marker,
-        color=look.color,
-        alpha=0.35,
-        markersize=3.2,
-        mew=0,
-    )
+    draw_repeats(axes, list(score.points.values()), [y] * len(score.points), look)
     if row.crashes and score.points:
         note = f"{len(row.crashes)} of {len(row.crashes) + len(row.runs)} crashed"
         axes.annotate(note, (score.interval.mean, y), (0, -10), **{**ANNOTATION, "ha": "center"})
