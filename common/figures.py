@@ -43,14 +43,14 @@ with _no_user_settings():
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter
+    from matplotlib.ticker import FixedLocator
     from matplotlib.transforms import Bbox as Bounds
 
 __all__ = [
     "Axes",
     "Bounds",
     "Figure",
-    "FixedFormatter",
+    "FixedLocator",
     "Line2D",
     "Patch",
     "Text",

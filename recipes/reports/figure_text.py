@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from common.figures import Axes, Bounds, Figure, FixedFormatter, Text, text_bounds, update_layout
+from common.figures import Axes, Bounds, Figure, FixedLocator, Text, text_bounds, update_layout
 
 END_LABEL = "end label"
 """`gid` of a text that `fit_text` keeps left of the right end of its axes, by a longer axis."""
@@ -135,7 +135,7 @@ def _fit_end_labels(fig: Figure, axes: Axes) -> bool:
 
 def _thin_ticks(fig: Figure, axes: Axes) -> None:
     """Blank labels of the x axis that collide with the next one to the right which is kept."""
-    if not isinstance(axes.xaxis.get_major_formatter(), FixedFormatter):
+    if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
         return
     ticks, labels = list(axes.get_xticks()), axes.get_xticklabels()
     kept = _apart([text_bounds(fig, label) for label in labels])
