@@ -3,9 +3,9 @@
 import argparse
 
 from common.errors import UserError
-from recipes.json_schemas import SCHEMAS
 from recipes.run.launching import SINGLE_PROCESS
 from recipes.study.scales import scale_names
+from recipes.study.schema_types import SCHEMAS
 from recipes.study.specification import REPOSITORY, display_path
 
 

@@ -1,19 +1,19 @@
 """Fixed text of a report beside a published table: the captions of its figures, and the notes on how to read its numbers."""
 
 CAPTIONS = {
-    "rows": """{metric}, one line per row: dots are our means, bars are Student's 95% confidence intervals, small dots are
-        individual {repeats}s; diamonds are the published values (pale if doubtful). A cross at the left is a crash. Where the two
-        ranges are far apart, our values (left) and the paper's (right) have separate axes.""",
-    "curve": """{metric} over {x}: our values with Student's 95% confidence intervals, the paper's values dashed and hollow. A
+    "rows": """{metric}, one line per row: filled marks are our means, bars are Student's 95% confidence intervals, small hollow
+        marks are individual {repeats}s; diamonds are the published values (pale if doubtful). A cross at the left is a crash. Where
+        the two ranges are far apart, our values (left) and the paper's (right) have separate axes.""",
+    "curve": """{metric} over {x}: our values with Student's 95% confidence intervals, the paper's values thin and hollow. A
         cross at the bottom is a crash. Intervals that extend beyond the axis are clipped.""",
     "gap": """How far {metric} at each value of {x} is below that at the last one: our values paired by {repeats}, with Student's
-        95% confidence intervals, the paper's dashed and hollow. Closer to zero is more stable.""",
+        95% confidence intervals, the paper's thin and hollow. Closer to zero is more stable.""",
     "layers": """{metric} by layer: the mean over the {repeats}s, with Student's 95% confidence interval as a band.""",
     "distribution": """Error distribution functions: the fraction of the draws with an error of at most x. Steeper and further left
         is easier to tune. A draw that crashed counts as an error of 100, so that its line ends below 100%.""",
     "curves": """Training curves of {stage}: {measure} over the epochs, one panel per row with a thin line for each run and a thick
-        one for their mean, in front of the other rows in gray. A cross marks the end of a run that crashed; such runs are excluded
-        from the mean.""",
+        one for their mean, in front of the range of all rows in gray. A cross marks the end of a run that crashed; such runs are
+        excluded from the mean.""",
 }
 
 NOTES = {

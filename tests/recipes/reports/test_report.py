@@ -216,7 +216,8 @@ def test_page_is_self_contained(report: Path) -> None:
     assert "@import" not in html
     assert "http://" not in html.replace("http://www.w3.org/1999/xlink", "")
     assert "https://" not in html
-    assert html.count("<svg") == html.count("<figure>") == 6
+    assert html.count("<figure>") == html.count('class="figure-wide"') == html.count('class="figure-narrow"') == 6
+    assert html.count("<svg") == 12
     identifiers = re.findall(r' id="([^"]+)"', html)
     assert len(identifiers) == len(set(identifiers))
     assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(identifiers)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from table_studies import TABLE1, row_axis, seed_axis, table1_outcome, table1_study, table_study, write_study
 
-from recipes.reports.figure_style import to_svg
+from recipes.reports.rendering import to_svg
 from recipes.reports.replication.figures import table_figures
 from recipes.reports.replication.page import TablePage
 from recipes.reports.report import page_of, render, write_pages
@@ -89,7 +89,8 @@ def test_figures_are_inline_in_the_page_and_files_for_the_markdown(folder: Path)
     names = ["table_top1", "curves_finetune_validation_top1", "curves_finetune_loss", "cost"]
     assert links == [f"figures/{name}.png" for name in names]
     assert all((folder / link).read_bytes().startswith(b"\x89PNG") for link in links)
-    assert page.count("<svg") == len(names)
+    assert page.count('class="figure-wide"') == page.count('class="figure-narrow"') == len(names)
+    assert page.count("<svg") == 2 * len(names)
     assert not re.findall(r"#[0-9a-f]{6}\b", "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL)))
     identifiers = re.findall(r' id="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))
