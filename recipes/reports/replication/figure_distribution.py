@@ -34,7 +34,7 @@ def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | No
                 axes.plot(xs, ys, drawstyle="steps-post", color=color, label=name, marker=marker, markersize=5,
                           markevery=marked)  # fmt: skip
                 if row.crashes:
-                    note = f"{name}: {len(row.crashes)} of {len(errors)} crashed"
+                    note = f"{name}: {len(row.crashes)} of {len(errors)} diverged"
                     style: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "color": color, "fontsize": 8}
                     axes.text(0.98, 0.04 + 0.055 * len(axes.texts), note, **style)
             axes.set_xlim(low - margin, high + margin)

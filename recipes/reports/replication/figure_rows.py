@@ -8,7 +8,6 @@ from common.figures import Axes, Figure, Line2D
 from recipes.reports.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure
 from recipes.reports.replication.findings import Row, TableFindings
 from recipes.reports.replication.words import TableWords
-from recipes.study.published import CRASH
 
 ANNOTATION: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": MUTED, "fontsize": 8}
 """Style of a note next to a point."""
@@ -24,7 +23,7 @@ def draw_rows(findings: TableFindings, words: TableWords, column: str) -> Figure
     ys, groups = _row_positions(findings, words)
     colors = row_colors(findings)
     has_published = any(row.scores[column].published is not None for row in findings.rows)
-    shared = not has_published or _fits_one_axis(ours, published)
+    shared = not has_published or (findings.is_paper_scale and _fits_one_axis(ours, published))
     with figure(WIDTH, 1.15 + 0.27 * (max(ys) + 1), 1 if shared else 2) as (fig, panels):
         limits = [_limits([ours, published] if shared else [ours], findings.rows, column)]
         limits.append(limits[0] if shared else _limits([published], [], column))
@@ -122,13 +121,13 @@ def _draw_ours(axes: Axes, row: Row, column: str, y: float, color: str, left: fl
     x = left + 0.05 * (high - low)
     if row.crashed:
         axes.plot(x, y, "x", color=color, markersize=7.5, markeredgewidth=2.2, zorder=5)
-        axes.annotate(words.ours(row, column) if row.runs else CRASH, (x, y), (9, 0), **ANNOTATION)
+        axes.annotate(words.ours(row, column), (x, y), (9, 0), **ANNOTATION)
         return
     score = row.scores[column]
     draw_interval(axes, y, score.interval, color, horizontal=True)
     axes.plot(list(score.points.values()), [y] * len(score.points), "o", color=color, alpha=0.35, markersize=3.2, mew=0)
     if row.crashes and score.points:
-        note = f"{len(row.crashes)} of {len(row.crashes) + len(row.runs)} crashed"
+        note = f"{len(row.crashes)} of {row.ended} diverged"
         axes.annotate(note, (score.interval.mean, y), (0, 9), **{**ANNOTATION, "ha": "center"})
 
 
@@ -150,5 +149,7 @@ def _legend(fig: Figure) -> None:
     published = Line2D(
         [], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="the paper's value"
     )
-    crash = Line2D([], [], color=INK, marker="x", markeredgewidth=2, linestyle="none", label="crash")
+    crash = Line2D(
+        [], [], color=INK, marker="x", markeredgewidth=2, linestyle="none", label="diverged here, or crash in the paper"
+    )
     fig.legend(handles=[ours, published, crash], loc="outside upper left", ncols=3, handlelength=1.8)

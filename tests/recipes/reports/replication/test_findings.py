@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 from table_studies import TABLE1, row_axis, seed_axis, table1_outcome, table1_study, table_study, write_study
 
-from recipes.reports.replication.agreement import Outcome, find_agreements, find_claims, find_crashes
+from recipes.reports.replication.agreement import find_agreements
+from recipes.reports.replication.claims import Outcome, find_claims
+from recipes.reports.replication.divergences import find_divergences
 from recipes.reports.replication.findings import TableFindings, compute_table_findings
 from recipes.study.specification import Axis, Figure, Pair
 

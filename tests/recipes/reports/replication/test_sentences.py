@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from table_studies import TABLE1, row_axis, seed_axis, table1_outcome, table1_study, table_study, write_study
 
-from recipes.reports.replication.agreement import Outcome
+from recipes.reports.replication.claims import Outcome
 from recipes.reports.replication.page import TablePage
 from recipes.reports.report import page_of, render
 from recipes.reports.results import StudyRecord
