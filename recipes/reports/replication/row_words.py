@@ -165,7 +165,7 @@ class RowWords:
         if not self.findings.shared_starts or len(self.findings.repeats) < 2:
             return ""
         stages, repeats = at_most(list(self.findings.shared_starts)), self.spec.repeats
-        return f"Several {repeats}s of a row start from the same {stages}: the intervals leave its variance out."
+        return f"Several {repeats}s of a row start from one run of {stages}: the intervals leave its variance out."
 
 
 def at_most(items: Sequence[str], most: int = MOST_LISTED) -> str:
