@@ -29,7 +29,7 @@ def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | No
                 name = setting(findings, words, row)
                 xs, ys = [low - margin, *errors, 101.0], [0.0, *fractions, fractions[-1]]
                 marked = slice(1, len(errors), max(1, len(errors) // 8))
-                note = f" ({len(row.crashes)} of {len(errors)} crashed)" if row.crashes else ""
+                note = f" ({len(row.crashes)} of {len(errors)} diverged)" if row.crashes else ""
                 look = looks[name]
                 axes.plot(xs, ys, drawstyle="steps-post", color=look.color, linestyle=look.line, label=f"{name}{note}",
                           marker=look.marker, markersize=5, markevery=marked)  # fmt: skip

@@ -6,7 +6,7 @@ from common.figures import Figure
 from recipes.reports.figure_style import INK, described_interval, draw_interval, is_narrow, name_rows, row_figure
 from recipes.reports.figure_text import describe
 from recipes.reports.replication.agreement import difference
-from recipes.reports.replication.figure_lines import Point, draw_panels, published_number
+from recipes.reports.replication.figure_lines import Point, draw_panels, drawn_number
 from recipes.reports.replication.figure_panels import PAPER, row_series
 from recipes.reports.replication.findings import TableFindings, sorted_by
 from recipes.reports.replication.words import TableWords
@@ -21,7 +21,7 @@ def draw_gap(findings: TableFindings, words: TableWords) -> Figure | None:
     for _, rows in findings.groups([x]):
         *others, last = sorted_by(rows, x)
         for row in others:
-            base, end = published_number(row, main), published_number(last, main)
+            base, end = drawn_number(findings, row), drawn_number(findings, last)
             published = None if base is None or end is None else end - base
             ours = None if row.crashed or last.crashed else difference(row, last, main)[1]
             points[id(row)] = (numbers[id(row)] or 0.0, ours, published)
@@ -49,7 +49,7 @@ def _draw_dots(findings: TableFindings, words: TableWords, points: Mapping[int, 
             _, ours, published = points[id(row)]
             if ours is None:
                 axes.plot(0, y, "x", color=look.color, markersize=8, markeredgewidth=2.2, zorder=5)
-                describe(fig, f"{names[y]}: crash")
+                describe(fig, f"{names[y]}: diverged")
             else:
                 draw_interval(axes, y, ours, look, horizontal=True)
                 describe(fig, described_interval(names[y], ours))

@@ -34,7 +34,7 @@ def draw_curve(findings: TableFindings, words: TableWords) -> Figure | None:
     """Draw the metric over a numeric column, one line per setting of the other columns; the paper's are hollow."""
     x, main = findings.spec.figure.x or "", findings.main
     points = {
-        id(row): (number, None if row.crashed else row.scores[main].interval, published_number(row, main))
+        id(row): (number, None if row.crashed else row.scores[main].interval, drawn_number(findings, row))
         for row in findings.rows
         if (number := as_number(row.columns.get(x))) is not None
     }
@@ -79,6 +79,11 @@ def _draw_layers(axes: Axes, values: Sequence[Sequence[float]], look: Series, la
         bounds = [interval.low for interval in intervals], [interval.high for interval in intervals]
         axes.fill_between(layers, *bounds, color=look.color, alpha=0.15, linewidth=0)
     return means
+
+
+def drawn_number(findings: TableFindings, row: Row) -> float | None:
+    """Return the published value of a row that shares an axis with ours: only at the paper's scale."""
+    return published_number(row, findings.main) if findings.is_paper_scale else None
 
 
 def published_number(row: Row, column: str) -> float | None:

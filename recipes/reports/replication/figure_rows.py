@@ -20,7 +20,6 @@ from recipes.reports.replication.figure_panels import PAPER, row_series
 from recipes.reports.replication.findings import Row, TableFindings
 from recipes.reports.replication.words import TableWords
 from recipes.reports.series import Series
-from recipes.study.published import CRASH
 
 ANNOTATION: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": MUTED, "fontsize": 8}
 """Style of a note next to a point."""
@@ -34,7 +33,7 @@ def draw_rows(findings: TableFindings, words: TableWords, column: str) -> Figure
     ys, groups = _row_positions(findings, words)
     looks = row_series(findings, words)
     has_published = any(row.scores[column].published is not None for row in findings.rows)
-    shared = not has_published or _fits_one_axis(ours, published)
+    shared = not has_published or (findings.is_paper_scale and _fits_one_axis(ours, published))
     with row_figure(max(ys) + 1, 1 if shared else 2) as (fig, panels):
         limits = [_limits([ours, published] if shared else [ours], findings.rows, column)]
         limits.append(limits[0] if shared else _limits([published], [], column))
@@ -136,13 +135,13 @@ def _draw_ours(axes: Axes, row: Row, column: str, y: float, look: Series, left: 
     x = left + 0.05 * (high - low)
     if row.crashed:
         axes.plot(x, y, "x", color=look.color, markersize=7.5, markeredgewidth=2.2, zorder=5)
-        axes.annotate(words.ours(row, column) if row.runs else CRASH, (x, y), (9, 0), **ANNOTATION)
+        axes.annotate(words.ours(row, column), (x, y), (9, 0), **ANNOTATION)
         return
     score = row.scores[column]
     draw_interval(axes, y, score.interval, look, horizontal=True)
     draw_repeats(axes, list(score.points.values()), [y] * len(score.points), look)
     if row.crashes and score.points:
-        note = f"{len(row.crashes)} of {len(row.crashes) + len(row.runs)} crashed"
+        note = f"{len(row.crashes)} of {row.ended} diverged"
         axes.annotate(note, (score.interval.mean, y), (0, -10), **{**ANNOTATION, "ha": "center"})
 
 
@@ -164,6 +163,6 @@ def _legend(fig: Figure) -> None:
     entries = {
         "ours, mean and 95% CI": Line2D([], [], color=INK, marker="o", markersize=6),
         "the paper's value": Line2D([], [], color=INK, marker="D", linestyle="none", **(PAPER | {"alpha": 1.0})),
-        "crash": Line2D([], [], **crash),
+        "diverged here, or crash in the paper": Line2D([], [], **crash),
     }
     fit_legend(fig, entries, handlelength=1.8)

@@ -38,6 +38,8 @@ def table_figures(page: TablePage) -> Iterator[tuple[str, Figure, str]]:
         "metric": words.metric(findings.main),
         "repeats": findings.spec.repeats,
         "x": words.title(findings.spec.figure.x or ""),
+        "covered": words.covered(findings.main),
+        "paper": words.paper_marks(),
     }
     for name, fig, caption in figures:
         if fig is not None:
@@ -51,7 +53,8 @@ def _main_figures(page: TablePage) -> Iterator[tuple[str, Figure | None, str]]:
     if kind == "rows":
         for column in findings.spec.metrics:
             metric = words.metric(column).replace("{", "{{").replace("}", "}}")
-            yield f"table_{column}", draw_rows(findings, words, column), caption.replace("{metric}", metric)
+            shown = caption.replace("{metric}", metric).replace("{covered}", words.covered(column))
+            yield f"table_{column}", draw_rows(findings, words, column), shown
         return
     draw = {"curve": draw_curve, "gap": draw_gap, "layers": draw_layers, "distribution": draw_distribution}[kind]
     yield f"table_{kind}", draw(findings, words), caption
