@@ -1,0 +1,45 @@
+"""Sections of a comparison after its first screen: what they show beside the figures, computed when it is asked for."""
+
+from functools import cached_property
+
+import pandas as pd
+
+from recipes.reports.captions import fill
+from recipes.reports.comparison.compute import cell_costs, over_macs
+from recipes.reports.comparison.findings import Findings
+from recipes.reports.comparison.saving_words import ComparisonWords
+from recipes.reports.comparison.section_captions import EXPLORATORY
+from recipes.reports.comparison.stage_curves import read_stage_curves
+from recipes.reports.results import StudyRecord
+
+NAMES = ("compute", "curves")
+"""The sections in the order of the page: names of their templates under templates/sections/."""
+
+
+class Sections:
+    """The content of the sections; a template shows nothing where there is no data."""
+
+    names = NAMES
+
+    def __init__(self, study: StudyRecord, findings: Findings, words: ComparisonWords) -> None:
+        """Take the record of a study's folder, its findings and their wording."""
+        self.study, self.findings, self.words = study, findings, words
+
+    def note(self) -> str:
+        """Return what all sections have in common."""
+        return fill(EXPLORATORY)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Return the training curves of the last stage (`read_stage_curves`)."""
+        return read_stage_curves(self.study, self.findings)
+
+    @cached_property
+    def curves_over_macs(self) -> pd.DataFrame:
+        """Return these curves with the MACs spent up to each value (`over_macs`)."""
+        return over_macs(self.study, self.curves)
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """Return the cost of a run of every cell (`cell_costs`)."""
+        return cell_costs(self.study, self.findings)
