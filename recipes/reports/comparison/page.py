@@ -31,7 +31,7 @@ class ComparisonPage(Page):
         self.findings: Findings = compute_findings(study)
         self.words = ComparisonWords(self.findings)
         self.tables = SetupTables(study, self.findings, self.words)
-        self.sections = Sections(study, self.findings, self.words)
+        self.sections = Sections(study, self.findings, self.words, self.tables)
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
 
     def answer(self) -> list[str]:

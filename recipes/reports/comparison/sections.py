@@ -7,12 +7,16 @@ import pandas as pd
 from recipes.reports.captions import fill
 from recipes.reports.comparison.compute import cell_costs, over_macs
 from recipes.reports.comparison.findings import Findings
+from recipes.reports.comparison.price import point_costs, total_hours, weighings
+from recipes.reports.comparison.price_words import PriceWords
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.section_captions import EXPLORATORY
 from recipes.reports.comparison.stage_curves import read_stage_curves
+from recipes.reports.comparison.tables import ComparisonTables
 from recipes.reports.results import StudyRecord
+from recipes.reports.run_tables import Table
 
-NAMES = ("compute", "curves")
+NAMES = ("compute", "price", "curves")
 """The sections in the order of the page: names of their templates under templates/sections/."""
 
 
@@ -21,9 +25,11 @@ class Sections:
 
     names = NAMES
 
-    def __init__(self, study: StudyRecord, findings: Findings, words: ComparisonWords) -> None:
-        """Take the record of a study's folder, its findings and their wording."""
-        self.study, self.findings, self.words = study, findings, words
+    def __init__(
+        self, study: StudyRecord, findings: Findings, words: ComparisonWords, tables: ComparisonTables
+    ) -> None:
+        """Take the record of a study's folder, its findings, their wording, and the tables, which name axes and levels."""
+        self.study, self.findings, self.words, self.tables = study, findings, words, tables
 
     def note(self) -> str:
         """Return what all sections have in common."""
@@ -43,3 +49,15 @@ class Sections:
     def costs(self) -> pd.DataFrame:
         """Return the cost of a run of every cell (`cell_costs`)."""
         return cell_costs(self.study, self.findings)
+
+    @cached_property
+    def price_table(self) -> Table:
+        """Return what every point of the curve costs; no rows while no run is done."""
+        costs = point_costs(self.findings, self.costs) if len(self.costs) else []
+        return PriceWords(self.findings, self.words, self.tables).table(costs)
+
+    def price_sentences(self) -> list[str]:
+        """Return what the costs are, and what the labels saved are worth."""
+        words = PriceWords(self.findings, self.words, self.tables)
+        found = weighings(self.findings, self.words, self.costs)
+        return list(words.sentences(found, total_hours(self.study)))
