@@ -10,6 +10,8 @@ CAPTIONS = {
         rate has not been annealed yet. Curves are shown, not judged.""",
     "curves": """{title} during {stage}, by {x_name}: thin lines are individual runs, the thick line with markers is their
         mean. Only runs that finished are drawn.""",
+    "confusion": """Classes taken for others with {where}, in percent of the images of the true class, mean over the
+        {repeats}s: errors in color, correct predictions in gray.""",
 }
 EXPLORATORY = (
     """Everything in these sections is exploratory: it describes the runs, and nothing in it is a test or a claim."""

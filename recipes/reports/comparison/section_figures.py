@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from common.figures import Figure
+from recipes.reports.comparison.class_figures import draw_confusion
+from recipes.reports.comparison.class_words import figure_name
 from recipes.reports.comparison.compute import HOURS, MACS
 from recipes.reports.comparison.compute_figures import draw_cells_over_compute, draw_curves_over_compute
 from recipes.reports.comparison.curve_figures import draw_stage_curves
@@ -25,6 +27,10 @@ def section_figures(page: "ComparisonPage", colors: dict[str, str]) -> Iterator[
     series = series_of(dict.fromkeys(arm.levels[findings.main.axis] for arm in findings.arms), colors)
     yield from _compute(page, series)
     yield from _curves(page, series)
+    for pair in page.sections.pairs:
+        titles = (page.words.title(findings.main.base), page.words.title(findings.main.other))
+        caption = CAPTIONS["confusion"].replace("{where}", page.words.labels(pair.x))
+        yield figure_name(pair), draw_confusion(pair, titles), caption
 
 
 def _compute(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[Drawn]:
@@ -54,4 +60,8 @@ def _curves(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[Dr
             position="step",
             labels=("optimizer step of the stage", title),
         )
-        yield f"curves_{'loss' if name == LOSS else 'validation'}", fig, caption.replace("{title}", title)
+        yield (
+            f"curves_{'loss' if name == LOSS else 'validation'}",
+            fig,
+            caption.replace("{title}", title.replace("{", "{{").replace("}", "}}")),
+        )

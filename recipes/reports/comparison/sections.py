@@ -5,6 +5,8 @@ from functools import cached_property
 import pandas as pd
 
 from recipes.reports.captions import fill
+from recipes.reports.comparison.arm_predictions import ArmPair, declared_pairs
+from recipes.reports.comparison.class_words import ClassTables, class_note, class_tables
 from recipes.reports.comparison.compute import cell_costs, over_macs
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.price import point_costs, total_hours, weighings
@@ -16,7 +18,7 @@ from recipes.reports.comparison.tables import ComparisonTables
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_tables import Table
 
-NAMES = ("compute", "price", "curves")
+NAMES = ("compute", "price", "curves", "classes")
 """The sections in the order of the page: names of their templates under templates/sections/."""
 
 
@@ -61,3 +63,17 @@ class Sections:
         words = PriceWords(self.findings, self.words, self.tables)
         found = weighings(self.findings, self.words, self.costs)
         return list(words.sentences(found, total_hours(self.study)))
+
+    @cached_property
+    def pairs(self) -> list[ArmPair]:
+        """Return the predictions of the two arms of the first claim, at the smallest and at the largest x."""
+        return declared_pairs(self.study, self.findings)
+
+    @cached_property
+    def classes(self) -> list[ClassTables]:
+        """Return the tables by class."""
+        return class_tables(self.pairs, self.findings, self.words)
+
+    def class_note(self) -> str:
+        """Return how to read the tables by class."""
+        return class_note(self.pairs)
