@@ -93,7 +93,10 @@ def _by_class(arm: ArmPredictions, counts: npt.NDArray[np.intp]) -> npt.NDArray[
 
 def _row(pair: ArmPair, number: int, images: int) -> ClassRow:
     """Return the row of a class: means over the seeds, with intervals over seeds and images of the class (crossed effects)."""
-    cells = [CellValues(arm.seeds, 100.0 * arm.is_correct[:, arm.target == number]) for arm in (pair.base, pair.other)]
+    cells = [
+        CellValues(arm.seeds, np.where(arm.is_correct[:, arm.target == number], 100.0, 0.0))
+        for arm in (pair.base, pair.other)
+    ]
     base, other = (bounded_interval(_interval([Term(1.0, cell, "arm")], images), 0.0, 100.0) for cell in cells)
     difference = _interval([Term(-1.0, cells[0], "base"), Term(1.0, cells[1], "other")], images)
     return ClassRow(pair.base.class_names[number], images, base, other, difference)

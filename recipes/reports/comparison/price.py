@@ -113,6 +113,7 @@ def _weigh(findings: Findings, panel: Levels, saving: Saving | None, costs: pd.D
     known = sorted((amount, hours) for amount, hours in base.items() if hours is not None)
     if other is None or not known or not known[0][0] <= saving.equal <= known[-1][0]:
         return None
-    hours = other - float(np.interp(saving.equal, *zip(*known, strict=True)))
+    amounts, costs_of_base = np.array(known).T
+    hours = other - float(np.interp(saving.equal, amounts, costs_of_base))
     ends = (saving.low - saving.labels, saving.high - saving.labels)
     return Weighing(panel, saving.equal - saving.labels, *ends, hours)

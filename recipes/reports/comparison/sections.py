@@ -8,7 +8,9 @@ from recipes.reports.captions import fill
 from recipes.reports.comparison.arm_predictions import ArmPair, declared_pairs
 from recipes.reports.comparison.class_words import ClassTables, class_note, class_tables
 from recipes.reports.comparison.compute import cell_costs, over_macs
+from recipes.reports.comparison.crops import StageCrops, sample_crops
 from recipes.reports.comparison.findings import Findings
+from recipes.reports.comparison.mistakes import Gallery, find_gallery
 from recipes.reports.comparison.price import point_costs, total_hours, weighings
 from recipes.reports.comparison.price_words import PriceWords
 from recipes.reports.comparison.saving_words import ComparisonWords
@@ -18,7 +20,7 @@ from recipes.reports.comparison.tables import ComparisonTables
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_tables import Table
 
-NAMES = ("compute", "price", "curves", "classes")
+NAMES = ("compute", "price", "curves", "classes", "mistakes", "crops")
 """The sections in the order of the page: names of their templates under templates/sections/."""
 
 
@@ -77,3 +79,14 @@ class Sections:
     def class_note(self) -> str:
         """Return how to read the tables by class."""
         return class_note(self.pairs)
+
+    @cached_property
+    def gallery(self) -> Gallery | None:
+        """Return the worst mistakes of the two arms at the largest x, with pictures where the data can be opened."""
+        main = self.findings.main
+        return find_gallery(self.pairs[-1], (main.base, main.other), self.study.folder) if self.pairs else None
+
+    @cached_property
+    def crops(self) -> list[StageCrops]:
+        """Return the sample crops of both stages."""
+        return sample_crops(self.study, self.findings)

@@ -275,6 +275,9 @@ def test_command_includes_scale_and_seeds_and_parses_back(report: Path) -> None:
     mapping = {
         "scale": "digits",
         "seeds": [0, 3],
+        "match": "steps",
+        "tune": None,
+        "epochs_factor": 2.0,
         "set": {"model.mlp": [1, 2], "pretrain.published": "none", "data.source": "a b"},
     }
     study = replace(page.study.plan.study, mapping=mapping, source="my study.yaml")
@@ -282,7 +285,8 @@ def test_command_includes_scale_and_seeds_and_parses_back(report: Path) -> None:
     words = shlex.split(page.commands()[0])
     assert words[:5] == ["python", "-m", "recipes", "run", "my study.yaml"]
     assert words[5:-2] == [
-        "model.mlp=[1, 2]", "pretrain.published=none", "data.source=a b", "--scale", "digits", "--seeds", "0,3",
+        "model.mlp=[1, 2]", "pretrain.published=none", "data.source=a b", "match=steps", "tune=none", "--scale", "digits",
+        "--seeds", "0,3", "--epochs-factor", "2",
     ]  # fmt: skip
 
 
