@@ -12,6 +12,7 @@ from recipes.reports.comparison.estimator import Effect, Estimate, Levels
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.label_savings import Saving
 from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.comparison.section_figures import section_figures
 from recipes.reports.comparison.words import Words
 from recipes.reports.figure_style import (
     FAINT,
@@ -52,6 +53,7 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
     for stage in page.study.plan.study.stages[:-1]:
         fig = draw_learning(learning_curves(page.study, stage.name), "group", looks, words.title)
         figures.append((f"learning_{stage.name}", fig, CAPTIONS["learning"].replace("{stage}", stage.name)))
+    figures += section_figures(page, colors)
     fields = {**vars(findings.spec), "base": main.base, "other": main.other, "covered": words.covered}
     for name, fig, caption in figures:
         if fig is not None:

@@ -138,7 +138,7 @@ def _dodge(x: float, steps: float, scale: str) -> float:
 def _described(name: str, point: Point) -> str:
     """Return our value and the published one of a row as a description."""
     _, ours, published = point
-    text = f"{name}: crash" if ours is None else described_interval(name, ours)
+    text = f"{name}: diverged" if ours is None else described_interval(name, ours)
     return text + (f", in the paper {published:g}" if text and published is not None else "")
 
 
