@@ -58,7 +58,7 @@ def decide(
         level = _favored(effect, ends, simpler)
         use = {**panel, main: level or ends[0]}
         over = {**panel, main: _opposite(use[main], ends)}
-        if use == loser and level is not None:
+        if loser and loser in ((use,) if level is not None else (use, over)):
             return Decision(Basis.ALTERNATIVE, winner, loser)
         is_chain = level is not None and winner in (use, over)
         exception = at_amount if at_amount is not None and at_amount != level else ""

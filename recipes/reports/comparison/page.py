@@ -7,11 +7,12 @@ from recipes.reports.captions import fill
 from recipes.reports.comparison.captions import NOTES
 from recipes.reports.comparison.claims import Claim, Outcome
 from recipes.reports.comparison.findings import Findings, compute_findings
-from recipes.reports.comparison.recommendation import EQUAL_COST, Recommendation, SeedCost, Simpler
+from recipes.reports.comparison.open_claims import SeedCost
+from recipes.reports.comparison.recommendation import EQUAL_COST, Recommendation, Simpler
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.setup_tables import SetupTables
 from recipes.reports.comparison.tables import NOT_CONVERGED
-from recipes.reports.formatting import capital, signed_distinctly
+from recipes.reports.formatting import signed_distinctly
 from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
 from recipes.reports.statistics import chance_of_false_mark

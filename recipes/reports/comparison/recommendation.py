@@ -1,36 +1,22 @@
-"""Recommendation of a comparison: what to do, in a sentence computed from the declared claims, and what would settle what is open."""
+"""Recommendation of a comparison: what to do, in a sentence computed from the declared claims, and how sure that is."""
 
-import math
 from dataclasses import dataclass, replace
 
-from recipes.reports.comparison.claims import Claim, Outcome, next_step
-from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, Decision, decide
+from recipes.reports.comparison.claims import Outcome
+from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, decide
 from recipes.reports.comparison.earlier_runs import collapsed_runs
 from recipes.reports.comparison.estimator import Estimate, Levels
+from recipes.reports.comparison.open_claims import OpenClaims, SeedCost
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.words import MOST_PANELS
-from recipes.reports.formatting import capital, listed, signed_distinctly
-from recipes.reports.statistics import MIN_SEEDS, Interval
-from recipes.run.runner import format_duration, pluralize
+from recipes.reports.formatting import capital, listed
+from recipes.reports.statistics import Interval
+from recipes.run.runner import pluralize
 
 OPEN = "Not enough evidence yet"
 """Beginning of a recommendation that no claim supports."""
 EQUAL_COST = 1.1
 """Ratio of two costs up to which neither arm counts as cheaper."""
-
-
-@dataclass(frozen=True)
-class SeedCost:
-    """What one more seed costs: the runs, and their seconds one after the other."""
-
-    runs: int
-    seconds: float
-
-    def text(self, seeds: int) -> str:
-        """Return the cost of so many more seeds, in parentheses; empty if nothing was measured."""
-        if not self.runs or not self.seconds > 0:
-            return ""
-        return f" ({pluralize(seeds * self.runs, 'run')}, about {format_duration(seeds * self.seconds)})"
 
 
 @dataclass(frozen=True)
@@ -41,14 +27,13 @@ class Simpler:
     reason: str
 
 
-class Recommendation:
+class Recommendation(OpenClaims):
     """The recommendation of a comparison, in words."""
 
     def __init__(self, words: ComparisonWords, seed: SeedCost, simpler: Simpler | None) -> None:
         """Take the wording of the findings, the cost of a seed, and the simpler level of the main axis, if one is."""
-        self.words, self.findings, self.seed, self.simpler = words, words.findings, seed, simpler
-        self.claims = {claim.name: claim for claim in self.findings.claims}
-        self.doubtful = [claim.name for claim in self.findings.claims if words.doubt(claim)]
+        super().__init__(words, seed)
+        self.simpler = simpler
         self.decision = decide(
             self.findings.claims,
             {effect.axis: (effect.base, effect.other) for effect in self.findings.effects},
@@ -82,15 +67,6 @@ class Recommendation:
         budget = {"compute": "at equal compute", "steps": "at equal numbers of steps, not of equal compute"}
         match = budget.get(findings.match, "the arms do not spend equal compute")
         return [f"{capital(count)}{over}, {match}.", *self._unconverged()]
-
-    def note(self, claim: Claim) -> str:
-        """Return what would settle a claim, or why its outcome counts for little; empty if it is settled."""
-        if claim.name in self.doubtful:
-            return self.words.collapsed(claim)
-        if claim.outcome is Outcome.FEW_SEEDS and claim.interval.count:
-            return self._more_seeds(MIN_SEEDS - claim.interval.count) + " at least"
-        ways = self._ways(claim)
-        return f"about {ways[0]} would settle it" if ways else ""
 
     def arm(self, levels: Levels) -> str:
         """Return an arm in a sentence: `the conv stem with one-stage training (OST)`."""
@@ -148,49 +124,6 @@ class Recommendation:
         ways = self._ways(self.claims["effect"])
         open_part += f" (about {ways[0]} would settle it)" if ways else ""
         return f"{self._at_budget()}with {where}, use {use}: it outperforms {over} by {self._gain(claim.interval)}; {open_part}"
-
-    def _what_is_open(self) -> str:
-        """Return why no claim supports a recommendation, and the cheapest way to one."""
-        words, claim, repeats = self.words, self.claims["effect"], self.findings.spec.repeats
-        if claim.name in self.doubtful and claim.outcome in (*SETTLED, Outcome.INCONCLUSIVE):
-            return f"{words.collapsed(claim)}, so that the comparison says little about others; make them stable first"
-        match claim.outcome:
-            case Outcome.MISSING | Outcome.INCOMPLETE:
-                if all(math.isnan(each.interval.mean) for each in self.findings.main.by_setting):
-                    return "no pair of runs is complete"
-                missing = self.findings.missing
-                return f"{pluralize(missing, 'result')} {'is' if missing == 1 else 'are'} missing; resume the study"
-            case Outcome.FEW_SEEDS:
-                count = claim.interval.count
-                more = self._more_seeds(MIN_SEEDS - count)
-                return f"{pluralize(count, repeats)} {'is' if count == 1 else 'are'} too few, at least {MIN_SEEDS} are needed; add {more}"
-            case Outcome.ALL_DIVERGED:
-                return f"{words.all_diverged(claim)}; make them converge first"
-            case Outcome.DEPENDS_ON_DIVERGED:
-                return f"{self._question(claim)} depends on the runs that diverged; make them converge first"
-        ways = self._ways(claim)
-        if ways:
-            return f"about {ways[0]} would settle {self._question(claim)}"
-        return f"{self._question(claim)} is open ({self._difference(claim)})"
-
-    def _ways(self, claim: Claim) -> list[str]:
-        """Return the ways to settle an inconclusive claim, seeds first: their cost is known."""
-        step = next_step(claim, self.findings.metric.margin, claims=len(self.findings.claims))
-        if step is None:
-            return []
-        seeds = [self._more_seeds(step.seeds - claim.interval.count)] if step.seeds is not None else []
-        found = claim.interval.images
-        return seeds + ([f"{step.images:,} test images instead of {found:,}"] if step.images is not None else [])
-
-    def _more_seeds(self, count: int) -> str:
-        """Return a number of additional seeds with their cost."""
-        return pluralize(count, f"more {self.findings.spec.repeats}") + self.seed.text(count)
-
-    def _question(self, claim: Claim, *, panel: bool = True) -> str:
-        """Return what a claim of the main axis asks, as a subordinate clause."""
-        main = self.findings.main
-        where = f" {self.words.with_panel(claim.levels)}".removesuffix(", ").rstrip() if panel else ""
-        return f"whether {self.words.title(main.other)} is better than {self.words.title(main.base)}{where}"
 
     def _effect(self, subject: str, where: str = "") -> str:
         """Return the clause on the effect, about the recommended level: it is better, or the other one adds nothing."""
@@ -258,12 +191,6 @@ class Recommendation:
         bounds = self.words.confidence(size).replace("+", "").removeprefix("95% CI ")
         return f"{self.words.points(size.mean)} ({bounds})"
 
-    def _difference(self, claim: Claim) -> str:
-        """Return the difference of a claim with its bounds."""
-        found, digits = claim.interval, self.findings.metric.digits
-        bounds = self.words.confidence(found).removeprefix("95% CI ")
-        return f"{signed_distinctly(found.mean, digits)} {self.words.unit(found.mean)}, {bounds}"
-
     def _at_budget(self) -> str:
         """Return the restriction to this budget, if an arm of the claims that count has not converged."""
         names = {Basis.EFFECT: ["effect"], Basis.SAVING: ["saving"], Basis.ALTERNATIVE: ["alternative"]}
@@ -278,8 +205,8 @@ class Recommendation:
         if not found:
             return []
         names = [
-            f"{self.words.panel({axis: levels[axis] for axis in self.findings.arm_axes})} with {self.words.format_x(float(levels[x]))}"
-            for levels in found
+            f"{self.words.panel({axis: at[axis] for axis in self.findings.arm_axes})} with {self.words.format_x(float(at[x]))}"
+            for at in found
         ]
         which = listed(names) if len(names) <= MOST_PANELS else f"{len(names)} of {len(self.findings.arms)} arms"
         return [f"Not converged at this budget: {which}; twice the epochs gain a point or more."]
