@@ -148,14 +148,11 @@ def test_opposite_effect_at_the_declared_amount_is_an_exception(findings: Findin
 
 def test_effect_at_the_declared_amount_alone(findings: Findings) -> None:
     found = with_outcomes(findings, outcomes(Outcome.INCONCLUSIVE, Outcome.BETTER, Outcome.INCONCLUSIVE))
-    assert (
-        recommend(found)
-        .sentence()
-        .startswith(
-            "With the patchify stem and 10% (100 labels), use two-stage training (TST): it outperforms one-stage training (OST) by 4.2 points "
-            "(3.6 to 4.8); averaged over all amounts, whether two-stage training (TST) is better than one-stage training "
-            "(OST) is open (about "
-        )
+    text = recommend(found).sentence()
+    assert text.startswith(
+        "With the patchify stem and 10% (100 labels), use two-stage training (TST): it outperforms one-stage training (OST) by "
+        "4.2 points (3.6 to 4.8); averaged over all amounts, whether two-stage training (TST) is better than one-stage training "
+        "(OST) is open (about "
     )
 
 
