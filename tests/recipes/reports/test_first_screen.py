@@ -5,8 +5,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.contents import find_contents
 from recipes.reports.incomplete_runs import incomplete_runs
