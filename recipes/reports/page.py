@@ -47,6 +47,10 @@ class Page(ABC):
         self.study, self.costs = study, costs
         self.name, self.question = study.plan.study.name, study.plan.study.question
 
+    def advice(self) -> list[str]:
+        """Return what to do and how sure that is, where a report recommends something."""
+        return []
+
     @abstractmethod
     def answer(self) -> list[str]:
         """Return the sentences that answer the question."""

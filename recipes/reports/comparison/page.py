@@ -37,6 +37,10 @@ class ComparisonPage(Page):
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
         self.recommendation = Recommendation(self.words, self._seed_cost(), self._simpler())
 
+    def advice(self) -> list[str]:
+        """Return the recommendation, and how sure it is."""
+        return [self.recommendation.sentence(), *self.recommendation.certainty()]
+
     def answer(self) -> list[str]:
         """Return the sentences that answer the question: the declared claims, then what is exploratory, then what is open."""
         words, findings = self.words, self.findings

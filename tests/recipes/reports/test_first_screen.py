@@ -5,6 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from recipes.__main__ import main
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.contents import find_contents
 from recipes.reports.incomplete_runs import incomplete_runs
@@ -62,6 +65,13 @@ def test_title_is_the_recommendation(study_folder: Path) -> None:
     sentence = page.recommendation.sentence()
     assert f"<title>known: {sentence}</title>" in text and f"<h1>{sentence}</h1>" in text
     assert (study_folder / "report.md").read_text().startswith(f"# known: {sentence}\n")
+
+
+def test_command_prints_the_recommendation_first(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(study_folder)]) == 0
+    page = page_of(study_folder)
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert printed[:3] == [*page.advice(), page.words.headline()]
 
 
 def test_figure_of_the_first_screen_is_not_repeated(study_folder: Path) -> None:
