@@ -194,7 +194,7 @@ def _report(folder: Path) -> int:
     from recipes.reports.report import write_report
 
     page = write_report(folder)
-    print("\n" + "\n".join([page.words.headline(), *page.answer()]))
+    print("\n" + "\n".join([*page.advice(), page.words.headline(), *page.answer()]))
     for warning in page.warnings():
         print(warning)
     print(f"\nreport: {display_path(folder / 'report.html')}", flush=True)

@@ -1,8 +1,8 @@
-"""Content common to all report pages: size of the study, missing runs, cost, commands to reproduce it, environment."""
+"""Content common to all report pages: size of the study, incomplete runs, cost, commands to reproduce it, environment."""
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,22 +10,30 @@ import pandas as pd
 
 from common.yaml_text import dump_yaml
 from recipes.reports.arm_costs import stage_seconds
+from recipes.reports.contents import Contents, find_contents
+from recipes.reports.incomplete_runs import incomplete_runs
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_environment, read_num_classes
 from recipes.run.runner import format_duration
 from recipes.study.plan import format_value
 from recipes.study.specification import display_path
 
+LEAD_FIGURES = ("accuracy", "table_")
+"""Beginnings of the names of figures that show the result itself."""
+
 
 @dataclass(frozen=True)
 class Card:
-    """A summary card: title, number, interval, and conclusion with its tone (up, down, or none)."""
+    """An answer in a line: what is asked, the number, its interval, and the conclusion with its tone (up, down, or none)."""
 
     title: str
     number: str
+    """Empty: there is none."""
     interval: str
     conclusion: str
     tone: str
+    note: str = ""
+    """What would settle it, if it is open."""
 
 
 class Page(ABC):
@@ -39,13 +47,17 @@ class Page(ABC):
         self.study, self.costs = study, costs
         self.name, self.question = study.plan.study.name, study.plan.study.question
 
+    def advice(self) -> list[str]:
+        """Return what to do and how sure that is, where a report recommends something."""
+        return []
+
     @abstractmethod
     def answer(self) -> list[str]:
         """Return the sentences that answer the question."""
 
     @abstractmethod
     def cards(self) -> list[Card]:
-        """Return the summary cards."""
+        """Return the answers of the first screen, a line each."""
 
     @abstractmethod
     def notes(self) -> list[str]:
@@ -74,6 +86,32 @@ class Page(ABC):
         plan = self.study.plan
         sizes = [f"{axis.name} ({len(axis.levels)})" for axis in plan.study.axes]
         return [f"{len(plan.runs)} runs", " × ".join(sizes), self._time()]
+
+    def incomplete(self, level: Callable[[str, str], str]) -> list[str]:
+        """Return the runs that are not done or did not finish normally, by name; `level` formats a level of an axis."""
+        return incomplete_runs(self.study, level)
+
+    def lead_figure(self, figures: Iterable[str]) -> str:
+        """Return the name of the first screen's figure among those there are; empty without one."""
+        return next((name for name in figures if name.startswith(LEAD_FIGURES)), "")
+
+    def contents(self, html: str) -> Contents:
+        """Return the sections of the page, and its HTML with their anchors."""
+        return find_contents(html)
+
+    def spent(self) -> str:
+        """Return the time of the study by stage, and the device."""
+        parts = [f"{format_duration(value)} {name}" for name, value in stage_seconds(self.study).items()]
+        of_stages = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+        return f"{self._time()}{of_stages} on {self._device()}" if self._device() else f"{self._time()}{of_stages}"
+
+    def _device(self) -> str:
+        """Return the device of most runs: the GPU, or the processor with its number of cores."""
+        found = read_environment(self.study)
+        device, processor, cores = (next(iter(found.get(key, [])), "") for key in ("device", "processor", "cores"))
+        if device not in ("", "cpu"):
+            return device
+        return f"{processor}, {cores} cores" if processor and cores else processor
 
     def cost_sentence(self) -> str:
         """Return the total time of the study, by stage."""

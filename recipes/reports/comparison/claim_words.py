@@ -34,27 +34,27 @@ class ClaimWords(Words):
                 count = f"{pluralize(found.count, repeats)}{left}"
                 return f"Too few {repeats}s for an answer: {count}, at least {MIN_SEEDS} are needed."
             case Outcome.ALL_DIVERGED:
-                return capital(f"{start}{other} and {base} cannot be compared: {self._all_diverged(claim)}.")
+                return capital(f"{start}{other} and {base} cannot be compared: {self.all_diverged(claim)}.")
             case Outcome.DEPENDS_ON_DIVERGED:
                 sentence = f"{start}whether {other} or {base} is better depends on the runs that diverged"
             case Outcome.EQUIVALENT:
-                sentence = f"{start}{other} and {base} are equivalent within {self._margin()}"
+                sentence = f"{start}{other} and {base} are equivalent within {self.margin()}"
             case Outcome.BETTER | Outcome.WORSE:
                 verb = "outperforms" if claim.outcome is Outcome.BETTER else "underperforms"
                 sentence = f"{start}{other} {verb} {base} by {self.points(found.mean)}"
             case _:
                 sentence = f"{start}{other} and {base} do not differ significantly"
-        collapsed = self._collapsed(claim)
+        collapsed = self.collapsed(claim)
         return capital(f"{sentence}, but {collapsed}." if collapsed else f"{sentence}.")
 
     def doubt(self, claim: Claim) -> str:
         """Return that earlier runs behind a claim collapsed, if any did."""
-        collapsed = self._collapsed(claim)
+        collapsed = self.collapsed(claim)
         if not collapsed:
             return ""
         return capital(f"{collapsed}: the comparison says little about runs that start from others.")
 
-    def _collapsed(self, claim: Claim) -> str:
+    def collapsed(self, claim: Claim) -> str:
         """Return how many of the earlier runs behind a claim collapsed, if any did."""
         runs, collapsed = collapsed_runs(self.findings.earlier, self.findings.values, claim.cells)
         if not collapsed:
@@ -71,7 +71,7 @@ class ClaimWords(Words):
         values = self.findings.values
         return any(values.diverged.get(values.key(levels)) for levels in claim.cells)
 
-    def _all_diverged(self, claim: Claim) -> str:
+    def all_diverged(self, claim: Claim) -> str:
         """Return the cells of a claim all of whose runs diverged."""
         values, x = self.findings.values, self.spec.x
         groups: dict[str, list[str]] = {}
@@ -97,7 +97,7 @@ class ClaimWords(Words):
             start = f"{self.with_panel(claim.levels)}{self.title(main.other)} compared with {self.title(main.base)}"
         if math.isnan(found.mean):
             if claim.outcome is Outcome.ALL_DIVERGED:
-                return capital(f"{start}: not measured, since {self._all_diverged(claim)}.{self._with_chance(claim)}")
+                return capital(f"{start}: not measured, since {self.all_diverged(claim)}.{self._with_chance(claim)}")
             return capital(f"{start}: not measured yet.")
         amounts, settings = len(self.findings.x), len(claim.cells) // 2
         where = (
@@ -116,7 +116,7 @@ class ClaimWords(Words):
         return {
             Outcome.BETTER: "significantly better",
             Outcome.WORSE: "significantly worse",
-            Outcome.EQUIVALENT: f"equivalent within {self._margin() if self.metric.margin else ''}",
+            Outcome.EQUIVALENT: f"equivalent within {self.margin() if self.metric.margin else ''}",
             Outcome.INCONCLUSIVE: "which is inconclusive",
             Outcome.FEW_SEEDS: f"which is inconclusive with fewer than {MIN_SEEDS} {repeats}s",
             Outcome.DEPENDS_ON_DIVERGED: "which depends on how diverged runs are counted",
@@ -213,6 +213,6 @@ class ClaimWords(Words):
         name = "the worst value" if value == worst else "chance level"
         return f"{name} ({number(value or 0.0, metric.digits)})"
 
-    def _margin(self) -> str:
+    def margin(self) -> str:
         """Return the margin of equivalence as text."""
         return self.points(self.metric.margin or 0.0).replace("1.0 point", "1 point")

@@ -1,4 +1,4 @@
-"""Page of a comparison: the answer, cards and notes around its tables and figures."""
+"""Page of a comparison: recommendation, answers and notes around its tables and figures."""
 
 import math
 
@@ -7,18 +7,22 @@ from recipes.reports.captions import fill
 from recipes.reports.comparison.captions import NOTES
 from recipes.reports.comparison.claims import Claim, Outcome
 from recipes.reports.comparison.findings import Findings, compute_findings
+from recipes.reports.comparison.open_claims import SeedCost
+from recipes.reports.comparison.recommendation import EQUAL_COST, Recommendation, Simpler
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.sections import Sections
 from recipes.reports.comparison.setup_tables import SetupTables
 from recipes.reports.comparison.tables import NOT_CONVERGED
-from recipes.reports.formatting import capital, signed_distinctly
+from recipes.reports.formatting import signed_distinctly
 from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
 from recipes.reports.statistics import chance_of_false_mark
 from recipes.run.runner import pluralize
 
 TONES = {Outcome.BETTER: "up", Outcome.WORSE: "down"}
-"""Tone of a claim's card by its outcome."""
+"""Tone of a claim's answer by its outcome."""
+ANSWERS = {Outcome.BETTER: "yes", Outcome.WORSE: "no"}
+"""Answer to the question of a claim by its outcome."""
 
 
 class ComparisonPage(Page):
@@ -33,6 +37,11 @@ class ComparisonPage(Page):
         self.tables = SetupTables(study, self.findings, self.words)
         self.sections = Sections(study, self.findings, self.words, self.tables)
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
+        self.recommendation = Recommendation(self.words, self._seed_cost(), self._simpler())
+
+    def advice(self) -> list[str]:
+        """Return the recommendation, and how sure it is."""
+        return [self.recommendation.sentence(), *self.recommendation.certainty()]
 
     def answer(self) -> list[str]:
         """Return the sentences that answer the question: the declared claims, then what is exploratory, then what is open."""
@@ -57,10 +66,36 @@ class ComparisonPage(Page):
         return [sentence for sentence in sentences if sentence]
 
     def cards(self) -> list[Card]:
-        """Return the summary cards: the declared claims."""
+        """Return the answers of the first screen: the declared claims."""
         return [
             self._saving_card(claim) if claim.name == "saving" else self._card(claim) for claim in self.findings.claims
         ]
+
+    def _seed_cost(self) -> SeedCost:
+        """Return what one more seed costs, from the runs there are."""
+        runs, repeats = self.study.frame, self.findings.spec.repeats
+        seeds = runs[repeats].nunique()
+        own = runs[runs[repeats].notna()]
+        return SeedCost(round(len(own) / seeds), float(own["seconds"].mean()) * len(own) / seeds)
+
+    def _simpler(self) -> Simpler | None:
+        """Return the level of the main axis with fewer stages, otherwise the cheaper one; None if neither is."""
+        main, earlier, axes = self.findings.main, self.findings.earlier, self.findings.values.axes
+        stages = dict.fromkeys((main.base, main.other), 0)
+        for key, runs in earlier.by_cell.items():
+            level = key[axes.index(main.axis)]
+            if level in stages:
+                own = max(map(len, runs.values()), default=0) + (key in earlier.published)
+                stages[level] = max(stages[level], own)
+        seconds = self.costs.groupby(main.axis)["total_seconds"].mean() if len(self.costs) else {}
+        fewest, most = sorted(stages, key=lambda level: stages[level])
+        if stages[fewest] < stages[most]:
+            return Simpler(fewest, "needs another stage")
+        if not all(seconds.get(level, 0.0) > 0 for level in stages):
+            return None
+        cheap, costly = sorted(stages, key=lambda level: float(seconds[level]))
+        ratio = float(seconds[costly] / seconds[cheap])
+        return Simpler(cheap, f"takes {ratio:.1f} times as long") if ratio > EQUAL_COST else None
 
     def notes(self) -> list[str]:
         """Return how to read the numbers: the notes of the study, then those of every comparison."""
@@ -107,15 +142,19 @@ class ComparisonPage(Page):
         return [*self.findings.arm_axes, self.findings.spec.x]
 
     def _card(self, claim: Claim) -> Card:
-        """Return the card of a claim of a difference."""
+        """Return the answer of a claim of a difference."""
         findings, words, found = self.findings, self.words, claim.interval
-        title = f"{findings.main.other} minus {findings.main.base}, {words.panel(claim.levels)}".removesuffix(", ")
+        title = f"Is {words.title(findings.main.other)} worth it {words.with_panel(claim.levels)}".rstrip(" ,") + "?"
         if claim.name == "alternative":
             second = findings.effects[1]
-            title = f"{second.other} with {findings.main.base} minus {second.base} with {findings.main.other}"
+            first, other = f"{second.other} with {findings.main.base}", f"{second.base} with {findings.main.other}"
+            title = f"Does {words.title(second.axis)} matter more ({first} minus {other})?"
         unit = f" {words.unit(found.mean)}" if words.metric.in_percent else ""
-        number = "–" if math.isnan(found.mean) else f"{signed_distinctly(found.mean, words.metric.digits)}{unit}"
-        return Card(capital(title), number, words.confidence(found), claim.outcome.value, self._tone(claim))
+        number = "" if math.isnan(found.mean) else f"{signed_distinctly(found.mean, words.metric.digits)}{unit}"
+        note = self.recommendation.note(claim)
+        is_doubtful = bool(words.doubt(claim))
+        conclusion = claim.outcome.value if is_doubtful else ANSWERS.get(claim.outcome, claim.outcome.value)
+        return Card(title, number, words.confidence(found) if number else "", conclusion, self._tone(claim), note)
 
     def _tone(self, claim: Claim) -> str:
         """Return the tone of a claim: none while results are missing, or if an earlier run behind it collapsed."""
@@ -123,14 +162,14 @@ class ComparisonPage(Page):
         return "" if doubtful else TONES.get(claim.outcome, "")
 
     def _saving_card(self, claim: Claim) -> Card:
-        """Return the card of the label saving."""
+        """Return the answer of the label saving."""
         findings, words = self.findings, self.words
-        title = f"Labels for the same {words.spec.metric_name}, {words.panel(claim.levels)}".removesuffix(", ")
+        title = f"How many labels does it save with {words.labels(findings.saving_x)}?"
         saving = next((saving for panel, saving in findings.savings if panel == claim.levels), None)
-        equation = f"{findings.main.other} {words.labels(findings.saving_x)}"
         if saving is None:
-            return Card(title, "not measured", equation, "not measured", "")
-        stated = equation if math.isnan(saving.low) else f"{equation}; 95% CI {words.saving_bounds(saving)}"
+            return Card(title, "", "", "not measured", "", self.recommendation.note(claim))
+        interval = "" if math.isnan(saving.low) else f"95% CI {words.saving_bounds(saving)}"
         is_stated = saving.is_bounded and saving.sign and claim.outcome in TONES
-        number = f"= {findings.main.base} {words.short_saving(saving)}" if is_stated else "no number"
-        return Card(title, number, stated, words.saving_conclusion(claim.levels, saving), self._tone(claim))
+        number = f"as good as {findings.main.base} with {words.short_saving(saving)}" if is_stated else ""
+        conclusion = words.saving_conclusion(claim.levels, saving)
+        return Card(title, number, interval, conclusion, self._tone(claim), self.recommendation.note(claim))

@@ -43,7 +43,7 @@ class ComparisonWords(ClaimWords):
         if claim is None or not saving.sign or claim.outcome in (Outcome.BETTER, Outcome.WORSE):
             return ""
         return {
-            Outcome.EQUIVALENT: f"the two are equivalent within {self._margin()} there",
+            Outcome.EQUIVALENT: f"the two are equivalent within {self.margin()} there",
             Outcome.FEW_SEEDS: f"there are fewer than {MIN_SEEDS} {self.spec.repeats}s",
             Outcome.INCOMPLETE: "results are missing there",
             Outcome.DEPENDS_ON_DIVERGED: "the difference there depends on how diverged runs are counted",

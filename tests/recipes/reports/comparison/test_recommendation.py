@@ -1,0 +1,258 @@
+"""The recommendation: for every combination of outcomes a sentence that claims nothing beyond them; what it names in each case."""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison_studies import SCATTER, comparison_study, page_of, write_comparison
+
+from recipes.reports.comparison.claims import Claim, Outcome
+from recipes.reports.comparison.decision import SETTLED, STRICT, Basis
+from recipes.reports.comparison.findings import Findings
+from recipes.reports.comparison.open_claims import SeedCost
+from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.comparison.recommendation import OPEN, Recommendation, Simpler
+from recipes.reports.comparison.saving_words import ComparisonWords
+from recipes.reports.statistics import Interval, Variance
+
+SIZES = {"effect": 3.1, "saving": 4.2, "alternative": 5.3}
+"""Size of a significant difference, by claim."""
+ONE_STAGE = Simpler("OST", "needs another stage")
+TWO_STAGE = Simpler("TST", "takes 2.0 times as long")
+SEED = SeedCost(18, 1800.0)
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """Return the findings of a study without any effect, of which the tests replace the claims."""
+    record = write_comparison(comparison_study(), tmp_path_factory.mktemp("study"), lambda at: 90 + SCATTER[at["seed"]])
+    return page_of(record).findings
+
+
+def interval_of(name: str, outcome: Outcome) -> Interval:
+    """Return an estimate with the given outcome."""
+    spread = Variance(0.04, 0.0, 0.0)
+    if outcome in STRICT:
+        mean = SIZES[name] if outcome is Outcome.BETTER else -SIZES[name]
+        return Interval(mean, mean - 0.6, mean + 0.6, 3, 0.2, 4.0, 0, spread)
+    if outcome in (Outcome.MISSING, Outcome.ALL_DIVERGED):
+        return Interval(math.nan, math.nan, math.nan, 0)
+    if outcome is Outcome.EQUIVALENT:
+        return Interval(0.15, -0.41, 0.71, 3, 0.2, 4.0, 0, spread)
+    count = 2 if outcome is Outcome.FEW_SEEDS else 3
+    return Interval(0.55, -1.67, 2.77, count, 0.8, 4.0, 0, Variance(0.64, 0.0, 0.0))
+
+
+def with_outcomes(
+    findings: Findings, outcomes: Mapping[str, Outcome], stem: str = "patchify", **changes: Any
+) -> Findings:
+    """Return findings whose claims have these outcomes, the effect in the panel of a stem."""
+    main, x = findings.main, findings.spec.x
+    claims = []
+    for name, outcome in outcomes.items():
+        levels = {} if name == "alternative" else {"stem": stem}
+        ends = {"OST": "conv", "TST": "patchify"} if name == "alternative" else {"OST": stem, "TST": stem}
+        cells = tuple({"stem": own, main.axis: level, x: each} for level, own in ends.items() for each in findings.x)
+        claims.append(Claim(name, levels, cells, interval_of(name, outcome), 0.01, None, outcome))
+    if outcomes["effect"] is Outcome.ALL_DIVERGED:
+        changes["values"] = replace(findings.values, cells={}, diverged=findings.values.planned)
+    return replace(findings, claims=tuple(claims), **changes)
+
+
+def recommend(found: Findings, simpler: Simpler | None = ONE_STAGE) -> Recommendation:
+    """Return the recommendation of findings."""
+    return Recommendation(ComparisonWords(found), SEED, simpler)
+
+
+def outcomes(effect: Outcome, saving: Outcome, alternative: Outcome) -> dict[str, Outcome]:
+    """Return the outcomes by claim."""
+    return {"effect": effect, "saving": saving, "alternative": alternative}
+
+
+def beaten(found: Findings) -> list[Mapping[str, str]]:
+    """Return the arms that another one significantly outperforms, averaged over all amounts."""
+    losers = []
+    for claim in found.claims:
+        if claim.outcome in STRICT and claim.name != "saving":
+            base = {"stem": "patchify", "training": "TST"} if not claim.levels else {**claim.levels, "training": "OST"}
+            other = {"stem": "conv", "training": "OST"} if not claim.levels else {**claim.levels, "training": "TST"}
+            losers.append(base if claim.outcome is Outcome.BETTER else other)
+    return losers
+
+
+@pytest.mark.parametrize("stem", ["patchify", "conv"])
+@pytest.mark.parametrize("simpler", [ONE_STAGE, TWO_STAGE, None])
+def test_no_sentence_contradicts_the_claims(findings: Findings, stem: str, simpler: Simpler | None) -> None:
+    for combination in itertools.product(Outcome, repeat=3):
+        own = outcomes(*combination)
+        found = with_outcomes(findings, own, stem)
+        recommendation = recommend(found, simpler)
+        text, decision = recommendation.sentence(), recommendation.decision
+        assert re.fullmatch(r"[A-Z][^{}]*[^ .,;:]\.", text) and not re.search(r"  |nan|None|\.\.|, ,|;,", text), text
+        assert text.count("(") == text.count(")"), text
+        is_supported = own["effect"] in SETTLED or STRICT[0] in combination or STRICT[1] in combination
+        assert text.startswith(OPEN) is not is_supported, text
+        for name, size in SIZES.items():  # the size of a difference is stated of significant ones alone
+            assert own[name] in STRICT or f"{size} points" not in text, text
+        assert ("adds nothing" in text or "equivalent" in text) <= (own["effect"] is Outcome.EQUIVALENT), text
+        assert dict(decision.use) not in beaten(found) or decision.basis is Basis.SAVING, text
+        if not is_supported:
+            assert not re.search(r"\buse\b|prefer|outperforms|is better by|adds nothing", text), text
+        if decision.exception:
+            assert own["saving"] is (Outcome.BETTER if decision.exception == "TST" else Outcome.WORSE), text
+
+
+def test_arm_that_both_claims_support(findings: Findings) -> None:
+    found = with_outcomes(
+        findings, outcomes(Outcome.EQUIVALENT, Outcome.INCONCLUSIVE, Outcome.BETTER), "conv", match="compute"
+    )
+    assert recommend(found).sentence() == (
+        "Use the conv stem with one-stage training (OST): it outperforms the patchify stem with two-stage training (TST) by "
+        "5.3 points (4.7 to 5.9), and two-stage training (TST) adds nothing there (+0.1 points, −0.4 to +0.7, equivalent within "
+        "1 point) and needs another stage."
+    )
+    assert recommend(found).certainty() == [
+        "2 of 3 declared claims are settled (95% confidence, over 3 seeds), at equal compute."
+    ]
+
+
+def test_arm_that_is_best_of_a_chain(findings: Findings) -> None:
+    found = with_outcomes(findings, outcomes(Outcome.WORSE, Outcome.WORSE, Outcome.WORSE))
+    assert recommend(found).sentence() == (
+        "Use the patchify stem with one-stage training (OST): it outperforms two-stage training (TST) there by 3.1 points "
+        "(2.5 to 3.7), and the patchify stem with two-stage training (TST) outperforms the conv stem with one-stage training "
+        "(OST) by 5.3 points (4.7 to 5.9)."
+    )
+
+
+def test_better_side_of_the_alternative_is_preferred_to_the_arm_that_the_effect_supports(findings: Findings) -> None:
+    found = with_outcomes(findings, outcomes(Outcome.BETTER, Outcome.EQUIVALENT, Outcome.BETTER))
+    assert recommend(found).sentence() == (
+        "Prefer the conv stem with one-stage training (OST) to the patchify stem with two-stage training (TST): it is better by "
+        "5.3 points (4.7 to 5.9); with the patchify stem, two-stage training (TST) is better by 3.1 points (2.5 to 3.7)."
+    )
+
+
+def test_opposite_effect_at_the_declared_amount_is_an_exception(findings: Findings) -> None:
+    found = with_outcomes(findings, outcomes(Outcome.WORSE, Outcome.BETTER, Outcome.INCONCLUSIVE))
+    assert recommend(found).sentence() == (
+        "With the patchify stem, use one-stage training (OST): it outperforms two-stage training (TST) by 3.1 points (2.5 to 3.7); "
+        "but with 10% (100 labels), use two-stage training (TST), which is better there by 4.2 points (3.6 to 4.8)."
+    )
+
+
+def test_effect_at_the_declared_amount_alone(findings: Findings) -> None:
+    found = with_outcomes(findings, outcomes(Outcome.INCONCLUSIVE, Outcome.BETTER, Outcome.INCONCLUSIVE))
+    text = recommend(found).sentence()
+    assert text.startswith(
+        "With the patchify stem and 10% (100 labels), use two-stage training (TST): it outperforms one-stage training (OST) by "
+        "4.2 points (3.6 to 4.8); averaged over all amounts, whether two-stage training (TST) is better than one-stage training "
+        "(OST) is open (about "
+    )
+
+
+def test_equivalent_arms_of_which_neither_is_simpler(findings: Findings) -> None:
+    found = with_outcomes(findings, outcomes(Outcome.EQUIVALENT, Outcome.EQUIVALENT, Outcome.EQUIVALENT))
+    assert recommend(found, None).sentence() == (
+        "With the patchify stem, use one-stage training (OST) or two-stage training (TST): they are equivalent within 1 point "
+        "(+0.1 points, −0.4 to +0.7)."
+    )
+    assert (
+        "use two-stage training (TST): one-stage training (OST) adds nothing" in recommend(found, TWO_STAGE).sentence()
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "what"),
+    [
+        (Outcome.INCONCLUSIVE, r"about \d+ more seeds \(\d+ runs, about [\d.]+ (min|h)\) would settle whether"),
+        (Outcome.FEW_SEEDS, r"2 seeds are too few, at least 3 are needed; add 1 more seed \(18 runs, about 30 min\)\."),
+        (Outcome.DEPENDS_ON_DIVERGED, "depends on the runs that diverged; make them converge first"),
+    ],
+)
+def test_what_is_open_is_named_with_the_way_to_settle_it(findings: Findings, outcome: Outcome, what: str) -> None:
+    text = recommend(with_outcomes(findings, outcomes(outcome, outcome, outcome))).sentence()
+    assert text.startswith(f"{OPEN}: ") and re.search(what, text), text
+
+
+def test_budget_is_named_where_an_arm_has_not_converged(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def has_converged(self: Findings, levels: Mapping[str, str]) -> bool:
+        return (levels["stem"], levels["training"]) != ("patchify", "OST")
+
+    monkeypatch.setattr(Findings, "has_converged", has_converged)
+    claims = outcomes(Outcome.BETTER, Outcome.BETTER, Outcome.INCONCLUSIVE)
+    recommendation = recommend(with_outcomes(findings, claims))
+    assert recommendation.sentence().startswith("At this budget, with the patchify stem, use two-stage training (TST)")
+    assert recommendation.certainty()[1].startswith(
+        "Not converged at this budget: patchify stem, one-stage training (OST) with"
+    )
+    assert recommend(with_outcomes(findings, claims, "conv")).sentence().startswith("With the conv stem, use")
+
+
+def study_page(folder: Path, gains: Mapping[str, float], **options: Any) -> ComparisonPage:
+    """Return the page of a study in which two-stage training gains so many points with each stem."""
+
+    def value(at: Mapping[str, str]) -> float:
+        return 80 + SCATTER[at["seed"]] + gains[at["stem"]] * (at["training"] == "TST")
+
+    return page_of(write_comparison(comparison_study(**options.pop("study", {})), folder, value, **options))
+
+
+def test_opposite_effects_by_stem_are_named_with_the_stem(tmp_path: Path) -> None:
+    text = study_page(tmp_path, {"patchify": 4.0, "conv": -4.0}).recommendation.sentence()
+    assert text.startswith("Use the patchify stem with two-stage training (TST): it outperforms the conv stem")
+    assert "; one-stage training (OST) is better with the conv stem by 4.0 points (" in text
+    assert text.endswith("which is exploratory.")
+    assert "exploratory" not in study_page(tmp_path / "same", {"patchify": 4.0, "conv": 4.0}).recommendation.sentence()
+
+
+def test_collapsed_pretrainings_support_nothing(tmp_path: Path) -> None:
+    page = study_page(
+        tmp_path,
+        {"patchify": 4.0, "conv": 4.0},
+        pretraining=lambda levels: {"value": 20.0, "status": "collapsed_constant"},
+    )
+    assert page.findings.claims[0].outcome is Outcome.BETTER
+    assert page.recommendation.sentence() == (
+        "Not enough evidence yet: all 3 pretrain runs behind it collapsed, so that the comparison says little about others; make "
+        "them stable first."
+    )
+    assert page.cards()[0].conclusion == "better" and page.cards()[0].note == "all 3 pretrain runs behind it collapsed"
+
+
+def test_nothing_outperforms_with_two_seeds(tmp_path: Path) -> None:
+    text = study_page(tmp_path, {"patchify": 9.0, "conv": 9.0}, study={"num_seeds": 2}).recommendation.sentence()
+    assert text.startswith(
+        "Not enough evidence yet: 2 seeds are too few, at least 3 are needed; add 1 more seed (14 runs"
+    )
+
+
+def test_level_with_fewer_stages_is_simpler(tmp_path: Path) -> None:
+    page = study_page(tmp_path, {"patchify": 0.1, "conv": 0.1})
+    assert page.findings.claims[0].outcome is Outcome.EQUIVALENT
+    assert "use one-stage training (OST): two-stage training (TST) adds nothing (" in page.recommendation.sentence()
+    assert page.recommendation.sentence().endswith("equivalent within 1 point) and needs another stage.")
+
+
+def test_sentence_of_a_loss_has_its_unit_and_direction(tmp_path: Path) -> None:
+    record = write_comparison(
+        comparison_study(metric="test_loss", metric_name="test loss"),
+        tmp_path,
+        lambda at: {"metrics": {"test_loss": 1.0 + 0.01 * SCATTER[at["seed"]] - 0.3 * (at["training"] == "TST")}},
+    )
+    text = page_of(record).recommendation.sentence()
+    assert "two-stage training (TST): it outperforms" in text and "by 0.300 in test loss (0.29" in text
+
+
+def test_study_with_one_axis_and_one_amount(tmp_path: Path) -> None:
+    study = {"compare": {"training": ["OST", "TST"]}, "stems": ("patchify",), "fractions": (1.0,)}
+    page = study_page(tmp_path, {"patchify": 4.0}, study=study)
+    assert page.recommendation.sentence().startswith(
+        "Use two-stage training (TST): it outperforms one-stage training (OST) by 4.0 points ("
+    )
+    assert [card.title for card in page.cards()] == ["Is two-stage training (TST) worth it?"]

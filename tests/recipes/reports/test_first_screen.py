@@ -1,0 +1,112 @@
+"""The first screen of a page besides its answers: cost and device, runs that failed or are missing, title, contents, landmarks."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recipes.__main__ import main
+from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.contents import find_contents
+from recipes.reports.incomplete_runs import incomplete_runs
+from recipes.reports.report import render, write_report
+from recipes.reports.results import read_study
+from recipes.study.plan import PlannedRun
+
+
+def page_of(folder: Path) -> ComparisonPage:
+    """Return the page content of the study in `folder`."""
+    return ComparisonPage(read_study(folder))
+
+
+def overwrite(folder: Path, run: PlannedRun, name: str = "result.json", **facts: object) -> None:
+    """Change a file of a run."""
+    path = folder / "runs" / run.id / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def test_cost_is_given_by_stage_and_with_the_device(study_folder: Path) -> None:
+    page = page_of(study_folder)
+    assert page.spent() == "7 min of compute (2 min pretrain, 5 min finetune) on A processor, 2 cores"
+    for run in page.study.plan.runs:
+        overwrite(study_folder, run, "environment.json", device="A GPU")
+    assert page_of(study_folder).spent().endswith(" on A GPU")
+
+
+def test_all_runs_finished(study_folder: Path) -> None:
+    page = page_of(study_folder)
+    assert incomplete_runs(page.study, page.tables.level) == []
+    assert "- Failures: none: all 54 runs finished." in render(page, {})["report.md"]
+
+
+def test_runs_that_failed_or_are_missing_are_named(study_folder: Path, run_of: Callable[..., PlannedRun]) -> None:
+    run = run_of("finetune", stem="conv", training="OST", fraction="0.1", seed="1")
+    overwrite(study_folder, run, status="diverged", kind="non_finite", reason="a loss of nan")
+    for fraction in ("0.1", "0.25", "0.5", "1"):
+        waiting = run_of("finetune", stem="conv", training="TST", fraction=fraction, seed="2")
+        shutil.rmtree(study_folder / "runs" / waiting.id)
+    page = page_of(study_folder)
+    assert incomplete_runs(page.study, page.tables.level) == [
+        "1 finetune run diverged (non-finite): conv stem, one-stage training (OST), fraction 10%, seed 1",
+        "4 finetune runs waiting: conv stem, two-stage training (TST), fraction 10%, seed 2; conv stem, two-stage training (TST), "
+        "fraction 25%, seed 2; conv stem, two-stage training (TST), fraction 50%, seed 2; and 1 more",
+    ]
+    texts = render(page, {})
+    assert "conv stem, one-stage training (OST), fraction 10%, seed 1. 4 finetune runs waiting" in texts["report.html"]
+    assert "conv stem, one-stage training (OST), fraction 10%, seed 1. 4 finetune runs waiting" in texts["report.md"]
+
+
+def test_title_is_the_recommendation(study_folder: Path) -> None:
+    page = write_report(study_folder)
+    assert isinstance(page, ComparisonPage)
+    text = (study_folder / "report.html").read_text()
+    sentence = page.recommendation.sentence()
+    assert f"<title>known: {sentence}</title>" in text and f"<h1>{sentence}</h1>" in text
+    assert (study_folder / "report.md").read_text().startswith(f"# known: {sentence}\n")
+
+
+def test_command_prints_the_recommendation_first(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(study_folder)]) == 0
+    page = page_of(study_folder)
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert printed[:3] == [*page.advice(), page.words.headline()]
+
+
+def test_figure_of_the_first_screen_is_not_repeated(study_folder: Path) -> None:
+    write_report(study_folder)
+    html, markdown = ((study_folder / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert html.count("Top-1 accuracy over fraction of the labels. Lines connect") == 1 + html.count(
+        'aria-label="Top-1 accuracy over fraction of the labels. Lines connect'
+    )
+    assert markdown.count("](figures/accuracy.png)") == 1
+    assert markdown.index("](figures/accuracy.png)") < markdown.index("## Declared claims")
+
+
+def test_tables_have_captions_and_scopes(study_folder: Path) -> None:
+    html = render(page_of(study_folder), {})["report.html"]
+    assert (
+        html.count("<table>") == html.count("<caption>") == html.count('<div class="scroll" tabindex="0" role="region"')
+    )
+    assert html.count("<thead>") + 1 == html.count("<caption>")  # that of the environment has no header
+    assert '<th scope="row" class="name">conv stem</th>' in html and '<th scope="col" class="name">Stem</th>' in html
+
+
+def test_page_has_landmarks(study_folder: Path) -> None:
+    html = render(page_of(study_folder), {})["report.html"]
+    landmarks = "<main>", '<nav id="contents" aria-label="Contents">', "<footer>", '<html lang="en">'
+    assert [html.count(each) for each in (*landmarks, '<a class="skip" href="#contents">')] == [1] * 5
+
+
+def test_contents_are_the_headings_with_unique_anchors() -> None:
+    found = find_contents(
+        "<section>\n<h2>A &amp; b, 10%</h2><p>1</p></section>\n<section><h2>A b 10</h2></section><section><h2>−</h2></section>"
+    )
+    assert [(entry.anchor, str(entry.heading)) for entry in found.entries] == [
+        ("section-a-b-10", "A &amp; b, 10%"), ("section-a-b-10-2", "A b 10"), ("section-page", "−"),
+    ]  # fmt: skip
+    assert found.html.startswith(
+        '<section aria-labelledby="section-a-b-10">\n<h2 id="section-a-b-10">A &amp; b, 10%</h2><p>1</p>'
+    )
+    assert all(found.html.count(f'id="{entry.anchor}"') == 1 for entry in found.entries)
