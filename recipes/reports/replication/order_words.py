@@ -84,7 +84,9 @@ class OrderWords(RowWords):
     def _best_here(self, top: Row, measured: list[Row], column: str, best: str) -> str:
         """Return the sentence on the best row here, tested against each other one (Holm)."""
         others = [row for row in measured if row is not top]
-        found = {str(number): compare(row, top, column, self.findings.chance(column)) for number, row in enumerate(others)}
+        found = {
+            str(number): compare(row, top, column, self.findings.chance(column)) for number, row in enumerate(others)
+        }
         adjusted = holm({name: each.p_value for name, each in found.items()})
         within = [row for number, row in enumerate(others) if not found[str(number)].sign(adjusted[str(number)])]
         name, value = self.label(top.columns), self.number(top.scores[column].interval.mean, column)

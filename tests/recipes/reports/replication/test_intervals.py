@@ -108,7 +108,9 @@ def test_rows_whose_seeds_share_a_pre_training_are_named(tmp_path: Path) -> None
     study = table_study(axes, Figure("rows"), stages=("pretrain", "finetune"))
     page = TablePage(write_study(study, tmp_path, outcome_of_stage))
     assert page.findings.shared_starts == ("pretrain",)
-    assert "Several seeds of a row start from one run of pretrain: the intervals leave its variance out." in page.answer()
+    assert (
+        "Several seeds of a row start from one run of pretrain: the intervals leave its variance out." in page.answer()
+    )
     own = table_study([row_axis(TABLE1[:2]), seed_axis(3)], Figure("rows"), stages=("pretrain", "finetune"))
     assert compute_table_findings(write_study(own, tmp_path / "own", outcome_of_stage)).shared_starts == ()
 
