@@ -2,7 +2,8 @@
 
 CAPTIONS = {
     "rows": """{metric}, one line per row: filled marks are our means, bars are 95% confidence intervals over {covered}, small
-        hollow marks are individual {repeats}s. A cross at the left is a row that diverged.{paper}""",
+        hollow marks are individual {repeats}s. Intervals that extend beyond the axis are clipped. A cross at the left is a row
+        that diverged.{paper}""",
     "curve": """{metric} over {x}: our means with 95% confidence intervals over {covered}. A cross at the bottom is a row that
         diverged. Intervals that extend beyond the axis are clipped.{paper}""",
     "gap": """How far {metric} at each value of {x} is below that at the last one, with 95% confidence intervals over {covered}.
