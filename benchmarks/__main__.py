@@ -19,6 +19,7 @@ NAMES = {
     "startup": ("time from the command to the first step, for 1.8 thousand to 1.28 million rows", 2),
     "studies": ("small studies: prefork on and off; active and passive waiting of threads", 15),
     "checkpoints": ("writing a checkpoint, compared with torch.save", 3),
+    "reports": ("the report of 400 runs: CPU time, peak memory, file sizes", 5),
 }
 """What each measures, and its minutes on two cores with the default repeats, if known."""
 GROWING = ("loop",)

@@ -34,13 +34,33 @@ def _no_user_settings() -> Iterator[None]:
 
 with _no_user_settings():
     import matplotlib
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedLocator
+    from matplotlib.transforms import Bbox as Bounds
 
-__all__ = ["Axes", "Figure", "Line2D", "figure_settings", "png_bytes", "svg_text"]
+__all__ = [
+    "Axes",
+    "Bounds",
+    "Figure",
+    "FixedLocator",
+    "Line2D",
+    "Patch",
+    "Text",
+    "figure_settings",
+    "pdf_bytes",
+    "png_bytes",
+    "svg_text",
+    "text_bounds",
+    "update_layout",
+]
 
 DOTS_PER_INCH = 200
 """Resolution of PNG files."""
@@ -57,16 +77,45 @@ def figure_settings(style: Mapping[str, Any]) -> Iterator[None]:
 
 def png_bytes(figure: Figure, style: Mapping[str, Any]) -> bytes:
     """Return a figure that was built under `figure_settings(style)` as a PNG file."""
-    buffer = io.BytesIO()
+    buffer, dots_per_inch = io.BytesIO(), figure.dpi
     with figure_settings(style):
-        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        figure.dpi = DOTS_PER_INCH
+        # Not savefig, which draws every figure twice.
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        figure.dpi = dots_per_inch
     return buffer.getvalue()
 
 
-def svg_text(figure: Figure, style: Mapping[str, Any]) -> str:
-    """Return a figure that was built under `figure_settings(style)` as an SVG file with a transparent background."""
-    buffer = io.StringIO()
+def pdf_bytes(figure: Figure, style: Mapping[str, Any]) -> bytes:
+    """Return a figure that was built under `figure_settings(style)` as a PDF file without a date, with its fonts embedded."""
+    buffer, dots_per_inch = io.BytesIO(), figure.dpi
     with figure_settings(style):
-        FigureCanvasSVG(figure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        figure.dpi = dots_per_inch
     return buffer.getvalue()
+
+
+def svg_text(figure: Figure, style: Mapping[str, Any], *, transparent: bool = True) -> str:
+    """Return a figure that was built under `figure_settings(style)` as an SVG file, transparent or with the style's background."""
+    buffer, color, dots_per_inch = io.StringIO(), figure.get_facecolor(), figure.dpi
+    with figure_settings(style):
+        if transparent:
+            figure.set_facecolor("none")
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        figure.set_facecolor(color)
+        figure.dpi = dots_per_inch
+    return buffer.getvalue()
+
+
+def update_layout(figure: Figure) -> None:
+    """Apply the layout of a figure, as drawing it does."""
+    FigureCanvasAgg(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
+def text_bounds(figure: Figure, artist: Artist) -> Bounds:
+    """Return the bounds of a text, or of another artist, in pixels of the figure's resolution."""
+    canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
+    return artist.get_window_extent(canvas.get_renderer())

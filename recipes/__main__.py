@@ -1,4 +1,4 @@
-"""Command line of the studies: `python -m recipes list | plan | tune | run | report | schema`."""
+"""Command line of the studies: `python -m recipes list | plan | tune | run | report | publish | schema`."""
 
 import argparse
 import shlex
@@ -59,6 +59,8 @@ def main(
             return print_list()
         if options.command == "report":
             return _report(Path(options.folder))
+        if options.command == "publish":
+            return _publish(options)
         if options.command == "schema":
             for file in write_schemas(Path(options.out)):
                 print(display_path(file))
@@ -197,6 +199,24 @@ def _report(folder: Path) -> int:
         print(warning)
     print(f"\nreport: {display_path(folder / 'report.html')}", flush=True)
     return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    """Store a study's results and write the documents, or list what differs; return the exit code."""
+    from recipes.publish.command import refresh, store
+
+    root = user_path(options.root, "--root")
+    if options.folder is None and (options.name or options.note):
+        raise UserError("--name and --note are those of a study: give its folder as well.")
+    if options.folder is not None and options.check:
+        raise UserError(f"--check writes nothing, so it does not store {options.folder}: remove one of the two.")
+    if options.folder is not None:
+        target = store(Path(options.folder), root, options.name, options.note or "")
+        print(f"stored: {display_path(target)}")
+    different = refresh(root, write=not options.check)
+    for name in different:
+        print(f"differs: {name}" if options.check else f"written: {name}")
+    return 1 if options.check and different else 0
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import argparse
 
 from common.errors import UserError
-from recipes.json_schemas import SCHEMAS
 from recipes.run.launching import SINGLE_PROCESS
 from recipes.study.scales import scale_names
-from recipes.study.specification import display_path
+from recipes.study.schema_types import SCHEMAS
+from recipes.study.specification import REPOSITORY, display_path
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -60,7 +60,30 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--verbose", action="store_true", help="also print the command of every run")
     report = commands.add_parser("report", help="regenerate a study's report from its run folders")
     report.add_argument("folder", help="folder of the study (the --out of `run`)")
+    _add_publish(commands)
     return parser
+
+
+def _add_publish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command that stores results for the documents."""
+    publish = commands.add_parser(
+        "publish",
+        help="store a study's results under docs/results/, and write the numbers and figures of the documents",
+    )
+    publish.add_argument(
+        "folder", nargs="?", help="folder of the study to store (default: store nothing, only write the documents)"
+    )
+    publish.add_argument("--name", help="name of its folder under docs/results/ (default: study, scale, epochs factor)")
+    publish.add_argument("--note", help="what its files do not say about the machine, such as other work on it")
+    publish.add_argument(
+        "--check", action="store_true", help="write nothing; list what differs, with exit code 1 if anything does"
+    )
+    publish.add_argument(
+        "--root",
+        metavar="FOLDER",
+        default=display_path(REPOSITORY),
+        help="folder with README.md and docs/ (default: %(default)s)",
+    )
 
 
 def _add_engine_arguments(command: argparse.ArgumentParser) -> None:

@@ -14,9 +14,6 @@ from recipes.stages import recipe_classes
 from recipes.study.scales import ScaleFile
 from recipes.study.study_sections import StudyFile
 
-SCHEMAS = Path(__file__).with_name("schemas")
-"""Folder of the schemas that the repository's files name."""
-
 
 def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (name, schema): one for the recipes of each stage, one for studies, one for scales."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.training.cost import Cost
-from common.training.optimizers import peak_lr
 from common.yaml_text import read_yaml
 from recipes.result import Result, read_result
 from recipes.run.run_cache import locate_runs
@@ -109,6 +108,8 @@ def _describe_tuning(state: TuningState, folder: Path, costs: RunCosts) -> list[
 
 def format_peak_lr(run: PlannedRun) -> str:
     """Return the peak learning rate of a run, which its name does not contain; an empty string if it trains nothing."""
+    from common.training.optimizers import peak_lr  # imports torch, which the other commands do without
+
     config = load_config(run.module, Path(run.recipe), run.overrides)
     return f"  lr {peak_lr(config.optim, config.train.batch_size):.4g}" if hasattr(config, "optim") else ""
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from common.config import defaults, flatten, load, to_mapping
 from common.errors import UserError, did_you_mean
-from common.models.stem_registry import ALIASES, parse_stem
 from common.paths import PATH_KEYS, without_final_slash
 
 
@@ -43,7 +42,6 @@ STAGES: Mapping[str, StageSpec] = {
 """All stages, by what follows `accelerate launch -m`: the stage's package, and its first argument if the package has several."""
 PROBE = "common.evaluation probe"
 """Stage of a study's baselines."""
-SHORT_NAMES = {name: alias for alias, name in ALIASES.items()}
 
 
 def find_stage(module: str) -> StageSpec:
@@ -120,7 +118,11 @@ def canonical_stem(config: Mapping[str, Any]) -> dict[str, Any]:
     name, strides = config.get("model.stem"), config.get("model.stem_strides")
     if name is None:
         return {}
-    canonical: dict[str, Any] = {"model.stem": SHORT_NAMES.get(name, name)}
+    # Imports torch, which the commands that only read do without.
+    from common.models.stem_registry import ALIASES, parse_stem
+
+    short_names = {full: alias for alias, full in ALIASES.items()}
+    canonical: dict[str, Any] = {"model.stem": short_names.get(name, name)}
     if strides is not None and tuple(strides) == parse_stem(name).strides(math.prod(strides)):
         canonical["model.stem_strides"] = None
     return canonical

@@ -39,7 +39,14 @@ def seed_axis(count: int) -> Axis:
     return Axis("seed", {str(number): {"train.seed": number} for number in range(count)})
 
 
-def table_study(axes: Sequence[Axis], figure: Figure, *, stages: Sequence[str] = ("finetune",), **report: Any) -> Study:
+def table_study(
+    axes: Sequence[Axis],
+    figure: Figure,
+    *,
+    stages: Sequence[str] = ("finetune",),
+    scale: str | None = "digits",
+    **report: Any,
+) -> Study:
     """Return a study of `stages`, each starting from the previous one, reported as a table."""
     built = [
         Stage(name, name, Path(f"{name}.yaml"), {}, starts_from=stages[number - 1] if number else None)
@@ -62,7 +69,7 @@ def table_study(axes: Sequence[Axis], figure: Figure, *, stages: Sequence[str] =
         TableReportSpec(figure=figure, **spec),
         {"name": "table"},
         "table.yaml",
-        "digits",
+        scale,
     )
 
 
@@ -141,6 +148,7 @@ def table1_outcome(stage: str, levels: Mapping[str, str]) -> RunSpec:
     return {"value": (90.0, 91.0, 90.4, 89.0, 93.0, 94.0, 92.0, 93.2)[row] + SEED_OFFSETS[seed]}
 
 
-def table1_study(count: int = 3) -> Study:
+def table1_study(count: int = 3, **changes: Any) -> Study:
     """Return a study with rows of table 1 and `count` seeds."""
-    return table_study([row_axis(TABLE1), seed_axis(count)], Figure("rows"), table="scaled_relu_table1", pairs=CLAIMS)
+    spec = {"table": "scaled_relu_table1", "pairs": CLAIMS, **changes}
+    return table_study([row_axis(TABLE1), seed_axis(count)], Figure("rows"), **spec)

@@ -2,7 +2,7 @@
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -123,8 +123,11 @@ class Page(ABC):
         plan = self.study.plan
         mapping, folder = plan.study.mapping, display_path(self.study.folder)
         words = [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
+        words += [f"match={mapping['match']}"] if "match" in mapping else []
+        words += ["tune=none"] if "tune" in mapping and not isinstance(mapping["tune"], Mapping) else []
         words += ["--scale", mapping["scale"]] if "scale" in mapping else []
         words += ["--seeds", ",".join(map(str, mapping["seeds"]))] if "seeds" in mapping else []
+        words += ["--epochs-factor", f"{mapping['epochs_factor']:g}"] if "epochs_factor" in mapping else []
         run = shlex.join(["python", "-m", "recipes", "run", plan.study.source, *words, "--out", folder])
         last = plan.runs[-1]
         arguments = " ".join(map(shlex.quote, last.arguments(self.study.folder / "runs")))

@@ -1,16 +1,17 @@
 """Writing of a study's report from its run folders: page, Markdown, CSV and figures."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common.figures import Figure
 from common.files import write_atomic
 from recipes.reports.comparison.figures import comparison_figures
 from recipes.reports.comparison.page import ComparisonPage
-from recipes.reports.figure_style import to_png, to_svg
+from recipes.reports.figure_style import narrow_layout
+from recipes.reports.rendering import CSS, RenderedFigure, is_of_narrow_width, settle, to_pdf, to_png, to_svg
 from recipes.reports.replication.figures import table_figures
 from recipes.reports.replication.page import TablePage
 from recipes.reports.results import StudyRecord, read_study, write_csv
@@ -21,15 +22,6 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 Report = ComparisonPage | TablePage
 """Page content of either kind of study."""
-
-
-@dataclass(frozen=True)
-class RenderedFigure:
-    """A figure for both templates: its file under figures/, its inline SVG, and its caption."""
-
-    file: str
-    svg: str
-    caption: str
 
 
 def write_report(folder: Path) -> Report:
@@ -62,7 +54,7 @@ def render(page: Report, figures: Mapping[str, RenderedFigure]) -> dict[str, str
         lstrip_blocks=True,
         autoescape=lambda name: bool(name and ".html" in name),
     )
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + CSS
     texts = {}
     for kind in ("html", "md"):
         text = environment.get_template(f"{page.template}.{kind}.j2").render(page=page, figures=figures, style=style)
@@ -71,10 +63,23 @@ def render(page: Report, figures: Mapping[str, RenderedFigure]) -> dict[str, str
 
 
 def _draw(page: Report) -> dict[str, RenderedFigure]:
-    """Write the figures of a page as PNG files; return them by name."""
-    folder, figures = page.study.folder, {}
-    for name, fig, caption in table_figures(page) if isinstance(page, TablePage) else comparison_figures(page):
-        (folder / "figures").mkdir(exist_ok=True)
-        write_atomic(folder / "figures" / f"{name}.png", to_png(fig), concurrent_writers=True)
-        figures[name] = RenderedFigure(f"figures/{name}.png", to_svg(fig, name, caption), caption)
+    """Write the figures of a page as PNG and PDF files; return them by name."""
+    folder, figures = page.study.folder / "figures", {}
+    with narrow_layout():
+        narrow = {name: fig for name, fig, _ in page_figures(page) if is_of_narrow_width(fig)}
+    for name, fig, caption in page_figures(page):
+        folder.mkdir(exist_ok=True)
+        settle(fig)
+        for suffix, content in (("png", to_png(fig)), ("pdf", to_pdf(fig))):
+            write_atomic(folder / f"{name}.{suffix}", content, concurrent_writers=True)
+        elements = [to_svg(fig, name, caption, kind="wide" if name in narrow else "")]
+        if name in narrow:
+            settle(narrow[name])
+            elements.append(to_svg(narrow[name], f"{name}-narrow", caption, kind="narrow"))
+        figures[name] = RenderedFigure(f"figures/{name}.png", f"figures/{name}.pdf", "\n".join(elements), caption)
     return figures
+
+
+def page_figures(page: Report) -> Iterator[tuple[str, Figure, str]]:
+    """Yield (name, figure, caption) for every figure of a page whose numbers are available."""
+    return table_figures(page) if isinstance(page, TablePage) else comparison_figures(page)

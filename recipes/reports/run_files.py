@@ -17,19 +17,33 @@ from common.yaml_text import reason_of
 from recipes.reports.results import RunRecord, StudyRecord
 
 
-def read_curves(runs: Iterable[RunRecord], names: Sequence[str]) -> pd.DataFrame:
+def read_curves(runs: Iterable[RunRecord], names: Sequence[str], *, most_values: int | None = None) -> pd.DataFrame:
     """Return the metrics `names` of the runs' metrics.jsonl, one row per value: run, epoch, step, name, value.
 
-    Null is NaN; incomplete lines are skipped; of several values at an epoch each has its row, in the order of the file.
+    Null is NaN; incomplete lines are skipped; of several values at an epoch each has its row, in the order of the file. Of a
+    metric with more than `most_values` values in a run, about as many evenly spaced ones are read, the last one included.
     """
-    rows = [row for run in runs for row in _read_curve(run, names)]
-    return pd.DataFrame(rows, columns=["run", "epoch", "step", "name", "value"])
+    rows = [row for run in runs for row in _read_curve(run, names, most_values)]
+    curves = pd.DataFrame(rows, columns=["run", "epoch", "step", "name", "value"])
+    return curves.astype(dict.fromkeys(("epoch", "step", "value"), "float64"))
 
 
-def _read_curve(run: RunRecord, names: Sequence[str]) -> Iterator[tuple[str, float, float, str, float]]:
+def _lines_with(path: Path, names: Sequence[str], most: int | None) -> Iterator[str]:
+    """Yield the lines that mention one of the names, in their order; of a name with more than `most`, evenly spaced ones."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path_exists(path) else []
+    chosen: set[int] = set()
+    for name in names:
+        found = [number for number, line in enumerate(lines) if f'"{name}"' in line]
+        stride = max(1, -(-len(found) // most)) if most else 1
+        chosen.update(found[::-1][::stride])
+    yield from (lines[number] for number in sorted(chosen))
+
+
+def _read_curve(
+    run: RunRecord, names: Sequence[str], most: int | None
+) -> Iterator[tuple[str, float, float, str, float]]:
     """Yield (run, epoch, step, name, value) for the metrics of a run."""
-    path = run.folder / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path_exists(path) else []:
+    for line in _lines_with(run.folder / "metrics.jsonl", names, most):
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):

@@ -19,6 +19,8 @@ EARLIER_STAGE_METRICS = {
     "feature_rank": "feature rank",
 }
 """Metrics shown for a run that others start from, where its result has them, with their titles."""
+MOST_OPEN_ROWS = 40
+"""Most rows of a table that a page shows at once."""
 NOTHING = "–"
 """Cell of a value that is missing or does not apply."""
 
@@ -30,6 +32,11 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     num_names: int = 1
+
+    @property
+    def is_long(self) -> bool:
+        """Return whether a page folds the table away."""
+        return len(self.rows) > MOST_OPEN_ROWS
 
 
 class RunTables:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic_core import PydanticCustomError
 
 from common.config import read_value
-from common.config_places import section_in
 from common.yaml_text import Word, values_of
-from recipes.stages import STAGES, config_class
+from recipes.stages import STAGES
 from recipes.study.scale_rules import ScaleRule
+from recipes.study.schema_types import type_in_schema
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class KeyTypes:
         for stage, module in self.modules.items():
             own = key.removeprefix(f"{stage}.")
             if module in STAGES and (own != key or not key.startswith(tuple(f"{name}." for name in self.modules))):
-                hint = _type_in(config_class(module), own)
+                hint = type_in_schema(module, own)
                 if hint is not None:
                     return hint
         return None
@@ -64,14 +64,3 @@ def _has_words(value: Any) -> bool:
 def _is_text(hint: Any) -> bool:
     """Return whether a type is text, possibly one of a choice or none."""
     return hint is str or typing.get_origin(hint) is Literal or any(map(_is_text, typing.get_args(hint)))
-
-
-def _type_in(cls: Any, key: str) -> Any:
-    """Return the type of a dotted key of a config class, or None if there is no such key."""
-    hint: Any = cls
-    for name in key.split("."):
-        section = section_in(hint)
-        if section is None or name not in section.model_fields:
-            return None
-        hint = section.model_fields[name].annotation
-    return hint

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from common.config_messages import FORM, TYPE
+from common.config_messages import FORM, TYPE, Otherwise
 from recipes.study.axis_forms import PublishedTableName
 from recipes.study.sections import NAMED, FileSection
 
@@ -96,6 +96,17 @@ TwoLevels = Annotated[tuple[Any, ...], Field(json_schema_extra={"minItems": 2, "
 """Two levels of an axis, whose number is checked together with their names."""
 
 
+class PriceEntry(FileSection):
+    """What labels and compute cost: the report weighs the labels that an arm saves against its device-hours."""
+
+    label: Annotated[float, Field(gt=0), Otherwise("must be a price above 0.")]
+    """Price of a label."""
+    device_hour: Annotated[float, Field(gt=0), Otherwise("must be a price above 0.")]
+    """Price of an hour of a device, in the same currency."""
+    currency: Annotated[str, Field(min_length=1, max_length=12)] = "USD"
+    """Currency of both prices, as the report prints it."""
+
+
 class ComparisonReport(FileSection):
     """A comparison of levels along a curve."""
 
@@ -117,6 +128,8 @@ class ComparisonReport(FileSection):
     """Whether a higher value of the metric is better; default: by its name (not for a loss or a calibration error)."""
     metric_range: tuple[float, float] | None = None
     """Smallest and largest possible value of the metric, such as [0, 1]; default: [0, 100] for accuracies and mAP."""
+    price: PriceEntry | None = None
+    """Prices of a label and of a device-hour; default: the report gives device-hours alone."""
     titles: dict[str, str] = {}
     """Names of axes and levels in the report."""
     notes: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from typing import Any
 from common.yaml_text import Word, values_of
 from recipes.study.report_forms import ComparisonReport, MetricDuringTraining, PairEntry, TableReport
 from recipes.study.scale_rules import find_level, format_level, is_number, name_value
-from recipes.study.specification import Axis, Figure, Pair, ReportSpec, TableReportSpec
+from recipes.study.specification import Axis, Figure, Pair, Price, ReportSpec, TableReportSpec
 
 
 def build_report_spec(
@@ -58,6 +58,7 @@ def build_report_spec(
         _saving_at(entry, axes, problems),
         entry.higher_is_better,
         entry.metric_range,
+        None if entry.price is None else Price(entry.price.label, entry.price.device_hour, entry.price.currency),
     )
 
 

@@ -83,6 +83,15 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What a label and an hour of a device cost."""
+
+    label: float
+    device_hour: float
+    currency: str
+
+
+@dataclass(frozen=True)
 class ReportSpec:
     """Report that compares levels: metric, axis of the curves (`x`), axis of the repeats, and pairs of (base, other) levels."""
 
@@ -100,6 +109,8 @@ class ReportSpec:
     """Direction of the metric; None: that of its name."""
     metric_range: tuple[float, float] | None = None
     """Smallest and largest possible value of the metric; None: those of its name, if it has any."""
+    price: Price | None = None
+    """Prices of labels and compute; None: not known."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DRAW = """
 import hashlib
 from common.evaluation.token_similarity_run import _draw
-from recipes.reports.figure_style import figure, to_png, to_svg
+from recipes.reports.figure_style import figure
+from recipes.reports.rendering import settle, to_pdf, to_png, to_svg
 with figure(3.0, 2.0, 1) as (fig, (axes,)):
     axes.plot([1, 2], [3, 4])
     axes.set_title("x$^2$")
-content = _draw([0.1, 0.5], [0.0, 0.1]) + to_png(fig) + to_svg(fig, "name", "what").encode()
+settle(fig)
+content = _draw([0.1, 0.5], [0.0, 0.1]) + to_png(fig) + to_svg(fig, "name", "what").encode() + to_pdf(fig)
 print(hashlib.sha256(content).hexdigest())
 """
 SETTINGS = {

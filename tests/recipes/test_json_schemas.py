@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 
 from common.yaml_text import read_yaml
 from recipes.__main__ import main
-from recipes.json_schemas import SCHEMAS, schemas
+from recipes.json_schemas import schemas
+from recipes.study.schema_types import SCHEMAS
 
 WRITTEN = {"published", "choices"}
 """Folders of files that nobody edits."""

@@ -2,9 +2,9 @@
 
 CAPTIONS = {
     "accuracy": """{metric_name} over {x_name}. Lines connect the means, bars are 95% confidence intervals over
-        {covered}, small dots are individual {repeats}s.""",
-    "differences": """{other} minus {base}: large dots are means, bars are 95% confidence intervals over {covered},
-        small dots are the differences of individual {repeats}s. Where a bar crosses zero, the difference is not
+        {covered}, small hollow marks are individual {repeats}s.""",
+    "differences": """{other} minus {base}: large marks are means, bars are 95% confidence intervals over {covered},
+        small hollow marks are the differences of individual {repeats}s. Where a bar crosses zero, the difference is not
         significant.""",
     "labels": """How many labels {base} needs to match {other}: each line runs from the amount used by {other} to the
         equivalent amount for {base}. The wide bar is the 95% confidence interval; a triangle marks a value outside

@@ -7,7 +7,6 @@
 Everything else in a report is exploratory.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from enum import StrEnum
 
 from recipes.reports.comparison.estimator import Estimator, Levels
 from recipes.reports.metrics import Metric
-from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval, holm, t_quantile
+from recipes.reports.next_steps import MOST_IMAGES as MOST_IMAGES
+from recipes.reports.next_steps import MOST_SEEDS as MOST_SEEDS
+from recipes.reports.next_steps import NextStep as NextStep
+from recipes.reports.next_steps import settling_step
+from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval, holm
 from recipes.study.choices import Choices
-
-MOST_SEEDS = 100
-"""Largest number of seeds that is proposed."""
-MOST_IMAGES = 100
-"""Largest factor on the number of test images that is proposed."""
 
 
 class Outcome(StrEnum):
@@ -56,14 +54,6 @@ class Claim:
     """The estimate with diverged runs counted as uninformative predictions; None if no run diverged, or their value is unknown. It
     has no interval: of a few seeds, some of which diverge, the mean is far from normal."""
     outcome: Outcome
-
-
-@dataclass(frozen=True)
-class NextStep:
-    """What would settle an open claim, if its estimate does not change: a number of seeds, or of test images."""
-
-    seeds: int | None
-    images: int | None
 
 
 def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, saving_x: str) -> tuple[Claim, ...]:
@@ -105,36 +95,8 @@ def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
 
 
 def next_step(claim: Claim, margin: float | None, *, claims: int = 1) -> NextStep | None:
-    """Return what would settle an inconclusive claim: significance, or equivalence within `margin`; None if nothing is open.
-
-    Both numbers assume that the estimate and the variances do not change, and the level of the first of so many declared
-    `claims` (Holm). None of them: more than `MOST_SEEDS` seeds, or `MOST_IMAGES` times as many images.
-    """
-    found = claim.interval
-    if claim.outcome is not Outcome.INCONCLUSIVE or found.variance is None:
-        return None
-    variance = found.variance
-
-    def settles(seeds: int, images: float) -> bool:
-        error = math.sqrt(variance.projected(seeds=seeds / found.count, images=images))
-        degrees = found.degrees * (seeds - 1) / (found.count - 1)
-        if abs(found.mean) > t_quantile(degrees, 1 - SIGNIFICANCE / claims) * error:
-            return True
-        return margin is not None and abs(found.mean) + t_quantile(degrees, 0.9) * error < margin
-
-    seeds = next((n for n in range(found.count + 1, MOST_SEEDS + 1) if settles(n, 1.0)), None)
-    factors = [
-        *itertools.takewhile(lambda factor: factor < MOST_IMAGES, (1.25**step for step in itertools.count(1))),
-        MOST_IMAGES,
-    ]
-    factor = next((each for each in factors if settles(found.count, each)), None)
-    return NextStep(seeds, _round_up(found.images * factor) if factor and found.images else None)
-
-
-def _round_up(count: float) -> int:
-    """Return a number rounded up to two significant digits."""
-    unit: int = 10 ** max(0, len(str(math.ceil(count))) - 2)
-    return unit * math.ceil(count / unit)
+    """Return what would settle an inconclusive claim, one of so many declared `claims` (`settling_step`), otherwise None."""
+    return settling_step(claim.interval, margin, claims=claims) if claim.outcome is Outcome.INCONCLUSIVE else None
 
 
 def _weights(

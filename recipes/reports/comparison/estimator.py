@@ -3,13 +3,14 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from recipes.reports.comparison.cell_values import StudyValues, arm_name
 from recipes.reports.comparison.label_savings import Saving, label_saving
-from recipes.reports.crossed_effects import Term, estimate
+from recipes.reports.crossed_effects import Term
+from recipes.reports.estimates import cell_mean, weighted_sum
 from recipes.reports.metrics import Metric
-from recipes.reports.statistics import Interval, bounded_interval, paired_differences
+from recipes.reports.statistics import Interval, paired_differences
 from recipes.study.specification import ReportSpec
 
 Levels = Mapping[str, str]
@@ -76,27 +77,14 @@ class Estimator:
             if cell is None:
                 return Interval(math.nan, math.nan, math.nan, 0)
             terms.append(Term(weight, cell, arm_name(levels, [self.spec.x])))
-        found = estimate(terms, span=self._image_span)
-        if self.metric.range is None or not found.is_known:
-            return found
-        least, most = (sum(weight * ends[weight > 0] for weight, _ in weights) for ends in self._ends())
-        if not least <= found.mean <= most:  # the study's `report.metric_range` is not that of the metric
-            return found
-        return replace(found, low=max(found.low, least), high=min(found.high, most))
-
-    def _ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return the metric's (value for a negative weight, for a positive one) of the smallest and of the largest sum."""
-        assert self.metric.range is not None
-        low, high = self.metric.range
-        return (high, low), (low, high)
+        return weighted_sum(terms, self.metric, self.values.image_weight)
 
     def mean(self, levels: Levels) -> Estimate:
         """Return the mean of a cell, whose interval stays within the metric's range."""
-        found = self.sum([(1.0, levels)])
         cell = self.values.cell(levels)
-        if self.metric.range:
-            found = bounded_interval(found, *self.metric.range)
-        return Estimate(levels, cell.points if cell else {}, found)
+        if cell is None:
+            return Estimate(levels, {}, Interval(math.nan, math.nan, math.nan, 0))
+        return Estimate(levels, cell.points, cell_mean(cell, self.metric, self.values.image_weight))
 
     def difference(self, levels: Levels, axis: str, base: str, other: str) -> Estimate:
         """Return other - base along an axis; the points are the differences of the repeats that both have."""

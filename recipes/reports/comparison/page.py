@@ -10,6 +10,7 @@ from recipes.reports.comparison.findings import Findings, compute_findings
 from recipes.reports.comparison.open_claims import SeedCost
 from recipes.reports.comparison.recommendation import EQUAL_COST, Recommendation, Simpler
 from recipes.reports.comparison.saving_words import ComparisonWords
+from recipes.reports.comparison.sections import Sections
 from recipes.reports.comparison.setup_tables import SetupTables
 from recipes.reports.comparison.tables import NOT_CONVERGED
 from recipes.reports.formatting import signed_distinctly
@@ -34,6 +35,7 @@ class ComparisonPage(Page):
         self.findings: Findings = compute_findings(study)
         self.words = ComparisonWords(self.findings)
         self.tables = SetupTables(study, self.findings, self.words)
+        self.sections = Sections(study, self.findings, self.words, self.tables)
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
         self.recommendation = Recommendation(self.words, self._seed_cost(), self._simpler())
 

@@ -1,13 +1,13 @@
 """Figure of a gap: how far a metric at each value of a column is below that at the last value."""
 
 from collections.abc import Mapping
-from textwrap import shorten
 
 from common.figures import Figure
-from recipes.reports.figure_style import INK, WIDTH, draw_interval, figure
+from recipes.reports.figure_style import INK, described_interval, draw_interval, is_narrow, name_rows, row_figure
+from recipes.reports.figure_text import describe
 from recipes.reports.replication.agreement import difference
-from recipes.reports.replication.figure_lines import Point, draw_panels, published_number
-from recipes.reports.replication.figure_rows import row_colors
+from recipes.reports.replication.figure_lines import Point, draw_panels, drawn_number
+from recipes.reports.replication.figure_panels import PAPER, row_series
 from recipes.reports.replication.findings import TableFindings, sorted_by
 from recipes.reports.replication.words import TableWords
 from recipes.study.published import as_number
@@ -21,7 +21,7 @@ def draw_gap(findings: TableFindings, words: TableWords) -> Figure | None:
     for _, rows in findings.groups([x]):
         *others, last = sorted_by(rows, x)
         for row in others:
-            base, end = published_number(row, main), published_number(last, main)
+            base, end = drawn_number(findings, row), drawn_number(findings, last)
             published = None if base is None or end is None else end - base
             ours = None if row.crashed or last.crashed else difference(row, last, main)[1]
             points[id(row)] = (numbers[id(row)] or 0.0, ours, published)
@@ -35,25 +35,28 @@ def draw_gap(findings: TableFindings, words: TableWords) -> Figure | None:
 
 
 def _draw_dots(findings: TableFindings, words: TableWords, points: Mapping[int, Point], name: str) -> Figure | None:
-    """Draw, for each row that has a gap, a dot with its interval, a diamond for the paper's gap, or a cross for a crash."""
-    rows = [(row, color) for row, color in zip(findings.rows, row_colors(findings), strict=True) if id(row) in points]
+    """Draw a marker with its interval for each row that has a gap, a hollow diamond for the paper's, or a cross for a crash."""
+    looks = row_series(findings, words)
+    rows = [(row, look) for row, look in zip(findings.rows, looks, strict=True) if id(row) in points]
     if all(ours is None or not ours.count for _, ours, _ in points.values()):
         return None
     x = findings.spec.figure.x or ""
     last = words.entry(findings.last(rows[0][0]).columns.get(x))
-    with figure(WIDTH, 1.0 + 0.3 * len(rows), 1) as (fig, (axes,)):
+    names = [f"{words.label(row.columns, [x])}: {last} − {words.entry(row.columns.get(x))}" for row, _ in rows]
+    with row_figure(len(rows)) as (fig, (axes,)):
         axes.axvline(0, color=INK, linewidth=1.0)
-        for y, (row, color) in enumerate(rows):
+        for y, (row, look) in enumerate(rows):
             _, ours, published = points[id(row)]
             if ours is None:
-                axes.plot(0, y, "x", color=color, markersize=8, markeredgewidth=2.2, zorder=5)
+                axes.plot(0, y, "x", color=look.color, markersize=8, markeredgewidth=2.2, zorder=5)
+                describe(fig, f"{names[y]}: diverged")
             else:
-                draw_interval(axes, y, ours, color, horizontal=True)
+                draw_interval(axes, y, ours, look, horizontal=True)
+                describe(fig, described_interval(names[y], ours))
             if published is not None:
-                axes.plot(published, y + 0.18, "D", color=color, markerfacecolor="none", markersize=5.5)
-        names = [f"{words.label(row.columns, [x])}: {last} − {words.entry(row.columns.get(x))}" for row, _ in rows]
-        axes.set_yticks(range(len(rows)), [shorten(label, 60, placeholder="…") for label in names])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
+                axes.plot(published, y + 0.18, "D", color=look.color, **PAPER)
+                describe(fig, f"{names[y]}, in the paper: {published:g}")
+        axes.set_ylim(len(rows) - 0.4, -1.0 if is_narrow() else -0.6)
         axes.set_xlabel(name)
+        name_rows([axes], range(len(rows)), names)
     return fig

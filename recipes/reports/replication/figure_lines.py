@@ -2,16 +2,25 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from textwrap import shorten
+from typing import Any
 
 import numpy as np
 
 from common.figures import Axes, Figure
-from recipes.reports.figure_style import WIDTH, draw_interval, figure
-from recipes.reports.replication.figure_panels import PAPER_DASHES, draw_legend, line_style, panel_rows, title_panel
+from recipes.reports.figure_style import WIDTH, described_interval, described_values, draw_interval, figure, label_y
+from recipes.reports.figure_text import describe
+from recipes.reports.replication.figure_panels import (
+    PAPER,
+    draw_legend,
+    panel_rows,
+    setting,
+    setting_series,
+    title_panel,
+)
 from recipes.reports.replication.findings import Row, TableFindings, layer_values
 from recipes.reports.replication.tables import layer_name
 from recipes.reports.replication.words import TableWords
+from recipes.reports.series import Series
 from recipes.reports.statistics import Interval, student_interval
 from recipes.study.published import as_number
 
@@ -22,10 +31,10 @@ Point = tuple[float, Interval | None, float | None]
 
 
 def draw_curve(findings: TableFindings, words: TableWords) -> Figure | None:
-    """Draw the metric over a numeric column, one line per setting of the other columns; the paper's lines are dashed."""
+    """Draw the metric over a numeric column, one line per setting of the other columns; the paper's are hollow."""
     x, main = findings.spec.figure.x or "", findings.main
     points = {
-        id(row): (number, None if row.crashed else row.scores[main].interval, published_number(row, main))
+        id(row): (number, None if row.crashed else row.scores[main].interval, drawn_number(findings, row))
         for row in findings.rows
         if (number := as_number(row.columns.get(x))) is not None
     }
@@ -38,34 +47,43 @@ def draw_layers(findings: TableFindings, words: TableWords) -> Figure | None:
     panels = panel_rows(findings)
     if not any(layer_values(run, metric) for row in findings.rows for run in row.runs.values()):
         return None
+    looks = setting_series(findings, words)
     with figure(WIDTH, 4.2, len(panels)) as (fig, axes_of):
         depth = 0
         for axes, (entry, rows) in zip(axes_of, panels, strict=True):
-            for number, row in enumerate(rows):
+            for row in rows:
                 values = [layer for run in row.runs.values() if (layer := layer_values(run, metric))]
                 if values:
                     depth = max(depth, len(values[0]))
-                    name = words.label(row.columns, [findings.spec.figure.panels or ""])
-                    _draw_layers(axes, values, *line_style(number), name)
+                    name = setting(findings, words, row)
+                    means = _draw_layers(axes, values, looks[name], name)
+                    ends = {layer_name(0): means[0], layer_name(len(means) - 1): means[-1]}
+                    describe(fig, f"{words.label(row.columns)}: {described_values(ends)}")
             title_panel(axes, findings, words, entry)
         for axes in axes_of:
             names = [layer_name(number) for number in range(depth)]
             labels = [name.replace("block ", "").replace("position embedding", "position\nembedding") for name in names]
             axes.set_xticks(range(depth), labels)
             axes.set_xlabel("after the stem, the position embedding, and each block")
-        axes_of[0].set_ylabel(words.title(findings.main))
+        label_y(fig, axes_of, words.title(findings.main))
         draw_legend(fig, axes_of, published=False)
     return fig
 
 
-def _draw_layers(axes: Axes, values: Sequence[Sequence[float]], color: str, marker: str, label: str) -> None:
-    """Draw one row: the mean over its runs, with the interval as a band."""
+def _draw_layers(axes: Axes, values: Sequence[Sequence[float]], look: Series, label: str) -> list[float]:
+    """Draw one row: the mean over its runs, with the interval as a band; return the means."""
     intervals = [student_interval(list(layer)) for layer in zip(*values, strict=False)]
-    layers = range(len(intervals))
-    axes.plot(layers, [interval.mean for interval in intervals], color=color, marker=marker, markersize=5, label=label)
+    layers, means = range(len(intervals)), [interval.mean for interval in intervals]
+    axes.plot(layers, means, color=look.color, marker=look.marker, linestyle=look.line, markersize=5, label=label)
     if intervals[0].is_known:
         bounds = [interval.low for interval in intervals], [interval.high for interval in intervals]
-        axes.fill_between(layers, *bounds, color=color, alpha=0.15, linewidth=0)
+        axes.fill_between(layers, *bounds, color=look.color, alpha=0.15, linewidth=0)
+    return means
+
+
+def drawn_number(findings: TableFindings, row: Row) -> float | None:
+    """Return the published value of a row that shares an axis with ours: only at the paper's scale."""
+    return published_number(row, findings.main) if findings.is_paper_scale else None
 
 
 def published_number(row: Row, column: str) -> float | None:
@@ -76,24 +94,24 @@ def published_number(row: Row, column: str) -> float | None:
 
 def draw_panels(findings: TableFindings, words: TableWords, points: Mapping[int, Point], name: str) -> Figure | None:
     """Draw lines through the points of the rows: one panel per value of the panels' column, one line per setting."""
-    shape = findings.spec.figure
-    x, panels = shape.x or "", panel_rows(findings)
+    panels = panel_rows(findings)
     if all(interval is None or math.isnan(interval.mean) for _, interval, _ in points.values()):
         return None
     xs = sorted({point[0] for point in points.values()})
     scale = "log" if xs[0] > 0 and xs[-1] / xs[0] >= LOG_SCALE_RATIO else "linear"
-    settings = list(dict.fromkeys(_setting(row, words, x, shape.panels) for row in findings.rows))
+    looks = setting_series(findings, words)
     with figure(WIDTH, 4.1, len(panels)) as (fig, axes_of):
         for axes, (entry, rows) in zip(axes_of, panels, strict=True):
-            for number, setting in enumerate(settings):
-                line = [row for row in rows if _setting(row, words, x, shape.panels) == setting and id(row) in points]
-                shift = number - (len(settings) - 1) / 2
+            for number, (line_name, look) in enumerate(looks.items()):
+                line = [row for row in rows if setting(findings, words, row) == line_name and id(row) in points]
+                shift = number - (len(looks) - 1) / 2
                 ordered = sorted((points[id(row)] for row in line), key=lambda point: point[0])
                 dodged = [(_dodge(at, shift, scale), ours, published) for at, ours, published in ordered]
-                _draw_line(axes, dodged, line_style(number), setting)
+                _draw_line(axes, dodged, look, line_name)
+                describe(fig, *(_described(words.label(row.columns), points[id(row)]) for row in line))
             _label_x_axis(axes, findings, words, points, scale)
             title_panel(axes, findings, words, entry)
-        axes_of[0].set_ylabel(name)
+        label_y(fig, axes_of, name)
         low, high = _y_limits(points, axes_of[0].get_ylim())
         axes_of[0].set_ylim(low, high)
         for axes in axes_of:
@@ -117,27 +135,27 @@ def _dodge(x: float, steps: float, scale: str) -> float:
     return float(x * 1.015**steps) if scale == "log" else x + 0.015 * steps * max(abs(x), 1.0)
 
 
-def _setting(row: Row, words: TableWords, x: str, panels: str | None) -> str:
-    """Return the name of a row's line: its columns except that of the x axis and that of the panels."""
-    name = words.label(row.columns, [x, panels or ""])
-    return "ours" if name == "all runs" else name
+def _described(name: str, point: Point) -> str:
+    """Return our value and the published one of a row as a description."""
+    _, ours, published = point
+    text = f"{name}: diverged" if ours is None else described_interval(name, ours)
+    return text + (f", in the paper {published:g}" if text and published is not None else "")
 
 
-def _draw_line(axes: Axes, points: Sequence[Point], style: tuple[str, str], label: str) -> None:
-    """Draw one line: our values with intervals, the paper's dashed and hollow. `_draw_crashes` places the crosses of crashes."""
-    color, marker = style
+def _draw_line(axes: Axes, points: Sequence[Point], look: Series, label: str) -> None:
+    """Draw one line: our values with intervals, the paper's thin and hollow. `_draw_crashes` places the crosses of crashes."""
     ours = [(x, interval) for x, interval, _ in points if interval is not None and not math.isnan(interval.mean)]
     means = [math.nan if interval is None else interval.mean for _, interval, _ in points]  # a crash breaks the line
-    axes.plot([x for x, _, _ in points], means, color=color, marker=marker, markersize=6, label=shorten(label, 60))
+    style: dict[str, Any] = {"color": look.color, "marker": look.marker, "linestyle": look.line}
+    axes.plot([x for x, _, _ in points], means, markersize=6, label=label, **style)
     for x, interval in ours:
-        draw_interval(axes, x, interval, color, marker_size=0.1)
+        draw_interval(axes, x, interval, look, marker_size=6)
     published = [(x, value) for x, _, value in points if value is not None]
     if published:
-        axes.plot(*zip(*published, strict=True), color=color, linestyle=PAPER_DASHES, linewidth=1.4, marker=marker,
-                  markerfacecolor="none", markersize=5)  # fmt: skip
+        axes.plot(*zip(*published, strict=True), **style, **PAPER)
     for x, outcome, _ in points:
         if outcome is None:
-            axes.plot(x, np.nan, "x", color=color, markersize=8, markeredgewidth=2.2, gid="crash")
+            axes.plot(x, np.nan, "x", color=look.color, markersize=8, markeredgewidth=2.2, gid="crash")
 
 
 def _draw_crashes(axes: Axes, bottom: float) -> None:

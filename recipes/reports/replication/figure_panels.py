@@ -1,22 +1,55 @@
-"""Shared parts of a table's figures: one panel per value of a column, line styles, and one legend for all panels."""
+"""Shared parts of a table's figures: one panel per value of a column, looks of rows and lines, and one legend for all panels."""
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 from common.figures import Axes, Figure, Line2D
-from recipes.reports.figure_style import INK, SERIES
+from recipes.reports.figure_style import INK
+from recipes.reports.figure_text import fit_legend
 from recipes.reports.replication.findings import Row, TableFindings
 from recipes.reports.replication.words import TableWords
+from recipes.reports.series import Series, assign_series, series_number
 
-MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">")
-"""Markers of the lines, so that no line is identified by its color alone."""
-PAPER_DASHES = (0, (4, 2.5))
-"""Dash pattern of the paper's lines."""
+PAPER: dict[str, Any] = {
+    "linewidth": 1.0,
+    "alpha": 0.8,
+    "markerfacecolor": "none",
+    "markersize": 6.5,
+    "markeredgewidth": 1.2,
+}
+"""Style of the paper's values: the marker and line style of our line, but hollow, thin and pale."""
+MAX_LOOKS = 4
+"""Most levels of a column that get a look each in a figure of rows; more would be hard to distinguish."""
 
 
-def line_style(number: int) -> tuple[str, str]:
-    """Return the color and the marker of line `number`."""
-    return SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
+def row_series(findings: TableFindings, words: TableWords) -> list[Series]:
+    """Return the look of each row, the same in all figures of a page.
+
+    In figures of rows that of the first column that varies and has few levels; in figures of lines that of its line.
+    """
+    if findings.spec.figure.kind != "rows":
+        looks = setting_series(findings, words)
+        return [looks[setting(findings, words, row)] for row in findings.rows]
+    for name in findings.varied:
+        levels = [repr(row.columns.get(name)) for row in findings.rows]
+        if len(set(levels)) <= MAX_LOOKS:
+            by_level = assign_series(levels)
+            return [by_level[level] for level in levels]
+    return [series_number(1)] * len(findings.rows)
+
+
+def setting_series(findings: TableFindings, words: TableWords) -> dict[str, Series]:
+    """Return the look of each line by its name (`setting`), the same in every panel."""
+    return assign_series(setting(findings, words, row) for row in findings.rows)
+
+
+def setting(findings: TableFindings, words: TableWords, row: Row) -> str:
+    """Return the name of a row's line: its columns except that of the x axis and that of the panels."""
+    shape = findings.spec.figure
+    x = shape.x if shape.kind in ("curve", "gap") else None
+    name = words.label(row.columns, [x or "", shape.panels or ""])
+    return "ours" if name == "all runs" else name
 
 
 def panel_rows(findings: TableFindings) -> list[tuple[Any, list[Row]]]:
@@ -37,12 +70,12 @@ def title_panel(axes: Axes, findings: TableFindings, words: TableWords, entry: A
 
 
 def draw_legend(fig: Figure, panels: Sequence[Axes], *, published: bool) -> None:
-    """Draw one legend above the figure, with every line once and, if `published`, the dashed line of the paper."""
+    """Draw one legend above the figure, with every line once and, if `published`, the hollow marker of the paper."""
     handles = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        shorten(label, 60, placeholder="…"): handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if published:
-        handles["the paper"] = Line2D([], [], color=INK, linestyle=PAPER_DASHES, linewidth=1.4)
-    widest = max((len(label) for label in handles), default=1)
-    columns = max(1, min(len(handles), int(120 / (widest + 8))))
-    fig.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=columns, handlelength=2.2)
+        handles["the paper (hollow)"] = Line2D([], [], color=INK, marker="o", **PAPER)
+    fit_legend(fig, handles)

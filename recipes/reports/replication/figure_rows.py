@@ -1,19 +1,28 @@
 """Dot plot of a table: one line per row with our value, its interval and the published value; crashes as crosses."""
 
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any
 
 from common.figures import Axes, Figure, Line2D
-from recipes.reports.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure
+from recipes.reports.figure_style import (
+    FAINT,
+    INK,
+    MUTED,
+    described_interval,
+    draw_interval,
+    draw_repeats,
+    is_narrow,
+    name_rows,
+    row_figure,
+)
+from recipes.reports.figure_text import describe, fit_legend
+from recipes.reports.replication.figure_panels import PAPER, row_series
 from recipes.reports.replication.findings import Row, TableFindings
 from recipes.reports.replication.words import TableWords
-from recipes.study.published import CRASH
+from recipes.reports.series import Series
 
 ANNOTATION: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": MUTED, "fontsize": 8}
 """Style of a note next to a point."""
-MAX_COLORS = 4
-"""Most levels of a column that get a color each; more colors would be hard to distinguish."""
 
 
 def draw_rows(findings: TableFindings, words: TableWords, column: str) -> Figure | None:
@@ -22,24 +31,22 @@ def draw_rows(findings: TableFindings, words: TableWords, column: str) -> Figure
     if ours is None and not any(row.crashed for row in findings.rows):
         return None
     ys, groups = _row_positions(findings, words)
-    colors = row_colors(findings)
+    looks = row_series(findings, words)
     has_published = any(row.scores[column].published is not None for row in findings.rows)
-    shared = not has_published or _fits_one_axis(ours, published)
-    with figure(WIDTH, 1.15 + 0.27 * (max(ys) + 1), 1 if shared else 2) as (fig, panels):
+    shared = not has_published or (findings.is_paper_scale and _fits_one_axis(ours, published))
+    with row_figure(max(ys) + 1, 1 if shared else 2) as (fig, panels):
         limits = [_limits([ours, published] if shared else [ours], findings.rows, column)]
         limits.append(limits[0] if shared else _limits([published], [], column))
         for axes, limit in zip(panels, limits, strict=False):
             _set_up_axis(axes, limit, ys)
-        for row, y, color in zip(findings.rows, ys, colors, strict=True):
+        for row, y, look in zip(findings.rows, ys, looks, strict=True):
             offset = 0.19 if shared and has_published else 0.0
-            _draw_ours(panels[0], row, column, y - offset, color, limits[0][0], words)
-            _draw_published(panels[-1], row, column, y + offset, color, limits[1][0])
+            _draw_ours(panels[0], row, column, y - offset, look, limits[0][0], words)
+            _draw_published(panels[-1], row, column, y + offset, look, limits[1][0])
+            describe(fig, _described(row, column, words))
         names = [words.label(row.columns, [findings.spec.figure.panels or ""]) for row in findings.rows]
-        ticks = [*zip(ys, (shorten(name, 58, placeholder="…") for name in names), strict=True), *groups]
-        panels[0].set_yticks([y for y, _ in ticks], [name for _, name in ticks])
-        for label, (_, name) in zip(panels[0].get_yticklabels(), ticks, strict=True):
-            label.set_color(INK)
-            label.set_fontweight("bold" if name in [group for _, group in groups] else "normal")
+        name_rows(panels, [*ys, *(y for y, _ in groups)], [*names, *(name for _, name in groups)])
+        _embolden(panels, {name for _, name in groups})
         title = words.metric(column)
         panels[0].set_xlabel(title if shared else f"{title}, ours")
         panels[-1].set_xlabel(title if shared else f"{title}, paper")
@@ -48,13 +55,20 @@ def draw_rows(findings: TableFindings, words: TableWords, column: str) -> Figure
     return fig
 
 
-def row_colors(findings: TableFindings) -> list[str]:
-    """Return a color for each row: by the first column that varies and has few levels, otherwise one color for all."""
-    for name in findings.varied:
-        levels = list(dict.fromkeys(repr(row.columns.get(name)) for row in findings.rows))
-        if len(levels) <= MAX_COLORS:
-            return [SERIES[(levels.index(repr(row.columns.get(name))) + 1) % len(SERIES)] for row in findings.rows]
-    return [SERIES[1]] * len(findings.rows)
+def _embolden(panels: Sequence[Axes], names: set[str]) -> None:
+    """Make the headings of groups bold."""
+    for text in [text for axes in panels for text in (*axes.get_yticklabels(), *axes.texts)]:
+        if text.get_text() in names:
+            text.set_fontweight("bold")
+
+
+def _described(row: Row, column: str, words: TableWords) -> str:
+    """Return our value and the published one of a row as a description."""
+    score, name = row.scores[column], words.label(row.columns)
+    ours = f"{name}: {words.ours(row, column)}" if row.crashed else described_interval(name, score.interval)
+    published = score.published
+    paper = f"{published:g}" if isinstance(published, float) else published
+    return ours + (f", in the paper {paper}" if ours and paper is not None else "")
 
 
 def _row_positions(findings: TableFindings, words: TableWords) -> tuple[list[float], list[tuple[float, str]]]:
@@ -110,45 +124,45 @@ def _limits(ranges: Sequence[tuple[float, float] | None], rows: Sequence[Row], c
 def _set_up_axis(axes: Axes, limits: tuple[float, float], ys: Sequence[float]) -> None:
     """Set up an axis: its limits, and a faint line for each row."""
     axes.set_xlim(*limits)
-    axes.set_ylim(max(ys) + 0.7, -0.7)
-    axes.grid(visible=False, axis="y")
+    axes.set_ylim(max(ys) + 0.7, -1.0 if is_narrow() else -0.7)
     for y in ys:
         axes.axhline(y, color=FAINT, linewidth=0.8, zorder=0)
 
 
-def _draw_ours(axes: Axes, row: Row, column: str, y: float, color: str, left: float, words: TableWords) -> None:
+def _draw_ours(axes: Axes, row: Row, column: str, y: float, look: Series, left: float, words: TableWords) -> None:
     """Draw our value of a row, or a cross if it crashed; note how many runs crashed if only some did."""
     low, high = axes.get_xlim()
     x = left + 0.05 * (high - low)
     if row.crashed:
-        axes.plot(x, y, "x", color=color, markersize=7.5, markeredgewidth=2.2, zorder=5)
-        axes.annotate(words.ours(row, column) if row.runs else CRASH, (x, y), (9, 0), **ANNOTATION)
+        axes.plot(x, y, "x", color=look.color, markersize=7.5, markeredgewidth=2.2, zorder=5)
+        axes.annotate(words.ours(row, column), (x, y), (9, 0), **ANNOTATION)
         return
     score = row.scores[column]
-    draw_interval(axes, y, score.interval, color, horizontal=True)
-    axes.plot(list(score.points.values()), [y] * len(score.points), "o", color=color, alpha=0.35, markersize=3.2, mew=0)
+    draw_interval(axes, y, score.interval, look, horizontal=True)
+    draw_repeats(axes, list(score.points.values()), [y] * len(score.points), look)
     if row.crashes and score.points:
-        note = f"{len(row.crashes)} of {len(row.crashes) + len(row.runs)} crashed"
-        axes.annotate(note, (score.interval.mean, y), (0, 9), **{**ANNOTATION, "ha": "center"})
+        note = f"{len(row.crashes)} of {row.ended} diverged"
+        axes.annotate(note, (score.interval.mean, y), (0, -10), **{**ANNOTATION, "ha": "center"})
 
 
-def _draw_published(axes: Axes, row: Row, column: str, y: float, color: str, left: float) -> None:
+def _draw_published(axes: Axes, row: Row, column: str, y: float, look: Series, left: float) -> None:
     """Draw the published value of a row: a hollow diamond, or a thin cross where the paper reports a crash."""
     published, (low, high) = row.scores[column].published, axes.get_xlim()
     if published is None:
         return
     if isinstance(published, str):
-        axes.plot(left + 0.05 * (high - low), y, "x", color=color, markersize=6.0, markeredgewidth=1.0, zorder=5)
+        axes.plot(left + 0.05 * (high - low), y, "x", color=look.color, markersize=6.0, markeredgewidth=1.0, zorder=5)
         return
     alpha = 0.4 if row.scores[column].doubtful else 1.0
-    axes.plot(published, y, "D", color=color, markerfacecolor="none", markersize=5.5, markeredgewidth=1.3, alpha=alpha)
+    axes.plot(published, y, "D", color=look.color, **(PAPER | {"alpha": alpha}))
 
 
 def _legend(fig: Figure) -> None:
-    """Draw the legend of the markers in one line above the figure."""
-    ours = Line2D([], [], color=INK, marker="o", markersize=6, label="ours, mean and 95% CI")
-    published = Line2D(
-        [], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="the paper's value"
-    )
-    crash = Line2D([], [], color=INK, marker="x", markeredgewidth=2, linestyle="none", label="crash")
-    fig.legend(handles=[ours, published, crash], loc="outside upper left", ncols=3, handlelength=1.8)
+    """Draw the legend of the markers above the figure."""
+    crash: dict[str, Any] = {"color": INK, "marker": "x", "markeredgewidth": 2, "linestyle": "none"}
+    entries = {
+        "ours, mean and 95% CI": Line2D([], [], color=INK, marker="o", markersize=6),
+        "the paper's value": Line2D([], [], color=INK, marker="D", linestyle="none", **(PAPER | {"alpha": 1.0})),
+        "diverged here, or crash in the paper": Line2D([], [], **crash),
+    }
+    fit_legend(fig, entries, handlelength=1.8)

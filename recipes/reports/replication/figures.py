@@ -10,10 +10,12 @@ from recipes.reports.replication.captions import CAPTIONS
 from recipes.reports.replication.figure_distribution import draw_distribution
 from recipes.reports.replication.figure_gap import draw_gap
 from recipes.reports.replication.figure_lines import draw_curve, draw_layers
-from recipes.reports.replication.figure_rows import draw_rows, row_colors
+from recipes.reports.replication.figure_panels import row_series
+from recipes.reports.replication.figure_rows import draw_rows
 from recipes.reports.replication.page import TablePage
 from recipes.reports.run_figures import draw_cost, draw_small_multiples
 from recipes.reports.run_files import read_curves
+from recipes.reports.series import series_number
 from recipes.result import DIVERGED
 
 MAX_PANELS = 32
@@ -29,13 +31,15 @@ def table_figures(page: TablePage) -> Iterator[tuple[str, Figure, str]]:
     if len(page.costs) <= MAX_PANELS:
         axes = page.measured_axes()
         names = [", ".join(page.tables.titles(cost, axes)) for cost in page.costs.to_dict("records")]
-        colors = row_colors(findings)
-        shades = colors if len(colors) == len(names) else colors[:1] * len(names)
-        figures.append(("cost", draw_cost(page.costs, names, shades), COST_CAPTION))
+        rows = row_series(findings, words)
+        looks = rows if len(rows) == len(names) else [series_number(1)] * len(names)
+        figures.append(("cost", draw_cost(page.costs, names, looks), COST_CAPTION))
     fields = {
         "metric": words.metric(findings.main),
         "repeats": findings.spec.repeats,
         "x": words.title(findings.spec.figure.x or ""),
+        "covered": words.covered(findings.main),
+        "paper": words.paper_marks(),
     }
     for name, fig, caption in figures:
         if fig is not None:
@@ -49,7 +53,8 @@ def _main_figures(page: TablePage) -> Iterator[tuple[str, Figure | None, str]]:
     if kind == "rows":
         for column in findings.spec.metrics:
             metric = words.metric(column).replace("{", "{{").replace("}", "}}")
-            yield f"table_{column}", draw_rows(findings, words, column), caption.replace("{metric}", metric)
+            shown = caption.replace("{metric}", metric).replace("{covered}", words.covered(column))
+            yield f"table_{column}", draw_rows(findings, words, column), shown
         return
     draw = {"curve": draw_curve, "gap": draw_gap, "layers": draw_layers, "distribution": draw_distribution}[kind]
     yield f"table_{kind}", draw(findings, words), caption

@@ -1,75 +1,28 @@
-"""Findings of a study compared with a published table: the rows with our value and the paper's, and the crashes.
+"""Findings of a study compared with a published table: the rows with our values and the paper's.
 
 A row is a combination of the levels of all axes except the repeats (and, in a distribution, except the draws). Its runs are
-the repeats. A row counts as a crash if at least half of its completed runs crashed, in any stage: it then ranks below every
-value. Otherwise its value is the mean of the other runs.
+the repeats. A row counts as diverged if at least half of its runs that ended diverged, in any stage: it then ranks below every
+value, as a crash in the paper does. Otherwise its value is the mean of the other runs.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from recipes.reports.estimates import cell_mean
+from recipes.reports.replication.row_values import NEAR_BEST_METRIC, ColumnValues, near_best_cell, read_column
+from recipes.reports.replication.row_values import layer_values as layer_values
+from recipes.reports.replication.rows import Crash, Score
+from recipes.reports.replication.rows import Row as Row
+from recipes.reports.replication.rows import sorted_by as sorted_by
 from recipes.reports.results import RunRecord, StudyRecord
-from recipes.reports.run_files import read_at_fraction
-from recipes.reports.statistics import Interval, student_interval
+from recipes.reports.run_files import read_num_classes
+from recipes.reports.statistics import student_interval
 from recipes.result import DIVERGED
 from recipes.study.plan import Cell
-from recipes.study.published import PublishedTable, PublishedValue, as_number, load_published_table
+from recipes.study.published import PublishedTable, load_published_table
+from recipes.study.scales import PAPER_SCALE
 from recipes.study.specification import Study, TableReportSpec
-
-NEAR_BEST = 2.0
-"""Distance from a row's best draw, in points, within which a draw of a distribution counts as good."""
-
-
-@dataclass(frozen=True)
-class Crash:
-    """A run that diverged: its stage, step and kind."""
-
-    stage: str
-    step: int
-    kind: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric of a row: our values by repeat with the interval of their mean, and the published value."""
-
-    points: Mapping[str, float]
-    interval: Interval
-    published: PublishedValue
-    doubtful: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table; `runs` are the usable runs of the last stage by repeat, `waiting` the repeats not done yet."""
-
-    columns: Mapping[str, Any]
-    scores: Mapping[str, Score]
-    runs: Mapping[str, RunRecord]
-    crashes: Mapping[str, Crash]
-    collapses: Mapping[str, str]
-    waiting: tuple[str, ...]
-    draws: Mapping[str, float]
-    """The metric of every draw of a distribution, 0 for a draw that crashed."""
-
-    @property
-    def crashed(self) -> bool:
-        """Return whether the row counts as a crash; in a distribution, every draw counts individually instead."""
-        return not self.draws and len(self.crashes) > 0 and len(self.crashes) >= len(self.runs)
-
-    def rank_value(self, column: str) -> float | None:
-        """Return the value that ranks the row: -inf for a crash, None if nothing is measured."""
-        mean = self.scores[column].interval.mean
-        return -math.inf if self.crashed else None if math.isnan(mean) else mean
-
-    def published_rank_value(self, column: str) -> float | None:
-        """Return the published value that ranks the row: -inf for a crash, None if it is missing or doubtful."""
-        score = self.scores[column]
-        return None if score.doubtful or score.published is None else rank_value_of(score.published)
 
 
 @dataclass(frozen=True)
@@ -80,8 +33,12 @@ class TableFindings:
     published: PublishedTable | None
     rows: tuple[Row, ...]
     repeats: tuple[str, ...]
-    epochs_read: Mapping[str, tuple[tuple[int, int], ...]]
-    """For each metric after a fraction of the epochs, every (epoch read, epochs of the run)."""
+    values: Mapping[str, ColumnValues]
+    """The values of the runs by column."""
+    scale: str | None
+    num_classes: int | None
+    shared_starts: tuple[str, ...]
+    """Earlier stages of which several repeats of a row start from the same run, or from the same published weights."""
 
     @property
     def columns(self) -> list[str]:
@@ -103,6 +60,25 @@ class TableFindings:
         """Return whether the rows are distributions over draws."""
         return self.spec.figure.kind == "distribution"
 
+    @property
+    def is_paper_scale(self) -> bool:
+        """Return whether our values and the published ones are on the same data: their differences have a meaning."""
+        return self.scale in (None, PAPER_SCALE)
+
+    @property
+    def epochs_read(self) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """Return, for each metric after a fraction of the epochs, every (epoch read, epochs of the run)."""
+        read = {self.spec.metrics[column]: values.epochs_read for column, values in self.values.items()}
+        return {metric: epochs for metric, epochs in read.items() if epochs}
+
+    def covers_images(self, column: str) -> bool:
+        """Return whether the intervals of a column cover the sampling of test images."""
+        return any(row.scores[column].interval.images for row in self.rows)
+
+    def chance(self, column: str) -> float | None:
+        """Return the value of an uninformative prediction, for which a run that diverged counts; None if unknown."""
+        return None if self.is_distribution else self.values[column].metric.chance(self.num_classes)
+
     def last(self, row: Row) -> Row:
         """Return the row that has the last value in the figure's column and otherwise equals `row`."""
         x = self.spec.figure.x or ""
@@ -118,19 +94,6 @@ class TableFindings:
         yield from groups.values()
 
 
-def sorted_by(rows: Sequence[Row], column: str) -> list[Row]:
-    """Return rows sorted by their value in a column if all values are numbers, otherwise in their order."""
-    numbers = {id(row): as_number(row.columns.get(column)) for row in rows}
-    if any(number is None for number in numbers.values()):
-        return list(rows)
-    return sorted(rows, key=lambda row: numbers[id(row)] or 0.0)
-
-
-def rank_value_of(value: float | str) -> float:
-    """Return a published value as a number that ranks rows: -inf for a crash."""
-    return -math.inf if isinstance(value, str) else value
-
-
 def compute_table_findings(study: StudyRecord) -> TableFindings:
     """Return the findings of a study from its completed runs."""
     spec = study.plan.study.report
@@ -142,10 +105,14 @@ def compute_table_findings(study: StudyRecord) -> TableFindings:
     for cell in study.plan.cells:
         key = tuple(level for axis, level in cell.levels.items() if axis not in inner)
         groups.setdefault(key, {})["/".join(cell.levels[axis] for axis in inner if axis in cell.levels)] = cell
-    epochs: dict[str, set[tuple[int, int]]] = {}
-    rows = tuple(_row(study, spec, published, cells, epochs) for cells in groups.values())
+    usable = [study.final_run(cell) for cell in study.plan.cells if not _crash(study, cell)]
+    values = {column: read_column(usable, metric) for column, metric in spec.metrics.items()}
+    rows = tuple(_row(study, spec, published, cells, values) for cells in groups.values())
     repeats = next((tuple(axis.levels) for axis in study.plan.study.axes if axis.name == spec.repeats), ("",))
-    return TableFindings(spec, published, rows, repeats, {name: tuple(sorted(read)) for name, read in epochs.items()})
+    shared = () if draws else tuple(dict.fromkeys(_shared_starts(study, groups.values())))
+    return TableFindings(
+        spec, published, rows, repeats, values, study.plan.study.scale, read_num_classes(study), shared
+    )
 
 
 def _row(
@@ -153,9 +120,9 @@ def _row(
     spec: TableReportSpec,
     published: PublishedTable | None,
     cells: Mapping[str, Cell],
-    epochs: dict[str, set[tuple[int, int]]],
+    values: Mapping[str, ColumnValues],
 ) -> Row:
-    """Return the row whose repeats are `cells`; record in `epochs` at which epochs metrics during training were read."""
+    """Return the row whose repeats are `cells`."""
     crashes = {name: crash for name, cell in cells.items() if (crash := _crash(study, cell))}
     runs = {
         name: run
@@ -167,16 +134,19 @@ def _row(
     published_row = published.find(columns, spec.metrics) if published else None
     scores: dict[str, Score] = {}
     draws: dict[str, float] = {}
-    for column, metric in spec.metrics.items():
-        points = {name: value for name, run in runs.items() if (value := _value(run, metric, epochs)) is not None}
+    for column, own in values.items():
+        found, metric = own.cell(runs), own.metric
         if spec.figure.kind == "distribution":
-            draws = draws or {**points, **dict.fromkeys(crashes, 0.0)}
-            points = _percent_near_best({**points, **dict.fromkeys(crashes, 0.0)})
+            all_draws = {**(found.points if found else {}), **dict.fromkeys(crashes, 0.0)}
+            draws = draws or all_draws
+            found, metric = near_best_cell(all_draws), NEAR_BEST_METRIC
         scores[column] = Score(
-            points,
-            student_interval(list(points.values())),
+            found,
+            cell_mean(found, metric, own.image_weight) if found else student_interval([]),
             published_row.value(column) if published_row else None,
             column in published_row.doubtful if published_row else False,
+            metric,
+            own.image_weight,
         )
     waiting = tuple(name for name in cells if name not in crashes and name not in runs)
     return Row(columns, scores, runs, crashes, collapses, waiting, draws)
@@ -198,7 +168,7 @@ def _chain(study: StudyRecord, cell: Cell) -> list[RunRecord]:
 
 
 def _crash(study: StudyRecord, cell: Cell) -> Crash | None:
-    """Return the first crash among the runs of a cell; runs that start from it do not count."""
+    """Return the first run of a cell that diverged; runs that start from it do not count."""
     for run in _chain(study, cell):
         if run.result and run.result.status == DIVERGED:
             return Crash(run.planned.stage, run.result.step, run.result.kind)
@@ -206,37 +176,20 @@ def _crash(study: StudyRecord, cell: Cell) -> Crash | None:
 
 
 def _collapse(study: StudyRecord, cell: Cell) -> str | None:
-    """Return the status of the first completed run of a cell that neither finished nor crashed."""
+    """Return the status of the first completed run of a cell that neither finished nor diverged."""
     statuses = [run.result.status for run in _chain(study, cell) if run.result]
     return next((status for status in statuses if status not in ("finished", DIVERGED)), None)
 
 
-def _value(run: RunRecord, metric: str, epochs: dict[str, set[tuple[int, int]]]) -> float | None:
-    """Return a metric of a run: the mean over layers if it is measured by layer; `name@fraction` is read during training."""
-    assert run.result is not None
-    name, _, fraction = metric.partition("@")
-    if fraction:
-        intermediate = read_at_fraction(run, name, float(fraction))
-        if intermediate is None:
-            return None
-        epochs.setdefault(metric, set()).add((intermediate.epoch, intermediate.epochs))
-        return intermediate.value
-    if name in run.result.metrics:
-        return run.result.metrics[name]
-    layers = layer_values(run, name)
-    return float(np.mean(layers)) if layers else None
-
-
-def layer_values(run: RunRecord, metric: str) -> list[float]:
-    """Return `<metric>_00`, `<metric>_01`, ... of a run, up to the first one missing."""
-    metrics: Mapping[str, float] = run.result.metrics if run.result else {}
-    values: list[float] = []
-    while f"{metric}_{len(values):02d}" in metrics:
-        values.append(metrics[f"{metric}_{len(values):02d}"])
-    return values
-
-
-def _percent_near_best(draws: Mapping[str, float]) -> dict[str, float]:
-    """Return, for each draw, 100 if it is within NEAR_BEST points of the best, otherwise 0; their mean is a percentage."""
-    best = max(draws.values(), default=0.0)
-    return {name: 100.0 * (value >= best - NEAR_BEST) for name, value in draws.items()}
+def _shared_starts(study: StudyRecord, groups: Iterable[Mapping[str, Cell]]) -> Iterator[str]:
+    """Yield the earlier stages of which several repeats of a row start from one run, or from published weights."""
+    plan = study.plan.study
+    weights = {stage.name for stage in plan.stages if stage.published}
+    for cells in groups:
+        start = plan.start_of(plan.stages[-1], next(iter(cells.values())).levels)
+        if start in weights and start is not None:
+            yield start
+        for stage in plan.stages[:-1]:
+            runs = [cell.runs[stage.name] for cell in cells.values() if stage.name in cell.runs]
+            if len(set(runs)) < len(runs):
+                yield stage.name

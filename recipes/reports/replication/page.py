@@ -1,21 +1,22 @@
 """Page of a study compared with a published table: the answer, cards, notes and warnings."""
 
-import math
+from collections.abc import Sequence
 
 from recipes.reports.arm_costs import arm_costs
 from recipes.reports.captions import fill
-from recipes.reports.formatting import capital, signed
+from recipes.reports.formatting import capital
 from recipes.reports.page import Card, Page
-from recipes.reports.replication.agreement import Outcome, find_agreements, find_claims, find_crashes
+from recipes.reports.replication.agreement import Agreement, find_agreements
 from recipes.reports.replication.captions import NOTES
-from recipes.reports.replication.findings import TableFindings, compute_table_findings
+from recipes.reports.replication.claims import Outcome, find_claims
+from recipes.reports.replication.divergences import count_diverged, find_divergences
+from recipes.reports.replication.findings import Row, TableFindings, compute_table_findings
 from recipes.reports.replication.tables import PublishedTables
 from recipes.reports.replication.words import DOUBTFUL, TableWords
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_tables import Table
 from recipes.run.runner import pluralize
 from recipes.study.published import CRASH
-from recipes.study.scales import PAPER_SCALE
 
 
 class TablePage(Page):
@@ -28,52 +29,79 @@ class TablePage(Page):
         self.findings: TableFindings = compute_table_findings(study)
         self.claims = find_claims(self.findings)
         self.agreements = find_agreements(self.findings)
-        self.crashes = find_crashes(self.findings)
+        self.divergences = find_divergences(self.findings)
         self.words = TableWords(self.findings, self.claims, self.agreements)
         self.tables = PublishedTables(study, self.findings, self.words)
         super().__init__(study, arm_costs(study, self._row_axes(study)))
 
     def answer(self) -> list[str]:
-        """Return the outcome of each claim, and the agreement with the paper."""
+        """Return the outcome of each claim, the agreement with the paper, and what the intervals cover."""
         words = self.words
-        ranking = [words.ranking_sentence(agreement) for agreement in self.agreements[:1]]
-        sentences = *words.claim_sentences(), *ranking, words.crash_sentence(self.crashes), words.best_row()
-        return [sentence for sentence in sentences if sentence and sentence != words.headline()]
+        sentences = [
+            *words.claim_sentences(),
+            *(words.ranking_sentence(agreement) for agreement in self.agreements[:1]),
+            words.divergence_sentence(self.divergences),
+            words.best_row(),
+            words.coverage(),
+            words.shared_starts(),
+        ]
+        return [sentence for sentence in dict.fromkeys(sentences) if sentence and sentence != words.headline()]
 
     def cards(self) -> list[Card]:
-        """Return the summary cards: claims, ranking of the rows, crashes."""
+        """Return the summary cards: claims, order of the rows, divergence."""
         cards = []
         main = [claim.outcome for claim in self.claims if claim.column == self.findings.main]
         measured = [outcome for outcome in main if outcome is not Outcome.MISSING]
         if measured:
             same, opposite = measured.count(Outcome.SAME), measured.count(Outcome.OPPOSITE)
             single = measured.count(Outcome.SAME_ONE) + measured.count(Outcome.OPPOSITE_ONE)
-            inconclusive = len(measured) - same - opposite - single
+            depends, inconclusive = measured.count(Outcome.DEPENDS), measured.count(Outcome.INCONCLUSIVE)
             tone = "up" if same and not opposite else "down" if opposite > same else ""
             others = f"{opposite} reversed, {inconclusive} inconclusive"
+            others += f", {depends} depending on diverged runs" if depends else ""
             others += f", {single} with a single {self.findings.spec.repeats}" if single else ""
-            cards.append(Card("Claims of the paper that hold here", f"{same} of {len(measured)}", others, "", tone))
-        for agreement in self.agreements[:1]:
-            percent = f"{100 * agreement.same / agreement.pairs:.0f}%" if agreement.pairs else "–"
-            ranks = f"{agreement.rows} rows{f', {agreement.tied} pairs tied' if agreement.tied else ''}; by chance 50%"
-            if not math.isnan(agreement.kendall):
-                ranks = f"Kendall's τ {signed(agreement.kendall, 2)}, {ranks}"
-            cards.append(Card("Pairs of rows in the paper's order", percent, ranks, "", ""))
-        both, published = len(self.crashes.both), len(self.crashes.both) + len(self.crashes.published_only)
-        if published or self.crashes.ours_only:
-            ours_only = f"{len(self.crashes.ours_only)} only here"
-            cards.append(Card("Published crashes that crash here", f"{both} of {published}", ours_only, "", ""))
+            owner = "Claims of the paper" if self.findings.published else "Claims of the study"
+            cards.append(Card(f"{owner} that hold here", f"{same} of {len(measured)}", others, "", tone))
+        cards += [self._order_card(agreement) for agreement in self.agreements[:1]]
+        found = self.divergences
+        if found.crash:
+            diverged, total = count_diverged(found.crash)
+            others = f"{diverged} of {total} runs of these rows, {self._count(found.value)} of the others"
+            title = "Rows with a crash in the paper that diverge here"
+            cards.append(Card(title, f"{found.crash_rows_diverged} of {len(found.crash)}", others, "", ""))
+        elif found.rates:
+            diverged, total = count_diverged([*found.value, *found.unpublished])
+            cards.append(
+                Card(
+                    "Runs that diverged here",
+                    f"{diverged} of {total}",
+                    f"in {pluralize(len(found.rates), 'row')}",
+                    "",
+                    "",
+                )
+            )
         return cards
 
+    def _order_card(self, agreement: Agreement) -> Card:
+        """Return the card of the order of the rows: the share of pairs in the paper's order, with that of chance."""
+        title = "Pairs of rows in the paper's order"
+        if not agreement.has_order:
+            return Card(title, "–", "no order", self.words.ranking_sentence(agreement), "")
+        percent = f"{100 * agreement.same / agreement.pairs:.0f}%"
+        ties = f", {agreement.tied} pairs tied" if agreement.tied else ""
+        return Card(
+            title, percent, f"by chance 50%; {self.words.correlation(agreement)}, {agreement.rows} rows{ties}", "", ""
+        )
+
+    def _count(self, rows: Sequence[Row]) -> str:
+        """Return how many runs of rows diverged."""
+        diverged, total = count_diverged(rows)
+        return f"{diverged} of {total}"
+
     def warnings(self) -> list[str]:
-        """Return the warnings: the scale, the number of repeats, rows without a published value, and the runs."""
+        """Return the warnings: the number of repeats, rows without a published value, and the runs."""
         findings, repeats = self.findings, self.findings.spec.repeats
         warnings = []
-        scale = self.study.plan.study.scale
-        if findings.published and scale not in (None, PAPER_SCALE):
-            warnings.append(
-                f"These runs are at scale {scale}: compare only directions with the paper; differences in value are not meaningful."
-            )
         if len(findings.repeats) < 3 and not findings.is_distribution:
             meaning = "the intervals are wide, and no difference counts as significant"
             if len(findings.repeats) < 2:
@@ -100,10 +128,11 @@ class TablePage(Page):
     def main_tables(self) -> list[Table]:
         """Return the tables of the figure's numbers (layers, draws, gaps), of the rows, and of the failures."""
         kind, tables = self.findings.spec.figure.kind, self.tables
+        divergences = tables.divergences(self.divergences)
         first = {"layers": tables.layers, "distribution": tables.distribution, "gap": tables.gaps}.get(kind)
         rows = [tables.rows()] if kind not in ("layers", "distribution") else []
-        failures = tables.failures()
-        return [*([first()] if first else []), *rows, *([failures] if failures.rows else [])]
+        failures = [table for table in (divergences, tables.failures()) if table.rows]
+        return [*([first()] if first else []), *rows, *failures]
 
     def table_lead(self) -> list[str]:
         """Return the sentences above the table: the caption of the paper's table, and what all rows have in common."""
@@ -137,8 +166,12 @@ class TablePage(Page):
         keys = sorted({key for axis in axes for level in axis.levels.values() for key in level})
         is_matched = getattr(self.study.plan.study, "match", "none") != "none"
         arms = [] if is_matched else ["paper" if findings.published else "unmatched"]
-        kinds = [*arms, findings.spec.figure.kind, *(["crash"] if self._has_crash() else [])]
+        covers = [findings.covers_images(column) for column in findings.spec.metrics]
+        covered = "one" if len(findings.repeats) < 2 else "images" if all(covers) else "repeats"
+        kinds = [covered, *arms, findings.spec.figure.kind, *(["crash"] if self._has_crash() else [])]
         kinds += ["order"] * bool(self.agreements) + ["claims"] * bool(self.claims)
+        has_ranks = not findings.is_paper_scale and any(agreement.tested for agreement in self.agreements)
+        kinds += ["ranks"] * has_ranks
         fixed = [
             fill(
                 text,
@@ -146,7 +179,7 @@ class TablePage(Page):
                 count=pluralize(len(findings.repeats), findings.spec.repeats),
                 keys=" and ".join(keys) or "nothing",
             )
-            for kind in ("all", *kinds)
+            for kind in kinds
             for text in NOTES.get(kind, ())
         ]
         return [*findings.spec.notes, *self.chance_level(), *fixed]
@@ -156,7 +189,7 @@ class TablePage(Page):
         return self._row_axes(self.study)
 
     def _has_crash(self) -> bool:
-        """Return whether a run crashed, or a published value is a crash."""
+        """Return whether a run diverged, or a published value is a crash."""
         published = [score.published for row in self.findings.rows for score in row.scores.values()]
         return CRASH in published or any(row.crashes for row in self.findings.rows)
 

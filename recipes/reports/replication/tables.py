@@ -5,13 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recipes.reports.formatting import capital, crash_kind, mean_and_half, signed
-from recipes.reports.replication.agreement import Agreement, Claim, difference
+from recipes.reports.formatting import capital, crash_kind, mean_and_half, p_text, signed
+from recipes.reports.replication.agreement import Agreement, difference
+from recipes.reports.replication.claims import Claim
+from recipes.reports.replication.divergences import Divergences
 from recipes.reports.replication.findings import Row, TableFindings, layer_values, sorted_by
+from recipes.reports.replication.row_words import head
 from recipes.reports.replication.words import TableWords
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_tables import RunTables, Table
 from recipes.reports.statistics import student_interval
+from recipes.result import DIVERGED
 from recipes.study.published import CRASH
 
 MAX_LISTED = 4
@@ -29,25 +33,59 @@ class PublishedTables(RunTables):
         self.findings, self.words = findings, words
 
     def rows(self) -> Table:
-        """Return one line per row: its columns, and for each metric our value, the published one and the difference."""
+        """Return one line per row: its columns, for each metric our value and the published one, and what compares them.
+
+        At the paper's scale that is the difference, at another one the ranks of the row here and in the paper.
+        """
         words, metrics = self.words, self.findings.spec.metrics
-        header = [capital(words.title(name)) for name in words.varied]
+        header = [head(words.title(name)) for name in words.varied]
+        lines = [self._entries(row) for row in self.findings.rows]
         for column in metrics:
             name = capital(words.metric(column))
-            header += [f"{name}, ours"] + ([f"{name}, paper", "ours − paper"] if self.findings.published else [])
+            header += [f"{name}, ours", *([f"{name}, paper"] if self.findings.published else [])]
+            compared, cells = self._compared(column)
+            header += compared
+            for line, row, own in zip(lines, self.findings.rows, cells, strict=True):
+                published = [words.published(row, column)] if self.findings.published else []
+                line += [words.ours(row, column), *published, *own]
         header += [f"{capital(words.title(self.findings.spec.repeats))}s"]
-        lines = []
-        for row in self.findings.rows:
-            line = self._entries(row)
-            for column in metrics:
-                line += [words.ours(row, column)]
-                if self.findings.published:
-                    line += [words.published(row, column), words.difference(row, column)]
-            lines.append([*line, self._num_ended(row)])
-        return Table(header, lines, len(words.varied))
+        rows = [[*line, self._num_ended(row)] for line, row in zip(lines, self.findings.rows, strict=True)]
+        return Table(header, rows, len(words.varied))
+
+    def _compared(self, column: str) -> tuple[list[str], list[list[str]]]:
+        """Return the columns that compare the rows with the paper's, and their cells by row."""
+        words, rows = self.words, self.findings.rows
+        if self.findings.is_paper_scale:
+            has_published = self.findings.published is not None
+            return (
+                ["ours − paper"] if has_published else [],
+                [[words.difference(row, column)] if has_published else [] for row in rows],
+            )
+        agreement = next((each for each in words.agreements if each.column == column), None)
+        if agreement is None:
+            return [], [[] for _ in rows]
+        ranks = [[words.ranks_text(agreement.published_ranks.get(row))] for row in rows]
+        if all(own == (1, agreement.rows) for own in agreement.ranks.values()):
+            return ["Rank, paper"], ranks
+        ours = [words.ranks_text(agreement.ranks.get(row)) for row in rows]
+        return ["Rank, ours", "Rank, paper"], [[own, *published] for own, published in zip(ours, ranks, strict=True)]
+
+    def divergences(self, found: Divergences) -> Table:
+        """Return how many runs of a row diverged, where any did or the paper has a crash: count, rate with Wilson's interval."""
+        lines = [
+            [
+                self.words.label(each.row.columns),
+                f"{len(each.row.crashes)} of {each.row.ended}",
+                f"{100 * each.low:.0f}% to {100 * each.high:.0f}%",
+                *([self.words.published(each.row, self.findings.main)] if self.findings.published else []),
+            ]
+            for each in found.rates
+        ]
+        published = ["In the paper"] if self.findings.published else []
+        return Table(["Row", "Diverged here", "95% CI of the rate", *published], lines)
 
     def failures(self) -> Table:
-        """Return which runs crashed or collapsed: one line per row, status, stage and kind."""
+        """Return which runs diverged or collapsed: one line per row, status, stage and kind."""
         repeats = self.findings.spec.repeats
         name = capital(f"{repeats}s")
         lines = []
@@ -55,7 +93,7 @@ class PublishedTables(RunTables):
             total = len(row.runs) + len(row.crashes)
             groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
             for repeat, crash in row.crashes.items():
-                failure = CRASH, crash.stage, crash_kind(crash.kind) or "–"
+                failure = DIVERGED, crash.stage, crash_kind(crash.kind) or "–"
                 groups.setdefault(failure, []).append((repeat, f"{crash.step:,}"))
             for repeat, status in row.collapses.items():
                 groups.setdefault((status.replace("_", " "), "–", "–"), []).append((repeat, ""))
@@ -76,13 +114,17 @@ class PublishedTables(RunTables):
                 self.words.claim_published(claim),
                 self.words.claim_ours(claim),
                 self.words.bounds(claim.interval, claim.column),
+                "–" if math.isnan(claim.p_value) else p_text(claim.p_value).removeprefix("p = ").removeprefix("p "),
                 self.words.outcome(claim),
             ]
             for claim in claims
         ]
         metric = ["Metric"] if several else []
-        interval = f"95% CI over {self.findings.spec.repeats}s"
-        header = ["Claim of the paper", *metric, "Paper's difference", "Ours", interval, "Outcome here"]
+        covered = list(dict.fromkeys(self.words.covered(claim.column) for claim in claims))
+        interval = f"95% CI over {covered[0]}" if len(covered) == 1 else "95% CI"
+        published = "Paper's difference" if self.findings.is_paper_scale else "In the paper"
+        p_value = "p, adjusted" if len(claims) > 1 else "p"
+        header = ["Claim", *metric, published, "Ours", interval, p_value, "Outcome here"]
         return Table(header, lines, 1 + several)
 
     def rankings(self, agreements: Sequence[Agreement]) -> Table:
@@ -91,8 +133,11 @@ class PublishedTables(RunTables):
             [
                 self.words.title(a.column),
                 *map(str, (a.rows, a.pairs, a.same, a.opposite, a.tied)),
-                f"{a.distinguished_same} of {a.distinguished_same + a.distinguished_opposite}",
+                f"{(a.pairs - a.tied) / 2:g}",
+                f"{a.distinguished_same} of {a.distinguished}" if a.tested else "–",
+                f"{a.expected_false:.1f}" if a.tested else "–",
                 *("–" if math.isnan(value) else signed(value, 2) for value in (a.kendall, a.spearman)),
+                "–" if math.isnan(a.p_value) else p_text(a.p_value).removeprefix("p = ").removeprefix("p "),
             ]
             for a in agreements
         ]
@@ -103,12 +148,14 @@ class PublishedTables(RunTables):
             "Paper's order",
             "Opposite",
             "Tied",
-            "Paper's order among distinguished pairs",
+            "Paper's order by chance",
+            "Paper's order among significant pairs",
+            "Significant pairs by chance",
         ]
-        return Table([*header, "Kendall's τ", "Spearman's ρ"], lines)
+        return Table([*header, "Kendall's τ", "Spearman's ρ", "p of τ"], lines)
 
     def distribution(self) -> Table:
-        """Return, for each row, its best and median draw, the fraction of the draws near the best, and the crashes."""
+        """Return, for each row, its best and median draw, the fraction of the draws near the best, and the diverged ones."""
         name = self.words.title(self.findings.main)
         near = [f"within {points:g} of the best" for points in WITHIN]
         lines = []
@@ -119,8 +166,8 @@ class PublishedTables(RunTables):
                 fractions = [f"{100 * np.mean(values >= values.max() - points):.0f}%" for points in WITHIN]
                 cells = [f"{values.max():.1f}", f"{np.median(values):.1f}", *fractions]
             lines.append([*self._entries(row), f"{len(values)}", *cells, f"{len(row.crashes)}"])
-        header = [capital(self.words.title(column)) for column in self.words.varied]
-        return Table([*header, "Draws", f"Best {name}", "Median", *near, "Crashes"], lines, len(header))
+        header = [head(self.words.title(column)) for column in self.words.varied]
+        return Table([*header, "Draws", f"Best {name}", "Median", *near, "Diverged"], lines, len(header))
 
     def layers(self) -> Table:
         """Return the metric by layer, with a column for each row and the half-width over the repeats."""
@@ -180,7 +227,7 @@ class PublishedTables(RunTables):
         if isinstance(base, float) and isinstance(end, float):
             published = signed(end - base)
         if row.crashed or last.crashed:
-            return [CRASH, published]
+            return [DIVERGED, published]
         return [mean_and_half(difference(row, last, main)[1]), published]
 
 

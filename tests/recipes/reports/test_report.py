@@ -221,7 +221,8 @@ def test_page_is_self_contained(report: Path) -> None:
     assert "@import" not in html
     assert "http://" not in html.replace("http://www.w3.org/1999/xlink", "")
     assert "https://" not in html
-    assert html.count("<svg") == html.count("<figure>") == 6
+    assert html.count("<figure>") == html.count('class="figure-wide"') == html.count('class="figure-narrow"') == 7
+    assert html.count("<svg") == 14
     identifiers = re.findall(r' id="([^"]+)"', html)
     assert len(identifiers) == len(set(identifiers))
     assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(identifiers)
@@ -238,7 +239,7 @@ def test_figures_follow_the_theme(report: Path) -> None:
 def test_figures_linked_by_the_markdown_exist(report: Path) -> None:
     text = (report / "report.md").read_text()
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(links) == 6
+    assert len(links) == 7
     assert all((report / link).read_bytes().startswith(b"\x89PNG") for link in links)
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
@@ -280,6 +281,9 @@ def test_command_includes_scale_and_seeds_and_parses_back(report: Path) -> None:
     mapping = {
         "scale": "digits",
         "seeds": [0, 3],
+        "match": "steps",
+        "tune": None,
+        "epochs_factor": 2.0,
         "set": {"model.mlp": [1, 2], "pretrain.published": "none", "data.source": "a b"},
     }
     study = replace(page.study.plan.study, mapping=mapping, source="my study.yaml")
@@ -287,7 +291,8 @@ def test_command_includes_scale_and_seeds_and_parses_back(report: Path) -> None:
     words = shlex.split(page.commands()[0])
     assert words[:5] == ["python", "-m", "recipes", "run", "my study.yaml"]
     assert words[5:-2] == [
-        "model.mlp=[1, 2]", "pretrain.published=none", "data.source=a b", "--scale", "digits", "--seeds", "0,3",
+        "model.mlp=[1, 2]", "pretrain.published=none", "data.source=a b", "match=steps", "tune=none", "--scale", "digits",
+        "--seeds", "0,3", "--epochs-factor", "2",
     ]  # fmt: skip
 
 
@@ -311,6 +316,14 @@ def test_curves_skip_an_incomplete_line(study_folder: Path) -> None:
     assert (curves["name"] == "loss").sum() == 31
     assert len(knn) == 7
     assert knn[["run", "epoch", "value"]].iloc[0].tolist() == [run.planned.id, 0.0, 71.0]
+
+
+def test_long_curves_are_thinned_evenly_and_keep_their_last_value(study_folder: Path) -> None:
+    run = read_study(study_folder).of_stage("pretrain")[0]
+    curves = read_curves([run], ["knn_top1", "loss"], most_values=8)
+    loss = curves[curves["name"] == "loss"]
+    assert {2, 6, 10, 14, 18, 22, 26, 30} <= set(loss["epoch"])  # and those of the lines that have the other metric
+    assert curves[curves["name"] == "knn_top1"]["epoch"].tolist() == [0, 5, 10, 15, 20, 25, 30]  # few: all of them
 
 
 def test_amounts_other_than_fractions_are_formatted_unchanged(study_folder: Path) -> None:

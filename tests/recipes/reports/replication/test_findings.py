@@ -7,10 +7,24 @@ from pathlib import Path
 
 import pytest
 from scipy import stats
-from table_studies import TABLE1, row_axis, seed_axis, table1_outcome, table1_study, table_study, write_study
+from table_studies import (
+    CLAIMS,
+    SEED_OFFSETS,
+    TABLE1,
+    row_axis,
+    seed_axis,
+    table1_outcome,
+    table1_study,
+    table_study,
+    write_study,
+)
 
-from recipes.reports.replication.agreement import Outcome, find_agreements, find_claims, find_crashes
+from recipes.reports.next_steps import NextStep
+from recipes.reports.replication.agreement import find_agreements, tau_p_value
+from recipes.reports.replication.claims import Outcome, claim_step, find_claims
+from recipes.reports.replication.divergences import count_diverged, find_divergences
 from recipes.reports.replication.findings import TableFindings, compute_table_findings
+from recipes.reports.statistics import bounded_interval, holm, student_interval
 from recipes.study.specification import Axis, Figure, Pair
 
 PUBLISHED = (79.8, -math.inf, 80.0, 79.6, 81.6, 81.9, -math.inf, 81.7)
@@ -26,8 +40,8 @@ def test_row_has_the_mean_over_its_seeds_and_the_published_value(findings: Table
     assert [dict(row.columns) for row in findings.rows] == [dict(columns) for columns in TABLE1]
     score = findings.rows[4].scores["top1"]
     assert score.interval.mean == pytest.approx(93.0) and score.published == 81.6
-    deviation = ((0.5**2 + 0.1**2 + 0.4**2) / 2) ** 0.5
-    assert score.interval.half_width == pytest.approx(4.302653 * deviation / 3**0.5, rel=1e-5)
+    expected = bounded_interval(student_interval([92.5, 93.1, 93.4]), 0.0, 100.0)
+    assert (score.interval.low, score.interval.high) == pytest.approx((expected.low, expected.high))
     assert findings.varied == ["stem", "lr", "optimizer", "warmup_epochs"]
 
 
@@ -70,11 +84,62 @@ def test_ranking_of_the_rows_matches_a_loop_over_all_pairs(findings: TableFindin
     assert agreement.spearman == pytest.approx(stats.spearmanr(*finite).statistic)
 
 
-def test_claims_are_paired_by_seed_and_a_crash_ranks_below_every_value(findings: TableFindings) -> None:
+def test_claims_compare_independent_rows_and_divergence_of_two_of_three_runs_decides_none(
+    findings: TableFindings,
+) -> None:
     first, second, third, fourth = find_claims(findings)
-    assert first.points == {seed: pytest.approx(3.0) for seed in "012"} and first.outcome is Outcome.SAME
-    assert (second.outcome, third.outcome, fourth.outcome) == (Outcome.SAME,) * 3
+    variance = 2 * (0.5**2 + 0.1**2 + 0.4**2) / 2 / 3
+    half = stats.t.ppf(0.975, 4) * variance**0.5
+    assert first.interval.mean == pytest.approx(3.0) and first.interval.half_width == pytest.approx(half)
+    assert (first.outcome, fourth.outcome) == (Outcome.SAME, Outcome.SAME)
+    assert (second.outcome, third.outcome) == (Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE)
     assert second.published == ("crash", 81.9) and fourth.interval.mean == pytest.approx(2.0)
+
+
+def test_p_values_of_claims_are_adjusted_for_all_claims_whose_rows_the_study_has(tmp_path: Path) -> None:
+    pairs = (*CLAIMS, Pair("a row that the scale excludes", TABLE1[0], {"stem": "volo"}))
+    study = table_study([row_axis(TABLE1), seed_axis(3)], Figure("rows"), table="scaled_relu_table1", pairs=pairs)
+    claims = find_claims(compute_table_findings(write_study(study, tmp_path, table1_outcome)))
+    own = {str(number): claim.difference.p_value for number, claim in enumerate(claims[:4])}
+    assert [claim.p_value for claim in claims[:4]] == pytest.approx(list(holm(own).values()), nan_ok=True)
+    assert claims[0].p_value == pytest.approx(min(4 * own["0"], 1.0), rel=0.5) and claims[0].p_value > own["0"]
+    assert math.isnan(claims[4].p_value)
+
+
+def test_significant_difference_is_inconclusive_if_it_is_not_after_the_adjustment(tmp_path: Path) -> None:
+    pairs = tuple(Pair(f"claim {number}", TABLE1[0], TABLE1[number]) for number in (2, 4, 5, 6, 7))
+
+    def run_of(stage: str, levels: Mapping[str, str]) -> Mapping[str, object]:
+        return {"value": 90.0 + 1.2 * (levels["row"] == "row02") + SEED_OFFSETS[int(levels["seed"])]}
+
+    study = table_study([row_axis(TABLE1), seed_axis(3)], Figure("rows"), table="scaled_relu_table1", pairs=pairs)
+    first, *_ = find_claims(compute_table_findings(write_study(study, tmp_path, run_of)))
+    assert first.interval.low > 0 and first.difference.p_value < 0.05 < first.p_value
+    assert first.outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("seeds", "outcome"), [(3, Outcome.INCONCLUSIVE), (5, Outcome.SAME)])
+def test_divergence_of_all_runs_of_a_row_decides_a_claim_by_boschloos_test(
+    seeds: int, outcome: Outcome, tmp_path: Path
+) -> None:
+    def run_of(stage: str, levels: Mapping[str, str]) -> Mapping[str, object]:
+        return {"crash": 9} if levels["row"] == "row01" else {"value": 90.0 + 0.1 * int(levels["seed"])}
+
+    _, claim, *_ = find_claims(compute_table_findings(write_study(table1_study(seeds), tmp_path, run_of)))
+    expected = stats.boschloo_exact([[seeds, 0], [0, seeds]]).pvalue
+    assert claim.difference.p_value == pytest.approx(expected) and claim.outcome is outcome
+
+
+def test_number_of_runs_that_would_settle_a_divergence_is_the_first_at_which_it_is_significant(tmp_path: Path) -> None:
+    study = table_study(
+        [row_axis(TABLE1), seed_axis(3)], Figure("rows"), table="scaled_relu_table1", pairs=(CLAIMS[1],) * 3
+    )
+
+    def run_of(stage: str, levels: Mapping[str, str]) -> Mapping[str, object]:
+        return {"crash": 9} if levels["row"] == "row01" else {"value": 90.0 + 0.1 * int(levels["seed"])}
+
+    claim, *_ = find_claims(compute_table_findings(write_study(study, tmp_path, run_of)))
+    assert claim_step(claim, 3) == NextStep(4, None)  # 3 * 2 / 4**4 < 0.05 < 3 * 2 / 4**3
 
 
 def test_claims_that_are_reversed_inconclusive_or_not_measured(tmp_path: Path) -> None:
@@ -94,7 +159,7 @@ def test_claims_that_are_reversed_inconclusive_or_not_measured(tmp_path: Path) -
         return {"value": 90.4 + noise[levels["seed"]]} if levels["row"] == "row02" else table1_outcome(stage, levels)
 
     outcomes = [claim.outcome for claim in find_claims(compute_table_findings(write_study(study, tmp_path, run_of)))]
-    assert outcomes == [Outcome.OPPOSITE, Outcome.INCONCLUSIVE, Outcome.OPPOSITE, Outcome.MISSING, Outcome.MISSING]
+    assert outcomes == [Outcome.OPPOSITE, *[Outcome.INCONCLUSIVE] * 2, Outcome.MISSING, Outcome.MISSING]
 
 
 def test_one_seed_gives_only_a_direction(tmp_path: Path) -> None:
@@ -102,9 +167,53 @@ def test_one_seed_gives_only_a_direction(tmp_path: Path) -> None:
     assert claims[0].outcome is Outcome.SAME_ONE and not claims[0].interval.is_known
 
 
-def test_crashes_here_compared_with_the_published_ones(findings: TableFindings) -> None:
-    crashes = find_crashes(findings)
-    assert [len(rows) for rows in (crashes.both, crashes.ours_only, crashes.published_only)] == [1, 0, 1]
+def test_diverged_runs_are_counted_by_what_the_paper_prints(findings: TableFindings) -> None:
+    found = find_divergences(findings)
+    assert [len(rows) for rows in (found.crash, found.value, found.unpublished)] == [2, 6, 0]
+    assert count_diverged(found.crash) == (2, 6) and count_diverged(found.value) == (1, 18)
+    assert found.crash_rows_diverged == 1
+
+
+def test_rate_of_divergence_of_a_row_has_wilsons_interval(findings: TableFindings) -> None:
+    rates = find_divergences(findings).rates
+    assert [(len(each.row.crashes), each.row.ended) for each in rates] == [(2, 3), (0, 3), (1, 3)]
+    z = stats.norm.ppf(0.975)
+    center, half = (2 / 3 + z**2 / 6) / (1 + z**2 / 3), z / (1 + z**2 / 3) * (2 / 27 + z**2 / 36) ** 0.5
+    assert (rates[0].low, rates[0].high) == pytest.approx((center - half, center + half))
+
+
+def test_p_value_of_kendalls_tau_is_that_over_all_permutations_of_the_rows() -> None:
+    ours, published = (1.0, 2.0, 2.0, 5.0, 4.0, 6.0), (1.0, 1.0, 3.0, 4.0, -math.inf, 6.0)
+    order = [max(value, -9.0) for value in published]
+    found = stats.kendalltau(ours, order).statistic
+    taus = [stats.kendalltau(ours, each).statistic for each in itertools.permutations(order)]
+    upper, lower = (sum(sign * tau >= sign * found - 1e-12 for tau in taus) / len(taus) for sign in (1, -1))
+    assert tau_p_value(ours, published) == pytest.approx(min(1.0, 2 * min(upper, lower)))
+    assert tau_p_value(ours[3:], published[3:]) == pytest.approx(stats.kendalltau([2, 1, 3], [2, 1, 3]).pvalue)
+
+
+def test_order_as_a_whole_counts_where_no_pair_differs_by_itself(tmp_path: Path) -> None:
+    ranks = [sorted(PUBLISHED).index(value) for value in PUBLISHED]
+
+    def run_of(stage: str, levels: Mapping[str, str]) -> Mapping[str, object]:
+        return {"value": 90.0 + 0.02 * ranks[int(levels["row"][3:])] + 3 * SEED_OFFSETS[int(levels["seed"])]}
+
+    (agreement,) = find_agreements(compute_table_findings(write_study(table1_study(), tmp_path, run_of)))
+    assert agreement.distinguished == 0 and agreement.p_value < 0.001 and agreement.has_order
+
+
+def test_ranks_are_ranges_of_rows_that_do_not_differ_significantly(tmp_path: Path) -> None:
+    values = (80.0, 80.1, 80.05, 80.02, 95.0, 95.1, 95.05, 95.02)
+
+    def run_of(stage: str, levels: Mapping[str, str]) -> Mapping[str, object]:
+        return {"value": values[int(levels["row"][3:])] + 0.2 * SEED_OFFSETS[int(levels["seed"])]}
+
+    findings = compute_table_findings(write_study(table1_study(), tmp_path, run_of))
+    (agreement,) = find_agreements(findings)
+    assert [agreement.ranks[row] for row in findings.rows] == [(5, 8)] * 4 + [(1, 4)] * 4
+    assert [agreement.published_ranks[row] for row in findings.rows] == [
+        (5, 5), (7, 8), (4, 4), (6, 6), (3, 3), (1, 1), (7, 8), (2, 2),
+    ]  # fmt: skip
 
 
 def test_doubtful_values_are_excluded_from_the_ranking(tmp_path: Path) -> None:
@@ -162,4 +271,4 @@ def test_claim_about_gaps_compares_the_distance_to_the_last_value(tmp_path: Path
         write_study(study, tmp_path, lambda stage, at: {"value": values[at["stem"], at["epochs"]] + int(at["seed"])})
     )
     (claim,) = find_claims(found)
-    assert claim.points == {seed: pytest.approx(4.0) for seed in "012"}  # 6 points below the last value compared with 2
+    assert claim.interval.mean == pytest.approx(4.0)  # 6 points below the last value compared with 2

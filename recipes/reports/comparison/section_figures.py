@@ -1,0 +1,67 @@
+"""Figures of the sections after the first screen (`sections`), each with its caption."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from common.figures import Figure
+from recipes.reports.comparison.class_figures import draw_confusion
+from recipes.reports.comparison.class_words import figure_name
+from recipes.reports.comparison.compute import HOURS, MACS
+from recipes.reports.comparison.compute_figures import draw_cells_over_compute, draw_curves_over_compute
+from recipes.reports.comparison.curve_figures import draw_stage_curves
+from recipes.reports.comparison.section_captions import CAPTIONS
+from recipes.reports.comparison.series import Series, series_of
+from recipes.reports.comparison.stage_curves import LOSS, validation_metric
+
+if TYPE_CHECKING:
+    from recipes.reports.comparison.page import ComparisonPage
+
+
+Drawn = tuple[str, Figure | None, str]
+"""Name, figure, and caption with placeholders; the figure is None where its numbers are not available."""
+
+
+def section_figures(page: "ComparisonPage", colors: dict[str, str]) -> Iterator[Drawn]:
+    """Yield the figures of all sections."""
+    findings = page.findings
+    series = series_of(dict.fromkeys(arm.levels[findings.main.axis] for arm in findings.arms), colors)
+    yield from _compute(page, series)
+    yield from _curves(page, series)
+    for pair in page.sections.pairs:
+        titles = (page.words.title(findings.main.base), page.words.title(findings.main.other))
+        caption = CAPTIONS["confusion"].replace("{where}", page.words.labels(pair.x))
+        yield figure_name(pair), draw_confusion(pair, titles), caption
+
+
+def _compute(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[Drawn]:
+    """Yield the figures of the metric over compute."""
+    findings, words, sections = page.findings, page.words, page.sections
+    for name, column in (("macs", MACS), ("hours", HOURS)):
+        fig = draw_cells_over_compute(findings, words, sections.costs, series, column)
+        yield f"compute_{name}", fig, CAPTIONS[f"compute_{name}"]
+    metric = validation_metric(findings.spec.metric)
+    curves = sections.curves_over_macs
+    label = f"{words.spec.metric_name}, validation"
+    fig = draw_curves_over_compute(curves[curves["name"] == metric], findings, words, series, label)
+    yield "compute_curves", fig, CAPTIONS["compute_curves"]
+
+
+def _curves(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[Drawn]:
+    """Yield the training curves of the last stage."""
+    findings, words, curves = page.findings, page.words, page.sections.curves
+    metric = validation_metric(findings.spec.metric)
+    caption = CAPTIONS["curves"].replace("{stage}", page.study.last_stage)
+    for name, title in {LOSS: "training loss", metric: f"{words.spec.metric_name}, validation"}.items():
+        fig = draw_stage_curves(
+            curves[curves["name"] == name],
+            findings,
+            words,
+            series,
+            position="step",
+            labels=("optimizer step of the stage", title),
+        )
+        yield (
+            f"curves_{'loss' if name == LOSS else 'validation'}",
+            fig,
+            caption.replace("{title}", title.replace("{", "{{").replace("}", "}}")),
+        )

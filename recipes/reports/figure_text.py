@@ -1,0 +1,156 @@
+"""Text of figures: placed so that no two texts overlap and none leaves the canvas; and what a figure shows, in sentences."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from common.figures import Axes, Bounds, Figure, FixedLocator, Text, text_bounds, update_layout
+
+END_LABEL = "end label"
+"""`gid` of a text that `fit_text` keeps left of the right end of its axes, by a longer axis."""
+MOST_SENTENCES = 60
+"""Most sentences of a description; a table of the page has the other numbers."""
+_GAP = 4.0
+"""Least distance between the labels of an axis, in pixels of 1/100 inch."""
+_descriptions: WeakKeyDictionary[Figure, list[str]] = WeakKeyDictionary()
+
+
+def describe(fig: Figure, *sentences: str) -> None:
+    """Add sentences with the main numbers to the description of a figure, which screen readers read."""
+    _descriptions.setdefault(fig, []).extend(sentence for sentence in sentences if sentence)
+
+
+def description_of(fig: Figure) -> str:
+    """Return the description of a figure: what was added by `describe`, or else the values of its labeled lines."""
+    sentences = _descriptions.get(fig) or list(_labeled_lines(fig))
+    hidden = len(sentences) - MOST_SENTENCES
+    more = [f"{hidden} more values are in the tables of this page"] if hidden > 0 else []
+    return " ".join(f"{sentence.rstrip('.')}." for sentence in [*sentences[:MOST_SENTENCES], *more])
+
+
+def _labeled_lines(fig: Figure) -> Iterable[str]:
+    """Yield the first and the last value of every labeled line."""
+    for axes in fig.axes:
+        title = axes.get_title(loc="left")
+        for line in axes.get_lines():
+            label = str(line.get_label())
+            values = [float(value) for value in np.asarray(line.get_ydata(), dtype=float) if math.isfinite(value)]
+            if values and not label.startswith("_"):
+                yield f"{f'{title}, ' if title else ''}{label}: from {values[0]:.4g} to {values[-1]:.4g}"
+
+
+def fit_legend(fig: Figure, entries: Mapping[str, Any], **options: Any) -> None:
+    """Draw a legend of (label, handle) above the figure in as many columns as fit its width."""
+    if not entries:
+        return
+    limit = fig.bbox.width - 8
+    options = {"loc": "outside upper left", "handlelength": 3.2, "columnspacing": 1.4, **options}
+    labels = list(entries)
+    for columns in range(len(labels), 0, -1):
+        legend = fig.legend(list(entries.values()), labels, ncols=columns, **options)
+        width = text_bounds(fig, legend).width
+        if width <= limit:
+            return
+        legend.remove()
+    longest = max(map(len, labels))
+    short = max(12, int(longest * (limit - 60) / width))
+    labels = ["\n".join(wrap(label, short)) for label in labels]
+    fig.legend(list(entries.values()), labels, ncols=1, **options)
+
+
+def fit_text(fig: Figure) -> None:
+    """Lay a figure out for good: titles wrapped to their axes, no colliding tick labels, labels at ends inside of the axes."""
+    for _ in range(4):
+        update_layout(fig)
+        # A list, so that every kind of text is fitted.
+        changes = [change for axes in fig.axes for change in (_wrap_titles(fig, axes), _fit_end_labels(fig, axes))]
+        changes += [_wrap_across(fig)]
+        if not any(changes):
+            break
+    for axes in fig.axes:
+        _thin_ticks(fig, axes)
+    fig.set_layout_engine("none")
+
+
+def _wrap_titles(fig: Figure, axes: Axes) -> bool:
+    """Wrap the title and the labels of the axes that are longer than these; return whether one was."""
+    room = axes.get_window_extent()
+    titles = [text for text in axes.get_children() if isinstance(text, Text) and _is_title(axes, text)]
+    changed = [_wrap(fig, text, room.width, vertical=False) for text in [*titles, axes.xaxis.label]]
+    return any([*changed, _wrap(fig, axes.yaxis.label, room.height, vertical=True)])
+
+
+def _is_title(axes: Axes, text: Text) -> bool:
+    """Return whether a text is a title of the axes."""
+    return bool(text.get_text()) and any(text.get_text() == axes.get_title(loc=loc) for loc in ("left", "center"))
+
+
+def _wrap_across(fig: Figure) -> bool:
+    """Wrap the labels of the whole figure; return whether one was too long."""
+    changed = []
+    for text, length, vertical in (
+        (getattr(fig, "_supxlabel", None), fig.bbox.width, False),
+        (getattr(fig, "_supylabel", None), fig.bbox.height, True),
+    ):
+        changed.append(text is not None and _wrap(fig, text, length - 10, vertical=vertical))
+    return any(changed)
+
+
+def _wrap(fig: Figure, text: Text, room: float, *, vertical: bool) -> bool:
+    """Wrap a text that is longer than `room`; return whether it was."""
+    content = text.get_text()
+    if not content:
+        return False
+    bounds = text_bounds(fig, text)
+    length = bounds.height if vertical else bounds.width
+    longest = max(map(len, content.split("\n")))
+    letters = max(6, int(longest * room / length) - 1)
+    wrapped = "\n".join(wrap(content.replace("\n", " "), letters))
+    if length <= room or wrapped == content:
+        return False
+    text.set_text(wrapped)
+    return True
+
+
+def _fit_end_labels(fig: Figure, axes: Axes) -> bool:
+    """Lengthen a linear x axis until every `END_LABEL` ends within it; return whether it was too short."""
+    labels = [text for text in axes.texts if text.get_gid() == END_LABEL]
+    room = axes.get_window_extent()
+    factor = 1.0
+    for text in labels:
+        bounds = text_bounds(fig, text)
+        if bounds.x1 > room.x1 and bounds.width < room.width:
+            end = bounds.x0 - room.x0  # moves with the axis, the text's width does not
+            factor = max(factor, end / max(room.width - bounds.width, 0.15 * room.width))
+    if factor <= 1.001:
+        return False
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, low + (high - low) * min(factor * 1.01, 3.0))
+    return True
+
+
+def _thin_ticks(fig: Figure, axes: Axes) -> None:
+    """Blank labels of the x axis that collide with the next one to the right which is kept."""
+    if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
+        return
+    ticks, labels = list(axes.get_xticks()), axes.get_xticklabels()
+    kept = _apart([text_bounds(fig, label) for label in labels])
+    if not all(kept):
+        texts = [label.get_text() if keep else "" for label, keep in zip(labels, kept, strict=True)]
+        axes.set_xticks(ticks, texts)
+
+
+def _apart(bounds: Sequence[Bounds]) -> list[bool]:
+    """Return which of the bounds to keep so that they do not collide: from the right, the first that fits."""
+    order = sorted(range(len(bounds)), key=lambda number: -bounds[number].x1)
+    kept = [False] * len(bounds)
+    left = math.inf
+    for number in order:
+        if bounds[number].x1 + _GAP <= left or bounds[number].width == 0:
+            kept[number] = True
+            left = bounds[number].x0 if bounds[number].width else left
+    return kept
