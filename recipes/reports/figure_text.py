@@ -58,7 +58,7 @@ def fit_legend(fig: Figure, entries: Mapping[str, Any], **options: Any) -> None:
         legend.remove()
     longest = max(map(len, labels))
     short = max(12, int(longest * (limit - 60) / width))
-    labels = ["\n".join(wrap(label, short)) for label in labels]
+    labels = [_wrapped(label, short) for label in labels]
     fig.legend(list(entries.values()), labels, ncols=1, **options)
 
 
@@ -109,11 +109,17 @@ def _wrap(fig: Figure, text: Text, room: float, *, vertical: bool) -> bool:
     length = bounds.height if vertical else bounds.width
     longest = max(map(len, content.split("\n")))
     letters = max(6, int(longest * room / length) - 1)
-    wrapped = "\n".join(wrap(content.replace("\n", " "), letters))
+    wrapped = _wrapped(content, letters)
     if length <= room or wrapped == content:
         return False
     text.set_text(wrapped)
     return True
+
+
+def _wrapped(content: str, letters: int) -> str:
+    """Return a text in lines of at most so many letters; words like `3Conv+3BN` are broken after a plus sign."""
+    words = content.replace("+\n", "+").replace("\n", " ").replace("+", "+\0 ")
+    return "\n".join(wrap(words, letters)).replace("+\0 ", "+").replace("\0", "")
 
 
 def _fit_end_labels(fig: Figure, axes: Axes) -> bool:

@@ -123,7 +123,7 @@ class Page(ABC):
         plan = self.study.plan
         mapping, folder = plan.study.mapping, display_path(self.study.folder)
         words = [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
-        words += [f"match={mapping['match']}"] if "match" in mapping else []
+        words += [f"match={mapping['match']}"] if mapping.get("match", "compute") != "compute" else []
         words += ["tune=none"] if "tune" in mapping and not isinstance(mapping["tune"], Mapping) else []
         words += ["--scale", mapping["scale"]] if "scale" in mapping else []
         words += ["--seeds", ",".join(map(str, mapping["seeds"]))] if "seeds" in mapping else []

@@ -24,20 +24,27 @@ class Spent:
     amount: float
 
 
-def cell_costs(study: StudyRecord, findings: Findings) -> pd.DataFrame:
+CellCosts = Mapping[frozenset[tuple[str, str]], Mapping[str, float]]
+"""The columns of `arm_costs` by the levels of a cell, without the repeats."""
+
+
+def cell_costs(study: StudyRecord, findings: Findings) -> CellCosts:
     """Return the cost of a run of every cell (`arm_costs` by arm and x)."""
-    return arm_costs(study, [*findings.arm_axes, findings.spec.x])
+    axes = [*findings.arm_axes, findings.spec.x]
+    rows = arm_costs(study, axes).to_dict("records")
+    return {
+        frozenset((axis, row[axis]) for axis in axes): {str(name): value for name, value in row.items()} for row in rows
+    }
 
 
-def cost_of(costs: pd.DataFrame, levels: Levels, column: str) -> float | None:
+def cost_of(costs: CellCosts, levels: Levels, column: str) -> float | None:
     """Return a cost of the cell at `levels`; None where it is unknown."""
-    for axis, level in levels.items():
-        costs = costs[costs[axis] == level]
-    return None if len(costs) != 1 or pd.isna(costs[column].iloc[0]) else float(costs[column].iloc[0])
+    row = costs.get(frozenset(levels.items()))
+    return None if row is None or pd.isna(row[column]) else float(row[column])
 
 
 def spent_by_arm(
-    findings: Findings, costs: pd.DataFrame, panel: Levels, column: str, names: Sequence[str]
+    findings: Findings, costs: CellCosts, panel: Levels, column: str, names: Sequence[str]
 ) -> Mapping[str, list[Spent]]:
     """Return the measured cells of each level of the main axis in a panel, by x; cells of unknown cost are left out."""
     found: dict[str, list[Spent]] = {}

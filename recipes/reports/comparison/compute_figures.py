@@ -6,22 +6,22 @@ from collections.abc import Mapping
 import pandas as pd
 
 from common.figures import Axes, Figure, figure_settings
-from recipes.reports.comparison.compute import MACS, Spent, spent_by_arm, unit_of
-from recipes.reports.comparison.curve_figures import MOST_ROWS, draw_stage_curves, set_log_ticks
+from recipes.reports.comparison.compute import MACS, CellCosts, Spent, spent_by_arm, unit_of
+from recipes.reports.comparison.curve_figures import draw_stage_curves, set_log_ticks
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.series import Series
-from recipes.reports.comparison.stage_curves import spread
+from recipes.reports.comparison.stage_curves import shown_panels
 from recipes.reports.comparison.words import Words
 from recipes.reports.figure_style import MUTED, STYLE, WIDTH, legend_above
 
-MOST_PER_ROW = 3
+MOST_PER_ROW, MOST_PANELS = 3, 6
 
 
 def draw_cells_over_compute(
-    findings: Findings, words: Words, costs: pd.DataFrame, series: Mapping[str, Series], column: str
+    findings: Findings, words: Words, costs: CellCosts, series: Mapping[str, Series], column: str
 ) -> Figure | None:
     """Draw the mean of every cell with its interval over what one run cost, a panel each; None where no cost is known."""
-    panels = [findings.panels[int(each)] for each in spread(list(map(str, range(len(findings.panels)))), MOST_ROWS)]
+    panels = shown_panels(findings, MOST_PANELS)
     by_panel = [spent_by_arm(findings, costs, panel, column, list(series)) for panel in panels]
     amounts = [each.amount for arms in by_panel for arm in arms.values() for each in arm]
     if not amounts:

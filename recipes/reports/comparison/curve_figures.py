@@ -9,11 +9,11 @@ import pandas as pd
 from common.figures import Axes, Figure, figure_settings
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.series import Series
-from recipes.reports.comparison.stage_curves import over, select, spread
+from recipes.reports.comparison.stage_curves import over, select, shown_panels, spread
 from recipes.reports.comparison.words import Words
 from recipes.reports.figure_style import MUTED, STYLE, WIDTH, legend_above
 
-MOST_ROWS, MOST_COLUMNS = 8, 4
+MOST_ROWS, MOST_COLUMNS = 4, 3
 """Number of panels of the study, and of levels of x, up to which all are drawn."""
 WIDE_RANGE = 5
 """Ratio of the longest to the shortest curve above which the axis is logarithmic."""
@@ -35,7 +35,7 @@ def draw_stage_curves(
     curves = curves[curves[position] > 0]
     if not len(curves):
         return None
-    rows = [findings.panels[int(number)] for number in spread(list(map(str, range(len(findings.panels)))), MOST_ROWS)]
+    rows = shown_panels(findings, MOST_ROWS)
     columns = spread(findings.x, MOST_COLUMNS)
     with _rows_and_columns(len(rows), len(columns)) as (fig, grid):
         for row, panel in zip(grid, rows, strict=True):

@@ -1,5 +1,6 @@
 """Figures of a comparison; each function draws one and returns it, or None if its numbers are not available."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -53,9 +54,8 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
     for stage in page.study.plan.study.stages[:-1]:
         fig = draw_learning(learning_curves(page.study, stage.name), "group", looks, words.title)
         figures.append((f"learning_{stage.name}", fig, CAPTIONS["learning"].replace("{stage}", stage.name)))
-    figures += section_figures(page, colors)
     fields = {**vars(findings.spec), "base": main.base, "other": main.other, "covered": words.covered}
-    for name, fig, caption in figures:
+    for name, fig, caption in itertools.chain(figures, section_figures(page, colors)):
         if fig is not None:
             yield name, fig, fill(caption, **fields)
 

@@ -8,11 +8,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from recipes.reports.arm_costs import device_hours
 from recipes.reports.comparison.claims import Outcome
-from recipes.reports.comparison.compute import HOURS, cost_of
+from recipes.reports.comparison.compute import HOURS, CellCosts, cost_of
 from recipes.reports.comparison.estimator import Estimate, Levels
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.label_savings import Saving
@@ -69,7 +68,7 @@ class PointCost:
         return self.extra / abs(found.mean) if is_gain and self.extra > 0 else math.nan
 
 
-def point_costs(findings: Findings, costs: pd.DataFrame) -> list[PointCost]:
+def point_costs(findings: Findings, costs: CellCosts) -> list[PointCost]:
     """Return what every point of the curve costs, in the order of the differences (`cell_costs` has the costs)."""
     main = findings.main
 
@@ -84,7 +83,7 @@ def total_hours(study: StudyRecord) -> float:
     return float(device_hours(study.frame).sum())
 
 
-def weighings(findings: Findings, words: ComparisonWords, costs: pd.DataFrame) -> list[Weighing]:
+def weighings(findings: Findings, words: ComparisonWords, costs: CellCosts) -> list[Weighing]:
     """Return what can be weighed, by panel: where the saving is stated and both arms' device-hours are known."""
     found = (
         _weigh(findings, panel, saving, costs) for panel, saving in findings.savings if is_stated(words, panel, saving)
@@ -100,7 +99,7 @@ def is_stated(words: ComparisonWords, panel: Levels, saving: Saving | None) -> b
     return claim is None or claim.outcome in (Outcome.BETTER, Outcome.WORSE)
 
 
-def _weigh(findings: Findings, panel: Levels, saving: Saving | None, costs: pd.DataFrame) -> Weighing | None:
+def _weigh(findings: Findings, panel: Levels, saving: Saving | None, costs: CellCosts) -> Weighing | None:
     """Return the labels and device-hours of a panel; None where a cost is unknown.
 
     The base arm's device-hours with the labels that it needs are interpolated between its measured amounts, linearly.

@@ -128,9 +128,9 @@ class PriceWords:
         even = f"{amount(middle * factor)} {unit} ({amount(low * factor)} to {amount(high * factor)})"
         worth = abs(each.hours) * factor / self.price.label
         low_gain, high_gain = each.gain(self.price)
-        verdict = "it pays" if low_gain > 0 else "it does not pay" if high_gain < 0 else "whether it pays is open"
+        outcome = "it pays" if low_gain > 0 else "it does not pay" if high_gain < 0 else "whether it pays is open"
         return (
-            f"{sentence}. Those device-hours are worth {amount(worth)} labels; at the study's prices {verdict}"
+            f"{sentence}. Those device-hours are worth {amount(worth)} labels; at the study's prices {outcome}"
             f" (a gain of {_range(low_gain, high_gain)} {unit}). It pays if a label costs {pays} than {even}."
         )
 

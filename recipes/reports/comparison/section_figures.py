@@ -7,11 +7,13 @@ from common.figures import Figure
 from recipes.reports.comparison.class_figures import draw_confusion
 from recipes.reports.comparison.class_words import figure_name
 from recipes.reports.comparison.compute import HOURS, MACS
-from recipes.reports.comparison.compute_figures import draw_cells_over_compute, draw_curves_over_compute
-from recipes.reports.comparison.curve_figures import draw_stage_curves
+from recipes.reports.comparison.compute_figures import MOST_PANELS, draw_cells_over_compute, draw_curves_over_compute
+from recipes.reports.comparison.curve_figures import MOST_COLUMNS, MOST_ROWS, draw_stage_curves
+from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.section_captions import CAPTIONS
 from recipes.reports.comparison.series import Series, series_of
 from recipes.reports.comparison.stage_curves import LOSS, validation_metric
+from recipes.reports.formatting import listed
 
 if TYPE_CHECKING:
     from recipes.reports.comparison.page import ComparisonPage
@@ -38,12 +40,12 @@ def _compute(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[D
     findings, words, sections = page.findings, page.words, page.sections
     for name, column in (("macs", MACS), ("hours", HOURS)):
         fig = draw_cells_over_compute(findings, words, sections.costs, series, column)
-        yield f"compute_{name}", fig, CAPTIONS[f"compute_{name}"]
+        yield f"compute_{name}", fig, CAPTIONS[f"compute_{name}"] + _left_out(findings, MOST_PANELS)
     metric = validation_metric(findings.spec.metric)
     curves = sections.curves_over_macs
     label = f"{words.spec.metric_name}, validation"
     fig = draw_curves_over_compute(curves[curves["name"] == metric], findings, words, series, label)
-    yield "compute_curves", fig, CAPTIONS["compute_curves"]
+    yield "compute_curves", fig, CAPTIONS["compute_curves"] + _left_out(findings, MOST_ROWS, MOST_COLUMNS)
 
 
 def _curves(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[Drawn]:
@@ -51,6 +53,7 @@ def _curves(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[Dr
     findings, words, curves = page.findings, page.words, page.sections.curves
     metric = validation_metric(findings.spec.metric)
     caption = CAPTIONS["curves"].replace("{stage}", page.study.last_stage)
+    caption += _left_out(findings, MOST_ROWS, MOST_COLUMNS)
     for name, title in {LOSS: "training loss", metric: f"{words.spec.metric_name}, validation"}.items():
         fig = draw_stage_curves(
             curves[curves["name"] == name],
@@ -65,3 +68,11 @@ def _curves(page: "ComparisonPage", series: Mapping[str, Series]) -> Iterator[Dr
             fig,
             caption.replace("{title}", title.replace("{", "{{").replace("}", "}}")),
         )
+
+
+def _left_out(findings: Findings, most_panels: int, most_x: int | None = None) -> str:
+    """Return the end of a caption: how many panels, and levels of x, a figure shows of more."""
+    parts = [f"{most_panels} of {len(findings.panels)} panels"] if len(findings.panels) > most_panels else []
+    if most_x is not None and len(findings.x) > most_x:
+        parts.append(f"{most_x} of {len(findings.x)} levels of {{x_name}}")
+    return f" Shown are {listed(parts)}." if parts else ""

@@ -7,7 +7,7 @@ import pandas as pd
 from recipes.reports.captions import fill
 from recipes.reports.comparison.arm_predictions import ArmPair, declared_pairs
 from recipes.reports.comparison.class_words import ClassTables, class_note, class_tables
-from recipes.reports.comparison.compute import cell_costs, over_macs
+from recipes.reports.comparison.compute import CellCosts, cell_costs, over_macs
 from recipes.reports.comparison.crops import StageCrops, sample_crops
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.mistakes import Gallery, find_gallery
@@ -50,7 +50,7 @@ class Sections:
         return over_macs(self.study, self.curves)
 
     @cached_property
-    def costs(self) -> pd.DataFrame:
+    def costs(self) -> CellCosts:
         """Return the cost of a run of every cell (`cell_costs`)."""
         return cell_costs(self.study, self.findings)
 

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from recipes.reports.comparison.estimator import Levels
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_curves
 
-MOST_VALUES = 300
-"""Number of values of a curve up to which all of them are read."""
+MOST_VALUES = 80
+"""Number of values of a curve up to which all of them are read: few, so that the page stays small."""
 LOSS = "loss"
 """Training loss in metrics.jsonl."""
 
@@ -53,3 +54,8 @@ def spread(items: Sequence[str], most: int) -> list[str]:
     if len(items) <= most:
         return list(items)
     return [items[round(number * (len(items) - 1) / (most - 1))] for number in range(most)]
+
+
+def shown_panels(findings: Findings, most: int) -> list[Levels]:
+    """Return the panels of a study that a figure shows: all, or so many evenly spaced ones."""
+    return [findings.panels[int(number)] for number in spread([str(n) for n in range(len(findings.panels))], most)]

@@ -19,9 +19,10 @@ from recipes.reports.report import page_figures
 from recipes.study.specification import Figure as FigureSpec
 
 STEMS = ("patchify", "conv", *(f"{number}Conv+{number}BN+{number}ReLU+1Proj" for number in range(1, 9)))
-RATES = (1e-4, 3e-4, 5e-4, 1e-3, 2e-3)
-COLUMNS = ({"stem": stem, "lr": lr, "optimizer": name} for stem in STEMS for lr in RATES for name in ("adamw", "sam"))
-ROWS: Sequence[Mapping[str, Any]] = tuple(COLUMNS)
+RATES, OPTIMIZERS = (1e-4, 3e-4, 5e-4, 1e-3, 2e-3), ("adamw", "sam")
+ROWS: Sequence[Mapping[str, Any]] = tuple(
+    {"stem": stem, "lr": rate, "optimizer": name} for stem in STEMS for rate in RATES for name in OPTIMIZERS
+)
 SLACK = 0.5
 """Pixels of 1/100 inch by which bounds may touch."""
 

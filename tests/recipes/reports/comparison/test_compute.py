@@ -9,9 +9,11 @@ from comparison_studies import SCATTER, comparison_study, page_of, write_compari
 from table_studies import RunSpec
 
 from recipes.reports.comparison.compute import HOURS, MACS, cost_of, over_macs, unit_of
+from recipes.reports.comparison.figures import level_colors
 from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.comparison.section_figures import section_figures
 from recipes.reports.comparison.series import series_of
-from recipes.reports.comparison.stage_curves import LOSS, over, read_stage_curves, select, spread
+from recipes.reports.comparison.stage_curves import LOSS, over, read_stage_curves, select, shown_panels, spread
 from recipes.reports.report import write_pages
 from recipes.reports.results import read_runs
 
@@ -98,3 +100,13 @@ def test_evenly_spaced_items_include_both_ends() -> None:
 
 def test_units_of_macs() -> None:
     assert [unit_of(macs)[1] for macs in (2.0, 1e9, 9.9e11, 3e12)] == ["MMACs", "GMACs", "GMACs", "TMACs"]
+
+
+def test_a_figure_says_how_many_of_many_panels_and_amounts_it_shows(tmp_path: Path) -> None:
+    stems = ("patchify", "conv", *(f"stem{number}" for number in range(5)))
+    study = comparison_study(fractions=(0.1, 0.2, 0.5, 1.0), stems=stems, num_seeds=2)
+    page = page_of(write_comparison(study, tmp_path, lambda at: {"value": 90.0 + SCATTER[at["seed"]], "curve": True}))
+    captions = {name: caption for name, _, caption in section_figures(page, level_colors(study))}
+    assert captions["compute_hours"].endswith(" Shown are 6 of 7 panels.")
+    assert captions["curves_loss"].endswith(" Shown are 4 of 7 panels and 3 of 4 levels of {x_name}.")
+    assert [panel["stem"] for panel in shown_panels(page.findings, 4)] == ["patchify", "stem0", "stem2", "stem4"]

@@ -62,11 +62,11 @@ def test_a_break_even_between_the_bounds_is_open() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "verdict"), [(0.05, "it pays (a"), (0.000287, "whether it pays is open (a"), (1e-5, "it does not pay (a")]
+    ("label", "outcome"), [(0.05, "it pays (a"), (0.000287, "whether it pays is open (a"), (1e-5, "it does not pay (a")]
 )
-def test_the_verdict_takes_the_interval_of_the_saving(label: float, verdict: str, tmp_path: Path) -> None:
+def test_the_outcome_takes_the_interval_of_the_saving(label: float, outcome: str, tmp_path: Path) -> None:
     page = study_page(tmp_path, 4.0, price={"label": label, "device_hour": 1.5})
-    assert sum(f"at the study's prices {verdict} gain of" in each for each in page.sections.price_sentences()) == 2
+    assert sum(f"at the study's prices {outcome} gain of" in each for each in page.sections.price_sentences()) == 2
 
 
 def test_an_arm_that_costs_more_of_both_is_never_cheaper(tmp_path: Path) -> None:
