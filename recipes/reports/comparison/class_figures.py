@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
-from common.figures import Axes, Figure, figure_settings
+from common.figures import Axes, Figure
 from recipes.reports.comparison.arm_predictions import ArmPair, ArmPredictions
 from recipes.reports.comparison.class_accuracy import MOST_CLASSES, confusion_matrix
-from recipes.reports.figure_style import INK, MUTED, SERIES, STYLE, WIDTH
+from recipes.reports.figure_style import INK, MUTED, WIDTH, figure
+from recipes.reports.series import SERIES
 
 ANNOTATED = 12
 """Number of classes up to which the cells have their numbers."""
@@ -27,9 +28,8 @@ def draw_confusion(pair: ArmPair, titles: tuple[str, str]) -> Figure | None:
     largest = max(float((matrix - np.diag(np.diag(matrix))).max()) for matrix in matrices)
     if largest < SMALLEST:
         return None
-    with figure_settings(STYLE):
-        fig = Figure(figsize=(WIDTH, 5.2), layout="constrained")
-        for axes, arm, title in zip(fig.subplots(1, 2, sharey=True), (pair.base, pair.other), titles, strict=True):
+    with figure(WIDTH, 5.2, 2) as (fig, panels):
+        for axes, arm, title in zip(panels, (pair.base, pair.other), titles, strict=True):
             _draw_matrix(axes, arm, largest)
             axes.set_title(title)
         fig.supxlabel("predicted class", color=MUTED, fontsize=9.5)

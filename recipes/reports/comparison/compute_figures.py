@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from common.figures import Axes, Figure, figure_settings
+from common.figures import Axes, Figure
 from recipes.reports.comparison.compute import MACS, CellCosts, Spent, spent_by_arm, unit_of
 from recipes.reports.comparison.curve_figures import draw_stage_curves, set_log_ticks
 from recipes.reports.comparison.findings import Findings
-from recipes.reports.comparison.series import Series
 from recipes.reports.comparison.stage_curves import shown_panels
 from recipes.reports.comparison.words import Words
-from recipes.reports.figure_style import MUTED, STYLE, WIDTH, legend_above
+from recipes.reports.figure_style import MUTED, WIDTH, grid, legend_above
+from recipes.reports.series import Series
 
 MOST_PER_ROW, MOST_PANELS = 3, 6
 
@@ -29,21 +29,17 @@ def draw_cells_over_compute(
     scale, unit = unit_of(max(amounts)) if column == MACS else (1.0, "device-hours")
     columns = min(MOST_PER_ROW, len(panels))
     rows = math.ceil(len(panels) / columns)
-    with figure_settings(STYLE):
-        fig = Figure(figsize=(WIDTH, 0.9 + 2.6 * rows), layout="constrained")
-        grid = list(fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-        for axes, panel, arms in zip(grid, panels, by_panel, strict=False):
+    with grid(WIDTH, 0.9 + 2.6 * rows, rows, columns, len(panels)) as (fig, drawn):
+        for axes, panel, arms in zip(drawn, panels, by_panel, strict=True):
             for number, (name, arm) in enumerate(arms.items()):
                 _draw_arm(axes, arm, series[name], -1 if number % 2 == 0 else 1, scale, words)
             axes.set_title(words.panel(panel))
-        for axes in grid[len(panels) :]:
-            axes.set_visible(False)
-        _set_scale(grid[0], [amount / scale for amount in amounts])
+        _set_scale(drawn[0], [amount / scale for amount in amounts])
         fig.supxlabel(f"{unit} of a run, all stages", color=MUTED, fontsize=9.5)
         fig.supylabel(words.spec.metric_name, color=MUTED, fontsize=9.5)
         for name, style in series.items():
-            grid[0].plot([], [], color=style.color, marker=style.marker, linestyle=style.line, label=words.title(name))
-        legend_above(fig, grid[0])
+            drawn[0].plot([], [], color=style.color, marker=style.marker, linestyle=style.line, label=words.title(name))
+        legend_above(fig, drawn[0])
     return fig
 
 

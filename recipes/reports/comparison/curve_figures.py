@@ -1,17 +1,17 @@
 """Figures of the curves of the last stage: a panel for each panel of the study and each x, a line per level of the main axis."""
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import pandas as pd
 
-from common.figures import Axes, Figure, figure_settings
+from common.figures import Axes, Figure
 from recipes.reports.comparison.findings import Findings
-from recipes.reports.comparison.series import Series
 from recipes.reports.comparison.stage_curves import over, select, shown_panels, spread
 from recipes.reports.comparison.words import Words
-from recipes.reports.figure_style import MUTED, STYLE, WIDTH, legend_above
+from recipes.reports.figure_style import MUTED, WIDTH, grid, legend_above
+from recipes.reports.series import Series
 
 MOST_ROWS, MOST_COLUMNS = 4, 3
 """Number of panels of the study, and of levels of x, up to which all are drawn."""
@@ -37,21 +37,20 @@ def draw_stage_curves(
         return None
     rows = shown_panels(findings, MOST_ROWS)
     columns = spread(findings.x, MOST_COLUMNS)
-    with _rows_and_columns(len(rows), len(columns)) as (fig, grid):
-        for row, panel in zip(grid, rows, strict=True):
-            for axes, x in zip(row, columns, strict=True):
-                own = select(curves, **panel, **{findings.spec.x: x})
-                _draw_groups(axes, own, findings.main.axis, series, words, position)
-                title = ", ".join(filter(None, (words.panel(panel), words.format_x(float(x)))))
-                axes.set_title(title, fontsize=9)
+    cells = list(itertools.product(rows, columns))
+    with grid(WIDTH, 0.9 + 1.9 * len(rows), len(rows), len(columns)) as (fig, panels):
+        for axes, (panel, x) in zip(panels, cells, strict=True):
+            own = select(curves, **panel, **{findings.spec.x: x})
+            _draw_groups(axes, own, findings.main.axis, series, position)
+            title = ", ".join(filter(None, (words.panel(panel), words.format_x(float(x)))))
+            axes.set_title(title, fontsize=9)
         ends = curves.groupby("run")[position].max()
         if ends.max() > WIDE_RANGE * ends.min():
-            for axes in grid[0]:  # a column shares its axis
-                axes.set_xscale("log")
-                set_log_ticks(axes)
+            panels[0].set_xscale("log")  # all panels share the axis
+            set_log_ticks(panels[0])
         fig.supxlabel(labels[0], color=MUTED, fontsize=9.5)
         fig.supylabel(labels[1], color=MUTED, fontsize=9.5)
-        _legend(fig, grid[0][0], series, words)
+        _legend(fig, panels[0], series, words)
     return fig
 
 
@@ -65,18 +64,7 @@ def set_log_ticks(axes: Axes) -> None:
     axes.minorticks_off()
 
 
-@contextmanager
-def _rows_and_columns(rows: int, columns: int) -> Iterator[tuple[Figure, list[list[Axes]]]]:
-    """Yield a figure with a grid of axes; the rows share the vertical scale, each column its horizontal one."""
-    with figure_settings(STYLE):
-        fig = Figure(figsize=(WIDTH, 0.9 + 1.9 * rows), layout="constrained")
-        axes = fig.subplots(rows, columns, sharex="col", sharey=True, squeeze=False)
-        yield fig, [list(row) for row in axes]
-
-
-def _draw_groups(
-    axes: Axes, curves: pd.DataFrame, main: str, series: Mapping[str, Series], words: Words, position: str
-) -> None:
+def _draw_groups(axes: Axes, curves: pd.DataFrame, main: str, series: Mapping[str, Series], position: str) -> None:
     """Draw the runs of each level of the main axis and their mean."""
     for name, style in series.items():
         runs = over(select(curves, **{main: name}), position)

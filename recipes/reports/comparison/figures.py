@@ -55,7 +55,7 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
         fig = draw_learning(learning_curves(page.study, stage.name), "group", looks, words.title)
         figures.append((f"learning_{stage.name}", fig, CAPTIONS["learning"].replace("{stage}", stage.name)))
     fields = {**vars(findings.spec), "base": main.base, "other": main.other, "covered": words.covered}
-    for name, fig, caption in itertools.chain(figures, section_figures(page, colors)):
+    for name, fig, caption in itertools.chain(figures, section_figures(page, looks)):
         if fig is not None:
             yield name, fig, fill(caption, **fields)
 

@@ -11,9 +11,9 @@ from recipes.reports.comparison.compute_figures import MOST_PANELS, draw_cells_o
 from recipes.reports.comparison.curve_figures import MOST_COLUMNS, MOST_ROWS, draw_stage_curves
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.section_captions import CAPTIONS
-from recipes.reports.comparison.series import Series, series_of
 from recipes.reports.comparison.stage_curves import LOSS, validation_metric
 from recipes.reports.formatting import listed
+from recipes.reports.series import Series
 
 if TYPE_CHECKING:
     from recipes.reports.comparison.page import ComparisonPage
@@ -23,10 +23,10 @@ Drawn = tuple[str, Figure | None, str]
 """Name, figure, and caption with placeholders; the figure is None where its numbers are not available."""
 
 
-def section_figures(page: "ComparisonPage", colors: dict[str, str]) -> Iterator[Drawn]:
+def section_figures(page: "ComparisonPage", looks: Mapping[str, Series]) -> Iterator[Drawn]:
     """Yield the figures of all sections."""
     findings = page.findings
-    series = series_of(dict.fromkeys(arm.levels[findings.main.axis] for arm in findings.arms), colors)
+    series = {name: looks[name] for name in dict.fromkeys(arm.levels[findings.main.axis] for arm in findings.arms)}
     yield from _compute(page, series)
     yield from _curves(page, series)
     for pair in page.sections.pairs:

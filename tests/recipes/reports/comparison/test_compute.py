@@ -9,10 +9,9 @@ from comparison_studies import SCATTER, comparison_study, page_of, write_compari
 from table_studies import RunSpec
 
 from recipes.reports.comparison.compute import HOURS, MACS, cost_of, over_macs, unit_of
-from recipes.reports.comparison.figures import level_colors
+from recipes.reports.comparison.figures import level_series
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.comparison.section_figures import section_figures
-from recipes.reports.comparison.series import series_of
 from recipes.reports.comparison.stage_curves import LOSS, over, read_stage_curves, select, shown_panels, spread
 from recipes.reports.report import write_pages
 from recipes.reports.results import read_runs
@@ -87,12 +86,6 @@ def test_figures_and_headings_of_compute_and_curves_are_on_the_page(page: Compar
         assert text.count("Everything in these sections is exploratory") == 1
 
 
-def test_series_differ_by_marker_and_line_where_their_colors_are_the_same() -> None:
-    names = [f"arm{number}" for number in range(5)]
-    series = series_of(names, dict.fromkeys(names, "#000000"))
-    assert len({each.marker for each in series.values()}) == len({str(each.line) for each in series.values()}) == 5
-
-
 def test_evenly_spaced_items_include_both_ends() -> None:
     assert spread(["a", "b", "c"], 4) == ["a", "b", "c"]
     assert spread(list("abcdefgh"), 3) == ["a", "e", "h"]
@@ -106,7 +99,7 @@ def test_a_figure_says_how_many_of_many_panels_and_amounts_it_shows(tmp_path: Pa
     stems = ("patchify", "conv", *(f"stem{number}" for number in range(5)))
     study = comparison_study(fractions=(0.1, 0.2, 0.5, 1.0), stems=stems, num_seeds=2)
     page = page_of(write_comparison(study, tmp_path, lambda at: {"value": 90.0 + SCATTER[at["seed"]], "curve": True}))
-    captions = {name: caption for name, _, caption in section_figures(page, level_colors(study))}
+    captions = {name: caption for name, _, caption in section_figures(page, level_series(study))}
     assert captions["compute_hours"].endswith(" Shown are 6 of 7 panels.")
     assert captions["curves_loss"].endswith(" Shown are 4 of 7 panels and 3 of 4 levels of {x_name}.")
     assert [panel["stem"] for panel in shown_panels(page.findings, 4)] == ["patchify", "stem0", "stem2", "stem4"]
