@@ -34,7 +34,8 @@ def find_contents(html: str) -> Contents:
         taken = sum(re.fullmatch(rf"{re.escape(name)}(-\d+)?", entry.anchor) is not None for entry in entries)
         anchor = f"{name}-{taken + 1}" if taken else name
         entries.append(Entry(anchor, Markup(match.group(1))))
-        return f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{match.group(1)}</h2>'
+        label = re.sub(r"<[^>]+>", "", match.group(1))
+        return f'<section aria-label="{label}">\n<h2 id="{anchor}">{match.group(1)}</h2>'
 
     linked = Markup(_SECTION.sub(anchored, html))
     return Contents(tuple(entries), linked)

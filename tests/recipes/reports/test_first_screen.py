@@ -101,12 +101,13 @@ def test_page_has_landmarks(study_folder: Path) -> None:
 
 def test_contents_are_the_headings_with_unique_anchors() -> None:
     found = find_contents(
-        "<section>\n<h2>A &amp; b, 10%</h2><p>1</p></section>\n<section><h2>A b 10</h2></section><section><h2>−</h2></section>"
+        "<section>\n<h2>A &amp; <i>b</i>, 10%</h2><p>1</p></section>\n<section><h2>A b 10</h2></section>"
+        "<section><h2>−</h2></section>"
     )
     assert [(entry.anchor, str(entry.heading)) for entry in found.entries] == [
-        ("section-a-b-10", "A &amp; b, 10%"), ("section-a-b-10-2", "A b 10"), ("section-page", "−"),
+        ("section-a-b-10", "A &amp; <i>b</i>, 10%"), ("section-a-b-10-2", "A b 10"), ("section-page", "−"),
     ]  # fmt: skip
     assert found.html.startswith(
-        '<section aria-labelledby="section-a-b-10">\n<h2 id="section-a-b-10">A &amp; b, 10%</h2><p>1</p>'
+        '<section aria-label="A &amp; b, 10%">\n<h2 id="section-a-b-10">A &amp; <i>b</i>, 10%</h2><p>1</p>'
     )
     assert all(found.html.count(f'id="{entry.anchor}"') == 1 for entry in found.entries)
