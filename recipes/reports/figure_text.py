@@ -14,6 +14,8 @@ END_LABEL = "end label"
 """`gid` of a text that `fit_text` keeps left of the right end of its axes, by a longer axis."""
 MOST_SENTENCES = 60
 """Most sentences of a description; a table of the page has the other numbers."""
+LEGEND_LINE = 0.3
+"""Height of a legend of one line in inches, for which figures have room."""
 _GAP = 4.0
 """Least distance between the labels of an axis, in pixels of 1/100 inch."""
 _descriptions: WeakKeyDictionary[Figure, list[str]] = WeakKeyDictionary()
@@ -44,7 +46,7 @@ def _labeled_lines(fig: Figure) -> Iterable[str]:
 
 
 def fit_legend(fig: Figure, entries: Mapping[str, Any], **options: Any) -> None:
-    """Draw a legend of (label, handle) above the figure in as many columns as fit its width."""
+    """Draw a legend of (label, handle) above the figure in as many columns as fit its width, and make room for it."""
     if not entries:
         return
     limit = fig.bbox.width - 8
@@ -54,12 +56,19 @@ def fit_legend(fig: Figure, entries: Mapping[str, Any], **options: Any) -> None:
         legend = fig.legend(list(entries.values()), labels, ncols=columns, **options)
         width = text_bounds(fig, legend).width
         if width <= limit:
+            _make_room(fig, text_bounds(fig, legend).height)
             return
         legend.remove()
     longest = max(map(len, labels))
     short = max(12, int(longest * (limit - 60) / width))
     labels = [_wrapped(label, short) for label in labels]
-    fig.legend(list(entries.values()), labels, ncols=1, **options)
+    legend = fig.legend(list(entries.values()), labels, ncols=1, **options)
+    _make_room(fig, text_bounds(fig, legend).height)
+
+
+def _make_room(fig: Figure, height: float) -> None:
+    """Make a figure higher by the part of its legend's height that is more than a line."""
+    fig.set_figheight(fig.get_figheight() + max(0.0, height / fig.dpi - LEGEND_LINE))
 
 
 def fit_text(fig: Figure) -> None:

@@ -104,13 +104,13 @@ def _round(text: str, more: int) -> str:
     def attribute(match: re.Match[str]) -> str:
         digits = _DIGITS[match[1]] + more
         if match[1] == "d":
-            return f' d="{_compact_path(match[2], digits)}"'
+            return f' d="{compact_path(match[2], digits)}"'
         return f' {match[1]}="{_NUMBER.sub(lambda number: _short(float(number[0]), digits), match[2])}"'
 
     return re.sub(r' (d|x|y|points|transform)="([^"]*)"', attribute, text)
 
 
-def _compact_path(path: str, digits: int) -> str:
+def compact_path(path: str, digits: int) -> str:
     """Return the data of a path with short numbers; of lines, with coordinates relative to the previous point."""
     commands = re.findall(r"([MLCQZz])([^MLCQZz]*)", path)
     if any(command in "CQ" for command, _ in commands):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -13,9 +14,9 @@ from table_studies import RunSpec, row_axis, seed_axis, table_study, write_study
 from common.figures import Bounds, Figure, Text, figure_settings, text_bounds
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.figure_style import STYLE, WIDTH, figure, legend_above, narrow_layout
-from recipes.reports.rendering import is_of_narrow_width, settle
+from recipes.reports.rendering import compact_path, is_of_narrow_width, settle, to_pdf
 from recipes.reports.replication.page import TablePage
-from recipes.reports.report import page_figures
+from recipes.reports.report import page_figures, write_pages
 from recipes.study.specification import Figure as FigureSpec
 
 STEMS = ("patchify", "conv", *(f"{number}Conv+{number}BN+{number}ReLU+1Proj" for number in range(1, 9)))
@@ -105,6 +106,37 @@ def test_ten_stems_are_legible(ten_stems: ComparisonPage, narrow: bool) -> None:
     assert len(figures["accuracy"].axes) == 10
 
 
+def test_the_page_of_ten_stems_is_one_small_file_with_described_figures(ten_stems: ComparisonPage) -> None:
+    write_pages(ten_stems.study)
+    folder = ten_stems.study.folder
+    html = (folder / "report.html").read_bytes()
+    assert len(html) < 2_000_000
+    pictures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert pictures == {path.stem for path in (folder / "figures").glob("*.pdf")}
+    descriptions = dict(re.findall(r'<desc id="([\w-]+)-description">([^<]*)</desc>', html.decode()))
+    assert set(descriptions) == pictures | {f"{name}-narrow" for name in pictures}
+    first = ten_stems.findings.arms[0]
+    number = f"{first.interval.mean:.1f} ({first.interval.low:.1f} to {first.interval.high:.1f})"
+    assert f"patchify stem, one-stage training (OST), 1%: {number}." in descriptions["accuracy"]
+    assert "more values are in the tables of this page." in descriptions["accuracy"]
+    assert all(re.search(r"\d", text) for text in descriptions.values())
+    assert html.count(b"aria-describedby=") == len(descriptions)
+
+
+def test_files_embed_their_fonts_and_have_no_date(ten_stems: ComparisonPage) -> None:
+    name, fig, _ = next(page_figures(ten_stems))
+    settle(fig)
+    content = to_pdf(fig)
+    assert content.startswith(b"%PDF") and b"/FontFile2" in content and b"/Type3" not in content
+    assert b"CreationDate" not in content and content == to_pdf(fig)
+    assert name == "accuracy"
+
+
+def test_compact_paths_are_within_a_tenth_of_a_point() -> None:
+    path = "M 10.04 20.06 \nL 10.52 19.94 \nL 10.51 19.93 \nL -3 19.5 \nz\nM 1 2 \nL 3.333 4.444"
+    assert compact_path(path, 1) == "m10 20.1l.5-.2-13.5-.4zm-9-18.1l2.3 2.4"
+
+
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_a_hundred_rows_are_legible(hundred_rows: TablePage, narrow: bool) -> None:
     figures = check(hundred_rows, narrow=narrow)
@@ -132,4 +164,4 @@ def test_the_check_finds_overlaps_and_clipped_texts() -> None:
         axes.text(0.5, 0.5, "other")
         fig.text(0.9, 0.2, "a text that ends far beyond the canvas")
     settle(fig)
-    assert [problem.split(":")[0] for problem in problems(fig)] == ["outside", "overlap"]
+    assert {problem.split(":")[0] for problem in problems(fig)} == {"outside", "overlap"}
