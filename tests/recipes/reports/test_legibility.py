@@ -151,6 +151,7 @@ def test_a_legend_of_ten_long_entries_wraps(narrow: bool) -> None:
             panels[0].plot(
                 [1, 2], [number, number], label=f"{STEMS[number]} with a name of many words, number {number}"
             )
+        panels[1].plot([1, 2], [0, 9])
         panels[0].set_title("a title that is far longer than the panel which it belongs to, " * 2)
         panels[1].set_title("another title that is far longer than the panel which it belongs to")
         legend_above(fig, panels[0])
