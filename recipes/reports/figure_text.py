@@ -12,6 +12,8 @@ from common.figures import Axes, Bounds, Figure, FixedLocator, Text, text_bounds
 
 END_LABEL = "end label"
 """`gid` of a text that `fit_text` keeps left of the right end of its axes, by a longer axis."""
+POINT_LABEL = "point label"
+"""`gid` of a text beside a point that `fit_text` leaves out where it collides with another text."""
 MOST_SENTENCES = 60
 """Most sentences of a description; a table of the page has the other numbers."""
 LEGEND_LINE = 0.3
@@ -82,6 +84,7 @@ def fit_text(fig: Figure) -> None:
             break
     for axes in fig.axes:
         _thin_ticks(fig, axes)
+        _thin_point_labels(fig, axes)
     fig.set_layout_engine("none")
 
 
@@ -157,6 +160,29 @@ def _thin_ticks(fig: Figure, axes: Axes) -> None:
     if not all(kept):
         texts = [label.get_text() if keep else "" for label, keep in zip(labels, kept, strict=True)]
         axes.set_xticks(ticks, texts)
+
+
+def _thin_point_labels(fig: Figure, axes: Axes) -> None:
+    """Remove every `POINT_LABEL` that collides with a label of an axis, a title or a label that is kept, or leaves the axes."""
+    room = axes.get_window_extent()
+    others = [
+        *axes.get_xticklabels(),
+        *axes.get_yticklabels(),
+        *(text for text in axes.texts if not _is_optional(text)),
+    ]
+    kept = [text_bounds(fig, text) for text in others]
+    for text in [text for text in axes.texts if _is_optional(text)]:
+        bounds = text_bounds(fig, text)
+        is_inside = room.x0 <= bounds.x0 and bounds.x1 <= room.x1 and room.y0 <= bounds.y0 and bounds.y1 <= room.y1
+        if is_inside and not any(bounds.overlaps(other) for other in kept):
+            kept.append(bounds)
+        else:
+            text.remove()
+
+
+def _is_optional(text: Text) -> bool:
+    """Return whether a text is a `POINT_LABEL`."""
+    return bool(text.get_gid() == POINT_LABEL)
 
 
 def _apart(bounds: Sequence[Bounds]) -> list[bool]:

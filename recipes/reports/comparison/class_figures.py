@@ -1,6 +1,7 @@
 """Heat maps of the confusion of two arms."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from common.figures import Axes, Figure
 from recipes.reports.comparison.arm_predictions import ArmPair, ArmPredictions
 from recipes.reports.comparison.class_accuracy import MOST_CLASSES, confusion_matrix
 from recipes.reports.figure_style import INK, MUTED, WIDTH, figure
+from recipes.reports.figure_text import describe
 from recipes.reports.series import SERIES
 
 ANNOTATED = 12
@@ -31,10 +33,21 @@ def draw_confusion(pair: ArmPair, titles: tuple[str, str]) -> Figure | None:
     with figure(WIDTH, 5.2, 2) as (fig, panels):
         for axes, arm, title in zip(panels, (pair.base, pair.other), titles, strict=True):
             _draw_matrix(axes, arm, largest)
+            describe(fig, *_described(arm, title))
             axes.set_title(title)
         fig.supxlabel("predicted class", color=MUTED, fontsize=9.5)
         fig.supylabel("true class", color=MUTED, fontsize=9.5)
     return fig
+
+
+def _described(arm: ArmPredictions, title: str) -> Iterator[str]:
+    """Yield the accuracy of each class and the class that it is confused with most."""
+    names, matrix = arm.class_names, confusion_matrix(arm)
+    for row, values in enumerate(matrix):
+        errors = np.where(np.arange(len(names)) == row, -1.0, values)
+        worst = int(errors.argmax())
+        most = f", {errors[worst]:.0f}% taken for {names[worst]}" if errors[worst] >= SMALLEST else ""
+        yield f"{title}, {names[row]}: {values[row]:.0f}% right{most}"
 
 
 def _draw_matrix(axes: Axes, arm: ArmPredictions, largest: float) -> None:

@@ -11,7 +11,8 @@ from recipes.reports.comparison.curve_figures import draw_stage_curves, set_log_
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.stage_curves import shown_panels
 from recipes.reports.comparison.words import Words
-from recipes.reports.figure_style import MUTED, WIDTH, grid, legend_above
+from recipes.reports.figure_style import MUTED, WIDTH, described_interval, grid, legend_above
+from recipes.reports.figure_text import POINT_LABEL, describe
 from recipes.reports.series import Series
 
 MOST_PER_ROW, MOST_PANELS = 3, 6
@@ -32,6 +33,11 @@ def draw_cells_over_compute(
     with grid(WIDTH, 0.9 + 2.6 * rows, rows, columns, len(panels)) as (fig, drawn):
         for axes, panel, arms in zip(drawn, panels, by_panel, strict=True):
             for number, (name, arm) in enumerate(arms.items()):
+                where = ", ".join(filter(None, (words.panel(panel), words.title(name))))
+                for each in arm:
+                    at = f"{where}, {words.format_x(float(each.estimate.levels[words.spec.x]))}"
+                    spent = f"{at}, {each.amount / scale:.3g} {unit}"
+                    describe(fig, described_interval(spent, each.estimate.interval, words.metric.digits))
                 _draw_arm(axes, arm, series[name], -1 if number % 2 == 0 else 1, scale, words)
             axes.set_title(words.panel(panel))
         _set_scale(drawn[0], [amount / scale for amount in amounts])
@@ -80,6 +86,7 @@ def _draw_arm(axes: Axes, arm: list[Spent], style: Series, side: int, scale: flo
             va="center",
             color=MUTED,
             fontsize=8,
+            gid=POINT_LABEL,
         )
 
 

@@ -76,7 +76,7 @@ def ciede2000(first: Floats, second: Floats) -> float:
 def css_variables() -> list[dict[str, str]]:
     """Return the colors of every block of report.css: light, dark, print."""
     text = (Path(report.TEMPLATES) / "report.css").read_text()
-    blocks = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    blocks = [block for block in re.findall(r":root \{(.*?)\}", text, re.DOTALL) if "--series-0" in block]
     return [dict(re.findall(r"(--[\w-]+): (#[0-9a-f]{3,6});", block)) for block in blocks]
 
 

@@ -112,7 +112,7 @@ def test_many_classes_are_cut_to_both_ends_and_their_confusion_to_a_table(tmp_pa
 def test_few_classes_have_a_heat_map_at_both_ends_of_x(tmp_path: Path) -> None:
     page = classes_page(tmp_path, 3, three_classes)
     write_pages(page.study)
-    assert {path.name for path in (tmp_path / "figures").glob("confusion_*")} == {
+    assert {path.name for path in (tmp_path / "figures").glob("confusion_*.png")} == {
         "confusion_0_1.png",
         "confusion_1.png",
     }

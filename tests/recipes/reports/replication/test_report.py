@@ -101,7 +101,7 @@ def test_published_curve_is_drawn_only_at_the_papers_scale(scale: str, is_drawn:
     page, _ = rendered(write_study(table_study(axes, figure, scale=scale, **spec), tmp_path, kind_run))
     _, fig, caption = next(iter(table_figures(page)))
     drawn = [value for line in fig.axes[0].get_lines() for value in np.asarray(line.get_ydata(), float).tolist()]
-    assert (67.8 in drawn) is is_drawn and ("dashed and hollow" in caption) is is_drawn
+    assert (67.8 in drawn) is is_drawn and ("thin and hollow" in caption) is is_drawn
 
 
 def test_crashes_are_listed_with_stage_kind_and_step(report: Texts) -> None:
