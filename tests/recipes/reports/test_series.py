@@ -1,4 +1,4 @@
-"""Looks of series: distinguishable in both themes, for the common kinds of color blindness, and in grey print."""
+"""Looks of series: distinguishable in both themes, for the common kinds of color blindness, and in gray print."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 THRESHOLD = 12.0
 """Least CIEDE2000 distance of any two series; 1 is just noticeable side by side."""
 LIGHTNESS = 20.0
-"""Least distance in lightness (CIELAB, of 100) of the first two series, which most figures have: for grey print."""
+"""Least distance in lightness (CIELAB, of 100) of the first two series, which most figures have: for gray print."""
 CONTRAST = 3.0
 """Least contrast to the background (WCAG 2.2, 1.4.11, graphical objects)."""
 SIMULATIONS = {
@@ -114,7 +114,7 @@ def test_any_two_series_differ_in_color(theme: str, vision: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_series_stand_out_from_the_background_and_the_first_two_in_grey(theme: str) -> None:
+def test_series_stand_out_from_the_background_and_the_first_two_in_gray(theme: str) -> None:
     paper, *colors = ((XYZ @ linear(color))[1] for color in themes()[theme])
     ratios = [(max(paper, color) + 0.05) / (min(paper, color) + 0.05) for color in colors]
     assert min(ratios) >= CONTRAST
