@@ -53,11 +53,7 @@ def geometry_of_config(weights: Path) -> PatchGeometry | None:
     It is an export of this project (`network`), a model of timm (`model_args`, `pretrained_cfg`) or one of transformers
     (`image_size`, `patch_size`). Raise OSError if the file exists and cannot be read.
     """
-    path = weights.with_name(CONFIG_FILE)
-    try:
-        config = _mapping(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
-        return None
+    path, config = weights.with_name(CONFIG_FILE), read_config(weights)
     network, arguments = _mapping(config.get("network")), _mapping(config.get("model_args"))
     input_size = _mapping(config.get("pretrained_cfg")).get("input_size", config.get("input_size"))
     of_timm = input_size[1:] if isinstance(input_size, list) and len(input_size) == 3 else None
@@ -70,6 +66,23 @@ def geometry_of_config(weights: Path) -> PatchGeometry | None:
     )
     image_size, patch_size = (next(filter(None, map(_sides, values)), None) for values in (images, patches))
     return image_size and PatchGeometry(image_size=image_size, patch_size=patch_size, source=str(path))
+
+
+def read_config(weights: Path) -> dict[str, Any]:
+    """Return config.json beside a file of weights; an empty mapping if there is none or it is damaged.
+
+    Raise OSError if the file exists and cannot be read.
+    """
+    try:
+        return _mapping(json.loads(weights.with_name(CONFIG_FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return {}
+
+
+def model_type_of_config(weights: Path) -> str | None:
+    """Return the `model_type` of transformers' config.json beside a file of weights, or None."""
+    found = read_config(weights).get("model_type")
+    return found if isinstance(found, str) else None
 
 
 def geometry_of_recipe(recipe: Path | None) -> PatchGeometry | None:

@@ -1,14 +1,14 @@
 """Weight files: resolve the recipe key `init` to named tensors, without executing code from the file."""
 
-import argparse
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor
 
 from common.checkpoint_files import TENSORS
@@ -27,17 +27,28 @@ from common.models.patch_geometry import (
     geometry_of_config,
     geometry_of_model,
     geometry_of_recipe,
+    model_type_of_config,
 )
-from common.models.several_networks import ChosenNetwork, choose_from_mapping, choose_from_state, is_training_state
+from common.models.pickled_tensors import PICKLES, describe_others, read_pickled, refused
+from common.models.several_networks import (
+    ChosenNetwork,
+    choose_from_mapping,
+    choose_from_state,
+    count_parts,
+    is_training_state,
+)
+from common.models.weight_layouts import to_timm_names
 from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
 
+logger = logging.getLogger(__name__)
+
 WEIGHTS_FILE = "model.safetensors"
+_PICKLED_FILE = "pytorch_model.bin"
 _CHOICES = (
-    "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, DINO's .pth,"
+    "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, an official .pth,"
     f" timm:<name>, hf-hub:<id> or local-dir:<folder with {WEIGHTS_FILE}>"
 )
-_PICKLES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,10 @@ class Weights:
     """The network that was taken, and what else the file holds."""
     geometry: PatchGeometry | None
     """Image and patch size that the weights were trained for; None if nothing states them."""
+    layout: str = "timm"
+    """Program in whose names the weights were saved: timm, DINOv2, DINOv3, CLIP, transformers' dinov2 ..."""
+    num_heads: int | None = None
+    """Number of attention heads, if the file tells it."""
     lacks_sums: bool = False
     """Whether they are from a checkpoint without its checksums, so that they are not verified."""
 
@@ -92,16 +107,27 @@ def _read_file(path: Path) -> Weights:
     """Read the network in a file of weights or in a checkpoint. Raise OSError if the system cannot read it."""
     if is_checkpoint(path):
         return Weights(source=str(path), network=read_checkpointed(path), geometry=geometry_of_recipe(recipe_of(path)))
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content, others = (_read_safetensors(path), ()) if path.suffix == ".safetensors" else _read_pickle(path)
     is_state = isinstance(content, Mapping) and is_training_state(content)
     choose = choose_from_state if is_state else choose_from_mapping
-    if not isinstance(content, Mapping) or (network := choose(content)) is None:
+    if not isinstance(content, Mapping) or (network := choose(content)) is None or not network.tensors:
+        if others:
+            raise refused(path, others)
         raise UserError(
             f"init: {path} has no named tensors, neither itself nor under 'teacher', 'state_dict' or 'model'; {_CHOICES}"
         )
-    if not network.tensors:
-        raise UserError(f"init: {path} has no tensors; {_CHOICES}")
-    return Weights(source=str(path), network=network, geometry=geometry_of_config(path), lacks_sums=is_state)
+    if others:
+        logger.info("init: not read from %s, since they are no plain data: %s", path.name, describe_others(others))
+    named = to_timm_names(network.tensors, model_type_of_config(path))
+    dropped = Counter(network.dropped) + Counter(count_parts(named.dropped))
+    return Weights(
+        source=str(path),
+        network=replace(network, tensors=named.tensors, dropped=dict(dropped)),
+        geometry=geometry_of_config(path),
+        layout=named.layout,
+        num_heads=named.num_heads,
+        lacks_sums=is_state,
+    )
 
 
 def find_local_weights(init: str) -> Path | None:
@@ -132,7 +158,8 @@ def _local_path(init: str) -> Path:
 
 def _find_in_folder(folder: Path) -> Path | None:
     """Return the weights file of a run folder (in its export), of an export or of a checkpoint, or None."""
-    candidates = (folder / "export" / WEIGHTS_FILE, folder / WEIGHTS_FILE, folder / TENSORS)
+    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, _PICKLED_FILE)
+    candidates = [folder / name for name in names]
     return next((candidate for candidate in candidates if path_exists(candidate)), None)
 
 
@@ -144,21 +171,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"init: {path} is not a complete safetensors file ({error}); copy it again") from error
 
 
-def _read_pickle(path: Path) -> Any:
-    """Read a PyTorch file of tensors; reject a pickle that needs anything beyond tensors and plain containers.
-
-    DINO's full checkpoints contain their command line as an `argparse.Namespace`, which is plain data and allowed.
-    """
-    if path.suffix not in _PICKLES:
+def _read_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Read a PyTorch file of tensors; return its content and the classes in it that are no plain data."""
+    if path.suffix not in PICKLES:
         raise UserError(f"init: {path} is not a supported file type; {_CHOICES}")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise many types: struct.error, AttributeError, ...
-        raise UserError(
-            f"init: {path} cannot be read as weights only: it is truncated, or a pickle with more than tensors, which could"
-            " execute code and is not loaded; if you trust it, convert it to safetensors"
-        ) from error
+    return read_pickled(path)
 
 
 def _read_timm(init: str, name: str) -> Weights:
