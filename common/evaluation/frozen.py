@@ -6,7 +6,7 @@ Shapes: B images, S pixels, T patch tokens, D width of a token.
 import logging
 
 import torch
-from timm.models import VisionTransformer
+from timm.models import Eva, VisionTransformer
 from torch import Tensor, nn
 
 from common.errors import UserError
@@ -51,7 +51,7 @@ class BlockFeatures(nn.Module):
     tokens after the final norm (DINO, section 4.1 and appendix: 4 blocks for ViT-S, 1 block and the average for ViT-B).
     """
 
-    def __init__(self, network: VisionTransformer, *, blocks: int, average_pool: bool) -> None:
+    def __init__(self, network: VisionTransformer | Eva, *, blocks: int, average_pool: bool) -> None:
         super().__init__()
         self.network, self.blocks, self.average_pool = network, blocks, average_pool
 
@@ -78,7 +78,7 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
     A network other than a plain vision transformer has no class token after each block, so its features are the pooled ones.
     Raise UserError for more blocks than there are, or for `blocks` or `average_pool` that such a network cannot provide.
     """
-    if isinstance(network, VisionTransformer) and network.cls_token is not None:
+    if isinstance(network, VisionTransformer | Eva) and network.cls_token is not None:
         if blocks > len(network.blocks):
             raise UserError(f"blocks = {blocks}: model.name has {len(network.blocks)} blocks. Set at most that many.")
         return BlockFeatures(network, blocks=blocks, average_pool=average_pool)

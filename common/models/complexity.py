@@ -11,7 +11,8 @@ from types import UnionType
 from typing import Any
 
 import torch
-from timm.layers.attention import Attention
+from timm.layers.attention import Attention, AttentionRope
+from timm.models.eva import EvaAttention
 from timm.models.volo import Attention as GridAttention
 from timm.models.volo import ClassAttention, OutlookAttention
 from torch import Tensor, nn
@@ -41,7 +42,12 @@ class _Tally:
         self.macs += output.numel() * (layer.weight.numel() // len(layer.weight))
         self.activations += output.numel()
 
-    def count_attention(self, attention: Attention | GridAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
+    def count_attention(
+        self,
+        attention: Attention | AttentionRope | EvaAttention | GridAttention,
+        inputs: tuple[Tensor, ...],
+        _: Any,
+    ) -> None:
         """Add Q K^T (heads * tokens^2 outputs) and its product with V (tokens * width outputs); the rest are linear layers."""
         tokens, width = inputs[0][0, ..., 0].numel(), attention.proj.in_features
         self.macs += 2 * tokens * tokens * width
@@ -65,7 +71,7 @@ class _Tally:
         """Return the counted module types with their hooks."""
         return (
             (nn.Conv1d | nn.Conv2d | nn.Linear, self.count_layer),
-            (Attention | GridAttention, self.count_attention),
+            (Attention | AttentionRope | EvaAttention | GridAttention, self.count_attention),
             (ClassAttention, self.count_class_attention),
             (OutlookAttention, self.count_outlook),
         )

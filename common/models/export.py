@@ -22,6 +22,7 @@ from common.models.patch_geometry import CONFIG_FILE
 from common.models.regnet import RegNetY
 from common.models.stem import Stem
 from common.models.stem_registry import parse_stem
+from common.models.timm_networks import format_kwargs, is_of_timm, without_own_arguments
 from common.models.timm_preprocessing import describe_evaluation, timm_crop_pct
 from common.models.weight_files import WEIGHTS_FILE
 from common.sizes import height_and_width
@@ -92,6 +93,13 @@ def _arguments(model: Any) -> dict[str, Any]:
     if isinstance(model, RegNetY):
         return {"num_classes": model.num_classes, "img_size": list(model.img_size)}
     stem = model.patch_embed
+    if is_of_timm(model):
+        return {
+            "num_classes": model.num_classes,
+            "img_size": list(stem.img_size),
+            "patch_size": stem.patch_size[0],
+            "kwargs": list(format_kwargs(model.timm_kwargs)),
+        }
     assert isinstance(stem, Stem), "a network of this project"
     return {
         "num_classes": model.num_classes,
@@ -109,6 +117,9 @@ def _timm_form(model: Any, model_name: str, arguments: Mapping[str, Any]) -> tup
         # Any RegNetY of timm serves as the base: the arguments override everything in which they differ.
         timm_arguments = {"num_classes": model.num_classes, **model.design}
         return ("regnety_040", timm_arguments) if model.halves_image else None
+    if is_of_timm(model):
+        shape = {name: value for name, value in arguments.items() if name != "kwargs"}
+        return model_name.partition(".")[0], shape | without_own_arguments(model.timm_kwargs)
     if isinstance(model, VisionTransformer):
         feed_forward = {"mlp": {}, "mlp_relu": {"act_layer": "relu"}}.get(model.ffn)
         if arguments["stem"] != "1Proj" or feed_forward is None:

@@ -21,6 +21,7 @@ from common.models.checkpointed import (
     recipe_of,
     step_names,
 )
+from common.models.hub import WEIGHT_FILES, cached_weights, check_reachable, fetch_weights, not_downloaded, timm_source
 from common.models.patch_geometry import (
     CONFIG_FILE,
     PatchGeometry,
@@ -44,7 +45,6 @@ from common.tensor_files import SafetensorError, check_readable, read_tensors
 logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "model.safetensors"
-_PICKLED_FILE = "pytorch_model.bin"
 _CHOICES = (
     "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, an official .pth,"
     f" timm:<name>, hf-hub:<id> or local-dir:<folder with {WEIGHTS_FILE}>"
@@ -72,13 +72,30 @@ class Weights:
 def read_weights(init: str) -> Weights:
     """Return the weights that the recipe key `init` names: the only reader of weights, of all stages and evaluations.
 
-    Raise UserError if the source does not exist, is incomplete, or holds more than weights.
+    Raise UserError if the source does not exist, is incomplete, or cannot be downloaded.
+    """
+    scheme, _, name = init.partition(":")
+    path = find_weights(init)
+    if path is None:
+        return _read_timm(init, name if scheme == "timm" else init)
+    try:
+        check_readable(path)
+        return _read_file(path)
+    except OSError as error:
+        raise _unreadable(init, error) from error
+
+
+def find_weights(init: str, *, fetch: bool = True) -> Path | None:
+    """Return the file of weights that the recipe key `init` names, or None for a model name of timm.
+
+    A repository of the hub is downloaded if it is not in the cache; with `fetch=False` it is None then.
+    Raise UserError if there is no such file.
     """
     scheme, _, name = init.partition(":")
     if scheme == "hf-hub":
-        return _read_timm(init, init)
+        return fetch_weights(name, init) if fetch else cached_weights(name)
     if scheme == "timm":
-        return _read_timm(init, name)
+        return None
     path = _local_path(init)
     try:
         is_folder = path_exists(path) and path.is_dir()
@@ -89,18 +106,21 @@ def read_weights(init: str) -> Weights:
         if path_exists(path):
             if not path.is_file():  # opening a pipe could wait forever
                 raise UserError(f"init: {path} is neither a file nor a folder; {_CHOICES}")
-            check_readable(path)
-            return _read_file(path)
+            return path
         existing = step_names(path.parent)
     except OSError as error:
-        raise UserError(
-            f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); check its permissions, or copy it"
-            " elsewhere"
-        ) from error
+        raise _unreadable(init, error) from error
     if "/" not in init and timm.is_model(init.partition(".")[0]):
-        return _read_timm(init, init)
+        return None
     there = f"; there are {', '.join(existing)}" if existing else ""
     raise UserError(f"init: {init!r} is not a file, a folder or a model name of timm{there}; {_CHOICES}")
+
+
+def _unreadable(init: str, error: OSError) -> UserError:
+    """Return the error for weights that the system cannot read."""
+    return UserError(
+        f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); check its permissions, or copy it elsewhere"
+    )
 
 
 def _read_file(path: Path) -> Weights:
@@ -158,7 +178,7 @@ def _local_path(init: str) -> Path:
 
 def _find_in_folder(folder: Path) -> Path | None:
     """Return the weights file of a run folder (in its export), of an export or of a checkpoint, or None."""
-    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, _PICKLED_FILE)
+    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, *WEIGHT_FILES)
     candidates = [folder / name for name in names]
     return next((candidate for candidate in candidates if path_exists(candidate)), None)
 
@@ -179,15 +199,15 @@ def _read_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _read_timm(init: str, name: str) -> Weights:
-    """Return the published weights of a model of timm or the hub, as converted by timm."""
+    """Return the published weights of a model of timm, as converted by timm: from the cache, or downloaded."""
+    cached, server = timm_source(timm.get_pretrained_cfg(name))
+    if cached is None and server:
+        check_reachable(server, init)
+    overlay = {} if cached is None else {"pretrained_cfg_overlay": {"file": str(cached)}}
     try:
-        model = timm.create_model(name, pretrained=True)
+        model = timm.create_model(name, pretrained=True, **overlay)
     except Exception as error:  # timm, the hub client and the network raise many types
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"init: {init!r} could not be downloaded; check the name and the connection, or download the weights and set init to"
-            f" the file ({type(error).__name__}: {reason})"
-        ) from error
+        raise not_downloaded(init, error) from error
     return Weights(
         source=init,
         network=ChosenNetwork(tensors=dict(model.state_dict())),

@@ -92,12 +92,13 @@ def _cached(repository: str, file: str | None = None) -> Path | None:
 
 def _mismatches(published: PublishedWeights, runs: Iterable[PlannedRun]) -> Iterator[str]:
     """Yield an error for each distinct network of the runs that cannot load the weights as its stage does."""
+    from common.models.init_network import follow_init
     from common.models.networks import build_network
     from common.models.weights import load_init
 
     networks: dict[Any, list[PlannedRun]] = {}
     for run in runs:
-        config = load_config(run.module, Path(run.recipe), run.overrides)
+        config = follow_init(load_config(run.module, Path(run.recipe), run.overrides))
         # Loading skips a classifier with another number of classes, so any number can be used here. Only objectives that are not
         # re-identification train a classifier; evaluations have no objective.
         num_classes = int(getattr(config, "objective", "reid") != "reid")
