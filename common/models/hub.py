@@ -113,6 +113,21 @@ def _ask(url: str) -> BaseException | None:
         return getattr(error, "reason", None) if isinstance(getattr(error, "reason", None), BaseException) else error
 
 
+def timm_arguments(name: str, init: str) -> dict[str, Any]:
+    """Return the arguments with which `timm.create_model(name, pretrained=True)` takes weights from the cache, if they are there.
+
+    Raise UserError if they are not, and their server does not answer.
+    """
+    import timm
+
+    cached, server = timm_source(timm.get_pretrained_cfg(name))
+    if cached is not None:
+        return {"pretrained_cfg_overlay": {"file": str(cached)}}
+    if server:
+        check_reachable(server, init)
+    return {}
+
+
 def timm_source(cfg: Any) -> tuple[Path | None, str]:
     """Return the cached file of the weights that timm's config names, or None, and the server to ask for them otherwise."""
     from huggingface_hub import constants

@@ -81,7 +81,14 @@ def _changed(config: Recipe, model: Mapping[str, Any], data: Mapping[str, Any]) 
 
 def _network(init: str) -> dict[str, Any]:
     """Return the keys of the network of the weights."""
-    network = network_of_init(init)
+    try:
+        network = network_of_init(init)
+    except UserError as error:
+        if "model.name" in str(error):
+            raise
+        raise UserError(
+            f"model.name: init stands for the network of the weights. Name it, or correct init.\n  {error}"
+        ) from error
     keys: dict[str, Any] = {"name": network.name, "patch_size": network.patch_size, "kwargs": list(network.kwargs)}
     strides = None if network.stem_strides is None else list(network.stem_strides)
     return keys | {"stem": network.stem, "stem_strides": strides, "ffn": network.ffn}

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
+from common.models.patch_geometry import read_config
 from common.models.timm_networks import format_kwargs, is_timm_transformer
 from common.models.weight_files import Weights
 
@@ -79,7 +81,7 @@ def network_of_weights(weights: Weights, config: Mapping[str, Any], init: str) -
     _check_activation(tensors, config, init)
     blocks = {int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))}
     family = _family(tensors, config) if patch is not None and blocks else None
-    if patch is None or family is None:
+    if patch is None or family is None or family.mlp_rows not in tensors:
         raise UserError(
             f"model.name: init stands for the network of {init}, which cannot be told from its tensors: they are not of a vision"
             " transformer with a patchify stem as timm, DINO, DINOv2, DINOv3 and CLIP have it; set model.name to its name"
@@ -97,6 +99,19 @@ def network_of_weights(weights: Weights, config: Mapping[str, Any], init: str) -
     sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": num_heads}
     sizes |= {"mlp_ratio": _ratio(tensors[family.mlp_rows].shape[0], width)}
     return NamedNetwork(name=family.base, patch_size=patch, kwargs=(*format_kwargs(sizes | family.kwargs), *eps))
+
+
+def describe_network(weights: Weights) -> str:
+    """Return the network of weights in parentheses, as an export of this project or its tensors state it, or an empty string."""
+    network = read_config(Path(weights.source)).get("network")
+    if isinstance(network, dict):
+        return f" ({', '.join(f'{name}={value}' for name, value in network.items())})"
+    try:
+        told = network_of_weights(weights, {}, weights.source)
+    except (UserError, OSError):
+        return ""
+    kwargs = f", kwargs=[{','.join(told.kwargs)}]" if told.kwargs else ""
+    return f" (name={told.name}, patch_size={told.patch_size}{kwargs})"
 
 
 def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family | None:
@@ -118,7 +133,8 @@ def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family
         names = tuple(f"vit_{{}}_patch{patch}_clip{quick}_224" for patch in (16, 32, 14))
         return _Family(names=names, base=f"vit_base_patch16_clip{quick}_224", kwargs=kwargs, eps=1e-5)
     if "blocks.0.ls1.gamma" in tensors:
-        gated = tensors["blocks.0.mlp.fc1.weight"].shape[0] != tensors["blocks.0.mlp.fc2.weight"].shape[1]
+        rows, columns = tensors.get("blocks.0.mlp.fc1.weight"), tensors.get("blocks.0.mlp.fc2.weight")
+        gated = rows is not None and columns is not None and rows.shape[0] != columns.shape[1]
         suffix = f"_reg{registers.shape[1]}" if registers is not None else ""
         own = {"reg_tokens": registers.shape[1]} if registers is not None and suffix != "_reg4" else {}
         if registers is None and not _has_class_position(tensors):

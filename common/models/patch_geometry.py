@@ -6,11 +6,13 @@ A position embedding of a vision transformer has the shape (1, prefix + patches,
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from timm.layers import to_2tuple
+from torch import Tensor
 from yaml import YAMLError
 
 from common.config import build
@@ -66,6 +68,20 @@ def geometry_of_config(weights: Path) -> PatchGeometry | None:
     )
     image_size, patch_size = (next(filter(None, map(_sides, values)), None) for values in (images, patches))
     return image_size and PatchGeometry(image_size=image_size, patch_size=patch_size, source=str(path))
+
+
+def geometry_of_square(weights: Mapping[str, Tensor], source: str) -> PatchGeometry | None:
+    """Return the geometry of a program that trains on square images, from the numbers of positions; None if they are no square.
+
+    The class token has a position of its own, except in timm's networks with registers.
+    """
+    position, stem = weights.get("pos_embed"), weights.get("patch_embed.proj.weight")
+    if position is None or stem is None or position.dim() != 3 or stem.dim() != 4:
+        return None
+    count, patch = position.shape[1] - int("reg_token" not in weights), (stem.shape[2], stem.shape[3])
+    side = math.isqrt(count)
+    size = (side * patch[0], side * patch[1])
+    return PatchGeometry(image_size=size, patch_size=patch, source=source) if side**2 == count else None
 
 
 def read_config(weights: Path) -> dict[str, Any]:

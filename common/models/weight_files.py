@@ -1,6 +1,5 @@
 """Weight files: resolve the recipe key `init` to named tensors, without executing code from the file."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -21,13 +20,13 @@ from common.models.checkpointed import (
     recipe_of,
     step_names,
 )
-from common.models.hub import WEIGHT_FILES, cached_weights, check_reachable, fetch_weights, not_downloaded, timm_source
+from common.models.hub import WEIGHT_FILES, cached_weights, fetch_weights, not_downloaded, timm_arguments
 from common.models.patch_geometry import (
-    CONFIG_FILE,
     PatchGeometry,
     geometry_of_config,
     geometry_of_model,
     geometry_of_recipe,
+    geometry_of_square,
     model_type_of_config,
 )
 from common.models.pickled_tensors import PICKLES, describe_others, read_pickled, refused
@@ -43,6 +42,9 @@ from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
 
 logger = logging.getLogger(__name__)
+
+_SQUARE = ("DINOv2", "CLIP")
+"""Layouts of programs that train on square images only."""
 
 WEIGHTS_FILE = "model.safetensors"
 _CHOICES = (
@@ -139,11 +141,14 @@ def _read_file(path: Path) -> Weights:
     if others:
         logger.info("init: not read from %s, since they are no plain data: %s", path.name, describe_others(others))
     named = to_timm_names(network.tensors, model_type_of_config(path))
+    geometry = geometry_of_config(path)
+    if geometry is None and named.layout in _SQUARE:
+        geometry = geometry_of_square(named.tensors, f"{path} ({named.layout})")
     dropped = Counter(network.dropped) + Counter(count_parts(named.dropped))
     return Weights(
         source=str(path),
         network=replace(network, tensors=named.tensors, dropped=dict(dropped)),
-        geometry=geometry_of_config(path),
+        geometry=geometry,
         layout=named.layout,
         num_heads=named.num_heads,
         lacks_sums=is_state,
@@ -158,16 +163,6 @@ def find_local_weights(init: str) -> Path | None:
     if not path_exists(path):
         return None
     return _find_in_folder(path) if path.is_dir() else path
-
-
-def describe_network(source: str) -> str:
-    """Return the network of an export, in parentheses, or an empty string if the source is not an export of this project."""
-    config_file = Path(source).with_name(CONFIG_FILE)
-    try:
-        network = json.loads(config_file.read_text(encoding="utf-8"))["network"]
-        return f" ({', '.join(f'{name}={value}' for name, value in network.items())})"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
 
 
 def _local_path(init: str) -> Path:
@@ -200,12 +195,9 @@ def _read_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 def _read_timm(init: str, name: str) -> Weights:
     """Return the published weights of a model of timm, as converted by timm: from the cache, or downloaded."""
-    cached, server = timm_source(timm.get_pretrained_cfg(name))
-    if cached is None and server:
-        check_reachable(server, init)
-    overlay = {} if cached is None else {"pretrained_cfg_overlay": {"file": str(cached)}}
+    arguments = timm_arguments(name, init)
     try:
-        model = timm.create_model(name, pretrained=True, **overlay)
+        model = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # timm, the hub client and the network raise many types
         raise not_downloaded(init, error) from error
     return Weights(

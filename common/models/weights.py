@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from common.checkpoint_files import SUMS
 from common.errors import UserError
 from common.models.classifier import classifier_names
+from common.models.network_of_weights import describe_network
 from common.models.position_embedding import NAME as POSITION_EMBEDDING
 from common.models.position_embedding import UnknownGridError, own_grid, resize_position_embedding
 from common.models.weight_adaptation import adapt_input_channels, adapt_zero_biases
-from common.models.weight_files import Weights, describe_network, read_weights
+from common.models.weight_files import Weights, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ def _check_fit(
     layout = "" if read.layout == "timm" else f", in the layout of {read.layout},"
     remedy = (
         "set model.name=init to build the network of the weights, or set model.name, model.patch_size, model.stem,"
-        f" model.stem_strides and model.ffn to those of the weights{describe_network(read.source)}"
+        f" model.stem_strides and model.ffn to those of the weights{describe_network(read)}"
     )
     if not found:
         raise UserError(f"init: the position embedding of {init} does not fit this network: {grid_problem}")

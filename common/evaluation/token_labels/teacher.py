@@ -18,6 +18,7 @@ from common.data.config import DataConfig
 from common.errors import UserError
 from common.files import path_exists
 from common.models.checkpointed import is_checkpoint, recipe_of
+from common.models.hub import fetch_weights, timm_arguments
 from common.models.networks import ModelConfig, build_network
 from common.models.patch_geometry import CONFIG_FILE, read_recipe
 from common.models.weight_files import find_local_weights, read_weights
@@ -67,11 +68,14 @@ def _from_timm(init: str, name: str, data: DataConfig) -> tuple[nn.Module, dict[
     is_folder = name.startswith("local-dir:")
     config = _config_of(name.removeprefix("local-dir:")) if is_folder else {}
     is_own = "network" in config  # an export of this project: its weights are read as `init` of every stage
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{fetch_weights(name.removeprefix('hf-hub:'), init).parent}"
+    arguments = {} if name.startswith("local-dir:") else timm_arguments(name, init)
     try:
-        teacher: nn.Module = timm.create_model(name, pretrained=not is_own)
+        teacher: nn.Module = timm.create_model(name, pretrained=not is_own, **arguments)
         own: dict[str, Any] = dict(teacher.pretrained_cfg)  # type: ignore[arg-type]
         if own.get("fixed_input_size") and tuple(own["input_size"][1:]) != height_and_width(data.image_size):
-            teacher = timm.create_model(name, pretrained=not is_own, img_size=data.image_size)
+            teacher = timm.create_model(name, pretrained=not is_own, img_size=data.image_size, **arguments)
     except Exception as error:  # timm, the hub client and the network stack raise many exception types
         reason = " ".join(str(error).split())
         raise UserError(

@@ -106,7 +106,7 @@ def test_published_weights_are_loaded_through_timm(monkeypatch: pytest.MonkeyPat
 
     model = _build()
     monkeypatch.setattr(timm, "create_model", create_model)
-    monkeypatch.setattr(weight_files, "check_reachable", lambda *_: None)
+    monkeypatch.setattr(weight_files, "timm_arguments", lambda *_: {})
     assert load_init(model, init).head == "fresh"
     assert requested == [(init.removeprefix("timm:"), True)]
     _assert_loaded(model, {"cls_token": published.state_dict()["cls_token"]})
