@@ -46,7 +46,7 @@ def fetch_weights(repository: str, init: str) -> Path:
     if (path := cached_weights(repository)) is not None:
         return path
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     check_reachable(constants.ENDPOINT, init)
     name, _, revision = repository.partition("@")
@@ -57,6 +57,8 @@ def fetch_weights(repository: str, init: str) -> Path:
                 break
             try:
                 found[file] = Path(hf_hub_download(name, file, revision=revision or None))
+            except LocalEntryNotFoundError:  # a kind of the next, for a connection that is lost
+                raise
             except EntryNotFoundError:
                 continue
     except Exception as error:  # the hub's client and the network raise many types
