@@ -39,8 +39,10 @@ _SHAPE_ARGUMENTS = (
 """Arguments of timm that a recipe states by keys of its own."""
 
 
-def follow_init(config: Recipe) -> Recipe:
+def follow_init(config: Recipe, *, fetch: bool = True) -> Recipe:
     """Return a recipe with network, patch size and normalization of its weights, where it does not set them; log each of them.
+
+    With `fetch=False` a repository of the hub that is not in the cache is not downloaded for patch size and normalization.
 
     Raise UserError for `model.name=init` without weights, or with weights whose network cannot be told.
     """
@@ -54,13 +56,13 @@ def follow_init(config: Recipe) -> Recipe:
             raise UserError(
                 "model.name: init stands for the network of the weights, but init is none; set init to weights, or name a network"
             )
-        return _changed(config, _network(init), _normalization(config, init))
+        return _changed(config, _network(init), _normalization(config, init, fetch=fetch))
     if init is None:
         return config
     try:
-        if _is_own(init):
+        if _is_own(init, fetch=fetch):
             return config
-        return _changed(config, _patch(model, init), _normalization(config, init))
+        return _changed(config, _patch(model, init, fetch=fetch), _normalization(config, init, fetch=fetch))
     except (UserError, OSError):  # reported when the weights are loaded; a finished run does not need them
         return config
 
@@ -145,13 +147,13 @@ def _network_of_run(section: Any, init: str) -> NamedNetwork:
     )
 
 
-def _is_own(init: str) -> bool:
+def _is_own(init: str, *, fetch: bool) -> bool:
     """Return whether weights are of a run of this project."""
-    path = find_weights(init, fetch=False)
+    path = find_weights(init, fetch=fetch)
     return path is not None and (is_checkpoint(path) or "network" in read_config(path))
 
 
-def _patch(model: ModelConfig, init: str) -> dict[str, Any]:
+def _patch(model: ModelConfig, init: str, *, fetch: bool) -> dict[str, Any]:
     """Return the patch size of the weights, if the recipe sets none and the network is a transformer with a patchify stem."""
     own = ARCHITECTURES.get(model.name)
     stem = model.stem or (own and own.stem)
@@ -160,7 +162,7 @@ def _patch(model: ModelConfig, init: str) -> dict[str, Any]:
         return {}
     scheme, _, name = init.partition(":")
     name = name if scheme == "timm" else init
-    if (path := find_weights(init, fetch=False)) is None:
+    if (path := find_weights(init, fetch=fetch)) is None:
         patch = patch_of_name(name) if is_timm_transformer(name) else None
     else:
         patch = _patch_of_file(init, path.stat().st_mtime_ns)
@@ -173,19 +175,19 @@ def _patch_of_file(init: str, _: int) -> int | None:
     return patch_of_weights(read_weights(init))
 
 
-def _normalization(config: Any, init: str) -> dict[str, Any]:
+def _normalization(config: Any, init: str, *, fetch: bool) -> dict[str, Any]:
     """Return the mean and deviation that weights state, where the recipe sets none."""
     data = getattr(config, "data", None)
-    stated = normalization_of_init(init)
+    stated = normalization_of_init(init, fetch=fetch)
     if data is None or stated is None:
         return {}
     return {name: value for name, value in stated.items() if name not in data.model_fields_set}
 
 
-def normalization_of_init(init: str) -> dict[str, list[float]] | None:
+def normalization_of_init(init: str, *, fetch: bool = True) -> dict[str, list[float]] | None:
     """Return mean and std of weights of another program, for pixel values in [0, 1], or None if nothing states them."""
     scheme, _, name = init.partition(":")
-    path, found = find_weights(init, fetch=False), dict[str, Any]()
+    path, found = find_weights(init, fetch=fetch), dict[str, Any]()
     if path is None:
         cfg: Any = timm.get_pretrained_cfg(name if scheme == "timm" else init) if scheme != "hf-hub" else None
         found = {"mean": getattr(cfg, "mean", None), "std": getattr(cfg, "std", None)}

@@ -51,7 +51,7 @@ def estimate(run: PlannedRun, size: DatasetSize) -> Cost:
     from common.models.init_network import follow_init
 
     config, function = load_config(run.module, Path(run.recipe), run.overrides), cost_function(run.module)
-    config = follow_init(config)
+    config = follow_init(config, fetch=False)
     sizes = {"num_classes": size.num_classes}
     if hasattr(config, "data"):
         num_held_out = round(size.train_images * config.data.validation_fraction)
