@@ -22,7 +22,7 @@ from common.models.patch_geometry import CONFIG_FILE
 from common.models.regnet import RegNetY
 from common.models.stem import Stem
 from common.models.stem_registry import parse_stem
-from common.models.timm_networks import format_kwargs, is_of_timm, without_own_arguments
+from common.models.timm_networks import NORM_EPS, format_kwargs, is_of_timm, without_own_arguments
 from common.models.timm_preprocessing import describe_evaluation, timm_crop_pct
 from common.models.weight_files import WEIGHTS_FILE
 from common.sizes import height_and_width
@@ -55,7 +55,7 @@ def export_network(
     # timm reads the number of classes at the top; transformers passes it beside model_args, which may not hold it again.
     del model_arguments["num_classes"]
     height, width = height_and_width(image_size)
-    config = {
+    config: dict[str, Any] = {
         "architecture": architecture,
         "num_classes": model.num_classes,
         "num_features": model.num_features,
@@ -77,6 +77,8 @@ def export_network(
         "evaluation": describe_evaluation(image_size, crop_pct, squash=squash),
         "metrics": dict(metrics),
     }
+    if eps := getattr(model, "timm_kwargs", {}).get(NORM_EPS):
+        config["evaluation"]["different_in_timm"].append(f"its layer norms have an epsilon of their own, here {eps}")
     if of_timm is None:
         config["requires"] = "import common.models (two-stage-vit), before timm or transformers load this network"
     if len(class_names) == model.num_classes:

@@ -11,8 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import timm
-from timm.models import Eva, VisionTransformer
-from timm.models._registry import model_entrypoint
+from timm.models import Eva, VisionTransformer, model_entrypoint
 from torch import nn
 
 from common.errors import UserError
@@ -20,7 +19,7 @@ from common.yaml_text import as_value, parse_override
 
 MODULES = ("timm.models.vision_transformer", "timm.models.eva", "timm.models.deit")
 _PATCH = re.compile(r"_patch(\d+)_?")
-_NORM_EPS = "norm_eps"
+NORM_EPS = "norm_eps"
 """Keyword argument that timm has not: epsilon of all layer norms, where weights come from a program with another one."""
 _OWN_KEYS = {"img_size": "data.image_size", "patch_size": "model.patch_size", "drop_path_rate": "model.drop_path"}
 
@@ -78,7 +77,7 @@ def build_timm_transformer(
     Raise UserError for arguments that timm refuses.
     """
     arguments = _pooling(name) | parse_kwargs(kwargs)
-    norm_eps = arguments.pop(_NORM_EPS, None)
+    norm_eps = arguments.pop(NORM_EPS, None)
     shape = {"img_size": image_size, "num_classes": num_classes, "drop_path_rate": drop_path}
     shape |= {"patch_size": patch_size} if patch_size else {}
     shape |= {"dynamic_img_size": True} if multi_crop else {}
@@ -109,7 +108,7 @@ def is_of_timm(model: nn.Module) -> bool:
 
 def without_own_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments that timm knows, for an export."""
-    return {name: value for name, value in kwargs.items() if name != _NORM_EPS}
+    return {name: value for name, value in kwargs.items() if name != NORM_EPS}
 
 
 def _value(text: str) -> Any:

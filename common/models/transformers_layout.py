@@ -1,4 +1,4 @@
-"""Weights of transformers' vision transformers (ViT, DeiT, ViT-MAE, Dinov2, DINOv3 ViT, CLIP) in timm's names.
+"""Weights of transformers' vision transformers (ViT, ViT-MAE, Dinov2, DINOv3 ViT, CLIP) in timm's names.
 
 transformers keeps queries, keys and values apart; here they are joined. Its names differ between versions: both are read.
 """
@@ -9,8 +9,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-CHOICES = ("vit", "vit_mae", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "clip", "clip_vision_model")
-"""Model types of configs that can be read."""
 _RENAMES = (
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.class_embedding$", "cls_token"),

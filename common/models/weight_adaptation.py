@@ -1,12 +1,14 @@
-"""Changes of weights that keep their function, made and logged before the strict check: input channels, zero biases.
+"""Changes of weights that keep their function, made and logged before the strict check, and settings that no tensor states.
 
-Both are stated by the network that loads the weights: it has other input channels, or DINOv3's biases, which timm has as two
+The network that loads the weights states the changes: it has other input channels, or DINOv3's biases, which timm has as two
 networks, with and without.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
 
 _BIASES = (".attn.q_bias", ".attn.v_bias")
@@ -44,3 +46,16 @@ def adapt_zero_biases(weights: dict[str, Tensor], expected: Mapping[str, Tensor]
     lacking = [name for name in expected if name.endswith(_BIASES)]
     weights |= {name: torch.zeros_like(expected[name]) for name in lacking}
     return len(lacking)
+
+
+def differing_settings(model: Any, config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings in transformers' config of the weights in which the network differs: epsilon of the norms, activation."""
+    stated = config.get("vision_config") or config
+    norm = next((module for module in model.modules() if isinstance(module, nn.LayerNorm)), None)
+    eps = stated.get("layer_norm_eps")
+    if norm is not None and isinstance(eps, float) and eps != norm.eps:
+        yield f"layer norms with epsilon {eps:g} instead of {norm.eps:g}"
+    is_quick = any(isinstance(module, QuickGELU) for module in model.modules())
+    activation = stated.get("hidden_act")
+    if activation in ("gelu", "quick_gelu") and (activation == "quick_gelu") != is_quick:
+        yield f"the activation function {activation}"

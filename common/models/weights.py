@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,10 @@ from common.checkpoint_files import SUMS
 from common.errors import UserError
 from common.models.classifier import classifier_names
 from common.models.network_of_weights import describe_network
+from common.models.patch_geometry import read_config
 from common.models.position_embedding import NAME as POSITION_EMBEDDING
 from common.models.position_embedding import UnknownGridError, own_grid, resize_position_embedding
-from common.models.weight_adaptation import adapt_input_channels, adapt_zero_biases
+from common.models.weight_adaptation import adapt_input_channels, adapt_zero_biases, differing_settings
 from common.models.weight_files import Weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -97,6 +99,10 @@ def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
     logger.info("init: %d tensors loaded from %s%s", report.num_loaded, report.source, layout)
     if (description := read.network.describe()) is not None:
         logger.info("init: %s", description)
+    if differing := list(differing_settings(model, read_config(Path(read.source)))):
+        logger.warning(
+            "init: warning: the network of the weights has %s; model.name=init builds it so", " and ".join(differing)
+        )
     if report.head == "fresh":
         logger.info(
             "init: the classifier keeps its random initialization, since the weights have none with this number of classes"

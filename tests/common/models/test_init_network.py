@@ -160,3 +160,16 @@ def test_crops_are_checked_against_the_patch_of_the_weights(tmp_path: Path) -> N
     recipe = PretrainConfig(out="out", init=init, model=ModelConfig(name="init"), data={"image_size": 56}, crops=crops)
     with pytest.raises(UserError, match=r"crops\.local_size: 24 is not a multiple of model\.patch_size = 14"):
         follow_init(recipe)
+
+
+def test_epsilon_that_timm_takes_not_is_exported_for_this_project_and_stated(tmp_path: Path) -> None:
+    kwargs = ("embed_dim=64", "depth=1", "num_heads=1", "norm_eps=0.01")
+    config = ModelConfig(name="vit_base_patch16_224", patch_size=8, kwargs=kwargs)
+    network = build_network(config, image_size=32, num_classes=0)
+    options = {"class_names": [], "mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 32, "metrics": {}}
+    export_network(network, tmp_path, model_name="vit_base_patch16_224", **options)
+    told = network_of_init(str(tmp_path)).config()
+    assert build_network(told, image_size=32, num_classes=0).norm.eps == network.norm.eps == 0.01
+    exported = json.loads((tmp_path / "config.json").read_text())
+    assert "norm_eps" not in exported["model_args"]
+    assert any("epsilon of their own, here 0.01" in line for line in exported["evaluation"]["different_in_timm"])

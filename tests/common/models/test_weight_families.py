@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.models.init_network import network_of_init
-from common.models.networks import build_network
+from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
 
 PATCH, SIZE = 8, 32
@@ -251,3 +251,25 @@ def test_classifier_of_transformers_vit_gives_its_logits(tmp_path: Path) -> None
     reference = _randomize(transformers.ViTForImageClassification(config))
     reference.save_pretrained(tmp_path, safe_serialization=True)
     _assert_same(_loaded(tmp_path, num_classes=5), lambda images: reference(images).logits)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "words"),
+    [
+        ("ViT", "vit_base_patch16_224", "layer norms with epsilon 1e-12 instead of 1e-06"),
+        ("CLIP", "vit_base_patch16_clip_224", "the activation function quick_gelu"),
+        ("Dinov2", "vit_base_patch14_dinov2", None),
+    ],
+)
+def test_settings_that_no_tensor_states_are_compared(
+    family: str, name: str, words: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="compares with transformers' own networks")
+    model, config, options = TRANSFORMERS[family]
+    getattr(transformers, model)(getattr(transformers, config)(**_SHAPE, **options)).save_pretrained(tmp_path)
+    ratio = 4.0 if family == "Dinov2" else 1.5
+    kwargs = ("embed_dim=64", "depth=2", "num_heads=2", f"mlp_ratio={ratio}")
+    network = build_network(ModelConfig(name=name, patch_size=PATCH, kwargs=kwargs), image_size=SIZE, num_classes=0)
+    load_init(network, str(tmp_path))
+    assert ("init: warning: the network of the weights has" in caplog.text) == (words is not None)
+    assert words is None or words in caplog.text
