@@ -84,7 +84,8 @@ def network_of_weights(weights: Weights, config: Mapping[str, Any], init: str) -
     if patch is None or family is None or family.mlp_rows not in tensors:
         raise UserError(
             f"model.name: init stands for the network of {init}, which cannot be told from its tensors: they are not of a vision"
-            " transformer with a patchify stem as timm, DINO, DINOv2, DINOv3 and CLIP have it; set model.name to its name"
+            " transformer with a patchify stem and without a distillation token, as timm, DINO and CLIP have it; set"
+            " model.name to its name"
         )
     width, depth = tensors[_STEM].shape[0], len(blocks)
     num_heads = _num_heads(weights, config, width, init)
@@ -118,7 +119,8 @@ def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family
     """Return the family of a vision transformer's weights in timm's names, or None if it is not known."""
     if "blocks.0.gamma_1" in tensors:
         return _dinov3(tensors, config) if "pos_embed" not in tensors else None
-    if "pos_embed" not in tensors or "blocks.0.attn.qkv.weight" not in tensors:
+    distilled = {"dist_token", "embeddings.distillation_token"} & tensors.keys()
+    if "pos_embed" not in tensors or "blocks.0.attn.qkv.weight" not in tensors or distilled:
         return None
     kwargs: dict[str, Any] = {} if "blocks.0.attn.qkv.bias" in tensors else {"qkv_bias": False}
     registers = tensors.get("reg_token")

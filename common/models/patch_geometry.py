@@ -59,12 +59,20 @@ def geometry_of_config(weights: Path) -> PatchGeometry | None:
     network, arguments = _mapping(config.get("network")), _mapping(config.get("model_args"))
     input_size = _mapping(config.get("pretrained_cfg")).get("input_size", config.get("input_size"))
     of_timm = input_size[1:] if isinstance(input_size, list) and len(input_size) == 3 else None
-    images = (network.get("img_size"), arguments.get("img_size"), config.get("image_size"), of_timm)
+    vision = _mapping(config.get("vision_config"))  # of CLIP with both towers
+    images = (
+        network.get("img_size"),
+        arguments.get("img_size"),
+        config.get("image_size"),
+        vision.get("image_size"),
+        of_timm,
+    )
     patches = (
         network.get("patch_size"),
         _product(network.get("stem_strides")),
         arguments.get("patch_size"),
         config.get("patch_size"),
+        vision.get("patch_size"),
     )
     image_size, patch_size = (next(filter(None, map(_sides, values)), None) for values in (images, patches))
     return image_size and PatchGeometry(image_size=image_size, patch_size=patch_size, source=str(path))

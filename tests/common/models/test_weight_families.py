@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from common.errors import UserError
 from common.models.init_network import network_of_init
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
@@ -251,6 +252,50 @@ def test_classifier_of_transformers_vit_gives_its_logits(tmp_path: Path) -> None
     reference = _randomize(transformers.ViTForImageClassification(config))
     reference.save_pretrained(tmp_path, safe_serialization=True)
     _assert_same(_loaded(tmp_path, num_classes=5), lambda images: reference(images).logits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tower", "dropped"),
+    [
+        ("Dinov2ForImageClassification", "dinov2", "classifier (2 tensors)"),
+        ("ViTMAEForPreTraining", "vit", "decoder"),
+        ("CLIPVisionModelWithProjection", "vision_model", "visual_projection (1 tensor)"),
+        ("CLIPModel", "vision_model", "text_model"),
+    ],
+)
+def test_backbone_within_another_network_of_transformers_is_taken(
+    kind: str, tower: str, dropped: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="compares with transformers' own networks")
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    decoder = {f"decoder_{name}": value for name, value in small.items()}
+    configs = {
+        "Dinov2ForImageClassification": lambda: transformers.Dinov2Config(**_SHAPE),
+        "ViTMAEForPreTraining": lambda: transformers.ViTMAEConfig(
+            **_SHAPE, **decoder, intermediate_size=96, mask_ratio=0.0
+        ),
+        "CLIPVisionModelWithProjection": lambda: transformers.CLIPVisionConfig(**_SHAPE, intermediate_size=96),
+        "CLIPModel": lambda: transformers.CLIPConfig(
+            vision_config={**_SHAPE, "intermediate_size": 96}, text_config=small
+        ),
+    }
+    network = _randomize(getattr(transformers, kind)(configs[kind]()))
+    network.save_pretrained(tmp_path)
+    caplog.set_level("INFO")
+
+    def features(images: Tensor) -> Tensor:
+        outputs = getattr(network, tower)(images)
+        return outputs.pooler_output if "CLIP" in kind else outputs.last_hidden_state[:, 0]
+
+    _assert_same(_loaded(tmp_path), features)
+    assert dropped in caplog.text and "warning" not in caplog.text
+
+
+def test_network_with_a_distillation_token_is_refused_by_name(tmp_path: Path) -> None:
+    distilled = timm.create_model("deit_tiny_distilled_patch16_224", embed_dim=64, depth=1, num_heads=1)
+    torch.save(distilled.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="without a distillation token"):
+        network_of_init(str(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize(
