@@ -8,7 +8,7 @@ from pydantic import Field
 from common.config import Config
 from common.config_messages import Otherwise
 from common.config_types import NonNegative
-from common.data.augment.supervised import AugmentConfig
+from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import DataConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
@@ -107,6 +107,8 @@ class FinetuneConfig(Config):
                 "token_labels",
                 f"set, but objective is {self.objective}. Set objective=token_labels or remove the section.",
             )
+        for name, message in channel_problems(self.augment, channels=self.data.channels, bits=self.data.bit_depth):
+            yield f"augment.{name}", message
         if self.objective == "reid":
             yield from self._identification_problems()
         elif self.reid != ReidConfig():

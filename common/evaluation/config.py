@@ -8,8 +8,8 @@ from pydantic import Field
 from common.config import Config, default_of
 from common.config_messages import Otherwise
 from common.config_types import AtLeastOne, CropFraction, Positive
-from common.data.augment.supervised import AugmentConfig
-from common.data.config import DataConfig
+from common.data.augment.supervised import AugmentConfig, channel_problems
+from common.data.config import MEASURED, DataConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
@@ -99,6 +99,8 @@ class LinearConfig(Config):
                 "train.on_divergence",
                 "rewind is not supported here: a linear classifier that diverges needs a smaller optim.lr.",
             )
+        for name, message in channel_problems(self.augment, channels=self.data.channels, bits=self.data.bit_depth):
+            yield f"augment.{name}", message
         if self.optim.name == "sam":
             yield "optim.name", "sam is only for fine-tuning; train a linear classifier with sgd or adamw."
         if self.optim.layer_decay != 1:
@@ -239,6 +241,11 @@ class WriteTokenLabelsConfig(Config):
             yield (
                 "data.image_size",
                 f"{list(self.data.image_size)}: token labels require square images; give one side.",
+            )
+        if self.data.mean == MEASURED:
+            yield (
+                "data.mean",
+                "measured: token labels need the numbers of the teacher. Set data.mean and data.std to them.",
             )
 
 

@@ -1,6 +1,6 @@
 """Frozen backbones and the features that evaluations take from them.
 
-Shapes: B images, S pixels, T patch tokens, D width of a token.
+Shapes: B images, C channels, H and W pixels, T patch tokens, D width of a token.
 """
 
 import logging
@@ -9,6 +9,7 @@ import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
+from common.data.config import DataConfig
 from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
@@ -17,13 +18,13 @@ from common.sizes import height_and_width
 logger = logging.getLogger(__name__)
 
 
-def build_frozen(model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int) -> nn.Module:
-    """Return the network without a classifier, with the weights of `init`, in evaluation mode and without gradients.
+def build_frozen(model: ModelConfig, init: str | None, data: DataConfig, *, seed: int) -> nn.Module:
+    """Return the network for images of `data` without a classifier, with the weights of `init`, frozen and in evaluation mode.
 
     Without `init` it has the initial weights of a training with this seed: the baseline that any training must beat.
     """
     torch.manual_seed(seed)
-    network: nn.Module = build_network(model, image_size=image_size, num_classes=0)
+    network: nn.Module = build_network(model, image_size=data.image_size, num_classes=0, in_chans=data.channels)
     if init is None:
         logger.info("init: none, evaluating an untrained network")
     else:
@@ -39,7 +40,7 @@ class PooledFeatures(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features (B, D) of normalized images (B, 3, S, S)."""
+        """Return the features (B, D) of normalized images (B, C, H, W)."""
         features = self.network.forward_features(images)  # type: ignore[operator]
         return self.network.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
 
@@ -56,7 +57,7 @@ class BlockFeatures(nn.Module):
         self.network, self.blocks, self.average_pool = network, blocks, average_pool
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of normalized images (B, 3, S, S)."""
+        """Return the features of normalized images (B, C, H, W)."""
         layers: list[tuple[Tensor, Tensor]] = self.network.forward_intermediates(
             images,
             indices=self.blocks,
@@ -90,8 +91,8 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
     return PooledFeatures(network)
 
 
-def feature_dim(features: nn.Module, image_size: int | tuple[int, int]) -> int:
+def feature_dim(features: nn.Module, data: DataConfig) -> int:
     """Return the dimension of the features, from a forward pass over a black image; `features` may have no parameters."""
     device = next((parameter.device for parameter in features.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        return int(features(torch.zeros(1, 3, *height_and_width(image_size), device=device)).shape[1])
+        return int(features(torch.zeros(1, data.channels, *height_and_width(data.image_size), device=device)).shape[1])

@@ -83,12 +83,17 @@ class ModelConfig(Config):
 
 
 def build_network(
-    config: ModelConfig, *, image_size: int | tuple[int, int], num_classes: int, multi_crop: bool = False
+    config: ModelConfig,
+    *,
+    image_size: int | tuple[int, int],
+    num_classes: int,
+    in_chans: int = 3,
+    multi_crop: bool = False,
 ) -> Network:
     """Build the network of a recipe.
 
     `num_classes=0` builds no classifier: `forward` then returns the class token after the last norm (RegNetY: the pooled last
-    features).
+    features). `in_chans` is the number of channels of the images.
     `multi_crop=True` accepts crops of any multiple of the patch size and resamples the position embedding for them as DINO
     does (`multi_crop`). Weights are drawn from torch's global generator: seed it first.
 
@@ -104,6 +109,7 @@ def build_network(
     arguments: dict[str, Any] = {
         "img_size": image_size,
         "num_classes": num_classes,
+        "in_chans": in_chans,
         "drop_path_rate": config.drop_path,
     }
     if architecture.stem is not None:

@@ -14,19 +14,24 @@ from common.data.images.stored_pixels import (
     StoredPixels,
     UnknownFormatError,
     UnsupportedImageError,
+    Wanted,
     open_with_pillow,
     to_rgb,
 )
 from common.data.images.tiff import open_tiff
 
+WANTED = Wanted()
 
-def open_image(data: bytes) -> StoredImage:
-    """Read the header of an image, without its pixels; the first frame counts.
+
+def open_image(data: bytes, wanted: Wanted = WANTED) -> StoredImage:
+    """Read the header of an image, without its pixels; the first frame counts, where no pages are `wanted` as channels.
 
     Raise UnknownFormatError for other bytes, UnsupportedImageError for a known format that is not read, and other errors for
     damage.
     """
     kind = find_format(data)
+    if kind == Format.TIFF:
+        return open_tiff(data, wanted)
     if kind is not None:
         return _OPENERS[kind](data)
     other = describe_other(data)
@@ -63,7 +68,6 @@ _OPENERS: Mapping[Format, Callable[[bytes], StoredImage]] = {
     Format.WEBP: _open_webp,
     Format.BMP: open_bmp,
     Format.GIF: _open_gif,
-    Format.TIFF: open_tiff,
     Format.PPM: _open_ppm,
     Format.JPEG2000: open_jpeg2000,
     Format.AVIF: open_avif,

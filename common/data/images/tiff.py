@@ -16,6 +16,7 @@ from common.data.images.stored_pixels import (
     StoredImage,
     StoredPixels,
     UnsupportedImageError,
+    Wanted,
     open_with_pillow,
     to_rgb,
 )
@@ -41,7 +42,7 @@ _REMEDY = "Save it as a PNG or TIFF in gray or RGB with 8 or 16 bits per channel
 _RAW_REMEDY = "Develop it and save it as a JPEG, PNG or TIFF."
 
 
-def open_tiff(data: bytes) -> StoredImage:
+def open_tiff(data: bytes, wanted: Wanted) -> StoredImage:
     """Read the tags of the first page; raise UnsupportedImageError for pixels that would not come out right."""
     directory = tiff_tags.read_directory(data)
     if directory is None or not directory.entries:

@@ -61,6 +61,7 @@ def describe(config: WriteTokenLabelsConfig, splits: Splits, teacher: nn.Module)
             f"data.image_size = {side(config)}: the token grid of {config.init} is {grid[0]} x {grid[1]} at that size, which does"
             " not tile the image. Use a multiple of the teacher's patch size or stride."
         )
+    mean, std = config.data.statistics()
     return TokenLabelsDescription(
         fingerprint=splits.subset.fingerprint,
         num_images=count,
@@ -69,8 +70,8 @@ def describe(config: WriteTokenLabelsConfig, splits: Splits, teacher: nn.Module)
         teacher=config.init,
         teacher_hash=weights_hash(teacher),
         image_size=side(config),
-        mean=config.data.mean,
-        std=config.data.std,
+        mean=mean,
+        std=std,
         precision=config.train.precision,
         grid=(grid[0], grid[1]),
         kept=config.classes,

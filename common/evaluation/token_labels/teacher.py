@@ -57,7 +57,7 @@ def _from_checkpoint(init: str, path: Path, data: DataConfig) -> tuple[nn.Module
         )
     content = read_recipe(recipe)
     model = build(ModelConfig, content.get("model", {}), source=str(recipe))
-    teacher = build_network(model, image_size=data.image_size, num_classes=len(classifier))
+    teacher = build_network(model, image_size=data.image_size, num_classes=len(classifier), in_chans=data.channels)
     load_init(teacher, init)
     return teacher, content.get("data", {})
 
