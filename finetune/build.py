@@ -41,6 +41,7 @@ def export_classifier(
         mean=mean,
         std=std,
         image_size=config.data.image_size,
+        images=config.data.describe_images(),
         metrics=metrics,
         crop_pct=config.augment.crop_pct,
         squash=config.augment.crop_mode == "squash",

@@ -49,6 +49,7 @@ def export_teacher(dino: DINO, config: PretrainConfig, splits: Splits, metrics: 
         mean=mean,
         std=std,
         image_size=config.data.image_size,
+        images=config.data.describe_images(),
         metrics=metrics,
         crop_pct=config.knn.crop_pct,
     )

@@ -142,3 +142,77 @@ def test_cost_counts_the_channels_and_both_sides_of_the_views() -> None:
     assert square.global_view.parameters - gray.global_view.parameters == 2 * 4 * 4 * 64
     assert square.global_view.macs - gray.global_view.macs == 2 * 16 * 16 * 64
     assert np.isfinite(gray.head_macs)
+
+
+def write_bands(root: Path, *, classes: int = 2, images: int = 24, channels: int = 4) -> Path:
+    """Write images of 12 bits in 16, of which the class changes the ratio of the channels by less than a level of 8 bits."""
+    rng = np.random.default_rng(0)
+    for label in range(classes):
+        (root / f"class{label}").mkdir(parents=True)
+        for number in range(images):
+            bands = rng.integers(0, 200, (10, 12, channels)) + 1000
+            bands[..., label] += 120
+            np.save(root / f"class{label}" / f"{number:02d}.npy", bands.astype(np.uint16))
+    return root
+
+
+BANDS = (
+    "data.channels=4", "data.bit_depth=16", "data.mean=measured", "data.std=measured", "data.images_per_class=none",
+    "data.image_size=8", "model.patch_size=4", "train.batch_size=10",
+)  # fmt: skip
+
+
+def test_four_channels_of_sixteen_bits_in_both_stages(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_bands(tmp_path / "bands")
+    dino, tst, resumed = tmp_path / "dino", tmp_path / "tst", tmp_path / "resumed"
+    words = (*BANDS, f"data.source={source}")
+    views = ("crops.global_size=8", "crops.local_size=4", "crops.blur_prob=[1,1,1]", "crops.solarize_prob=[0,1,0]")
+    assert stage("pretrain", dino, *words, *views) == 0
+    normalization = read_result(dino)["normalization"]
+    assert len(normalization["mean"]) == 4
+    assert normalization["mean"][0] == pytest.approx(
+        (1100 + 60) / 65535, rel=0.01
+    )  # one class of two is brighter by 120
+    words = (
+        *words,
+        f"init={dino}",
+        "train.epochs=8",
+        "optim.lr=3e-3",
+        "augment.padding=1",
+        "augment.random_erasing_prob=0.5",
+    )
+    assert stage("finetune", tst, *words) == 0
+    assert read_result(tst)["metrics"]["test_top1"] == 100  # in 8 bits, the classes are two or three levels apart
+    config = json.loads((tst / "export" / "config.json").read_text())
+    assert config["pretrained_cfg"]["input_size"] == [4, 8, 8]
+    assert config["evaluation"]["images"] == {"channels": 4, "bit_depth": 16, "value_range": None, "pages": "first"}
+    report = Loop.report
+
+    def report_or_die(self: Loop, *values: object) -> None:
+        report(self, *values)  # type: ignore[arg-type]
+        if self.step == 10:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Loop, "report", report_or_die)
+        stage("finetune", resumed, *words, "train.checkpoint_steps=4")
+    assert stage("finetune", resumed, *words, "train.checkpoint_steps=4") == 0
+    assert_same_run(tst, resumed)
+
+
+def test_images_of_other_numbers_of_channels_are_named(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_bands(tmp_path / "bands", images=6)
+    np.save(source / "class0" / "03.npy", np.zeros((10, 12, 3), np.uint16))
+    assert stage("finetune", tmp_path / "run", *BANDS, f"data.source={source}") == USER_ERROR
+    error = capsys.readouterr().err
+    assert "data.source: 1 of the 12 decoded images (of 12) are corrupt:" in error
+    assert "class0/03.npy: the image has 3 channels, but data.channels is 4. Set data.channels=3 if all" in error
+    numbers = ("data.channels=3", "data.bit_depth=16", "data.mean=measured", "data.std=measured")
+    assert stage("finetune", tmp_path / "run", *BANDS, f"data.source={source}", *numbers) == USER_ERROR
+    error = capsys.readouterr().err
+    assert "11 of the 12 decoded images" in error
+    assert "the image has 4 channels, but data.channels is 3. Set data.channels=4 if all images have as many" in error

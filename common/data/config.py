@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from common.config import Config
+from common.config import Config, default_of
 from common.config_messages import Otherwise
 from common.config_types import AtLeastOne
 from common.data.images.decode import DEFAULT_MAX_PIXELS, PILLOW_MAX_MEGAPIXELS, ImageDecoder
@@ -178,6 +178,13 @@ class DataConfig(Config):
                 )
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             yield "value_range", f"{list(self.value_range)} is empty; set [low, high] with low < high"
+
+    def describe_images(self) -> dict[str, Any]:
+        """Return the keys that say what the values of an image are, for exports; {} for RGB of 8 bits as in any image file."""
+        keys = ("channels", "bit_depth", "value_range", "pages")
+        if all(getattr(self, key) == default_of(DataConfig, key) for key in keys):
+            return {}
+        return {key: getattr(self, key) for key in keys}
 
     def statistics(self) -> Statistics:
         """Return mean and standard deviation, which must have been measured (`common.training.normalization`)."""

@@ -9,6 +9,7 @@ are identical.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from timm.models import VisionTransformer
@@ -41,12 +42,14 @@ def export_network(
     metrics: Mapping[str, float],
     crop_pct: float = 1.0,
     squash: bool = False,
+    images: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Export the network to `folder`: the weights first, the config last, each file atomically.
 
     `model_name` is the name for `timm.create_model`; its arguments are read from the network itself, so that defaults may
     change later. `mean` and `std` refer to pixels in 0..1.
     `crop_pct` and `squash` are those of the evaluation that measured `metrics`: timm's and transformers' preprocessing repeats it.
+    `images` describes images that are not RGB of 8 bits (`DataConfig.describe_images`), which timm's preprocessing does not read.
     Class names are written if the network has a classifier with as many classes; `metrics` are informative only.
     """
     arguments = _arguments(model)
@@ -74,7 +77,7 @@ def export_network(
             "classifier": list(classifier_names(model)),
         },
         "network": {"name": model_name, **arguments},
-        "evaluation": describe_evaluation(image_size, crop_pct, squash=squash),
+        "evaluation": describe_evaluation(image_size, crop_pct, squash=squash, images=images),
         "metrics": dict(metrics),
     }
     if of_timm is None:

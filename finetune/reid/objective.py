@@ -144,6 +144,7 @@ class ReidObjective:
             mean=mean,
             std=std,
             image_size=self.config.data.image_size,
+            images=self.config.data.describe_images(),
             metrics=metrics,
             crop_pct=self.config.augment.crop_pct,
             squash=self.config.augment.crop_mode == "squash",

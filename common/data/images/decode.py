@@ -60,7 +60,7 @@ class ImageDecoder:
         if not data:
             raise UserError(f"{name}: the image is empty (0 bytes). Restore or remove it.")
         try:
-            image = open_image(data, Wanted(self.channels, self.pages))
+            image = open_image(data, Wanted(self.channels, self.pages, has_range=self.value_range is not None))
             problem = self.size_problem(image.height, image.width)
             if problem is not None:
                 raise UserError(f"{name}: {problem}")

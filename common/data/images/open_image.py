@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from common.data.images.arrays import open_array
 from common.data.images.bitmaps import open_bmp, open_ico, open_tga
+from common.data.images.dicom import open_dicom
 from common.data.images.formats import Format, describe_other, find_format
 from common.data.images.heif import open_avif, open_heic
 from common.data.images.jpeg import open_jpeg
@@ -30,8 +32,8 @@ def open_image(data: bytes, wanted: Wanted = WANTED) -> StoredImage:
     damage.
     """
     kind = find_format(data)
-    if kind == Format.TIFF:
-        return open_tiff(data, wanted)
+    if kind is not None and kind in _OPENERS_OF_CHANNELS:
+        return _OPENERS_OF_CHANNELS[kind](data, wanted)
     if kind is not None:
         return _OPENERS[kind](data)
     other = describe_other(data)
@@ -75,3 +77,9 @@ _OPENERS: Mapping[Format, Callable[[bytes], StoredImage]] = {
     Format.ICO: open_ico,
     Format.TGA: open_tga,
 }
+_OPENERS_OF_CHANNELS: Mapping[Format, Callable[[bytes, Wanted], StoredImage]] = {
+    Format.TIFF: open_tiff,
+    Format.NPY: open_array,
+    Format.DICOM: open_dicom,
+}
+"""Formats whose files may have any number of channels, or several pages."""

@@ -32,6 +32,8 @@ class Wanted(NamedTuple):
 
     channels: int = 3
     pages: Pages = "first"
+    has_range: bool = False
+    """Whether it is known which values are black and white (data.value_range)."""
 
     @property
     def is_raw(self) -> bool:
