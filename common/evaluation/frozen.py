@@ -9,7 +9,6 @@ import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from common.data.config import DataConfig
 from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
@@ -18,13 +17,15 @@ from common.sizes import height_and_width
 logger = logging.getLogger(__name__)
 
 
-def build_frozen(model: ModelConfig, init: str | None, data: DataConfig, *, seed: int) -> nn.Module:
-    """Return the network for images of `data` without a classifier, with the weights of `init`, frozen and in evaluation mode.
+def build_frozen(
+    model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int, in_chans: int = 3
+) -> nn.Module:
+    """Return the network without a classifier, with the weights of `init`, in evaluation mode and without gradients.
 
     Without `init` it has the initial weights of a training with this seed: the baseline that any training must beat.
     """
     torch.manual_seed(seed)
-    network: nn.Module = build_network(model, image_size=data.image_size, num_classes=0, in_chans=data.channels)
+    network: nn.Module = build_network(model, image_size=image_size, num_classes=0, in_chans=in_chans)
     if init is None:
         logger.info("init: none, evaluating an untrained network")
     else:
@@ -91,8 +92,8 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
     return PooledFeatures(network)
 
 
-def feature_dim(features: nn.Module, data: DataConfig) -> int:
+def feature_dim(features: nn.Module, image_size: int | tuple[int, int], in_chans: int = 3) -> int:
     """Return the dimension of the features, from a forward pass over a black image; `features` may have no parameters."""
     device = next((parameter.device for parameter in features.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        return int(features(torch.zeros(1, data.channels, *height_and_width(data.image_size), device=device)).shape[1])
+        return int(features(torch.zeros(1, in_chans, *height_and_width(image_size), device=device)).shape[1])

@@ -32,7 +32,13 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
         return 0
     splits = restart_with_labels(config.data, run, frozen=config.init)
     config = with_normalization(config, run)
-    network = build_frozen(config.model, config.init, config.data, seed=config.train.seed)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     features = PooledFeatures(network).eval().to(run.device)
     by_role = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())

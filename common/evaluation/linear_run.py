@@ -51,7 +51,13 @@ def evaluate(config: LinearConfig, overrides: list[str]) -> int:
 
 def build_features(config: LinearConfig) -> nn.Module:
     """Return the network from normalized images to the features that the recipe names."""
-    network = build_frozen(config.model, config.init, config.data, seed=config.train.seed)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     return linear_features(network, blocks=config.blocks, average_pool=config.average_pool).eval()
 
 
@@ -70,7 +76,10 @@ class LinearEvaluation:
     def __init__(self, config: LinearConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
         self.features = build_features(config).to(run.device)
-        dim, num_classes = feature_dim(self.features, config.data), len(splits.class_names)
+        dim, num_classes = (
+            feature_dim(self.features, config.data.image_size, config.data.channels),
+            len(splits.class_names),
+        )
         self.classifier = build_classifier(dim, num_classes, seed=config.train.seed).to(run.device)
         optimizer = build_optimizer(config.optim, self.classifier)
         self.model, self.optimizer = run.accelerator.prepare(self.classifier, optimizer)

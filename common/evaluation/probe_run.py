@@ -41,7 +41,9 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
     config = with_normalization(config, run)
     choice = choice_images(splits, config.data)
     features = build_features(config)
-    check_size(len(splits.train), feature_dim(features, config.data), len(splits.class_names))
+    check_size(
+        len(splits.train), feature_dim(features, config.data.image_size, config.data.channels), len(splits.class_names)
+    )
     by_role = {"train": splits.train, **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
     errors = build_corrupt_counter(config.data, splits, run.process_group)
@@ -84,7 +86,13 @@ def build_features(config: ProbeConfig) -> nn.Module:
     """Return the module from normalized images (B, C, H, W) to what is classified: pooled features, or pixels (B, C * H * W)."""
     if config.features == "pixels":
         return nn.Flatten()
-    network = build_frozen(config.model, config.init, config.data, seed=config.train.seed)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     return PooledFeatures(network).eval()
 
 

@@ -62,7 +62,13 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
 
 def build_similarities(config: TokensConfig) -> LayerSimilarities:
     """Return the module that computes the similarities of each layer from normalized images, over the recipe's network."""
-    network = build_frozen(config.model, config.init, config.data, seed=config.train.seed)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     similarities = LayerSimilarities(network).eval()  # type: ignore[arg-type]
     if similarities.network.patch_embed.num_patches < 2:
         raise UserError(
