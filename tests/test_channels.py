@@ -61,7 +61,7 @@ def test_measured_normalization_is_that_of_the_training_images(stage: Stage, tmp
     assert stage("finetune", measured, *GRAY, "train.epochs=1") == 0
     found = read_result(measured)["normalization"]
     assert 0.25 < found["mean"][0] < 0.36 and 0.3 < found["std"][0] < 0.45  # of the digits: 0.305 and 0.376
-    numbers = [f"data.{name}=[{found[name][0]}]" for name in ("mean", "std")]
+    numbers = [f"data.{name}={found[name][0]}" for name in ("mean", "std")]  # a number stands for all channels
     assert stage("finetune", typed, "data.channels=1", *numbers, "train.epochs=1") == 0
     assert read_losses(measured) == read_losses(typed)
 
@@ -115,6 +115,23 @@ def test_policy_on_images_that_it_does_not_work_on_is_refused(
     assert stage("finetune", tmp_path / "run", *words, *measured, policy) == USER_ERROR
     assert "augment.auto_augment: 'rand-m9-mstd0.5-inc1': policies work on gray and RGB" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_token_labels_of_gray_images_are_those_of_a_gray_teacher(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volo = ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv", "train.epochs=1")
+    teacher = tmp_path / "teacher"
+    assert stage("finetune", teacher, *GRAY, *volo) == 0
+    found = read_result(teacher)["normalization"]
+    numbers = [f"data.{name}={found[name]}" for name in ("mean", "std")]
+    checkpoint = sorted((teacher / "checkpoints").glob("step-*"))[-1]
+    assert stage("token_labels", tmp_path / "labels", f"init={checkpoint}", "data.channels=1", *numbers) == 0
+    assert stage("token_labels", tmp_path / "rgb", f"init={teacher}") == USER_ERROR
+    assert f"was trained with {found['mean']}. Set it to that value" in capsys.readouterr().err
+    measured = ("data.mean=measured", "data.std=measured")
+    assert stage("token_labels", tmp_path / "measured", f"init={teacher}", *measured) == USER_ERROR
+    assert "data.mean: measured: token labels need the numbers of the teacher" in capsys.readouterr().err
 
 
 def test_digits_of_four_channels_are_refused(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,11 +113,13 @@ class DataConfig(Config):
     pages: Pages = "first"
     """What the pages of a TIFF and the frames of a DICOM image are. first: only the first counts. channels: they are the channels
     of one image, data.channels together."""
-    mean: Literal["measured"] | tuple[_Mean, ...] = (0.485, 0.456, 0.406)
-    """Mean of each channel that normalization subtracts, for pixel values in [0, 1]. measured: mean and standard deviation of the
-    training images (a sample of 2,000 if there are more), or those of `init` if it is a run; they are kept in data.json."""
-    std: Literal["measured"] | tuple[_Deviation, ...] = (0.229, 0.224, 0.225)
-    """Standard deviation of each channel that normalization divides by, for pixel values in [0, 1]; or measured, with `mean`."""
+    mean: _Mean | tuple[_Mean, ...] | Literal["measured"] = (0.485, 0.456, 0.406)
+    """Mean of each channel that normalization subtracts, for pixel values in [0, 1]; one number is that of all. measured: mean and
+    standard deviation of the training images (a sample of 2,000 if there are more), or those of `init` if it is a run; data.json
+    has the numbers."""
+    std: _Deviation | tuple[_Deviation, ...] | Literal["measured"] = (0.229, 0.224, 0.225)
+    """Standard deviation of each channel that normalization divides by, for pixel values in [0, 1]; one number is that of all. Or
+    measured, with `mean`."""
     workers: Annotated[int, Field(ge=0, le=1024), Otherwise("must be at least 0 and at most 1024")] = 2
     """Data loader worker processes per training process; 0 loads in the training process. The same number of threads decodes
     images before training; images smaller than 48 x 48 pixels are decoded by a single thread."""
@@ -170,7 +172,7 @@ class DataConfig(Config):
             yield "mean", "mean and std are measured together; set both to measured, or both to numbers"
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if values != MEASURED and len(values) != self.channels:
+            if isinstance(values, tuple) and len(values) != self.channels:
                 yield (
                     name,
                     f"{list(values)} has {len(values)} values, but data.channels is {self.channels}; set one for each channel, or"
@@ -188,8 +190,9 @@ class DataConfig(Config):
 
     def statistics(self) -> Statistics:
         """Return mean and standard deviation, which must have been measured (`common.training.normalization`)."""
-        assert self.mean != MEASURED and self.std != MEASURED, "replace them by those of the run"
-        return self.mean, self.std
+        mean, std = ((value,) * self.channels if isinstance(value, float) else value for value in (self.mean, self.std))
+        assert mean != MEASURED and std != MEASURED, "replace them by those of the run"
+        return mean, std
 
     def _pattern_problems(self, pattern: str) -> Iterator[tuple[str, str]]:
         """Yield (field, problem and allowed values) of the regular expression of the groups."""

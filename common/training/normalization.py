@@ -40,7 +40,7 @@ def find_normalization(
     saved = read_fingerprint(folder / DATA_FILE) if resumes else None
     if saved is not None and FACT in saved:
         return {FACT: saved[FACT]}
-    found = _of_weights(init) if init is not None else None
+    found = normalization_of(init) if init is not None else None
     if found is not None and len(found[0]) == config.channels:
         _log.info("data: mean %s and std %s of %s", *map(list, found), init)
         return {FACT: {"mean": list(found[0]), "std": list(found[1]), "of": init}}
@@ -67,7 +67,7 @@ def with_normalization(config: AnyConfig, run: "Run") -> AnyConfig:
     return config.model_copy(update={"data": data.model_copy(update=numbers)})
 
 
-def _of_weights(init: str) -> Statistics | None:
+def normalization_of(init: str) -> Statistics | None:
     """Return the normalization of the run whose export or checkpoint `init` names, or None."""
     path = find_local_weights(init)
     if path is None:

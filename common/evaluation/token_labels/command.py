@@ -55,7 +55,7 @@ def describe(config: WriteTokenLabelsConfig, splits: Splits, teacher: nn.Module)
             f"classes = {config.classes}: the data has {num_classes} classes. Store at most that many, of at most {MAX_CLASSES}."
         )
     with torch.no_grad():
-        grid = token_logits(teacher, torch.zeros(1, 3, side(config), side(config))).shape[1:3]
+        grid = token_logits(teacher, torch.zeros(1, config.data.channels, side(config), side(config))).shape[1:3]
     if side(config) % grid[0] or grid[0] != grid[1]:
         raise UserError(
             f"data.image_size = {side(config)}: the token grid of {config.init} is {grid[0]} x {grid[1]} at that size, which does"
