@@ -92,8 +92,8 @@ def _decode(file: Any, frame: int, photometric: str) -> npt.NDArray[Any]:
     except RuntimeError as error:
         name = file.file_meta.TransferSyntaxUID.name
         raise UnsupportedImageError(
-            f"DICOM with the compression '{name}' needs another package. Run `pip install pylibjpeg pylibjpeg-libjpeg"
-            " pylibjpeg-openjpeg`, or decompress it."
+            f"the DICOM file cannot be decompressed: it is damaged, or its compression '{name}' needs another package. Run"
+            " `pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`, or decompress it."
         ) from error
     if photometric == "PALETTE COLOR":
         return np.asarray(pixels.apply_color_lut(values, file))
