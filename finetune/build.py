@@ -15,8 +15,10 @@ from finetune.config import FinetuneConfig
 
 def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
     """Build the network with its classifier and load `init`. Seed torch's generator first."""
-    size = config.data.image_size
-    network: nn.Module = build_network(config.model, image_size=size, num_classes=num_classes)
+    data = config.data
+    network: nn.Module = build_network(
+        config.model, image_size=data.image_size, num_classes=num_classes, in_chans=data.channels
+    )
     if config.init is not None:
         load_init(network, config.init)
     with torch.no_grad():
@@ -30,14 +32,16 @@ def export_classifier(
     network: nn.Module, config: FinetuneConfig, splits: Splits, metrics: dict[str, float], folder: Path
 ) -> None:
     """Export the classifier as a folder that timm loads."""
+    mean, std = config.data.statistics()
     export_network(
         network,
         folder,
         model_name=config.model.name,
         class_names=list(splits.class_names),
-        mean=config.data.mean,
-        std=config.data.std,
+        mean=mean,
+        std=std,
         image_size=config.data.image_size,
+        images=config.data.describe_images(),
         metrics=metrics,
         crop_pct=config.augment.crop_pct,
         squash=config.augment.crop_mode == "squash",

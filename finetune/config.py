@@ -8,7 +8,7 @@ from pydantic import Field
 from common.config import Config
 from common.config_messages import Otherwise
 from common.config_types import NonNegative
-from common.data.augment.supervised import AugmentConfig
+from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import DataConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
@@ -60,7 +60,8 @@ class FinetuneConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """Initial weights: none, a run folder or checkpoint, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
+    """Initial weights: none, a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2, DINOv3, CLIP or
+    transformers save them, a timm name, hf-hub:<id>."""
     objective: Literal["classification", "token_labels", "reid"] = "classification"
     """Training objective: image classification; classification of the image and of every token (`token_labels`, VOLO only); or
     re-identification of identities not seen in training (`reid`)."""
@@ -107,6 +108,8 @@ class FinetuneConfig(Config):
                 "token_labels",
                 f"set, but objective is {self.objective}. Set objective=token_labels or remove the section.",
             )
+        for name, message in channel_problems(self.augment, channels=self.data.channels, bits=self.data.bit_depth):
+            yield f"augment.{name}", message
         if self.objective == "reid":
             yield from self._identification_problems()
         elif self.reid != ReidConfig():

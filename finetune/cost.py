@@ -12,7 +12,9 @@ from finetune.config import FinetuneConfig
 
 def network_complexity(config: FinetuneConfig, *, num_classes: int) -> Complexity:
     """Return the network's complexity, including the classifier except in re-identification; nothing is computed or loaded."""
-    return _measure(config.model, config.data.image_size, 0 if config.objective == "reid" else num_classes)[0]
+    data = config.data
+    num_classes = 0 if config.objective == "reid" else num_classes
+    return _measure(config.model, data.image_size, data.channels, num_classes)[0]
 
 
 def training_cost(config: FinetuneConfig, *, num_images: int, num_classes: int) -> Cost:
@@ -26,14 +28,17 @@ def training_cost(config: FinetuneConfig, *, num_images: int, num_classes: int) 
     steps = count_steps(num_images=num_images, batch_size=batch, epochs=config.train.epochs)
     passes = 6 if config.optim.name == "sam" else 3
     is_reid = config.objective == "reid"
-    complexity, num_features = _measure(config.model, config.data.image_size, 0 if is_reid else num_classes)
+    data = config.data
+    complexity, num_features = _measure(config.model, data.image_size, data.channels, 0 if is_reid else num_classes)
     forward = complexity.macs + (num_features * num_classes if is_reid else 0)
     return Cost(steps=steps, images=steps * batch, macs_per_image=passes * forward)
 
 
 @lru_cache(maxsize=256)
-def _measure(model: ModelConfig, image_size: int | tuple[int, int], num_classes: int) -> tuple[Complexity, int]:
+def _measure(
+    model: ModelConfig, image_size: int | tuple[int, int], channels: int, num_classes: int
+) -> tuple[Complexity, int]:
     """Return the complexity of a network and the dimension of its features; a study has few networks and many runs."""
     with torch.device("meta"):
-        network = build_network(model, image_size=image_size, num_classes=num_classes)
+        network = build_network(model, image_size=image_size, num_classes=num_classes, in_chans=channels)
     return measure(network, image_size), network.num_features

@@ -14,6 +14,7 @@ from common.training.ema import average_momenta, update_ema
 from common.training.loop import build_loop
 from common.training.loss_monitor import monitor_supervised_loss
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
+from common.training.normalization import with_normalization
 from common.training.open_images import open_images
 from common.training.optimizers import (
     build_optimizer,
@@ -40,7 +41,7 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=True, init=config.init)
-    return Finetuning(config, run, splits).train()
+    return Finetuning(with_normalization(config, run), run, splits).train()
 
 
 class Finetuning:

@@ -12,6 +12,8 @@ from common.training.cost import Cost, count_steps
 from pretrain.config import DinoConfig, PretrainConfig
 from pretrain.head import DINOHead
 
+Size = int | tuple[int, int]
+
 
 @dataclass(frozen=True)
 class DINOComplexity:
@@ -29,19 +31,24 @@ class DINOComplexity:
 
 def dino_complexity(config: PretrainConfig) -> DINOComplexity:
     """Return the complexity of backbone and head, built on the meta device: nothing is allocated or computed."""
-    crops = config.crops
-    return _measure(config.model, config.dino, crops.global_size, crops.local_size if crops.num_local else None)
+    crops, channels = config.crops, config.data.channels
+    local_size = crops.local_size if crops.num_local else None
+    return _measure(config.model, config.dino, channels, crops.global_size, local_size)
 
 
 @lru_cache(maxsize=256)
-def _measure(model: ModelConfig, dino: DinoConfig, global_size: int, local_size: int | None) -> DINOComplexity:
+def _measure(
+    model: ModelConfig, dino: DinoConfig, channels: int, global_size: Size, local_size: Size | None
+) -> DINOComplexity:
     """Return the complexity of backbone and head; a study has few networks and many runs."""
     with torch.device("meta"):
-        global_backbone = build_network(model, image_size=global_size, num_classes=0)
+        global_backbone = build_network(model, image_size=global_size, num_classes=0, in_chans=channels)
         head = DINOHead(
             global_backbone.num_features, dino.out_dim, hidden_dim=dino.hidden_dim, bottleneck_dim=dino.bottleneck_dim
         )
-        local_backbone = build_network(model, image_size=local_size, num_classes=0) if local_size else None
+        local_backbone = None
+        if local_size is not None:
+            local_backbone = build_network(model, image_size=local_size, num_classes=0, in_chans=channels)
     linear_layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     return DINOComplexity(
         measure(global_backbone, global_size),

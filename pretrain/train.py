@@ -16,6 +16,7 @@ from common.models.sync_batchnorm import synchronize_batch_norm
 from common.training.loop import build_loop
 from common.training.loss_monitor import monitor_dino_loss
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
+from common.training.normalization import with_normalization
 from common.training.open_images import open_images
 from common.training.optimizers import (
     build_optimizer,
@@ -44,7 +45,7 @@ def train(config: PretrainConfig, overrides: list[str]) -> int:
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=False, init=config.init)
-    return Pretraining(config, run, splits).train()
+    return Pretraining(with_normalization(config, run), run, splits).train()
 
 
 class Pretraining:
@@ -78,7 +79,12 @@ class Pretraining:
             config.data,
             splits,
             sampler,
-            build_multi_crop(config.crops, config.train.seed, color_in_worker=run.device.type == "cpu"),
+            build_multi_crop(
+                config.crops,
+                config.train.seed,
+                color_in_worker=run.device.type == "cpu",
+                channels=config.data.channels,
+            ),
             {"dino": self.dino},
             self.optimizer,
             monitor=self.monitor,
@@ -158,7 +164,7 @@ class Pretraining:
                     block.flatten(0, 1), parameters.flatten(0, 1), sigma_limit=self.config.crops.blur_sigma[1]
                 )
                 images = flat.view(*block.shape[:2], *flat.shape[1:])
-            blocks.append(normalize(images, self.config.data.mean, self.config.data.std))
+            blocks.append(normalize(images, *self.config.data.statistics()))
         return blocks
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from common.data.augment.multi_crop import COLOR_KEYS
+from common.sizes import describe_size, height_and_width
 from common.training.optimizers import schedule_warnings
 from pretrain.config import PretrainConfig
 
@@ -21,6 +23,7 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
             f"teacher stays close to its random initialization. Try {max(0.5, 1 - 20 / steps):.3f}."
         )
     yield from schedule_warnings(config.optim, config.train.epochs)
+    yield from _view_warnings(config)
     if dino.freeze_last_layer_epochs >= config.train.epochs:
         yield (
             f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the "
@@ -33,3 +36,19 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
         )
     if config.train.batch_size < 32:
         yield f"train.batch_size = {config.train.batch_size}: the center of such a small batch is noisy. Use 64 or more."
+
+
+def _view_warnings(config: PretrainConfig) -> Iterator[str]:
+    """Yield a warning for color augmentations that the images have no colors for, and for views whose aspect ratio differs."""
+    crops, channels = config.crops, config.data.channels
+    if channels != 3 and (ignored := [name for name in COLOR_KEYS if getattr(crops, name)]):
+        named = ", ".join(f"crops.{name} = {getattr(crops, name):g}" for name in ignored)
+        yield f"{named}: not applied, because they need RGB, and data.channels is {channels}. Set them to 0."
+    height, width = height_and_width(crops.global_size)
+    low, high = crops.ratio
+    if height != width and not low <= width / height <= high:
+        yield (
+            f"crops.ratio = [{low:.3g}, {high:.3g}] has no crop of the shape of crops.global_size = "
+            f"{describe_size(crops.global_size)}, so that every view is distorted. Try [{0.75 * width / height:.3g}, "
+            f"{width / height / 0.75:.3g}]."
+        )

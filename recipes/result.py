@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Result:
     def is_usable(self) -> bool:
         """Return whether another stage can start from this run: the weights of a diverged network are useless."""
         return self.is_final and self.status != DIVERGED
+
+
+RESULT_FIELDS = tuple(field.name for field in fields(Result) if field.name != "metrics")
+"""Names of the fields of a result beside its metrics."""
 
 
 def read_result(folder: Path) -> Result | None:

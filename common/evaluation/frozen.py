@@ -1,6 +1,6 @@
 """Frozen backbones and the features that evaluations take from them.
 
-Shapes: B images, S pixels, T patch tokens, D width of a token.
+Shapes: B images, C channels, H and W pixels, T patch tokens, D width of a token.
 """
 
 import logging
@@ -17,13 +17,15 @@ from common.sizes import height_and_width
 logger = logging.getLogger(__name__)
 
 
-def build_frozen(model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int) -> nn.Module:
+def build_frozen(
+    model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int, in_chans: int = 3
+) -> nn.Module:
     """Return the network without a classifier, with the weights of `init`, in evaluation mode and without gradients.
 
     Without `init` it has the initial weights of a training with this seed: the baseline that any training must beat.
     """
     torch.manual_seed(seed)
-    network: nn.Module = build_network(model, image_size=image_size, num_classes=0)
+    network: nn.Module = build_network(model, image_size=image_size, num_classes=0, in_chans=in_chans)
     if init is None:
         logger.info("init: none, evaluating an untrained network")
     else:
@@ -39,7 +41,7 @@ class PooledFeatures(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features (B, D) of normalized images (B, 3, S, S)."""
+        """Return the features (B, D) of normalized images (B, C, H, W)."""
         features = self.network.forward_features(images)  # type: ignore[operator]
         return self.network.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
 
@@ -56,7 +58,7 @@ class BlockFeatures(nn.Module):
         self.network, self.blocks, self.average_pool = network, blocks, average_pool
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of normalized images (B, 3, S, S)."""
+        """Return the features of normalized images (B, C, H, W)."""
         layers: list[tuple[Tensor, Tensor]] = self.network.forward_intermediates(
             images,
             indices=self.blocks,
@@ -90,8 +92,8 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
     return PooledFeatures(network)
 
 
-def feature_dim(features: nn.Module, image_size: int | tuple[int, int]) -> int:
+def feature_dim(features: nn.Module, image_size: int | tuple[int, int], in_chans: int = 3) -> int:
     """Return the dimension of the features, from a forward pass over a black image; `features` may have no parameters."""
     device = next((parameter.device for parameter in features.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        return int(features(torch.zeros(1, 3, *height_and_width(image_size), device=device)).shape[1])
+        return int(features(torch.zeros(1, in_chans, *height_and_width(image_size), device=device)).shape[1])

@@ -77,8 +77,13 @@ class _Tally:
         )
 
 
+def input_channels(model: nn.Module) -> int:
+    """Return the number of channels of a network's images, those of its first convolution."""
+    return next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+
+
 def measure(model: nn.Module, image_size: int | tuple[int, int]) -> Complexity:
-    """Count the complexity of a network for one image of three channels; on the meta device nothing is computed.
+    """Count the complexity of a network for one image; on the meta device nothing is computed.
 
     The network runs once in evaluation mode; afterwards each module's mode is restored.
     """
@@ -91,7 +96,8 @@ def measure(model: nn.Module, image_size: int | tuple[int, int]) -> Complexity:
     training = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, height, width, device=next(model.parameters()).device))
+            device = next(model.parameters()).device
+            model.eval()(torch.zeros(1, input_channels(model), height, width, device=device))
     finally:
         for hook in hooks:
             hook.remove()

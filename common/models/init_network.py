@@ -6,7 +6,7 @@ other programs unless the recipe sets them; those of this project's runs are in 
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,7 @@ def follow_init(config: Recipe, *, fetch: bool = True) -> Recipe:
     model, init = getattr(config, "model", None), getattr(config, "init", None)
     if not isinstance(model, ModelConfig) or not hasattr(config, "init"):
         return config
+    keys_set = _keys_set(config)  # the recipe built again sets all keys
     if model.patch_size is None and is_timm_transformer(model.name):
         config = _changed(config, {"patch_size": model.patch()}, {})  # the checks of crops read the key
     if model.name == OF_INIT:
@@ -56,13 +57,13 @@ def follow_init(config: Recipe, *, fetch: bool = True) -> Recipe:
             raise UserError(
                 "model.name: init stands for the network of the weights, but init is none; set init to weights, or name a network"
             )
-        return _changed(config, _network(init), _normalization(config, init, fetch=fetch))
+        return _changed(config, _network(init), _normalization(keys_set, init, fetch=fetch))
     if init is None:
         return config
     try:
         if _is_own(init, fetch=fetch):
             return config
-        return _changed(config, _patch(model, init, fetch=fetch), _normalization(config, init, fetch=fetch))
+        return _changed(config, _patch(model, init, fetch=fetch), _normalization(keys_set, init, fetch=fetch))
     except (UserError, OSError):  # reported when the weights are loaded; a finished run does not need them
         return config
 
@@ -175,13 +176,19 @@ def _patch_of_file(init: str, _: int) -> int | None:
     return patch_of_weights(read_weights(init))
 
 
-def _normalization(config: Any, init: str, *, fetch: bool) -> dict[str, Any]:
-    """Return the mean and deviation that weights state, where the recipe sets none."""
+def _keys_set(config: Config) -> frozenset[str]:
+    """Return the keys that a recipe sets in its section `data`; the normalization if it has no such section."""
     data = getattr(config, "data", None)
+    return frozenset(data.model_fields_set if isinstance(data, Config) else ("mean", "std"))
+
+
+def _normalization(keys_set: Collection[str], init: str, *, fetch: bool) -> dict[str, Any]:
+    """Return the mean and deviation that weights state, where the recipe sets none: `keys_set` are the keys it sets in `data`.
+
+    A recipe for other than three channels sets both.
+    """
     stated = normalization_of_init(init, fetch=fetch)
-    if data is None or stated is None:
-        return {}
-    return {name: value for name, value in stated.items() if name not in data.model_fields_set}
+    return {name: value for name, value in (stated or {}).items() if name not in keys_set}
 
 
 def normalization_of_init(init: str, *, fetch: bool = True) -> dict[str, list[float]] | None:

@@ -67,8 +67,12 @@ class _Family:
 
 def patch_of_weights(weights: Weights) -> int | None:
     """Return the side of a patch of weights with a patchify stem, or None for any other network."""
-    stem = weights.network.tensors.get(_STEM)
-    is_patchify = stem is not None and stem.dim() == 4 and stem.shape[1] in (1, 3) and stem.shape[2] == stem.shape[3]
+    tensors = weights.network.tensors
+    stem, kernels = (
+        tensors.get(_STEM),
+        sum(t.dim() == 4 for name, t in tensors.items() if name.startswith("patch_embed.")),
+    )
+    is_patchify = stem is not None and stem.dim() == 4 and kernels == 1 and stem.shape[2] == stem.shape[3]
     return int(stem.shape[2]) if stem is not None and is_patchify else None
 
 
@@ -194,7 +198,9 @@ def _names(family: _Family, size: tuple[int, int]) -> Iterator[str]:
 def _fits(network: NamedNetwork, tensors: Mapping[str, Tensor], num_heads: int) -> bool:
     """Return whether a network has these tensors and as many heads, whatever its grid and its classifier."""
     with torch.device("meta"):
-        model: Any = build_network(network.config(), image_size=16 * (network.patch_size or 1), num_classes=0)
+        model: Any = build_network(
+            network.config(), image_size=16 * (network.patch_size or 1), num_classes=0, in_chans=tensors[_STEM].shape[1]
+        )
     expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != "pos_embed"}
     biases = (".attn.q_bias", ".attn.v_bias")
     same = all(name in tensors and tensors[name].shape == shape for name, shape in expected.items())

@@ -116,12 +116,17 @@ class ModelConfig(Config):
 
 
 def build_network(
-    config: ModelConfig, *, image_size: int | tuple[int, int], num_classes: int, multi_crop: bool = False
+    config: ModelConfig,
+    *,
+    image_size: int | tuple[int, int],
+    num_classes: int,
+    in_chans: int = 3,
+    multi_crop: bool = False,
 ) -> Network:
     """Build the network of a recipe.
 
     `num_classes=0` builds no classifier: `forward` then returns the class token after the last norm (RegNetY: the pooled last
-    features).
+    features). `in_chans` is the number of channels of the images.
     `multi_crop=True` accepts crops of any multiple of the patch size and resamples the position embedding for them as DINO
     does (`multi_crop`). Weights are drawn from torch's global generator: seed it first.
 
@@ -132,7 +137,9 @@ def build_network(
             "model.name: init stands for the network of the weights; set init to weights, or name a network"
         )
     if config.name not in ARCHITECTURES:
-        return _build_of_timm(config, image_size=image_size, num_classes=num_classes, multi_crop=multi_crop)
+        return _build_of_timm(
+            config, image_size=image_size, num_classes=num_classes, in_chans=in_chans, multi_crop=multi_crop
+        )
     architecture = ARCHITECTURES[config.name]
     if multi_crop and not architecture.dynamic_img_size:
         supported = ", ".join(name for name, other in ARCHITECTURES.items() if other.dynamic_img_size)
@@ -143,6 +150,7 @@ def build_network(
     arguments: dict[str, Any] = {
         "img_size": image_size,
         "num_classes": num_classes,
+        "in_chans": in_chans,
         "drop_path_rate": config.drop_path,
     }
     if architecture.stem is not None:
@@ -159,7 +167,7 @@ def build_network(
 
 
 def _build_of_timm(
-    config: ModelConfig, *, image_size: int | tuple[int, int], num_classes: int, multi_crop: bool
+    config: ModelConfig, *, image_size: int | tuple[int, int], num_classes: int, in_chans: int, multi_crop: bool
 ) -> Network:
     """Build a network with a timm name; raise UserError unless patches tile the image."""
     patch = config.patch()
@@ -176,6 +184,7 @@ def _build_of_timm(
         config.kwargs,
         image_size=image_size,
         num_classes=num_classes,
+        in_chans=in_chans,
         patch_size=config.patch_size,
         drop_path=config.drop_path,
         multi_crop=multi_crop,

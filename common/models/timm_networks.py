@@ -21,7 +21,12 @@ MODULES = ("timm.models.vision_transformer", "timm.models.eva", "timm.models.dei
 _PATCH = re.compile(r"_patch(\d+)_?")
 NORM_EPS = "norm_eps"
 """Keyword argument that timm has not: epsilon of all layer norms, where weights come from a program with another one."""
-_OWN_KEYS = {"img_size": "data.image_size", "patch_size": "model.patch_size", "drop_path_rate": "model.drop_path"}
+_OWN_KEYS = {
+    "img_size": "data.image_size",
+    "in_chans": "data.channels",
+    "patch_size": "model.patch_size",
+    "drop_path_rate": "model.drop_path",
+}
 
 
 @lru_cache(maxsize=512)
@@ -65,6 +70,7 @@ def build_timm_transformer(
     *,
     image_size: int | tuple[int, int],
     num_classes: int,
+    in_chans: int,
     patch_size: int | None,
     drop_path: float,
     multi_crop: bool,
@@ -78,7 +84,8 @@ def build_timm_transformer(
     """
     arguments = _pooling(name) | parse_kwargs(kwargs)
     norm_eps = arguments.pop(NORM_EPS, None)
-    shape = {"img_size": image_size, "num_classes": num_classes, "drop_path_rate": drop_path}
+    shape: dict[str, Any] = {"img_size": image_size, "num_classes": num_classes, "in_chans": in_chans}
+    shape |= {"drop_path_rate": drop_path}
     shape |= {"patch_size": patch_size} if patch_size else {}
     shape |= {"dynamic_img_size": True} if multi_crop else {}
     try:

@@ -17,17 +17,21 @@ _BIASES = (".attn.q_bias", ".attn.v_bias")
 def adapt_input_channels(model: nn.Module, weights: dict[str, Tensor]) -> tuple[int, int] | None:
     """Adapt the first convolution to the network's input channels; return the (given, wanted) channels, or None if equal.
 
-    One channel is repeated, divided by their number: an image with the same values in every channel has the same output as before.
-    Several channels are summed to one, as in timm. Other numbers are left to the check of all tensors.
+    As in timm, one channel and three are repeated in turn and scaled, three to five as RGBRG times 3/5, and several are summed to
+    one: an image with the same values in every channel has about the same output as before (from one channel, to one and to a
+    multiple of three exactly). Other numbers are left to the check of all tensors.
     """
     name = next((f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
     given = None if name is None else weights.get(name)
     if name is None or given is None or given.dim() != 4:
         return None
     channels, wanted = given.shape[1], model.state_dict()[name].shape[1]
-    if channels == wanted or 1 not in (channels, wanted):
+    if channels == wanted or (channels not in (1, 3) and wanted != 1):
         return None
-    weights[name] = given.sum(1, keepdim=True) if wanted == 1 else given.repeat(1, wanted, 1, 1) / wanted
+    if wanted == 1:
+        weights[name] = given.sum(1, keepdim=True)
+    else:
+        weights[name] = given.repeat(1, -(-wanted // channels), 1, 1)[:, :wanted] * (channels / wanted)
     return channels, wanted
 
 

@@ -3,8 +3,8 @@
 Loading is strict: one error lists all tensors that are missing, unexpected, of another shape or type, or not finite, and
 nothing is loaded.
 Differences that are allowed and logged: a classifier with another number of classes keeps its random initialization, a position
-embedding for another grid is resized once, as in timm (bicubic, antialiased), and a stem for one channel is adapted to three or the
-reverse. No pickle that could execute code is loaded.
+embedding for another grid is resized once, as in timm (bicubic, antialiased), and the stem is adapted to another number of channels
+(`weight_adaptation`). No pickle that could execute code is loaded.
 """
 
 import logging
@@ -111,7 +111,7 @@ def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
         logger.info("init: the classifier of the weights is dropped, since this network has none")
     if report.channels is not None:
         given, wanted = report.channels
-        how = "repeated, each divided by their number" if given == 1 else "summed"
+        how = "summed" if wanted == 1 else f"repeated in turn, times {given}/{wanted},"
         logger.info("init: the stem's %d input channels %s for the %d of this network", given, how, wanted)
     if report.zero_biases:
         logger.info("init: %d biases of queries and values are 0, as in a network without them", report.zero_biases)

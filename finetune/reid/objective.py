@@ -41,7 +41,7 @@ class ReidNetwork(nn.Module):
         nn.init.normal_(self.classifier.weight, std=classifier_std)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the features (B, D) of images (B, 3, H, W); in training also the logits (B, C) after the neck."""
+        """Return the features (B, D) of images (B, C, H, W); in training also the logits (B, C) after the neck."""
         features = self.backbone(images)
         return (features, self.classifier(self.neck(features))) if self.training else features
 
@@ -76,8 +76,8 @@ class ReidObjective:
 
     def build_network(self) -> ReidNetwork:
         """Build the backbone with neck and classifier; the backbone loads `init`."""
-        config, size = self.config, self.config.data.image_size
-        backbone = build_network(config.model, image_size=size, num_classes=0)
+        config, data = self.config, self.config.data
+        backbone = build_network(config.model, image_size=data.image_size, num_classes=0, in_chans=data.channels)
         if config.init is not None:
             load_init(backbone, config.init)
         return ReidNetwork(
@@ -99,9 +99,8 @@ class ReidObjective:
     def build_transform(self) -> BatchTransform:
         """Return the recipe's transform: flip, padded crop and random erasing."""
         config = self.config
-        return build_supervised_transform(
-            config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
-        )
+        mean, _ = config.data.statistics()
+        return build_supervised_transform(config.augment, config.data.image_size, config.train.seed, mean=mean)
 
     def build_monitor(self, run: Run) -> SupervisedMonitor:
         """Return the monitor of the loss and of the retrieval metrics mAP and CMC."""
@@ -109,8 +108,8 @@ class ReidObjective:
         return SupervisedMonitor(run, evaluator, log_every=self.config.train.log_every)
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return normalized, erased images (B, 3, H, W) and their identities (B,)."""
-        images = normalize(batch.views[0][0], self.config.data.mean, self.config.data.std)
+        """Return normalized, erased images (B, C, H, W) and their identities (B,)."""
+        images = normalize(batch.views[0][0], *self.config.data.statistics())
         assert batch.labels is not None
         return erase(images, batch.erasures), batch.labels
 
@@ -136,14 +135,16 @@ class ReidObjective:
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
         """Export the backbone, without neck and classifier, as a folder that timm loads."""
         assert isinstance(network, ReidNetwork)
+        mean, std = self.config.data.statistics()
         export_network(
             network.backbone,
             folder,
             model_name=self.config.model.name,
             class_names=self.splits.class_names,
-            mean=self.config.data.mean,
-            std=self.config.data.std,
+            mean=mean,
+            std=std,
             image_size=self.config.data.image_size,
+            images=self.config.data.describe_images(),
             metrics=metrics,
             crop_pct=self.config.augment.crop_pct,
             squash=self.config.augment.crop_mode == "squash",

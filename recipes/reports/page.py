@@ -2,14 +2,15 @@
 
 import shlex
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pandas as pd
+
 from common.yaml_text import dump_yaml
-from recipes.reports.arm_costs import ArmCost, stage_seconds
-from recipes.reports.results import StudyRecord, read_environment, read_num_classes
+from recipes.reports.arm_costs import stage_seconds
+from recipes.reports.results import StudyRecord
+from recipes.reports.run_files import read_environment, read_num_classes
 from recipes.run.runner import format_duration
 from recipes.study.plan import format_value
 from recipes.study.specification import display_path
@@ -32,8 +33,8 @@ class Page(ABC):
     template: ClassVar[str]
     """Name of the templates of the page, without extension."""
 
-    def __init__(self, study: StudyRecord, costs: Sequence[ArmCost]) -> None:
-        """Take the record of a study's folder, and the costs of its arms."""
+    def __init__(self, study: StudyRecord, costs: pd.DataFrame) -> None:
+        """Take the record of a study's folder, and the costs of its arms (`arm_costs`)."""
         self.study, self.costs = study, costs
         self.name, self.question = study.plan.study.name, study.plan.study.question
 
@@ -55,15 +56,15 @@ class Page(ABC):
 
     def warnings(self) -> list[str]:
         """Return the warnings: runs that are not done, and runs that did not finish normally."""
-        results = [run.result for run in self.study.runs.values() if run.result]
+        statuses = self.study.frame["status"].dropna()
         warnings = []
-        if len(results) < len(self.study.runs):
+        if len(statuses) < len(self.study.runs):
             warnings.append(
-                f"{len(results)} of {len(self.study.runs)} runs are done; these numbers do not include the others."
+                f"{len(statuses)} of {len(self.study.runs)} runs are done; these numbers do not include the others."
             )
-        statuses = Counter(result.status.replace("_", " ") for result in results if result.status != "finished")
-        if statuses:
-            counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        failed = statuses[statuses != "finished"].str.replace("_", " ").value_counts(sort=False)
+        if len(failed):
+            counts = ", ".join(f"{count} {status}" for status, count in failed.items())
             warnings.append(f"Not every run finished: {counts}. See “Status of the runs” before relying on an average.")
         return warnings
 

@@ -1,23 +1,22 @@
-"""Reading of a study folder: every run with its state, result and curves; and the CSV of all runs."""
+"""Content of a study folder: its plan, every run with its state and result, and all of them as one frame, a row per run."""
 
-import csv
-import io
-import json
-import math
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+import pandas as pd
 
-from common.config import flatten
-from common.errors import UserError
-from common.files import path_exists
-from common.yaml_text import reason_of
-from recipes.result import Result, read_result
+from common.data.splits.fingerprint import DATA_FILE, FACTS, read_fingerprint
+from common.json_text import to_json
+from recipes.result import DIVERGED, RESULT_FIELDS, Result, read_result
 from recipes.run.states import State, read_state
 from recipes.study.plan import Cell, Plan, PlannedRun, read_plan
+from recipes.study.specification import RUN_COLUMNS
+
+_INTEGERS = ("step", "images", "parameters", "train_images", "num_processes")
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,11 @@ class RunRecord:
     folder: Path
     state: State
     result: Result | None
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether the run has a result whose metrics count: it is done, and did not diverge."""
+        return self.result is not None and self.result.is_usable
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,40 @@ class StudyRecord:
     def of_stage(self, stage: str) -> list[RunRecord]:
         """Return the runs of a stage, in the order of the plan."""
         return [run for run in self.runs.values() if run.planned.stage == stage]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """Return one row per run, in the order of the plan, with the run's id as index.
+
+        Columns: stage; the level on each axis (None where an axis does not apply); state; the fields of its result, missing
+        while there is none (seconds, images, ...); macs (planned), data (digest of the fingerprint of its images), starts_from;
+        and every metric under its own name.
+        """
+        return _build_frame(self)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Return one row per cell of the plan: the row of `frame` of its run of the last stage, with the cell's levels.
+
+        The run's id is the column `run`. `is_usable` tells whether the run has a metric to report; `diverged` names the stage in
+        which a run of the cell diverged, and is empty otherwise.
+        """
+        return _build_cells(self)
+
+    @property
+    def axes(self) -> list[str]:
+        """Return the names of the axes."""
+        return [axis.name for axis in self.plan.study.axes]
+
+    @property
+    def level_names(self) -> list[str]:
+        """Return the names of the axes, and what else distinguishes runs: the features of a baseline."""
+        return list(dict.fromkeys([*self.axes, *(name for run in self.plan.runs for name in run.levels)]))
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Return the names of all metrics of the runs, sorted."""
+        return sorted({name for run in self.runs.values() if run.result for name in run.result.metrics})
 
     @property
     def last_stage(self) -> str:
@@ -73,113 +111,45 @@ def read_runs(plan: Plan, folder: Path) -> StudyRecord:
     return StudyRecord(plan, folder, runs)
 
 
-def read_curves(run: RunRecord, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """Return (epoch, value) pairs by name from a run's metrics.jsonl; incomplete lines are skipped, null is NaN."""
-    curves: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    path = run.folder / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path_exists(path) else []:
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(entry, dict) or not isinstance(entry.get("epoch"), int | float):
-            continue
-        for name in names:
-            value = math.nan if name in entry and entry[name] is None else entry.get(name)
-            if isinstance(value, int | float):
-                curves[name].append((float(entry["epoch"]), float(value)))
-    return curves
-
-
-@dataclass(frozen=True)
-class IntermediateValue:
-    """A metric during training: its value after `epoch` of `epochs`."""
-
-    value: float
-    epoch: int
-    epochs: int
-
-
-def read_at_fraction(run: RunRecord, metric: str, fraction: float) -> IntermediateValue | None:
-    """Return the metric of a run at the evaluated epoch closest to `fraction` of its epochs; None if it was never evaluated."""
-    points = read_curves(run, [metric])[metric]
-    if not points:
-        return None
-    config = run.folder / "config.yaml"
-    epochs = _read_epochs(config) if path_exists(config) else int(max(epoch for epoch, _ in points))
-    epoch, value = min(points, key=lambda point: abs(point[0] - fraction * epochs))
-    return IntermediateValue(value, int(epoch), epochs)
-
-
-def _read_epochs(config: Path) -> int:
-    """Return `train.epochs` of a run's config.yaml."""
-    try:
-        return int(yaml.safe_load(config.read_text(encoding="utf-8"))["train"]["epochs"])
-    except (ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{config}: not the recipe of a run ({reason_of(error)}). Delete this file: the report does without it."
-        ) from error
-
-
-def read_environment(study: StudyRecord) -> dict[str, list[str]]:
-    """Return the entries of the runs' environment.json (versions, hardware, code): values by key, most frequent first."""
-    counts_by_key: dict[str, dict[str, int]] = {}
+def _build_frame(study: StudyRecord) -> pd.DataFrame:
+    """Return one row per run; see `StudyRecord.frame`."""
+    rows = []
     for run in study.runs.values():
-        path = run.folder / "environment.json"
-        if run.result is None or not path_exists(path):
-            continue
-        for key, value in flatten(_read_object(path)).items():
-            counts = counts_by_key.setdefault(key, {})
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            counts[text] = counts.get(text, 0) + 1
-    return {key: sorted(counts, key=lambda text: -counts[text]) for key, counts in counts_by_key.items()}
+        planned, result = run.planned, run.result
+        row: dict[str, Any] = {"run": planned.id, "stage": planned.stage, "state": run.state}
+        row |= dict.fromkeys(study.level_names) | dict(planned.levels)
+        row |= {name: getattr(result, name, None) for name in RESULT_FIELDS}
+        row |= {"macs": planned.macs, "data_digest": _data_digest(run), "starts_from": planned.needs}
+        rows.append(row | (dict(result.metrics) if result else {}))
+    metrics = study.metric_names
+    frame = pd.DataFrame(rows, columns=["run", "stage", *study.level_names, *RUN_COLUMNS[2:], *metrics], dtype=object)
+    numbers = dict.fromkeys(("seconds", "images_per_second", "macs", *metrics), "float64")
+    return frame.set_index("run").astype({**dict.fromkeys(_INTEGERS, "Int64"), **numbers})
 
 
-def read_num_classes(study: StudyRecord) -> int | None:
-    """Return the number of classes of the exported networks of the last stage, or None if there is no export."""
-    for run in study.of_stage(study.last_stage):
-        path = run.folder / "export" / "config.json"
-        if path_exists(path):
-            classes = _read_object(path).get("num_classes")
-            return classes if isinstance(classes, int) and classes > 0 else None
-    return None
+def _data_digest(run: RunRecord) -> str | None:
+    """Return a short hash of the fingerprint of a run's images; None if the run has none."""
+    found = read_fingerprint(run.folder / DATA_FILE) if run.result else None
+    if found is None:
+        return None
+    compared = {name: part for name, part in found.items() if name not in FACTS}
+    return hashlib.blake2b(to_json(compared, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file that the report can do without; raise UserError if it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({error}). Delete this file: the report does without it.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: damaged (not a mapping). Delete this file: the report does without it.")
-    return content
+def _build_cells(study: StudyRecord) -> pd.DataFrame:
+    """Return one row per cell; see `StudyRecord.cells`."""
+    frame = study.frame
+    names = [cell.runs[study.last_stage] for cell in study.plan.cells]
+    own = frame.loc[names].drop(columns=study.level_names).reset_index()
+    levels = pd.DataFrame([dict(cell.levels) for cell in study.plan.cells], columns=study.axes, dtype=object)
+    status = frame["status"].to_dict()
+    diverged = [
+        next((stage for stage, run in cell.runs.items() if status[run] == DIVERGED), None) for cell in study.plan.cells
+    ]
+    usable = [study.runs[name].is_usable for name in names]
+    return pd.concat([levels, own], axis=1).assign(diverged=diverged, is_usable=usable)
 
 
 def write_csv(study: StudyRecord) -> str:
-    """Return one line per run: id, stage, levels, state, status, cost and every metric."""
-    axes = [axis.name for axis in study.plan.study.axes]
-    metrics = sorted({name for run in study.runs.values() if run.result for name in run.result.metrics})
-    columns = [
-        *axes,
-        "state",
-        "status",
-        "kind",
-        "step",
-        "reason",
-        "seconds",
-        "images",
-        "images_per_second",
-        "parameters",
-    ]
-    buffer = io.StringIO()
-    header = ["run", "stage", *columns, "train_images", "num_processes", "starts_from", *metrics]
-    writer = csv.DictWriter(buffer, header, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for run in study.runs.values():
-        line: dict[str, Any] = {"run": run.planned.id, "stage": run.planned.stage, "state": run.state}
-        line |= {**run.planned.levels, "starts_from": run.planned.needs or ""}
-        if run.result:
-            line |= {**vars(run.result), **run.result.metrics}
-        writer.writerow(line)
-    return buffer.getvalue()
+    """Return the frame of the runs as CSV: one line per run."""
+    return str(study.frame.reset_index().to_csv(index=False, lineterminator="\n"))

@@ -3,13 +3,11 @@
 A table is plain text in rows and columns; both templates lay it out.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import pandas as pd
 
-from recipes.reports.arm_costs import ArmCost
 from recipes.reports.formatting import capital, crash_kind
 from recipes.reports.results import RunRecord, StudyRecord
 
@@ -21,6 +19,8 @@ EARLIER_STAGE_METRICS = {
     "feature_rank": "feature rank",
 }
 """Metrics shown for a run that others start from, where its result has them, with their titles."""
+NOTHING = "–"
+"""Cell of a value that is missing or does not apply."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class RunTables:
         """Take the record of a study's folder, and a function that formats the name of an axis or a level."""
         self.study, self.title = study, title
 
-    def costs(self, costs: Sequence[ArmCost]) -> Table:
-        """Return the cost of each arm: seconds, amortized earlier stages, images and throughput."""
-        axes = list(costs[0].levels) if costs else []
+    def costs(self, costs: pd.DataFrame) -> Table:
+        """Return the cost of each arm, as `arm_costs` gives it: seconds, amortized earlier stages, MACs, images, throughput."""
+        axes = [axis for axis in self.study.level_names if axis in costs]
         numbers = [
             "Runs",
             "Seconds per run",
@@ -56,58 +56,58 @@ class RunTables:
         ]
         rows = [
             [
-                *self.titles(cost.levels, axes),
-                str(cost.runs),
-                f"{cost.seconds:,.1f}",
-                f"{cost.earlier_seconds:,.1f}" if cost.shared_by else "–",
-                f"{cost.shared_by:g} runs" if cost.shared_by else "–",
-                f"{cost.total_seconds:,.1f}",
-                f"{cost.standalone_seconds:,.1f}",
-                _giga(cost.macs),
-                _giga(cost.earlier_macs) if cost.shared_by else "–",
-                f"{cost.images:,.0f}",
-                f"{cost.images_per_second:,.0f}",
+                *self.titles({axis: cost[axis] for axis in axes}, axes),
+                str(cost["runs"]),
+                f"{cost['seconds']:,.1f}",
+                f"{cost['earlier_seconds']:,.1f}" if cost["shared_by"] else NOTHING,
+                f"{cost['shared_by']:g} runs" if cost["shared_by"] else NOTHING,
+                f"{cost['total_seconds']:,.1f}",
+                f"{cost['standalone_seconds']:,.1f}",
+                _giga(cost["macs"]),
+                _giga(cost["earlier_macs"]) if cost["shared_by"] else NOTHING,
+                f"{cost['images']:,.0f}",
+                f"{cost['images_per_second']:,.0f}",
             ]
-            for cost in costs
+            for cost in costs.to_dict("records")
         ]
         return Table([*self.heads(axes), *numbers], rows, len(axes))
 
     def statuses(self) -> Table:
         """Return the number of runs by stage and status."""
-        counts = Counter((run.planned.stage, _status(run)) for run in self.study.runs.values())
+        counts = self._with_status().groupby(["stage", "status"], sort=False).size()
         return Table(["Stage", "Status", "Runs"], [[*key, str(count)] for key, count in counts.items()], 2)
 
     def failed_runs(self) -> Table:
         """Return the runs whose status is not `finished`: status, step and reason."""
+        frame = self.study.frame
+        failed = frame[frame["status"].notna() & (frame["status"] != "finished")]
         rows = [
-            [run.planned.id, describe_status(run), f"{run.result.step:,}", run.result.reason]
-            for run in self.study.runs.values()
-            if run.result and run.result.status != "finished"
+            [run, f"{_words(row['status'])}{_kind(row['kind'])}", f"{row['step']:,}", row["reason"]]
+            for run, row in failed.iterrows()
         ]
         return Table(["Run", "Status", "Step", "Reason"], rows, 4)
 
     def earlier_stages(self) -> Table:
         """Return the status of each run of an earlier stage, with its k-NN accuracy and that of the untrained network."""
         names = [stage.name for stage in self.study.plan.study.stages[:-1]]
-        runs = [run for run in self.study.runs.values() if run.planned.stage in names and run.result]
-        axes = list(dict.fromkeys(axis for run in runs for axis in run.planned.levels))
-        keys = [key for key in EARLIER_STAGE_METRICS if any(run.result and key in run.result.metrics for run in runs)]
+        frame = self._with_status()
+        runs = frame[frame["stage"].isin(names) & frame["step"].notna()]
+        axes = [axis for axis in self.study.axes if runs[axis].notna().any()]
+        keys = [key for key in EARLIER_STAGE_METRICS if key in runs and runs[key].notna().any()]
         rows = [
-            [*self.titles(run.planned.levels, axes), *(_metric(run, key) for key in keys), _status(run)] for run in runs
+            [*self.titles(row, axes), *(_number(row[key]) for key in keys), row["status"]] for _, row in runs.iterrows()
         ]
         return Table([*self.heads(axes), *(EARLIER_STAGE_METRICS[key] for key in keys), "Status"], rows, len(axes))
 
     def metrics(self, axes: Sequence[str]) -> Table:
         """Return the mean of every metric of the last stage, by the levels of `axes`."""
-        groups: dict[tuple[str, ...], list[RunRecord]] = {}
-        for cell in self.study.plan.cells:
-            run = self.study.final_run(cell)
-            if run.result and run.result.is_usable:
-                groups.setdefault(tuple(cell.levels[axis] for axis in axes), []).append(run)
-        names = sorted({n for runs in groups.values() for run in runs if run.result for n in run.result.metrics})
+        cells = self.study.cells
+        usable = cells[cells["is_usable"]]
+        names = [name for name in self.study.metric_names if usable[name].notna().any()]
+        means = usable.groupby(list(axes), sort=False)[names].mean() if axes else usable[names].mean().to_frame().T
         rows = [
-            [*map(self.level, axes, levels), *(_mean_metric(runs, name) for name in names)]
-            for levels, runs in groups.items()
+            [*map(self.level, axes, levels if len(axes) > 1 else [levels]), *map(_number, row)]
+            for levels, row in zip(means.index, means.to_numpy(), strict=True)
         ]
         return Table([*self.heads(axes), *(name.replace("_", " ") for name in names)], rows, len(axes))
 
@@ -115,11 +115,21 @@ class RunTables:
         """Return every run with its status, metric and cost."""
         metric = self.study.plan.study.report.metric
         rows = [
-            [run.planned.id, _status(run), _metric(run, metric)]
-            + ([f"{run.result.seconds:,.1f}", f"{run.result.images:,}"] if run.result else ["–", "–"])
-            for run in self.study.runs.values()
+            [
+                run,
+                row["status"],
+                _number(row.get(metric)),
+                _number(row["seconds"], ",.1f"),
+                _number(row["images"], ","),
+            ]
+            for run, row in self._with_status().iterrows()
         ]
         return Table(["Run", "Status", metric.replace("_", " "), "Seconds", "Images"], rows, 2)
+
+    def _with_status(self) -> pd.DataFrame:
+        """Return the frame of the runs with the status in words, or the state of a run without a result."""
+        frame = self.study.frame
+        return frame.assign(status=frame["status"].map(_words, na_action="ignore").fillna(frame["state"]))
 
     def head(self, axis: str) -> str:
         """Return the column header of an axis."""
@@ -135,31 +145,29 @@ class RunTables:
 
     def titles(self, levels: Mapping[str, str], axes: Sequence[str]) -> list[str]:
         """Return the cells of the levels on `axes`, a dash where an axis does not apply."""
-        return [self.level(axis, levels[axis]) if axis in levels else "–" for axis in axes]
+        return [self.level(axis, levels[axis]) if levels.get(axis) is not None else NOTHING for axis in axes]
 
 
-def _giga(macs: float | None) -> str:
+def _giga(macs: float) -> str:
     """Return MACs in 1e9 as text."""
-    return "–" if macs is None else f"{macs / 1e9:,.1f}"
+    return _number(macs / 1e9, ",.1f")
 
 
-def _metric(run: RunRecord, name: str) -> str:
-    """Return a metric of a run as text."""
-    return f"{run.result.metrics[name]:.2f}" if run.result and name in run.result.metrics else "–"
+def _number(value: float | None, form: str = ".2f") -> str:
+    """Return a number as text, a dash where it is missing."""
+    return NOTHING if value is None or pd.isna(value) else f"{value:{form}}"
+
+
+def _words(status: str) -> str:
+    """Return a status as words."""
+    return status.replace("_", " ")
+
+
+def _kind(kind: str) -> str:
+    """Return the kind of a crash in parentheses, if there is one."""
+    return f" ({crash_kind(kind)})" if kind else ""
 
 
 def describe_status(run: RunRecord) -> str:
-    """Return the status of a run, with the kind of its crash."""
-    kind = f" ({crash_kind(run.result.kind)})" if run.result and run.result.kind else ""
-    return _status(run) + kind
-
-
-def _status(run: RunRecord) -> str:
-    """Return the status of a run, or its state if it has no result."""
-    return run.result.status.replace("_", " ") if run.result else run.state
-
-
-def _mean_metric(runs: Sequence[RunRecord], name: str) -> str:
-    """Return the mean of a metric over runs as text."""
-    values = [run.result.metrics[name] for run in runs if run.result and name in run.result.metrics]
-    return f"{np.mean(values):.2f}" if values else "–"
+    """Return the status of a run with the kind of its crash, or its state if it has no result."""
+    return f"{_words(run.result.status)}{_kind(run.result.kind)}" if run.result else run.state

@@ -91,10 +91,11 @@ def _mismatches(published: PublishedWeights, runs: Iterable[PlannedRun]) -> Iter
         # Loading skips a classifier with another number of classes, so any number can be used here. Only objectives that are not
         # re-identification train a classifier; evaluations have no objective.
         num_classes = int(getattr(config, "objective", "reid") != "reid")
-        networks.setdefault((config.model, config.data.image_size, num_classes), []).append(run)
-    for (model, size, num_classes), same_network in networks.items():
+        networks.setdefault((config.model, config.data.image_size, config.data.channels, num_classes), []).append(run)
+    for (model, size, channels, num_classes), same_network in networks.items():
         try:
-            load_init(build_network(model, image_size=size, num_classes=num_classes), published.init)
+            network = build_network(model, image_size=size, num_classes=num_classes, in_chans=channels)
+            load_init(network, published.init)
         except UserError as error:
             where = f"{same_network[0].stage} with model.name={model.name} at {size} px"
             yield f"{pluralize(len(same_network), 'run')} of {where}: {error}"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from common.errors import UserError
 from common.yaml_text import as_value
+from recipes.result import RESULT_FIELDS
 from recipes.study.scale_rules import ScaleRule, is_numeric, round_product
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -18,6 +19,9 @@ BASELINES = "baselines"
 """Name of the stage of a study's baselines."""
 FEATURES = "features"
 """Key of a baseline's levels that says what it classifies: pre-trained, untrained or pixels."""
+
+RUN_COLUMNS = ("run", "stage", "state", *RESULT_FIELDS, "macs", "data_digest", "starts_from")
+"""Columns of a report's frame of runs, and of results.csv; an axis has another name."""
 
 Match = Literal["compute", "steps", "none"]
 """What the arms of a study have in common: the MACs of all their stages, their optimizer steps, or only their recipes."""

@@ -48,6 +48,7 @@ from recipes.study.specification import (
     BASELINES,
     FEATURES,
     REPOSITORY,
+    RUN_COLUMNS,
     STUDIES,
     Axis,
     Match,
@@ -168,6 +169,8 @@ def _build_axes(file: StudyFile, scale: Scale | None, types: KeyTypes, problems:
     seeds = file.seeds or (scale.seeds if scale else ())
     axes = {}
     for name, entry in file.axes.items():
+        if name in RUN_COLUMNS:
+            problems.append(f"axes.{name}: is the name of a column of results.csv. Choose another name for the axis.")
         if name == repeats and seeds:
             if isinstance(entry, ValuesAxis):
                 entry = entry.model_copy(update={"values": seeds})

@@ -12,7 +12,8 @@ import pytest
 
 from common.json_text import to_json
 from recipes.__main__ import main
-from recipes.reports.results import read_curves, read_study
+from recipes.reports.results import read_study
+from recipes.reports.run_files import read_curves
 from recipes.run.engines import Job, LocalSlots
 from recipes.study.plan import Plan
 
@@ -48,8 +49,9 @@ def test_curves_skip_what_is_no_line_and_read_null_as_nan(study_folder: Path, pl
     run = read_study(study_folder).runs[plan.runs[-1].id]
     lines = [to_json({"epoch": 1, "loss": 2.0}), to_json({"epoch": 2, "loss": math.inf}), "5", "[]", '{"epoch": null}']
     (run.folder / "metrics.jsonl").write_bytes("\n".join(lines).encode() + b'\n\xff\xfe\n{"epoch": 3, "lo')
-    (first, second) = read_curves(run, ["loss"])["loss"]
-    assert first == (1.0, 2.0) and second[0] == 2.0 and math.isnan(second[1])
+    curve = read_curves([run], ["loss"])
+    assert curve["epoch"].tolist() == [1.0, 2.0]
+    assert curve["value"][0] == 2.0 and math.isnan(curve["value"][1])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])

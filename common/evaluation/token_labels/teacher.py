@@ -24,6 +24,7 @@ from common.models.patch_geometry import CONFIG_FILE, read_recipe
 from common.models.weight_files import find_local_weights, read_weights
 from common.models.weights import load_init
 from common.sizes import height_and_width
+from common.training.normalization import normalization_of
 
 
 def build_teacher(init: str, data: DataConfig, class_names: tuple[str, ...]) -> nn.Module:
@@ -58,9 +59,10 @@ def _from_checkpoint(init: str, path: Path, data: DataConfig) -> tuple[nn.Module
         )
     content = read_recipe(recipe)
     model = build(ModelConfig, content.get("model", {}), source=str(recipe))
-    teacher = build_network(model, image_size=data.image_size, num_classes=len(classifier))
+    teacher = build_network(model, image_size=data.image_size, num_classes=len(classifier), in_chans=data.channels)
     load_init(teacher, init)
-    return teacher, content.get("data", {})
+    found = normalization_of(init)
+    return teacher, {} if found is None else {"mean": found[0], "std": found[1]}
 
 
 def _from_timm(init: str, name: str, data: DataConfig) -> tuple[nn.Module, dict[str, Any]]:
@@ -117,9 +119,11 @@ def _check(teacher: nn.Module, init: str, own: dict[str, Any], data: DataConfig,
             f"init: the classes of {init!r} differ from the data's, or have another order. Use a teacher trained on the data's"
             " classes."
         )
-    for key in ("mean", "std"):
-        expected, given = own.get(key), getattr(data, key)
-        if expected and any(abs(one - other) > 1e-3 for one, other in zip(expected, given, strict=True)):
+    for key, given in zip(("mean", "std"), data.statistics(), strict=True):
+        expected = own.get(key)
+        if not expected:
+            continue
+        if len(expected) != len(given) or any(abs(one - other) > 1e-3 for one, other in zip(expected, given)):
             raise UserError(
                 f"data.{key} = {list(given)}: the teacher {init!r} was trained with {list(expected)}. Set it to that value."
             )

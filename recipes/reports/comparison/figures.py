@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
+
 from common.figures import Axes, Figure
 from recipes.reports.captions import COST_CAPTION, fill
 from recipes.reports.comparison.captions import CAPTIONS
@@ -12,7 +14,9 @@ from recipes.reports.comparison.label_savings import Saving
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.comparison.words import Words
 from recipes.reports.figure_style import FAINT, INK, MUTED, SERIES, WIDTH, draw_interval, figure, legend_above
-from recipes.reports.run_figures import draw_cost, draw_learning
+from recipes.reports.results import StudyRecord
+from recipes.reports.run_figures import LEARNING, draw_cost, draw_learning
+from recipes.reports.run_files import read_curves
 from recipes.study.specification import ReportSpec, Study
 
 
@@ -20,8 +24,8 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
     """Yield (name, figure, caption) for every figure whose numbers are available."""
     findings, words, main = page.findings, page.words, page.findings.main
     colors = level_colors(page.study.plan.study)
-    arms = [", ".join(map(words.title, cost.levels.values())) for cost in page.costs]
-    shades = [colors[cost.levels[main.axis]] for cost in page.costs]
+    arms = [", ".join(map(words.title, levels)) for levels in page.costs[findings.arm_axes].itertuples(index=False)]
+    shades = [colors[level] for level in page.costs[main.axis]]
     figures: list[tuple[str, Figure | None, str]] = [
         ("accuracy", draw_curves(findings, words, colors), CAPTIONS["accuracy"]),
         ("differences", draw_differences(findings, words, colors), CAPTIONS["differences"]),
@@ -30,7 +34,7 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
         ("cost", draw_cost(page.costs, arms, shades), COST_CAPTION),
     ]
     for stage in page.study.plan.study.stages[:-1]:
-        fig = draw_learning(page.study, stage.name, words, colors)
+        fig = draw_learning(learning_curves(page.study, stage.name), "group", colors, words.title)
         figures.append((f"learning_{stage.name}", fig, CAPTIONS["learning"].replace("{stage}", stage.name)))
     fields = {**vars(findings.spec), "base": main.base, "other": main.other, "covered": words.covered}
     for name, fig, caption in figures:
@@ -43,6 +47,18 @@ def level_colors(study: Study) -> dict[str, str]:
     assert isinstance(study.report, ReportSpec)
     levels = [name for axis in study.report.compare for name in _levels(study, axis)]
     return {name: SERIES[number % len(SERIES)] for number, name in enumerate(dict.fromkeys(levels))}
+
+
+def learning_curves(study: StudyRecord, stage: str) -> pd.DataFrame:
+    """Return the training curves of a stage, with the levels of each run, without the repeats, in the column `group`."""
+    repeats = study.plan.study.report.repeats
+    runs = study.of_stage(stage)
+    groups = {
+        run.planned.id: ", ".join(level for axis, level in run.planned.levels.items() if axis != repeats) or stage
+        for run in runs
+    }
+    curves = read_curves(runs, list(LEARNING))
+    return curves.assign(group=curves["run"].map(groups))
 
 
 def draw_curves(findings: Findings, words: Words, colors: dict[str, str]) -> Figure | None:

@@ -13,7 +13,8 @@ from recipes.reports.comparison.earlier_runs import EarlierRuns, find_earlier_ru
 from recipes.reports.comparison.estimator import Effect, Estimate, Estimator, Levels
 from recipes.reports.comparison.label_savings import Saving
 from recipes.reports.metrics import Metric, find_metric
-from recipes.reports.results import StudyRecord, read_num_classes
+from recipes.reports.results import StudyRecord
+from recipes.reports.run_files import read_num_classes
 from recipes.reports.statistics import Interval, rate_interval
 from recipes.study.choices import Choices
 from recipes.study.specification import ReportSpec
@@ -148,11 +149,10 @@ def _labels(study: StudyRecord, x_axis: str) -> dict[str, int]:
 
     Validation images whose labels a choice may use count, too: the share of the validation part that belongs to the level.
     """
-    images: dict[str, set[int]] = {}
-    tuned = study.plan.choices is not None
-    for run in study.of_stage(study.last_stage):
-        if run.result and x_axis in run.planned.levels:
-            for_choices = run.result.metrics.get("validation_subset_images", 0.0) if tuned else 0.0
-            images.setdefault(run.planned.levels[x_axis], set()).add(run.result.train_images + round(for_choices))
-    labels = {level: counts.pop() for level, counts in images.items() if len(counts) == 1}
+    done = study.cells[study.cells["train_images"].notna()]
+    amounts = done["train_images"].astype(int)
+    if study.plan.choices is not None and "validation_subset_images" in done:
+        amounts = amounts + done["validation_subset_images"].fillna(0.0).round().astype(int)
+    counts = {str(level): set(own) for level, own in amounts.groupby(done[x_axis], sort=False)}
+    labels = {level: images.pop() for level, images in counts.items() if len(images) == 1}
     return labels if len(set(labels.values())) == len(labels) else {}

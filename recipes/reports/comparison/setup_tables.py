@@ -78,15 +78,14 @@ class SetupTables(ComparisonTables):
 
     def _baselines(self) -> dict[tuple[str, ...], dict[str, float]]:
         """Return the mean over the repeats by x, for (features, levels of the network, classifier)."""
+        axes, x_axis, frame = self._network_axes(), self.findings.spec.x, self.study.frame
+        runs = frame[(frame["stage"] == BASELINES) & frame["status"].notna()]
         values: dict[tuple[str, ...], dict[str, list[float]]] = {}
-        for run in self.study.of_stage(BASELINES):
-            levels = run.planned.levels
-            if run.result is None or not run.result.is_usable:
-                continue
-            network = [levels.get(axis, NO_LEVEL) for axis in self._network_axes()]
+        for run in runs.to_dict("records"):
+            network = [NO_LEVEL if run[axis] is None else run[axis] for axis in axes]
             for name, title in MEASURES.items():
-                if name in run.result.metrics:
-                    of_classifier = values.setdefault((levels[FEATURES], *network, title), {})
-                    for x in [levels[self.findings.spec.x]] if self.findings.spec.x in levels else self.findings.x:
-                        of_classifier.setdefault(x, []).append(run.result.metrics[name])
+                if not math.isnan(run.get(name, math.nan)):
+                    of_classifier = values.setdefault((run[FEATURES], *network, title), {})
+                    for x in self.findings.x if run[x_axis] is None else [run[x_axis]]:
+                        of_classifier.setdefault(x, []).append(run[name])
         return {names: {x: float(np.mean(found)) for x, found in by_x.items()} for names, by_x in values.items()}

@@ -1,6 +1,8 @@
 """Figures of a report compared with a published table: that of its kind, the training curves, and the cost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
 
 from common.figures import Figure
 from recipes.reports.captions import COST_CAPTION, fill
@@ -10,8 +12,9 @@ from recipes.reports.replication.figure_gap import draw_gap
 from recipes.reports.replication.figure_lines import draw_curve, draw_layers
 from recipes.reports.replication.figure_rows import draw_rows, row_colors
 from recipes.reports.replication.page import TablePage
-from recipes.reports.results import RunRecord
 from recipes.reports.run_figures import draw_cost, draw_small_multiples
+from recipes.reports.run_files import read_curves
+from recipes.result import DIVERGED
 
 MAX_PANELS = 32
 """Most small panels or bars of a figure of the runs; with more, the figure is not drawn because it would be illegible."""
@@ -24,7 +27,8 @@ def table_figures(page: TablePage) -> Iterator[tuple[str, Figure, str]]:
     findings, words = page.findings, page.words
     figures = [*_main_figures(page), *_learning(page)]
     if len(page.costs) <= MAX_PANELS:
-        names = [", ".join(page.tables.titles(cost.levels, list(cost.levels))) for cost in page.costs]
+        axes = page.measured_axes()
+        names = [", ".join(page.tables.titles(cost, axes)) for cost in page.costs.to_dict("records")]
         colors = row_colors(findings)
         shades = colors if len(colors) == len(names) else colors[:1] * len(names)
         figures.append(("cost", draw_cost(page.costs, names, shades), COST_CAPTION))
@@ -62,19 +66,26 @@ def _learning(page: TablePage) -> Iterator[tuple[str, Figure | None, str]]:
         if "test_" in name
     }
     for number, stage in enumerate(reversed(page.study.plan.study.stages)):
-        groups = _by_row(page, stage.name)
-        if not 0 < len(groups) <= MAX_PANELS:
+        measures = wanted | STAGE_METRICS if not number else STAGE_METRICS
+        curves = _curves(page, stage.name, list(measures))
+        if not 0 < curves["row"].nunique() <= MAX_PANELS:
             continue
-        for metric, title in (wanted | STAGE_METRICS if not number else STAGE_METRICS).items():
+        for metric, title in measures.items():
             kind = "curves" if not number else "learning"
             caption = CAPTIONS["curves"].replace("{stage}", stage.name).replace("{measure}", title)
-            yield f"{kind}_{stage.name}_{metric}", draw_small_multiples(groups, metric, title), caption
+            yield (
+                f"{kind}_{stage.name}_{metric}",
+                draw_small_multiples(curves[curves["name"] == metric], "row", title),
+                caption,
+            )
 
 
-def _by_row(page: TablePage, stage: str) -> dict[str, list[RunRecord]]:
-    """Return the runs of a stage grouped by their levels, ignoring the repeats and the draws of a distribution."""
-    groups: dict[str, list[RunRecord]] = {}
-    for run in page.study.of_stage(stage):
+def _curves(page: TablePage, stage: str, names: Sequence[str]) -> pd.DataFrame:
+    """Return the training curves of a stage, with the columns `row` (levels without repeats and draws) and `crashed`."""
+    runs, rows = page.study.of_stage(stage), {}
+    for run in runs:
         axes = [axis for axis in page.measured_axes() if axis in run.planned.levels]
-        groups.setdefault(", ".join(page.tables.titles(run.planned.levels, axes)) or stage, []).append(run)
-    return groups
+        rows[run.planned.id] = ", ".join(page.tables.titles(run.planned.levels, axes)) or stage
+    crashed = page.study.frame["status"] == DIVERGED
+    curves = read_curves(runs, names)
+    return curves.assign(row=curves["run"].map(rows), crashed=curves["run"].map(crashed))

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from recipes.reports.results import RunRecord, StudyRecord, read_at_fraction
+from recipes.reports.results import RunRecord, StudyRecord
+from recipes.reports.run_files import read_at_fraction
 from recipes.reports.statistics import Interval, student_interval
 from recipes.result import DIVERGED
 from recipes.study.plan import Cell

@@ -54,6 +54,19 @@ def test_normalization_comes_with_the_weights_unless_set(caplog: pytest.LogCaptu
     assert "init: data.mean = [0.5, 0.5, 0.5], of the weights" in caplog.text
     given = follow_init(_recipe(init, {"name": "vit_base"}, mean=(0.1, 0.2, 0.3)))
     assert given.data.mean == (0.1, 0.2, 0.3) and given.data.std == (0.5, 0.5, 0.5)
+    of_timm = follow_init(_recipe("vit_base_patch16_clip_224.openai", {"name": "vit_base_patch16_clip_224"}))
+    assert of_timm.data.mean[0] == pytest.approx(
+        0.4815, abs=1e-4
+    )  # the patch size, which the name states, does not hide it
+
+
+def test_normalization_of_images_of_other_channels_is_that_of_the_recipe() -> None:
+    init, model = "timm:vit_base_patch16_224.augreg_in21k", {"name": "vit_base"}
+    assert follow_init(_recipe(init, model, channels=1, mean="measured", std="measured")).data.mean == "measured"
+    assert follow_init(_recipe(init, model, channels=4, mean=0.4, std=0.2)).data.statistics() == (
+        (0.4,) * 4,
+        (0.2,) * 4,
+    )
 
 
 def test_normalization_of_a_folder_of_transformers_is_read(tmp_path: Path) -> None:
@@ -71,6 +84,12 @@ def test_patch_size_comes_with_the_weights_unless_set(tmp_path: Path) -> None:
     assert follow_init(_recipe(init, {"stem": "conv"})).model.patch_size is None
     assert follow_init(_recipe("timm:vit_small_patch8_224.dino")).model.patch_size == 8
     assert follow_init(_recipe("timm:vit_small_patch16_224.dino")).model.patch_size is None
+
+
+def test_weights_for_other_channels_tell_the_network(tmp_path: Path) -> None:
+    torch.save(timm.create_model("vit_small_patch8_224", num_classes=0, in_chans=4).state_dict(), tmp_path / "w.pth")
+    model = follow_init(_recipe(str(tmp_path / "w.pth"), {"name": "init"})).model
+    assert (model.name, model.patch_size, model.kwargs) == ("vit_small", 8, ())
 
 
 @pytest.mark.parametrize("init", [None, "runs/absent", "timm:vit_small_patch16_224.dino"])

@@ -13,6 +13,7 @@ from common.errors import UserError
 from common.evaluation.frozen import PooledFeatures, linear_features
 from common.evaluation.token_similarity import LayerSimilarities
 from common.models.complexity import measure
+from common.models.export import export_network
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
 
@@ -72,6 +73,17 @@ def test_attention_products_of_rotary_attention_are_counted() -> None:
     tokens, width, linear = 16 + 5, 64, 12 * 64 * 64
     stem = 16 * 64 * 3 * 8 * 8
     assert measure(network, 32).macs == stem + 3 * (tokens * linear + 2 * tokens * tokens * width)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_images_of_four_channels_are_taken_counted_and_exported(name: str, tmp_path: Path) -> None:
+    network, images = _build(name, in_chans=4), torch.randn(2, 4, 32, 32)
+    assert measure(network, 32).macs - measure(_build(name), 32).macs == 16 * 64 * 8 * 8
+    shown: dict[str, Any] = {"mean": (0.5,) * 4, "std": (0.5,) * 4, "image_size": 32}
+    export_network(network, tmp_path, model_name=name, class_names=[], metrics={}, **shown)
+    alone = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert torch.equal(alone(images), network(images)) and alone.pretrained_cfg["input_size"] == (4, 32, 32)
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch14_reg4_dinov2", "vit_small_patch14_dinov2"])

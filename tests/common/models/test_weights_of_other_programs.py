@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from timm.models import adapt_input_conv
 from torch import Tensor
 
 from common.errors import UserError
@@ -18,7 +19,7 @@ from common.models.weights import load_init
 
 def _network(seed: int = 0, **options: Any) -> Any:
     torch.manual_seed(seed)
-    return build_network(ModelConfig(name="vit_mini"), image_size=12, num_classes=0).eval()
+    return build_network(ModelConfig(name="vit_mini"), image_size=12, num_classes=0, **options).eval()
 
 
 PLAIN: dict[str, Tensor] = {name: tensor.clone() for name, tensor in _network().state_dict().items()}
@@ -122,6 +123,19 @@ def test_one_channel_stem_is_repeated_and_logged(tmp_path: Path, caplog: pytest.
         report = load_init(network, str(tmp_path / "grey.pth"))
     torch.testing.assert_close(network(images), _network()(images), atol=1e-5, rtol=0)
     assert report.channels == (1, 3) and "1 input channels repeated" in caplog.text
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 4, 5, 6])
+def test_stem_of_three_channels_is_adapted_as_in_timm(wanted: int, tmp_path: Path) -> None:
+    torch.save(PLAIN, tmp_path / "rgb.pth")
+    network = _network(seed=1, in_chans=wanted)
+    assert load_init(network, str(tmp_path / "rgb.pth")).channels == (3, wanted)
+    expected = adapt_input_conv(wanted, PLAIN["patch_embed.proj.weight"])
+    torch.testing.assert_close(network.patch_embed.proj.weight, expected)
+    if wanted in (1, 6):
+        images = torch.rand(2, 1, 12, 12)
+        wide, rgb = images.expand(2, wanted, 12, 12), images.expand(2, 3, 12, 12)
+        torch.testing.assert_close(network(wide), _network()(rgb), atol=1e-5, rtol=0)
 
 
 def test_stem_of_another_number_of_channels_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from recipes.reports.comparison.findings import Findings, compute_findings
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.comparison.words import Words
 from recipes.reports.report import write_pages, write_report
-from recipes.reports.results import read_curves, read_study
+from recipes.reports.results import read_study
+from recipes.reports.run_files import read_curves
 from recipes.study.plan import PlannedRun
 
 
@@ -201,8 +202,8 @@ def test_crash_is_listed_with_its_step_and_excluded_from_the_means(
 
 
 def test_cost_of_pretraining_is_amortized_over_the_runs_that_start_from_it(study_folder: Path) -> None:
-    costs = {(cost.levels["stem"], cost.levels["training"]): cost for cost in page_of(study_folder).costs}
-    one_stage, two_stage = costs["conv", "OST"], costs["conv", "TST"]
+    costs = page_of(study_folder).costs.set_index(["stem", "training"])
+    one_stage, two_stage = costs.loc["conv", "OST"], costs.loc["conv", "TST"]
     assert (one_stage.earlier_seconds, one_stage.amortized_seconds) == (0.0, 0.0)
     assert (two_stage.earlier_seconds, two_stage.shared_by, two_stage.amortized_seconds) == (24.0, 4.0, 6.0)
     assert two_stage.total_seconds == pytest.approx(two_stage.seconds + 6)
@@ -300,10 +301,11 @@ def test_page_of_a_study_with_a_single_comparison(study_folder: Path) -> None:
 
 def test_curves_skip_an_incomplete_line(study_folder: Path) -> None:
     run = read_study(study_folder).of_stage("pretrain")[0]
-    curves = read_curves(run, ["knn_top1", "loss"])
-    assert len(curves["loss"]) == 31
-    assert curves["knn_top1"][0] == (0.0, 71.0)
-    assert len(curves["knn_top1"]) == 7
+    curves = read_curves([run], ["knn_top1", "loss"])
+    knn = curves[curves["name"] == "knn_top1"]
+    assert (curves["name"] == "loss").sum() == 31
+    assert len(knn) == 7
+    assert knn[["run", "epoch", "value"]].iloc[0].tolist() == [run.planned.id, 0.0, 71.0]
 
 
 def test_amounts_other_than_fractions_are_formatted_unchanged(study_folder: Path) -> None:

@@ -1,0 +1,110 @@
+"""What reports read from run folders beside results: training curves, environment, number of classes."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from common.config import flatten
+from common.errors import UserError
+from common.files import path_exists
+from common.yaml_text import reason_of
+from recipes.reports.results import RunRecord, StudyRecord
+
+
+def read_curves(runs: Iterable[RunRecord], names: Sequence[str]) -> pd.DataFrame:
+    """Return the metrics `names` of the runs' metrics.jsonl, one row per value: run, epoch, step, name, value.
+
+    Null is NaN; incomplete lines are skipped; of several values at an epoch each has its row, in the order of the file.
+    """
+    rows = [row for run in runs for row in _read_curve(run, names)]
+    return pd.DataFrame(rows, columns=["run", "epoch", "step", "name", "value"])
+
+
+def _read_curve(run: RunRecord, names: Sequence[str]) -> Iterator[tuple[str, float, float, str, float]]:
+    """Yield (run, epoch, step, name, value) for the metrics of a run."""
+    path = run.folder / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path_exists(path) else []:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(entry, dict) or not isinstance(entry.get("epoch"), int | float):
+            continue
+        step = entry.get("step")
+        place = run.planned.id, float(entry["epoch"]), float(step) if isinstance(step, int | float) else math.nan
+        for name in names:
+            value = math.nan if name in entry and entry[name] is None else entry.get(name)
+            if isinstance(value, int | float):
+                yield *place, name, float(value)
+
+
+@dataclass(frozen=True)
+class IntermediateValue:
+    """A metric during training: its value after `epoch` of `epochs`."""
+
+    value: float
+    epoch: int
+    epochs: int
+
+
+def read_at_fraction(run: RunRecord, metric: str, fraction: float) -> IntermediateValue | None:
+    """Return the metric of a run at the evaluated epoch closest to `fraction` of its epochs; None if it was never evaluated."""
+    curve = read_curves([run], [metric])
+    evaluated = list(zip(curve["epoch"], curve["value"], strict=True))
+    if not evaluated:
+        return None
+    config = run.folder / "config.yaml"
+    epochs = _read_epochs(config) if path_exists(config) else int(max(epoch for epoch, _ in evaluated))
+    epoch, value = min(evaluated, key=lambda point: abs(point[0] - fraction * epochs))
+    return IntermediateValue(value, int(epoch), epochs)
+
+
+def _read_epochs(config: Path) -> int:
+    """Return `train.epochs` of a run's config.yaml."""
+    try:
+        return int(yaml.safe_load(config.read_text(encoding="utf-8"))["train"]["epochs"])
+    except (ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{config}: not the recipe of a run ({reason_of(error)}). Delete this file: the report does without it."
+        ) from error
+
+
+def read_environment(study: StudyRecord) -> dict[str, list[str]]:
+    """Return the entries of the runs' environment.json (versions, hardware, code): values by key, most frequent first."""
+    counts_by_key: dict[str, dict[str, int]] = {}
+    for run in study.runs.values():
+        path = run.folder / "environment.json"
+        if run.result is None or not path_exists(path):
+            continue
+        for key, value in flatten(_read_object(path)).items():
+            counts = counts_by_key.setdefault(key, {})
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            counts[text] = counts.get(text, 0) + 1
+    return {key: sorted(counts, key=lambda text: -counts[text]) for key, counts in counts_by_key.items()}
+
+
+def read_num_classes(study: StudyRecord) -> int | None:
+    """Return the number of classes of the exported networks of the last stage, or None if there is no export."""
+    for run in study.of_stage(study.last_stage):
+        path = run.folder / "export" / "config.json"
+        if path_exists(path):
+            classes = _read_object(path).get("num_classes")
+            return classes if isinstance(classes, int) and classes > 0 else None
+    return None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that the report can do without; raise UserError if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({error}). Delete this file: the report does without it.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged (not a mapping). Delete this file: the report does without it.")
+    return content
