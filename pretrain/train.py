@@ -181,7 +181,7 @@ class Pretraining:
         }
 
     def _outcome(self) -> RunOutcome:
-        """Return the outcome of a run that trained to its end; the reason says so if the k-NN accuracy has fallen."""
+        """Return the outcome of a run that trained to its end; its reason names a k-NN accuracy below that of the start."""
         means = self.monitor.teacher_means()
         outcome = teacher_status(self.config.status, **means, out_dim=self.config.dino.out_dim)
         fall = self.monitor.fall()

@@ -1,4 +1,4 @@
-"""Runs that go on from weights trained on other classes: full, frozen, LoRA; resumed, on two processes, exported, fine-tuned."""
+"""Runs that start from weights trained on other classes: full, frozen, LoRA; resumed, on two processes, exported, fine-tuned."""
 
 import shutil
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def overrides(folders: Path, kind: str) -> list[str]:
-    """Return the overrides of a run that goes on from the public weights."""
+    """Return the overrides of a run that starts from the public weights."""
     images, init = f"data.source={folders / 'own'}", f"init={folders / 'public'}"
     return [*DATA, images, init, "model.stem=conv", "train.checkpoint_steps=3", *CONTINUED[kind]]
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from common.errors import UserError
 from common.files import path_exists, write_atomic
 from common.json_text import to_json
+from common.pipes import abandon_background
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class Tracker:
         self._thread.join(END_SECONDS)
         if self._thread.is_alive():
             self._warn(f"has not taken everything within {END_SECONDS:g} s of the run's end")
+        if self._has_warned:
+            abandon_background()
 
     def _put(self, item: tuple[int, dict[str, Any], str | None] | None) -> None:
         try:
@@ -157,8 +160,8 @@ class Tracker:
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "warning: train.tracker = %s: the tracker %s. The run goes on; %s has all values. Further problems of the tracker "
-                "are not logged.",
+                "warning: train.tracker = %s: the tracker %s. The run continues; %s has all values. Further problems of the "
+                "tracker are not logged.",
                 self.name,
                 what,
                 self.folder / "metrics.jsonl",

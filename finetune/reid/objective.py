@@ -76,7 +76,7 @@ class ReidObjective:
         self.config, self.splits = config, splits
 
     def build_network(self) -> ReidNetwork:
-        """Build the backbone with neck and classifier; the backbone loads `init` and is frozen where the recipe says so."""
+        """Build the backbone with neck and classifier; the backbone loads `init` and is frozen as in the recipe."""
         config, size = self.config, self.config.data.image_size
         backbone = build_network(config.model, image_size=size, num_classes=0)
         if config.init is not None:

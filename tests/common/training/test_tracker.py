@@ -119,12 +119,15 @@ def test_a_tracker_that_fails_is_reported_once(
     monkeypatch.setenv("FAKE_FAULT", fault)
     if fault == "hang":
         monkeypatch.setattr(module, "END_SECONDS", 0.2)
+    abandoned: list[bool] = []
+    monkeypatch.setattr(module, "abandon_background", lambda: abandoned.append(True))
     start = time.monotonic()
     with caplog.at_level(logging.WARNING):
         run_one(tmp_path / "run")
     assert time.monotonic() - start < 60
     [warning] = [record.getMessage() for record in caplog.records]
     assert warning.startswith(f"warning: train.tracker = trackio: the tracker {message}")
+    assert abandoned == [True]
 
 
 def test_values_for_a_tracker_that_hangs_are_dropped(
@@ -132,6 +135,7 @@ def test_values_for_a_tracker_that_hangs_are_dropped(
 ) -> None:
     monkeypatch.setenv("FAKE_FAULT", "hang")
     monkeypatch.setattr(module, "_MAX_WAITING", 3)
+    monkeypatch.setattr(module, "abandon_background", lambda: None)
     monkeypatch.setattr(module, "END_SECONDS", 0.1)
     tracker = Tracker("trackio", tmp_path, {})
     with caplog.at_level(logging.WARNING):
