@@ -140,3 +140,18 @@ def test_finetuning_of_a_part(stage: Stage, folders: Path, tmp_path: Path, kind:
     exported = load_file(out / "export" / "model.safetensors")
     assert exported.keys() == start.keys() | {"head.weight", "head.bias"}
     assert not torch.equal(exported["blocks.3.attn.qkv.weight"], start["blocks.3.attn.qkv.weight"])
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+@pytest.mark.parametrize(
+    ("override", "trained"), [("freeze.blocks=4", "0.00"), ("lora.rank=2", "0.00"), ("model.name=vit_mini", None)]
+)
+def test_dry_run_shows_what_is_trained_and_warns_of_frozen_random_weights(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, override: str, trained: str | None
+) -> None:
+    assert stage(name, tmp_path / "run", override, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if line.startswith("trained ")] or [""]
+    assert line.startswith(f"trained       {trained}") if trained else not line
+    section = override.partition(".")[0]
+    assert any(f"{section} without init: the frozen weights are random" in line for line in lines) == bool(trained)
