@@ -8,19 +8,21 @@ from torch import nn
 from common.data.splits.roles import Splits
 from common.models.classifier import classifier_layers
 from common.models.export import export_network
+from common.models.freezing import adapt_network
 from common.models.networks import build_network
 from common.models.weights import load_init
 from finetune.config import FinetuneConfig
 
 
 def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
-    """Build the network with its classifier and load `init`. Seed torch's generator first."""
+    """Build the network with its classifier, load `init` and freeze what the recipe names. Seed torch's generator first."""
     data = config.data
     network: nn.Module = build_network(
         config.model, image_size=data.image_size, num_classes=num_classes, in_chans=data.channels
     )
     if config.init is not None:
         load_init(network, config.init)
+    adapt_network(network, config.freeze, config.lora)
     with torch.no_grad():
         for classifier in classifier_layers(network):
             classifier.weight.mul_(config.head_init_scale)

@@ -10,6 +10,8 @@ from common.config_messages import Otherwise
 from common.config_types import NonNegative
 from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import DataConfig
+from common.models.freezing import FreezeConfig, adaptation_problems
+from common.models.lora import LoraConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
@@ -75,6 +77,8 @@ class FinetuneConfig(Config):
     """Length of the EMA as a fraction of the run, instead of `ema_decay`, so that short and long runs have the same relative lag:
     decay = 1 - 1 / (ema_span * steps). During the learning rate warm-up the EMA equals the weights. pycls: 0.078."""
     model: ModelConfig = ModelConfig()
+    freeze: FreezeConfig = FreezeConfig()
+    lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
@@ -86,6 +90,7 @@ class FinetuneConfig(Config):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that contradict each other."""
+        yield from adaptation_problems(self.freeze, self.lora)
         if self.ema_span is not None and self.ema_decay is not None:
             yield "ema_span", "set, and ema_decay too: both define the length of the EMA. Remove one of them."
         if self.optim.name == "sam" and self.train.precision == "fp16":

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from common.data.splits.roles import Splits
 from common.errors import UserError
+from common.models.freezing import freeze_statistics
 from common.models.sync_batchnorm import synchronize_batch_norm
 from common.training.ema import average_momenta, update_ema
 from common.training.loop import build_loop
@@ -53,6 +54,7 @@ class Finetuning:
         torch.manual_seed(config.train.seed)
         self.network = self.objective.build_network()
         self.network = synchronize_batch_norm(self.network, device_type=run.device.type).to(run.device)
+        freeze_statistics(self.network)
         configure_execution(self.network, config.train, run.device)
         is_averaged = config.ema_decay is not None or config.ema_span is not None
         self.average = copy.deepcopy(self.network).requires_grad_(False) if is_averaged else None
@@ -177,6 +179,7 @@ class Finetuning:
             outcome,
             train_images=len(self.splits.train),
             parameters=sum(p.numel() for p in self.network.parameters()),
+            trained_parameters=sum(p.numel() for p in self.network.parameters() if p.requires_grad),
             metrics=self.monitor.result(),
             **facts,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from common.data.augment.supervised import color_warnings
+from common.models.freezing import adaptation_warnings
 from common.training.ema import span_warnings
 from common.training.optimizers import schedule_warnings
 from finetune.config import FinetuneConfig
@@ -13,3 +14,4 @@ def config_warnings(config: FinetuneConfig, *, steps: int) -> Iterator[str]:
     yield from schedule_warnings(config.optim, config.train.epochs)
     yield from span_warnings(config.ema_span, steps=steps)
     yield from color_warnings(config.augment, channels=config.data.channels)
+    yield from adaptation_warnings(config.freeze, config.lora, config.init)

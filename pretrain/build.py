@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from common.data.splits.roles import Splits
+from common.errors import UserError
 from common.models.export import export_network
+from common.models.freezing import adapt_network, is_trained
 from common.models.networks import build_network
 from common.models.weights import load_init
 from pretrain.config import PretrainConfig
@@ -21,6 +23,13 @@ def build_dino(config: PretrainConfig) -> DINO:
         load_init(student, config.init)
     without_drop_path = config.model.model_copy(update={"drop_path": 0.0})
     teacher = build_network(without_drop_path, **images, num_classes=0, multi_crop=True)
+    for network in (student, teacher):
+        adapt_network(network, config.freeze, config.lora)
+    if not is_trained(student):
+        raise UserError(
+            "freeze: freezes the whole network, so that DINO would train its head only. Set fewer freeze.blocks, or "
+            "freeze.embeddings=false."
+        )
     dino = config.dino
     head = DINOHead(
         student.num_features,

@@ -10,6 +10,8 @@ from common.config_types import AtLeastOne, Fraction, Positive
 from common.data.augment.multi_crop import CropsConfig
 from common.data.config import DataConfig
 from common.evaluation.config import NeighborsConfig
+from common.models.freezing import FreezeConfig, adaptation_problems
+from common.models.lora import LoraConfig
 from common.models.networks import ModelConfig
 from common.sizes import describe_size, height_and_width
 from common.training.config import TrainConfig
@@ -82,9 +84,11 @@ class PretrainConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """Initial weights: none, a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2, DINOv3, CLIP or
-    transformers save them, a timm name, hf-hub:<id>."""
+    """Initial weights of student and teacher: none, a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2,
+    DINOv3, CLIP or transformers save them, a timm name, hf-hub:<id>. The head is new."""
     model: ModelConfig = ModelConfig()
+    freeze: FreezeConfig = FreezeConfig()
+    lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
     crops: CropsConfig = CropsConfig()
     dino: DinoConfig = DinoConfig()
@@ -97,8 +101,7 @@ class PretrainConfig(Config):
         """Yield (field, message) for sections that contradict each other."""
         if self.optim.name == "sam":
             yield "optim.name", "sam is supported in fine-tuning only; set adamw or sgd for DINO."
-        if self.optim.layer_decay != 1:
-            yield "optim.layer_decay", f"{self.optim.layer_decay} is supported in fine-tuning only; set 1 for DINO."
+        yield from adaptation_problems(self.freeze, self.lora)
         if self.train.evaluate_every != default_of(TrainConfig, "evaluate_every"):
             yield (
                 "train.evaluate_every",

@@ -19,7 +19,8 @@ class DINO(nn.Module):
     """Student and teacher of the same architecture; the teacher is an EMA of the student (DINO, algorithm 1).
 
     The teacher stays in train mode: batch norm in its stem uses the statistics of its own batches and tracks its own running
-    statistics; the EMA covers parameters only. Drop path applies to the student only.
+    statistics; the EMA covers parameters only. Drop path applies to the student only. Frozen parameters (`freeze`, `lora`) are the
+    same in both; of LoRA's updates the EMA averages A and B, not their product.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module, head: DINOHead, loss: DINOLoss) -> None:
@@ -67,12 +68,11 @@ class DINO(nn.Module):
             parameter.grad = None
 
     def update_teacher(self, momentum: float) -> None:
-        """Update the teacher's parameters by EMA: t <- momentum * t + (1 - momentum) * s."""
-        update_ema(
-            [*self.teacher.parameters(), *self.teacher_head.parameters()],
-            [*self.student.parameters(), *self.student_head.parameters()],
-            momentum,
-        )
+        """Update the teacher's parameters by EMA: t <- momentum * t + (1 - momentum) * s; frozen ones are equal already."""
+        ours = (*self.teacher.parameters(), *self.teacher_head.parameters())
+        theirs = (*self.student.parameters(), *self.student_head.parameters())
+        pairs = [(t, s) for t, s in zip(ours, theirs, strict=True) if s.requires_grad]
+        update_ema([t for t, _ in pairs], [s for _, s in pairs], momentum)
 
 
 def _features(network: nn.Module, views: list[Tensor]) -> Tensor:

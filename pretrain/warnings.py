@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from common.data.augment.multi_crop import COLOR_KEYS
+from common.models.freezing import adaptation_warnings
 from common.sizes import describe_size, height_and_width
 from common.training.optimizers import schedule_warnings
 from pretrain.config import PretrainConfig
@@ -17,13 +18,15 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
             f"the loss fits noise. Try {max(64, num_images // 4)} or fewer."
         )
     memory = 1 / max(1 - dino.momentum_teacher, 1e-12)
+    start = "its random initialization" if config.init is None else "the weights of init"
     if memory > steps / 4:
         yield (
             f"dino.momentum_teacher = {dino.momentum_teacher} averages over {memory:.0f} steps, but the run has {steps}: the "
-            f"teacher stays close to its random initialization. Try {max(0.5, 1 - 20 / steps):.3f}."
+            f"teacher stays close to {start}. Try {max(0.5, 1 - 20 / steps):.3f}."
         )
     yield from schedule_warnings(config.optim, config.train.epochs)
     yield from _view_warnings(config)
+    yield from adaptation_warnings(config.freeze, config.lora, config.init)
     if dino.freeze_last_layer_epochs >= config.train.epochs:
         yield (
             f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the "

@@ -20,6 +20,7 @@ from common.json_text import to_json
 from common.models.architectures import IMPORT_TAG
 from common.models.classifier import classifier_names
 from common.models.complexity import input_channels
+from common.models.lora import merged
 from common.models.patch_geometry import CONFIG_FILE
 from common.models.regnet import RegNetY
 from common.models.stem import Stem
@@ -51,8 +52,10 @@ def export_network(
     change later. `mean` and `std` refer to pixels in 0..1.
     `crop_pct` and `squash` are those of the evaluation that measured `metrics`: timm's and transformers' preprocessing repeats it.
     `images` describes images that are not RGB of 8 bits (`DataConfig.describe_images`), which timm's preprocessing does not read.
-    Class names are written if the network has a classifier with as many classes; `metrics` are informative only.
+    Class names are written if the network has a classifier with as many classes; `metrics` are informative only. LoRA's updates are
+    added to the weights.
     """
+    model = merged(model)
     arguments = _arguments(model)
     of_timm = _timm_form(model, model_name, arguments)
     architecture, model_arguments = of_timm or (f"{model_name}.{IMPORT_TAG}", dict(arguments))

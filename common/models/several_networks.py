@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from common.models.lora import merge_tensors
+
 _KEYS = (
     "teacher",
     "state_dict",
@@ -72,7 +74,7 @@ def is_training_state(tensors: Mapping[str, Any]) -> bool:
 
 
 def choose_from_state(tensors: Mapping[str, Tensor]) -> ChosenNetwork | None:
-    """Return the network that the run would export; None if there is none, as in a linear evaluation."""
+    """Return the network that the run would export, with LoRA's updates added to the weights; None if there is none."""
     networks = {
         name: {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
         for prefix, name in _PREFIXES.items()
@@ -83,7 +85,7 @@ def choose_from_state(tensors: Mapping[str, Tensor]) -> ChosenNetwork | None:
     heads = [key for key in tensors if key.startswith(("dino.teacher_head.", "dino.student_head."))]
     chosen = choose_backbone(networks[names[0]], names[0], names[1:])
     return ChosenNetwork(
-        tensors=chosen.tensors,
+        tensors=merge_tensors(chosen.tensors),
         name=chosen.name,
         others=chosen.others,
         dropped=chosen.dropped | count_parts(key.removeprefix("dino.") for key in heads),

@@ -20,6 +20,7 @@ from common.data.reid.pk_sampler import PKSampler
 from common.data.token_labels.reader import TokenLabelSource
 from common.evaluation.supervised_monitor import SupervisedMonitor
 from common.models.export import export_network
+from common.models.freezing import adapt_network
 from common.models.networks import Network, build_network
 from common.models.weights import load_init
 from common.training.loss_monitor import chance_loss
@@ -75,11 +76,12 @@ class ReidObjective:
         self.config, self.splits = config, splits
 
     def build_network(self) -> ReidNetwork:
-        """Build the backbone with neck and classifier; the backbone loads `init`."""
+        """Build the backbone with neck and classifier; the backbone loads `init` and is frozen as in the recipe."""
         config, data = self.config, self.config.data
         backbone = build_network(config.model, image_size=data.image_size, num_classes=0, in_chans=data.channels)
         if config.init is not None:
             load_init(backbone, config.init)
+        adapt_network(backbone, config.freeze, config.lora)
         return ReidNetwork(
             backbone, len(self.splits.class_names), classifier_std=CLASSIFIER_STD * config.head_init_scale
         )

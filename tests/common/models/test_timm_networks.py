@@ -14,6 +14,8 @@ from common.evaluation.frozen import PooledFeatures, linear_features
 from common.evaluation.token_similarity import LayerSimilarities
 from common.models.complexity import measure
 from common.models.export import export_network
+from common.models.freezing import FreezeConfig, adapt_network
+from common.models.lora import LoraConfig, LoraLinear, merge_tensors
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
 
@@ -68,8 +70,9 @@ def test_evaluations_take_the_class_tokens_of_blocks_and_patch_tokens(name: str)
     assert LayerSimilarities(network)(images).shape == (2, 2 + 3)
 
 
-def test_attention_products_of_rotary_attention_are_counted() -> None:
-    network = _build("vit_small_patch16_dinov3")
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"])
+def test_attention_products_of_rotary_attention_are_counted(name: str) -> None:
+    network = _build(name)
     tokens, width, linear = 16 + 5, 64, 12 * 64 * 64
     stem = 16 * 64 * 3 * 8 * 8
     assert measure(network, 32).macs == stem + 3 * (tokens * linear + 2 * tokens * tokens * width)
@@ -84,6 +87,46 @@ def test_images_of_four_channels_are_taken_counted_and_exported(name: str, tmp_p
     export_network(network, tmp_path, model_name=name, class_names=[], metrics={}, **shown)
     alone = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     assert torch.equal(alone(images), network(images)) and alone.pretrained_cfg["input_size"] == (4, 32, 32)
+
+
+OF_LORA = dict.fromkeys((*NAMES, "vit_small_patch16_dinov3_qkvb"), ("fc1", "fc2"))
+OF_LORA["vit_small_plus_patch16_dinov3"] = ("fc1_g", "fc1_x", "fc2")
+
+
+@pytest.mark.parametrize("name", OF_LORA)
+def test_every_update_of_lora_is_trained_merged_and_counted(name: str, tmp_path: Path) -> None:
+    """DINOv3's attention with biases (qkvb) reads the weight of qkv, as if it had no update."""
+    plain, network, images = _build(name), _build(name), torch.randn(2, 3, 32, 32)
+    config = LoraConfig(rank=2, targets=("qkv", "proj", *OF_LORA[name]))
+    adapt_network(network, FreezeConfig(blocks=1), config)
+    torch.testing.assert_close(network(images), plain(images))
+    layers = {key: module for key, module in network.named_modules() if isinstance(module, LoraLinear)}
+    assert {key.split(".")[1] for key in layers} == {"1", "2"}
+    assert len(layers) == 2 * len(config.targets)
+    trained = {f"{name}.lora_{each}" for name in layers for each in "AB"}
+    assert {name for name, parameter in network.named_parameters() if parameter.requires_grad} == trained
+    for layer in layers.values():
+        torch.nn.init.normal_(layer.lora_B, std=0.1)
+    output = network(images)
+    output.square().sum().backward()
+    assert all(layer.lora_A.grad.any() and layer.lora_B.grad.any() for layer in layers.values())
+    assert not torch.allclose(output, plain(images))
+    save_file(merge_tensors(network.state_dict()), tmp_path / "w.safetensors")
+    load_init(plain, str(tmp_path / "w.safetensors"))
+    torch.testing.assert_close(output, plain(images), atol=1e-5, rtol=1e-4)
+    updates = sum(2 * (layer.in_features + layer.out_features) for layer in layers.values())
+    tokens = 16 + plain.num_prefix_tokens
+    assert measure(network, 32).macs - measure(plain, 32).macs == updates * tokens
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_freezing_covers_registers_and_whole_blocks(name: str) -> None:
+    network = _build(name)
+    adapt_network(network, FreezeConfig(embeddings=True, blocks=2), LoraConfig())
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in network.named_parameters() if name.startswith(("blocks.2.", "norm."))}
+    with pytest.raises(UserError, match="has 3 blocks"):
+        adapt_network(network, FreezeConfig(blocks=4), LoraConfig())
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch14_reg4_dinov2", "vit_small_patch14_dinov2"])
