@@ -17,7 +17,7 @@ from common.cores import available_cores
 from common.data.augment import bicubic
 from common.data.augment.multi_crop import CropsConfig, build_multi_crop
 from common.data.augment.supervised import AugmentConfig, build_supervised_transform
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
 from common.data.loading.loader import build_loader
 from common.memory import keep_freed_memory
@@ -145,7 +145,7 @@ class _Files:
     def __len__(self) -> int:
         return len(self.files)
 
-    def image(self, index: int) -> RGBImage:
+    def image(self, index: int) -> ImageArray:
         return DECODER.decode(self.files[index], "jpeg")
 
 

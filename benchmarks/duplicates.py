@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.synthetic_images import make_images
 from benchmarks.timing import hardware
 from common.data.config import DataConfig
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.collections import PixelImages
 from common.data.images.decode import ImageDecoder
 from common.data.open_splits import open_splits
@@ -31,32 +31,32 @@ from common.data.splits.duplicates import find_duplicates
 from common.data.splits.roles import Splits
 from common.data.splits.subset import Subset
 
-Change = Callable[[RGBImage], RGBImage]
+Change = Callable[[ImageArray], ImageArray]
 SYNTHETIC = 5000, 1000
 """Training and test images, 64 x 64, without --source."""
 SHOWN_SIDE, SHOWN_COLUMNS = 64, 10
 
 
-def resize(image: RGBImage, factor: float, *, interpolation: int) -> RGBImage:
+def resize(image: ImageArray, factor: float, *, interpolation: int) -> ImageArray:
     """Return the image with sides multiplied by `factor`."""
     size = round(image.shape[1] * factor), round(image.shape[0] * factor)
     return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
-def recompress(image: RGBImage, quality: int) -> RGBImage:
+def recompress(image: ImageArray, quality: int) -> ImageArray:
     """Return the image after JPEG compression."""
     data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
 
 
-def crop(image: RGBImage, share: float) -> RGBImage:
+def crop(image: ImageArray, share: float) -> ImageArray:
     """Return the image without `share` of its height and width at every border, at its former size."""
     y, x = (max(1, round(side * share)) for side in image.shape[:2])
     inner = np.ascontiguousarray(image[y:-y, x:-x])
     return np.asarray(cv2.resize(inner, image.shape[1::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def mirror(image: RGBImage) -> RGBImage:
+def mirror(image: ImageArray) -> ImageArray:
     """Return the image mirrored."""
     return np.ascontiguousarray(image[:, ::-1])
 
@@ -93,7 +93,7 @@ def open_images(source: Path | None) -> Splits:
     return Splits(train=train, validation=None, test=test, class_names=(), subset=subset, excluded={})
 
 
-def in_memory(images: Sequence[RGBImage], like: Split | None, labels: Any = None) -> Split:
+def in_memory(images: Sequence[ImageArray], like: Split | None, labels: Any = None) -> Split:
     """Return images as a split with the classes of `like`."""
     shapes = np.array([image.shape[:2] for image in images], np.int64)
     pixels = np.concatenate([image.reshape(-1) for image in images])
@@ -122,7 +122,7 @@ def upside_down(split: Split) -> Split:
     return in_memory([split.image(index)[::-1] for index in range(len(split))], split, split.labels)
 
 
-def measure(splits: Splits, *, per_change: int) -> tuple[dict[str, Any], list[tuple[RGBImage, RGBImage]]]:
+def measure(splits: Splits, *, per_change: int) -> tuple[dict[str, Any], list[tuple[ImageArray, ImageArray]]]:
     """Return the measured figures, and the images of every alarm: test image and partner."""
     assert splits.test is not None
     config = DataConfig(workers=0, duplicates="warn")
@@ -163,7 +163,7 @@ def measure(splits: Splits, *, per_change: int) -> tuple[dict[str, Any], list[tu
     }, [(splits.test.image(test), with_copies.train.image(train)) for test, train in pairs]
 
 
-def show_alarms(pairs: Sequence[tuple[RGBImage, RGBImage]], file: Path) -> None:
+def show_alarms(pairs: Sequence[tuple[ImageArray, ImageArray]], file: Path) -> None:
     """Write a picture of the alarms: the test image on the left, its partner (perhaps mirrored) on the right."""
     rows = -(-len(pairs) // SHOWN_COLUMNS)
     canvas = np.full((rows, SHOWN_SIDE + 8, SHOWN_COLUMNS, 2 * SHOWN_SIDE + 8, 3), 255, np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.collections import Images, PixelImages
 from common.data.images.decode import ImageDecoder
 from common.data.sources.split import Split
@@ -69,7 +69,7 @@ class JpegImages:
     def __len__(self) -> int:
         return self._count
 
-    def decode(self, index: int) -> RGBImage:
+    def decode(self, index: int) -> ImageArray:
         return self.decoder.decode(self.content(index), self.name(index))
 
     def name(self, index: int) -> str:

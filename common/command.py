@@ -57,7 +57,7 @@ def run_stage(
     )
     own = False  # whether only this process has the error
     try:
-        config = load(cls, options.recipe, options.overrides)
+        config = _load(cls, options.recipe, options.overrides)
         if options.dry_run:
             if is_main:
                 print(to_yaml(config) + dry_run(config))
@@ -88,6 +88,16 @@ def run_stage(
         leave_at_once(code)
     _leave_process_group()
     return code
+
+
+def _load(cls: type[Any], recipe: str, overrides: list[str]) -> Any:
+    """Return a recipe with what it takes from its weights; only then timm is imported."""
+    config = load(cls, recipe, overrides)
+    if getattr(config, "init", None) is None and not hasattr(config, "model"):
+        return config
+    from common.models.init_network import follow_init
+
+    return follow_init(config)
 
 
 def _leave_process_group() -> None:

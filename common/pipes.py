@@ -9,6 +9,15 @@ from common.errors import USER_ERROR
 from common.import_errors import explain_import
 from common.streams import prepare_streams
 
+_is_abandoned = False
+"""Whether something in the background is not waited for (`abandon_background`)."""
+
+
+def abandon_background() -> None:
+    """Let `exit_with` end the process at once: what libraries do at the exit of the interpreter could wait for a server."""
+    global _is_abandoned
+    _is_abandoned = True
+
 
 def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> None:
     """Exit with the code that `main` returns; with that of SIGPIPE, and without a traceback, if the reader closes the pipe.
@@ -38,4 +47,8 @@ def exit_with(main: Callable[[], int], *, ignore_closed_pipe: bool = False) -> N
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
+    if _is_abandoned:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -13,3 +13,8 @@ def size_before_crop(size: int | tuple[int, int], crop_pct: float) -> tuple[int,
     """Return the (height, width) that an evaluation resizes images to before it crops `size`, a fraction `crop_pct` of it."""
     height, width = height_and_width(size)
     return round(height / crop_pct), round(width / crop_pct)
+
+
+def describe_size(size: int | tuple[int, int]) -> str:
+    """Return a size as a recipe has it: 224, or [256, 128]."""
+    return str(size) if isinstance(size, int) else str(list(size))

@@ -8,17 +8,21 @@ from torch import nn
 from common.data.splits.roles import Splits
 from common.models.classifier import classifier_layers
 from common.models.export import export_network
+from common.models.freezing import adapt_network
 from common.models.networks import build_network
 from common.models.weights import load_init
 from finetune.config import FinetuneConfig
 
 
 def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
-    """Build the network with its classifier and load `init`. Seed torch's generator first."""
-    size = config.data.image_size
-    network: nn.Module = build_network(config.model, image_size=size, num_classes=num_classes)
+    """Build the network with its classifier, load `init` and freeze what the recipe names. Seed torch's generator first."""
+    data = config.data
+    network: nn.Module = build_network(
+        config.model, image_size=data.image_size, num_classes=num_classes, in_chans=data.channels
+    )
     if config.init is not None:
         load_init(network, config.init)
+    adapt_network(network, config.freeze, config.lora)
     with torch.no_grad():
         for classifier in classifier_layers(network):
             classifier.weight.mul_(config.head_init_scale)
@@ -30,14 +34,16 @@ def export_classifier(
     network: nn.Module, config: FinetuneConfig, splits: Splits, metrics: dict[str, float], folder: Path
 ) -> None:
     """Export the classifier as a folder that timm loads."""
+    mean, std = config.data.statistics()
     export_network(
         network,
         folder,
         model_name=config.model.name,
         class_names=list(splits.class_names),
-        mean=config.data.mean,
-        std=config.data.std,
+        mean=mean,
+        std=std,
         image_size=config.data.image_size,
+        images=config.data.describe_images(),
         metrics=metrics,
         crop_pct=config.augment.crop_pct,
         squash=config.augment.crop_mode == "squash",

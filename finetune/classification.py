@@ -48,9 +48,8 @@ class Classification:
     def build_transform(self) -> BatchTransform:
         """Return the random crop, flip and policy of the recipe."""
         config = self.config
-        return build_supervised_transform(
-            config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
-        )
+        mean, _ = config.data.statistics()
+        return build_supervised_transform(config.augment, config.data.image_size, config.train.seed, mean=mean)
 
     def build_monitor(self, run: Run) -> SupervisedMonitor:
         """Return the monitor of the loss and of the validation and test accuracy."""
@@ -66,11 +65,11 @@ class Classification:
         return SupervisedMonitor(run, evaluator, log_every=train.log_every)
 
     def images(self, batch: Batch) -> Tensor:
-        """Return normalized, erased images (B, 3, S, S)."""
-        return erase(normalize(batch.views[0][0], self.config.data.mean, self.config.data.std), batch.erasures)
+        """Return normalized, erased images (B, C, H, W)."""
+        return erase(normalize(batch.views[0][0], *self.config.data.statistics()), batch.erasures)
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return normalized, erased, mixed images (B, 3, S, S) and soft targets (B, C)."""
+        """Return normalized, erased, mixed images (B, C, H, W) and soft targets (B, C)."""
         assert batch.labels is not None
         return self.mixing(self.images(batch), batch.labels, epoch=epoch, step=step)
 

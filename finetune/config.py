@@ -8,8 +8,10 @@ from pydantic import Field
 from common.config import Config
 from common.config_messages import Otherwise
 from common.config_types import NonNegative
-from common.data.augment.supervised import AugmentConfig
+from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import DataConfig
+from common.models.freezing import FreezeConfig, adaptation_problems
+from common.models.lora import LoraConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
@@ -60,7 +62,8 @@ class FinetuneConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """Initial weights: none, a run folder or checkpoint, a .safetensors file, the official DINO .pth, a timm name, hf-hub:<id>."""
+    """Initial weights: none, a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2, DINOv3, CLIP or
+    transformers save them, a timm name, hf-hub:<id>."""
     objective: Literal["classification", "token_labels", "reid"] = "classification"
     """Training objective: image classification; classification of the image and of every token (`token_labels`, VOLO only); or
     re-identification of identities not seen in training (`reid`)."""
@@ -74,6 +77,8 @@ class FinetuneConfig(Config):
     """Length of the EMA as a fraction of the run, instead of `ema_decay`, so that short and long runs have the same relative lag:
     decay = 1 - 1 / (ema_span * steps). During the learning rate warm-up the EMA equals the weights. pycls: 0.078."""
     model: ModelConfig = ModelConfig()
+    freeze: FreezeConfig = FreezeConfig()
+    lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
@@ -85,6 +90,7 @@ class FinetuneConfig(Config):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for sections that contradict each other."""
+        yield from adaptation_problems(self.freeze, self.lora)
         if self.ema_span is not None and self.ema_decay is not None:
             yield "ema_span", "set, and ema_decay too: both define the length of the EMA. Remove one of them."
         if self.optim.name == "sam" and self.train.precision == "fp16":
@@ -107,6 +113,8 @@ class FinetuneConfig(Config):
                 "token_labels",
                 f"set, but objective is {self.objective}. Set objective=token_labels or remove the section.",
             )
+        for name, message in channel_problems(self.augment, channels=self.data.channels, bits=self.data.bit_depth):
+            yield f"augment.{name}", message
         if self.objective == "reid":
             yield from self._identification_problems()
         elif self.reid != ReidConfig():

@@ -35,5 +35,11 @@ def describe_plan(config: FinetuneConfig) -> str:
         f"compute       {cost.macs_per_image / 1e9:.3f} GMACs per image, {cost.macs / 1e15:.4f} PMACs in total"
         + (" (SAM: two passes)" if config.optim.name == "sam" else ""),
     ]
+    if complexity.trained_parameters < complexity.parameters:
+        lines.insert(
+            1,
+            f"trained       {complexity.trained_parameters / 1e6:.3f} M of {complexity.parameters / 1e6:.3f} M parameters, "
+            f"backward pass {complexity.backward_macs / 1e9:.3f} GMACs",
+        )
     lines += [f"warning       {text}" for text in config_warnings(config, steps=steps)]
     return "\n".join(["", *lines])

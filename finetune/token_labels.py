@@ -2,7 +2,7 @@
 
 With MixToken, images 2k and 2k + 1 exchange a box of tokens after the stem, so no token mixes pixels of two images; the network
 exchanges the token logits within the box back (`Volo.forward`), so that they are compared with the image's own token labels.
-Shapes: B samples of this process, S pixels, C classes, N tokens.
+Shapes: B samples of this process, S pixels, C channels or classes, N tokens.
 """
 
 import torch
@@ -49,16 +49,17 @@ class TokenLabels(Classification):
     def build_transform(self) -> BatchTransform:
         """Return the recipe's transform: random crop, flip and policy; with token labels, it also returns each crop's geometry."""
         config = self.config
+        mean, _ = config.data.statistics()
         return build_supervised_transform(
             config.augment,
             config.data.image_size,
             config.train.seed,
-            mean=config.data.mean,
+            mean=mean,
             with_geometry=self.token_labels is not None,
         )
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return erased images (B, 3, S, S), class targets (B, C), token targets (B, N, C) and, on the CPU, the box (B, 4).
+        """Return erased images (B, C, S, S), class targets (B, C), token targets (B, N, C) and, on the CPU, the box (B, 4).
 
         All rows of the box are equal, so that every micro-batch (`train.micro_batch_size`) contains it.
         """

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from common.data.splits.roles import Splits
 from common.errors import UserError
+from common.models.freezing import freeze_statistics
 from common.models.sync_batchnorm import synchronize_batch_norm
 from common.training.ema import average_momenta, update_ema
 from common.training.loop import build_loop
 from common.training.loss_monitor import monitor_supervised_loss
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
+from common.training.normalization import with_normalization
 from common.training.open_images import open_images
 from common.training.optimizers import (
     build_optimizer,
@@ -40,7 +42,7 @@ def train(config: FinetuneConfig, overrides: list[str]) -> int:
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=True, init=config.init)
-    return Finetuning(config, run, splits).train()
+    return Finetuning(with_normalization(config, run), run, splits).train()
 
 
 class Finetuning:
@@ -52,6 +54,7 @@ class Finetuning:
         torch.manual_seed(config.train.seed)
         self.network = self.objective.build_network()
         self.network = synchronize_batch_norm(self.network, device_type=run.device.type).to(run.device)
+        freeze_statistics(self.network)
         configure_execution(self.network, config.train, run.device)
         is_averaged = config.ema_decay is not None or config.ema_span is not None
         self.average = copy.deepcopy(self.network).requires_grad_(False) if is_averaged else None
@@ -176,6 +179,7 @@ class Finetuning:
             outcome,
             train_images=len(self.splits.train),
             parameters=sum(p.numel() for p in self.network.parameters()),
+            trained_parameters=sum(p.numel() for p in self.network.parameters() if p.requires_grad),
             metrics=self.monitor.result(),
             **facts,
         )

@@ -1,9 +1,12 @@
 """Build DINO from a recipe and export the trained teacher."""
 
 from pathlib import Path
+from typing import Any
 
 from common.data.splits.roles import Splits
+from common.errors import UserError
 from common.models.export import export_network
+from common.models.freezing import adapt_network, is_trained
 from common.models.networks import build_network
 from common.models.weights import load_init
 from pretrain.config import PretrainConfig
@@ -14,12 +17,19 @@ from pretrain.method import DINO
 
 def build_dino(config: PretrainConfig) -> DINO:
     """Build the student, teacher, projection heads and loss of a recipe. Seed torch's generator first."""
-    size = config.data.image_size
-    student = build_network(config.model, image_size=size, num_classes=0, multi_crop=True)
+    images: dict[str, Any] = {"image_size": config.data.image_size, "in_chans": config.data.channels}
+    student = build_network(config.model, **images, num_classes=0, multi_crop=True)
     if config.init is not None:
         load_init(student, config.init)
     without_drop_path = config.model.model_copy(update={"drop_path": 0.0})
-    teacher = build_network(without_drop_path, image_size=size, num_classes=0, multi_crop=True)
+    teacher = build_network(without_drop_path, **images, num_classes=0, multi_crop=True)
+    for network in (student, teacher):
+        adapt_network(network, config.freeze, config.lora)
+    if not is_trained(student):
+        raise UserError(
+            "freeze: freezes the whole network, so that DINO would train its head only. Set fewer freeze.blocks, or "
+            "freeze.embeddings=false."
+        )
     dino = config.dino
     head = DINOHead(
         student.num_features,
@@ -39,14 +49,16 @@ def build_dino(config: PretrainConfig) -> DINO:
 
 def export_teacher(dino: DINO, config: PretrainConfig, splits: Splits, metrics: dict[str, float], folder: Path) -> None:
     """Export the teacher's backbone as a folder that timm and the fine-tuning stage load."""
+    mean, std = config.data.statistics()
     export_network(
         dino.teacher,
         folder,
         model_name=config.model.name,
         class_names=list(splits.class_names),
-        mean=config.data.mean,
-        std=config.data.std,
+        mean=mean,
+        std=std,
         image_size=config.data.image_size,
+        images=config.data.describe_images(),
         metrics=metrics,
         crop_pct=config.knn.crop_pct,
     )

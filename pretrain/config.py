@@ -10,7 +10,10 @@ from common.config_types import AtLeastOne, Fraction, Positive
 from common.data.augment.multi_crop import CropsConfig
 from common.data.config import DataConfig
 from common.evaluation.config import NeighborsConfig
+from common.models.freezing import FreezeConfig, adaptation_problems
+from common.models.lora import LoraConfig
 from common.models.networks import ModelConfig
+from common.sizes import describe_size, height_and_width
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
 from common.training.status import TeacherStatusConfig
@@ -81,8 +84,11 @@ class PretrainConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes from the last checkpoint."""
     init: str | None = None
-    """Initial weights: none, a run folder or checkpoint, a .safetensors file, a timm name, hf-hub:<id>."""
+    """Initial weights of student and teacher: none, a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2,
+    DINOv3, CLIP or transformers save them, a timm name, hf-hub:<id>. The head is new."""
     model: ModelConfig = ModelConfig()
+    freeze: FreezeConfig = FreezeConfig()
+    lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
     crops: CropsConfig = CropsConfig()
     dino: DinoConfig = DinoConfig()
@@ -95,27 +101,28 @@ class PretrainConfig(Config):
         """Yield (field, message) for sections that contradict each other."""
         if self.optim.name == "sam":
             yield "optim.name", "sam is supported in fine-tuning only; set adamw or sgd for DINO."
-        if self.optim.layer_decay != 1:
-            yield "optim.layer_decay", f"{self.optim.layer_decay} is supported in fine-tuning only; set 1 for DINO."
+        yield from adaptation_problems(self.freeze, self.lora)
         if self.train.evaluate_every != default_of(TrainConfig, "evaluate_every"):
             yield (
                 "train.evaluate_every",
                 f"{self.train.evaluate_every} is supported in fine-tuning only; set knn.every_epochs, the epochs between k-NN "
                 "evaluations.",
             )
-        if self.crops.global_size != self.data.image_size:
+        if height_and_width(self.crops.global_size) != height_and_width(self.data.image_size):
+            of_crops, of_images = describe_size(self.crops.global_size), describe_size(self.data.image_size)
             yield (
                 "crops.global_size",
-                f"{self.crops.global_size} must equal data.image_size = {self.data.image_size}: the features are evaluated at the "
-                "size of the global crops.",
+                f"{of_crops} must equal data.image_size = {of_images}: the features are evaluated at the size of the global crops.",
             )
         patch = self.model.patch_size
         sizes = [("global_size", self.crops.global_size)]
         if self.crops.num_local:
             sizes.append(("local_size", self.crops.local_size))
         for name, size in sizes:
-            if patch and size % patch:
+            fitting = [side // patch * patch or patch for side in height_and_width(size)] if patch else []
+            if patch and tuple(fitting) != height_and_width(size):
                 yield (
                     f"crops.{name}",
-                    f"{size} is not a multiple of model.patch_size = {patch}. Try {size // patch * patch or patch}.",
+                    f"{describe_size(size)} is not a multiple of model.patch_size = {patch}. Try"
+                    f" {fitting[0] if isinstance(size, int) else fitting}.",
                 )

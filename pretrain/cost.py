@@ -7,10 +7,14 @@ import torch
 from torch import nn
 
 from common.models.complexity import Complexity, measure
+from common.models.freezing import FreezeConfig, adapt_network
+from common.models.lora import LoraConfig
 from common.models.networks import ModelConfig, build_network
 from common.training.cost import Cost, count_steps
 from pretrain.config import DinoConfig, PretrainConfig
 from pretrain.head import DINOHead
+
+Size = int | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,33 @@ class DINOComplexity:
 
 def dino_complexity(config: PretrainConfig) -> DINOComplexity:
     """Return the complexity of backbone and head, built on the meta device: nothing is allocated or computed."""
-    crops = config.crops
-    return _measure(config.model, config.dino, crops.global_size, crops.local_size if crops.num_local else None)
+    crops, channels = config.crops, config.data.channels
+    local_size = crops.local_size if crops.num_local else None
+    return _measure(config.model, config.freeze, config.lora, config.dino, channels, crops.global_size, local_size)
 
 
 @lru_cache(maxsize=256)
-def _measure(model: ModelConfig, dino: DinoConfig, global_size: int, local_size: int | None) -> DINOComplexity:
+def _measure(
+    model: ModelConfig,
+    freeze: FreezeConfig,
+    lora: LoraConfig,
+    dino: DinoConfig,
+    channels: int,
+    global_size: Size,
+    local_size: Size | None,
+) -> DINOComplexity:
     """Return the complexity of backbone and head; a study has few networks and many runs."""
     with torch.device("meta"):
-        global_backbone = build_network(model, image_size=global_size, num_classes=0)
+        global_backbone = build_network(model, image_size=global_size, num_classes=0, in_chans=channels)
         head = DINOHead(
             global_backbone.num_features, dino.out_dim, hidden_dim=dino.hidden_dim, bottleneck_dim=dino.bottleneck_dim
         )
-        local_backbone = build_network(model, image_size=local_size, num_classes=0) if local_size else None
+        local_backbone = None
+        if local_size is not None:
+            local_backbone = build_network(model, image_size=local_size, num_classes=0, in_chans=channels)
+        for backbone in (global_backbone, local_backbone):
+            if backbone is not None:
+                adapt_network(backbone, freeze, lora)
     linear_layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     return DINOComplexity(
         measure(global_backbone, global_size),
@@ -54,15 +72,16 @@ def _measure(model: ModelConfig, dino: DinoConfig, global_size: int, local_size:
 def training_cost(config: PretrainConfig, *, num_images: int) -> Cost:
     """Return the cost of a run with `num_images` images per epoch.
 
-    A backward pass costs twice the forward pass; the teacher only runs the forward pass of the global views. Both have backbone and
-    head. Not counted: evaluations, the EMA of the teacher, losses and centering, and the second forward pass of
-    `train.grad_checkpointing`.
+    A backward pass costs twice the forward pass, less what frozen parts save: the gradient of frozen weights, and that of the
+    inputs of layers below which nothing is trained (`common.models.complexity`). The teacher only runs the forward pass of the
+    global views. Both have backbone and head. Not counted: evaluations, the EMA of the teacher, losses and centering, and the
+    second forward pass of `train.grad_checkpointing`.
     """
     crops, complexity = config.crops, dino_complexity(config)
     batch = config.train.batch_size
     steps = count_steps(num_images=num_images, batch_size=batch, epochs=config.train.epochs)
-    per_image = (3 + 1) * crops.num_global * complexity.global_view.macs
+    per_image = crops.num_global * (2 * complexity.global_view.macs + complexity.global_view.backward_macs)
     if complexity.local_view is not None:
-        per_image += 3 * crops.num_local * complexity.local_view.macs
+        per_image += crops.num_local * (complexity.local_view.macs + complexity.local_view.backward_macs)
     per_image += complexity.head_macs * (3 * (crops.num_global + crops.num_local) + crops.num_global)
     return Cost(steps=steps, images=steps * batch, macs_per_image=per_image)

@@ -1,5 +1,6 @@
 """Monitoring of a pre-training run: loss components at every step, k-NN accuracy and feature rank every few epochs."""
 
+import logging
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from common.training.run import Run
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts
 
+logger = logging.getLogger(__name__)
+
+_FALL_REMEDY = ". Try a lower optim.lr or optim.layer_decay, freeze.blocks, or lora.rank."
 LOSS_COMPONENTS = ("loss", "teacher_entropy", "kl", "prototype_entropy")
 
 
@@ -28,6 +32,8 @@ class Monitor:
         """The same for the untrained network."""
         self.best: dict[str, float] = {}
         """The best k-NN accuracy on the validation images and its epoch."""
+        self.epochs_below_start: list[int] = []
+        """Epochs after which the k-NN accuracy was below the starting point by more than its standard error."""
         self._log_sum, self._log_steps = self._zeros(), 0
         self._epoch_sum, self._epoch_steps = self._zeros(), 0
         self._means = dict.fromkeys(LOSS_COMPONENTS, float("nan"))
@@ -64,7 +70,27 @@ class Monitor:
             self.untrained = self.latest
         if self.latest.get("knn_top1", -1.0) > self.best.get("knn_top1", -1.0):
             self.best = {"knn_top1": self.latest["knn_top1"], "epoch": epoch}
+        if (fall := self.fall()) is not None:
+            self.epochs_below_start.append(epoch)
+            logger.warning("warning: epoch %d: %s%s", epoch, fall, _FALL_REMEDY if self.config.init else "")
         self.run.log(step, epoch, self.latest)
+
+    def fall(self) -> str | None:
+        """Return in words that the latest k-NN accuracy is below the starting point, or None.
+
+        Below is a difference of more than the standard error of the accuracy p at the start over n images, sqrt(p (1 - p) / n).
+        """
+        start, now = (metrics.get("knn_top1") for metrics in (self.untrained, self.latest))
+        if start is None or now is None or self.splits.validation is None:
+            return None
+        num_images = len(self.splits.validation)
+        error = (start * (100 - start) / num_images) ** 0.5
+        if not now < start - error:
+            return None
+        return (
+            f"k-NN top-1 {now:.1f} is below the {start:.1f} at the start ({num_images} validation images, standard error "
+            f"{error:.1f})"
+        )
 
     def teacher_means(self) -> dict[str, float]:
         """Return the means of the last epoch, as keyword arguments of `teacher_status`."""
@@ -103,6 +129,7 @@ class Monitor:
             "latest": self.latest,
             "untrained": self.untrained,
             "best": self.best,
+            "epochs_below_start": self.epochs_below_start,
             "means": self._means,
             "log": [self.run.gather_rows(self._log_sum), self._log_steps],
             "epoch": [self.run.gather_rows(self._epoch_sum), self._epoch_steps],
@@ -111,6 +138,7 @@ class Monitor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state`."""
         self.latest, self.untrained, self.best = state["latest"], state["untrained"], state["best"]
+        self.epochs_below_start = list(state.get("epochs_below_start", ()))  # absent in checkpoints of earlier versions
         self._means = state["means"]
         (log, self._log_steps), (epoch, self._epoch_steps) = state["log"], state["epoch"]
         self._log_sum, self._epoch_sum = self.run.local_shard(log), self.run.local_shard(epoch)

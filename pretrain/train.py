@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from common.data.augment.multi_crop import build_multi_crop
 from common.data.loading.loader import Batch, normalize
 from common.data.loading.sampler import EpochSampler
 from common.data.splits.roles import Splits
+from common.models.freezing import freeze_statistics
 from common.models.sync_batchnorm import synchronize_batch_norm
 from common.training.loop import build_loop
 from common.training.loss_monitor import monitor_dino_loss
 from common.training.micro_batches import micro_batches, warn_of_batch_norm
+from common.training.normalization import with_normalization
 from common.training.open_images import open_images
 from common.training.optimizers import (
     build_optimizer,
@@ -44,7 +47,7 @@ def train(config: PretrainConfig, overrides: list[str]) -> int:
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=False, init=config.init)
-    return Pretraining(config, run, splits).train()
+    return Pretraining(with_normalization(config, run), run, splits).train()
 
 
 class Pretraining:
@@ -56,6 +59,7 @@ class Pretraining:
         dino = synchronize_batch_norm(build_dino(config), device_type=run.device.type).to(run.device)
         assert isinstance(dino, DINO)
         self.dino: DINO = dino
+        freeze_statistics(dino.student, dino.teacher)
         self._set_execution()
         optimizer = build_optimizer(config.optim, torch.nn.ModuleList([self.dino.student, self.dino.student_head]))
         self.model, self.optimizer = run.accelerator.prepare(self.dino, optimizer)
@@ -78,7 +82,12 @@ class Pretraining:
             config.data,
             splits,
             sampler,
-            build_multi_crop(config.crops, config.train.seed, color_in_worker=run.device.type == "cpu"),
+            build_multi_crop(
+                config.crops,
+                config.train.seed,
+                color_in_worker=run.device.type == "cpu",
+                channels=config.data.channels,
+            ),
             {"dino": self.dino},
             self.optimizer,
             monitor=self.monitor,
@@ -112,8 +121,7 @@ class Pretraining:
             loop.report(parts.loss, skipped, parts)
             if loop.is_evaluation_due(self.config.knn.every_epochs):
                 self.monitor.evaluate(self.dino.teacher, step=loop.step, epoch=loop.epoch)
-        means = self.monitor.teacher_means()
-        return self._end(loop.outcome or teacher_status(self.config.status, **means, out_dim=self.config.dino.out_dim))
+        return self._end(loop.outcome or self._outcome())
 
     def _train_step(self, views: list[Tensor], step: int) -> tuple[LossParts, Tensor]:
         """Take one step of DINO's algorithm 1; return the loss and 1.0 when a gradient was not finite."""
@@ -158,7 +166,7 @@ class Pretraining:
                     block.flatten(0, 1), parameters.flatten(0, 1), sigma_limit=self.config.crops.blur_sigma[1]
                 )
                 images = flat.view(*block.shape[:2], *flat.shape[1:])
-            blocks.append(normalize(images, self.config.data.mean, self.config.data.std))
+            blocks.append(normalize(images, *self.config.data.statistics()))
         return blocks
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
@@ -178,6 +186,13 @@ class Pretraining:
             ),
         }
 
+    def _outcome(self) -> RunOutcome:
+        """Return the outcome of a run that trained to its end; its reason names a k-NN accuracy below that of the start."""
+        means = self.monitor.teacher_means()
+        outcome = teacher_status(self.config.status, **means, out_dim=self.config.dino.out_dim)
+        fall = self.monitor.fall()
+        return outcome if fall is None else replace(outcome, reason=f"{outcome.reason}; {fall}")
+
     def _end(self, outcome: RunOutcome) -> int:
         """Save and export the teacher of a complete run, and write the result."""
         if outcome.complete:
@@ -190,7 +205,9 @@ class Pretraining:
             outcome,
             train_images=len(self.splits.train),
             parameters=sum(p.numel() for p in self.dino.teacher.parameters()),
+            trained_parameters=sum(p.numel() for p in self.dino.student.parameters() if p.requires_grad),
             metrics=self.monitor.result(),
+            epochs_below_start=self.monitor.epochs_below_start,
             splits={name: len(part) for name, part in self._parts()},
         )
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+from common.data.augment.multi_crop import COLOR_KEYS
+from common.models.freezing import adaptation_warnings
+from common.sizes import describe_size, height_and_width
 from common.training.optimizers import schedule_warnings
 from pretrain.config import PretrainConfig
 
@@ -15,12 +18,15 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
             f"the loss fits noise. Try {max(64, num_images // 4)} or fewer."
         )
     memory = 1 / max(1 - dino.momentum_teacher, 1e-12)
+    start = "its random initialization" if config.init is None else "the weights of init"
     if memory > steps / 4:
         yield (
             f"dino.momentum_teacher = {dino.momentum_teacher} averages over {memory:.0f} steps, but the run has {steps}: the "
-            f"teacher stays close to its random initialization. Try {max(0.5, 1 - 20 / steps):.3f}."
+            f"teacher stays close to {start}. Try {max(0.5, 1 - 20 / steps):.3f}."
         )
     yield from schedule_warnings(config.optim, config.train.epochs)
+    yield from _view_warnings(config)
+    yield from adaptation_warnings(config.freeze, config.lora, config.init)
     if dino.freeze_last_layer_epochs >= config.train.epochs:
         yield (
             f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the "
@@ -33,3 +39,19 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
         )
     if config.train.batch_size < 32:
         yield f"train.batch_size = {config.train.batch_size}: the center of such a small batch is noisy. Use 64 or more."
+
+
+def _view_warnings(config: PretrainConfig) -> Iterator[str]:
+    """Yield a warning for color augmentations that the images have no colors for, and for views whose aspect ratio differs."""
+    crops, channels = config.crops, config.data.channels
+    if channels != 3 and (ignored := [name for name in COLOR_KEYS if getattr(crops, name)]):
+        named = ", ".join(f"crops.{name} = {getattr(crops, name):g}" for name in ignored)
+        yield f"{named}: not applied, because they need RGB, and data.channels is {channels}. Set them to 0."
+    height, width = height_and_width(crops.global_size)
+    low, high = crops.ratio
+    if height != width and not low <= width / height <= high:
+        yield (
+            f"crops.ratio = [{low:.3g}, {high:.3g}] has no crop of the shape of crops.global_size = "
+            f"{describe_size(crops.global_size)}, so that every view is distorted. Try [{0.75 * width / height:.3g}, "
+            f"{width / height / 0.75:.3g}]."
+        )

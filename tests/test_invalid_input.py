@@ -98,7 +98,11 @@ def test_invalid_key_or_value_is_reported(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optim.layer_decay=0.7", "optim.layer_decay: 0.7 is supported in fine-tuning only"),
+        ("freeze.blocks=5", "freeze.blocks = 5: this network has 4 blocks. Set at most 4"),
+        ("freeze={embeddings: true, blocks: 4}", "freeze: freezes the whole network"),
+        ("lora={rank: 2, targets: [query]}", "lora.targets: query is not the name of a linear layer"),
+        ("lora={rank: 2, targets: []}", "lora.targets: empty: nothing would be trained"),
+        ("lora.rank=0", "lora.rank: 0 must be at least 1"),
         ("train.evaluate_every=1", "train.evaluate_every: 1 is supported in fine-tuning only"),
         ("dino.center_momentum=0.5", "dino.center_momentum: 0.5: centering=sinkhorn has no center"),
         ("dino.warmup_teacher_temp=0.01", "dino.warmup_teacher_temp: 0.01 has no effect without a warm-up"),

@@ -67,20 +67,21 @@ def keys(cls: type[Any]) -> set[str]:
 
 LIMITS = ("status.smoothing_steps=1", "status.min_steps=1", "optim.warmup_epochs=0")
 DIVERGENCE = ("train.on_divergence=rewind", "train.max_rewinds=1", "optim.lr=1e38")
+OF_TIMM = ("model.name=vit_tiny_patch16_224", "model.kwargs=[embed_dim=64,depth=1,num_heads=1]", "model.stem=none")
 RUNS: dict[str, list[tuple[str, ...]]] = {
-    "pretrain": [(*LIMITS, "status.uniform_share=0"), ("optim.name=sgd", *DIVERGENCE)],
+    "pretrain": [(*LIMITS, "status.uniform_share=0", "lora.rank=2"), ("optim.name=sgd", *DIVERGENCE, *OF_TIMM)],
     "finetune": [
         (*LIMITS, "status.chance_epochs=1", "status.chance_steps=1", "status.learned_share=0.01"),
         ("optim.name=sam", "optim.base=sgd", "optim.clip_grad=1", *DIVERGENCE),
-        ("augment.mixup=0.5", "augment.cutmix=0.5", "ema_decay=0.9", "train.epochs=1"),
-        ("ema_span=0.5", "loss.class_weights=effective_number", "train.epochs=1"),
+        ("augment.mixup=0.5", "augment.cutmix=0.5", "ema_decay=0.9", "train.epochs=1", "lora.rank=2"),
+        ("ema_span=0.5", "loss.class_weights=effective_number", "train.epochs=1", *OF_TIMM),
         ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2", "model.stem=conv", "train.epochs=1"),
         ("objective=reid", "data.source=digits_identities", "data.images_per_class=4", "train.epochs=1"),
     ],
-    "linear": [("optim.clip_grad=1",), ("optim.name=adamw", "train.epochs=1")],
-    "knn": [()],
-    "probe": [()],
-    "tokens": [()],
+    "linear": [("optim.clip_grad=1",), ("optim.name=adamw", "train.epochs=1", "blocks=1", *OF_TIMM)],
+    "knn": [(), OF_TIMM],
+    "probe": [(), OF_TIMM],
+    "tokens": [(), OF_TIMM],
 }
 """Overrides of the tiny runs that cover all keys: some keys are read only in combination with others."""
 REFUSED = {
@@ -105,7 +106,9 @@ def test_every_key_is_read_or_refused(stage: Stage, tmp_path: Path, name: str) -
 
 def test_every_key_of_complexity_is_read(tmp_path: Path) -> None:
     with reads(CONFIGS["complexity"]) as read:
-        assert evaluate(["complexity", str(RECIPES / "imagenet1k" / "complexity.yaml"), f"out={tmp_path}"]) == 0
+        for number, overrides in enumerate(((), OF_TIMM)):
+            recipe = str(RECIPES / "imagenet1k" / "complexity.yaml")
+            assert evaluate(["complexity", recipe, f"out={tmp_path / str(number)}", *overrides]) == 0
     assert keys(CONFIGS["complexity"]) <= read
 
 

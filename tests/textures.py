@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 
 
-def textures(number: int, *, seed: int, side: int = 64, strength: float = 40) -> list[RGBImage]:
+def textures(number: int, *, seed: int, side: int = 64, strength: float = 40) -> list[ImageArray]:
     """Return images with the spectrum of photographs: the sum of noise at several scales."""
     generator = np.random.default_rng(seed)
     images = []
@@ -19,12 +19,12 @@ def textures(number: int, *, seed: int, side: int = 64, strength: float = 40) ->
     return images
 
 
-def recompress(image: RGBImage, quality: int) -> RGBImage:
+def recompress(image: ImageArray, quality: int) -> ImageArray:
     """Return the image after JPEG compression."""
     coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
 
 
-def resize(image: RGBImage, height: int, width: int) -> RGBImage:
+def resize(image: ImageArray, height: int, width: int) -> ImageArray:
     """Return the image at another size."""
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

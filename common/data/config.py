@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from common.config import Config
+from common.config import Config, default_of
 from common.config_messages import Otherwise
 from common.config_types import AtLeastOne
-from common.data.images.decode import DEFAULT_MAX_PIXELS, PILLOW_MAX_MEGAPIXELS
+from common.data.images.decode import DEFAULT_MAX_PIXELS, PILLOW_MAX_MEGAPIXELS, ImageDecoder
+from common.data.images.stored_pixels import Pages
 from common.sizes import MAX_SIDE, height_and_width
 
 Layout = Literal["market1501", "msmt17"]
 Kind = Literal["auto", "class_folders", "split_folders", "metadata", "tables", "images"]
+MAX_CHANNELS = 512
+"""Most channels of an image, OpenCV's limit."""
 _CorruptFraction = Annotated[
     float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1: it is a fraction of the images")
 ]
@@ -26,6 +29,15 @@ _Mean = Annotated[float, Field(ge=0, le=1), Otherwise("must be between 0 and 1, 
 _Deviation = Annotated[
     float, Field(ge=1e-3, le=1e3), Otherwise("must be between 0.001 and 1000, for pixel values in [0, 1]")
 ]
+_Channels = Annotated[
+    int,
+    Field(ge=1, le=MAX_CHANNELS),
+    Otherwise(f"is not a number of channels; use 1 for gray, 3 for RGB, up to {MAX_CHANNELS}"),
+]
+MEASURED: Literal["measured"] = "measured"
+"""Value of data.mean and data.std that stands for those of the training images."""
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of every channel, for pixel values in [0, 1]."""
 
 
 class DataConfig(Config):
@@ -88,10 +100,26 @@ class DataConfig(Config):
     """Published list of training images, one file name per line, or the subset.json of another run, instead of a fraction."""
     image_size: int | tuple[int, int] = 224
     """Input size of the network in pixels: the side of square images, or [height, width]."""
-    mean: tuple[_Mean, _Mean, _Mean] = (0.485, 0.456, 0.406)
-    """Per-channel (RGB) mean that normalization subtracts, for pixel values in [0, 1]."""
-    std: tuple[_Deviation, _Deviation, _Deviation] = (0.229, 0.224, 0.225)
-    """Per-channel (RGB) standard deviation that normalization divides by, for pixel values in [0, 1]."""
+    channels: _Channels = 3
+    """Channels of an image. 3: RGB, gray is repeated, alpha is composited on white. 1: gray, of colors their luma. Another number:
+    all channels of files that have as many (TIFF, NumPy arrays, DICOM), as they are stored."""
+    bit_depth: Literal[8, 16] = 8
+    """Bits of a channel that are kept: 8, to which 16 are scaled, or 16, to which 8 are. Both are the range from 0 to 1 for
+    normalization."""
+    value_range: tuple[float, float] | None = None
+    """Stored values [low, high] that become 0 and 1, values beyond them are clipped: [0, 4095] for 12 bits, [-160, 240] for a
+    window of CT. none: the full range of 8 or 16 bits, in DICOM the file's own window or range; floating-point and signed values
+    are then refused."""
+    pages: Pages = "first"
+    """What the pages of a TIFF and the frames of a DICOM image are. first: only the first counts. channels: they are the channels
+    of one image, data.channels together."""
+    mean: _Mean | tuple[_Mean, ...] | Literal["measured"] = (0.485, 0.456, 0.406)
+    """Mean of each channel that normalization subtracts, for pixel values in [0, 1]; one number is that of all. measured: mean and
+    standard deviation of the training images (a sample of 2,000 if there are more), or those of `init` if it is a run; data.json
+    has the numbers."""
+    std: _Deviation | tuple[_Deviation, ...] | Literal["measured"] = (0.229, 0.224, 0.225)
+    """Standard deviation of each channel that normalization divides by, for pixel values in [0, 1]; one number is that of all. Or
+    measured, with `mean`."""
     workers: Annotated[int, Field(ge=0, le=1024), Otherwise("must be at least 0 and at most 1024")] = 2
     """Data loader worker processes per training process; 0 loads in the training process. The same number of threads decodes
     images before training; images smaller than 48 x 48 pixels are decoded by a single thread."""
@@ -136,6 +164,36 @@ class DataConfig(Config):
                 f"{self.image_size} must be at least 1 and at most {MAX_SIDE} pixels; set a side, or [height, width]",
             )
 
+        yield from self._channel_problems()
+
+    def _channel_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, problem and allowed values) of mean, standard deviation and range of the channels."""
+        if (self.mean == MEASURED) != (self.std == MEASURED):
+            yield "mean", "mean and std are measured together; set both to measured, or both to numbers"
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) != self.channels:
+                yield (
+                    name,
+                    f"{list(values)} has {len(values)} values, but data.channels is {self.channels}; set one for each channel, or"
+                    " data.mean=measured data.std=measured",
+                )
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            yield "value_range", f"{list(self.value_range)} is empty; set [low, high] with low < high"
+
+    def describe_images(self) -> dict[str, Any]:
+        """Return the keys that say what the values of an image are, for exports; {} for RGB of 8 bits as in any image file."""
+        keys = ("channels", "bit_depth", "value_range", "pages")
+        if all(getattr(self, key) == default_of(DataConfig, key) for key in keys):
+            return {}
+        return {key: getattr(self, key) for key in keys}
+
+    def statistics(self) -> Statistics:
+        """Return mean and standard deviation, which must have been measured (`common.training.normalization`)."""
+        mean, std = ((value,) * self.channels if isinstance(value, float) else value for value in (self.mean, self.std))
+        assert mean != MEASURED and std != MEASURED, "replace them by those of the run"
+        return mean, std
+
     def _pattern_problems(self, pattern: str) -> Iterator[tuple[str, str]]:
         """Yield (field, problem and allowed values) of the regular expression of the groups."""
         if self.group_column is not None:
@@ -150,3 +208,14 @@ class DataConfig(Config):
                 "group_pattern",
                 f"'{pattern}' has {groups} groups in parentheses; put exactly one around the name, (?:...) around others",
             )
+
+
+def build_decoder(config: DataConfig) -> ImageDecoder:
+    """Return the decoder of the images, with their size limit, channels and depth."""
+    return ImageDecoder(
+        max_pixels=config.max_megapixels * 10**6,
+        channels=config.channels,
+        bits=config.bit_depth,
+        value_range=config.value_range,
+        pages=config.pages,
+    )

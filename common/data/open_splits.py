@@ -3,8 +3,7 @@
 import logging
 from dataclasses import replace
 
-from common.data.config import DataConfig
-from common.data.images.decode import ImageDecoder
+from common.data.config import DataConfig, build_decoder
 from common.data.reid.open_identities import open_identities
 from common.data.reid.partition import partition_identities
 from common.data.sources.missing_labels import is_unlabeled_name
@@ -38,7 +37,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     Images without a label beside labeled ones (data.unlabeled) are added to the training images unless labels are required, all of
     them for every label subset. Nothing else depends on them.
     """
-    decoder = ImageDecoder(max_pixels=config.max_megapixels * 10**6)
+    decoder = build_decoder(config)
     if (identity_set := open_identities(config, decoder)) is not None:
         identities = partition_identities(identity_set, config)
         if config.duplicates == "drop":

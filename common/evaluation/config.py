@@ -8,8 +8,8 @@ from pydantic import Field
 from common.config import Config, default_of
 from common.config_messages import Otherwise
 from common.config_types import AtLeastOne, CropFraction, Positive
-from common.data.augment.supervised import AugmentConfig
-from common.data.config import DataConfig
+from common.data.augment.supervised import AugmentConfig, channel_problems
+from common.data.config import MEASURED, DataConfig
 from common.models.networks import ModelConfig
 from common.training.config import TrainConfig
 from common.training.optimizers import OptimConfig
@@ -68,8 +68,8 @@ class LinearConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder resumes the run."""
     init: str | None
-    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
-    untrained network."""
+    """Weights to evaluate: a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2, DINOv3, CLIP or
+    transformers save them, a timm name, hf-hub:<id>; none = an untrained network."""
     blocks: AtLeastOne = 4
     """Number of last blocks whose class tokens are the features (DINO: 4 for ViT-S, 1 for ViT-B); 1 for networks without class
     tokens."""
@@ -99,6 +99,8 @@ class LinearConfig(Config):
                 "train.on_divergence",
                 "rewind is not supported here: a linear classifier that diverges needs a smaller optim.lr.",
             )
+        for name, message in channel_problems(self.augment, channels=self.data.channels, bits=self.data.bit_depth):
+            yield f"augment.{name}", message
         if self.optim.name == "sam":
             yield "optim.name", "sam is only for fine-tuning; train a linear classifier with sgd or adamw."
         if self.optim.layer_decay != 1:
@@ -117,8 +119,8 @@ class KnnEvaluationConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
-    untrained network."""
+    """Weights to evaluate: a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2, DINOv3, CLIP or
+    transformers save them, a timm name, hf-hub:<id>; none = an untrained network."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     knn: NeighborsConfig = NeighborsConfig()
@@ -135,8 +137,9 @@ class ProbeConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
-    untrained network, or no network with `features: pixels`."""
+    """Weights to evaluate: a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2, DINOv3, CLIP or
+    transformers save them, a timm name, hf-hub:<id>; none = an untrained network, or no network with
+    `features: pixels`."""
     features: Literal["network", "pixels"] = "network"
     """What is classified. network: the network's pooled features; pixels: the normalized image itself, flattened, without a
     network (`model` is not used)."""
@@ -171,8 +174,8 @@ class TokensConfig(Config):
     out: str
     """Run folder. The same recipe with the same folder does nothing once the result is there."""
     init: str | None
-    """Weights to evaluate: a run folder or checkpoint, a .safetensors file, DINO's .pth, a timm name, hf-hub:<id>; none = an
-    untrained network."""
+    """Weights to evaluate: a run folder or checkpoint, a file or folder of weights as timm, DINO, DINOv2, DINOv3, CLIP or
+    transformers save them, a timm name, hf-hub:<id>; none = an untrained network."""
     images: AtLeastOne = 1000
     """Maximum number of images to average over, sampled by `train.seed` if the split has more."""
     split: Literal["validation", "test"] = "validation"
@@ -239,6 +242,11 @@ class WriteTokenLabelsConfig(Config):
             yield (
                 "data.image_size",
                 f"{list(self.data.image_size)}: token labels require square images; give one side.",
+            )
+        if self.data.mean == MEASURED:
+            yield (
+                "data.mean",
+                "measured: token labels need the numbers of the teacher. Set data.mean and data.std to them.",
             )
 
 

@@ -11,7 +11,9 @@ from common.training.cost import Cost, count_steps
 def network_complexity(config: LinearConfig | KnnEvaluationConfig | ProbeConfig | TokensConfig) -> Complexity:
     """Return the complexity of the network without a classifier; nothing is computed or loaded."""
     with torch.device("meta"):
-        network = build_network(config.model, image_size=config.data.image_size, num_classes=0)
+        network = build_network(
+            config.model, image_size=config.data.image_size, num_classes=0, in_chans=config.data.channels
+        )
     return measure(network, config.data.image_size)
 
 

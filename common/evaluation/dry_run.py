@@ -25,7 +25,7 @@ def describe_linear(config: LinearConfig) -> str:
     """Describe what the linear evaluation would do and cost. Opens the data, so that invalid data is reported."""
     splits = open_splits(config.data, labeled=True)
     features = build_features(config)
-    size, dim = network_complexity(config), feature_dim(features, config.data.image_size)
+    size, dim = network_complexity(config), feature_dim(features, config.data.image_size, config.data.channels)
     batch, num_classes = config.train.batch_size, len(splits.class_names)
     cost = linear_cost(config, num_images=len(splits.train))
     evaluated = {name: split for name in ("validation", "test") if (split := getattr(splits, name)) is not None}
@@ -43,7 +43,13 @@ def describe_linear(config: LinearConfig) -> str:
 def describe_knn(config: KnnEvaluationConfig) -> str:
     """Describe what the k-NN evaluation would do and cost. Opens the data, so that invalid data is reported."""
     splits = open_splits(config.data, labeled=True)
-    build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
+    build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     evaluated = dict(held_out(splits))
     cost = knn_cost(config, num_images=len(splits.train), num_held_out=sum(map(len, evaluated.values())))
     return _lines(
@@ -57,7 +63,10 @@ def describe_knn(config: KnnEvaluationConfig) -> str:
 def describe_probe(config: ProbeConfig) -> str:
     """Describe what k-NN and logistic regression would do and cost. Opens the data, so that invalid data is reported."""
     splits = open_splits(config.data, labeled=True)
-    dim, num_classes = feature_dim(build_probe_features(config), config.data.image_size), len(splits.class_names)
+    dim, num_classes = (
+        feature_dim(build_probe_features(config), config.data.image_size, config.data.channels),
+        len(splits.class_names),
+    )
     check_size(len(splits.train), dim, num_classes)
     evaluated = dict(held_out(splits))
     cost = probe_cost(config, num_images=len(splits.train), num_held_out=sum(map(len, evaluated.values())))

@@ -32,8 +32,8 @@ def network_outputs(
     model: nn.Module,
     loader: Iterable[Batch],
     *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Return (outputs, indices) of this process's images, computed in evaluation mode; outputs are fp32 on the device."""

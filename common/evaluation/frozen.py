@@ -1,12 +1,12 @@
 """Frozen backbones and the features that evaluations take from them.
 
-Shapes: B images, S pixels, T patch tokens, D width of a token.
+Shapes: B images, C channels, H and W pixels, T patch tokens, D width of a token.
 """
 
 import logging
 
 import torch
-from timm.models import VisionTransformer
+from timm.models import Eva, VisionTransformer
 from torch import Tensor, nn
 
 from common.errors import UserError
@@ -17,13 +17,15 @@ from common.sizes import height_and_width
 logger = logging.getLogger(__name__)
 
 
-def build_frozen(model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int) -> nn.Module:
+def build_frozen(
+    model: ModelConfig, init: str | None, *, image_size: int | tuple[int, int], seed: int, in_chans: int = 3
+) -> nn.Module:
     """Return the network without a classifier, with the weights of `init`, in evaluation mode and without gradients.
 
     Without `init` it has the initial weights of a training with this seed: the baseline that any training must beat.
     """
     torch.manual_seed(seed)
-    network: nn.Module = build_network(model, image_size=image_size, num_classes=0)
+    network: nn.Module = build_network(model, image_size=image_size, num_classes=0, in_chans=in_chans)
     if init is None:
         logger.info("init: none, evaluating an untrained network")
     else:
@@ -39,7 +41,7 @@ class PooledFeatures(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features (B, D) of normalized images (B, 3, S, S)."""
+        """Return the features (B, D) of normalized images (B, C, H, W)."""
         features = self.network.forward_features(images)  # type: ignore[operator]
         return self.network.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
 
@@ -51,12 +53,12 @@ class BlockFeatures(nn.Module):
     tokens after the final norm (DINO, section 4.1 and appendix: 4 blocks for ViT-S, 1 block and the average for ViT-B).
     """
 
-    def __init__(self, network: VisionTransformer, *, blocks: int, average_pool: bool) -> None:
+    def __init__(self, network: VisionTransformer | Eva, *, blocks: int, average_pool: bool) -> None:
         super().__init__()
         self.network, self.blocks, self.average_pool = network, blocks, average_pool
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of normalized images (B, 3, S, S)."""
+        """Return the features of normalized images (B, C, H, W)."""
         layers: list[tuple[Tensor, Tensor]] = self.network.forward_intermediates(
             images,
             indices=self.blocks,
@@ -78,7 +80,7 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
     A network other than a plain vision transformer has no class token after each block, so its features are the pooled ones.
     Raise UserError for more blocks than there are, or for `blocks` or `average_pool` that such a network cannot provide.
     """
-    if isinstance(network, VisionTransformer) and network.cls_token is not None:
+    if isinstance(network, VisionTransformer | Eva) and network.cls_token is not None:
         if blocks > len(network.blocks):
             raise UserError(f"blocks = {blocks}: model.name has {len(network.blocks)} blocks. Set at most that many.")
         return BlockFeatures(network, blocks=blocks, average_pool=average_pool)
@@ -90,8 +92,8 @@ def linear_features(network: nn.Module, *, blocks: int, average_pool: bool) -> n
     return PooledFeatures(network)
 
 
-def feature_dim(features: nn.Module, image_size: int | tuple[int, int]) -> int:
+def feature_dim(features: nn.Module, image_size: int | tuple[int, int], in_chans: int = 3) -> int:
     """Return the dimension of the features, from a forward pass over a black image; `features` may have no parameters."""
     device = next((parameter.device for parameter in features.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        return int(features(torch.zeros(1, 3, *height_and_width(image_size), device=device)).shape[1])
+        return int(features(torch.zeros(1, in_chans, *height_and_width(image_size), device=device)).shape[1])

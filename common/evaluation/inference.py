@@ -73,7 +73,8 @@ def predict(
     if progress is not None:
         batches = _with_progress(batches, split, run, progress, num_batches(split, run, batch_size))
     with run.accelerator.autocast():
-        outputs, indices = network_outputs(network, batches, mean=data.mean, std=data.std, device=run.device)
+        mean, std = data.statistics()
+        outputs, indices = network_outputs(network, batches, mean=mean, std=std, device=run.device)
     if errors is not None:
         errors.add(corrupt)
     split_labels = split.labels if split.labels is not None else np.full(len(split), -1)

@@ -16,6 +16,7 @@ from common.evaluation.image_predictions import knn_predictions, save_prediction
 from common.evaluation.inference import StopRequested, predict_roles, sample_images
 from common.evaluation.knn import classify_by_neighbors
 from common.evaluation.predictions import Predictions
+from common.training.normalization import with_normalization
 from common.training.open_images import open_images
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
@@ -29,8 +30,15 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="knn", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = restart_with_labels(config.data, run)
-    network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
+    splits = restart_with_labels(config.data, run, frozen=config.init)
+    config = with_normalization(config, run)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     features = PooledFeatures(network).eval().to(run.device)
     by_role = {"bank": choose_bank(config, splits), **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
@@ -56,10 +64,10 @@ def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     )
 
 
-def restart_with_labels(data: DataConfig, run: Run) -> Splits:
+def restart_with_labels(data: DataConfig, run: Run, *, frozen: str | None) -> Splits:
     """Return the labeled splits of a run that starts over, recorded in its folder with the subset that it trains on."""
     run.lock()
-    splits = open_images(data, run, labeled=True)
+    splits = open_images(data, run, labeled=True, frozen=frozen)
     run.restart()
     return splits
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from common.data.augment.erasing import erase
 from common.data.augment.mixing import build_mixing
-from common.data.augment.supervised import build_supervised_transform
+from common.data.augment.supervised import build_supervised_transform, color_warnings
 from common.data.loading.loader import Batch, normalize
 from common.data.loading.sampler import EpochSampler
 from common.data.splits.roles import Splits
@@ -23,6 +23,7 @@ from common.evaluation.frozen import build_frozen, feature_dim, linear_features
 from common.evaluation.supervised_monitor import SupervisedMonitor
 from common.training.loop import build_loop
 from common.training.loss_monitor import DivergenceDetector, LossMonitor
+from common.training.normalization import with_normalization
 from common.training.open_images import open_images
 from common.training.optimizers import (
     build_optimizer,
@@ -45,12 +46,18 @@ def evaluate(config: LinearConfig, overrides: list[str]) -> int:
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=True, init=config.init)
-    return LinearEvaluation(config, run, splits).train()
+    return LinearEvaluation(with_normalization(config, run), run, splits).train()
 
 
 def build_features(config: LinearConfig) -> nn.Module:
     """Return the network from normalized images to the features that the recipe names."""
-    network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     return linear_features(network, blocks=config.blocks, average_pool=config.average_pool).eval()
 
 
@@ -69,7 +76,10 @@ class LinearEvaluation:
     def __init__(self, config: LinearConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
         self.features = build_features(config).to(run.device)
-        dim, num_classes = feature_dim(self.features, config.data.image_size), len(splits.class_names)
+        dim, num_classes = (
+            feature_dim(self.features, config.data.image_size, config.data.channels),
+            len(splits.class_names),
+        )
         self.classifier = build_classifier(dim, num_classes, seed=config.train.seed).to(run.device)
         optimizer = build_optimizer(config.optim, self.classifier)
         self.model, self.optimizer = run.accelerator.prepare(self.classifier, optimizer)
@@ -84,7 +94,11 @@ class LinearEvaluation:
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
         self.steps_per_epoch = sampler.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
-        for warning in schedule_warnings(config.optim, config.train.epochs):
+        warnings = (
+            *schedule_warnings(config.optim, config.train.epochs),
+            *color_warnings(config.augment, channels=config.data.channels),
+        )
+        for warning in warnings:
             logger.warning("warning: %s", warning)
         evaluator = ClassifierEvaluator(
             run,
@@ -104,7 +118,7 @@ class LinearEvaluation:
             splits,
             sampler,
             build_supervised_transform(
-                config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
+                config.augment, config.data.image_size, config.train.seed, mean=config.data.statistics()[0]
             ),
             {"classifier": self.classifier},  # the backbone is frozen, so checkpoints leave it out
             self.optimizer,
@@ -131,7 +145,7 @@ class LinearEvaluation:
 
     def _inputs(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return the features (B, D) of the batch's images, erased and mixed as the recipe says, and soft targets (B, C)."""
-        images = normalize(batch.views[0][0], self.config.data.mean, self.config.data.std)
+        images = normalize(batch.views[0][0], *self.config.data.statistics())
         if batch.erasures is not None:
             images = erase(images, batch.erasures)
         assert batch.labels is not None

@@ -21,6 +21,7 @@ from common.evaluation.knn_run import PREFIXES, held_out, restart_with_labels
 from common.evaluation.predictions import Predictions
 from common.evaluation.probe import check_size, choose_probe
 from common.interruption import WaitInterrupted
+from common.training.normalization import with_normalization
 from common.training.run import Run, start_run
 from common.training.status import RunOutcome, RunStatus
 
@@ -36,10 +37,13 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
     run = start_run(config, stage="probe", precision=config.train.precision, overrides=overrides)
     if run.has_ended():
         return 0
-    splits = restart_with_labels(config.data, run)
+    splits = restart_with_labels(config.data, run, frozen=config.init)
+    config = with_normalization(config, run)
     choice = choice_images(splits, config.data)
     features = build_features(config)
-    check_size(len(splits.train), feature_dim(features, config.data.image_size), len(splits.class_names))
+    check_size(
+        len(splits.train), feature_dim(features, config.data.image_size, config.data.channels), len(splits.class_names)
+    )
     by_role = {"train": splits.train, **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
     errors = build_corrupt_counter(config.data, splits, run.process_group)
@@ -79,10 +83,16 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
 
 
 def build_features(config: ProbeConfig) -> nn.Module:
-    """Return the module from normalized images (B, 3, H, W) to what is classified: pooled features, or pixels (B, 3 * H * W)."""
+    """Return the module from normalized images (B, C, H, W) to what is classified: pooled features, or pixels (B, C * H * W)."""
     if config.features == "pixels":
         return nn.Flatten()
-    network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     return PooledFeatures(network).eval()
 
 

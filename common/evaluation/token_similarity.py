@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from timm.models import VisionTransformer
+from timm.models import Eva, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -34,7 +34,7 @@ def layer_names(network: nn.Module) -> list[str]:
 
     Raise UserError for a network without these layers.
     """
-    if not isinstance(network, VisionTransformer):
+    if not isinstance(network, VisionTransformer | Eva):
         raise UserError(
             f"model.name: a {type(network).__name__} has no stem, position embedding and blocks on a single token grid. Set it to "
             "a plain vision transformer, such as deit_small."
@@ -48,7 +48,7 @@ class LayerSimilarities(nn.Module):
     The class token is excluded at every layer, since there is none after the stem.
     """
 
-    def __init__(self, network: VisionTransformer) -> None:
+    def __init__(self, network: VisionTransformer | Eva) -> None:
         super().__init__()
         layer_names(network)
         self.network = network

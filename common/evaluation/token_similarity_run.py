@@ -15,6 +15,7 @@ from common.evaluation.frozen import build_frozen
 from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
 from common.evaluation.token_similarity import LayerSimilarities, layer_names
 from common.files import write_atomic
+from common.training.normalization import with_normalization
 from common.training.open_images import open_images
 from common.training.progress import Progress
 from common.training.run import Run, start_run
@@ -27,7 +28,8 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
     if run.has_ended():
         return 0
     run.lock()
-    splits = open_images(config.data, run, labeled=False)
+    splits = open_images(config.data, run, labeled=False, frozen=config.init)
+    config = with_normalization(config, run)
     run.restart()
     split = choose_images(config, splits)
     similarities = build_similarities(config).to(run.device)
@@ -60,7 +62,13 @@ def evaluate(config: TokensConfig, overrides: list[str]) -> int:
 
 def build_similarities(config: TokensConfig) -> LayerSimilarities:
     """Return the module that computes the similarities of each layer from normalized images, over the recipe's network."""
-    network = build_frozen(config.model, config.init, image_size=config.data.image_size, seed=config.train.seed)
+    network = build_frozen(
+        config.model,
+        config.init,
+        image_size=config.data.image_size,
+        seed=config.train.seed,
+        in_chans=config.data.channels,
+    )
     similarities = LayerSimilarities(network).eval()  # type: ignore[arg-type]
     if similarities.network.patch_embed.num_patches < 2:
         raise UserError(

@@ -6,11 +6,13 @@ A position embedding of a vision transformer has the shape (1, prefix + patches,
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from timm.layers import to_2tuple
+from torch import Tensor
 from yaml import YAMLError
 
 from common.config import build
@@ -53,23 +55,58 @@ def geometry_of_config(weights: Path) -> PatchGeometry | None:
     It is an export of this project (`network`), a model of timm (`model_args`, `pretrained_cfg`) or one of transformers
     (`image_size`, `patch_size`). Raise OSError if the file exists and cannot be read.
     """
-    path = weights.with_name(CONFIG_FILE)
-    try:
-        config = _mapping(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
-        return None
+    path, config = weights.with_name(CONFIG_FILE), read_config(weights)
     network, arguments = _mapping(config.get("network")), _mapping(config.get("model_args"))
     input_size = _mapping(config.get("pretrained_cfg")).get("input_size", config.get("input_size"))
     of_timm = input_size[1:] if isinstance(input_size, list) and len(input_size) == 3 else None
-    images = (network.get("img_size"), arguments.get("img_size"), config.get("image_size"), of_timm)
+    vision = _mapping(config.get("vision_config"))  # of CLIP with both towers
+    images = (
+        network.get("img_size"),
+        arguments.get("img_size"),
+        config.get("image_size"),
+        vision.get("image_size"),
+        of_timm,
+    )
     patches = (
         network.get("patch_size"),
         _product(network.get("stem_strides")),
         arguments.get("patch_size"),
         config.get("patch_size"),
+        vision.get("patch_size"),
     )
     image_size, patch_size = (next(filter(None, map(_sides, values)), None) for values in (images, patches))
     return image_size and PatchGeometry(image_size=image_size, patch_size=patch_size, source=str(path))
+
+
+def geometry_of_square(weights: Mapping[str, Tensor], source: str) -> PatchGeometry | None:
+    """Return the geometry of a program that trains on square images, from the numbers of positions; None if they are no square.
+
+    The class token has a position of its own, except in timm's networks with registers.
+    """
+    position, stem = weights.get("pos_embed"), weights.get("patch_embed.proj.weight")
+    if position is None or stem is None or position.dim() != 3 or stem.dim() != 4:
+        return None
+    count, patch = position.shape[1] - int("reg_token" not in weights), (stem.shape[2], stem.shape[3])
+    side = math.isqrt(count)
+    size = (side * patch[0], side * patch[1])
+    return PatchGeometry(image_size=size, patch_size=patch, source=source) if side**2 == count else None
+
+
+def read_config(weights: Path) -> dict[str, Any]:
+    """Return config.json beside a file of weights; an empty mapping if there is none or it is damaged.
+
+    Raise OSError if the file exists and cannot be read.
+    """
+    try:
+        return _mapping(json.loads(weights.with_name(CONFIG_FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return {}
+
+
+def model_type_of_config(weights: Path) -> str | None:
+    """Return the `model_type` of transformers' config.json beside a file of weights, or None."""
+    found = read_config(weights).get("model_type")
+    return found if isinstance(found, str) else None
 
 
 def geometry_of_recipe(recipe: Path | None) -> PatchGeometry | None:

@@ -4,7 +4,7 @@ import logging
 import math
 
 from timm.layers.pos_embed import resample_abs_pos_embed_nhwc
-from timm.models import VisionTransformer
+from timm.models import Eva, VisionTransformer
 from timm.models.volo import VOLO
 from torch import Tensor, cat, nn
 
@@ -37,8 +37,8 @@ def resize_position_embedding(
     if isinstance(model, VOLO) and given.shape[0] == 1:
         grid, new_grid = (given.shape[1], given.shape[2]), own_grid(model)
         patches = given
-    elif isinstance(model, VisionTransformer) and given.shape[0] == 1:
-        num_prefix_tokens, new_grid = model.num_prefix_tokens, own_grid(model)
+    elif isinstance(model, VisionTransformer | Eva) and given.shape[0] == 1:
+        num_prefix_tokens, new_grid = 0 if model.no_embed_class else model.num_prefix_tokens, own_grid(model)
         num_patches = given.shape[1] - num_prefix_tokens
         if num_patches < 1:
             return None

@@ -1,6 +1,7 @@
 """The preprocessing of an evaluation in the words of timm's `pretrained_cfg`, and what these words cannot express."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from common.sizes import height_and_width, size_before_crop
@@ -18,8 +19,13 @@ def timm_crop_pct(image_size: int | tuple[int, int], crop_pct: float) -> float:
     return next((each for each in candidates if _timm_resized(sides, each) == resized), crop_pct)
 
 
-def describe_evaluation(image_size: int | tuple[int, int], crop_pct: float, *, squash: bool) -> dict[str, Any]:
-    """Return the size that the evaluation resizes images to, and where its pixels differ from those of timm's evaluation."""
+def describe_evaluation(
+    image_size: int | tuple[int, int], crop_pct: float, *, squash: bool, images: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the size that the evaluation resizes images to, and where its pixels differ from those of timm's evaluation.
+
+    `images` describes images that are not RGB of 8 bits; {} for RGB.
+    """
     sides, resized = height_and_width(image_size), size_before_crop(image_size, crop_pct)
     of_timm = _timm_resized(sides, timm_crop_pct(image_size, crop_pct))
     differences = [
@@ -27,6 +33,10 @@ def describe_evaluation(image_size: int | tuple[int, int], crop_pct: float, *, s
         "images are turned upright by their EXIF orientation, 16-bit pixels scaled to 8 bits, transparent pixels shown on white:"
         " timm reads them as stored, by Pillow's convert('RGB')",
     ]
+    if images:
+        differences[1] = (
+            "timm reads RGB of 8 bits: pass images as `images` describes them, with values in [0, 1] before mean and std"
+        )
     if of_timm != resized:
         differences.append(
             f"no crop_pct makes timm resize to {resized[0]}x{resized[1]}: it resizes to {of_timm[0]}x{of_timm[1]}"
@@ -38,7 +48,8 @@ def describe_evaluation(image_size: int | tuple[int, int], crop_pct: float, *, s
                 "the side that exceeds the crop is rounded down, by timm to the nearest integer for an oblong input_size: by up to"
                 " 1 pixel in its length"
             )
-    return {"crop_pct": crop_pct, "resized": list(resized), "different_in_timm": differences}
+    described = {"images": dict(images)} if images else {}
+    return {"crop_pct": crop_pct, "resized": list(resized), "different_in_timm": differences, **described}
 
 
 def _timm_resized(sides: tuple[int, int], crop_pct: float) -> tuple[int, int]:

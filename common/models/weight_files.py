@@ -1,14 +1,13 @@
 """Weight files: resolve the recipe key `init` to named tensors, without executing code from the file."""
 
-import argparse
-import json
+import logging
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor
 
 from common.checkpoint_files import TENSORS
@@ -21,23 +20,37 @@ from common.models.checkpointed import (
     recipe_of,
     step_names,
 )
+from common.models.hub import WEIGHT_FILES, cached_weights, fetch_weights, not_downloaded, timm_arguments
 from common.models.patch_geometry import (
-    CONFIG_FILE,
     PatchGeometry,
     geometry_of_config,
     geometry_of_model,
     geometry_of_recipe,
+    geometry_of_square,
+    model_type_of_config,
 )
-from common.models.several_networks import ChosenNetwork, choose_from_mapping, choose_from_state, is_training_state
+from common.models.pickled_tensors import PICKLES, describe_others, read_pickled, refused
+from common.models.several_networks import (
+    ChosenNetwork,
+    choose_from_mapping,
+    choose_from_state,
+    count_parts,
+    is_training_state,
+)
+from common.models.weight_layouts import to_timm_names
 from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
 
+logger = logging.getLogger(__name__)
+
+_SQUARE = ("DINOv2", "CLIP")
+"""Layouts of programs that train on square images only."""
+
 WEIGHTS_FILE = "model.safetensors"
 _CHOICES = (
-    "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, DINO's .pth,"
+    "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, an official .pth,"
     f" timm:<name>, hf-hub:<id> or local-dir:<folder with {WEIGHTS_FILE}>"
 )
-_PICKLES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,10 @@ class Weights:
     """The network that was taken, and what else the file holds."""
     geometry: PatchGeometry | None
     """Image and patch size that the weights were trained for; None if nothing states them."""
+    layout: str = "timm"
+    """Program in whose names the weights were saved: timm, DINOv2, DINOv3, CLIP, transformers' dinov2 ..."""
+    num_heads: int | None = None
+    """Number of attention heads, if the file tells it."""
     lacks_sums: bool = False
     """Whether they are from a checkpoint without its checksums, so that they are not verified."""
 
@@ -57,13 +74,30 @@ class Weights:
 def read_weights(init: str) -> Weights:
     """Return the weights that the recipe key `init` names: the only reader of weights, of all stages and evaluations.
 
-    Raise UserError if the source does not exist, is incomplete, or holds more than weights.
+    Raise UserError if the source does not exist, is incomplete, or cannot be downloaded.
+    """
+    scheme, _, name = init.partition(":")
+    path = find_weights(init)
+    if path is None:
+        return _read_timm(init, name if scheme == "timm" else init)
+    try:
+        check_readable(path)
+        return _read_file(path)
+    except OSError as error:
+        raise _unreadable(init, error) from error
+
+
+def find_weights(init: str, *, fetch: bool = True) -> Path | None:
+    """Return the file of weights that the recipe key `init` names, or None for a model name of timm.
+
+    A repository of the hub is downloaded if it is not in the cache; with `fetch=False` it is None then.
+    Raise UserError if there is no such file.
     """
     scheme, _, name = init.partition(":")
     if scheme == "hf-hub":
-        return _read_timm(init, init)
+        return fetch_weights(name, init) if fetch else cached_weights(name)
     if scheme == "timm":
-        return _read_timm(init, name)
+        return None
     path = _local_path(init)
     try:
         is_folder = path_exists(path) and path.is_dir()
@@ -74,34 +108,51 @@ def read_weights(init: str) -> Weights:
         if path_exists(path):
             if not path.is_file():  # opening a pipe could wait forever
                 raise UserError(f"init: {path} is neither a file nor a folder; {_CHOICES}")
-            check_readable(path)
-            return _read_file(path)
+            return path
         existing = step_names(path.parent)
     except OSError as error:
-        raise UserError(
-            f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); check its permissions, or copy it"
-            " elsewhere"
-        ) from error
+        raise _unreadable(init, error) from error
     if "/" not in init and timm.is_model(init.partition(".")[0]):
-        return _read_timm(init, init)
+        return None
     there = f"; there are {', '.join(existing)}" if existing else ""
     raise UserError(f"init: {init!r} is not a file, a folder or a model name of timm{there}; {_CHOICES}")
+
+
+def _unreadable(init: str, error: OSError) -> UserError:
+    """Return the error for weights that the system cannot read."""
+    return UserError(
+        f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); check its permissions, or copy it elsewhere"
+    )
 
 
 def _read_file(path: Path) -> Weights:
     """Read the network in a file of weights or in a checkpoint. Raise OSError if the system cannot read it."""
     if is_checkpoint(path):
         return Weights(source=str(path), network=read_checkpointed(path), geometry=geometry_of_recipe(recipe_of(path)))
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content, others = (_read_safetensors(path), ()) if path.suffix == ".safetensors" else _read_pickle(path)
     is_state = isinstance(content, Mapping) and is_training_state(content)
     choose = choose_from_state if is_state else choose_from_mapping
-    if not isinstance(content, Mapping) or (network := choose(content)) is None:
+    if not isinstance(content, Mapping) or (network := choose(content)) is None or not network.tensors:
+        if others:
+            raise refused(path, others)
         raise UserError(
             f"init: {path} has no named tensors, neither itself nor under 'teacher', 'state_dict' or 'model'; {_CHOICES}"
         )
-    if not network.tensors:
-        raise UserError(f"init: {path} has no tensors; {_CHOICES}")
-    return Weights(source=str(path), network=network, geometry=geometry_of_config(path), lacks_sums=is_state)
+    if others:
+        logger.info("init: not read from %s, since they are no plain data: %s", path.name, describe_others(others))
+    named = to_timm_names(network.tensors, model_type_of_config(path))
+    geometry = geometry_of_config(path)
+    if geometry is None and named.layout in _SQUARE:
+        geometry = geometry_of_square(named.tensors, f"{path} ({named.layout})")
+    dropped = Counter(network.dropped) + Counter(count_parts(named.dropped))
+    return Weights(
+        source=str(path),
+        network=replace(network, tensors=named.tensors, dropped=dict(dropped)),
+        geometry=geometry,
+        layout=named.layout,
+        num_heads=named.num_heads,
+        lacks_sums=is_state,
+    )
 
 
 def find_local_weights(init: str) -> Path | None:
@@ -114,16 +165,6 @@ def find_local_weights(init: str) -> Path | None:
     return _find_in_folder(path) if path.is_dir() else path
 
 
-def describe_network(source: str) -> str:
-    """Return the network of an export, in parentheses, or an empty string if the source is not an export of this project."""
-    config_file = Path(source).with_name(CONFIG_FILE)
-    try:
-        network = json.loads(config_file.read_text(encoding="utf-8"))["network"]
-        return f" ({', '.join(f'{name}={value}' for name, value in network.items())})"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
-
-
 def _local_path(init: str) -> Path:
     """Return the local path that `init` names."""
     scheme, _, name = init.partition(":")
@@ -132,7 +173,8 @@ def _local_path(init: str) -> Path:
 
 def _find_in_folder(folder: Path) -> Path | None:
     """Return the weights file of a run folder (in its export), of an export or of a checkpoint, or None."""
-    candidates = (folder / "export" / WEIGHTS_FILE, folder / WEIGHTS_FILE, folder / TENSORS)
+    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, *WEIGHT_FILES)
+    candidates = [folder / name for name in names]
     return next((candidate for candidate in candidates if path_exists(candidate)), None)
 
 
@@ -144,33 +186,20 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"init: {path} is not a complete safetensors file ({error}); copy it again") from error
 
 
-def _read_pickle(path: Path) -> Any:
-    """Read a PyTorch file of tensors; reject a pickle that needs anything beyond tensors and plain containers.
-
-    DINO's full checkpoints contain their command line as an `argparse.Namespace`, which is plain data and allowed.
-    """
-    if path.suffix not in _PICKLES:
+def _read_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Read a PyTorch file of tensors; return its content and the classes in it that are no plain data."""
+    if path.suffix not in PICKLES:
         raise UserError(f"init: {path} is not a supported file type; {_CHOICES}")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise many types: struct.error, AttributeError, ...
-        raise UserError(
-            f"init: {path} cannot be read as weights only: it is truncated, or a pickle with more than tensors, which could"
-            " execute code and is not loaded; if you trust it, convert it to safetensors"
-        ) from error
+    return read_pickled(path)
 
 
 def _read_timm(init: str, name: str) -> Weights:
-    """Return the published weights of a model of timm or the hub, as converted by timm."""
+    """Return the published weights of a model of timm, as converted by timm: from the cache, or downloaded."""
+    arguments = timm_arguments(name, init)
     try:
-        model = timm.create_model(name, pretrained=True)
+        model = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # timm, the hub client and the network raise many types
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"init: {init!r} could not be downloaded; check the name and the connection, or download the weights and set init to"
-            f" the file ({type(error).__name__}: {reason})"
-        ) from error
+        raise not_downloaded(init, error) from error
     return Weights(
         source=init,
         network=ChosenNetwork(tensors=dict(model.state_dict())),

@@ -2,14 +2,16 @@
 
 Loading is strict: one error lists all tensors that are missing, unexpected, of another shape or type, or not finite, and
 nothing is loaded.
-Two differences are allowed and logged: a classifier with another number of classes keeps its random initialization, and a
-position embedding for another grid is resized once, as in timm (bicubic, antialiased). No pickle that could execute code is
-loaded.
+Differences that are allowed and logged: a classifier with another number of classes keeps its random initialization, a position
+embedding for another grid is resized once, as in timm (bicubic, antialiased), and the stem is adapted to another number of channels
+(`weight_adaptation`). No pickle that could execute code is loaded.
 """
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +19,17 @@ from torch import Tensor, nn
 from common.checkpoint_files import SUMS
 from common.errors import UserError
 from common.models.classifier import classifier_names
+from common.models.network_of_weights import describe_network
+from common.models.patch_geometry import read_config
 from common.models.position_embedding import NAME as POSITION_EMBEDDING
 from common.models.position_embedding import UnknownGridError, own_grid, resize_position_embedding
-from common.models.weight_files import describe_network, read_weights
+from common.models.weight_adaptation import adapt_input_channels, adapt_zero_biases, differing_settings
+from common.models.weight_files import Weights, read_weights
 
 logger = logging.getLogger(__name__)
+
+_LISTED = 24
+"""Names that an error lists of each group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,10 @@ class InitReport:
     """loaded, fresh (the weights have no classifier with this number of classes), dropped (the network has none), or none."""
     resized_from: tuple[int, int] | None
     """Original grid of a resized position embedding, (rows, columns) of patches; None if it was not resized."""
+    channels: tuple[int, int] | None = None
+    """Input channels of the weights and of the network, if the first convolution was adapted."""
+    zero_biases: int = 0
+    """Number of attention biases that are 0 and were dropped or added (DINOv3)."""
     network: str | None = None
     """Name of the loaded network in a file that names its networks: teacher, average, model ..."""
 
@@ -43,9 +55,9 @@ class InitReport:
 def load_init(model: nn.Module, init: str) -> InitReport:
     """Load the weights of the recipe key `init` into `model`.
 
-    `init` is a run folder (its `export/` is read), a checkpoint of a run, a folder with `model.safetensors`, a `.safetensors`
-    file, a `.pth` file of tensors (DINO's backbone, or the teacher of its full checkpoint), `timm:<name>` or a timm name,
-    `hf-hub:<id>`, or `local-dir:<folder>`.
+    `init` is a run folder (its `export/` is read), a checkpoint of a run, a folder with `model.safetensors` or
+    `pytorch_model.bin` (timm's or transformers'), a `.safetensors` file, a `.pth` file of tensors (a backbone of DINO, DINOv2 or
+    DINOv3, or the teacher of a training checkpoint), `timm:<name>` or a timm name, `hf-hub:<id>`, or `local-dir:<folder>`.
 
     Raise UserError for a source that does not exist or is incomplete, and for any tensor that does not fit.
     """
@@ -58,33 +70,51 @@ def load_init(model: nn.Module, init: str) -> InitReport:
     _check_types(init, weights)
     expected = dict(model.state_dict())
     head = _match_head(model, weights, expected)
+    channels, zero_biases = adapt_input_channels(model, weights), adapt_zero_biases(weights, expected)
     resized_from, problem = None, None
     try:
         resized_from = resize_position_embedding(model, weights, read.geometry, source=source)
     except UnknownGridError as error:
         problem = str(error)
-    _check_fit(init, source, weights, expected, grid_problem=problem)
+    _check_fit(init, read, weights, expected, grid_problem=problem)
     with torch.no_grad():
         for name, tensor in expected.items():
             tensor.copy_(weights[name])
     report = InitReport(
-        source=source, num_loaded=len(expected), head=head, resized_from=resized_from, network=read.network.name
+        source=source,
+        num_loaded=len(expected),
+        head=head,
+        resized_from=resized_from,
+        channels=channels,
+        zero_biases=zero_biases,
+        network=read.network.name,
     )
-    _log(report, read.network.describe(), model)
+    _log(report, read, model)
     return report
 
 
-def _log(report: InitReport, description: str | None, model: nn.Module) -> None:
+def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
     """Log what was loaded, what was left and what was changed."""
-    logger.info("init: %d tensors loaded from %s", report.num_loaded, report.source)
-    if description is not None:
+    layout = "" if read.layout == "timm" else f", in the layout of {read.layout}"
+    logger.info("init: %d tensors loaded from %s%s", report.num_loaded, report.source, layout)
+    if (description := read.network.describe()) is not None:
         logger.info("init: %s", description)
+    if differing := list(differing_settings(model, read_config(Path(read.source)))):
+        logger.warning(
+            "init: warning: the network of the weights has %s; model.name=init builds it so", " and ".join(differing)
+        )
     if report.head == "fresh":
         logger.info(
             "init: the classifier keeps its random initialization, since the weights have none with this number of classes"
         )
     elif report.head == "dropped":
         logger.info("init: the classifier of the weights is dropped, since this network has none")
+    if report.channels is not None:
+        given, wanted = report.channels
+        how = "summed" if wanted == 1 else f"repeated in turn, times {given}/{wanted},"
+        logger.info("init: the stem's %d input channels %s for the %d of this network", given, how, wanted)
+    if report.zero_biases:
+        logger.info("init: %d biases of queries and values are 0, as in a network without them", report.zero_biases)
     if report.resized_from is not None:
         logger.info(
             "init: position embedding resized from %dx%d to %dx%d patches, once (bicubic, antialiased, as timm does)",
@@ -135,7 +165,7 @@ def _check_types(init: str, weights: Mapping[str, Tensor]) -> None:
 
 def _check_fit(
     init: str,
-    source: str,
+    read: Weights,
     weights: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     *,
@@ -159,12 +189,26 @@ def _check_fit(
     found = {problem: names for problem, names in groups.items() if names}
     if not found and grid_problem is None:
         return
-    remedy = "set model.name, model.patch_size, model.stem, model.stem_strides and model.ffn to those of the weights"
-    remedy += describe_network(source)
+    layout = "" if read.layout == "timm" else f", in the layout of {read.layout},"
+    remedy = (
+        "set model.name=init to build the network of the weights, or set model.name, model.patch_size, model.stem,"
+        f" model.stem_strides and model.ffn to those of the weights{describe_network(read)}"
+    )
     if not found:
         raise UserError(f"init: the position embedding of {init} does not fit this network: {grid_problem}")
     if list(found) == ["not finite"]:
         remedy = "the run that wrote them diverged or the file is damaged; use earlier weights"
-    lines = [f"  {len(names)} {problem}: {', '.join(names)}" for problem, names in found.items()]
+    lines = [f"  {len(names)} {problem}: {', '.join(_shortened(names))}" for problem, names in found.items()]
     lines += [f"  position embedding: {grid_problem}"] if grid_problem else []
-    raise UserError("\n".join([f"init: the weights of {init} do not fit this network; {remedy}", *lines]))
+    raise UserError("\n".join([f"init: the weights of {init}{layout} do not fit this network; {remedy}", *lines]))
+
+
+def _shortened(names: Sequence[str]) -> list[str]:
+    """Return names of tensors for a message: of many, those that differ in a block's number as one, and the first of these."""
+    if len(names) <= _LISTED:
+        return list(names)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"\.\d+\.", ".*.", name.partition(" ")[0]), []).append(name)
+    words = [f"{pattern} ({len(group)})" if len(group) > 1 else group[0] for pattern, group in groups.items()]
+    return [*words[:_LISTED], *([f"and {len(words) - _LISTED} more"] if len(words) > _LISTED else [])]

@@ -8,6 +8,7 @@ from pydantic import Field
 from common.config import Config
 from common.config_messages import Otherwise
 from common.config_types import AtLeastOne, Positive, Seed
+from common.training.tracker import TrackerName
 
 _MicroBatch = Annotated[
     int,
@@ -57,6 +58,10 @@ class TrainConfig(Config):
     """Maximum number of rewinds before a divergence ends the run; read only if `train.on_divergence` is rewind."""
     log_every: AtLeastOne = 50
     """Steps between lines of metrics.jsonl; a line is also written at the end of every epoch."""
+
+    tracker: TrackerName | None = None
+    """Experiment tracker that also gets the lines of metrics.jsonl, the resolved recipe and the status: tensorboard (files in the
+    run folder), wandb, mlflow or trackio, whose package must be installed. One that fails does not stop the run."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for values that cannot work."""

@@ -40,8 +40,9 @@ def micro_batches(num_images: int, size: int | None) -> Iterator[MicroBatch]:
 
 
 def warn_of_batch_norm(network: nn.Module, micro_batch_size: int | None) -> None:
-    """Warn if the network contains batch norm, whose statistics make training with micro-batches differ."""
-    if micro_batch_size and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+    """Warn if the network contains batch norm that is not frozen: its statistics make training with micro-batches differ."""
+    norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    if micro_batch_size and any(norm.training for norm in norms):
         logger.warning(
             "warning: train.micro_batch_size = %d: the network contains batch norm, which normalizes over the %d images of a "
             "micro-batch instead of the complete batch. Results differ from a run without train.micro_batch_size by more than "

@@ -13,6 +13,7 @@ from common.data.splits.training_images import check_overlap, save_training_imag
 from common.interruption import interruptible
 from common.json_text import to_json
 from common.training.inputs import Inputs, check_inputs, describe_inputs, save_inputs
+from common.training.normalization import find_normalization
 
 if TYPE_CHECKING:
     from common.training.run import Run
@@ -22,23 +23,27 @@ UNLABELED_STAGES = ("pretrain", "tokens")
 SAME_INPUTS = "{} must lead to the same files on every node"
 
 
-def open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | None = None) -> Splits:
+def open_images(
+    config: DataConfig, run: "Run", *, labeled: bool, init: str | None = None, frozen: str | None = None
+) -> Splits:
     """Return the images of a run, with labels if `labeled`; raise UserError if its inputs are not those it began with.
 
-    Duplicates between its parts, and images that the weights `init` were trained on, are logged and recorded. A stop signal ends
-    all this after a while: decoding and comparing many images can take hours.
+    Duplicates between its parts, and images that the weights `init` were trained on, are logged and recorded. So is the
+    normalization, if it is measured: that of `init`, or of the weights `frozen` of an evaluation, which trains none. A stop signal
+    ends all this after a while: decoding and comparing many images can take hours.
     """
     with interruptible():
-        return _open_images(config, run, labeled=labeled, init=init)
+        return _open_images(config, run, labeled=labeled, init=init, weights=init or frozen)
 
 
-def _open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | None) -> Splits:
+def _open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | None, weights: str | None) -> Splits:
     """Do what `open_images` says."""
     resumes = run.process_group.read(lambda: has_checkpoints(run.folder)) or run.files.has_shards
     inputs = _check_inputs(run, resumes=resumes)
     splits = run.process_group.read(lambda: open_splits(config, labeled=labeled))
     data = _check_data(run, splits, resumes=resumes)
     hashes = _record_duplicates(config, run, splits, init, resumes=resumes, labeled=labeled)
+    run.data_facts |= _find_normalization(config, run, splits, weights, resumes=resumes)
     data |= run.data_facts
     run.write_once_accepted(run.folder, lambda: save_data(data, splits, run.folder, resumes=resumes))
     run.write_once_accepted(run.folder, lambda: save_inputs(inputs, run.folder))
@@ -62,6 +67,16 @@ def _record_duplicates(
     overlap = group.read(lambda: check_overlap(init, duplicates.hashes, refuses=refuses))
     run.data_facts |= {"duplicates": duplicates.summary(), "init_overlap": overlap}
     return duplicates.hashes.get("train")
+
+
+def _find_normalization(
+    config: DataConfig, run: "Run", splits: Splits, weights: str | None, *, resumes: bool
+) -> dict[str, Any]:
+    """Return the record of a normalization that is measured, the same in all processes."""
+    group = run.process_group
+    found = group.read(lambda: find_normalization(config, splits, weights, run.folder, resumes=resumes))
+    group.check_same([_digest(found)], what="mean and std", remedy=SAME_INPUTS.format("data.source"))
+    return found
 
 
 def confirm_moved(run: "Run") -> None:

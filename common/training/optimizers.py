@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from common.config import Config
 from common.config_messages import VALUE, Otherwise
 from common.config_types import NonNegative, Positive
+from common.models.layers import layer_numbers
 from common.training.schedules import Schedule, cosine
 
 
@@ -66,7 +67,8 @@ class OptimConfig(Config):
     decay_bias_and_norm: bool = False
     """Whether weight decay applies to biases and 1-D parameters, such as those of norms (pycls: yes)."""
     layer_decay: _LayerDecay = 1.0
-    """Layer-wise learning rate decay: factor from each layer to the previous one; 1 = the same rate everywhere."""
+    """Layer-wise learning rate decay: factor from each layer to the previous one; 1 = the same rate everywhere. The classifier, or
+    DINO's head, is the last layer."""
     betas: Annotated[tuple[float, float], AfterValidator(_check_betas)] = (0.9, 0.999)
     """AdamW's averaging coefficients."""
     eps: NonNegative = 1e-8
@@ -173,10 +175,11 @@ def parameter_groups(
 
     By default, weight decay does not apply to biases and 1-D parameters; with `decay_embeddings` false, also not to the parameters
     that the network exempts (`no_weight_decay()`: class token, position embedding). With L layers as the network's
-    `group_matcher` counts them, layer l has lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier the last.
+    `group_matcher` counts them, layer l has lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier or DINO's
+    head the last. Frozen parameters are in no group.
     """
     exempt: set[str] = set() if decay_embeddings else _exempt(model)
-    layer_of = _layers(model) if layer_decay < 1 else {}
+    layer_of = layer_numbers(model) if layer_decay < 1 else {}
     deepest = max(layer_of.values(), default=0)
     groups: dict[tuple[int, bool], dict[str, object]] = {}
     for name, parameter in model.named_parameters():
@@ -200,13 +203,6 @@ def _exempt(model: nn.Module) -> set[str]:
         if hasattr(network, "no_weight_decay")
         for name in network.no_weight_decay()
     }
-
-
-def _layers(model: nn.Module) -> dict[str, int]:
-    """Return the layer number of each parameter, counted from the stem by the network's timm `group_matcher`."""
-    from timm.models import group_parameters
-
-    return dict(group_parameters(model, model.group_matcher(coarse=False), reverse=True))  # type: ignore[operator]
 
 
 def set_step(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:

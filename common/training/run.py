@@ -23,6 +23,7 @@ from common.training.process_group import ProcessGroup
 from common.training.run_folder import RunFolder
 from common.training.signals import StopSignals
 from common.training.status import RunOutcome, RunStatus
+from common.training.tracker import Tracker, check_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -36,6 +37,7 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     Sets up, in this order: the accelerator (devices, process group, mixed precision), the allocator on a CPU, and, once the
     folder has been accepted, the signal handlers that ask for a stop. Raise UserError for a launch or a folder that cannot work.
     """
+    check_tracker(_tracker_name(config))
     accelerator = build_accelerator(precision, compiled=getattr(getattr(config, "train", None), "compile", False))
     if accelerator.device.type == "cpu":
         keep_freed_memory()
@@ -63,6 +65,7 @@ class Run:
         """What was found in the images, for result.json."""
         self._started = time.monotonic()
         self._log_error: OSError | None = None
+        self._tracker = self._build_tracker()
         self.process_group.check_same(describe_folder(self.folder))
         self.files = self.process_group.read(lambda: RunFolder(self.folder, config, stage))
         self._pending = [(self.folder, lambda: self._describe(overrides))]
@@ -153,6 +156,8 @@ class Run:
                 self.files.log({"step": step, "epoch": epoch, **values})
             except OSError as error:
                 self._log_error = error
+            if self._tracker is not None:
+                self._tracker.log(step, {"epoch": epoch, **values})
 
     @property
     def has_log_error(self) -> bool:
@@ -204,10 +209,18 @@ class Run:
         self.raise_log_error()
         text = to_json(result, indent=2) + "\n"
         self.write(self.folder / "result.json", lambda: self.files.write("result.json", text))
+        if self._tracker is not None:
+            self._tracker.finish(step, facts.get("metrics", {}), str(outcome.status), outcome.reason)
         if self.is_main:
             words = (self.stage, outcome.status, outcome.reason, self.seconds, self.folder)
             logger.info("%s: %s (%s); %.0f s, results in %s", *words)
         return INTERRUPTED if outcome.status == RunStatus.INTERRUPTED else 0
+
+    def _build_tracker(self) -> Tracker | None:
+        """Return the tracker of the recipe, in the main process."""
+        name = _tracker_name(self.config)
+        recipe = recipes.flatten(recipes.to_mapping(self.config))
+        return Tracker(name, self.folder, recipe) if name is not None and self.is_main else None
 
     def _describe(self, overrides: list[str]) -> None:
         """Write what the run is. Another `train.epochs` is written once it is accepted, not before."""
@@ -225,3 +238,8 @@ class Run:
     def _raise_log_error(self) -> None:
         if self._log_error is not None:
             raise self._log_error
+
+
+def _tracker_name(config: Any) -> Any:
+    """Return the recipe's tracker; None for an evaluation of one pass, which logs no curves."""
+    return getattr(getattr(config, "train", None), "tracker", None)

@@ -17,6 +17,7 @@ from common.files import fsync, list_folder, path_exists, write_atomic
 from common.json_text import to_json
 from common.paths import PATH_KEYS, is_local, is_same_path
 from common.training.schedules import Schedule
+from common.training.tracker import TRACKER_FILE
 from common.yaml_text import values_of
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ WRITTEN = (
     "inputs.json",
     "subset.json",
     TRAINING_IMAGES_FILE,
+    TRACKER_FILE,
     "export",
     *sorted(BEGUN),
 )
@@ -68,6 +70,7 @@ OPERATIONAL = (
     "train.keep_checkpoints",
     "train.keep_every_epochs",
     "train.log_every",
+    "train.tracker",
 )
 """Keys that may differ when a run is resumed: they do not change any number."""
 

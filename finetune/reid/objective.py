@@ -20,6 +20,7 @@ from common.data.reid.pk_sampler import PKSampler
 from common.data.token_labels.reader import TokenLabelSource
 from common.evaluation.supervised_monitor import SupervisedMonitor
 from common.models.export import export_network
+from common.models.freezing import adapt_network
 from common.models.networks import Network, build_network
 from common.models.weights import load_init
 from common.training.loss_monitor import chance_loss
@@ -41,7 +42,7 @@ class ReidNetwork(nn.Module):
         nn.init.normal_(self.classifier.weight, std=classifier_std)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the features (B, D) of images (B, 3, H, W); in training also the logits (B, C) after the neck."""
+        """Return the features (B, D) of images (B, C, H, W); in training also the logits (B, C) after the neck."""
         features = self.backbone(images)
         return (features, self.classifier(self.neck(features))) if self.training else features
 
@@ -75,11 +76,12 @@ class ReidObjective:
         self.config, self.splits = config, splits
 
     def build_network(self) -> ReidNetwork:
-        """Build the backbone with neck and classifier; the backbone loads `init`."""
-        config, size = self.config, self.config.data.image_size
-        backbone = build_network(config.model, image_size=size, num_classes=0)
+        """Build the backbone with neck and classifier; the backbone loads `init` and is frozen as in the recipe."""
+        config, data = self.config, self.config.data
+        backbone = build_network(config.model, image_size=data.image_size, num_classes=0, in_chans=data.channels)
         if config.init is not None:
             load_init(backbone, config.init)
+        adapt_network(backbone, config.freeze, config.lora)
         return ReidNetwork(
             backbone, len(self.splits.class_names), classifier_std=CLASSIFIER_STD * config.head_init_scale
         )
@@ -99,9 +101,8 @@ class ReidObjective:
     def build_transform(self) -> BatchTransform:
         """Return the recipe's transform: flip, padded crop and random erasing."""
         config = self.config
-        return build_supervised_transform(
-            config.augment, config.data.image_size, config.train.seed, mean=config.data.mean
-        )
+        mean, _ = config.data.statistics()
+        return build_supervised_transform(config.augment, config.data.image_size, config.train.seed, mean=mean)
 
     def build_monitor(self, run: Run) -> SupervisedMonitor:
         """Return the monitor of the loss and of the retrieval metrics mAP and CMC."""
@@ -109,8 +110,8 @@ class ReidObjective:
         return SupervisedMonitor(run, evaluator, log_every=self.config.train.log_every)
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return normalized, erased images (B, 3, H, W) and their identities (B,)."""
-        images = normalize(batch.views[0][0], self.config.data.mean, self.config.data.std)
+        """Return normalized, erased images (B, C, H, W) and their identities (B,)."""
+        images = normalize(batch.views[0][0], *self.config.data.statistics())
         assert batch.labels is not None
         return erase(images, batch.erasures), batch.labels
 
@@ -136,14 +137,16 @@ class ReidObjective:
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
         """Export the backbone, without neck and classifier, as a folder that timm loads."""
         assert isinstance(network, ReidNetwork)
+        mean, std = self.config.data.statistics()
         export_network(
             network.backbone,
             folder,
             model_name=self.config.model.name,
             class_names=self.splits.class_names,
-            mean=self.config.data.mean,
-            std=self.config.data.std,
+            mean=mean,
+            std=std,
             image_size=self.config.data.image_size,
+            images=self.config.data.describe_images(),
             metrics=metrics,
             crop_pct=self.config.augment.crop_pct,
             squash=self.config.augment.crop_mode == "squash",

@@ -65,46 +65,37 @@ def _check_digest(key: str, published: PublishedWeights) -> dict[str, str]:
 
 def _weights_file(init: str) -> Path | None:
     """Return the file that weights were read from, local or in the Hub's cache, or None if it is not known."""
+    from common.models.hub import cached_weights
     from common.models.weight_files import find_local_weights
 
     scheme, _, name = init.partition(":")
     if scheme == "hf-hub":
-        return _cached(name)
+        return cached_weights(name)
     if (local := find_local_weights(init)) is not None:
         return local.absolute()
     import timm
 
     config = timm.get_pretrained_cfg(name if scheme == "timm" else init)
-    return _cached(config.hf_hub_id, config.hf_hub_filename) if config and config.hf_hub_id else None
-
-
-def _cached(repository: str, file: str | None = None) -> Path | None:
-    """Return the file of weights in the Hub's cache that timm reads: safetensors if the repository has it, or None."""
-    from huggingface_hub import try_to_load_from_cache
-
-    name, _, revision = repository.partition("@")
-    for candidate in [file] if file else ["model.safetensors", "pytorch_model.bin"]:
-        path = try_to_load_from_cache(name, candidate, revision=revision or None)
-        if isinstance(path, str):
-            return Path(path)
-    return None
+    return cached_weights(config.hf_hub_id, config.hf_hub_filename) if config and config.hf_hub_id else None
 
 
 def _mismatches(published: PublishedWeights, runs: Iterable[PlannedRun]) -> Iterator[str]:
     """Yield an error for each distinct network of the runs that cannot load the weights as its stage does."""
+    from common.models.init_network import follow_init
     from common.models.networks import build_network
     from common.models.weights import load_init
 
     networks: dict[Any, list[PlannedRun]] = {}
     for run in runs:
-        config = load_config(run.module, Path(run.recipe), run.overrides)
+        config = follow_init(load_config(run.module, Path(run.recipe), run.overrides), fetch=False)  # they are fetched
         # Loading skips a classifier with another number of classes, so any number can be used here. Only objectives that are not
         # re-identification train a classifier; evaluations have no objective.
         num_classes = int(getattr(config, "objective", "reid") != "reid")
-        networks.setdefault((config.model, config.data.image_size, num_classes), []).append(run)
-    for (model, size, num_classes), same_network in networks.items():
+        networks.setdefault((config.model, config.data.image_size, config.data.channels, num_classes), []).append(run)
+    for (model, size, channels, num_classes), same_network in networks.items():
         try:
-            load_init(build_network(model, image_size=size, num_classes=num_classes), published.init)
+            network = build_network(model, image_size=size, num_classes=num_classes, in_chans=channels)
+            load_init(network, published.init)
         except UserError as error:
             where = f"{same_network[0].stage} with model.name={model.name} at {size} px"
             yield f"{pluralize(len(same_network), 'run')} of {where}: {error}"

@@ -92,13 +92,13 @@ class _Images:
 
     def _source(self, data: "DataConfig") -> "Source | None":
         """Return the open source of a section `data`; none for data sets of identities."""
-        from common.data.images.decode import ImageDecoder
+        from common.data.config import build_decoder
         from common.data.reid.open_identities import is_identity_source
         from common.data.sources.open_source import open_source
 
         key = data.model_copy(update={**_NO_NUMBER, **_SUBSET})
         if key not in self._sources:
-            decoder = ImageDecoder(max_pixels=data.max_megapixels * 10**6)
+            decoder = build_decoder(data)
             self._sources[key] = None if is_identity_source(data) else _ReadOnce(open_source(data, decoder))
         return self._sources[key]
 

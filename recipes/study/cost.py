@@ -48,7 +48,10 @@ def _subset_size(class_counts: tuple[int, ...], fraction: float, images_per_clas
 
 def estimate(run: PlannedRun, size: DatasetSize) -> Cost:
     """Return the cost of a run on a dataset of this size."""
+    from common.models.init_network import follow_init
+
     config, function = load_config(run.module, Path(run.recipe), run.overrides), cost_function(run.module)
+    config = follow_init(config, fetch=False)
     sizes = {"num_classes": size.num_classes}
     if hasattr(config, "data"):
         num_held_out = round(size.train_images * config.data.validation_fraction)

@@ -54,3 +54,19 @@ def test_stages_exit_without_a_traceback_when_interrupted(monkeypatch: pytest.Mo
     with pytest.raises(SystemExit) as exit_:
         runpy.run_module(module, run_name="__main__")
     assert exit_.value.code == 128 + signal.SIGINT
+
+
+def test_an_abandoned_library_does_not_delay_the_exit() -> None:
+    """As W&B does, which waits at the exit of the interpreter for a server that cannot be reached."""
+    program = """
+import atexit, time
+from common.pipes import abandon_background, exit_with
+atexit.register(time.sleep, 600)
+def main():
+    print("done")
+    abandon_background()
+    return 3
+exit_with(main)
+"""
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert (process.returncode, process.stdout) == (3, "done\n")

@@ -44,3 +44,12 @@ def test_the_classifier_of_the_tokens_is_counted() -> None:
     heads = (1 + int(rows) * int(columns)) * network.num_features * 10  # type: ignore[operator, call-overload]
     augment = {"mixup": 0.0, "cutmix": 0.0}
     assert macs_per_image(model=VOLO, objective="token_labels", augment=augment) == 3 * (backbone + heads)
+
+
+def test_frozen_parts_save_their_gradients_in_both_passes_of_sam() -> None:
+    config = build(FinetuneConfig, {"out": "x", "model": VIT}, source="recipe")
+    forward = measure(build_network(config.model, image_size=16, num_classes=10), 16).macs
+    freeze = {"embeddings": True, "blocks": 4}
+    assert macs_per_image(model=VIT, freeze=freeze) == forward + 64 * 10
+    assert macs_per_image(model=VIT, freeze=freeze, optim={"name": "sam"}) == 2 * (forward + 64 * 10)
+    assert forward < macs_per_image(model=VIT, lora={"rank": 2}) < 3 * forward

@@ -2,7 +2,10 @@
 
 from common.data.augment.multi_crop import CropsConfig
 from common.data.config import DataConfig
-from common.models.networks import ModelConfig
+from common.models.complexity import measure
+from common.models.freezing import FreezeConfig, adapt_network
+from common.models.lora import LoraConfig
+from common.models.networks import ModelConfig, build_network
 from common.training.config import TrainConfig
 from pretrain.config import DinoConfig, PretrainConfig
 from pretrain.cost import dino_complexity, training_cost
@@ -26,3 +29,25 @@ def test_the_cost_is_every_pass_of_student_and_teacher_through_backbone_and_head
     cost = training_cost(config, num_images=90)
     assert (cost.steps, cost.images) == (12, 240)
     assert cost.macs == 240 * (student + teacher)
+
+
+def test_frozen_parts_save_their_gradients_and_updates_cost_the_teacher_too() -> None:
+    model, crops = ModelConfig(name="vit_mini", patch_size=4), CropsConfig(global_size=12, num_global=2, num_local=0)
+    for freeze, lora in ((FreezeConfig(embeddings=True, blocks=2), LoraConfig()), (FreezeConfig(), LoraConfig(rank=2))):
+        config = PretrainConfig(
+            out="x",
+            model=model,
+            freeze=freeze,
+            lora=lora,
+            data=DataConfig(image_size=12),
+            crops=crops,
+            dino=DinoConfig(out_dim=50, hidden_dim=20, bottleneck_dim=10),
+            train=TrainConfig(epochs=1, batch_size=20),
+        )
+        network = build_network(model, image_size=12, num_classes=0)
+        adapt_network(network, freeze, lora)
+        part = measure(network, 12)
+        head = 64 * 20 + 20 * 20 + 20 * 10 + 10 * 50
+        assert part.backward_macs < 2 * part.macs
+        student, teacher = 2 * (part.macs + part.backward_macs + 3 * head), 2 * (part.macs + head)
+        assert training_cost(config, num_images=20).macs_per_image == student + teacher

@@ -107,3 +107,16 @@ def test_teacher_targets_of_micro_batches_match_the_full_batch(dino: DINO, cente
     assert torch.allclose(expected.log_q_GBK, targets.log_q_GBK, atol=1e-5)
     assert torch.allclose(dino.loss.center, split.loss.center, atol=1e-7)
     assert torch.equal(targets.select(slice(2, 4)).log_q_GBK, targets.log_q_GBK[:, 2:4])
+
+
+def test_frozen_parameters_stay_equal_in_student_and_teacher() -> None:
+    torch.manual_seed(0)
+    student, teacher = Backbone(), Backbone()
+    student.linear.weight.requires_grad_(False)
+    dino = DINO(student, teacher, DINOHead(8, 12, hidden_dim=16, bottleneck_dim=4), DINOLoss(12))
+    with torch.no_grad():
+        student.linear.bias.add_(1.0)
+    before = teacher.linear.bias.clone()
+    dino.update_teacher(0.9)
+    assert torch.equal(teacher.linear.weight, student.linear.weight)
+    torch.testing.assert_close(teacher.linear.bias, before + 0.1)

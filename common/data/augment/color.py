@@ -5,8 +5,9 @@ The operations before the hue in the drawn order are composed into one map, thos
 clamped to 0..255 after each map, not after each operation; c compensates for Pillow, which truncates after every operation. The
 hue is shifted in HSV, as in Pillow: a rotation in YIQ would merge everything into a single map, but it maps saturated colors
 differently (mean error 3.4 of 255 on CIFAR-10, compared with 0.2). Blur and solarize follow.
-`apply_on_crop` runs in a worker on one uint8 crop with OpenCV, `apply_on_batch` on the device on a batch with torch.
-Shapes: N crops, P parameters of a view, S pixels.
+`apply_on_crop` runs in a worker on one crop with OpenCV, `apply_on_batch` on the device on a batch with torch. Images of C != 3
+channels have brightness, contrast, blur and solarize alone, those of 16 bits are float32 in 0..255 and not rounded.
+Shapes: N crops, P parameters of a view, C channels, H and W pixels.
 """
 
 import math
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.data.augment import parameters as columns
+from common.data.augment.planes import apply_color, is_rgb8
 
 _LUMA = (0.299, 0.587, 0.114)
 _HUE = 3
@@ -32,7 +34,7 @@ class ColorOps(NamedTuple):
     """Color operations on one crop, as a worker executes them."""
 
     before: tuple[Any, Any | None] | None
-    """A and K of the map before the hue, (3, 4) with c as the last column. K is None if it is 0, the map None if it is the
+    """A and K of the map before the hue, (C, C + 1) with c as the last column. K is None if it is 0, the map None if it is the
     identity."""
     hue: int
     """Hue shift in steps of 1/255 turn, modulo 256; 0 for none."""
@@ -108,14 +110,27 @@ def blur_kernels(sigma: Tensor, radius: int) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
-def color_ops(parameters: Tensor) -> list[ColorOps]:
+def _for_channels(linear: Tensor, from_mean: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Return A and K (..., 3, 3) of brightness and contrast as multiples of the identity (..., C, C); unchanged for 3 channels.
+
+    A is a multiple of the identity already. K m is the same for every channel, a multiple of the mean gray level: for other
+    channels than RGB, a multiple of the channel's own mean.
+    """
+    if channels == 3:
+        return linear, from_mean
+    identity = torch.eye(channels, dtype=linear.dtype, device=linear.device)
+    return linear[..., :1, :1] * identity, from_mean[..., :1, :].sum(-1, keepdim=True) * identity
+
+
+def color_ops(parameters: Tensor, channels: int = 3) -> list[ColorOps]:
     """Return the color operations of each row of (N, P) parameters, as `apply_on_crop` takes them."""
     linear, from_mean, constant, hue = color_maps(parameters)
+    linear, from_mean = _for_channels(linear, from_mean, channels)
     has_mean = from_mean.flatten(2).any(dim=2)
-    changes = (linear != torch.eye(3)).flatten(2).any(dim=2) | has_mean
+    changes = (linear != torch.eye(channels)).flatten(2).any(dim=2) | has_mean
     sigmas = parameters[:, columns.BLUR_SIGMA]
     radius = blur_radius(sigmas.max().item())
-    constants = constant[:, :, None, None].expand(-1, -1, 3, 1)
+    constants = constant[:, :, None, None].expand(-1, -1, channels, 1)
     linear, from_mean = (torch.cat([part, constants], dim=3) for part in (linear, from_mean))
     maps = zip(linear.numpy(), from_mean.numpy(), changes.tolist(), has_mean.tolist(), strict=True)
     kernels = zip(blur_kernels(sigmas, radius).numpy(), sigmas.tolist(), strict=True)
@@ -135,7 +150,9 @@ def color_ops(parameters: Tensor) -> list[ColorOps]:
 
 
 def apply_on_crop(crop: Any, ops: ColorOps) -> Any:
-    """Return an (S, S, 3) uint8 crop with its color operations, blur and solarize applied."""
+    """Return an (H, W, C) crop, uint8 or float32, with its color operations, blur and solarize applied."""
+    if not is_rgb8(crop):
+        return apply_color(crop, ops)
     if ops.before is not None:
         crop = _map_crop(crop, *ops.before)
     if ops.hue:
@@ -173,49 +190,60 @@ def _hue_row(shift: int, width: int) -> Any:
 
 
 def apply_on_batch(crops: Tensor, parameters: Tensor, *, sigma_limit: float) -> Tensor:
-    """Return (N, 3, S, S) float32 in 0..255 from (N, 3, S, S) uint8 crops and (N, P) parameters, without synchronizing the device.
+    """Return (N, C, H, W) float32 in 0..255 from (N, C, H, W) crops and (N, P) parameters, without synchronizing the device.
 
-    `sigma_limit` is the largest standard deviation of a blur, in pixels. It determines the kernel size.
+    `sigma_limit` is the largest standard deviation of a blur, in pixels. It determines the kernel size. Only uint8 is rounded.
     """
-    parameters = parameters.to(crops.device)
+    parameters, channels = parameters.to(crops.device), crops.shape[1]
+    rounds = not crops.is_floating_point()
     linear, from_mean, constant, hue = color_maps(parameters)
-    images = _map_batch(crops.float(), linear[:, 0], from_mean[:, 0], constant[:, 0])
-    images = torch.where(hue[:, None, None, None] > 0, _shift_hue_batch(images, hue.float()), images)
-    images = _map_batch(images, linear[:, 1], from_mean[:, 1], constant[:, 1])
+    linear, from_mean = _for_channels(linear, from_mean, channels)
+    constant = constant if rounds else torch.zeros_like(constant)
+    images = _map_batch(crops.float(), linear[:, 0], from_mean[:, 0], constant[:, 0], rounds=rounds)
+    if channels == 3:
+        shifted = _shift_hue_batch(images, hue.float(), rounds=rounds)
+        images = torch.where(hue[:, None, None, None] > 0, shifted, images)
+        images = _map_batch(images, linear[:, 1], from_mean[:, 1], constant[:, 1], rounds=rounds)
     if sigma_limit > 0:
         images = _blur(images, parameters[:, columns.BLUR_SIGMA], blur_radius(sigma_limit))
+        images = images.round_() if rounds else images
     solarized = parameters[:, columns.SOLARIZE, None, None, None] > 0
     return torch.where(solarized & (images >= 128), 255 - images, images)
 
 
-def _map_batch(images: Tensor, linear: Tensor, from_mean: Tensor, constant: Tensor) -> Tensor:
-    """Return each image's pixels as A x + K m + c, rounded and clamped to 0..255."""
+def _map_batch(images: Tensor, linear: Tensor, from_mean: Tensor, constant: Tensor, *, rounds: bool) -> Tensor:
+    """Return each image's pixels as A x + K m + c, clamped to 0..255, and rounded."""
     offset = from_mean @ images.mean(dim=(2, 3))[:, :, None] + constant[:, None, None]
     mapped: Tensor = linear @ images.flatten(2) + offset
-    return mapped.round_().clamp_(0, 255).view_as(images)
+    return (mapped.round_() if rounds else mapped).clamp_(0, 255).view_as(images)
 
 
-def _shift_hue_batch(images: Tensor, shifts: Tensor) -> Tensor:
-    """Return each image with its hue shifted by its own (N,) steps, with the arithmetic of Pillow's 8-bit HSV."""
+def _shift_hue_batch(images: Tensor, shifts: Tensor, *, rounds: bool) -> Tensor:
+    """Return each image with its hue shifted by its own (N,) steps; if it `rounds`, with the arithmetic of Pillow's 8-bit HSV."""
+
+    def floor(values: Tensor) -> Tensor:
+        return values.floor() if rounds else values
+
     value, least = images.amax(dim=1), images.amin(dim=1)
     span = value - least
-    red, green, blue = ((value[:, None] - images) / span.clamp(min=1)[:, None]).unbind(dim=1)
+    red, green, blue = ((value[:, None] - images) / span.clamp(min=1 if rounds else 1e-6)[:, None]).unbind(dim=1)
     sector = torch.where(red == 0, blue - green, torch.where(green == 0, 2 + red - blue, 4 + green - red))
-    hue = torch.where(span > 0, (sector.remainder(6) * 42.5).floor(), 0)
-    hue = (hue + shifts[:, None, None]).remainder(256) / 42.5
-    chroma = value * (span / value.clamp(min=1) * 255).floor() / 255
+    hue = torch.where(span > 0, floor(sector.remainder(6) * 42.5), 0)
+    hue = (hue + shifts[:, None, None]).remainder(256 if rounds else 255) / 42.5
+    chroma = value * floor(span / value.clamp(min=1 if rounds else 1e-6) * 255) / 255
     channels = []
     for first in (5, 3, 1):
         sextant = (first + hue).remainder(6)
         channels.append(value - chroma * torch.minimum(sextant, 4 - sextant).clamp(0, 1))
-    return torch.stack(channels, dim=1).round_()
+    shifted = torch.stack(channels, dim=1)
+    return shifted.round_() if rounds else shifted
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur each (3, S, S) image with its own standard deviation and replicated edges; 0 leaves an image unchanged."""
+    """Blur each (C, H, W) image with its own standard deviation and replicated edges; 0 leaves an image unchanged."""
     num_images, channels, height, width = images.shape
     kernels = blur_kernels(sigma, radius).repeat_interleave(channels, dim=0)[:, None, None, :]
     planes = images.reshape(1, num_images * channels, height, width)
     for kernel, padding in ((kernels, (radius, radius, 0, 0)), (kernels.transpose(2, 3), (0, 0, radius, radius))):
         planes = F.conv2d(F.pad(planes, padding, mode="replicate"), kernel, groups=num_images * channels)
-    return planes.view_as(images).round_()
+    return planes.view_as(images)

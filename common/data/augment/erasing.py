@@ -1,7 +1,7 @@
 """Random erasing (Zhong et al. 2020) in timm's `pixel` mode: one rectangle of noise per image, after normalization.
 
-The worker draws the rectangle and its noise, keyed by the sample; the device only copies. Shapes: B samples, H and W pixels,
-E erasures.
+The worker draws the rectangle and its noise, keyed by the sample; the device only copies. Shapes: B samples, C channels, H and W
+pixels, E erasures.
 """
 
 import math
@@ -22,7 +22,7 @@ class Erasures(NamedTuple):
     boxes: Tensor
     """(E, 5) int64: index in the batch, top, left, height, width."""
     noise: Tensor
-    """The rectangles' (3, height, width) float32 values, flattened and concatenated."""
+    """The rectangles' (C, height, width) float32 values, flattened and concatenated."""
 
 
 def draw_erasure(
@@ -42,12 +42,12 @@ def draw_erasure(
 
 
 def erase(images: Tensor, erasures: Erasures | None) -> Tensor:
-    """Overwrite the rectangles in normalized (B, 3, H, W) images with their noise, in place; return the images."""
+    """Overwrite the rectangles in normalized (B, C, H, W) images with their noise, in place; return the images."""
     if erasures is None:
         return images
-    first = 0
+    first, channels = 0, images.shape[1]
     for index, top, left, height, width in erasures.boxes.tolist():
-        noise = erasures.noise[first : first + 3 * height * width].view(3, height, width)
+        noise = erasures.noise[first : first + channels * height * width].view(channels, height, width)
         images[index, :, top : top + height, left : left + width] = noise
         first += noise.numel()
     return images

@@ -76,7 +76,7 @@ class Mixing:
         return MixingDraw(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))
 
     def __call__(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return mixed (B, 3, H, W) images and their (B, C) float32 targets from normalized images and (B,) labels."""
+        """Return mixed (B, C, H, W) images and their (B, C) float32 targets from normalized images and (B,) labels."""
         targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
         if not (self.mixup_alpha or self.cutmix_alpha):
             return images, targets

@@ -16,7 +16,7 @@ from PIL import Image
 from common.data.augment.policy_ops import OPERATIONS, through_pillow
 
 Policy = Callable[[Any], Any]
-"""Augments an (H, W, 3) uint8 array."""
+"""Augments an (H, W, 3) uint8 array, or an (H, W, 1) one."""
 
 _GRAMMAR = re.compile(
     r"rand(-(m\d+|n\d+|p(0?\.\d+|0|1)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|t(weights|3aw?)))*"
@@ -32,13 +32,14 @@ def is_policy(name: str) -> bool:
 def build_policy(name: str, image_size: int, mean: Sequence[float]) -> Policy:
     """Return timm's RandAugment or AutoAugment, configured as in timm's training transform with bicubic interpolation.
 
-    It makes exactly the random draws of timm's policy, but takes and returns arrays, and `policy_ops` executes its operations.
+    It makes exactly the random draws of timm's policy, but takes and returns arrays, and `policy_ops` executes its operations. With
+    one value of `mean`, it takes and returns gray images.
     """
     from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 
     settings = {
         "translate_const": int(image_size * 0.45),
-        "img_mean": tuple(min(255, round(255 * value)) for value in mean),
+        "img_mean": tuple(min(255, round(255 * value)) for value in (mean if len(mean) == 3 else [*mean] * 3)),
         "interpolation": Image.Resampling.BICUBIC,
     }
     build = rand_augment_transform if name.startswith("rand") else auto_augment_transform
@@ -46,7 +47,16 @@ def build_policy(name: str, image_size: int, mean: Sequence[float]) -> Policy:
     ops = policy.ops if name.startswith("rand") else [op for sub_policy in policy.policy for op in sub_policy]
     for op in ops:
         op.aug_fn = OPERATIONS[op.name] if op.name in OPERATIONS else through_pillow(op.aug_fn)
-    return cast(Policy, policy)
+    return cast(Policy, policy) if len(mean) == 3 else _on_gray(policy)
+
+
+def _on_gray(policy: Policy) -> Policy:
+    """Return the policy of gray images (H, W, 1): that of RGB of equal values, which stay equal; colors do not change them."""
+
+    def augment(pixels: Any) -> Any:
+        return np.ascontiguousarray(policy(np.repeat(pixels, 3, axis=2))[..., :1])
+
+    return augment
 
 
 @contextmanager
@@ -61,7 +71,7 @@ def preserve_global_rng() -> Iterator[None]:
 
 
 def apply_policy(policy: Policy, crop: Any, seed: int) -> Any:
-    """Apply a policy to an (H, W, 3) crop, with its random draws seeded by `seed`."""
+    """Apply a policy to an (H, W, C) crop, with its random draws seeded by `seed`."""
     random.seed(seed)
     np.random.seed(seed)
     return policy(crop)

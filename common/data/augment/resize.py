@@ -8,12 +8,13 @@ from typing import Any
 import cv2
 
 from common.data.augment.bicubic import resize
+from common.data.augment.planes import by_planes, is_rgb8
 
 _MAX_ASPECT_RATIO = 50
 
 
 def resize_image(source: Any, size: tuple[int, int], *, squash: bool) -> Any:
-    """Resize an (H, W, 3) image (bicubic) to `size` (height, width) if `squash`, else to the smallest size that covers it.
+    """Resize an (H, W, C) image (bicubic) to `size` (height, width) if `squash`, else to the smallest size that covers it.
 
     Without `squash`, an image of extreme aspect ratio is cropped to its center first: otherwise, covering a size with an image
     of 65,535 x 1 pixels would need gigabytes.
@@ -55,5 +56,9 @@ def _resized_size(height: int, width: int, size: tuple[int, int], *, squash: boo
 
 
 def pad(source: Any, padding: int, border: int) -> Any:
-    """Pad an (H, W, 3) image by `padding` pixels on each side, with one of OpenCV's border types."""
-    return cv2.copyMakeBorder(source, padding, padding, padding, padding, border)
+    """Pad an (H, W, C) image by `padding` pixels on each side, with one of OpenCV's border types."""
+
+    def pad_plane(pixels: Any) -> Any:
+        return cv2.copyMakeBorder(pixels, padding, padding, padding, padding, border)
+
+    return pad_plane(source) if is_rgb8(source) else by_planes(pad_plane, source)

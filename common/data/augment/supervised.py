@@ -1,7 +1,7 @@
 """Transforms for supervised training and evaluation: DeiT's augmentation (crop, RandAugment, erasing) and the center crop.
 
 Each random draw is keyed by the sample; the global random states that a policy uses are restored after each batch.
-Shapes: B samples, H and W pixels, P parameters of a view.
+Shapes: B samples, C channels, H and W pixels, P parameters of a view.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +21,10 @@ from common.data.augment.color import apply_on_crop, color_ops
 from common.data.augment.erasing import draw_erasure, stack_erasures
 from common.data.augment.multi_crop import Views, crop_and_resize
 from common.data.augment.parameters import ViewRanges, draw_parameters, draw_uniforms, view_affines
+from common.data.augment.planes import empty_block, write_view
 from common.data.augment.policies import Policy, apply_policy, build_policy, is_policy, preserve_global_rng
 from common.data.augment.resize import pad, resize_image, uncropped_geometry
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.rng import SampleKey, generator
 from common.sizes import height_and_width, size_before_crop
 
@@ -56,7 +57,7 @@ class AugmentConfig(Config):
     """Policy in timm's notation: rand-m9-mstd0.5-inc1 and the like (RandAugment), original, originalr, v0, v0r
     (AutoAugment), 3a; "" for none."""
     color_jitter: Annotated[float, *up_to(1)] = 0.0
-    """Largest change of brightness, contrast and saturation, as a fraction; applied after the policy, if there is one."""
+    """Largest change of brightness, contrast and, in RGB, saturation, as a fraction; applied after the policy, if there is one."""
     random_erasing_prob: Annotated[float, *up_to(1)] = 0.25
     """Probability that a rectangle of the view is overwritten with noise."""
     aug_repeats: Annotated[int, Field(ge=1), Otherwise("is too small, use 1 (each image once per batch) or more")] = 3
@@ -83,6 +84,25 @@ class AugmentConfig(Config):
             )
 
 
+def channel_problems(config: AugmentConfig, *, channels: int, bits: int) -> Iterator[tuple[str, str]]:
+    """Yield (field, message) if the policy does not work on such images."""
+    if config.auto_augment and (channels not in (1, 3) or bits != 8):
+        yield (
+            "auto_augment",
+            f"{config.auto_augment!r}: policies work on gray and RGB of 8 bits, but data.channels is {channels}, data.bit_depth"
+            f' {bits}; use "" for none',
+        )
+
+
+def color_warnings(config: AugmentConfig, *, channels: int) -> Iterator[str]:
+    """Yield a warning for color augmentation that the images have no colors for."""
+    if config.color_jitter and channels != 3:
+        yield (
+            f"augment.color_jitter = {config.color_jitter:g} changes brightness and contrast alone: saturation needs RGB, and "
+            f"data.channels is {channels}."
+        )
+
+
 def build_supervised_transform(
     config: AugmentConfig,
     image_size: int | tuple[int, int],
@@ -91,7 +111,7 @@ def build_supervised_transform(
     mean: Sequence[float],
     with_geometry: bool = False,
 ) -> "SupervisedTransform":
-    """Return the training transform to `image_size` pixels; `mean` (3 values in 0..1) is the fill color of a policy.
+    """Return the training transform to `image_size` pixels; `mean` (C values in 0..1) is the fill color of a policy.
 
     With `with_geometry`, the transform also returns the map from each view to its image, which token labels need.
     """
@@ -104,7 +124,7 @@ def build_supervised_transform(
         degrees=config.degrees,
         translate=config.translate,
         color_jitter_prob=float(jitter > 0),
-        color_jitter=(jitter, jitter, jitter, 0.0),
+        color_jitter=(jitter, jitter, jitter if len(mean) == 3 else 0.0, 0.0),
         grayscale_prob=0.0,
         blur_prob=np.zeros(1),
         blur_sigma=(0.0, 0.0),
@@ -146,13 +166,14 @@ class SupervisedTransform:
         self.padding, self.border, self.squash = padding, border, squash
         self.policy, self.random_erasing_prob = policy, random_erasing_prob
 
-    def __call__(self, images: Sequence[RGBImage], keys: Sequence[SampleKey]) -> Views:
-        """Return one (1, B, 3, H, W) uint8 block from B (H, W, 3) uint8 images, and the erasures."""
+    def __call__(self, images: Sequence[ImageArray], keys: Sequence[SampleKey]) -> Views:
+        """Return one (1, B, C, H, W) block from B (H, W, C) images, and the erasures."""
         heights, widths = np.array([image.shape[:2] for image in images]).T
         uniforms = draw_uniforms(self.seed, keys, 1, stream="supervised")
         drawn = draw_parameters(self.ranges, heights, widths, uniforms)[:, 0]
-        ops, parameters = color_ops(torch.from_numpy(drawn)), drawn.tolist()
-        block = torch.empty((1, len(keys), 3, *self.size), dtype=torch.uint8)
+        channels = images[0].shape[2]
+        ops, parameters = color_ops(torch.from_numpy(drawn), channels), drawn.tolist()
+        block = empty_block(images, 1, self.size)
         planes = block[0].numpy()
         erasures: list[tuple[tuple[int, ...], Any]] = []
         with preserve_global_rng():
@@ -161,10 +182,11 @@ class SupervisedTransform:
                 crop = self._crop(image, view_parameters, rng.random(2).tolist())
                 if self.policy is not None:
                     crop = apply_policy(self.policy, crop, int(rng.integers(2**32)))
-                cv2.split(apply_on_crop(crop, ops[sample]), list(planes[sample]))
+                write_view(apply_on_crop(crop, ops[sample]), planes[sample])
                 box = draw_erasure(rng, self.size, self.random_erasing_prob)
                 if box is not None:
-                    erasures.append(((sample, *box), rng.standard_normal(3 * box[2] * box[3], dtype=np.float32)))
+                    noise = rng.standard_normal(channels * box[2] * box[3], dtype=np.float32)
+                    erasures.append(((sample, *box), noise))
         geometry = self._geometry(np.array(parameters), heights, widths) if self.with_geometry else None
         return Views([block], [], stack_erasures(erasures) if self.random_erasing_prob else None, geometry)
 
@@ -179,7 +201,7 @@ class SupervisedTransform:
         return torch.from_numpy(view_affines(parameters, heights, widths))
 
     def _crop(self, source: Any, parameters: list[float], offset: Sequence[float]) -> Any:
-        """Return the (H, W, 3) crop: a random resized crop; with padding, a crop at `offset`, two fractions of its range.
+        """Return the (H, W, C) crop: a random resized crop; with padding, a crop at `offset`, two fractions of its range.
 
         With padding, the crop is written to `parameters`, in pixels of the padded image.
         """
@@ -203,11 +225,11 @@ class EvaluationTransform:
         self.size, self.squash = height_and_width(image_size), squash
         self.resized = size_before_crop(self.size, crop_pct)
 
-    def __call__(self, images: Sequence[RGBImage], keys: Sequence[SampleKey]) -> Views:
-        """Return one (1, B, 3, H, W) uint8 block. The keys are unused, because nothing is random."""
-        block = torch.empty((1, len(images), 3, *self.size), dtype=torch.uint8)
+    def __call__(self, images: Sequence[ImageArray], keys: Sequence[SampleKey]) -> Views:
+        """Return one (1, B, C, H, W) block. The keys are unused, because nothing is random."""
+        block = empty_block(images, 1, self.size)
         for view, image in zip(block[0].numpy(), images, strict=True):
             resized = resize_image(image, self.resized, squash=self.squash)
             top, left = (round((side - crop) / 2) for side, crop in zip(resized.shape[:2], self.size, strict=True))
-            cv2.split(resized[top : top + self.size[0], left : left + self.size[1]], list(view))
+            write_view(resized[top : top + self.size[0], left : left + self.size[1]], view)
         return Views([block], [], None)

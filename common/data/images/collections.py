@@ -4,12 +4,12 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
 from common.errors import UserError
 
@@ -24,8 +24,8 @@ class Images(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def decode(self, index: int) -> RGBImage:
-        """Return image `index` as uint8 RGB (H, W, 3); raise UserError with its name if it is corrupt or too large."""
+    def decode(self, index: int) -> ImageArray:
+        """Return image `index` (H, W, C) as its decoder does; raise UserError with its name if it is corrupt or too large."""
 
     def name(self, index: int) -> str:
         """Return a name by which a user finds the image: a path, or a table and its row."""
@@ -52,7 +52,7 @@ class FileImages:
         """Return the number of files."""
         return len(self._paths)
 
-    def decode(self, index: int) -> RGBImage:
+    def decode(self, index: int) -> ImageArray:
         """Read and decode file `index`."""
         name = self.name(index)
         try:
@@ -86,17 +86,17 @@ class FileImages:
 
 
 class PixelImages:
-    """Decoded images in a few flat uint8 blocks, which forked workers share without copies.
+    """Decoded images in a few flat blocks, which forked workers share without copies.
 
-    Block k holds the concatenated pixels, (H, W, 3) each, of the images from index k * `block_length` on. `shapes` is
-    (N, 2): height and width of every image. `origin` is the collection the pixels were decoded from; it provides the
-    names. Without an origin, `title` names the images. `corrupt` maps the indices of images that could not be decoded to
-    their errors; they have no pixels. Images that exceed the size limit of `decoder` are treated as corrupt.
+    Block k holds the concatenated pixels, (H, W, C) each, of the images from index k * `block_length` on: in the channels and the
+    depth of `decoder`. `shapes` is (N, 2): height and width of every image. `origin` is the collection the pixels were decoded
+    from; it provides the names. Without an origin, `title` names the images. `corrupt` maps the indices of images that could not be
+    decoded to their errors; they have no pixels. Images that exceed the size limit of `decoder` are treated as corrupt.
     """
 
     def __init__(
         self,
-        blocks: Sequence[npt.NDArray[np.uint8]],
+        blocks: Sequence[npt.NDArray[Any]],
         shapes: npt.NDArray[np.int64],
         *,
         block_length: int,
@@ -110,17 +110,19 @@ class PixelImages:
         self._blocks = list(blocks)
         self._shapes = shapes
         self._block_length = block_length
-        self._ends = np.cumsum(3 * shapes[:, 0] * shapes[:, 1])
+        self._ends = np.cumsum(decoder.channels * shapes[:, 0] * shapes[:, 1])
         self._origin = origin
         self._title = title
-        self.num_bytes = sum(block.size for block in self._blocks)
-        assert self.num_bytes == (self._ends[-1] if len(shapes) else 0), "the shapes must match the blocks"
+        self.num_bytes = sum(block.nbytes for block in self._blocks)
+        assert sum(block.size for block in self._blocks) == (self._ends[-1] if len(shapes) else 0), (
+            "the shapes must match the blocks"
+        )
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._shapes)
 
-    def decode(self, index: int) -> RGBImage:
+    def decode(self, index: int) -> ImageArray:
         """Return a view of image `index` in its block; do not write to it."""
         if index in self._corrupt:
             raise UserError(self._corrupt[index])
@@ -130,12 +132,12 @@ class PixelImages:
             raise UserError(f"{self.name(index)}: {problem}")
         return self._view(index, height, width)
 
-    def _view(self, index: int, height: int, width: int) -> RGBImage:
-        """Return the (H, W, 3) view of image `index`."""
-        block, size = index // self._block_length, 3 * height * width
+    def _view(self, index: int, height: int, width: int) -> ImageArray:
+        """Return the (H, W, C) view of image `index`."""
+        block, size = index // self._block_length, self.decoder.channels * height * width
         first = block * self._block_length
         start = int(self._ends[index]) - size - (int(self._ends[first - 1]) if first else 0)
-        return self._blocks[block][start : start + size].reshape(height, width, 3)
+        return self._blocks[block][start : start + size].reshape(height, width, -1)
 
     def name(self, index: int) -> str:
         """Return the name of image `index` in the origin, or the title and the index."""
@@ -172,7 +174,7 @@ class SelectedImages:
         """Return the number of selected images."""
         return len(self.indices)
 
-    def decode(self, index: int) -> RGBImage:
+    def decode(self, index: int) -> ImageArray:
         """Return the `index`-th selected image."""
         return self.images.decode(int(self.indices[index]))
 

@@ -1,14 +1,24 @@
-"""Image decoding: the bytes of an image file to upright uint8 RGB, with a size limit and errors that name the image.
+"""Image decoding: the bytes of an image file to an upright array, with a size limit and errors that name the image.
 
 Files are untrusted: the size is read from the header and checked before any pixel is decoded.
 """
 
 from dataclasses import dataclass
 
-from common.data.images import RGBImage
+import numpy as np
+import numpy.typing as npt
+
+from common.data.images import ImageArray
 from common.data.images.open_image import open_image
 from common.data.images.orientation_alpha_depth import standardize
-from common.data.images.stored_pixels import UnknownFormatError, UnsupportedImageError, pillow
+from common.data.images.stored_pixels import (
+    Pages,
+    StoredPixels,
+    UnknownFormatError,
+    UnsupportedImageError,
+    Wanted,
+    pillow,
+)
 from common.errors import UserError
 
 DEFAULT_MAX_PIXELS = 89_000_000
@@ -21,12 +31,28 @@ MAX_IMAGE_SIDE = 2**20
 
 @dataclass(frozen=True)
 class ImageDecoder:
-    """Decode images of at most `max_pixels` pixels. All image collections of a run share one decoder."""
+    """Decode images of at most `max_pixels` pixels. All image collections of a run share one decoder.
+
+    `channels`, `bits` (8 or 16), `value_range` and `pages` are data.channels, bit_depth, value_range and pages.
+    """
 
     max_pixels: int = DEFAULT_MAX_PIXELS
+    channels: int = 3
+    bits: int = 8
+    value_range: tuple[float, float] | None = None
+    pages: Pages = "first"
 
-    def decode(self, data: bytes, name: str) -> RGBImage:
-        """Return the image in `data` as uint8 RGB (H, W, 3), upright and opaque; the first frame of an animation.
+    @property
+    def reads_arrays(self) -> bool:
+        """Whether NumPy arrays are images: they are not where nothing says what their channels and values mean."""
+        return (self.channels, self.bits, self.value_range) != (3, 8, None)
+
+    def standardize(self, pixels: npt.NDArray[np.uint8]) -> ImageArray:
+        """Return gray pixels (H, W), or RGB (H, W, 3), in the channels and depth of this decoder; raise UnsupportedImageError."""
+        return standardize(StoredPixels(pixels), channels=self.channels, bits=self.bits, value_range=self.value_range)
+
+    def decode(self, data: bytes, name: str) -> ImageArray:
+        """Return the image in `data` as an (H, W, C) array, upright: RGB and gray opaque; the first frame of an animation.
 
         `name` is the file or table row that errors name. Raise
         UserError for data that is empty, truncated or not an image, and for an image that exceeds the size limit.
@@ -34,11 +60,11 @@ class ImageDecoder:
         if not data:
             raise UserError(f"{name}: the image is empty (0 bytes). Restore or remove it.")
         try:
-            image = open_image(data)
+            image = open_image(data, Wanted(self.channels, self.pages, has_range=self.value_range is not None))
             problem = self.size_problem(image.height, image.width)
             if problem is not None:
                 raise UserError(f"{name}: {problem}")
-            return standardize(image.read())
+            return standardize(image.read(), channels=self.channels, bits=self.bits, value_range=self.value_range)
         except UserError:
             raise
         except UnknownFormatError as error:

@@ -13,7 +13,7 @@ FIRST_BYTES = 512
 
 
 class Format(StrEnum):
-    """Formats that are read; the values are Pillow's names."""
+    """Formats that are read; the values are Pillow's names, where it has one."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -27,6 +27,8 @@ class Format(StrEnum):
     HEIC = "HEIC"
     ICO = "ICO"
     TGA = "TGA"
+    NPY = "NPY"
+    DICOM = "DICOM"
 
 
 _MAGIC = (
@@ -34,6 +36,7 @@ _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", Format.PNG),
     (b"GIF87a", Format.GIF),
     (b"GIF89a", Format.GIF),
+    (b"\x93NUMPY", Format.NPY),
     (b"\xff\x4f\xff\x51", Format.JPEG2000),
     (b"\0\0\0\x0cjP  \r\n\x87\n", Format.JPEG2000),
 )
@@ -69,10 +72,8 @@ _OTHERS = (
     (0, b"icns", "an Apple icon", _CONVERT),
     (0, b"\0\0\x02\0\x01", "a cursor", _CONVERT),
     (0, b"\x8aMNG\r\n", "an MNG animation", _FRAMES),
-    (128, b"DICM", "a DICOM image", _CONVERT),
     (0, b"SIMPLE  =", "a FITS image", _CONVERT),
     (0, b"\x89HDF\r\n", "an HDF5 file", _CONVERT),
-    (0, b"\x93NUMPY", "a NumPy array", _CONVERT),
     (8, b"CR\x02\0", _RAW, _DEVELOP),
     (0, b"FUJIFILMCCD-RAW", _RAW, _DEVELOP),
     (0, b"IIRO", _RAW, _DEVELOP),
@@ -112,6 +113,8 @@ def find_format(first_bytes: bytes) -> Format | None:
     for magic, kind in _MAGIC:
         if first_bytes.startswith(magic):
             return kind
+    if first_bytes.startswith(b"DICM", 128):  # before TIFF, whose header it may begin with
+        return Format.DICOM
     if first_bytes.startswith(_TIFF_MAGIC) and first_bytes[8:10] != b"CR":
         return Format.TIFF
     if first_bytes.startswith(b"RIFF") and first_bytes[8:12] == b"WEBP":

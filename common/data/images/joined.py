@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, chain
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.collections import Images
 from common.data.images.decode import ImageDecoder
 
@@ -30,7 +30,7 @@ class JoinedImages:
         number = bisect_right(self._ends, index)
         return self._parts[number], index - (self._ends[number - 1] if number else 0)
 
-    def decode(self, index: int) -> RGBImage:
+    def decode(self, index: int) -> ImageArray:
         """Decode image `index` of all."""
         images, own = self._find(index)
         return images.decode(own)

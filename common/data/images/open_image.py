@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from common.data.images.arrays import open_array
 from common.data.images.bitmaps import open_bmp, open_ico, open_tga
+from common.data.images.dicom import open_dicom
 from common.data.images.formats import Format, describe_other, find_format
 from common.data.images.heif import open_avif, open_heic
 from common.data.images.jpeg import open_jpeg
@@ -14,19 +16,24 @@ from common.data.images.stored_pixels import (
     StoredPixels,
     UnknownFormatError,
     UnsupportedImageError,
+    Wanted,
     open_with_pillow,
     to_rgb,
 )
 from common.data.images.tiff import open_tiff
 
+WANTED = Wanted()
 
-def open_image(data: bytes) -> StoredImage:
-    """Read the header of an image, without its pixels; the first frame counts.
+
+def open_image(data: bytes, wanted: Wanted = WANTED) -> StoredImage:
+    """Read the header of an image, without its pixels; the first frame counts, where no pages are `wanted` as channels.
 
     Raise UnknownFormatError for other bytes, UnsupportedImageError for a known format that is not read, and other errors for
     damage.
     """
     kind = find_format(data)
+    if kind is not None and kind in _OPENERS_OF_CHANNELS:
+        return _OPENERS_OF_CHANNELS[kind](data, wanted)
     if kind is not None:
         return _OPENERS[kind](data)
     other = describe_other(data)
@@ -63,7 +70,6 @@ _OPENERS: Mapping[Format, Callable[[bytes], StoredImage]] = {
     Format.WEBP: _open_webp,
     Format.BMP: open_bmp,
     Format.GIF: _open_gif,
-    Format.TIFF: open_tiff,
     Format.PPM: _open_ppm,
     Format.JPEG2000: open_jpeg2000,
     Format.AVIF: open_avif,
@@ -71,3 +77,9 @@ _OPENERS: Mapping[Format, Callable[[bytes], StoredImage]] = {
     Format.ICO: open_ico,
     Format.TGA: open_tga,
 }
+_OPENERS_OF_CHANNELS: Mapping[Format, Callable[[bytes, Wanted], StoredImage]] = {
+    Format.TIFF: open_tiff,
+    Format.NPY: open_array,
+    Format.DICOM: open_dicom,
+}
+"""Formats whose files may have any number of channels, or several pages."""

@@ -1,8 +1,9 @@
-"""Orientation, alpha and bit depth: the only place that decides them, and converts decoded pixels to upright opaque uint8 RGB.
+"""Orientation, alpha, channels and bit depth: the only place that decides them, and converts decoded pixels to upright images.
 
-16-bit values are scaled to 8 bits, where Pillow would clip or truncate them. Transparent pixels are composited on white, the
-most common background that images are shown on. Color profiles are not applied. Orientation is that of EXIF (in TIFF files the
-tag of the same number), in AVIF and HEIC that of the container; XMP and text chunks never turn an image, as in browsers.
+Values are scaled from the full range of 16 bits to that of 8 bits or back, where Pillow would clip or truncate them. Transparent
+pixels are composited on white, the most common background that images are shown on; not where all channels are kept. Color profiles
+are not applied. Orientation is that of EXIF (in TIFF files the tag of the same number), in AVIF and HEIC that of the container; XMP
+and text chunks never turn an image, as in browsers.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.stored_pixels import StoredPixels, UnsupportedImageError
 from common.data.images.tiff_tags import Directory, read_directory
 
@@ -21,8 +22,20 @@ _FLIP_AXES = {1: None, 2: 1, 3: -1, 4: 0}
 
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 
+Range = tuple[float, float] | None
 Pixels = npt.NDArray[Any]
 """(H, W) gray or (H, W, 3 or 4) RGB(A) pixels."""
+
+
+def wrong_channels(found: int, wanted: int, *, remedy: str = "") -> UnsupportedImageError:
+    """Return the error of an image with another number of channels than data.channels."""
+    remedy = remedy or f"Set data.channels={found} if all images have as many, or remove it."
+    return UnsupportedImageError(f"the image has {count(found, 'channel')}, but data.channels is {wanted}. {remedy}")
+
+
+def count(number: int, word: str) -> str:
+    """Return a number with its word."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def read_orientation(exif: bytes) -> int:
@@ -38,30 +51,72 @@ def orientation_in(directory: Directory | None) -> int:
     return values[0] if len(values) == 1 and 1 <= values[0] <= 8 else 1
 
 
-def standardize(stored: StoredPixels) -> RGBImage:
-    """Return pixels as upright opaque uint8 RGB (H, W, 3).
+def standardize(
+    stored: StoredPixels, *, channels: int = 3, bits: int = 8, value_range: tuple[float, float] | None = None
+) -> ImageArray:
+    """Return pixels as an upright image (H, W, C), uint8 or, of 16 `bits`, uint16.
 
-    Raise UnsupportedImageError for floating-point values and integers outside of [0, 65535].
+    3 channels are opaque RGB, 1 is opaque gray, of colors their luma; another number has all channels as they are stored, alpha
+    among them. The ends of `value_range`, or of the range that the file states, become 0 and the highest value; values beyond them
+    are clipped. Without one, integers of 8 and 16 bits keep their full range.
+
+    Raise UnsupportedImageError for another number of channels and, without a range, for floating-point values and integers outside
+    of [0, 65535].
     """
-    pixels = _to_unsigned(stored.pixels)
-    if stored.transparent_color is not None:
-        pixels = _apply_transparent_color(pixels, stored.transparent_color)
+    value_range = value_range or stored.value_range
+    pixels = stored.pixels[..., 0] if stored.pixels.shape[2:] == (1,) else stored.pixels
+    if value_range is None:
+        pixels = _to_unsigned(pixels)
+    if stored.transparent_color is not None and channels in (1, 3):
+        pixels = _apply_transparent_color(_to_unsigned(pixels), stored.transparent_color)
     if stored.orientation != 1:
         pixels = _apply_orientation(pixels, stored.orientation)
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        if stored.empty_alpha_is_unused and not pixels[..., 3].any():
-            pixels = np.ascontiguousarray(pixels[..., :3])
-        else:
-            pixels = _composite_on_white(pixels, premultiplied=stored.premultiplied)
-    eight_bit = _to_8_bit(pixels)
-    return _gray_to_rgb(eight_bit) if eight_bit.ndim == 2 else eight_bit
+    if stored.is_raw or channels not in (1, 3):
+        _check_channels(pixels, channels)
+    elif pixels.ndim == 3 and pixels.shape[2] == 4:
+        if not stored.empty_alpha_is_unused or pixels[..., 3].any():
+            opaque = _composite_on_white(
+                _scale_colors(pixels, value_range, is_inverted=stored.is_inverted), premultiplied=stored.premultiplied
+            )
+            return _to_channels(_to_depth(opaque, bits), channels)
+        pixels = np.ascontiguousarray(pixels[..., :3])
+    scaled = _to_range(pixels, value_range, is_inverted=stored.is_inverted)
+    return _to_channels(_to_depth(scaled, bits), channels)
+
+
+def _check_channels(pixels: Pixels, channels: int) -> None:
+    """Raise UnsupportedImageError unless (H, W) or (H, W, S) has so many channels, or 1 for RGB."""
+    found = pixels.shape[2] if pixels.ndim == 3 else 1
+    if found != channels and (found, channels) != (1, 3):
+        raise wrong_channels(found, channels)
+
+
+def _scale_colors(pixels: Pixels, value_range: Range, *, is_inverted: bool) -> Pixels:
+    """Return RGBA whose colors are scaled from their range, and alpha from its full range."""
+    if value_range is None and not is_inverted:
+        return pixels
+    colors = _to_range(pixels[..., :3], value_range, is_inverted=is_inverted)
+    alpha = _to_unsigned(pixels[..., 3:])
+    return np.concatenate([colors, alpha if alpha.dtype == colors.dtype else _to_depth(alpha, 16)], axis=2)
+
+
+def _to_range(pixels: Pixels, value_range: Range, *, is_inverted: bool) -> Pixels:
+    """Return the pixels as they are, or as uint16 whose ends are those of the range; black and white exchanged if inverted."""
+    if value_range is None:
+        return np.iinfo(pixels.dtype).max - pixels if is_inverted else pixels
+    low, high = value_range
+    wide: Pixels = pixels.astype(np.float32 if pixels.dtype in (_UINT8, _UINT16) else np.float64)
+    if not np.isfinite(wide).all():
+        raise UnsupportedImageError("the pixels have values that are not finite. Replace them by numbers.")
+    scaled: Pixels = np.clip((wide - np.asarray(low)) / (high - low), 0, 1)
+    return np.asarray(np.rint(65535 * (1 - scaled if is_inverted else scaled)), np.uint16)
 
 
 def _to_unsigned(pixels: Pixels) -> Pixels:
     """Return the pixels as uint8 or uint16; raise UnsupportedImageError for values that are not in this range."""
     if pixels.dtype in (_UINT8, _UINT16):
         return pixels
-    remedy = "Save it with 8 or 16 bits per channel."
+    remedy = "Save it with 8 or 16 bits per channel, or set data.value_range=[low, high]."
     if pixels.dtype.kind == "f":
         raise UnsupportedImageError(f"the pixels are floating-point numbers of unknown range. {remedy}")
     if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
@@ -83,10 +138,12 @@ def _apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
     """Rotate or flip (H, W, ...) according to its EXIF orientation."""
     import cv2
 
+    if pixels.ndim == 3 and pixels.shape[2] > 4:  # more than OpenCV transposes
+        return np.dstack([_apply_orientation(plane, orientation) for plane in np.moveaxis(pixels, 2, 0)])
     if orientation > 4:
-        pixels = cv2.transpose(pixels)
+        pixels = cv2.transpose(np.ascontiguousarray(pixels))
     axis = _FLIP_AXES[(orientation - 1) % 4 + 1]
-    return pixels if axis is None else cv2.flip(pixels, axis)
+    return pixels if axis is None else cv2.flip(np.ascontiguousarray(pixels), axis)
 
 
 def _composite_on_white(pixels: Pixels, *, premultiplied: bool) -> Pixels:
@@ -107,15 +164,22 @@ def _composite_on_white(pixels: Pixels, *, premultiplied: bool) -> Pixels:
     return np.asarray(cv2.merge(composited))
 
 
-def _gray_to_rgb(pixels: Pixels) -> Pixels:
-    """Return (H, W) as (H, W, 3)."""
+def _to_channels(pixels: Pixels, channels: int) -> ImageArray:
+    """Return (H, W) gray or (H, W, C) as (H, W, channels): gray three times as RGB, RGB as its luma (ITU-R 601) in gray."""
+    if (pixels.ndim, channels) in ((2, 3), (3, 1)):
+        import cv2
+
+        code = cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY
+        pixels = cv2.cvtColor(pixels, code)
+    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[..., None])
+
+
+def _to_depth(pixels: Pixels, bits: int) -> Pixels:
+    """Scale pixels to 8 or 16 bits by 65535 / 255 = 257, to 8 rounded; there are no ties, so float32 is exact."""
+    if bits == 16:
+        return pixels.astype(np.uint16) * np.uint16(257) if pixels.dtype == _UINT8 else pixels
+    if pixels.dtype == _UINT8:
+        return pixels
     import cv2
 
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
-
-
-def _to_8_bit(pixels: Pixels) -> Pixels:
-    """Scale 16-bit pixels by 255 / 65535 = 1 / 257, rounded; there are no ties, so float32 is exact."""
-    import cv2
-
-    return pixels if pixels.dtype == _UINT8 else cv2.convertScaleAbs(pixels, alpha=1 / 257)
+    return np.asarray(cv2.convertScaleAbs(pixels, alpha=1 / 257)).reshape(pixels.shape)

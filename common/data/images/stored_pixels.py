@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,24 @@ class UnknownFormatError(Exception):
 
 class UnsupportedImageError(Exception):
     """The image, or its kind of pixels, is not supported. The message says how to convert it."""
+
+
+Pages = Literal["first", "channels"]
+"""What several pages of an image are: the first one counts, or they are channels of one image."""
+
+
+class Wanted(NamedTuple):
+    """What is wanted of a file that may have several pages, or more channels than RGB and alpha."""
+
+    channels: int = 3
+    pages: Pages = "first"
+    has_range: bool = False
+    """Whether it is known which values are black and white (data.value_range)."""
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether all channels are wanted as they are stored."""
+        return self.channels not in (1, 3) or self.pages == "channels"
 
 
 class StoredPixels(NamedTuple):
@@ -35,6 +53,12 @@ class StoredPixels(NamedTuple):
     """Whether the colors have been multiplied by alpha."""
     empty_alpha_is_unused: bool = False
     """Whether an alpha of 0 everywhere means that the file has none: in formats whose fourth byte often is unused."""
+    is_raw: bool = False
+    """Whether the channels (H, W, S) are any number of any meaning, not RGB and alpha."""
+    is_inverted: bool = False
+    """Whether the highest value is black."""
+    value_range: tuple[float, float] | None = None
+    """Values that are black and white, if the file states them; none: the full range of 8 or 16 bits."""
 
 
 class StoredImage(NamedTuple):

@@ -27,13 +27,13 @@ class Entry(NamedTuple):
 
 
 class Directory(NamedTuple):
-    """The first directory of a TIFF file."""
+    """A directory of a TIFF file: a page."""
 
     order: str
     """Byte order, as in `struct`."""
     entries: Mapping[int, Entry]
-    has_next: bool
-    """Whether another directory follows."""
+    next_offset: int
+    """Where the next directory begins; 0 if there is none."""
 
     def integers(self, tag: int) -> tuple[int, ...]:
         """Return the values of an integer tag; empty if it is missing, damaged or of another type."""
@@ -47,16 +47,28 @@ class Directory(NamedTuple):
         return next(iter(self.integers(tag)), default)
 
 
-def read_directory(data: bytes) -> Directory | None:
-    """Return the first directory of a TIFF or BigTIFF file; None if there is none."""
-    order = _ORDERS.get(data[:2])
-    if order is None or len(data) < 8:
+def read_directories(data: bytes) -> list[Directory]:
+    """Return the directories of a TIFF or BigTIFF file in order, at most 4,096; one that refers to an earlier one is the last."""
+    found, seen = list[Directory](), set[int]()
+    header = _read_header(data)
+    offset = 0 if header is None else header.first
+    while offset and offset not in seen and len(found) < _MAX_ENTRIES:
+        seen.add(offset)
+        directory = read_directory(data, offset)
+        if directory is None:
+            break
+        found.append(directory)
+        offset = directory.next_offset
+    return found
+
+
+def read_directory(data: bytes, offset: int | None = None) -> Directory | None:
+    """Return the directory of a TIFF or BigTIFF file at an offset, or the first one; None if there is none."""
+    header = _read_header(data)
+    if header is None:
         return None
-    magic = struct.unpack_from(f"{order}H", data, 2)[0]
-    if magic not in (42, 43) or (magic == 43 and len(data) < 16):
-        return None
-    big = magic == 43
-    first = struct.unpack_from(f"{order}Q", data, 8)[0] if big else struct.unpack_from(f"{order}I", data, 4)[0]
+    order, big = header.order, header.big
+    first = header.first if offset is None else offset
     count_format, entry_format = (f"{order}Q", f"{order}HHQ8s") if big else (f"{order}H", f"{order}HHI4s")
     start, size = first + struct.calcsize(count_format), struct.calcsize(entry_format)
     if start > len(data):
@@ -66,7 +78,30 @@ def read_directory(data: bytes) -> Directory | None:
     entries = {}
     for tag, kind, values, inline in struct.iter_unpack(entry_format, data[start:end]):
         entries[tag] = Entry(kind, values, _payload(data, order, kind, values, inline))
-    return Directory(order, entries, has_next=any(data[end : end + (8 if big else 4)]))
+    pointer = f"{order}{'Q' if big else 'I'}"
+    has_next = end + struct.calcsize(pointer) <= len(data)
+    return Directory(order, entries, struct.unpack_from(pointer, data, end)[0] if has_next else 0)
+
+
+class _Header(NamedTuple):
+    """Byte order, whether it is a BigTIFF, and the offset of the first directory."""
+
+    order: str
+    big: bool
+    first: int
+
+
+def _read_header(data: bytes) -> _Header | None:
+    """Return the header of a TIFF or BigTIFF file, None if it has none."""
+    order = _ORDERS.get(data[:2])
+    if order is None or len(data) < 8:
+        return None
+    magic = struct.unpack_from(f"{order}H", data, 2)[0]
+    if magic not in (42, 43) or (magic == 43 and len(data) < 16):
+        return None
+    big = magic == 43
+    first = struct.unpack_from(f"{order}Q", data, 8)[0] if big else struct.unpack_from(f"{order}I", data, 4)[0]
+    return _Header(order, big, first)
 
 
 def _payload(data: bytes, order: str, kind: int, count: int, inline: bytes) -> bytes:

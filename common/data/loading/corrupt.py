@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.splits.verification import max_corrupt_problem
 from common.errors import SharedError, UserError
 from common.rng import SampleKey, generator
@@ -30,14 +30,14 @@ class CorruptImage(NamedTuple):
 
 
 def read_images(
-    read: Callable[[int], RGBImage], num_images: int, keys: Sequence[SampleKey], *, replacement_seed: int
-) -> tuple[list[RGBImage], list[int], list[CorruptImage]]:
+    read: Callable[[int], ImageArray], num_images: int, keys: Sequence[SampleKey], *, replacement_seed: int
+) -> tuple[list[ImageArray], list[int], list[CorruptImage]]:
     """Return one image per key, the index of the image that was read, and the corrupt images that were replaced.
 
     The d-th candidate for a replacement is drawn from all images, keyed by (replacement_seed, epoch, index, repeat, d), so that
     it depends neither on the workers nor on a restart. Raise UserError if 64 candidates are corrupt, too.
     """
-    images, indices, corrupt = list[RGBImage](), list[int](), list[CorruptImage]()
+    images, indices, corrupt = list[ImageArray](), list[int](), list[CorruptImage]()
     for key in keys:
         try:
             image, index = read(key.index), key.index
@@ -50,8 +50,8 @@ def read_images(
 
 
 def _draw_replacement(
-    read: Callable[[int], RGBImage], num_images: int, key: SampleKey, seed: int, reason: str
-) -> tuple[RGBImage, int]:
+    read: Callable[[int], ImageArray], num_images: int, key: SampleKey, seed: int, reason: str
+) -> tuple[ImageArray, int]:
     """Return the first candidate that can be read, and its index."""
     for draw in range(_MAX_DRAWS):
         rng = generator(seed, epoch=key.epoch, index=key.index, repeat=key.repeat, view=draw, stream="replacement")

@@ -1,6 +1,6 @@
 """Data loaders for training and evaluation. The batches do not depend on the number of workers.
 
-Shapes: V views of one resolution, B samples of this process, P parameters of a view, S pixels.
+Shapes: V views of one resolution, B samples of this process, P parameters of a view, C channels, H and W pixels.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from common.data.augment.erasing import Erasures
 from common.data.augment.multi_crop import Views
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.loading.batch_loader import BatchLoader
 from common.data.loading.corrupt import CorruptImage, read_images
 from common.data.loading.sampler import EvaluationSampler
@@ -37,12 +37,12 @@ class ImageSource(Protocol):
         """Return the number of images."""
         ...
 
-    def image(self, index: int) -> RGBImage:
-        """Return an (H, W, 3) uint8 RGB image."""
+    def image(self, index: int) -> ImageArray:
+        """Return an (H, W, C) image, uint8 or uint16."""
         ...
 
 
-BatchTransform = Callable[[Sequence[RGBImage], Sequence[SampleKey]], Views]
+BatchTransform = Callable[[Sequence[ImageArray], Sequence[SampleKey]], Views]
 """Transforms the images of a batch into views."""
 
 
@@ -51,7 +51,7 @@ class Batch:
     """This process's samples of one step."""
 
     views: list[Tensor]
-    """(V, B, 3, S, S) uint8, one contiguous block per resolution."""
+    """(V, B, C, H, W) uint8, float32 in 0..255 for images of 16 bits; one contiguous block per resolution."""
     parameters: list[Tensor]
     """(V, B, P) float32 for the color augmentation, one entry per block; empty if the views need none."""
     erasures: Erasures | None
@@ -92,9 +92,9 @@ class Batch:
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return (x / 255 - mean) / std in float32 for (..., 3, H, W) uint8 or float images with values in 0..255."""
-    scale = torch.tensor([1 / (255 * deviation) for deviation in std]).view(3, 1, 1)
-    offset = torch.tensor([-center / deviation for center, deviation in zip(mean, std, strict=True)]).view(3, 1, 1)
+    """Return (x / 255 - mean) / std in float32 for (..., C, H, W) uint8 or float images with values in 0..255."""
+    scale = torch.tensor([1 / (255 * deviation) for deviation in std]).view(-1, 1, 1)
+    offset = torch.tensor([-center / deviation for center, deviation in zip(mean, std, strict=True)]).view(-1, 1, 1)
     scale, offset = (values.to(images.device, non_blocking=True) for values in (scale, offset))
     return torch.addcmul(offset, images.float(), scale)
 
@@ -127,7 +127,7 @@ class _BatchDataset(Dataset[Batch]):
             token_labels = TokenLabelBatch(*self.token_labels.read(chosen), geometry)
         return Batch(blocks, parameters, erasures, labels, indices, token_labels=token_labels, corrupt=corrupt)
 
-    def _read(self, keys: list[SampleKey]) -> tuple[list[RGBImage], list[int], list[CorruptImage]]:
+    def _read(self, keys: list[SampleKey]) -> tuple[list[ImageArray], list[int], list[CorruptImage]]:
         """Return the images, their indices, and the corrupt images that were replaced, if replacement is enabled."""
         if self.replacement_seed is None:
             return [self.split.image(key.index) for key in keys], [key.index for key in keys], []

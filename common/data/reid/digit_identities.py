@@ -11,11 +11,11 @@ Runs 0 to 8 are for training, runs 9 to 11 for query and gallery, and run 12 giv
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.collections import PixelImages
 from common.data.images.decode import ImageDecoder
 from common.data.reid.identities import DISTRACTOR, IdentitySet, PersonImages, QueryGallery, person_images
-from common.data.sources.digits import read_values
+from common.data.sources.digits import read_values, standardize_bundled
 
 SOURCE = "digits_identities"
 HEIGHT, WIDTH = 24, 12
@@ -47,7 +47,7 @@ def read_digit_identities(decoder: ImageDecoder) -> IdentitySet:
         pixels = [render(values[index, :-1], int(camera[index])) for index in indices]
         shapes = np.tile(np.array([[HEIGHT, WIDTH]]), (len(indices), 1))
         images = PixelImages(
-            [np.concatenate([image.reshape(-1) for image in pixels])],
+            [standardize_bundled(np.concatenate(pixels), decoder, "digits_identities").reshape(-1)],
             shapes,
             block_length=len(indices),
             decoder=decoder,
@@ -63,7 +63,7 @@ def read_digit_identities(decoder: ImageDecoder) -> IdentitySet:
     )
 
 
-def render(values: npt.NDArray[np.uint8], camera: int) -> RGBImage:
+def render(values: npt.NDArray[np.uint8], camera: int) -> ImageArray:
     """Render a scan of 64 intensities as camera 0, 1 or 2, as a (24, 12, 3) uint8 image."""
     import cv2
 

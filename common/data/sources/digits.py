@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from common.data.images import ImageArray
 from common.data.images.collections import PixelImages
 from common.data.images.decode import ImageDecoder
+from common.data.images.stored_pixels import UnsupportedImageError
 from common.data.sources.split import Split
+from common.errors import UserError
 from common.rng import generator
 
 _MAX_VALUE = 16
@@ -34,6 +37,14 @@ def read_values() -> npt.NDArray[np.uint8]:
 
     digits = load_digits()
     return np.column_stack([digits.data, digits.target]).astype(np.uint8)
+
+
+def standardize_bundled(pixels: npt.NDArray[np.uint8], decoder: ImageDecoder, name: str) -> ImageArray:
+    """Return bundled images, one below the other, in the channels and depth of the decoder; raise UserError if they cannot be."""
+    try:
+        return decoder.standardize(pixels)
+    except UnsupportedImageError as error:
+        raise UserError(f"data.source '{name}': {error}") from error
 
 
 class DigitsSource:
@@ -63,8 +74,10 @@ class DigitsSource:
             )
             in_test[order[:count]] = True
         selected = np.flatnonzero(in_test if name == "test" else ~in_test)
-        gray = np.round(values[selected, :-1] * (255 / _MAX_VALUE)).astype(np.uint8).reshape(-1, _SIDE, _SIDE, 1)
-        pixels = np.repeat(gray, 3, axis=3).reshape(-1)
+        gray = np.round(values[selected, :-1] * (255 / _MAX_VALUE)).astype(np.uint8).reshape(-1, _SIDE)
+        if self._decoder.channels == 3:
+            gray = np.repeat(gray[..., None], 3, axis=2)  # by numpy: OpenCV takes a while to import
+        pixels = standardize_bundled(gray, self._decoder, "digits").reshape(-1)
         shapes = np.full((len(selected), 2), _SIDE, dtype=np.int64)
         images = PixelImages(
             [pixels], shapes, block_length=len(selected), decoder=self._decoder, title=f"digits {name} image"

@@ -122,7 +122,7 @@ class FolderSource:
         left_out: Sequence[str] = (),
         keeps_unlabeled: bool = False,
     ) -> None:
-        self._kind, self._decoder, self._listing = kind, decoder, Listing(root, left_out)
+        self._kind, self._decoder, self._listing = kind, decoder, Listing(root, left_out, decoder.reads_arrays)
         self._keeps_unlabeled = keeps_unlabeled
         self._splits = SplitFolders(root, self._listing, declared=declared, kind=kind)
         self.root = self._splits.root

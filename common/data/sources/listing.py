@@ -53,6 +53,8 @@ class Listing:
     """Folder of the data source: a link within it that leads to one of its parents, or back into it, is not followed."""
     left_out: Sequence[str] = ()
     """Names of files and folders that the configuration leaves out, with wildcards."""
+    reads_arrays: bool = False
+    """Whether NumPy arrays are images: where their channels, depth or range are known (`ImageDecoder.reads_arrays`)."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Number of entries that were passed over, by the reason."""
     inner: dict[str, list[str]] = field(default_factory=dict)
@@ -102,10 +104,23 @@ class Listing:
             self.skipped[f"{extension} (raw images: develop them)"] += 1
             return False
         found = _format_of(folder / name)
-        if found not in (None, Format.TGA, Format.HEIC) or (found == Format.HEIC and find_spec("pillow_heif")):
-            return True  # TGA has no magic bytes
-        self.skipped[f"{extension} (HEIC: install pillow-heif)" if found == Format.HEIC else extension] += 1
+        reason = self._why_not(name, found)
+        if reason is None:
+            return True
+        self.skipped[f"{extension} ({reason})" if reason else extension] += 1
         return False
+
+    def _why_not(self, name: str, found: Format | None) -> str | None:
+        """Return why a file is passed over whose name tells nothing, "" for one that is no image; None for an image."""
+        if found in (None, Format.TGA):  # TGA has no magic bytes
+            return ""
+        if found == Format.HEIC and not find_spec("pillow_heif"):
+            return "HEIC: install pillow-heif"
+        if found == Format.DICOM and (name.upper() == "DICOMDIR" or not find_spec("pydicom")):
+            return 'DICOM: pip install -e ".[dicom]"' if name.upper() != "DICOMDIR" else "a directory of DICOM files"
+        if found == Format.NPY and not self.reads_arrays:
+            return "arrays: set data.channels, data.bit_depth or data.value_range to read them"
+        return None
 
     def log_skipped(self, title: str) -> None:
         """Log what was passed over, in one line, and forget it."""

@@ -68,7 +68,7 @@ class MetadataSource:
         self._files, self._decoder, self._label_column = files, decoder, label_column
         self._keys = [path_keys(file.table.column(file.file_column).to_pylist(), file.path.parent) for file in files]
         self._keeps_unlabeled = keeps_unlabeled
-        self._listing = Listing(root, left_out)
+        self._listing = Listing(root, left_out, decoder.reads_arrays)
         self._splits = SplitFolders(root, self._listing, declared=declared)
         self.title = f"the folder {self._splits.root} with {quoted([file.path.name for file in files[:1]])}"
 

@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.collections import Images, SelectedImages, content_hash
 
 UNLABELED = -1
@@ -40,7 +40,7 @@ class Split:
         """Return the number of images."""
         return len(self.images)
 
-    def image(self, index: int) -> RGBImage:
+    def image(self, index: int) -> ImageArray:
         """Return image `index` as uint8 RGB (H, W, 3), read-only; raise UserError with its name if it is corrupt."""
         return self.images.decode(index)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
 from common.data.sources.columns import (
     check_column,
@@ -84,7 +84,7 @@ class TableImages:
         """Return the number of rows."""
         return len(self._dataset)
 
-    def decode(self, index: int) -> RGBImage:
+    def decode(self, index: int) -> ImageArray:
         """Decode the image of row `index`."""
         return self.decoder.decode(self._read(index), self.name(index))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.sources.split import Split
 from common.errors import UserError
 
@@ -75,13 +75,19 @@ def _thumbnails(split: Split, indices: range, is_over: threading.Event) -> Thumb
     return found
 
 
-def thumbnail(image: RGBImage) -> Thumbnails:
-    """Return the image (H, W, 3) squashed to (16, 16, 3), each pixel the mean of an area; black if a side is shorter than 16."""
+def thumbnail(image: ImageArray) -> Thumbnails:
+    """Return the image (H, W, C) squashed to (16, 16, 3), each pixel the mean of an area; black if a side is shorter than 16.
+
+    Of more than 3 channels, the first 3 count; of fewer, the last one stands for those that are missing.
+    """
     if min(image.shape[:2]) < SIDE:
         return np.zeros((SIDE, SIDE, 3), np.uint8)
     import cv2
 
-    return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    if image.shape[2] != 3:
+        image = np.ascontiguousarray(image[..., [min(channel, image.shape[2] - 1) for channel in range(3)]])
+    resized = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized if image.dtype == np.uint8 else resized // 257, np.uint8)
 
 
 def features(thumbs: Thumbnails) -> Features:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ class Block(NamedTuple):
     A corrupt image has no pixels, and height and width 0.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[Any]
     shapes: npt.NDArray[np.int64]
     corrupt: dict[int, str]
 
@@ -142,7 +142,7 @@ def _estimate_bytes(split: Split) -> float:
     probe = np.unique(np.linspace(0, len(split) - 1, min(_PROBE_SIZE, len(split))).astype(np.int64))
     blocks = list(_decode(split, probe.tolist(), 1, keep=True))
     num_valid = sum(len(block.shapes) - len(block.corrupt) for block in blocks)
-    return sum(block.pixels.size for block in blocks) / max(1, num_valid)
+    return sum(block.pixels.nbytes for block in blocks) / max(1, num_valid)
 
 
 def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | None, dict[int, str] | None]:
@@ -151,7 +151,7 @@ def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | N
     num_bytes = 0
     for block in _decode(split, list(range(len(split))), threads, keep=True):
         blocks.append(block)
-        num_bytes += block.pixels.size
+        num_bytes += block.pixels.nbytes
         if num_bytes > cache_bytes:
             return None, None
     corrupt = {index: problem for block in blocks for index, problem in block.corrupt.items()}
@@ -192,7 +192,7 @@ def _decode(split: Split, indices: list[int], threads: int, *, keep: bool) -> It
 
 def _decode_block(split: Split, indices: list[int], is_over: threading.Event, *, keep: bool) -> Block:
     """Decode the images at `indices` one after the other, until nobody needs them."""
-    pixels: list[npt.NDArray[np.uint8]] = []
+    pixels: list[npt.NDArray[Any]] = []
     shapes: list[tuple[int, ...]] = []
     corrupt: dict[int, str] = {}
     for index in indices:

@@ -55,12 +55,13 @@ def describe(config: WriteTokenLabelsConfig, splits: Splits, teacher: nn.Module)
             f"classes = {config.classes}: the data has {num_classes} classes. Store at most that many, of at most {MAX_CLASSES}."
         )
     with torch.no_grad():
-        grid = token_logits(teacher, torch.zeros(1, 3, side(config), side(config))).shape[1:3]
+        grid = token_logits(teacher, torch.zeros(1, config.data.channels, side(config), side(config))).shape[1:3]
     if side(config) % grid[0] or grid[0] != grid[1]:
         raise UserError(
             f"data.image_size = {side(config)}: the token grid of {config.init} is {grid[0]} x {grid[1]} at that size, which does"
             " not tile the image. Use a multiple of the teacher's patch size or stride."
         )
+    mean, std = config.data.statistics()
     return TokenLabelsDescription(
         fingerprint=splits.subset.fingerprint,
         num_images=count,
@@ -69,8 +70,8 @@ def describe(config: WriteTokenLabelsConfig, splits: Splits, teacher: nn.Module)
         teacher=config.init,
         teacher_hash=weights_hash(teacher),
         image_size=side(config),
-        mean=config.data.mean,
-        std=config.data.std,
+        mean=mean,
+        std=std,
         precision=config.train.precision,
         grid=(grid[0], grid[1]),
         kept=config.classes,

@@ -18,11 +18,13 @@ from common.data.config import DataConfig
 from common.errors import UserError
 from common.files import path_exists
 from common.models.checkpointed import is_checkpoint, recipe_of
+from common.models.hub import fetch_weights, timm_arguments
 from common.models.networks import ModelConfig, build_network
 from common.models.patch_geometry import CONFIG_FILE, read_recipe
 from common.models.weight_files import find_local_weights, read_weights
 from common.models.weights import load_init
 from common.sizes import height_and_width
+from common.training.normalization import normalization_of
 
 
 def build_teacher(init: str, data: DataConfig, class_names: tuple[str, ...]) -> nn.Module:
@@ -57,9 +59,10 @@ def _from_checkpoint(init: str, path: Path, data: DataConfig) -> tuple[nn.Module
         )
     content = read_recipe(recipe)
     model = build(ModelConfig, content.get("model", {}), source=str(recipe))
-    teacher = build_network(model, image_size=data.image_size, num_classes=len(classifier))
+    teacher = build_network(model, image_size=data.image_size, num_classes=len(classifier), in_chans=data.channels)
     load_init(teacher, init)
-    return teacher, content.get("data", {})
+    found = normalization_of(init)
+    return teacher, {} if found is None else {"mean": found[0], "std": found[1]}
 
 
 def _from_timm(init: str, name: str, data: DataConfig) -> tuple[nn.Module, dict[str, Any]]:
@@ -67,11 +70,14 @@ def _from_timm(init: str, name: str, data: DataConfig) -> tuple[nn.Module, dict[
     is_folder = name.startswith("local-dir:")
     config = _config_of(name.removeprefix("local-dir:")) if is_folder else {}
     is_own = "network" in config  # an export of this project: its weights are read as `init` of every stage
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{fetch_weights(name.removeprefix('hf-hub:'), init).parent}"
+    arguments = {} if name.startswith("local-dir:") else timm_arguments(name, init)
     try:
-        teacher: nn.Module = timm.create_model(name, pretrained=not is_own)
+        teacher: nn.Module = timm.create_model(name, pretrained=not is_own, **arguments)
         own: dict[str, Any] = dict(teacher.pretrained_cfg)  # type: ignore[arg-type]
         if own.get("fixed_input_size") and tuple(own["input_size"][1:]) != height_and_width(data.image_size):
-            teacher = timm.create_model(name, pretrained=not is_own, img_size=data.image_size)
+            teacher = timm.create_model(name, pretrained=not is_own, img_size=data.image_size, **arguments)
     except Exception as error:  # timm, the hub client and the network stack raise many exception types
         reason = " ".join(str(error).split())
         raise UserError(
@@ -113,9 +119,11 @@ def _check(teacher: nn.Module, init: str, own: dict[str, Any], data: DataConfig,
             f"init: the classes of {init!r} differ from the data's, or have another order. Use a teacher trained on the data's"
             " classes."
         )
-    for key in ("mean", "std"):
-        expected, given = own.get(key), getattr(data, key)
-        if expected and any(abs(one - other) > 1e-3 for one, other in zip(expected, given, strict=True)):
+    for key, given in zip(("mean", "std"), data.statistics(), strict=True):
+        expected = own.get(key)
+        if not expected:
+            continue
+        if len(expected) != len(given) or any(abs(one - other) > 1e-3 for one, other in zip(expected, given)):
             raise UserError(
                 f"data.{key} = {list(given)}: the teacher {init!r} was trained with {list(expected)}. Set it to that value."
             )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common.data.augment.bicubic import resize
 from common.data.augment.multi_crop import Views
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.loading.batch_loader import BatchLoader
 from common.data.loading.loader import Batch, build_loader, normalize
 from common.data.splits.roles import Splits
@@ -149,7 +149,7 @@ class WholeImageTransform:
         """Take the side of the view in pixels."""
         self.size = (image_size, image_size)
 
-    def __call__(self, images: Sequence[RGBImage], keys: Sequence[SampleKey]) -> Views:
+    def __call__(self, images: Sequence[ImageArray], keys: Sequence[SampleKey]) -> Views:
         """Return one (1, B, 3, S, S) uint8 block; nothing is random, so the keys are unused."""
         squares = np.stack([resize(image, self.size) for image in images])
         return Views([torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()[None]], [], None)

@@ -39,9 +39,12 @@ class KernelAttention(nn.Module):
 def as_kernel_attention(module: nn.Module) -> KernelAttention | None:
     """Return a `KernelAttention` with the module's parameters if the kernel supports it; None for any other module.
 
-    The kernel supports attention that is exactly softmax(q k^T) v, with a head dimension that is a multiple of 32.
+    The kernel supports attention that is exactly softmax(q k^T) v between plain linear layers, with a head dimension that is a
+    multiple of 32. LoRA's layers would be read as their frozen weights.
     """
     if type(module) is not Attention or module.gate is not None or module.attn_drop.p or module.head_dim % 32:
+        return None
+    if any(type(layer) is not nn.Linear for layer in (module.qkv, module.proj)):
         return None
     has_no_norms = all(isinstance(layer, nn.Identity) for layer in (module.q_norm, module.k_norm, module.norm))
     return KernelAttention(module) if has_no_norms else None

@@ -58,6 +58,8 @@ def as_kernel_mlp(module: nn.Module) -> KernelMlp | None:
     """
     if type(module) is not Mlp or not _is_exact_gelu(module.act) or type(module.fc1) is not nn.Linear:
         return None
+    if type(module.fc2) is not nn.Linear:  # LoRA's layers would be read as their frozen weights
+        return None
     return KernelMlp(module) if module.fc1.bias is not None and module.fc1.out_features % LANES == 0 else None
 
 

@@ -1,11 +1,15 @@
 """Counts must equal the closed forms and the published values of both papers."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from common.models import __main__ as table
-from common.models.complexity import measure
+from common.models.complexity import Complexity, measure
+from common.models.freezing import FreezeConfig, adapt_network
+from common.models.lora import LoraConfig
 from common.models.networks import ARCHITECTURES, ModelConfig, build_network
 
 
@@ -111,3 +115,83 @@ def test_published_values_are_compared_at_their_stem_and_patch_size_only() -> No
     assert table.measure_row(ModelConfig(name="vit_mini", stem="conv"), 16, published).published
     assert not table.measure_row(ModelConfig(name="vit_mini"), 16, published).published
     assert not table.measure_row(ModelConfig(name="vit_mini", stem="conv", patch_size=2), 16, published).published
+
+
+def backward_macs(name: str = "vit_mini", *, lora: LoraConfig | None = None, **freeze: Any) -> tuple[Complexity, int]:
+    """Return the complexity of a partly frozen network of 16 tokens and 64 features, and the MACs of the network without LoRA."""
+    with torch.device("meta"):
+        plain, network = (build_network(ModelConfig(name=name), image_size=16, num_classes=10) for _ in range(2))
+        adapt_network(network, FreezeConfig(**freeze), lora or LoraConfig())
+    return measure(network, 16), measure(plain, 16).macs
+
+
+@pytest.mark.parametrize("name", ["vit_mini", "volo_mini", "regnety_mini", "vit_c_mini"])
+def test_backward_costs_twice_the_forward_pass_if_nothing_is_frozen(name: str) -> None:
+    complexity, forward = backward_macs(name)
+    assert complexity.backward_macs == 2 * forward == 2 * complexity.macs
+    assert complexity.trained_parameters == complexity.parameters
+
+
+TOKENS, WIDTH = 17, 64
+STEM = 16 * WIDTH * 3 * 4 * 4
+LINEAR = TOKENS * WIDTH * WIDTH  # of the output of the attention; queries, keys and values are 3, the MLP is 8
+PRODUCTS = 2 * TOKENS * TOKENS * WIDTH
+BLOCK = (1 + 3 + 8) * LINEAR + PRODUCTS
+HEAD = WIDTH * 10
+
+
+def test_the_forward_pass_by_hand() -> None:
+    assert backward_macs()[1] == STEM + 4 * BLOCK + HEAD
+
+
+def test_below_the_first_trained_block_there_is_no_backward_pass() -> None:
+    complexity, forward = backward_macs(embeddings=True, blocks=3)
+    assert complexity.macs == forward
+    assert complexity.backward_macs == 2 * BLOCK + 2 * HEAD  # norm1 is trained: the input of qkv has a gradient
+
+
+def test_frozen_blocks_above_trained_embeddings_have_no_weight_gradient() -> None:
+    complexity, _ = backward_macs(blocks=4)
+    assert complexity.backward_macs == 2 * STEM + 4 * (12 * LINEAR + 2 * PRODUCTS) + 2 * HEAD
+
+
+def test_all_frozen_leaves_the_weight_gradient_of_the_classifier() -> None:
+    assert backward_macs(embeddings=True, blocks=4)[0].backward_macs == HEAD
+
+
+def test_of_all_but_norms_the_first_gradient_is_that_of_the_first_norm() -> None:
+    complexity, _ = backward_macs(all_but_norms=True)
+    assert complexity.backward_macs == 4 * (12 * LINEAR + 2 * PRODUCTS) + 2 * HEAD
+
+
+def test_lora_costs_its_products_and_saves_the_weight_gradients() -> None:
+    complexity, forward = backward_macs(lora=LoraConfig(rank=2, targets=("qkv",)), blocks=2)
+    down, up = TOKENS * WIDTH * 2, TOKENS * 2 * 3 * WIDTH
+    assert complexity.macs == forward + 2 * (down + up)
+    first = down + 2 * up + 2 * PRODUCTS + (1 + 8) * LINEAR  # nothing before it is trained
+    second = 2 * down + 2 * up + 2 * PRODUCTS + (3 + 1 + 8) * LINEAR
+    assert complexity.backward_macs == first + second + 2 * HEAD
+    assert complexity.trained_parameters == 2 * 2 * (WIDTH + 3 * WIDTH) + 65 * 10
+
+
+def test_the_count_of_gradients_is_that_of_autograd() -> None:
+    """Every counted gradient exists, and no other one: compared with the products that a backward pass computes."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for lora, freeze in (
+        (LoraConfig(), {}),
+        (LoraConfig(), {"embeddings": True, "blocks": 2}),
+        (LoraConfig(), {"blocks": 2}),
+        (LoraConfig(), {"all_but_norms": True}),
+        (LoraConfig(rank=2, targets=("qkv", "fc2")), {"blocks": 1}),
+    ):
+        network = build_network(ModelConfig(name="vit_mini", drop_path=0.0), image_size=16, num_classes=10)
+        for module in network.modules():
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False
+        adapt_network(network, FreezeConfig(**freeze), lora)
+        loss = network(torch.randn(1, 3, 16, 16)).sum()
+        with FlopCounterMode(display=False) as counter:
+            loss.backward()
+        image_gradient = STEM if network.patch_embed.proj.weight.requires_grad else 0
+        assert measure(network, 16).backward_macs - image_gradient == counter.get_total_flops() / 2

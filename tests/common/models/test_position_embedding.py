@@ -13,6 +13,7 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from common.errors import UserError
+from common.models import weight_files
 from common.models.export import export_network
 from common.models.networks import ModelConfig, build_network
 from common.models.weights import load_init
@@ -107,6 +108,7 @@ def test_configs_of_other_programs_tell_the_grid(tmp_path: Path, config: Any, ca
 
 def test_a_model_of_timm_tells_its_grid(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     published, model = _numbered((8, 32)), _build((16, 16))
+    monkeypatch.setattr(weight_files, "timm_arguments", lambda *_: {})
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: published)
     assert load_init(model, "timm:some_network").resized_from == (2, 8) and "warning" not in caplog.text
 

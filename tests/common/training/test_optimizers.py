@@ -201,3 +201,16 @@ def test_the_ends_of_the_schedule_are_absolute_or_fractions_of_the_peak() -> Non
     )
     assert (absolute[0], absolute[9], absolute[-1]) == pytest.approx((0.01, 0.8, 0.002), rel=1e-2)
     assert (relative[0], relative[9], relative[-1]) == pytest.approx((0.008, 0.8, 0.0016), rel=1e-2)
+
+
+def test_layer_decay_of_dino_ends_at_the_head_and_counts_the_students_blocks() -> None:
+    student = build_network(ModelConfig(name="vit_mini", stem="conv"), image_size=16, num_classes=0)
+    model = torch.nn.ModuleList([student, torch.nn.Linear(64, 8)])
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model, layer_decay=0.5, decay_embeddings=True)
+    scale = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+    assert scale.keys() == set(names.values())
+    assert scale["1.weight"] == scale["1.bias"] == 1.0
+    assert scale["0.blocks.3.mlp.fc1.weight"] == scale["0.norm.weight"] == 0.5
+    assert scale["0.blocks.0.attn.qkv.weight"] == 0.5**4
+    assert scale["0.patch_embed.conv.0.weight"] == scale["0.cls_token"] == 0.5**5

@@ -95,5 +95,5 @@ def test_a_checkpoint_holds_the_names_that_earlier_ones_hold(
         "indices",
         "listed",
     }
-    of_monitor = {"latest", "untrained", "best", "means", "log", "epoch"}
+    of_monitor = {"latest", "untrained", "best", "means", "log", "epoch", "epochs_below_start"}
     assert values["monitor"].keys() == (of_monitor if name == "pretrain" else {"metrics", "best", "sums", "steps"})

@@ -177,11 +177,11 @@ def test_weights_that_cannot_be_fetched_are_one_error_before_anything_starts(
 ) -> None:
     requested = []
 
-    def offline(name: str, **_: Any) -> Any:
-        requested.append(name)
-        raise ConnectionError("no network here")
+    def offline(repository: str, init: str) -> Any:
+        requested.append(init)
+        raise UserError("init: no network here")
 
-    monkeypatch.setattr(weight_files.timm, "create_model", offline)
+    monkeypatch.setattr(weight_files, "fetch_weights", offline)
     out = tmp_path / "study"
     arguments = ["run", "scaled_relu_linear_evaluation", "--scale", "imagenet1k", "--out", str(out)]
     assert main(arguments) == 2

@@ -48,7 +48,6 @@ OTHERS = [
     (b"%PDF-1.7\n", "a PDF document", "Convert it"),
     (b"8BPS\0\x01", "a Photoshop document", "Convert it"),
     (b"\xff\x0a\0\0", "a JPEG XL image", "Convert it"),
-    (b"\0" * 128 + b"DICM", "a DICOM image", "Convert it"),
     (b"II*\0\x10\0\0\0CR\x02\0", "a raw image of a camera", "Develop it"),
     (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a raw image of a camera", "Develop it"),
     (b"FUJIFILMCCD-RAW 0201", "a raw image of a camera", "Develop it"),

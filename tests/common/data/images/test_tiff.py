@@ -219,7 +219,7 @@ def test_first_page_is_decoded() -> None:
 )
 def test_pixels_that_would_come_out_wrong_are_named(data: bytes, message: str) -> None:
     with pytest.raises(
-        UserError, match=r"^x\.tif: .*Save it as a PNG or TIFF in gray or RGB with 8 or 16 bits per channel\.$"
+        UserError, match=r"^x\.tif: .*Save it as a PNG or TIFF in gray or RGB with 8 or 16 bits per channel[.,]"
     ) as caught:
         decode(data)
     assert message in str(caught.value)
@@ -250,3 +250,121 @@ def test_truncated_pixels_are_damaged(depth: int, planar: bool) -> None:
 def test_size_limit_counts_pixels_not_samples(monkeypatch: pytest.MonkeyPatch, compress: bool) -> None:
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", HEIGHT * WIDTH)  # Pillow refuses more than twice as many
     np.testing.assert_array_equal(decode(tiff(deep(RGB), PHOTOMETRIC_RGB, compress=compress)), RGB)
+
+
+MANY = (
+    np.stack([ROWS * 12, COLUMNS * 10, ROWS + COLUMNS, ROWS * 5 + 60, COLUMNS * 7 + 20], -1).astype(np.uint16) * 250 + 3
+)
+
+
+def decode_all(data: bytes, **options: object) -> np.ndarray:
+    return ImageDecoder(**{"channels": 5, "bits": 16, **options}).decode(data, "x.tif")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("compress", "predict"), [(False, False), (True, True)])
+@pytest.mark.parametrize("tile", [None, 16])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", True)])
+def test_all_channels_in_their_depth(
+    order: str, big: bool, planar: bool, tile: int | None, compress: bool, predict: bool
+) -> None:
+    layout = {"order": order, "big": big, "planar": planar, "tile": tile, "compress": compress, "predict": predict}
+    np.testing.assert_array_equal(decode_all(tiff(MANY, BLACK_IS_ZERO, **layout)), MANY)  # type: ignore[arg-type]
+    of_rgb = tiff(MANY, PHOTOMETRIC_RGB, more={338: (3, [0, 2])}, **layout)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(decode_all(of_rgb), MANY)  # alpha is a channel like the others
+    inverted = tiff(~MANY, WHITE_IS_ZERO, **layout)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(decode_all(inverted), MANY)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("dtype", "kind"), [(np.int16, 2), (np.uint32, 1), (np.int32, 2), (np.float32, 3)])
+def test_other_numbers_are_read_with_their_range(dtype: type, kind: int, order: str) -> None:
+    values = (MANY.astype(np.int64) // 4 - 5000).astype(dtype) if kind != 1 else MANY.astype(dtype)
+    data = tiff(values, BLACK_IS_ZERO, order=order, compress=True, more={339: (3, [kind] * 5)})
+    with pytest.raises(UserError, match=r"data\.value_range=\[low, high\]"):
+        decode_all(data)
+    low, high = -1000, 7000
+    expected = np.rint(65535 * np.clip((values.astype(float) - low) / (high - low), 0, 1))
+    np.testing.assert_array_equal(decode_all(data, value_range=(low, high)), expected)
+    gray = tiff(values[..., 0], BLACK_IS_ZERO, order=order, more={339: (3, [kind])})
+    decoded = decode_all(gray, channels=1, value_range=(low, high))
+    np.testing.assert_array_equal(decoded[..., 0], expected[..., 0])
+
+
+def with_pages(*pages: bytes) -> bytes:
+    """Return one little-endian TIFF of the pages of several, each moved behind the last one."""
+    data, pointer = bytearray(pages[0]), 4
+    for page in pages[1:]:
+        while start := struct.unpack_from("<I", data, pointer)[0]:
+            pointer = start + 2 + 12 * struct.unpack_from("<H", data, start)[0]
+        shift = len(data)
+        moved = bytearray(page)
+        first = struct.unpack_from("<I", page, 4)[0]
+        for position in range(first + 2, first + 2 + 12 * struct.unpack_from("<H", page, first)[0], 12):
+            tag, kind, count, value = struct.unpack_from("<HHII", page, position)
+            outside = {1: 1, 3: 2, 4: 4}[kind] * count > 4
+            if outside:
+                moved[position + 8 : position + 12] = struct.pack("<I", value + shift)
+            if tag == 273:  # offsets of strips
+                where = value if outside else position + 8
+                for item in range(count):
+                    (offset,) = struct.unpack_from("<I", page, where + 4 * item)
+                    moved[where + 4 * item : where + 4 * item + 4] = struct.pack("<I", offset + shift)
+        data[pointer : pointer + 4] = struct.pack("<I", shift + first)
+        data += moved
+    return bytes(data)
+
+
+def test_pages_are_the_first_one_or_channels() -> None:
+    pages = with_pages(*(tiff(MANY[..., page], BLACK_IS_ZERO, compress=True) for page in range(5)))
+    np.testing.assert_array_equal(decode_all(pages, pages="channels"), MANY)
+    np.testing.assert_array_equal(decode_all(pages, channels=1), MANY[..., :1])
+    three = with_pages(*(tiff(MANY[..., page], BLACK_IS_ZERO) for page in range(3)))
+    np.testing.assert_array_equal(decode_all(three, channels=3, pages="channels"), MANY[..., :3])
+    mixed = with_pages(tiff(MANY[..., :2], BLACK_IS_ZERO), tiff(MANY[..., 2:], PHOTOMETRIC_RGB))
+    np.testing.assert_array_equal(decode_all(mixed, pages="channels"), MANY)
+    thumbnail = tiff(GRAY[::2, ::2], BLACK_IS_ZERO, more={254: (4, [1])})
+    np.testing.assert_array_equal(decode_all(with_pages(tiff(MANY, BLACK_IS_ZERO), thumbnail), pages="channels"), MANY)
+    rgb = tiff(RGB, PHOTOMETRIC_RGB)
+    np.testing.assert_array_equal(decode_all(rgb, channels=3, bits=8, pages="channels"), RGB)
+
+
+@pytest.mark.parametrize(
+    ("pages", "options", "message"),
+    [
+        (
+            [GRAY] * 5,
+            {},
+            r"has 1 channel, but data\.channels is 5\. It is the first of 5 pages: set data\.pages=channels",
+        ),
+        ([GRAY] * 4, {"pages": "channels"}, r"has 4 channels, but data\.channels is 5\. They are those of its 4 pages"),
+        ([GRAY, GRAY[1:]], {"channels": 2, "pages": "channels"}, r"pages have different sizes \(24 x 19, 24 x 20\)"),
+        ([GRAY, deep(GRAY)], {"channels": 2, "pages": "channels"}, "pages have different kinds of pixels"),
+        ([RGB], {}, r"has 3 channels, but data\.channels is 5\. Set data\.channels=3 if all images have as many"),
+        (
+            [MANY],
+            {"channels": 3, "bits": 8},
+            r"5 channels that are not RGB is not supported\. Save .* or set data\.channels=5",
+        ),
+        ([MANY[..., :2].astype(np.float32)], {"channels": 2}, r"channels are float32, .*: set data\.value_range"),
+    ],
+)
+def test_pages_and_channels_that_are_not_wanted_are_named(
+    pages: list[np.ndarray], options: dict[str, object], message: str
+) -> None:
+    kinds = {"f": {339: (3, [3, 3])}}
+    files = [
+        tiff(page, PHOTOMETRIC_RGB if page is RGB else BLACK_IS_ZERO, more=kinds.get(page.dtype.kind)) for page in pages
+    ]
+    with pytest.raises(UserError, match=message):
+        decode_all(with_pages(*files), **options)
+
+
+def test_pages_that_refer_to_each_other_end() -> None:
+    data = bytearray(with_pages(tiff(GRAY, BLACK_IS_ZERO), tiff(GRAY, BLACK_IS_ZERO)))
+    first = struct.unpack_from("<I", data, 4)[0]
+    second = struct.unpack_from("<I", data, first + 2 + 12 * struct.unpack_from("<H", data, first)[0])[0]
+    end = second + 2 + 12 * struct.unpack_from("<H", data, second)[0]
+    data[end : end + 4] = struct.pack("<I", first)
+    image = ImageDecoder(channels=2, pages="channels").decode(bytes(data), "x.tif")
+    np.testing.assert_array_equal(image, np.stack([GRAY, GRAY], -1))

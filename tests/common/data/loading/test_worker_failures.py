@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from common.data.augment.multi_crop import Views
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.loading.batch_loader import BatchLoader, abandon_workers
 from common.data.loading.loader import Batch, build_loader
 from common.data.loading.worker_failures import WorkerBug
@@ -34,7 +34,7 @@ class Pictures:
     def __len__(self) -> int:
         return 4
 
-    def image(self, index: int) -> RGBImage:
+    def image(self, index: int) -> ImageArray:
         self.before(index)
         return np.zeros((4, 4, 3), np.uint8)
 

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from textures import recompress, resize, textures
 
-from common.data.images import RGBImage
+from common.data.images import ImageArray
 from common.data.splits.near_duplicates import MIN_COARSE, MIN_DETAIL, NearIndex, Partners, common_features
 from common.data.splits.thumbnails import Thumbnails, features, thumbnail
 
 NUM_IMAGES = 300
 
 
-def thumbs_of(images: list[RGBImage]) -> Thumbnails:
+def thumbs_of(images: list[ImageArray]) -> Thumbnails:
     """Return the thumbnails of images."""
     return np.stack([thumbnail(image) for image in images])
 
 
-def compare(first: list[RGBImage], second: list[RGBImage]) -> Partners:
+def compare(first: list[ImageArray], second: list[ImageArray]) -> Partners:
     """Return the near duplicates between two lists of images."""
     thumbs = thumbs_of(second)
     common = common_features(thumbs)
@@ -29,7 +29,7 @@ def compare(first: list[RGBImage], second: list[RGBImage]) -> Partners:
     return partners
 
 
-CHANGES: dict[str, Callable[[RGBImage], RGBImage]] = {
+CHANGES: dict[str, Callable[[ImageArray], ImageArray]] = {
     "none": lambda image: image,
     "smaller": lambda image: resize(image, 40, 40),
     "larger, other ratio": lambda image: resize(image, 80, 100),
@@ -57,7 +57,7 @@ def test_images_that_are_alike_from_afar_only_are_not_duplicates() -> None:
     fine = textures(40, seed=2, strength=12)
     blurred = [resize(resize(image, 8, 8), 64, 64) for image in images]
 
-    def with_detail(detail: list[RGBImage]) -> list[RGBImage]:
+    def with_detail(detail: list[ImageArray]) -> list[ImageArray]:
         rest = [each.astype(float) - resize(resize(each, 8, 8), 64, 64) for each in detail]
         return [np.clip(image + part, 0, 255).astype(np.uint8) for image, part in zip(blurred, rest, strict=True)]
 

@@ -1,0 +1,233 @@
+"""The network of weights, told from their tensors and from transformers' config: a name for `model.name` and `model.kwargs`.
+
+Weights do not tell the number of attention heads. Heads of 64 channels are assumed, those of all published ViTs but DINOv3's 7B,
+unless a config or the rotary embedding of the file tells it.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from common.models.networks import ModelConfig, build_network
+from common.models.patch_geometry import read_config
+from common.models.timm_networks import format_kwargs, is_timm_transformer
+from common.models.weight_files import Weights
+
+_STEM = "patch_embed.proj.weight"
+_SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
+_SIZES |= {(1536, 40): "giant", (4096, 40): "7b"}
+_HEAD_DIM = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedNetwork:
+    """A network as a recipe names it."""
+
+    name: str
+    patch_size: int | None = None
+    kwargs: tuple[str, ...] = ()
+    stem: str | None = None
+    stem_strides: tuple[int, ...] | None = None
+    ffn: str = "mlp"
+
+    def config(self) -> ModelConfig:
+        """Return the recipe's section."""
+        return ModelConfig(
+            name=self.name,
+            patch_size=self.patch_size,
+            kwargs=self.kwargs,
+            stem=self.stem,
+            stem_strides=self.stem_strides,
+            ffn=self.ffn,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Family:
+    """Networks that differ in their size only."""
+
+    names: tuple[str, ...]
+    """Names of all sizes, `{}` for the size."""
+    base: str
+    """Name that takes any size as keyword arguments."""
+    kwargs: dict[str, Any]
+    """Further keyword arguments for `base`."""
+    mlp_rows: str = "blocks.0.mlp.fc1.weight"
+    """Tensor with as many rows as the feed-forward block has hidden features."""
+    eps: float = 1e-6
+    """Epsilon of timm's layer norms."""
+
+
+def patch_of_weights(weights: Weights) -> int | None:
+    """Return the side of a patch of weights with a patchify stem, or None for any other network."""
+    tensors = weights.network.tensors
+    stem, kernels = (
+        tensors.get(_STEM),
+        sum(t.dim() == 4 for name, t in tensors.items() if name.startswith("patch_embed.")),
+    )
+    is_patchify = stem is not None and stem.dim() == 4 and kernels == 1 and stem.shape[2] == stem.shape[3]
+    return int(stem.shape[2]) if stem is not None and is_patchify else None
+
+
+def network_of_weights(weights: Weights, config: Mapping[str, Any], init: str) -> NamedNetwork:
+    """Return the network of a vision transformer's weights; `config` is that of transformers beside them, if there is one.
+
+    Raise UserError for weights of any other network, and where the number of heads cannot be told.
+    """
+    tensors, patch = weights.network.tensors, patch_of_weights(weights)
+    _check_activation(tensors, config, init)
+    blocks = {int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))}
+    family = _family(tensors, config) if patch is not None and blocks else None
+    if patch is None or family is None or family.mlp_rows not in tensors:
+        raise UserError(
+            f"model.name: init stands for the network of {init}, which cannot be told from its tensors: they are not of a vision"
+            " transformer with a patchify stem and without a distillation token, as timm, DINO and CLIP have it; set"
+            " model.name to its name"
+        )
+    width, depth = tensors[_STEM].shape[0], len(blocks)
+    num_heads = _num_heads(weights, config, width, init)
+    stated_eps = config.get("layer_norm_eps", family.eps)
+    eps = () if stated_eps == family.eps else (f"norm_eps={stated_eps}",)
+    for name in _names(family, (width, depth)):
+        if eps and not is_timm_transformer(name):
+            continue
+        network = NamedNetwork(name=name, patch_size=patch, kwargs=eps)
+        if _fits(network, tensors, num_heads):
+            return network
+    sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": num_heads}
+    sizes |= {"mlp_ratio": _ratio(tensors[family.mlp_rows].shape[0], width)}
+    return NamedNetwork(name=family.base, patch_size=patch, kwargs=(*format_kwargs(sizes | family.kwargs), *eps))
+
+
+def describe_network(weights: Weights) -> str:
+    """Return the network of weights in parentheses, as an export of this project or its tensors state it, or an empty string."""
+    network = read_config(Path(weights.source)).get("network")
+    if isinstance(network, dict):
+        return f" ({', '.join(f'{name}={value}' for name, value in network.items())})"
+    try:
+        told = network_of_weights(weights, {}, weights.source)
+    except (UserError, OSError):
+        return ""
+    kwargs = f", kwargs=[{','.join(told.kwargs)}]" if told.kwargs else ""
+    return f" (name={told.name}, patch_size={told.patch_size}{kwargs})"
+
+
+def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family | None:
+    """Return the family of a vision transformer's weights in timm's names, or None if it is not known."""
+    if "blocks.0.gamma_1" in tensors:
+        return _dinov3(tensors, config) if "pos_embed" not in tensors else None
+    distilled = {"dist_token", "embeddings.distillation_token"} & tensors.keys()
+    if "pos_embed" not in tensors or "blocks.0.attn.qkv.weight" not in tensors or distilled:
+        return None
+    kwargs: dict[str, Any] = {} if "blocks.0.attn.qkv.bias" in tensors else {"qkv_bias": False}
+    registers = tensors.get("reg_token")
+    if "norm_pre.weight" in tensors:
+        quick = {"quick_gelu": "_quickgelu", "gelu": ""}.get(str(config.get("hidden_act")))
+        if quick is None:
+            raise UserError(
+                "model.name: init stands for the network of the weights, and CLIP's do not tell the activation function; set"
+                " model.name, in the size of the weights, to vit_base_patch16_clip_224 (GELU, OpenCLIP) or"
+                " vit_base_patch16_clip_quickgelu_224 (OpenAI)"
+            )
+        names = tuple(f"vit_{{}}_patch{patch}_clip{quick}_224" for patch in (16, 32, 14))
+        return _Family(names=names, base=f"vit_base_patch16_clip{quick}_224", kwargs=kwargs, eps=1e-5)
+    if "blocks.0.ls1.gamma" in tensors:
+        rows, columns = tensors.get("blocks.0.mlp.fc1.weight"), tensors.get("blocks.0.mlp.fc2.weight")
+        gated = rows is not None and columns is not None and rows.shape[0] != columns.shape[1]
+        suffix = f"_reg{registers.shape[1]}" if registers is not None else ""
+        own = {"reg_tokens": registers.shape[1]} if registers is not None and suffix != "_reg4" else {}
+        if registers is None and not _has_class_position(tensors):
+            own["no_embed_class"] = True  # DeiT III
+        reg = "_reg4" if registers is not None else ""
+        base = f"vit_{'giant' if gated else 'base'}_patch14{reg}_dinov2"
+        return _Family(names=(f"vit_{{}}_patch14{suffix}_dinov2",), base=base, kwargs=kwargs | own)
+    if "fc_norm.weight" in tensors:
+        kwargs["global_pool"] = "avg"
+    names = ("vit_{}", "vit_{}_patch16_224", "vit_{}_patch14_224") if not kwargs else ()
+    return _Family(names=names, base="vit_base_patch16_224", kwargs=kwargs)
+
+
+def _check_activation(tensors: Mapping[str, Tensor], config: Mapping[str, Any], init: str) -> None:
+    """Raise UserError for an activation function in transformers' config that timm's network of these weights has not."""
+    stated = config.get("hidden_act")
+    known = ("silu",) if "blocks.0.mlp.fc1_g.weight" in tensors else ("gelu", "quick_gelu")
+    if stated is None or stated in known[: 2 if "norm_pre.weight" in tensors else 1]:
+        return
+    raise UserError(
+        f"model.name: init stands for the network of {init}, whose activation function {stated} no such network of timm has; use"
+        " other weights"
+    )
+
+
+def _dinov3(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family:
+    """Return the family of DINOv3's weights: with or without biases, with MLPs or SwiGLU."""
+    biased = any(tensor.any() for name, tensor in tensors.items() if name.endswith((".attn.q_bias", ".attn.v_bias")))
+    gated = "blocks.0.mlp.fc1_g.weight" in tensors
+    suffix = "_qkvb" if biased else ""
+    registers = tensors.get("reg_token")
+    kwargs: dict[str, Any] = {}
+    if registers is None or registers.shape[1] != 4:
+        kwargs["num_reg_tokens"] = 0 if registers is None else registers.shape[1]
+    if (theta := config.get("rope_theta", 100.0)) != 100.0:
+        kwargs["rope_temperature"] = theta
+    rows = "blocks.0.mlp.fc1_g.weight" if gated else "blocks.0.mlp.fc1.weight"
+    if gated and tensors[rows].shape[0] % 8:
+        kwargs["swiglu_align_to"] = 1
+    sizes = (f"vit_{{}}_plus_patch16_dinov3{suffix}", f"vit_{{}}_patch16_dinov3{suffix}")
+    base = f"vit_small_plus_patch16_dinov3{suffix}" if gated else f"vit_base_patch16_dinov3{suffix}"
+    return _Family(names=() if kwargs else sizes, base=base, kwargs=kwargs, mlp_rows=rows, eps=1e-5)
+
+
+def _names(family: _Family, size: tuple[int, int]) -> Iterator[str]:
+    """Yield the names of networks of this size, the ones of this project first."""
+    if size not in _SIZES:
+        return
+    for template in family.names:
+        name = template.format(_SIZES[size])
+        if name in ("vit_tiny", "vit_small", "vit_base") or is_timm_transformer(name):
+            yield name
+
+
+def _fits(network: NamedNetwork, tensors: Mapping[str, Tensor], num_heads: int) -> bool:
+    """Return whether a network has these tensors and as many heads, whatever its grid and its classifier."""
+    with torch.device("meta"):
+        model: Any = build_network(
+            network.config(), image_size=16 * (network.patch_size or 1), num_classes=0, in_chans=tensors[_STEM].shape[1]
+        )
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != "pos_embed"}
+    biases = (".attn.q_bias", ".attn.v_bias")
+    same = all(name in tensors and tensors[name].shape == shape for name, shape in expected.items())
+    given = {name for name in tensors if not name.startswith(("head.", "pos_embed")) and not name.endswith(biases)}
+    return same and given <= expected.keys() and model.blocks[0].attn.num_heads == num_heads
+
+
+def _num_heads(weights: Weights, config: Mapping[str, Any], width: int, init: str) -> int:
+    """Return the number of heads; raise UserError where nothing tells it and heads of 64 channels do not fit."""
+    stated = config.get("num_attention_heads") or weights.num_heads
+    if isinstance(stated, int) and stated > 0:
+        return stated
+    if width % _HEAD_DIM:
+        raise UserError(
+            f"model.name: init stands for the network of {init}, which is {width} wide: nothing states its number of heads, and"
+            f" {width} is no multiple of {_HEAD_DIM}; set model.name and model.kwargs=[num_heads=...]"
+        )
+    return width // _HEAD_DIM
+
+
+def _has_class_position(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether the position embedding has one for the class token: patches are as many as a square."""
+    count = tensors["pos_embed"].shape[1]
+    return math.isqrt(count) ** 2 != count
+
+
+def _ratio(rows: int, width: int) -> float:
+    """Return the ratio whose product with the width timm rounds down to `rows`."""
+    ratio = rows / width
+    return ratio if int(width * ratio) == rows else math.nextafter(ratio, math.inf)

@@ -1,0 +1,93 @@
+"""Tensors of a PyTorch file (`torch.save`), read without executing code from it."""
+
+import argparse
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core.multiarray import scalar
+
+from common.errors import UserError
+
+PICKLES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+_NAMED = 3
+"""Classes that a message names at most."""
+
+
+_DTYPES = (np.bool_, np.int32, np.int64, np.float16, np.float32, np.float64)
+_PLAIN: tuple[Any, ...] = (
+    argparse.Namespace,
+    *((scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+    np.dtype,
+    *(type(np.dtype(each)) for each in _DTYPES),
+)
+"""Plain data beside the weights-only unpickler's own types: command lines and NumPy's numbers."""
+
+
+class _InertMapping:
+    """Stand-in for any class or function of a pickle: called with anything, it gives an empty mapping, for items to be set."""
+
+    def __new__(cls, *_: Any) -> Any:
+        """Return a mapping of the only kind that PyTorch's unpickler fills with items."""
+        return OrderedDict()
+
+
+class _InertObject:
+    """Stand-in for any class or function of a pickle: called with anything, it gives an object that ignores its state."""
+
+    def __new__(cls, *_: Any) -> Any:
+        """Return an object without attributes."""
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        """Ignore the arguments."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignore the state."""
+
+
+def read_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Return the content of a PyTorch file, and the names of classes and functions in it that are no plain data.
+
+    PyTorch's weights-only unpickler reads it. Training programs put settings and callbacks beside the tensors: what is neither a
+    tensor nor plain data is replaced by an empty mapping or object; nothing of it is imported or executed.
+
+    Raise UserError for a file that is damaged or cannot be read without such an object.
+    """
+    problem: Exception | None = None
+    with torch.serialization.safe_globals(list(_PLAIN)):
+        others = _other_globals(path)
+        for stand_in in (_InertMapping, _InertObject) if others else (_InertMapping,):
+            stand_ins: list[Any] = [(stand_in, name) for name in others]
+            try:
+                with torch.serialization.safe_globals(stand_ins):
+                    return torch.load(path, map_location="cpu", weights_only=True), others
+            except Exception as error:  # damaged files raise many types: struct.error, AttributeError, ...
+                problem = error
+    raise refused(path, others) from problem
+
+
+def refused(path: Path, others: tuple[str, ...] = ()) -> UserError:
+    """Return the error for a file whose tensors cannot be read as weights only; `others` are not plain data."""
+    what = f" ({describe_others(others)})" if others else ""
+    return UserError(
+        f"init: {path} cannot be read as weights only: it is truncated, or a pickle with more than tensors{what}, which could"
+        " execute code and is not loaded; if you trust it, convert it to safetensors"
+    )
+
+
+def describe_others(others: tuple[str, ...]) -> str:
+    """Return the names of classes and functions, the first ones and how many more there are."""
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    return ", ".join(others[:_NAMED]) + more
+
+
+def _other_globals(path: Path) -> tuple[str, ...]:
+    """Return the classes and functions of a file that are no plain data; none for a damaged file and the format before 1.6."""
+    try:
+        found: list[str] = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # damaged files raise many types; loading them names the file
+        return ()
+    return tuple(sorted(found))
