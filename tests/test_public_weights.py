@@ -70,3 +70,16 @@ def test_stages_continue_from_public_weights(stage: Callable[..., int], tmp_path
     assert (
         stage("finetune", tmp_path / "tst", f"init={tmp_path / 'dino'}", *SIZE, "train.epochs=1") == 0
     )  # nothing to do
+
+
+def test_weights_of_colors_are_adapted_to_gray_images_by_lora(
+    stage: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init = _weights(tmp_path / "weights.pth", "DINOv3")
+    gray = ("data.channels=1", "data.mean=measured", "data.std=measured")
+    assert stage("finetune", tmp_path / "tst", f"init={init}", *SIZE, *gray, "lora.rank=2", "train.epochs=1") == 0
+    assert "3 input channels summed for the 1 of this network" in capsys.readouterr().out
+    alone = timm.create_model(f"local-dir:{tmp_path / 'tst' / 'export'}", pretrained=True).eval()
+    stem = torch.load(init)["patch_embed.proj.weight"].sum(1, keepdim=True)
+    assert torch.equal(alone.patch_embed.proj.weight, stem) and alone(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
+    assert len(read_result(tmp_path / "tst")["normalization"]["mean"]) == 1

@@ -117,10 +117,10 @@ def test_folder_with_pytorch_model_bin_is_read(tmp_path: Path) -> None:
 
 def test_one_channel_stem_is_repeated_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     weight = PLAIN["patch_embed.proj.weight"]
-    torch.save(PLAIN | {"patch_embed.proj.weight": weight.sum(1, keepdim=True)}, tmp_path / "grey.pth")
+    torch.save(PLAIN | {"patch_embed.proj.weight": weight.sum(1, keepdim=True)}, tmp_path / "gray.pth")
     network, images = _network(seed=1), torch.rand(2, 1, 12, 12).expand(2, 3, 12, 12)
     with caplog.at_level(logging.INFO):
-        report = load_init(network, str(tmp_path / "grey.pth"))
+        report = load_init(network, str(tmp_path / "gray.pth"))
     torch.testing.assert_close(network(images), _network()(images), atol=1e-5, rtol=0)
     assert report.channels == (1, 3) and "1 input channels repeated" in caplog.text
 
