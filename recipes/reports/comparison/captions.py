@@ -9,7 +9,7 @@ CAPTIONS = {
     "labels": """How many labels {base} needs to match {other}: each line runs from the amount used by {other} to the
         equivalent amount for {base}. The wide bar is the 95% confidence interval; a triangle marks a value outside
         the measured range.""",
-    "effects": """The compared effects, averaged and at each {x_name}, or by setting where they interact; bars are 95%
+    "effects": """The compared effects, averaged and at each {x_name}, or by setting if they interact; bars are 95%
         confidence intervals over {covered}.""",
     "learning": """Training curves of {stage}: thin lines are individual runs, thick lines the mean of each group.""",
 }
@@ -19,6 +19,8 @@ NOTES = {
         (crossed random effects): they are for future images of the same kind. A {repeats} sets {keys}.""",
     "repeats": """Intervals are 95% confidence intervals over {count}, taken as a random sample; the test images are
         taken as fixed. A {repeats} sets {keys}.""",
+    "labels": """Numbers of labels count the training images with labels and the validation images whose labels chose the lengths:
+        those of the same share.""",
     "significant": """“Not significant” means that the difference is not significantly different from zero: its
         interval includes zero. It does not mean that the two are equal. With fewer than three {repeats}s nothing is
         significant.""",

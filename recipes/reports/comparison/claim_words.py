@@ -135,7 +135,7 @@ class ClaimWords(Words):
         reason = "it is the study's first: no tuning runs chose another one on validation images"
         if self.findings.choices is not None:
             reason = f"the tuning runs' validation images prefer it; their {self.spec.repeats}s are not reported"
-        return f"The declared effect is that with {self.named(panel)}, because {reason}."
+        return f"The declared effect is the one with {self.named(panel)}: {reason}."
 
     def interaction(self) -> str:
         """Return whether the main effect depends on the second axis, with the effect by panel or on average."""

@@ -42,7 +42,7 @@ def draw_cells_over_compute(
             axes.set_title(words.panel(panel))
         _set_scale(drawn[0], [amount / scale for amount in amounts])
         fig.supxlabel(f"{unit} of a run, all stages", color=MUTED, fontsize=9.5)
-        fig.supylabel(words.spec.metric_name, color=MUTED, fontsize=9.5)
+        fig.supylabel(words.axis_title, color=MUTED, fontsize=9.5)
         for name, style in series.items():
             drawn[0].plot([], [], color=style.color, marker=style.marker, linestyle=style.line, label=words.title(name))
         legend_above(fig, drawn[0])

@@ -37,6 +37,9 @@ from recipes.reports.run_files import read_curves
 from recipes.reports.series import Series, assign_series
 from recipes.study.specification import ReportSpec, Study
 
+DIFFERENCE = Series(INK, "o", "-", "")
+"""Look of differences, which belong to no arm."""
+
 
 def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]]:
     """Yield (name, figure, caption) for every figure whose numbers are available."""
@@ -46,7 +49,7 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
     bars = [looks[level] for level in page.costs[main.axis]]
     figures: list[tuple[str, Figure | None, str]] = [
         ("accuracy", draw_curves(findings, words, looks), CAPTIONS["accuracy"]),
-        ("differences", draw_differences(findings, words, looks), CAPTIONS["differences"]),
+        ("differences", draw_differences(findings, words), CAPTIONS["differences"]),
         ("labels", draw_savings(findings, words, looks), CAPTIONS["labels"]),
         ("effects", draw_effects(findings, words, looks), CAPTIONS["effects"]),
         ("cost", draw_cost(page.costs, arms, bars), COST_CAPTION),
@@ -98,12 +101,12 @@ def draw_curves(findings: Findings, words: Words, looks: dict[str, Series]) -> F
             look = looks[name]
             line = {"linestyle": look.line, "marker": look.marker, "markersize": 6.0}
             panels[0].plot([], [], color=look.color, label=words.title(name), **line)
-        label_y(fig, panels, words.spec.metric_name)
+        label_y(fig, panels, words.axis_title)
         legend_above(fig, panels[0])
     return fig
 
 
-def draw_differences(findings: Findings, words: Words, looks: dict[str, Series]) -> Figure | None:
+def draw_differences(findings: Findings, words: Words) -> Figure | None:
     """Draw the paired differences of the main axis: the repeats as points, their mean with its interval."""
     main = findings.main
     if all(math.isnan(estimate.interval.mean) for estimate in main.by_setting):
@@ -113,13 +116,11 @@ def draw_differences(findings: Findings, words: Words, looks: dict[str, Series])
             axes.axhline(0, color=INK, linewidth=1.0)
             for estimate in _of_panel(main, panel):
                 x = float(estimate.levels[findings.spec.x])
-                is_better = (estimate.interval.mean > 0) == findings.metric.higher_is_better
-                look = looks[main.other if is_better else main.base]
-                draw_interval(axes, x, estimate.interval, look)
+                draw_interval(axes, x, estimate.interval, DIFFERENCE)
                 step = 0.05 if len(estimate.points) < 6 else 0.25 / len(estimate.points)
                 middle = (len(estimate.points) - 1) / 2
                 dodged = [x * (1 + step * (number - middle)) for number in range(len(estimate.points))]
-                draw_repeats(axes, dodged, list(estimate.points.values()), look)
+                draw_repeats(axes, dodged, list(estimate.points.values()), DIFFERENCE)
             describe(fig, *_described(words.panel(panel), _of_panel(main, panel), findings, words))
             _label_x_axis(axes, findings, words)
             axes.set_title(words.panel(panel))

@@ -10,6 +10,9 @@ from recipes.reports.formatting import signed_distinctly
 from recipes.reports.statistics import MIN_SEEDS
 from recipes.run.runner import format_duration, pluralize
 
+UNCHANGED = "if the estimate holds"
+"""Condition under which a number of seeds or test images settles a claim."""
+
 
 @dataclass(frozen=True)
 class SeedCost:
@@ -41,7 +44,7 @@ class OpenClaims:
         if claim.outcome is Outcome.FEW_SEEDS and claim.interval.count:
             return self._more_seeds(MIN_SEEDS - claim.interval.count) + " at least"
         ways = self._ways(claim)
-        return f"about {ways[0]} would settle it" if ways else ""
+        return f"about {ways[0]} would settle it {UNCHANGED}" if ways else ""
 
     def _what_is_open(self) -> str:
         """Return why no claim supports a recommendation, and the cheapest way to one."""
@@ -64,8 +67,14 @@ class OpenClaims:
                 return f"{self._question(claim)} depends on the runs that diverged; make them converge first"
         ways = self._ways(claim)
         if ways:
-            return f"about {ways[0]} would settle {self._question(claim)}"
+            return f"about {ways[0]} would settle {self._question(claim)}, {UNCHANGED}{self._likely(claim)}"
         return f"{self._question(claim)} is open ({self._difference(claim)})"
+
+    def _likely(self, claim: Claim) -> str:
+        """Return how a claim would be settled whose estimate is too small to be a difference."""
+        margin = self.findings.metric.margin
+        is_small = margin is not None and abs(claim.interval.mean) < margin
+        return f" (as a difference within {self.words.margin()})" if is_small else ""
 
     def _ways(self, claim: Claim) -> list[str]:
         """Return the ways to settle an inconclusive claim, seeds first: their cost is known."""

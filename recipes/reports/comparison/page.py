@@ -13,7 +13,7 @@ from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.sections import Sections
 from recipes.reports.comparison.setup_tables import SetupTables
 from recipes.reports.comparison.tables import NOT_CONVERGED
-from recipes.reports.formatting import signed_distinctly
+from recipes.reports.formatting import p_text, signed_distinctly
 from recipes.reports.page import Card, Page
 from recipes.reports.results import StudyRecord
 from recipes.reports.statistics import chance_of_false_mark
@@ -55,6 +55,7 @@ class ComparisonPage(Page):
             *(words.saving(panel, saving) for panel, saving in findings.savings if panel == claims["effect"].levels),
             words.claim(claims["alternative"]) if "alternative" in claims else "",
             words.second_axis(),
+            words.second_effect(),
             words.exploratory(),
             *words.divergences(),
             self.tables.best_baseline(),
@@ -115,6 +116,7 @@ class ComparisonPage(Page):
         """Return the notes of every comparison that apply to this one."""
         has_images = not self.findings.values.problems
         names = ["images" if has_images else "repeats", "significant"]
+        names += ["labels"] if self.findings.choices is not None else []
         names += ["equivalent"] if self.findings.metric.margin is not None else []
         names += ["claims"] + ["exploratory"] * (self.findings.num_exploratory > 1)
         return [NOTES[name] for name in (*names, "saving", "diverged")]
@@ -154,7 +156,10 @@ class ComparisonPage(Page):
         note = self.recommendation.note(claim)
         is_doubtful = bool(words.doubt(claim))
         conclusion = claim.outcome.value if is_doubtful else ANSWERS.get(claim.outcome, claim.outcome.value)
-        return Card(title, number, words.confidence(found) if number else "", conclusion, self._tone(claim), note)
+        bounds = words.confidence(found) if number else ""
+        if found.sign and claim.outcome is Outcome.INCONCLUSIVE and not math.isnan(claim.p_value):
+            bounds += f"; {p_text(claim.p_value)} adjusted for {pluralize(len(findings.claims), 'claim')}"
+        return Card(title, number, bounds, conclusion, self._tone(claim), note)
 
     def _tone(self, claim: Claim) -> str:
         """Return the tone of a claim: none while results are missing, or if an earlier run behind it collapsed."""

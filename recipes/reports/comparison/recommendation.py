@@ -6,7 +6,7 @@ from recipes.reports.comparison.claims import Outcome
 from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, decide
 from recipes.reports.comparison.earlier_runs import collapsed_runs
 from recipes.reports.comparison.estimator import Estimate, Levels
-from recipes.reports.comparison.open_claims import OpenClaims, SeedCost
+from recipes.reports.comparison.open_claims import UNCHANGED, OpenClaims, SeedCost
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.words import MOST_PANELS
 from recipes.reports.formatting import capital, listed
@@ -64,7 +64,10 @@ class Recommendation(OpenClaims):
         found = claims[0].interval
         images = f" and {found.images:,} test images" if found.images else ""
         over = f" (95% confidence, over {pluralize(found.count, findings.spec.repeats)}{images})" if found.count else ""
-        budget = {"compute": "at equal compute", "steps": "at equal numbers of steps, not of equal compute"}
+        budget = {
+            "compute": "each arm within the same compute budget",
+            "steps": "at equal numbers of steps, not of equal compute",
+        }
         match = budget.get(findings.match, "the arms do not spend equal compute")
         return [f"{capital(count)}{over}, {match}.", *self._unconverged()]
 
@@ -112,7 +115,9 @@ class Recommendation(OpenClaims):
                 return f"{text}; {panel}{self._equivalent()}"
             return f"{text}; {panel}{self.words.title(level)} is better by {self._gain(effect.interval)}"
         ways = self._ways(effect)
-        return f"{text}; {self._question(effect)} is open" + (f" (about {ways[0]} would settle it)" if ways else "")
+        return f"{text}; {self._question(effect)} is open" + (
+            f" (about {ways[0]} would settle it {UNCHANGED})" if ways else ""
+        )
 
     def _by_saving(self) -> str:
         """Return the recommendation at the declared amount of labels."""
@@ -122,7 +127,7 @@ class Recommendation(OpenClaims):
         where = " and ".join(part for part in (panel, self.words.labels(self.findings.saving_x)) if part)
         open_part = f"averaged over all amounts, {self._question(self.claims['effect'], panel=False)} is open"
         ways = self._ways(self.claims["effect"])
-        open_part += f" (about {ways[0]} would settle it)" if ways else ""
+        open_part += f" (about {ways[0]} would settle it {UNCHANGED})" if ways else ""
         return f"{self._at_budget()}with {where}, use {use}: it outperforms {over} by {self._gain(claim.interval)}; {open_part}"
 
     def _effect(self, subject: str, where: str = "") -> str:

@@ -116,4 +116,4 @@ class ComparisonWords(ClaimWords):
             return claim.outcome.value
         if math.isnan(saving.low):
             return "inconclusive: no interval"
-        return {1: "needs fewer labels", -1: "needs more labels", 0: "no significant saving"}[saving.sign]
+        return {1: "needs fewer labels", -1: "needs more labels", 0: "inconclusive"}[saving.sign]

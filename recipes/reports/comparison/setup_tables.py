@@ -46,6 +46,9 @@ class SetupTables(ComparisonTables):
         source = "raw pixels" if features == "pixels" else f"{features} features" + (f" ({network})" if network else "")
         arm = ", ".join(self.title(best.levels[name]) for name in self.findings.arm_axes)
         reached = f"{classifier} on {source} reaches {number(value)} with {self.words.labels(x)}"
+        pixels = max(((value, names[-1]) for value, names in found if names[0] == "pixels"), default=None)
+        if pixels is not None and features != "pixels":
+            reached += f", {pixels[1]} on raw pixels {number(pixels[0])}"
         return f"Without training a network on the labels, {reached}; the best arm ({arm}) reaches {number(best.interval.mean)}."
 
     def choices(self) -> Table:

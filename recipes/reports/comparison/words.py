@@ -31,6 +31,11 @@ class Words:
         return str(self.spec.titles[name]) if name in self.spec.titles else name
 
     @property
+    def axis_title(self) -> str:
+        """Return the title of an axis of the metric, with its unit."""
+        return self.spec.metric_name + (", %" if self.metric.in_percent else "")
+
+    @property
     def covered(self) -> str:
         """Return what the intervals cover."""
         return f"{self.spec.repeats}s" + ("" if self.findings.values.problems else " and test images")
@@ -100,6 +105,19 @@ class Words:
         return (
             f"Exploratory: in individual settings, the difference {effect.other} − {effect.base} is {listed(parts)}. Without any"
             f" effect, at least one of {len(known)} would be significant {chance}."
+        )
+
+    def second_effect(self) -> str:
+        """Return the average effect of the second axis, which no claim declares; empty without one or without an interval."""
+        if len(self.findings.effects) < 2:
+            return ""
+        effect = self.findings.effects[1]
+        found = effect.pooled.interval
+        if not found.is_known or found.count < MIN_SEEDS:
+            return ""
+        return (
+            f"Exploratory: averaged over all settings, the difference {effect.other} − {effect.base} is"
+            f" {self.change(found.mean)} ({self.confidence(found)})."
         )
 
     def divergences(self) -> list[str]:

@@ -2,8 +2,8 @@
 
 CAPTIONS = {
     "rows": """{metric}, one line per row: filled marks are our means, bars are 95% confidence intervals over {covered}, small
-        hollow marks are individual {repeats}s. Intervals that extend beyond the axis are clipped. A cross at the left is a row
-        that diverged.{paper}""",
+        hollow marks are individual {repeats}s. Triangles at the ends of the axis mark intervals that go on. A cross at the left
+        is a row that diverged.{paper}""",
     "curve": """{metric} over {x}: our means with 95% confidence intervals over {covered}. A cross at the bottom is a row that
         diverged. Intervals that extend beyond the axis are clipped.{paper}""",
     "gap": """How far {metric} at each value of {x} is below that at the last one, with 95% confidence intervals over {covered}.
@@ -29,6 +29,12 @@ SEPARATE_AXES = """ At the right, on an axis of their own, are the published val
 
 NOTES = {
     "paper": ("""The arms are as the paper's recipes, not matched in compute.""",),
+    "scaled": (
+        """Rows are named by the paper's settings. At scale {scale} a smaller network is trained, and learning rates, warm-ups and
+        lengths follow the rules of the scale (recipes/studies/scales/{scale}.yaml); the commands below have the values that were
+        used. Where rows differ in these, a difference between them is that of the whole recipe. The arms are not matched in
+        compute.""",
+    ),
     "unmatched": ("""The arms are not matched in compute.""",),
     "images": (
         """Intervals are 95% confidence intervals over {count} and the test images, both taken as random samples (crossed random
@@ -55,7 +61,7 @@ NOTES = {
         """Kendall's τ is 1 if all pairs of rows are in the paper's order, 0 if there is no relation, −1 if all are reversed. Its
         p-value is that of an order that has nothing to do with the paper's (exact, or by permutations of the rows where values are
         tied). It compares means only; significant pairs are those that differ at 5% each, of which 5% would without any
-        difference. An order is not stated if no more pairs than those are significant.""",
+        difference. No order is stated if no more pairs than those are significant and the p-value of τ is 0.05 or more.""",
     ),
     "ranks": (
         """A rank is a range: below all rows that are significantly better and above all that are significantly worse, adjusted

@@ -28,7 +28,8 @@ class ClaimWords(RowWords):
             by_outcome.setdefault(claim.outcome, []).append(claim.pair.claim)
         if not set(by_outcome) - {Outcome.MISSING}:
             return ""
-        owner = "the paper's" if self.findings.published else "the study's"
+        is_printed = any(value is not None for claim in main for value in claim.published)
+        owner = "the paper's" if self.findings.published and is_printed else "the study's"
         if all(row.ended and not row.runs for row in self.findings.rows):
             total = sum(row.ended for row in self.findings.rows)
             return f"All {pluralize(total, 'run')} diverged: none of {owner} {pluralize(len(main), 'claim')} can be tested."
@@ -38,7 +39,7 @@ class ClaimWords(RowWords):
         if not is_open or not steps:
             return sentence
         which = "it" if len(main) == 1 else "one of them"
-        return f"{sentence.removesuffix('.')}; about {min(steps)} {self.spec.repeats}s would settle {which}."
+        return f"{sentence.removesuffix('.')}; {min(steps)} {self.spec.repeats}s in all would settle {which} if its estimate holds."
 
     def claim_sentences(self) -> list[str]:
         """Return a sentence for each outcome, with its claims."""
@@ -70,7 +71,7 @@ class ClaimWords(RowWords):
         step = claim_step(claim, len(self.claims))
         if step is None or not (step.seeds or step.images):
             return ""
-        count = f"{step.seeds} {self.spec.repeats}s" if step.seeds else f"{step.images:,} test images"
+        count = f"{step.seeds} {self.spec.repeats}s in all" if step.seeds else f"{step.images:,} test images"
         return f"about {count} would settle it"
 
     def adjusted(self, claim: Claim) -> str:

@@ -140,6 +140,12 @@ def _draw_ours(axes: Axes, row: Row, column: str, y: float, look: Series, left: 
     score = row.scores[column]
     draw_interval(axes, y, score.interval, look, horizontal=True)
     draw_repeats(axes, list(score.points.values()), [y] * len(score.points), look)
+    for end, is_cut, marker in (
+        (low, score.interval.low < low, "<"),
+        (high, score.interval.high > high, ">"),
+    ):
+        if is_cut:
+            axes.plot(end, y, marker, color=look.color, markersize=5, clip_on=False, zorder=4)
     if row.crashes and score.points:
         note = f"{len(row.crashes)} of {row.ended} diverged"
         axes.annotate(note, (score.interval.mean, y), (0, -10), **{**ANNOTATION, "ha": "center"})

@@ -82,13 +82,19 @@ class TablePage(Page):
             )
         return cards
 
+    def _arms_note(self) -> str:
+        """Return the name of the note on what the arms spend."""
+        if not self.findings.published:
+            return "unmatched"
+        return "paper" if self.findings.is_paper_scale else "scaled"
+
     def _order_card(self, agreement: Agreement) -> Card:
         """Return the card of the order of the rows: the share of pairs in the paper's order, with that of chance."""
         title = "Pairs of rows in the paper's order"
         if not agreement.has_order:
             return Card(title, "–", "no order", self.words.ranking_sentence(agreement), "")
         percent = f"{100 * agreement.same / agreement.pairs:.0f}%"
-        ties = f", {agreement.tied} pairs tied" if agreement.tied else ""
+        ties = f", {pluralize(agreement.tied, 'pair')} tied" if agreement.tied else ""
         return Card(
             title, percent, f"by chance 50%; {self.words.correlation(agreement)}, {agreement.rows} rows{ties}", "", ""
         )
@@ -165,7 +171,7 @@ class TablePage(Page):
         axes = [axis for axis in self.study.plan.study.axes if axis.name == findings.spec.repeats]
         keys = sorted({key for axis in axes for level in axis.levels.values() for key in level})
         is_matched = getattr(self.study.plan.study, "match", "none") != "none"
-        arms = [] if is_matched else ["paper" if findings.published else "unmatched"]
+        arms = [] if is_matched else [self._arms_note()]
         covers = [findings.covers_images(column) for column in findings.spec.metrics]
         covered = "one" if len(findings.repeats) < 2 else "images" if all(covers) else "repeats"
         kinds = [covered, *arms, findings.spec.figure.kind, *(["crash"] if self._has_crash() else [])]
@@ -176,6 +182,7 @@ class TablePage(Page):
             fill(
                 text,
                 repeats=findings.spec.repeats,
+                scale=findings.scale,
                 count=pluralize(len(findings.repeats), findings.spec.repeats),
                 keys=" and ".join(keys) or "nothing",
             )

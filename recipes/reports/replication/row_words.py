@@ -52,14 +52,17 @@ class RowWords:
         number = None if str(value) in titles else as_number(value)
         return str(titles.get(str(value), value)) if number is None else f"{number:g}"
 
-    def label(self, columns: Mapping[str, Any], excluded: Sequence[str] = ()) -> str:
-        """Return the name of a row: its entries in the columns in which rows differ, numbers preceded by their column."""
+    def label(self, columns: Mapping[str, Any], excluded: Sequence[str] = (), *, unnamed: str = "all runs") -> str:
+        """Return the name of a row: its entries in the columns in which rows differ, numbers preceded by their column.
+
+        `unnamed` is that of a row without such entries.
+        """
         parts = []
         for name, value in columns.items():
             if name in self.naming and name not in excluded and value is not None:
                 needs_title = as_number(value) is not None or isinstance(value, list | tuple)
                 parts.append(f"{self.title(name)} {self.entry(value)}" if needs_title else self.entry(value))
-        return ", ".join(parts) or "all runs"
+        return ", ".join(parts) or unnamed
 
     def named(self, rows: Sequence[Row]) -> str:
         """Return the names of rows; of many, the first ones and how many others there are."""

@@ -208,7 +208,7 @@ class PublishedTables(RunTables):
         columns = next(candidate.columns for candidate in self.study.plan.study.axes if candidate.name == axis).get(
             level
         )
-        return self.words.label(columns) if columns else self.words.entry(level)
+        return self.words.label(columns, unnamed=level) if columns else self.words.entry(level)
 
     def _entries(self, row: Row) -> list[str]:
         """Return the cells of a row in the columns in which rows differ."""

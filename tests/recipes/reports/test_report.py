@@ -106,7 +106,7 @@ def test_answer_gives_the_declared_claims_with_their_intervals(study_folder: Pat
     )
     assert effect.endswith("), significantly better.") and "adjusted p = " in effect
     assert reason == (
-        "The declared effect is that with the patchify stem, because it is the study's first: no tuning runs chose another one on "
+        "The declared effect is the one with the patchify stem: it is the study's first: no tuning runs chose another one on "
         "validation images."
     )
     assert interaction.startswith(
@@ -413,7 +413,7 @@ def tuned(tmp_path: Path) -> ComparisonPage:
 def test_declared_effect_is_that_of_the_panel_that_validation_images_prefer(tuned: ComparisonPage) -> None:
     assert tuned.words.headline().startswith("With the conv stem, two-stage training (TST) outperforms")
     assert tuned.answer()[1] == (
-        "The declared effect is that with the conv stem, because the tuning runs' validation images prefer it; their seeds are not "
+        "The declared effect is the one with the conv stem: the tuning runs' validation images prefer it; their seeds are not "
         "reported."
     )
 

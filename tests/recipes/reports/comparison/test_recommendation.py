@@ -117,7 +117,7 @@ def test_arm_that_both_claims_support(findings: Findings) -> None:
         "1 point) and needs another stage."
     )
     assert recommend(found).certainty() == [
-        "2 of 3 declared claims are settled (95% confidence, over 3 seeds), at equal compute."
+        "2 of 3 declared claims are settled (95% confidence, over 3 seeds), each arm within the same compute budget."
     ]
 
 

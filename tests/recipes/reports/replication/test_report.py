@@ -170,8 +170,8 @@ def test_page_of_an_incomplete_study(tmp_path: Path) -> None:
     page, report = rendered(write_study(table1_study(), tmp_path, run_of))
     assert (
         page.words.headline()
-        == "Of the paper's 4 claims, 2 are inconclusive at scale digits and 2 are not measured; about 3 seeds would settle "
-        "one of them."
+        == "Of the paper's 4 claims, 2 are inconclusive at scale digits and 2 are not measured; 3 seeds in all would settle "
+        "one of them if its estimate holds."
     )
     assert has_cells(
         report, "patchify stem", "0.0005", "AdamW", "5", "89.8 (85.3 to 93.0)", "79.8", "1–5", "3", "2 of 3"
