@@ -139,30 +139,37 @@ def _value(text: str) -> int | float | str:
 
 
 def _write_predictions(study: StudyRecord, origin: Origin) -> dict[str, str]:
-    """Return images.csv and predictions.csv of a comparison by a metric of the test images; nothing for other reports."""
-    spec = study.plan.study.report
-    if not isinstance(spec, ReportSpec) or not spec.metric.startswith("test_"):
+    """Return images.csv and predictions.csv if the report is about a metric of the test images; otherwise nothing."""
+    metric = _tested_metric(study)
+    if metric is None:
         return {}
     done = [run for run in study.of_stage(study.last_stage) if run.result and path_exists(run.folder / PREDICTIONS)]
     runs = {run.planned.id: read_predictions(run.folder / PREDICTIONS) for run in done}
     if not runs:
         return {}
-    origin.metric_kind = metric_kind(runs, spec.metric)
+    origin.metric_kind = metric_kind(runs, metric)
     sets: list[Any] = []
-    text = write_predictions_text(runs, sets, spec.metric)
+    text = write_predictions_text(runs, sets, metric)
     origin.test_sets = describe_test_sets(sets)
     return {"images.csv": write_images(sets), "predictions.csv": text}
 
 
 def _restore_predictions(stored: Path, study: StudyRecord, origin: Origin) -> None:
     """Write predictions.parquet of every run that has stored predictions."""
-    spec = study.plan.study.report
-    if not isinstance(spec, ReportSpec) or not origin.test_sets:
+    metric = _tested_metric(study)
+    if metric is None or not origin.test_sets:
         return
     sets = read_test_sets(_read(stored / "images.csv"), origin.test_sets)
     text = _read(stored / "predictions.csv")
-    for name, predictions in read_predictions_text(text, sets, spec.metric, origin.metric_kind).items():
+    for name, predictions in read_predictions_text(text, sets, metric, origin.metric_kind).items():
         write_predictions(study.runs[name].folder / PREDICTIONS, predictions)
+
+
+def _tested_metric(study: StudyRecord) -> str | None:
+    """Return the first metric of the report that is one of the test images; None without one."""
+    spec = study.plan.study.report
+    names = [spec.metric] if isinstance(spec, ReportSpec) else list(spec.metrics.values())
+    return next((name for name in names if name.startswith("test_") and "@" not in name), None)
 
 
 def _write_curves(study: StudyRecord) -> dict[str, str]:

@@ -28,7 +28,7 @@ class ClaimWords(RowWords):
             by_outcome.setdefault(claim.outcome, []).append(claim.pair.claim)
         if not set(by_outcome) - {Outcome.MISSING}:
             return ""
-        is_printed = any(value is not None for claim in main for value in claim.published)
+        is_printed = all(None not in claim.published for claim in main if claim.outcome is not Outcome.MISSING)
         owner = "the paper's" if self.findings.published and is_printed else "the study's"
         if all(row.ended and not row.runs for row in self.findings.rows):
             total = sum(row.ended for row in self.findings.rows)
