@@ -172,7 +172,8 @@ def write(status, reason=""):
     result = {"stage": sys.argv[1], "status": status, "reason": reason, "step": 7, "metrics": metrics,
         "seconds": 0.1, "images": 70, "images_per_second": 700.0, "parameters": 5, "train_images": 10,
         "num_processes": 1}
-    (out / "result.json").write_text(json.dumps(result))
+    (out / "result.new").write_text(json.dumps(result))
+    os.replace(out / "result.new", out / "result.json")  # at once, as a stage does: a study may read it at any moment
 def stop(number, frame):
     (out / "checkpoint").write_text("saved")
     write("interrupted", "stopped by SIGTERM")

@@ -20,6 +20,13 @@ class ClaimWords(RowWords):
         super().__init__(findings)
         self.claims = claims
 
+    @property
+    def are_published(self) -> bool:
+        """Return whether the paper has values for all measured claims by the main column: then they are claims of the paper."""
+        main = [claim for claim in self.claims if claim.column == self.findings.main]
+        measured = [claim for claim in main if claim.outcome is not Outcome.MISSING]
+        return self.findings.published is not None and all(None not in claim.published for claim in measured)
+
     def claims_headline(self) -> str:
         """Return how many claims hold, and which; empty if none is measured."""
         by_outcome: dict[Outcome, list[str]] = {}
@@ -28,8 +35,7 @@ class ClaimWords(RowWords):
             by_outcome.setdefault(claim.outcome, []).append(claim.pair.claim)
         if not set(by_outcome) - {Outcome.MISSING}:
             return ""
-        is_printed = all(None not in claim.published for claim in main if claim.outcome is not Outcome.MISSING)
-        owner = "the paper's" if self.findings.published and is_printed else "the study's"
+        owner = "the paper's" if self.are_published else "the study's"
         if all(row.ended and not row.runs for row in self.findings.rows):
             total = sum(row.ended for row in self.findings.rows)
             return f"All {pluralize(total, 'run')} diverged: none of {owner} {pluralize(len(main), 'claim')} can be tested."

@@ -60,7 +60,7 @@ class TablePage(Page):
             others = f"{opposite} reversed, {inconclusive} inconclusive"
             others += f", {depends} depending on diverged runs" if depends else ""
             others += f", {single} with a single {self.findings.spec.repeats}" if single else ""
-            owner = "Claims of the paper" if self.findings.published else "Claims of the study"
+            owner = "Claims of the paper" if self.words.are_published else "Claims of the study"
             cards.append(Card(f"{owner} that hold here", f"{same} of {len(measured)}", others, "", tone))
         cards += [self._order_card(agreement) for agreement in self.agreements[:1]]
         found = self.divergences
