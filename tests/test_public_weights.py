@@ -80,6 +80,6 @@ def test_weights_of_colors_are_adapted_to_gray_images_by_lora(
     assert stage("finetune", tmp_path / "tst", f"init={init}", *SIZE, *gray, "lora.rank=2", "train.epochs=1") == 0
     assert "3 input channels summed for the 1 of this network" in capsys.readouterr().out
     alone = timm.create_model(f"local-dir:{tmp_path / 'tst' / 'export'}", pretrained=True).eval()
-    stem = torch.load(init)["patch_embed.proj.weight"].sum(1, keepdim=True)
+    stem = torch.load(init, weights_only=True)["patch_embed.proj.weight"].sum(1, keepdim=True)
     assert torch.equal(alone.patch_embed.proj.weight, stem) and alone(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
     assert len(read_result(tmp_path / "tst")["normalization"]["mean"]) == 1
