@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from common.cores import available_cores
 from common.errors import USER_ERROR, UserError, system_error_message
 from common.paths import MAX_NAME_BYTES, check_length, user_path
 from common.pipes import exit_with
@@ -34,6 +35,7 @@ from recipes.run.tune import (
     save_choices,
     shipped_choices,
 )
+from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.stages import resolve_by_config
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
@@ -42,7 +44,7 @@ from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.plan import Plan, Resolver, check_folder, write_plan
 from recipes.study.scales import load_scale
 from recipes.study.specification import Study, display_path
-from recipes.study.study_file import find_study, load_study
+from recipes.study.study_file import build_study, find_study, read_study_file
 from recipes.study.tuning import plan_tuning
 
 EngineBuilder = Callable[[int | None, tuple[str, ...], bool], Engine]
@@ -80,7 +82,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     """Plan, tune or run a study; return the exit code."""
     path = find_study(options.study)
     factor = getattr(options, "epochs_factor", 1.0)
-    study = load_study(path, tuple(options.overrides), options.scale, parse_seeds(options.seeds), factor)
+    study = _load(options, path, factor)
     costs = RunCosts(load_scale(study.scale) if study.scale else None)
     measure = measure_with(costs)
     folder = _folder(options.out, study)
@@ -118,6 +120,30 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             return _save(outcome.choices, shipped) if options.save else 0
         plan = make_full_plan(study, resolve, measure, outcome.choices)
     return _run(plan, folder, options.only, engine, costs)
+
+
+def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> Study:
+    """Return the study of the command line, sized to its images if it is such a study."""
+    words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), epochs_factor
+    mapping = read_study_file(path, *words)
+    study = build_study(mapping, display_path(path), folder=path.parent)
+    if not study.is_sized:
+        for name in ("budget", "public"):
+            if getattr(options, name):
+                raise UserError(
+                    f"--{name}: study {study.name} is not sized to its images; only my_images is. Remove it."
+                )
+        return study
+    jobs = getattr(options, "jobs", None) or default_jobs(visible_devices())
+    mapping = complete_study(
+        study,
+        _folder(options.out, study),
+        SizeOptions(options.budget, options.public),
+        jobs=jobs,
+        cores=available_cores(),
+        print_line=_print,
+    )
+    return build_study(mapping, display_path(path), folder=path.parent)
 
 
 def _words(accelerate_args: str) -> tuple[str, ...]:

@@ -119,6 +119,12 @@ def _add_study_arguments(command: argparse.ArgumentParser) -> None:
         "--scale", metavar="NAME", help=f"scale of a paper's study: {', '.join(scale_names())} (see list)"
     )
     command.add_argument("--seeds", metavar="0,1,2", help="seeds of the repeats (default: those of the scale or study)")
+    command.add_argument(
+        "--budget", metavar="TIME", help="time that a study sized to its images may take here, such as 30m or 2h"
+    )
+    command.add_argument(
+        "--public", metavar="WEIGHTS", help="public weights that it compares with, in the forms of init; none: none"
+    )
     command.add_argument("--out", metavar="DIR", help="folder of the study (default: outputs/[<scale>/]<name>)")
 
 

@@ -61,7 +61,7 @@ def follow_init(config: Recipe, *, fetch: bool = True) -> Recipe:
     if init is None:
         return config
     try:
-        if _is_own(init, fetch=fetch):
+        if is_own_weights(init, fetch=fetch):
             return config
         return _changed(config, _patch(model, init, fetch=fetch), _normalization(keys_set, init, fetch=fetch))
     except (UserError, OSError):  # reported when the weights are loaded; a finished run does not need them
@@ -148,7 +148,7 @@ def _network_of_run(section: Any, init: str) -> NamedNetwork:
     )
 
 
-def _is_own(init: str, *, fetch: bool) -> bool:
+def is_own_weights(init: str, *, fetch: bool = True) -> bool:
     """Return whether weights are of a run of this project."""
     path = find_weights(init, fetch=fetch)
     return path is not None and (is_checkpoint(path) or "network" in read_config(path))

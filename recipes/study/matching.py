@@ -6,10 +6,13 @@ passes of teacher and student, of all crops and of both passes of SAM (`match: c
 arm's last stage gets the largest number of epochs whose total, with the stages it starts from, is within the budget. The budget is
 an upper bound: an arm spends less by at most the cost of one epoch. Published weights that replace a stage cost nothing here.
 
+A study may state the budget (`budget_macs`); an arm whose other stages leave less than an epoch gets one epoch.
+
 A longer run keeps the shares of its warm-up and cool-down and the number of its evaluations (`lengths`). Epochs that a level of
 another axis or the command line sets belong to the recipe as it is written: they change the budget.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -60,13 +63,14 @@ def _match_cells(plan: Plan, cells: list[Cell], measure: MeasureRun) -> list[tup
         while needs is not None:
             earlier, needs = earlier + spent(by_id[needs]), by_id[needs].needs
         arms.append((cell, length, earlier, spent(run)))
-    budget = max(earlier + own for _, _, earlier, own in arms)
+    stated = plan.study.budget_macs
+    budget = max(earlier + own for _, _, earlier, own in arms) if stated is None else Fraction(stated)
     return [
         (cell, length.settings(_epochs_within(budget - earlier, own, length))) for cell, length, earlier, own in arms
     ]
 
 
 def _epochs_within(budget: Fraction, own: Fraction, length: RunLength) -> int:
-    """Return the largest number of epochs that costs at most `budget`; as planned the run costs `own`, at most that, too."""
-    assert length.epochs is not None and own <= budget
-    return max(length.epochs, int(budget * length.epochs / own)) if own else length.epochs
+    """Return the largest number of epochs that costs at most `budget`, at least one; as planned the run costs `own`."""
+    assert length.epochs is not None
+    return max(1, math.floor(budget * length.epochs / own)) if own else length.epochs

@@ -185,6 +185,8 @@ class Study:
     scale: str | None = None
     """Name of the scale; None if the study has only one."""
     match: Match = "none"
+    budget_macs: float | None = None
+    """MACs that every arm may spend (`match: compute`); None: those of the arm that costs most as written."""
     tune: Tune | None = None
     baselines: Stage | None = None
     """Stage that evaluates frozen features and pixels for every cell (`baselines`); None: there are no baselines."""
@@ -192,6 +194,11 @@ class Study:
     """Factor on the epochs of every stage of every arm, after matching and choices."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
+
+    @property
+    def is_sized(self) -> bool:
+        """Return whether the study is to be sized to its images first (`recipes.sizing`)."""
+        return self.mapping.get("size") is not None
 
     @property
     def title(self) -> str:

@@ -80,7 +80,19 @@ def load_study(
     seeds: tuple[int, ...] = (),
     epochs_factor: float = 1.0,
 ) -> Study:
-    """Return the study at `path`, optionally at `scale` and with `seeds` as the levels of its repeats.
+    """Return the study at `path` (`read_study_file`), as it is written: nothing is sized to its images."""
+    mapping = read_study_file(path, overrides, scale, seeds, epochs_factor)
+    return build_study(mapping, display_path(path), folder=path.parent)
+
+
+def read_study_file(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    scale: str | None = None,
+    seeds: tuple[int, ...] = (),
+    epochs_factor: float = 1.0,
+) -> dict[str, Any]:
+    """Return the study file at `path` with what the command line sets: a scale, `seeds` as the levels of its repeats, keys.
 
     `overrides` are `key=value` or `<stage>.key=value` and apply to every run; `match=` and `tune=` set those fields of the study.
     """
@@ -103,7 +115,7 @@ def load_study(
         mapping["seeds"] = list(seeds)
     if epochs_factor != 1:
         mapping["epochs_factor"] = epochs_factor
-    return build_study(mapping, display_path(path), folder=path.parent)
+    return mapping
 
 
 def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = None) -> Study:
@@ -137,7 +149,10 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         problems.append(f"match = {match}: no axis has levels that start from different stages. Remove the key.")
     tune = build_tune(file.tune, study, file.axes, problems) if file.tune is not None else None
     baselines = _build_baselines(file, axes, scale, folder, types, problems)
-    study = replace(study, tune=tune, baselines=baselines, epochs_factor=file.epochs_factor)
+    budget = file.budget_macs
+    study = replace(study, tune=tune, baselines=baselines, epochs_factor=file.epochs_factor, budget_macs=budget)
+    if budget is not None and match != "compute":
+        problems.append(f"budget_macs = {budget:g}: is for match = compute, and match is {match}. Remove the key.")
     problems += _conflicts(study)
     if problems:
         raise problems_error(f"study {source}", problems)

@@ -43,6 +43,15 @@ class BaselinesEntry(FileSection):
     """What follows `accelerate launch -m`."""
 
 
+class SizeEntry(FileSection):
+    """Size of a study whose networks, lengths and rates follow from its images (`recipes.sizing`)."""
+
+    budget: str = "2h"
+    """Time that the study may take on this machine, such as 30m, 2h or 1d; --budget sets it."""
+    public: str | None = None
+    """Public weights of the arms that start from them, in the forms of `init`; none: there are no such arms. --public sets them."""
+
+
 class StudyFile(FileSection):
     """A study file."""
 
@@ -60,6 +69,10 @@ class StudyFile(FileSection):
     """What the arms, the levels of the first axis of report.compare, have in common: the MACs of all their stages (compute), their
     optimizer steps (steps), or only their recipes (none). An arm that costs less gets more epochs in its last stage. auto: compute
     for a comparison of levels, none for a comparison with a published table."""
+    budget_macs: Positive | None = None
+    """MACs that every arm may spend over all its stages, with match=compute; none: those of the arm that costs most as written."""
+    size: SizeEntry | None = None
+    """Budget of time and public weights of a study that is sized to its images; none: it is as written."""
     tune: TuneEntry | None = None
     """How each arm's length and other keys of the last stage are chosen, on validation images; none: recipes as written."""
     baselines: BaselinesEntry | None = None

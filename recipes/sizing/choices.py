@@ -1,0 +1,57 @@
+"""Choices of a sizing: keys with their values and reasons, and those that the command line takes over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+GIVEN = "set on the command line"
+PREFIXES = {
+    "scratch": ("",),
+    "pretrain": ("pretrain.", ""),
+    "finetune": ("finetune.", ""),
+    "public": ("public.",),
+    "continue": ("continue.", "public."),
+    "public finetune": ("public.",),
+}
+"""By group of runs, what stands before a key on the command line: `train.batch_size` is that of both stages from scratch."""
+
+
+@dataclass(frozen=True)
+class SizingChoice:
+    """A key that was chosen for a group of runs, and why."""
+
+    group: str
+    key: str
+    value: Any
+    reason: str
+    stem: str = ""
+    """Stem of the runs from scratch that it is for; empty: all of them."""
+
+
+@dataclass
+class Chooser:
+    """Collects choices; where the command line sets a key, its value counts."""
+
+    given: Mapping[str, Any]
+    choices: list[SizingChoice] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    """Keys of the command line that were taken over, so that they are not set for every run as well."""
+
+    def value_given(self, group: str, key: str) -> tuple[bool, Any]:
+        """Return whether the command line sets a key for a group, and its value."""
+        for prefix in PREFIXES[group]:
+            if prefix + key in self.given:
+                self.taken.add(prefix + key)
+                return True, self.given[prefix + key]
+        return False, None
+
+    def pick(self, group: str, key: str, value: Any, reason: str, *, stem: str = "") -> Any:
+        """Add a choice and return its value: that of the command line, otherwise `value`."""
+        is_given, given = self.value_given(group, key)
+        chosen, why = (given, GIVEN) if is_given else (value, reason)
+        self.choices.append(SizingChoice(group, key, chosen, why, stem))
+        return chosen
+
+    def note(self, name: str, value: str, reason: str) -> None:
+        """Add a choice that is no recipe key."""
+        self.choices.append(SizingChoice("study", name, value, reason))

@@ -1,0 +1,91 @@
+"""What the images of a study are: how many, of how many classes, of which size, gray or color."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import UserError
+from recipes.stages import load_config
+from recipes.study.plan import format_value
+
+SAMPLE = 64
+"""Images that are decoded to learn their size and whether they are gray."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What the training images are, after the hold-outs."""
+
+    class_counts: tuple[int, ...]
+    """Labeled training images of every class that has any."""
+    unlabeled: int = 0
+    """Training images without a label, which pre-training sees, too."""
+    side: int
+    """Median of the shorter side, in pixels."""
+    gray: bool = False
+    """Whether the images have one channel, or are RGB with equal channels."""
+    channels: int = 3
+
+    @property
+    def labeled(self) -> int:
+        """Return the number of labeled training images."""
+        return sum(self.class_counts)
+
+    @property
+    def images(self) -> int:
+        """Return the number of training images of pre-training."""
+        return self.labeled + self.unlabeled
+
+    @property
+    def labels_per_class(self) -> int:
+        """Return the median number of labeled images of a class."""
+        return int(np.median(self.class_counts))
+
+    @property
+    def imbalance(self) -> float:
+        """Return how many times as many images the largest class has as the smallest one."""
+        return max(self.class_counts) / min(self.class_counts)
+
+
+def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
+    """Return what the images are that a recipe of fine-tuning with `settings` (keys of `data`) trains on.
+
+    Files are listed and labels read; `SAMPLE` images, spread over the training images, are decoded. Raise UserError if the data
+    cannot be opened, have no labels or less than two classes, or if none of the sampled images can be decoded.
+    """
+    from common.data.open_splits import open_splits
+
+    data = load_config(
+        "finetune", recipe, tuple(f"{key}={format_value(value)}" for key, value in settings.items())
+    ).data
+    splits = open_splits(
+        data.model_copy(update={"verify": "none", "duplicates": "ignore"}), labeled=True, decodes=False
+    )
+    counts = tuple(count for count in splits.subset.class_counts.values() if count)
+    if len(counts) < 2:
+        raise UserError(
+            f"data.source = {data.source}: its training images are of {len(counts)} class; a comparison needs at least two. Give a"
+            " folder with a folder for each class."
+        )
+    sides, grays, problem = [], [], None
+    for index in np.unique(np.linspace(0, len(splits.train) - 1, SAMPLE).astype(int)):
+        try:
+            image = splits.train.image(int(index))
+        except UserError as error:
+            problem = error
+            continue
+        sides.append(min(image.shape[:2]))
+        grays.append(image.shape[2] == 1 or bool((image == image[..., :1]).all()))
+    if not sides:
+        assert problem is not None
+        raise problem
+    return ImageFacts(
+        class_counts=counts,
+        unlabeled=splits.subset.num_unlabeled,
+        side=int(np.median(sides)),
+        gray=all(grays),
+        channels=data.channels,
+    )

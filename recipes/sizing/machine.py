@@ -1,0 +1,86 @@
+"""How fast this machine trains a network: multiply-accumulates (MACs) per second of one run, measured on the spot."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+MEASURED_SECONDS = 0.6
+"""Shortest time that a measurement takes, after a step that is not counted."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Runs at a time, the threads of each, and the device they train on."""
+
+    jobs: int
+    threads: int
+    device: str
+    """cpu or cuda."""
+
+    def describe(self) -> str:
+        """Return the machine in words."""
+        runs = "1 run" if self.jobs == 1 else f"{self.jobs} runs"
+        if self.device != "cpu":
+            return f"{runs} at a time, each on a GPU"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{runs} at a time on the CPU, {threads} each"
+
+
+def find_machine(jobs: int, cores: int) -> Machine:
+    """Return this machine with so many parallel runs; GPUs are used if torch sees any."""
+    import torch
+
+    return Machine(jobs, max(1, cores // jobs), "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def measure_rate(machine: Machine, model: Any, *, image_size: int, batch_size: int, channels: int) -> float:
+    """Return the MACs per second of one run that trains a network: forward, backward and an AdamW step on noise.
+
+    `model` is a recipe's section `model`. MACs are counted as a run's cost counts them; data and evaluations are not in it.
+    """
+    import torch
+
+    from common.models.complexity import measure
+    from common.models.networks import build_network
+
+    device = torch.device(machine.device)
+    with torch.device("meta"):
+        counted = measure(build_network(model, image_size=image_size, num_classes=10, in_chans=channels), image_size)
+    macs = batch_size * (counted.macs + counted.backward_macs)
+    with torch.random.fork_rng(devices=[]), _threads(machine.threads):
+        network = build_network(model, image_size=image_size, num_classes=10, in_chans=channels).to(device)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+        images = torch.randn(batch_size, channels, image_size, image_size, device=device)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            with torch.autocast(machine.device, dtype=torch.bfloat16, enabled=machine.device == "cuda"):
+                loss = network(images).float().logsumexp(dim=1).mean()
+            loss.backward()
+            optimizer.step()
+            if machine.device == "cuda":
+                torch.cuda.synchronize()
+
+        # One thread: its own time, so that what else runs at the moment does not count.
+        clock = time.thread_time if machine.device == "cpu" and machine.threads == 1 else time.perf_counter
+        step()
+        start, steps = clock(), 0
+        while not steps or clock() - start < MEASURED_SECONDS:
+            step()
+            steps += 1
+        return steps * macs / (clock() - start)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with so many threads, as a run does."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

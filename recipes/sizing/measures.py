@@ -1,0 +1,66 @@
+"""Costs of the recipes that a sizing chooses among, and rates measured on this machine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from recipes.sizing.facts import ImageFacts
+from recipes.sizing.machine import Machine, measure_rate
+from recipes.stages import cost_function, load_config
+from recipes.study.plan import format_value
+
+
+@dataclass(frozen=True)
+class RecipeMeasures:
+    """`size.Measures` of a study's recipes; rates are measured once for each network and size, those in `rates` are known."""
+
+    recipes: Mapping[str, tuple[str, Path]]
+    """Module and recipe by stage."""
+    settings: Mapping[str, Any]
+    """Keys of the command line for every stage."""
+    facts: ImageFacts
+    machine: Machine
+    rates: dict[str, float] = field(default_factory=dict)
+    """MACs per second by network, patch and size."""
+
+    def macs(self, stage: str, settings: Mapping[str, Any]) -> float:
+        """Return the MACs for an image in an epoch of a stage."""
+        module, recipe = self.recipes[stage]
+        return _macs(module, recipe, self._overrides(settings), len(self.facts.class_counts))
+
+    def rate(self, settings: Mapping[str, Any], batch_size: int) -> float:
+        """Return the MACs per second of a run that trains the network of `settings`."""
+        _, recipe = self.recipes["finetune"]
+        config = _config("finetune", recipe, self._overrides(settings))
+        model, size = config.model, config.data.image_size
+        name = f"{model.name} patch {model.patch_size} at {size} px, batch {batch_size}"
+        if name not in self.rates:
+            channels = config.data.channels
+            self.rates[name] = measure_rate(
+                self.machine, model, image_size=size, batch_size=batch_size, channels=channels
+            )
+        return self.rates[name]
+
+    def _overrides(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return settings as overrides of a recipe, on top of those of the command line about the images."""
+        own = {key: value for key, value in self.settings.items() if key.startswith("data.")}
+        return tuple(f"{key}={format_value(value)}" for key, value in {**own, **settings}.items())
+
+
+@cache
+def _config(module: str, recipe: Path, overrides: tuple[str, ...]) -> Any:
+    """Return a recipe, with the network of its weights."""
+    from common.models.init_network import follow_init
+
+    return follow_init(load_config(module, recipe, overrides), fetch=False)
+
+
+@cache
+def _macs(module: str, recipe: Path, overrides: tuple[str, ...], num_classes: int) -> float:
+    """Return the MACs for an image of a recipe."""
+    function, config = cost_function(module), _config(module, recipe, overrides)
+    sizes = {"num_classes": num_classes} if module == "finetune" else {}
+    macs: float = function(config, num_images=config.train.batch_size, **sizes).macs_per_image
+    return macs

@@ -1,0 +1,100 @@
+"""Networks that are trained from scratch, by the number of images and their size: the candidates of a sizing."""
+
+from dataclasses import dataclass
+
+SIDES = (224, 192, 160, 128, 96, 80, 64, 48, 40, 32, 24, 16, 12)
+"""Sides of the input in pixels, besides the side of the images themselves."""
+SMALLEST_SIDE = 12
+"""Smaller images are enlarged to this side, so that rotations and translations are smooth (recipes/digits/pretrain.yaml)."""
+LEAST_TOKENS = 16
+"""Tokens that a larger patch leaves at least."""
+TINY = 24
+"""Side below which an image has no crops that show the same thing: views differ by small rotations and translations."""
+LEAST_SIDE = 32
+"""Smallest input side of larger images."""
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """A network, the number of training images from which on it is a candidate, and the peak learning rate it is trained with."""
+
+    name: str
+    least_images: int
+    lr: float
+    """Peak learning rate of AdamW for batches of 64, of both stages."""
+
+
+NETWORKS = (
+    NetworkSize("vit_mini", 0, 2e-3),
+    NetworkSize("vit_micro", 2_000, 1e-3),
+    NetworkSize("vit_compact", 10_000, 1e-3),
+    NetworkSize("vit_tiny", 30_000, 5e-4),
+    NetworkSize("vit_small", 100_000, 5e-4),
+)
+"""From 0.2 to 22 million parameters. A transformer has no prior for images: with few of them a larger one learns them by heart."""
+
+
+@dataclass(frozen=True)
+class NetworkAtSize:
+    """A network at an input size."""
+
+    network: NetworkSize
+    side: int
+    """Side of the input in pixels, a multiple of `patch`."""
+    patch: int
+
+    @property
+    def conv_strides(self) -> list[int] | None:
+        """Return the strides of the conv stem; None: its default [2, 1, 1, patch / 2].
+
+        In a narrow network the default stem costs up to six times as much as everything else; with the second stride earlier, its
+        middle convolutions see a quarter of the positions. In table 3 of Scaled ReLU early strides cost DeiT-Small 0.9 points.
+        """
+        return [2, 2, 1, self.patch // 4] if self.network.lr > 5e-4 and self.patch in (4, 8) else None
+
+    def with_stem(self, stem: str) -> dict[str, object]:
+        """Return its recipe keys with a stem."""
+        strides = self.conv_strides if stem == "conv" else None
+        return {**self.settings, "model.stem": stem, **({"model.stem_strides": strides} if strides else {})}
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Return its recipe keys."""
+        return {"model.name": self.network.name, "model.patch_size": self.patch, "data.image_size": self.side}
+
+
+def patch_of(side: int) -> int:
+    """Return the side of a patch: 4 pixels up to 48, 8 up to 96, then 16, for at most 196 tokens."""
+    return 4 if side <= 48 else 8 if side <= 96 else 16
+
+
+def input_sides(image_side: int) -> list[int]:
+    """Return the input sides for images of this side, the largest first: their own, or less; never more than 224."""
+    own = max(SMALLEST_SIDE, min(image_side, SIDES[0]))
+    own -= own % patch_of(own)
+    least = min(own, LEAST_SIDE) if image_side >= TINY else SMALLEST_SIDE
+    return sorted({own, *(side for side in SIDES if least <= side < own)}, reverse=True)
+
+
+def candidates(
+    image_side: int, images: int, *, side: int | None = None, patch: int | None = None
+) -> list[NetworkAtSize]:
+    """Return every network for so many images at every input side and patch, or at those given; larger networks and sides first.
+
+    A patch of twice the side, with at least 16 tokens, is the cheaper alternative to fewer pixels.
+    """
+    found = []
+    for own in [side] if side is not None else input_sides(image_side):
+        patches = (
+            [patch] if patch is not None else [each for each in (patch_of(own), 2 * patch_of(own)) if own % each == 0]
+        )
+        few = [
+            each for each in patches if patch is not None or each == patch_of(own) or (own // each) ** 2 >= LEAST_TOKENS
+        ]
+        found += [
+            NetworkAtSize(network, own, each)
+            for each in few
+            for network in reversed(NETWORKS)
+            if network.least_images <= images
+        ]
+    return found
