@@ -28,9 +28,8 @@ def print_list() -> int:
     for path in sorted(STUDIES.glob("*.yaml")):
         scales = read_yaml(path.read_text(encoding="utf-8")).get("scales") or []
         study = load_study(path, scale=scales[0] if scales else None)
-        size = " × ".join(f"{axis.name} ({len(axis.levels)})" for axis in study.axes)
         option = f"; --scale {' | '.join(scales)}" if scales else ""
-        print(f"{study.name}\n    {study.question}\n    {size}{option}")
+        print(f"{study.name}\n    {study.question}\n    {study.size}{option}")
     print("\nscales")
     for name in scale_names():
         print(f"    {name:<12} {load_scale(name).description}")

@@ -77,7 +77,7 @@ def write_comparison(
     plan = plan_of(study)
     for run in plan.runs:
         place = folder / "runs" / run.id
-        if run.stage == "pretrain":
+        if run.stage != study.stages[-1].name:
             write_run(place, {"curve": False, **pretraining(run.levels)}, run.stage)
             continue
         found = values(run.levels)

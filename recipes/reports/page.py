@@ -84,8 +84,7 @@ class Page(ABC):
     def facts(self) -> list[str]:
         """Return the size of the study, in a few short phrases."""
         plan = self.study.plan
-        sizes = [f"{axis.name} ({len(axis.levels)})" for axis in plan.study.axes]
-        return [f"{len(plan.runs)} runs", " × ".join(sizes), self._time()]
+        return [f"{len(plan.runs)} runs", plan.study.size, self._time()]
 
     def incomplete(self, level: Callable[[str, str], str]) -> list[str]:
         """Return the runs that are not done or did not finish normally, by name; `level` formats a level of an axis."""

@@ -3,27 +3,32 @@
 Section `baselines` of a study file: {recipe: recipes/digits/probe.yaml}. With the data, the seed and the network of a cell's last
 stage, it plans a run on
 
-- the features of the run that the last stage starts from (`pre-trained`), where it starts from one;
-- the features of the untrained network (`untrained`, `init=none`);
-- the pixels (`pixels`, `features=pixels`), which have no network, so that there is one for each share and seed.
+- the features that the last stage starts from (`pre-trained`): those of the run that it starts from, of published weights that
+  replace that run, or of the weights `init` that a level names; where it starts from any;
+- the features of the untrained network (`untrained`, `init=none`), unless the network is that of the weights (`model.name=init`):
+  no arm trains that network from scratch;
+- the pixels (`pixels`, `features=pixels`), which have no network, so that there is one for each share and seed; not at the image
+  size of such weights, which may be many times that of the images.
 
 Their level on the axis `features` is in `PlannedRun.levels`. They are runs of the stage `baselines`, but of no cell. Data and
 network are those of the last stage's recipe and settings; the rest is in the recipe of the baselines.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 from recipes.study.plan import Cell, Plan, PlannedRun, Resolver, build_run
-from recipes.study.specification import FEATURES, Stage, Study
+from recipes.study.specification import FEATURES, Axis, Stage, Study
 
 SHARED_KEYS = ("data.", "train.seed")
 NETWORK_KEYS = ("model.",)
 TRAINING_KEYS = ("model.drop_path",)
 """Keys of the network that only a training takes."""
+OF_INIT = "init"
+"""Value of `model.name` that stands for the network of the weights (`common.models.networks.OF_INIT`, which imports torch)."""
 
 
 def with_baselines(plan: Plan, resolve: Resolver) -> Plan:
@@ -53,22 +58,28 @@ def _baselines_of(
     run = runs[cell.runs[last.name]]
     settings = {**resolve(run.module, Path(run.recipe), run.overrides), **study.settings(last, cell.levels)}
     start = runs[run.needs] if run.needs else None
-    network, levels = _with_prefix(settings, SHARED_KEYS + NETWORK_KEYS), _levels(study, last, cell, NETWORK_KEYS)
-    if start is not None:
-        known = _levels(study, last, cell, NETWORK_KEYS, start.levels)
-        yield network, {**known, FEATURES: "pre-trained"}, start
-    elif (weights := _published(study, last, cell)) is not None:
-        yield {**network, "init": weights}, {**levels, FEATURES: "pre-trained"}, None
-    yield {**network, "init": None}, {**levels, FEATURES: "untrained"}, None
-    pixels = {**_with_prefix(settings, SHARED_KEYS), "init": None, FEATURES: "pixels"}
-    yield pixels, {**_levels(study, last, cell, ()), FEATURES: "pixels"}, None
+    network = _with_prefix(settings, SHARED_KEYS + NETWORK_KEYS)
+    weights = settings.get("init") if start is None else None  # as published weights of a stage are
+    if start is not None or weights is not None:
+        own = network if weights is None else {**network, "init": weights}
+        yield own, {**_levels_of_start(study, last, cell, start), FEATURES: "pre-trained"}, start
+    if network.get("model.name") != OF_INIT:
+        named = _levels(study, last, cell, NETWORK_KEYS, among=_named_networks)
+        yield {**network, "init": None}, {**named, FEATURES: "untrained"}, None
+        pixels = {**_with_prefix(settings, SHARED_KEYS), "init": None, FEATURES: "pixels"}
+        named = _levels(study, last, cell, (), among=_named_networks)
+        yield pixels, {**named, FEATURES: "pixels"}, None
 
 
-def _published(study: Study, last: Stage, cell: Cell) -> str | None:
-    """Return the weights that the last stage of a cell starts from, if they replace a stage."""
-    needed = study.start_of(last, cell.levels)
-    stage = next((stage for stage in study.stages if stage.name == needed), None)
-    return stage.published.init if stage is not None and stage.published is not None else None
+def _levels_of_start(study: Study, last: Stage, cell: Cell, start: PlannedRun | None) -> dict[str, str]:
+    """Return the levels of a cell that distinguish what it starts from: those of the run, and the arm if several have a start."""
+    arms = study.arm_axis
+    names = list(start.levels) if start is not None else []
+    if arms is not None:
+        starts = {level: study.start_of(last, {**cell.levels, arms.name: level}) for level in arms.levels}
+        given = {level for level, keys in arms.levels.items() if study.keys_of(last, keys).get("init") is not None}
+        names += [arms.name] if len(given | {start for start in starts.values() if start}) > 1 else []
+    return _levels(study, last, cell, NETWORK_KEYS, names)
 
 
 def _with_prefix(settings: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, Any]:
@@ -77,12 +88,29 @@ def _with_prefix(settings: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict
 
 
 def _levels(
-    study: Study, last: Stage, cell: Cell, prefixes: tuple[str, ...], others: Mapping[str, str] = {}
+    study: Study,
+    last: Stage,
+    cell: Cell,
+    prefixes: tuple[str, ...],
+    others: Collection[str] = (),
+    among: Callable[[Study, Stage, Axis], Axis] = lambda study, last, axis: axis,
 ) -> dict[str, str]:
-    """Return the levels of a cell on the axes that set keys of the data, the seed or `prefixes`, and on those of `others`."""
+    """Return the levels of a cell on the axes that set keys of the data, the seed or `prefixes`, and on the axes `others`.
+
+    `among` restricts an axis to the levels whose keys count.
+    """
     return {
         axis.name: cell.levels[axis.name]
         for axis in study.axes
         if axis.name in others
-        or _with_prefix(study.keys_of(last, dict.fromkeys(axis.all_keys())), SHARED_KEYS + prefixes)
+        or _with_prefix(study.keys_of(last, dict.fromkeys(among(study, last, axis).all_keys())), SHARED_KEYS + prefixes)
     }
+
+
+def _named_networks(study: Study, last: Stage, axis: Axis) -> Axis:
+    """Return an axis without the levels whose network is that of the weights."""
+    named = {
+        level: keys for level, keys in axis.levels.items() if study.keys_of(last, keys).get("model.name") != OF_INIT
+    }
+    factors = {level: own for level, own in axis.factors.items() if level in named}
+    return replace(axis, levels=named, factors=factors)

@@ -48,10 +48,7 @@ def _subset_size(class_counts: tuple[int, ...], fraction: float, images_per_clas
 
 def estimate(run: PlannedRun, size: DatasetSize) -> Cost:
     """Return the cost of a run on a dataset of this size."""
-    from common.models.init_network import follow_init
-
-    config, function = load_config(run.module, Path(run.recipe), run.overrides), cost_function(run.module)
-    config = follow_init(config, fetch=False)
+    config, function = planned_config(run), cost_function(run.module)
     sizes = {"num_classes": size.num_classes}
     if hasattr(config, "data"):
         num_held_out = round(size.train_images * config.data.validation_fraction)
@@ -59,6 +56,17 @@ def estimate(run: PlannedRun, size: DatasetSize) -> Cost:
     parameters = inspect.signature(function).parameters
     cost: Cost = function(config, **{name: value for name, value in sizes.items() if name in parameters})
     return cost
+
+
+def planned_config(run: PlannedRun) -> Any:
+    """Return the config of a run with its network; `model.name=init` is that of its weights, or of the run it starts from."""
+    from common.models.init_network import follow_init
+    from common.models.networks import OF_INIT
+
+    config = load_config(run.module, Path(run.recipe), run.overrides)
+    if run.start is not None and getattr(getattr(config, "model", None), "name", None) == OF_INIT:
+        return config.model_copy(update={"model": planned_config(run.start).model})
+    return follow_init(config, fetch=False)
 
 
 class RunCosts:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +50,8 @@ class PlannedRun:
     needs: str | None
     macs: float | None = None
     """MACs of its training (`recipes.study.cost`), without those of the run it starts from; None if they are not known."""
+    start: "PlannedRun | None" = field(default=None, compare=False, repr=False)
+    """The run `needs`, whose network it may take over (`model.name=init`); None in a plan that was read from a folder."""
 
     def arguments(self, folder: Path) -> tuple[str, ...]:
         """Return the arguments of the stage's command; `folder` contains the study's run folders."""
@@ -101,7 +103,7 @@ class Plan:
 def make_plan(study: Study, resolve: Resolver, wanted: Iterable[Mapping[str, str]] | None = None) -> Plan:
     """Return the plan of a study, every config validated by `resolve`; raise one UserError that lists all problems.
 
-    Its cells are the `wanted` ones, by default every combination of levels.
+    Its cells are the `wanted` ones, by default every combination of levels but those that the study is without.
     """
     runs: dict[str, PlannedRun] = {}
     problems: dict[str, None] = {}
@@ -120,9 +122,11 @@ def make_plan(study: Study, resolve: Resolver, wanted: Iterable[Mapping[str, str
 
 
 def _all_levels(study: Study) -> Iterator[dict[str, str]]:
-    """Yield every combination of levels."""
+    """Yield every combination of levels that is a cell."""
     for names in itertools.product(*(axis.levels for axis in study.axes)):
-        yield {axis.name: name for axis, name in zip(study.axes, names, strict=True)}
+        levels = {axis.name: name for axis, name in zip(study.axes, names, strict=True)}
+        if study.has_cell(levels):
+            yield levels
 
 
 def _add_run(
@@ -178,7 +182,7 @@ def build_run(
     parts = [stage.name, *(_level_in_name(axis, level) for axis, level in levels.items())]
     name = folder_name("-".join(parts), f"-{digest}")
     needs = start.id if start else None
-    return PlannedRun(name, stage.name, stage.module, display_path(stage.recipe), overrides, levels, needs)
+    return PlannedRun(name, stage.name, stage.module, display_path(stage.recipe), overrides, levels, needs, start=start)
 
 
 def _resolve(stage: Stage, settings: Mapping[str, Any], resolve: Resolver) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -270,7 +274,7 @@ def check_folder(plan: Plan, folder: Path) -> None:
 def _run_entry(run: PlannedRun) -> dict[str, Any]:
     """Return a run as plain containers; MACs that are not known are omitted."""
     entry = {**vars(run), "overrides": list(run.overrides), "levels": dict(run.levels)}
-    return {key: value for key, value in entry.items() if key != "macs" or value is not None}
+    return {key: value for key, value in entry.items() if key != "start" and (key != "macs" or value is not None)}
 
 
 def read_plan(folder: Path) -> Plan:

@@ -1,6 +1,6 @@
 """Specification of a study: its stages, its axes of levels, and its report. `study_file` reads it from YAML."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -192,6 +192,8 @@ class Study:
     """Stage that evaluates frozen features and pixels for every cell (`baselines`); None: there are no baselines."""
     epochs_factor: float = 1.0
     """Factor on the epochs of every stage of every arm, after matching and choices."""
+    without: tuple[Mapping[str, str], ...] = ()
+    """Combinations of levels that are no cells (`without`)."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
 
@@ -224,6 +226,16 @@ class Study:
             settings[key] = round_product(value * factor)
         settings |= self.keys_of(stage, stage.overrides)
         return {**settings, **self.adjusted.get(self.cell_key(levels), {}).get(stage.name, {})}
+
+    @property
+    def size(self) -> str:
+        """Return the axes with their numbers of levels, and the combinations that are no cells: `stem (2) × seed (3)`."""
+        axes = " × ".join(f"{axis.name} ({len(axis.levels)})" for axis in self.axes)
+        return axes + "".join(f", without {' with '.join(entry.values())}" for entry in self.without)
+
+    def has_cell(self, levels: Mapping[str, str]) -> bool:
+        """Return whether levels, of all axes or of some, are those of a cell: `without` does not remove them."""
+        return not is_removed(levels, self.without)
 
     @property
     def arm_axis(self) -> Axis | None:
@@ -268,6 +280,11 @@ class Study:
         """Return the settings of `stage`, without the stage's name as prefix; a key without a prefix belongs to all stages."""
         others = tuple(f"{other.name}." for other in self.stages if other.name != stage.name)
         return {k.removeprefix(f"{stage.name}."): v for k, v in settings.items() if not k.startswith(others)}
+
+
+def is_removed(levels: Mapping[str, str], entries: Iterable[Mapping[str, str]]) -> bool:
+    """Return whether levels include all of those of an entry of `without`."""
+    return any(entry.items() <= levels.items() for entry in entries)
 
 
 def _multiply(factors: dict[str, float], more: Mapping[str, float]) -> None:

@@ -59,6 +59,7 @@ from recipes.study.specification import (
 )
 from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 from recipes.study.tune_forms import build_tune
+from recipes.study.without import build_without
 
 
 def find_study(name: str) -> Path:
@@ -132,7 +133,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         _build_stage(name, entry, file.set, scale, folder, types, problems) for name, entry in file.stages.items()
     )
     problems += overrides_of_unknown_stages(file.set, names)
-    axes = _build_axes(file, scale, types, problems)
+    axes, scaled_away = _build_axes(file, scale, types, problems)
     problems += _unknown_starts(stages, axes, names)
     if file.report is None or not axes or len(axes) < len(mapping["axes"]):
         raise problems_error(f"study {source}", problems)
@@ -149,8 +150,11 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         problems.append(f"match = {match}: no axis has levels that start from different stages. Remove the key.")
     tune = build_tune(file.tune, study, file.axes, problems) if file.tune is not None else None
     baselines = _build_baselines(file, axes, scale, folder, types, problems)
+    without = build_without(file.without, axes, spec, scaled_away, problems)
     budget = file.budget_macs
-    study = replace(study, tune=tune, baselines=baselines, epochs_factor=file.epochs_factor, budget_macs=budget)
+    study = replace(
+        study, tune=tune, baselines=baselines, epochs_factor=file.epochs_factor, without=without, budget_macs=budget
+    )
     if budget is not None and match != "compute":
         problems.append(f"budget_macs = {budget:g}: is for match = compute, and match is {match}. Remove the key.")
     problems += _conflicts(study)
@@ -178,11 +182,13 @@ def _select_scale(file: StudyFile) -> Scale | None:
     return load_scale(name)
 
 
-def _build_axes(file: StudyFile, scale: Scale | None, types: KeyTypes, problems: list[str]) -> dict[str, Axis]:
-    """Return the axes by name, with the seeds of the command line or the scale, and without the levels that the scale excludes."""
+def _build_axes(
+    file: StudyFile, scale: Scale | None, types: KeyTypes, problems: list[str]
+) -> tuple[dict[str, Axis], dict[str, list[str]]]:
+    """Return the axes by name, with the seeds of the command line or the scale, and the levels that the scale excludes."""
     repeats = file.report.repeats if file.report is not None else None
     seeds = file.seeds or (scale.seeds if scale else ())
-    axes = {}
+    axes, scaled_away = {}, {}
     for name, entry in file.axes.items():
         if name in RUN_COLUMNS:
             problems.append(f"axes.{name}: is the name of a column of results.csv. Choose another name for the axis.")
@@ -196,7 +202,8 @@ def _build_axes(file: StudyFile, scale: Scale | None, types: KeyTypes, problems:
         axis = make_axis(name, entry, types, problems)
         kept = [level for level in axis.levels if scale is None or scale.keeps(axis.columns.get(level, {name: level}))]
         axes[name] = replace(axis, levels={level: axis.levels[level] for level in kept})
-    return axes
+        scaled_away[name] = [level for level in axis.levels if level not in kept]
+    return axes, scaled_away
 
 
 def _unknown_starts(stages: Iterable[Stage], axes: Mapping[str, Axis], names: list[str]) -> Iterator[str]:

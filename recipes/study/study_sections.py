@@ -63,6 +63,8 @@ class StudyFile(FileSection):
     """Stages in their order; the report is on the last one, the others run where it starts from them."""
     axes: Annotated[dict[str, AxisEntry], *NAMED]
     """What is varied: each combination of the levels of all axes is a cell of the study."""
+    without: tuple[dict[str, Any], ...] = ()
+    """Combinations of levels that are no cells, each a mapping of axes to levels: every cell that has all of an entry's levels."""
     report: ReportEntry
     """What is compared, and how it is shown."""
     match: Literal["auto", "compute", "steps", "none"] = "auto"

@@ -77,17 +77,22 @@ def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, sav
 
 
 def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
-    """Return the panel with the best mean validation metric of the tuned runs, over all arms and x; untuned: the first one.
+    """Return the panel with the best mean validation metric of the tuned runs, over all x and arms; untuned: the first one.
 
-    More of the choices' metric is better, whatever the report's is. A panel with an arm that has none, because its tuning runs
-    diverged, comes after all others.
+    Arms that a panel lacks (`without`) count in none. More of the choices' metric is better, whatever the report's is. A panel with
+    an arm that has none, because its tuning runs diverged, comes after all others.
     """
-    panels = list(estimator.combinations(next(iter(estimator.spec.compare)), estimator.spec.x))
+    main = next(iter(estimator.spec.compare))
+    panels = list(estimator.combinations(main, estimator.spec.x))
     if choices is None:
         return panels[0]
+    arms = list(estimator.combinations(estimator.spec.x))
+    everywhere = {name for name in estimator.axes[main] if all({**panel, main: name} in arms for panel in panels)}
 
     def score(panel: Levels) -> tuple[int, float]:
-        own = [each for each in choices.choices if all(each.levels.get(axis) == level for axis, level in panel.items())]
+        own = [
+            each for each in choices.choices if panel.items() <= each.levels.items() and each.levels[main] in everywhere
+        ]
         values = [each.metric for each in own if each.metric is not None]
         return len(values) - len(own), sum(values) / len(values) if values else -math.inf
 

@@ -57,10 +57,22 @@ class Estimator:
         return self.metric.span * self.values.image_weight
 
     def combinations(self, *excluded: str) -> Iterator[Levels]:
-        """Yield every combination of the levels of all axes except `excluded`."""
+        """Yield every combination of the levels of all axes except `excluded` that has a cell."""
         names = [name for name in self.axes if name not in excluded]
+        places = [self.values.axes.index(name) for name in names]
+        planned = {tuple(key[place] for place in places) for key in self.values.planned}
         for levels in itertools.product(*(self.axes[name] for name in names)):
-            yield dict(zip(names, levels, strict=True))
+            if levels in planned:
+                yield dict(zip(names, levels, strict=True))
+
+    def settings(self, axis: str, base: str, other: str) -> list[Levels]:
+        """Return the combinations of the other axes' levels in which both levels of an axis have a cell."""
+        planned = self.values.planned
+        return [
+            each
+            for each in self.combinations(axis)
+            if all(self.values.key({**each, axis: name}) in planned for name in (base, other))
+        ]
 
     def is_measured(self, levels: Levels) -> bool:
         """Return whether a cell has a value."""
@@ -104,7 +116,7 @@ class Estimator:
 
     def effect(self, axis: str, base: str, other: str) -> Effect:
         """Return the effect along one compared axis."""
-        settings = list(self.combinations(axis))
+        settings = self.settings(axis, base, other)
         by_setting = tuple(self.difference(levels, axis, base, other) for levels in settings)
         x = self.spec.x
 
@@ -119,11 +131,16 @@ class Estimator:
             other,
             over({}),
             tuple(over({x: level}) for level in self.xs),
-            tuple(over(panel) for panel in self.combinations(axis, x)),
+            tuple(over(panel) for panel in self._panels(settings)),
             by_setting,
             used,
             len(settings),
         )
+
+    def _panels(self, settings: Sequence[Levels]) -> list[Levels]:
+        """Return the different settings without their x, in their order."""
+        panels = [{axis: level for axis, level in each.items() if axis != self.spec.x} for each in settings]
+        return [panel for number, panel in enumerate(panels) if panel not in panels[:number]]
 
     def interaction(self) -> Interval | None:
         """Return the difference of the main effect between the levels of the second axis, averaged over everything else."""

@@ -84,7 +84,7 @@ class Findings:
         return choice.converged if choice is not None else None
 
     def arm(self, panel: Levels, level: str) -> list[Estimate]:
-        """Return the estimates of an arm by x; they have no points where nothing is measured."""
+        """Return the estimates of an arm by x: none without the arm in this panel, and no points where nothing is measured."""
         wanted = {**panel, self.main.axis: level}
         return [arm for arm in self.arms if all(arm.levels[axis] == name for axis, name in wanted.items())]
 
@@ -101,6 +101,7 @@ def compute_findings(study: StudyRecord) -> Findings:
     choices = study.plan.choices
     main = next(iter(spec.compare))
     panels = tuple(estimator.combinations(main, spec.x))
+    arms = [{**panel, spec.x: x, main: name} for panel in panels for x in estimator.xs for name in axes[main]]
     labels = _labels(study, spec.x)
     saving_x = spec.saving_at if spec.saving_at is not None else estimator.xs[0]
     cells = [*estimator.combinations()]
@@ -109,12 +110,7 @@ def compute_findings(study: StudyRecord) -> Findings:
         metric=metric,
         x=estimator.xs,
         panels=panels,
-        arms=tuple(
-            estimator.mean({**panel, spec.x: x, main: name})
-            for panel in panels
-            for x in estimator.xs
-            for name in axes[main]
-        ),
+        arms=tuple(estimator.mean(levels) for levels in arms if values.key(levels) in values.planned),
         effects=tuple(estimator.effect(axis, *pair) for axis, pair in spec.compare.items()),
         interaction=estimator.interaction(),
         savings=tuple((panel, estimator.saving(panel, saving_x, labels)) for panel in panels),

@@ -19,8 +19,11 @@ class SetupTables(ComparisonTables):
     """The tables of a comparison, with those of its baselines and choices."""
 
     def baselines(self) -> Table:
-        """Return the accuracy of k-NN and of a linear probe on frozen features and on pixels: means over the repeats, by x."""
-        axes = self._network_axes()
+        """Return the accuracy of k-NN and of a linear probe on frozen features and on pixels: means over the repeats, by x.
+
+        Where several arms start from something, a column says from what: the level of the main axis.
+        """
+        axes = self._baseline_axes()
         rows = [
             [
                 names[0],
@@ -75,13 +78,15 @@ class SetupTables(ComparisonTables):
         ]
         return Table([*self.heads(axes), *header], rows, len(axes))
 
-    def _network_axes(self) -> list[str]:
-        """Return the axes of the panels, which distinguish networks."""
-        return [axis for axis in self.findings.arm_axes if axis != self.findings.main.axis]
+    def _baseline_axes(self) -> list[str]:
+        """Return the axes that distinguish features: those of the panels, and the main one where several arms have a start."""
+        main, frame = self.findings.main.axis, self.study.frame
+        has_starts = frame.loc[frame["stage"] == BASELINES, main].notna().any()
+        return [axis for axis in self.findings.arm_axes if axis != main or has_starts]
 
     def _baselines(self) -> dict[tuple[str, ...], dict[str, float]]:
         """Return the mean over the repeats by x, for (features, levels of the network, classifier)."""
-        axes, x_axis, frame = self._network_axes(), self.findings.spec.x, self.study.frame
+        axes, x_axis, frame = self._baseline_axes(), self.findings.spec.x, self.study.frame
         runs = frame[(frame["stage"] == BASELINES) & frame["status"].notna()]
         values: dict[tuple[str, ...], dict[str, list[float]]] = {}
         for run in runs.to_dict("records"):

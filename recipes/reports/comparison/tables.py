@@ -26,9 +26,10 @@ class ComparisonTables(RunTables):
         """Return the metric of every arm at every x: mean and interval."""
         findings, main = self.findings, self.findings.main.axis
         rows = [
-            [*self.titles({**panel, main: level}, findings.arm_axes), *map(self._mean, findings.arm(panel, level))]
+            [*self.titles({**panel, main: level}, findings.arm_axes), *map(self._mean, arms)]
             for panel in findings.panels
             for level in dict.fromkeys(arm.levels[main] for arm in findings.arms)
+            if (arms := findings.arm(panel, level))
         ]
         header = [*self.heads(findings.arm_axes), *map(self.words.labels, findings.x)]
         return Table(header, rows, len(findings.arm_axes))

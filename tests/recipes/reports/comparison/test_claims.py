@@ -263,6 +263,16 @@ def test_a_panel_whose_tuning_runs_diverged_is_not_preferred() -> None:
     assert preferred_panel(choices(patchify=(None, None), conv=(None, None)), estimator) == {"stem": "patchify"}
 
 
+def test_an_arm_that_one_panel_lacks_does_not_decide_which_is_preferred() -> None:
+    axes = {**AXES, "training": ["OST", "TST", "public"]}
+    estimator, _ = study_values(gain(4.0), axes=axes)
+    planned = {key: seeds for key, seeds in estimator.values.planned.items() if key[:2] != ("conv", "public")}
+    estimator.values = replace(estimator.values, planned=planned)
+    public = Choice({"stem": "patchify", "training": "public", "fraction": "0.1"}, 99.0)
+    found = Choices((*choices(patchify=(90, 92), conv=(91, 93)).choices, public))
+    assert preferred_panel(found, estimator) == {"stem": "conv"}
+
+
 def claim_of(mean: float, variance: Variance, *, count: int = 3, images: int = 400, degrees: float = 4.0) -> Claim:
     """Return an inconclusive claim."""
     found = interval(mean, variance, count=count, degrees=degrees, images=images)
