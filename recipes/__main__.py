@@ -44,7 +44,7 @@ from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.plan import Plan, Resolver, check_folder, write_plan
 from recipes.study.scales import load_scale
 from recipes.study.specification import Study, display_path
-from recipes.study.study_file import build_study, find_study, read_study_file
+from recipes.study.study_file import build_study, find_study, load_study
 from recipes.study.tuning import plan_tuning
 
 EngineBuilder = Callable[[int | None, tuple[str, ...], bool], Engine]
@@ -82,7 +82,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     """Plan, tune or run a study; return the exit code."""
     path = find_study(options.study)
     factor = getattr(options, "epochs_factor", 1.0)
-    study = _load(options, path, factor)
+    study, macs_per_second = _load(options, path, factor)
     costs = RunCosts(load_scale(study.scale) if study.scale else None)
     measure = measure_with(costs)
     folder = _folder(options.out, study)
@@ -95,7 +95,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             folder,
             options.only,
             costs=costs,
-            tera_macs_per_second=options.tera_macs_per_second,
+            tera_macs_per_second=options.tera_macs_per_second or (macs_per_second and macs_per_second / 1e12),
             verbose=options.verbose,
             tuning=None if tuning is None else TuningState(tuning, found),
         )
@@ -122,20 +122,19 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     return _run(plan, folder, options.only, engine, costs)
 
 
-def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> Study:
-    """Return the study of the command line, sized to its images if it is such a study."""
+def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tuple[Study, float | None]:
+    """Return the study of the command line; one that is sized to its images, with the MACs per second that its runs should reach."""
     words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), epochs_factor
-    mapping = read_study_file(path, *words)
-    study = build_study(mapping, display_path(path), folder=path.parent)
+    study = load_study(path, *words)
     if not study.is_sized:
         for name in ("budget", "public"):
             if getattr(options, name):
                 raise UserError(
                     f"--{name}: study {study.name} is not sized to its images; only my_images is. Remove it."
                 )
-        return study
+        return study, None
     jobs = getattr(options, "jobs", None) or default_jobs(visible_devices())
-    mapping = complete_study(
+    mapping, macs_per_second = complete_study(
         study,
         _folder(options.out, study),
         SizeOptions(options.budget, options.public),
@@ -143,7 +142,7 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> Stud
         cores=available_cores(),
         print_line=_print,
     )
-    return build_study(mapping, display_path(path), folder=path.parent)
+    return build_study(mapping, display_path(path), folder=path.parent), macs_per_second
 
 
 def _words(accelerate_args: str) -> tuple[str, ...]:

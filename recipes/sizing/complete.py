@@ -44,11 +44,11 @@ def complete_study(
     jobs: int,
     cores: int,
     print_line: Callable[[str], None],
-) -> dict[str, Any]:
-    """Return the file of `study` with everything that its sizing chose; print the choices with their reasons.
+) -> tuple[dict[str, Any], float]:
+    """Return the file of `study` with everything that its sizing chose, and the MACs per second that its runs should reach.
 
-    `folder` is that of the study, `jobs` the runs at a time. Raise UserError for images or weights that cannot be used, and for a
-    budget that is too short.
+    The choices are printed with their reasons. `folder` is that of the study, `jobs` the runs at a time. Raise UserError for images
+    or weights that cannot be used, and for a budget that is too short.
     """
     mapping, size = study.mapping, study.mapping["size"]
     given = dict(mapping.get("set") or {})
@@ -58,7 +58,7 @@ def complete_study(
     wanted = options.public or as_text(size.get("public"))
     recipes = {stage.name: (stage.module, stage.recipe) for stage in study.stages}
     data = {key.removeprefix("finetune."): value for key, value in given.items()}
-    facts = read_facts(recipes["finetune"][1], {k: v for k, v in data.items() if k in _DATA or k.startswith("data.")})
+    facts = read_facts(recipes["finetune"][1], {k: v for k, v in data.items() if k.startswith("data.")})
     public, skipped = find_public(None if wanted in (None, "", "none") else wanted)
     machine = find_machine(jobs, cores)
     measures = RecipeMeasures(recipes, given, facts, machine, _known_rates(folder / FILE, machine))
@@ -76,10 +76,7 @@ def complete_study(
     )
     print_line(describe(facts, sizing))
     _write(folder / FILE, machine, measures.rates, facts, sizing)
-    return sized_mapping(mapping, sizing)
-
-
-_DATA = ("data.source",)
+    return sized_mapping(mapping, sizing), sizing.macs_per_second
 
 
 def describe(facts: ImageFacts, sizing: Sizing) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from recipes.sizing.from_scratch import LARGEST_BLUR, Setting, power_of_two
+from recipes.sizing.from_scratch import Setting, power_of_two
 
 SMALL_NETWORK = 2_000_000
 """Parameters below which a network is fine-tuned with higher rates, without layer decay."""
@@ -49,14 +49,6 @@ def finetuning(public: PublicWeights) -> Iterator[Setting]:
     else:
         yield "optim.lr", 3e-4, "given weights change little (recipes/small_data.yaml)"
         yield "optim.layer_decay", 0.75, "the first, most general layers least (recipes/small_data.yaml)"
-
-
-def continued_views(public: PublicWeights, side: int) -> Iterator[Setting]:
-    """Yield the views of continued pre-training."""
-    yield "crops.global_size", side, "the input size"
-    local = max(public.patch, round(side * 3 / 7 / public.patch) * public.patch)
-    yield "crops.local_size", local, "three sevenths of the input, as 96 of 224"
-    yield "crops.blur_sigma", [0.1, round(max(0.2, LARGEST_BLUR * side / 224), 2)], "2 px at 224, in proportion"
 
 
 def continued(public: PublicWeights, images: int) -> Iterator[Setting]:

@@ -33,9 +33,8 @@ def finetuning_batch(images: int, labeled: int) -> Setting:
     )
 
 
-def views(facts: ImageFacts, at: NetworkAtSize) -> Iterator[Setting]:
-    """Yield the views of DINO for images of this kind at an input size."""
-    side, patch = at.side, at.patch
+def views(facts: ImageFacts, side: int, patch: int) -> Iterator[Setting]:
+    """Yield the views of DINO for images of this kind, at an input size and patch in pixels."""
     yield "crops.global_size", side, "the input size"
     if facts.gray or facts.channels != 3:
         for key in ("crops.saturation", "crops.hue", "crops.grayscale_prob"):

@@ -19,8 +19,10 @@ from recipes.sizing.from_scratch import Setting
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import NETWORKS, NetworkAtSize, candidates
 
-STEPS = (1000, 300, 100)
-"""Steps of pre-training that the costliest network must reach; if none reaches the first number, the next one counts."""
+STEPS = 1000
+"""Steps of pre-training that a network must reach to be chosen; if none does, the cheapest one is."""
+DESIGN_STEPS = 300
+"""Steps of pre-training of the cheapest network from which on a second share of the labels, or chosen lengths, are added."""
 TUNED_STEPS = 1000
 """Steps of one-stage training from which on lengths are chosen: with fewer, the whole budget is rarely too long."""
 MOST_EPOCHS = 800
@@ -59,6 +61,8 @@ class Sizing:
     """Whether pre-training goes on from them in another arm."""
     skipped: tuple[str, ...]
     """Sentences on the arms that are left out."""
+    macs_per_second: float
+    """MACs per second that a run from scratch is expected to reach."""
     imbalanced: bool
     """Whether the largest class has at least twice as many images as the smallest one."""
     taken: frozenset[str]
@@ -83,7 +87,7 @@ def size_study(
     is None; `may_tune` is whether lengths may be chosen.
 
     The costliest network and input size is chosen whose pre-training still has `STEPS` steps, among the networks for so many
-    images. The budget in MACs, which every arm may spend, follows from that in time: the machine's rate for that network, times
+    images; if there is none, the cheapest. The budget in MACs, which every arm may spend, follows from that in time: the machine's rate for that network, times
     the runs at a time, divided by the number of budgets that the study's runs add up to. Pre-training gets half of an arm's.
     """
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
@@ -117,7 +121,7 @@ class _Sizer:
         self._pick_scratch(at, batch, budget, design)
         is_continued = False
         if public is not None and side is not None:
-            is_continued = self._pick_public(public, side, budget, batch)
+            is_continued = self._pick_public(public, side, budget)
             if not is_continued:
                 skipped = (
                     *skipped,
@@ -131,6 +135,7 @@ class _Sizer:
             public if side is not None else None,
             is_continued,
             skipped,
+            SPEED * self.measures.rate(at.settings, min(batch, self._finetuning_batch(design)[1])),
             facts.imbalance >= 2,
             frozenset(self.chooser.taken),
         )
@@ -154,17 +159,19 @@ class _Sizer:
         return [each for each in every if each.network.name == name]
 
     def _choose_network(self, batch: int) -> tuple[Design, NetworkAtSize]:
-        """Return the design, and the costliest network and input size that it leaves enough steps of pre-training."""
+        """Return the most informative design that the cheapest network can carry, and the costliest network for it."""
         options = sorted(self._candidates(), key=lambda at: -self._pretraining_macs(at))
-        for least in STEPS:
-            for design in self.designs:
-                for at in options:
-                    budget = self._budget(design, at, batch)
-                    if self._steps(at, batch, budget) < least:
-                        continue
-                    if not design.tuned or budget / self._finetuning_macs(at) >= TUNED_STEPS * batch:
-                        return design, at
-        return self.designs[-1], options[-1]
+        design = next((each for each in self.designs if self._carries(each, options[-1], batch)), self.designs[-1])
+        long = (at for at in options if self._steps(at, batch, self._budget(design, at, batch)) >= STEPS)
+        return design, next(long, options[-1])
+
+    def _carries(self, design: Design, at: NetworkAtSize, batch: int) -> bool:
+        """Return whether the budget has enough steps of a network for a design."""
+        budget = self._budget(design, at, batch)
+        is_long = (
+            not design.tuned or budget / self._finetuning_macs(at) >= TUNED_STEPS * self._finetuning_batch(design)[1]
+        )
+        return is_long and self._steps(at, batch, budget) >= DESIGN_STEPS
 
     def _budget(
         self,
@@ -194,7 +201,7 @@ class _Sizer:
 
     def _pretraining_macs(self, at: NetworkAtSize, stem: str = "conv") -> float:
         """Return the MACs of DINO for an image, by default with the stem that costs more."""
-        chosen = [*from_scratch.views(self.facts, at), *from_scratch.head(self.facts.images, at)]
+        chosen = [*from_scratch.views(self.facts, at.side, at.patch), *from_scratch.head(self.facts.images, at)]
         settings = {key: self._value("pretrain", key, value) for key, value, _ in chosen}
         return self.measures.macs("pretrain", {**at.with_stem(stem), **settings})
 
@@ -225,7 +232,7 @@ class _Sizer:
             "scratch",
             "model.name",
             at.network.name,
-            f"the costliest network for {facts.images} images that has {steps:.0f} steps of pre-training",
+            f"the costliest network for {facts.images} images with {STEPS} steps of pre-training, else the cheapest: {steps:.0f}",
         )
         pick("scratch", "data.image_size", at.side, f"images of {facts.side} px (median of the shorter side)")
         pick("scratch", "model.patch_size", at.patch, f"{tokens} tokens")
@@ -234,9 +241,10 @@ class _Sizer:
             pick("scratch", "model.stem_strides", at.conv_strides, why, stem="conv")
         for key in ("data.mean", "data.std"):
             pick("scratch", key, "measured", "over the training images")
-        self._pick_all("pretrain", from_scratch.views(facts, at))
+        self._pick_all("pretrain", from_scratch.views(facts, at.side, at.patch))
         self._pick_all("pretrain", from_scratch.head(facts.images, at))
         self._pick_all("pretrain", from_scratch.schedule(round(steps), at, batch, facts))
+        self._epochs(budget, self._pretraining_macs(at), batch)
         for stem in ("patchify", "conv"):
             epochs = self._epochs(budget, self._pretraining_macs(at, stem), batch)
             self._pick_length("pretrain", epochs, f"{PRETRAINING_PART:.0%} of an arm's compute", stem)
@@ -252,8 +260,8 @@ class _Sizer:
         least = 1.1 * self.seconds * per_epoch / max(PRETRAINING_PART * budget, 1e-9)
         enough = f"one of about {format_seconds(least)} at least" if budget > 0 else "a longer one"
         raise UserError(
-            f"--budget {format_seconds(self.seconds)}: is too short for {self.facts.images} images on this machine, where pre-training"
-            f" would not see each of them once. Give {enough}, or fewer images."
+            f"--budget {format_seconds(self.seconds)}: is too short for {self.facts.images} images on this machine, where"
+            f" pre-training would not see each of them once. Give {enough}, or fewer images."
         )
 
     def _pick_length(self, group: str, epochs: int, reason: str, stem: str = "") -> None:
@@ -265,33 +273,53 @@ class _Sizer:
         self.chooser.pick(group, "knn.every_epochs", max(1, length // 4), "four evaluations", stem=stem)
 
     def _public_side(self, public: PublicWeights, budget: float) -> int | None:
-        """Return the largest input side at which the budget allows enough steps and an epoch; None if there is none."""
+        """Return the largest input side at which the budget allows both arms, else fine-tuning alone; None if there is none."""
         is_given, given = self.chooser.value_given("public", "data.image_size")
-        labels, batch = self.facts.labeled, 32
-        for side in [int(as_value(given))] if is_given else public.sides():
-            images = budget / self.measures.macs("finetune", start_settings(public, side))
-            if is_given or images >= max(labels, PUBLIC_STEPS * min(batch, labels)):
-                return side
-        return None
+        if is_given:
+            return int(as_value(given))
+        sides = [side for side in public.sides() if self._can_finetune(public, side, budget)]
+        both = (side for side in sides if self._continued_epochs(public, side, budget))
+        return next(both, sides[0] if sides else None)
 
-    def _pick_public(self, public: PublicWeights, side: int, budget: float, batch: int) -> bool:
-        """Add the choices of the arms from public weights; return whether pre-training can go on from them."""
-        facts, pick = self.facts, self.chooser.pick
-        pick("public", "init", public.init, "public weights that can be had here")
-        pick("public", "data.image_size", side, f"the weights know {public.side} px; the budget allows this")
-        self._pick_all("public finetune", from_public.finetuning(public))
-        views = [*from_public.continued_views(public, side), *from_public.continued(public, facts.images)]
-        settings = {key: self._value("continue", key, value) for key, value, _ in views}
+    def _can_finetune(self, public: PublicWeights, side: int, budget: float) -> bool:
+        """Return whether a budget has an epoch and `PUBLIC_STEPS` steps of fine-tuning public weights."""
+        images = budget / self.measures.macs("finetune", start_settings(public, side))
+        return images >= max(self.facts.labeled, PUBLIC_STEPS * min(32, self.facts.labeled))
+
+    def _continued_settings(self, public: PublicWeights, side: int) -> list[Setting]:
+        """Return the settings of continued pre-training that do not depend on its length."""
+        facts = self.facts
+        return [
+            *from_scratch.views(facts, side, public.patch),
+            *from_public.continued(public, facts.images),
+            ("train.batch_size", from_scratch.pretraining_batch(facts.images)[1], "as from scratch"),
+        ]
+
+    def _continued_epochs(self, public: PublicWeights, side: int, budget: float) -> int:
+        """Return the whole epochs of continued pre-training that half of a budget has."""
+        settings = {
+            key: self._value("continue", key, value) for key, value, _ in self._continued_settings(public, side)
+        }
+        batch = int(as_value(settings["train.batch_size"]))
         macs = self.measures.macs("continue", {**start_settings(public, side), **settings})
-        per_epoch = max(1, facts.images // batch) * batch * macs
-        epochs = int(PRETRAINING_PART * budget / per_epoch)
-        if not epochs:
-            return False
-        self._pick_all("continue", views)
-        pick("continue", "train.batch_size", batch, "as from scratch")
-        self._pick_all("continue", from_public.continued_schedule(epochs * (facts.images // batch)))
-        self._pick_length("continue", epochs, f"{PRETRAINING_PART:.0%} of an arm's compute")
-        return True
+        return int(PRETRAINING_PART * budget / (max(1, self.facts.images // batch) * batch * macs))
+
+    def _pick_public(self, public: PublicWeights, side: int, budget: float) -> bool:
+        """Add the choices of the arms from public weights; return whether pre-training can go on from them."""
+        self.chooser.pick("public", "init", public.init, "public weights that can be had here")
+        self.chooser.pick(
+            "public", "data.image_size", side, f"the weights know {public.side} px; the budget allows this"
+        )
+        self._pick_all("public finetune", from_public.finetuning(public))
+        epochs = self._continued_epochs(public, side, budget)
+        if epochs:
+            settings = self._continued_settings(public, side)
+            self._pick_all("continue", settings)
+            batch = int(as_value(self._value("continue", *settings[-1][:2])))
+            self._pick_length("continue", epochs, f"{PRETRAINING_PART:.0%} of an arm's compute")
+            length = int(as_value(self._value("continue", "train.epochs", epochs)))
+            self._pick_all("continue", from_public.continued_schedule(length * max(1, self.facts.images // batch)))
+        return epochs > 0
 
     def _explain(self, design: Design, budget: float) -> None:
         """Add what is no recipe key: shares, seeds, candidates of the length, the budget of an arm."""

@@ -1,0 +1,208 @@
+"""The sizing function: what follows from images, machine and budget, at its edges."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from recipes.sizing.choices import GIVEN
+from recipes.sizing.design import PRETRAINING_PART
+from recipes.sizing.facts import ImageFacts
+from recipes.sizing.from_public import PublicWeights
+from recipes.sizing.machine import Machine
+from recipes.sizing.networks import NETWORKS, candidates, input_sides, patch_of
+from recipes.sizing.size import MOST_EPOCHS, SPEED, Sizing, size_study
+
+HOUR = 3600.0
+MACHINE = Machine(2, 1, "cpu")
+PHOTOS = ImageFacts(class_counts=(500,) * 10, side=64)
+DIGITS = ImageFacts(class_counts=(115,) * 10, side=8, gray=True)
+PUBLIC = PublicWeights("timm:vit_small_patch14_dinov2", 518, 14, 22_000_000)
+WIDTHS = {"vit_mini": 64, "vit_micro": 128, "vit_compact": 192, "vit_tiny": 192, "vit_small": 384, "init": 384}
+
+
+@dataclass(frozen=True)
+class FakeMeasures:
+    """Costs that grow with the square of the width and the number of tokens; a constant rate."""
+
+    per_second: float = 1e10
+
+    def macs(self, stage: str, settings: Mapping[str, Any]) -> float:
+        """Return made-up MACs for an image."""
+        patch = settings.get("model.patch_size", 14)
+        tokens = (settings["data.image_size"] / patch) ** 2
+        views = {"pretrain": 8.0, "continue": 8.0, "finetune": 3.0}[stage]
+        stem = 1.5 if settings.get("model.stem") == "conv" else 1.0
+        return views * stem * 50.0 * tokens * float(WIDTHS[settings["model.name"]]) ** 2
+
+    def rate(self, settings: Mapping[str, Any], batch_size: int) -> float:
+        """Return a constant rate."""
+        return self.per_second
+
+
+def size(facts: ImageFacts = PHOTOS, hours: float = 2.0, **arguments: Any) -> Sizing:
+    """Return a sizing with made-up costs."""
+    return size_study(facts, MACHINE, hours * HOUR, FakeMeasures(), **arguments)
+
+
+def chosen(sizing: Sizing) -> dict[str, Any]:
+    """Return the values of a sizing by group, key and stem."""
+    return {f"{each.group}.{each.key}{each.stem}": each.value for each in sizing.choices}
+
+
+@pytest.mark.parametrize(
+    ("side", "first", "last"),
+    [(1, 12, 12), (8, 12, 12), (23, 20, 12), (28, 28, 28), (32, 32, 32), (50, 48, 32), (100, 96, 32), (1000, 224, 32)],
+)
+def test_inputs_are_no_larger_than_the_images_and_multiples_of_the_patch(side: int, first: int, last: int) -> None:
+    sides = input_sides(side)
+    assert (sides[0], sides[-1]) == (first, last)
+    assert all(each % patch_of(each) == 0 and (each // patch_of(each)) ** 2 <= 196 for each in sides)
+
+
+@pytest.mark.parametrize(
+    ("images", "largest"),
+    [(1, "vit_mini"), (1_999, "vit_mini"), (2_000, "vit_micro"), (29_999, "vit_compact"), (10**7, "vit_small")],
+)
+def test_large_networks_need_many_images(images: int, largest: str) -> None:
+    names = [each.network.name for each in candidates(224, images)]
+    assert names[0] == largest
+    assert set(names) == {each.name for each in NETWORKS if each.least_images <= images}
+
+
+def test_a_longer_budget_never_compares_or_trains_less() -> None:
+    sizings = [size(hours=hours) for hours in (0.5, 1, 2, 4, 8, 24, 240)]
+    designs = [(len(each.design.shares), each.design.tuned) for each in sizings]
+    assert designs == sorted(designs)
+    assert (designs[0], designs[-1]) == ((1, False), (2, True))
+    for before, after in itertools.pairwise(sizings):
+        if before.design == after.design:
+            costs = [FakeMeasures().macs("pretrain", _network(each)) for each in (before, after)]
+            assert costs[0] <= costs[1]
+
+
+def _network(sizing: Sizing) -> dict[str, Any]:
+    """Return the network from scratch of a sizing."""
+    keys = ("model.name", "model.patch_size", "data.image_size")
+    return {key: chosen(sizing)[f"scratch.{key}"] for key in keys}
+
+
+@pytest.mark.parametrize("hours", [0.5, 2, 10])
+@pytest.mark.parametrize("facts", [PHOTOS, DIGITS, replace(PHOTOS, class_counts=(2500,) * 8, side=32)])
+@pytest.mark.parametrize("public", [None, replace(PUBLIC, side=98)])
+def test_the_arms_add_up_to_the_budget(hours: float, facts: ImageFacts, public: PublicWeights | None) -> None:
+    sizing = size(facts, hours, public=public)
+    design, arms = sizing.design, 4 + (2 if sizing.public else 0)
+    shares, seeds = len(design.shares), len(design.seeds)
+    two_stage = arms // 2
+    runs = sizing.budget_macs * shares * seeds * arms - (shares - 1) * seeds * two_stage * (
+        PRETRAINING_PART * sizing.budget_macs
+    )
+    seconds = runs / (SPEED * FakeMeasures().per_second * MACHINE.jobs)
+    assert seconds <= hours * HOUR
+    epochs = chosen(sizing)["pretrain.train.epochspatchify"]
+    is_capped = epochs > 0.6 * MOST_EPOCHS
+    if not design.tuned and not is_capped:
+        assert seconds > 0.6 * hours * HOUR
+
+
+def test_pretraining_gets_half_of_an_arm_and_at_least_an_epoch() -> None:
+    sizing = size(hours=1)
+    values = chosen(sizing)
+    for stem in ("patchify", "conv"):
+        macs = FakeMeasures().macs("pretrain", {**_network(sizing), "model.stem": stem})
+        batch = values["pretrain.train.batch_size"]
+        spent = values[f"pretrain.train.epochs{stem}"] * (PHOTOS.images // batch) * batch * macs
+        assert 0 < spent <= PRETRAINING_PART * sizing.budget_macs
+
+
+def test_a_budget_that_is_too_short_names_one_that_is_not() -> None:
+    facts = ImageFacts(class_counts=(50_000,) * 10, side=32)
+    with pytest.raises(UserError, match="is too short for 500000 images") as error:
+        size(facts, 0.5)
+    words = str(error.value).split("about ")[1].split(" ")[0]
+    hours = int(words.split("h")[0]) + 1
+    assert "m" in words or "h" in words
+    assert chosen(size(facts, hours))["pretrain.train.epochsconv"] >= 1
+
+
+def test_a_budget_below_the_start_of_the_runs_is_too_short() -> None:
+    with pytest.raises(UserError, match="--budget 1m: is too short"):
+        size(hours=1 / 60)
+
+
+def test_few_labels_leave_one_share() -> None:
+    few = replace(PHOTOS, class_counts=(9,) * 10, unlabeled=5000)
+    assert size(few, 24).design.shares == (1.0,)
+    assert size(replace(few, class_counts=(10,) * 10), 24).design.shares == (0.5, 1.0)
+    assert size(replace(few, class_counts=(20,) * 10), 24).design.shares == (0.25, 1.0)
+    assert size(replace(few, class_counts=(50,) * 10), 24).design.shares == (0.1, 1.0)
+
+
+def test_images_without_a_label_count_for_pretraining_alone() -> None:
+    few = replace(PHOTOS, class_counts=(10,) * 10, unlabeled=6000)
+    values = chosen(size(few, 24))
+    assert values["pretrain.dino.out_dim"] == 2048
+    assert values["finetune.train.batch_size"] == 32
+
+
+def test_tiny_and_gray_images_have_views_of_their_own() -> None:
+    values = chosen(size(DIGITS))
+    assert values["pretrain.crops.num_local"] == 0
+    assert values["pretrain.crops.hue"] == 0.0
+    assert values["finetune.augment.hflip_prob"] == 0.0
+    assert values["scratch.data.image_size"] == 12
+    colored = chosen(size())
+    assert "pretrain.crops.hue" not in colored
+    assert colored["pretrain.crops.num_local"] == 2
+
+
+def test_classes_of_unequal_size_are_noticed() -> None:
+    assert not size(replace(PHOTOS, class_counts=(100, 199))).imbalanced
+    assert size(replace(PHOTOS, class_counts=(100, 200))).imbalanced
+
+
+def test_a_key_of_the_command_line_counts_and_what_follows_follows() -> None:
+    given = {"model.name": "vit_compact", "data.image_size": 32, "pretrain.train.epochs": 3, "public.optim.lr": 1e-5}
+    sizing = size(hours=24, given=given, public=replace(PUBLIC, side=98))
+    values = chosen(sizing)
+    assert (values["scratch.model.name"], values["scratch.data.image_size"]) == ("vit_compact", 32)
+    assert values["pretrain.crops.global_size"] == 32
+    assert values["pretrain.train.epochspatchify"] == values["pretrain.train.epochsconv"] == 3
+    assert values["pretrain.optim.warmup_epochspatchify"] == 0.3
+    assert values["public finetune.optim.lr"] == 1e-5
+    assert sizing.taken == set(given)
+    reasons = {f"{each.group}.{each.key}": each.reason for each in sizing.choices}
+    assert reasons["scratch.model.name"] == GIVEN
+
+
+def test_an_unknown_network_is_refused() -> None:
+    with pytest.raises(UserError, match="trains one of vit_mini, vit_micro"):
+        size(given={"model.name": "resnet50"})
+
+
+def test_public_weights_that_cost_too_much_are_left_out_with_a_reason() -> None:
+    cheap = size(hours=2000, public=PUBLIC)
+    assert cheap.public is not None
+    assert cheap.continued
+    assert chosen(cheap)["public.data.image_size"] in PUBLIC.sides()
+    dear = size(hours=0.5, public=PUBLIC)
+    assert dear.public is None
+    assert not dear.continued
+    assert "the budget is too short" in dear.skipped[0]
+
+
+def test_public_sides_are_multiples_of_the_patch_the_largest_first() -> None:
+    assert PUBLIC.sides()[0] == 518
+    assert all(side % 14 == 0 and side >= 84 for side in PUBLIC.sides())
+    assert PublicWeights("x", 16, 4, 10).sides()[0] == 16
+
+
+def test_every_choice_has_a_reason() -> None:
+    for sizing in (size(), size(DIGITS), size(hours=200, public=PUBLIC)):
+        assert all(each.reason for each in sizing.choices)
+        keys = [(each.group, each.key, each.stem) for each in sizing.choices]
+        assert len(set(keys)) == len(keys)
