@@ -123,7 +123,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
 
 
 def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tuple[Study, float | None]:
-    """Return the study of the command line; one that is sized to its images, with the MACs per second that its runs should reach."""
+    """Return the study of the command line, and the MACs per second that its runs should reach, if it is sized to its images."""
     words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), epochs_factor
     study = load_study(path, *words)
     if not study.is_sized:
@@ -172,7 +172,8 @@ def tune_command(arguments: list[str]) -> str:
     """Return the command that makes the choices again, from the arguments of `run` or `tune`."""
     options = parse(arguments)
     words = ["tune", options.study, *options.overrides]
-    words += [word for name in ("scale", "seeds") if (value := getattr(options, name)) for word in (f"--{name}", value)]
+    names = ("scale", "seeds", "budget", "public")
+    words += [word for name in names if (value := getattr(options, name)) for word in (f"--{name}", value)]
     return shlex.join(["python", "-m", "recipes", *words])
 
 

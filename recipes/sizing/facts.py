@@ -84,7 +84,7 @@ def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
         raise problem
     return ImageFacts(
         class_counts=counts,
-        unlabeled=splits.subset.num_unlabeled,
+        unlabeled=open_splits(data, labeled=False, decodes=False).subset.num_unlabeled,
         side=int(np.median(sides)),
         gray=all(grays),
         channels=data.channels,

@@ -87,8 +87,9 @@ def size_study(
     is None; `may_tune` is whether lengths may be chosen.
 
     The costliest network and input size is chosen whose pre-training still has `STEPS` steps, among the networks for so many
-    images; if there is none, the cheapest. The budget in MACs, which every arm may spend, follows from that in time: the machine's rate for that network, times
-    the runs at a time, divided by the number of budgets that the study's runs add up to. Pre-training gets half of an arm's.
+    images; if there is none, the cheapest. The budget in MACs, which every arm may spend, follows from that in time: the machine's
+    rate for that network, times the runs at a time, divided by the number of budgets that the study's runs add up to.
+    Pre-training gets half of an arm's.
     """
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
     sizer = _Sizer(facts, machine, budget_seconds, measures, Chooser(dict(given or {})), options)

@@ -8,7 +8,16 @@ from recipes.sizing.duration import format_seconds, read_duration
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("2h", 7200), ("30m", 1800), ("30min", 1800), ("1h30m", 5400), ("1h 30m", 5400), ("1.5h", 5400), ("90s", 90), ("1d", 86400)],
+    [
+        ("2h", 7200),
+        ("30m", 1800),
+        ("30min", 1800),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("1.5h", 5400),
+        ("90s", 90),
+        ("1d", 86400),
+    ],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert read_duration(text, "--budget") == seconds

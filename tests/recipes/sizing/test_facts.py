@@ -1,0 +1,74 @@
+"""What the images of a folder are."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import UserError
+from recipes.sizing.facts import read_facts
+from recipes.study.specification import REPOSITORY
+
+RECIPE = REPOSITORY / "recipes" / "my_images" / "finetune.yaml"
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> MakeFolder:
+    """Return a function that writes images of the given sizes (height, width) by class."""
+
+    def write(sizes: dict[str, list[tuple[int, int]]], *, gray: bool = False) -> Path:
+        generator = np.random.default_rng(0)
+        for name, of_class in sizes.items():
+            (tmp_path / name).mkdir()
+            for number, (height, width) in enumerate(of_class):
+                pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                pixels = pixels[..., :1].repeat(3, axis=2) if gray else pixels
+                Image.fromarray(pixels).save(tmp_path / name / f"{number:03}.png")
+        return tmp_path
+
+    return write
+
+
+def test_facts_are_those_after_the_hold_outs(folder: MakeFolder) -> None:
+    path = folder({"a": [(40, 60)] * 40, "b": [(80, 50)] * 20})
+    facts = read_facts(RECIPE, {"data.source": str(path)})
+    assert facts.labeled == pytest.approx(60 * 0.65, abs=2)
+    assert facts.labels_per_class == int(np.median(facts.class_counts))
+    assert facts.imbalance == pytest.approx(2.0, abs=0.1)
+    assert facts.side in (40, 45, 50)
+    assert (facts.gray, facts.channels, facts.unlabeled) == (False, 3, 0)
+
+
+def test_rgb_with_equal_channels_is_gray(folder: MakeFolder) -> None:
+    assert read_facts(RECIPE, {"data.source": str(folder({"a": [(20, 20)] * 8, "b": [(20, 20)] * 8}, gray=True))}).gray
+
+
+def test_images_without_a_label_are_counted_apart(folder: MakeFolder) -> None:
+    sizes = {"a": [(20, 20)] * 10, "b": [(20, 20)] * 10, "unlabeled": [(20, 20)] * 50}
+    facts = read_facts(RECIPE, {"data.source": str(folder(sizes))})
+    assert facts.images == facts.labeled + facts.unlabeled
+    assert (facts.unlabeled, facts.labeled) == (50, sum(facts.class_counts))
+    assert facts.labeled < 20
+
+
+def test_one_class_is_refused(folder: MakeFolder) -> None:
+    path = folder({"a": [(20, 20)] * 10})
+    with pytest.raises(UserError, match="data.source|classes?"):
+        read_facts(RECIPE, {"data.source": str(path)})
+
+
+def test_a_corrupt_image_is_no_reason_to_stop(folder: MakeFolder) -> None:
+    path = folder({"a": [(20, 20)] * 10, "b": [(20, 20)] * 10})
+    (path / "a" / "000.png").write_bytes(b"no image")
+    assert read_facts(RECIPE, {"data.source": str(path)}).side == 20
+
+
+def test_corrupt_images_alone_are_named(folder: MakeFolder) -> None:
+    path = folder({"a": [(20, 20)] * 10, "b": [(20, 20)] * 10})
+    for file in path.glob("*/*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"\.png"):
+        read_facts(RECIPE, {"data.source": str(path)})
