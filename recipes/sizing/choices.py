@@ -1,8 +1,12 @@
 """Choices of a sizing: keys with their values and reasons, and those that the command line takes over."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from common.errors import UserError
+from common.yaml_text import as_value
+from recipes.study.plan import format_value
 
 GIVEN = "set on the command line"
 PREFIXES = {
@@ -45,12 +49,35 @@ class Chooser:
                 return True, self.given[prefix + key]
         return False, None
 
-    def pick(self, group: str, key: str, value: Any, reason: str, *, stem: str = "") -> Any:
-        """Add a choice and return its value: that of the command line, otherwise `value`."""
+    def value(self, group: str, key: str, value: Any) -> Any:
+        """Return the value of the command line for a key, otherwise `value`."""
+        is_given, given = self.value_given(group, key)
+        return given if is_given else value
+
+    def whole(self, group: str, key: str, value: Any) -> int:
+        """Return a value as a whole number above zero; raise UserError that names the key for anything else."""
+        number = as_value(value)
+        if type(number) is int and number > 0:
+            return number
+        name = next((prefix + key for prefix in PREFIXES[group] if prefix + key in self.given), key)
+        raise UserError(f"{name} = {format_value(value)}: must be a whole number above 0; a sizing follows from it.")
+
+    def whole_given(self, group: str, key: str) -> int | None:
+        """Return the whole number that the command line gives a key, or None if it gives none."""
+        is_given, given = self.value_given(group, key)
+        return self.whole(group, key, given) if is_given else None
+
+    def pick(self, group: str, key: str, value: Any, reason: str, *, stem: str = "") -> tuple[str, Any]:
+        """Add a choice and return key and value: that of the command line, otherwise `value`."""
         is_given, given = self.value_given(group, key)
         chosen, why = (given, GIVEN) if is_given else (value, reason)
         self.choices.append(SizingChoice(group, key, chosen, why, stem))
-        return chosen
+        return key, chosen
+
+    def pick_all(self, group: str, settings: Iterable[tuple[str, Any, str]]) -> None:
+        """Add choices, each a key, a value and a reason."""
+        for setting in settings:
+            self.pick(group, *setting)
 
     def note(self, name: str, value: str, reason: str) -> None:
         """Add a choice that is no recipe key."""

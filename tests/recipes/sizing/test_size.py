@@ -9,12 +9,13 @@ import pytest
 
 from common.errors import UserError
 from recipes.sizing.choices import GIVEN
+from recipes.sizing.compute import MOST_EPOCHS, SPEED
 from recipes.sizing.design import PRETRAINING_PART
 from recipes.sizing.facts import ImageFacts
 from recipes.sizing.from_public import PublicWeights
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import NETWORKS, candidates, input_sides, patch_of
-from recipes.sizing.size import MOST_EPOCHS, SPEED, Sizing, size_study
+from recipes.sizing.size import Sizing, size_study
 
 HOUR = 3600.0
 MACHINE = Machine(2, 1, "cpu")
@@ -182,6 +183,28 @@ def test_a_key_of_the_command_line_counts_and_what_follows_follows() -> None:
 def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(UserError, match="trains one of vit_mini, vit_micro"):
         size(given={"model.name": "resnet50"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.image_size", [32, 48]),
+        ("data.image_size", 0),
+        ("model.patch_size", "large"),
+        ("train.batch_size", 1.5),
+        ("pretrain.train.epochs", -1),
+        ("public.data.image_size", "any"),
+    ],
+)
+def test_sizes_must_be_whole_numbers(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"{key} = .*must be a whole number above 0"):
+        size(hours=24, given={key: value}, public=PUBLIC)
+
+
+@pytest.mark.parametrize("given", [{"model.patch_size": 7}, {"data.image_size": 30, "model.patch_size": 8}])
+def test_an_input_that_is_no_multiple_of_the_patch_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="multiple of"):
+        size(replace(PHOTOS, side=32), given=given)
 
 
 def test_public_weights_that_cost_too_much_are_left_out_with_a_reason() -> None:

@@ -1,0 +1,126 @@
+"""Compute of a sized study: what an arm may spend in a budget of time, and what its stages cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from common.errors import UserError
+from recipes.sizing import from_public, from_scratch
+from recipes.sizing.choices import Chooser
+from recipes.sizing.design import PRETRAINING_PART, STEMS, Design
+from recipes.sizing.duration import format_seconds
+from recipes.sizing.facts import ImageFacts
+from recipes.sizing.from_public import PublicWeights, start_settings
+from recipes.sizing.from_scratch import Setting
+from recipes.sizing.machine import Machine
+from recipes.sizing.networks import NetworkAtSize
+
+MOST_EPOCHS = 800
+"""Epochs of pre-training beyond which more compute is not spent."""
+SPEED = 0.7
+"""Part of the rate of bare training that a run reaches, with data, evaluations and other runs beside it."""
+RUN_SECONDS = 4.0
+"""Seconds that a run takes besides training: start, verification of images, evaluation of a small test set."""
+
+
+class Measures(Protocol):
+    """Costs of recipes and the rate of the machine; settings are recipe keys on top of those of the study's recipes."""
+
+    def macs(self, stage: str, settings: Mapping[str, Any]) -> float:
+        """Return the MACs for an image in an epoch of `pretrain`, `continue` or `finetune`."""
+
+    def rate(self, settings: Mapping[str, Any], batch_size: int) -> float:
+        """Return the MACs per second of a run that trains the network of `settings`."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Budgets and costs, in MACs, for images of a kind on a machine; the keys of the command line count."""
+
+    facts: ImageFacts
+    machine: Machine
+    seconds: float
+    measures: Measures
+    chooser: Chooser
+    batch: int
+    """Batch size of pre-training from scratch."""
+
+    def budget(self, design: Design, at: NetworkAtSize, public: PublicWeights | None = None, side: int = 0) -> float:
+        """Return what an arm may spend: all arms together take the seconds of the budget.
+
+        With `public`, its network at an input of `side` pixels is trained in two arms.
+        """
+        arms = design.budgets(pretrained=False) + design.budgets(pretrained=True)
+        runs = design.runs(pretrained=False) + design.runs(pretrained=True)
+        seconds_per_mac, num_runs = STEMS * arms / self._rate(at.settings, design), STEMS * runs
+        if public is not None:
+            seconds_per_mac += arms / self._rate(start_settings(public, side), design)
+            num_runs += runs
+        seconds = self.machine.jobs * self.seconds - RUN_SECONDS * num_runs
+        most = MOST_EPOCHS * self.facts.images * self.pretraining(at) / PRETRAINING_PART
+        return max(0.0, min(most, SPEED * seconds / seconds_per_mac))
+
+    def expected_rate(self, at: NetworkAtSize, design: Design) -> float:
+        """Return the MACs per second that a run from scratch should reach."""
+        return SPEED * self._rate(at.settings, design)
+
+    def _rate(self, settings: Mapping[str, Any], design: Design) -> float:
+        """Return the measured rate, at the smaller one of the batch sizes of both stages."""
+        return self.measures.rate(settings, min(self.batch, self.finetuning_batch(design)[1]))
+
+    def finetuning_batch(self, design: Design) -> Setting:
+        """Return the batch size of fine-tuning."""
+        return from_scratch.finetuning_batch(round(min(design.shares) * self.facts.labeled), self.facts.labeled)
+
+    def pretraining(self, at: NetworkAtSize, stem: str = "conv") -> float:
+        """Return the MACs of DINO for an image, by default with the stem that costs more."""
+        chosen = [*from_scratch.views(self.facts, at.side, at.patch), *from_scratch.head(self.facts.images, at)]
+        return self.measures.macs("pretrain", {**at.with_stem(stem), **self._values("pretrain", chosen)})
+
+    def finetuning(self, at: NetworkAtSize) -> float:
+        """Return the MACs of supervised training for an image, with the stem that costs more."""
+        return self.measures.macs("finetune", at.with_stem("conv"))
+
+    def steps(self, at: NetworkAtSize, budget: float) -> float:
+        """Return the steps of pre-training in a budget, 0 if it has no complete epoch."""
+        images = PRETRAINING_PART * budget / self.pretraining(at)
+        return images / self.batch if images >= self.facts.images else 0.0
+
+    def epochs(self, budget: float, macs: float) -> int:
+        """Return the whole epochs of a pre-training that costs `macs` for an image; raise UserError if a budget has none."""
+        per_epoch = max(1, self.facts.images // self.batch) * self.batch * macs
+        epochs = int(PRETRAINING_PART * budget / per_epoch)
+        if epochs >= 1:
+            return epochs
+        least = 1.1 * self.seconds * per_epoch / max(PRETRAINING_PART * budget, 1e-9)
+        enough = f"one of about {format_seconds(least)} at least" if budget > 0 else "a longer one"
+        raise UserError(
+            f"--budget {format_seconds(self.seconds)}: is too short for {self.facts.images} images on this machine, where"
+            f" pre-training would not see each of them once. Give {enough}, or fewer images."
+        )
+
+    def can_finetune(self, public: PublicWeights, side: int, budget: float, least_steps: int) -> bool:
+        """Return whether a budget has an epoch and so many steps of fine-tuning public weights."""
+        images = budget / self.measures.macs("finetune", start_settings(public, side))
+        return images >= max(self.facts.labeled, least_steps * min(32, self.facts.labeled))
+
+    def continued_settings(self, public: PublicWeights, side: int) -> list[Setting]:
+        """Return the settings of continued pre-training that do not depend on its length."""
+        facts = self.facts
+        return [
+            *from_scratch.views(facts, side, public.patch),
+            *from_public.continued(public, facts.images),
+            ("train.batch_size", from_scratch.pretraining_batch(facts.images)[1], "as from scratch"),
+        ]
+
+    def continued_steps(self, public: PublicWeights, side: int, budget: float) -> tuple[int, int]:
+        """Return the whole epochs of continued pre-training that a budget has, and the steps of an epoch."""
+        settings = self._values("continue", self.continued_settings(public, side))
+        batch = self.chooser.whole("continue", "train.batch_size", settings["train.batch_size"])
+        steps = max(1, self.facts.images // batch)
+        macs = self.measures.macs("continue", {**start_settings(public, side), **settings})
+        return int(PRETRAINING_PART * budget / (steps * batch * macs)), steps
+
+    def _values(self, group: str, settings: list[Setting]) -> dict[str, Any]:
+        """Return the values of settings, those of the command line where it has them."""
+        return {key: self.chooser.value(group, key, value) for key, value, _ in settings}

@@ -1,0 +1,175 @@
+"""The study my_images on a folder of images: its plan is what the sizing chose."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from common.models.networks import ModelConfig, build_network
+from common.yaml_text import as_value
+from recipes.__main__ import main
+from recipes.sizing import measures
+from recipes.sizing.complete import FILE, SizeOptions, complete_study
+from recipes.sizing.compute import SPEED
+from recipes.sizing.machine import Machine, measure_rate
+from recipes.stages import load_config, resolve_by_config
+from recipes.study.cost import RunCosts
+from recipes.study.full_plan import make_full_plan, measure_with
+from recipes.study.plan import Plan
+from recipes.study.specification import STUDIES
+from recipes.study.study_file import build_study, load_study
+
+RATE = 1e10
+"""MACs per second that the measurement is made to return."""
+
+
+@pytest.fixture(autouse=True)
+def rate(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Make every measurement return the same rate; return a list of what was measured."""
+    measured: list[str] = []
+
+    def measure_rate(machine: object, model: object, **sizes: int) -> float:
+        measured.append(f"{model} {sizes}")
+        return RATE
+
+    monkeypatch.setattr(measures, "measure_rate", measure_rate)
+    return measured
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Return a folder with 60 images of each of two classes, of 32 px."""
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(60):
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number:03}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Return a file of public weights."""
+    model = ModelConfig(name="vit_tiny", patch_size=16)
+    network = build_network(model, image_size=96, num_classes=0, in_chans=3)
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, tmp_path / "public.safetensors")
+    return tmp_path / "public.safetensors"
+
+
+def planned(photos: Path, folder: Path, *words: str, budget: str = "1h", public: str = "none") -> Plan:
+    """Return the plan of the sized study."""
+    study = load_study(STUDIES / "my_images.yaml", (f"data.source={photos}", *words))
+    options = SizeOptions(budget, public)
+    mapping, _ = complete_study(study, folder, options, jobs=2, cores=2, print_line=lambda line: None)
+    sized = build_study(mapping, "sized", folder=STUDIES)
+    return make_full_plan(sized, resolve_by_config, measure_with(RunCosts(None)))
+
+
+def test_no_arm_spends_more_than_the_budget_and_all_runs_fit_the_time(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    plan, costs = planned(photos, tmp_path / "out", "tune=none", public=str(weights)), RunCosts(None)
+    budget = plan.study.budget_macs
+    assert budget is not None
+    by_id = {run.id: run for run in plan.runs}
+    macs = {run.id: costs.of(run).macs for run in plan.runs}
+    for cell in plan.cells:
+        names = {cell.runs["finetune"]}
+        if (needs := by_id[cell.runs["finetune"]].needs) is not None:
+            names.add(needs)
+        assert 0.75 * budget < sum(macs[name] for name in names) <= budget
+    trained = sum(macs[run.id] for run in plan.runs if run.stage != "baselines")
+    assert trained / (2 * SPEED * RATE) <= 3600
+
+
+def test_arms_and_their_starts(photos: Path, weights: Path, tmp_path: Path) -> None:
+    plan = planned(photos, tmp_path / "out", public=str(weights))
+    arms = {(cell.levels["training"], cell.levels["stem"]) for cell in plan.cells}
+    scratch = {(training, stem) for training in ("OST", "TST") for stem in ("patchify", "conv")}
+    assert arms == scratch | {("public", "patchify"), ("continued", "patchify")}
+    by_id = {run.id: run for run in plan.runs}
+    for cell in plan.cells:
+        run = by_id[cell.runs["finetune"]]
+        start = by_id[run.needs].stage if run.needs else None
+        assert (
+            start == {"OST": None, "TST": "pretrain", "public": None, "continued": "continue"}[cell.levels["training"]]
+        )
+        config = load_config(run.module, Path(run.recipe), run.overrides)
+        assert (config.init == str(weights)) == (cell.levels["training"] == "public")
+        assert (config.model.name == "init") == (cell.levels["training"] in ("public", "continued"))
+    starts = {run.levels["training"] for run in plan.runs if run.levels.get("features") == "pre-trained"}
+    assert starts == {"TST", "public", "continued"}
+
+
+def test_choices_are_what_runs_are_planned_with(photos: Path, tmp_path: Path) -> None:
+    plan = planned(photos, tmp_path / "out", "model.patch_size=16", "pretrain.optim.lr=0.01")
+    (sizing,) = [plan.study.mapping["sizing"]]
+    chosen = {each["key"]: each["value"] for each in sizing}
+    for run in plan.runs:
+        if run.stage == "baselines":
+            continue
+        config = load_config(run.module, Path(run.recipe), run.overrides)
+        assert config.model.patch_size == as_value(chosen["scratch: model.patch_size"]) == 16
+        assert config.data.image_size == as_value(chosen["scratch: data.image_size"])
+        if run.stage == "pretrain":
+            assert config.optim.lr == as_value(chosen["pretrain: optim.lr"]) == 0.01
+            assert config.dino.out_dim == as_value(chosen["pretrain: dino.out_dim"])
+            assert config.train.epochs == as_value(chosen[f"pretrain: train.epochs ({run.levels['stem']})"])
+
+
+def test_without_weights_their_arms_are_left_out_with_the_reason(photos: Path, tmp_path: Path) -> None:
+    plan = planned(photos, tmp_path / "out")
+    assert {cell.levels["training"] for cell in plan.cells} == {"OST", "TST"}
+    assert not [run for run in plan.runs if run.stage == "continue"]
+    assert "--public none" in plan.study.mapping["report"]["skipped"][0]
+
+
+def test_rates_are_measured_once(photos: Path, tmp_path: Path, rate: list[str]) -> None:
+    first = planned(photos, tmp_path / "out")
+    count = len(rate)
+    assert count
+    second = planned(photos, tmp_path / "out")
+    assert len(rate) == count
+    assert [run.id for run in first.runs] == [run.id for run in second.runs]
+    (tmp_path / "out" / FILE).write_text("rates: [damaged")
+    planned(photos, tmp_path / "out")
+    assert len(rate) == 2 * count
+
+
+def test_plan_prints_the_choices_with_their_reasons(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "my_images", f"data.source={photos}", "--budget", "1h", "--public", "none"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "images: 78 for training, 2 classes of 39 to 39 images, 32 px" in printed
+    assert "from scratch: model.name" in printed
+    assert "left out: public and continued" in printed
+    assert " waiting" in "\n" + printed.replace("\n", "\n ")
+    assert "e12 MACs per second and device given" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quickstart", "--budget", "2h"], "--budget: study quickstart is not sized"),
+        (["my_images", "data.source=missing_folder"], "missing_folder"),
+        (["my_images", "--budget", "soon"], "--budget soon: is not a duration"),
+        (["my_images", "match=none", "--budget", "1h"], "match"),
+    ],
+)
+def test_mistakes_are_named(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *words, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_measured_rates_are_those_of_a_training_step() -> None:
+    threads = torch.get_num_threads()
+    model = ModelConfig(name="vit_mini", patch_size=8)
+    measured = measure_rate(Machine(1, 1, "cpu"), model, image_size=32, batch_size=8, channels=3)
+    assert 1e7 < measured < 1e13
+    assert torch.get_num_threads() == threads
