@@ -42,7 +42,7 @@ class Sizing:
     public: PublicWeights | None
     """Public weights of the arms that start from them; None: there are no such arms."""
     continued: bool
-    """Whether pre-training goes on from them in another arm."""
+    """Whether another arm continues pre-training from them."""
     skipped: tuple[str, ...]
     """Sentences on the arms that are left out."""
     macs_per_second: float
@@ -180,7 +180,7 @@ def _public_side(compute: Compute, public: PublicWeights, budget: float) -> int 
 
 
 def _pick_public(compute: Compute, public: PublicWeights, side: int, budget: float) -> bool:
-    """Add the choices of the arms from public weights; return whether pre-training can go on from them."""
+    """Add the choices of the arms from public weights; return whether pre-training can continue from them."""
     chooser = compute.chooser
     chooser.pick("public", "init", public.init, "public weights that can be had here")
     chooser.pick("public", "data.image_size", side, f"the weights know {public.side} px; the budget allows this")
