@@ -25,7 +25,7 @@ def sized_mapping(mapping: Mapping[str, Any], sizing: Sizing) -> dict[str, Any]:
         entry = levels[name] or {}
         levels[name] = {**entry, "set": dict(entry.get("set", {}))}
     for choice in sizing.choices:
-        _apply(choice, stages, levels, axes["stem"]["levels"])
+        _apply(choice, study)
     if sizing.public is not None:
         init = {"init": sizing.public.init, "model.name": "init"}
         weights = {
@@ -54,9 +54,12 @@ def sized_mapping(mapping: Mapping[str, Any], sizing: Sizing) -> dict[str, Any]:
     return study
 
 
-def _apply(choice: SizingChoice, stages: Any, levels: Any, stems: Any) -> None:
+def _apply(choice: SizingChoice, study: dict[str, Any]) -> None:
     """Set the key of a choice where its group has it."""
+    stages, levels, stems = study["stages"], study["axes"]["training"]["levels"], study["axes"]["stem"]["levels"]
     match choice.group:
+        case "every run":
+            study["set"][choice.key] = choice.value
         case "scratch" if choice.stem:
             both = {f"{stage}.{choice.key}": choice.value for stage in ("pretrain", "finetune")}
             stems[choice.stem] = {**stems[choice.stem], **both}

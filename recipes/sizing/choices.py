@@ -10,6 +10,7 @@ from recipes.study.plan import format_value
 
 GIVEN = "set on the command line"
 PREFIXES = {
+    "every run": ("",),
     "scratch": ("",),
     "pretrain": ("pretrain.", ""),
     "finetune": ("finetune.", ""),

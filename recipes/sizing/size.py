@@ -88,6 +88,9 @@ def size_study(
     continued = public is not None and side is not None and _pick_public(compute, public, side, budget)
     if public is not None and side is not None and not continued:
         skipped += (f"continued: the budget is too short for an epoch of pre-training from {public.init}.",)
+    if machine.device != "cpu":
+        chooser.pick("every run", "train.precision", "bf16", "the GPU was measured with it")
+        chooser.pick("every run", "data.workers", max(1, machine.threads - 1), "the cores of a run, less one")
     _explain(compute, design, budget)
     return Sizing(
         choices=tuple(chooser.choices),

@@ -121,6 +121,14 @@ def test_choices_are_what_runs_are_planned_with(photos: Path, tmp_path: Path) ->
             assert config.train.epochs == as_value(chosen[f"pretrain: train.epochs ({run.levels['stem']})"])
 
 
+def test_keys_that_are_not_sized_are_those_of_every_run(photos: Path, tmp_path: Path) -> None:
+    plan = planned(photos, tmp_path / "out", "data.on_corrupt=skip", "train.log_every=10")
+    for run in plan.runs:
+        config = load_config(run.module, Path(run.recipe), run.overrides)
+        assert config.data.on_corrupt == "skip"
+        assert run.stage == "baselines" or config.train.log_every == 10
+
+
 def test_without_weights_their_arms_are_left_out_with_the_reason(photos: Path, tmp_path: Path) -> None:
     plan = planned(photos, tmp_path / "out")
     assert {cell.levels["training"] for cell in plan.cells} == {"OST", "TST"}

@@ -224,6 +224,13 @@ def test_public_sides_are_multiples_of_the_patch_the_largest_first() -> None:
     assert PublicWeights("x", 16, 4, 10).sides()[0] == 16
 
 
+def test_a_gpu_trains_in_the_precision_that_was_measured() -> None:
+    gpu = size_study(PHOTOS, Machine(1, 16, "cuda"), HOUR, FakeMeasures(1e12))
+    assert chosen(gpu)["every run.train.precision"] == "bf16"
+    assert chosen(gpu)["every run.data.workers"] == 15
+    assert not [each for each in size().choices if each.group == "every run"]
+
+
 def test_every_choice_has_a_reason() -> None:
     for sizing in (size(), size(DIGITS), size(hours=200, public=PUBLIC)):
         assert all(each.reason for each in sizing.choices)
