@@ -11,8 +11,9 @@ from recipes.reports.comparison.compute_figures import MOST_PANELS, draw_cells_o
 from recipes.reports.comparison.curve_figures import MOST_COLUMNS, MOST_ROWS, draw_stage_curves
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.section_captions import CAPTIONS
-from recipes.reports.comparison.stage_curves import LOSS, validation_metric
+from recipes.reports.comparison.stage_curves import LOSS
 from recipes.reports.formatting import listed
+from recipes.reports.metrics import validation_metric
 from recipes.reports.series import Series
 
 if TYPE_CHECKING:
