@@ -69,7 +69,9 @@ def accuracy(levels: Mapping[str, str]) -> float:
     return 80 + start + (levels["stem"] == "conv") + 2 * (levels["fraction"] == "1") + SCATTER[levels["seed"]]
 
 
-def write_starts(folder: Path, *, with_report: bool = False, values: Values = accuracy, **changes: Any) -> StudyRecord:
+def write_starts(
+    folder: Path, *, with_report: bool = False, values: Values = accuracy, images: int = 0, **changes: Any
+) -> StudyRecord:
     """Write the folder of the study with every run, and return the record that a report reads."""
     study = build_study(starts_mapping(with_report=with_report, **changes), "starts.yaml")
-    return write_comparison(study, folder, values)
+    return write_comparison(study, folder, values, images=images)

@@ -63,3 +63,8 @@ def find_metric(
     if higher_is_better is None:
         higher_is_better = kind not in LOWER_IS_BETTER
     return Metric(name, higher_is_better, limits or ((0.0, 100.0) if kind in PERCENT else None))
+
+
+def validation_metric(metric: str) -> str:
+    """Return the metric on the validation images that belongs to a metric on the test images."""
+    return f"validation_{metric.removeprefix('test_')}"

@@ -90,6 +90,10 @@ class Page(ABC):
         """Return the runs that are not done or did not finish normally, by name; `level` formats a level of an axis."""
         return incomplete_runs(self.study, level)
 
+    def skipped(self) -> list[str]:
+        """Return what the study lacks, and why."""
+        return []
+
     def lead_figure(self, figures: Iterable[str]) -> str:
         """Return the name of the first screen's figure among those there are; empty without one."""
         return next((name for name in figures if name.startswith(LEAD_FIGURES)), "")

@@ -118,6 +118,10 @@ class ComparisonReport(FileSection):
     """Axis of the repeats, over which intervals are computed."""
     compare: Annotated[dict[str, TwoLevels], *NAMED]
     """Axes that are compared, the most important first: two levels of each, [base, other]."""
+    starts: Annotated[tuple[Any, ...], Field(max_length=2), Otherwise("must be one or two levels.")] = ()
+    """Further levels of the first compared axis, of which the report says whether to use them: weights that others trained, then
+    what continues from them. The first is compared with the best arm from scratch (of the compared levels, the one that validation
+    images prefer), the second with the first."""
     metric_name: str | None = None
     """Name of the metric in the report; default: the metric."""
     x_name: str | None = None
@@ -134,6 +138,8 @@ class ComparisonReport(FileSection):
     """Names of axes and levels in the report."""
     notes: tuple[str, ...] = ()
     """Sentences that the report ends with."""
+    skipped: tuple[str, ...] = ()
+    """Sentences on what the study lacks, and why, such as weights that cannot be downloaded; on the report's first screen."""
 
 
 class TableReport(FileSection):

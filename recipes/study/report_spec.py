@@ -2,6 +2,8 @@
 
 report: {metric: test_top1, x: fraction, repeats: seed, compare: {training: [OST, TST], stem: [patchify, conv]}}
 
+report: {..., starts: [public, continued]}    # further levels of training, with claims of their own
+
 report:
   table: scaled_relu_table1                 # name in published/papers.yaml; omitted if the paper prints no numbers
   metrics:                                  # published column -> metric of the last stage, at its end or after a part of its epochs
@@ -18,6 +20,7 @@ report:
 from collections.abc import Mapping
 from typing import Any
 
+from common.errors import did_you_mean
 from common.yaml_text import Word, values_of
 from recipes.study.report_forms import ComparisonReport, MetricDuringTraining, PairEntry, TableReport
 from recipes.study.scale_rules import find_level, format_level, is_number, name_value
@@ -59,7 +62,33 @@ def build_report_spec(
         entry.higher_is_better,
         entry.metric_range,
         None if entry.price is None else Price(entry.price.label, entry.price.device_hour, entry.price.currency),
+        _starts(entry, compare, axes, problems),
+        tuple(" ".join(sentence.split()) for sentence in entry.skipped),
     )
+
+
+def _starts(
+    entry: ComparisonReport, compare: Mapping[str, tuple[str, str]], axes: Mapping[str, Axis], problems: list[str]
+) -> tuple[str, ...]:
+    """Return the further levels of the first compared axis that the report has claims on."""
+    main = next(iter(entry.compare))
+    if not entry.starts or main not in compare:
+        return ()
+    levels = [level for level in axes[main].levels if level not in compare[main]]
+    found: list[str] = []
+    for value in entry.starts:
+        level, name = find_level(value, levels), name_value(value)
+        if level is None:
+            hint = did_you_mean(name, levels)
+            known = ", ".join(levels) or "no others"
+            problems.append(
+                f"report.starts = {name}: must be a level of {main} besides those that are compared.{hint} It has {known}."
+            )
+        elif level in found:
+            problems.append(f"report.starts = {name}: is there twice. Remove one of them.")
+        else:
+            found.append(level)
+    return tuple(found)
 
 
 def _saving_at(entry: ComparisonReport, axes: Mapping[str, Axis], problems: list[str]) -> str | None:

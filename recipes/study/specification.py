@@ -111,6 +111,10 @@ class ReportSpec:
     """Smallest and largest possible value of the metric; None: those of its name, if it has any."""
     price: Price | None = None
     """Prices of labels and compute; None: not known."""
+    starts: tuple[str, ...] = ()
+    """Further levels of the first compared axis: weights that others trained, then what continues from them."""
+    skipped: tuple[str, ...] = ()
+    """Sentences on what the study lacks, and why."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,15 @@ class Tune:
 
 
 @dataclass(frozen=True)
+class SizingChoice:
+    """A choice that was made for a study's size: what was chosen, the value as text, and why."""
+
+    key: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Study:
     """A named experiment: a question, stages, axes and a report spec; `mapping` is the content of the file `source`."""
 
@@ -194,6 +207,8 @@ class Study:
     """Factor on the epochs of every stage of every arm, after matching and choices."""
     without: tuple[Mapping[str, str], ...] = ()
     """Combinations of levels that are no cells (`without`)."""
+    sizing: tuple[SizingChoice, ...] = ()
+    """How the study was sized, for the report."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
 

@@ -43,6 +43,7 @@ from recipes.study.published_weights import (
     replacement_conflicts,
 )
 from recipes.study.report_spec import build_report_spec
+from recipes.study.scale_rules import name_value
 from recipes.study.scales import Scale, load_scale
 from recipes.study.specification import (
     BASELINES,
@@ -53,11 +54,12 @@ from recipes.study.specification import (
     Axis,
     Match,
     ReportSpec,
+    SizingChoice,
     Stage,
     Study,
     display_path,
 )
-from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
+from recipes.study.study_sections import SizingEntry, StageEntry, StudyFile, valid_sections
 from recipes.study.tune_forms import build_tune
 from recipes.study.without import build_without
 
@@ -153,7 +155,13 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
     without = build_without(file.without, axes, spec, scaled_away, problems)
     budget = file.budget_macs
     study = replace(
-        study, tune=tune, baselines=baselines, epochs_factor=file.epochs_factor, without=without, budget_macs=budget
+        study,
+        tune=tune,
+        baselines=baselines,
+        epochs_factor=file.epochs_factor,
+        without=without,
+        budget_macs=budget,
+        sizing=tuple(_sizing_choice(entry) for entry in file.sizing),
     )
     if budget is not None and match != "compute":
         problems.append(f"budget_macs = {budget:g}: is for match = compute, and match is {match}. Remove the key.")
@@ -161,6 +169,11 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
     if problems:
         raise problems_error(f"study {source}", problems)
     return study
+
+
+def _sizing_choice(entry: SizingEntry) -> SizingChoice:
+    """Return an entry of the section `sizing`, its texts on one line."""
+    return SizingChoice(entry.key, " ".join(name_value(entry.value).split()), " ".join(entry.reason.split()))
 
 
 def _select_scale(file: StudyFile) -> Scale | None:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
 
 from common.config import read
-from common.config_messages import Otherwise
+from common.config_messages import TYPE, Otherwise
 from common.config_types import Positive, Seed
+from common.yaml_text import values_of
 from recipes.stages import PROBE
 from recipes.study.axis_forms import AxisEntry
 from recipes.study.published_weights import PublishedEntry
@@ -52,6 +54,24 @@ class SizeEntry(FileSection):
     """Public weights of the arms that start from them, in the forms of `init`; none: there are no such arms. --public sets them."""
 
 
+def _check_scalar(value: Any) -> Any:
+    """Return a value; raise for a list or a mapping."""
+    if isinstance(values_of(value), list | dict):
+        raise PydanticCustomError(TYPE, "must be text or a number.")
+    return value
+
+
+class SizingEntry(FileSection):
+    """A choice that was made for the study's size."""
+
+    key: Annotated[str, Field(min_length=1), Otherwise("must name what was chosen, such as model.patch_size.")]
+    """What was chosen: a recipe key, or a few words."""
+    value: Annotated[Any, AfterValidator(_check_scalar), WithJsonSchema({"not": {"type": ["object", "array"]}})]
+    """Value that was chosen: text or a number."""
+    reason: Annotated[str, Field(min_length=1), Otherwise("must say why.")]
+    """Why, in a sentence."""
+
+
 class StudyFile(FileSection):
     """A study file."""
 
@@ -75,6 +95,8 @@ class StudyFile(FileSection):
     """MACs that every arm may spend over all its stages, with match=compute; none: those of the arm that costs most as written."""
     size: SizeEntry | None = None
     """Budget of time and public weights of a study that is sized to its images; none: it is as written."""
+    sizing: tuple[SizingEntry, ...] = ()
+    """How the study was sized: choices with their reasons, which the report lists. They change nothing."""
     tune: TuneEntry | None = None
     """How each arm's length and other keys of the last stage are chosen, on validation images; none: recipes as written."""
     baselines: BaselinesEntry | None = None

@@ -100,3 +100,10 @@ def _needed(
     if compared and (cell := next((cell for cell in needed if is_removed(cell, entries)), None)):
         names = ", ".join(cell[axis] for axis in compared)
         yield f"without: removes {names}, which report.compare needs. Remove the entry, or compare other levels."
+    starts = report.starts if isinstance(report, ReportSpec) else ()
+    main = next(iter(compared), "")
+    if starts and not any(all({**cell, main: level} in left for level in starts) for cell in left):
+        yield (
+            f"without: leaves no combination of the other axes with all of report.starts ({', '.join(starts)}), which are compared"
+            " there. Remove an entry."
+        )

@@ -39,22 +39,30 @@ class ArmPredictions:
 
 @dataclass(frozen=True)
 class ArmPair:
-    """The two arms of the first declared claim at one x, evaluated on the same images in the same order."""
+    """The two arms of a declared claim at one x, evaluated on the same images in the same order."""
 
+    claim: str
+    """Name of the claim: effect, or one on a further start."""
     x: str
     base: ArmPredictions
     other: ArmPredictions
 
 
 def declared_pairs(study: StudyRecord, findings: Findings) -> list[ArmPair]:
-    """Return the arms of the first claim at the smallest and at the largest x; none where runs lack predictions of classes."""
-    main, panel = findings.main, findings.claims[0].levels
-    pairs = []
-    for x in dict.fromkeys((findings.x[0], findings.x[-1])):
-        ends = [read_arm(study, {**panel, findings.spec.x: x, main.axis: name}) for name in (main.base, main.other)]
-        if (base := ends[0]) is not None and (other := ends[1]) is not None and base.images == other.images:
-            pairs.append(ArmPair(x, base, other))
-    return pairs
+    """Return the arms of the first claim at the smallest and at the largest x, then at the largest those of claims on starts.
+
+    Pairs whose runs lack predictions of classes are left out.
+    """
+    main, panel, ends = findings.main, findings.claims[0].levels, (findings.x[0], findings.x[-1])
+    wanted = [("effect", x, tuple({**panel, main.axis: name} for name in (main.base, main.other))) for x in ends]
+    if findings.starts is not None:
+        wanted += [(name, ends[-1], tuple(map(dict, pair))) for name, pair in findings.starts.pairs.items()]
+    pairs: dict[tuple[str, str], ArmPair] = {}
+    for claim, x, arms in wanted:
+        base, other = (read_arm(study, {**arm, findings.spec.x: x}) for arm in arms)
+        if base is not None and other is not None and base.images == other.images:
+            pairs[claim, x] = ArmPair(claim, x, base, other)
+    return list(pairs.values())
 
 
 def read_arm(study: StudyRecord, levels: Levels) -> ArmPredictions | None:

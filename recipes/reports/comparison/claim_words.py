@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from recipes.reports.comparison.claims import MOST_IMAGES, MOST_SEEDS, Claim, NextStep, Outcome, next_step
 from recipes.reports.comparison.earlier_runs import collapsed_runs
-from recipes.reports.comparison.words import MOST_PANELS, Words
+from recipes.reports.comparison.start_words import STARTS, StartWords
+from recipes.reports.comparison.words import MOST_PANELS
 from recipes.reports.formatting import capital, listed, number, p_text, signed_distinctly
 from recipes.reports.statistics import MIN_SEEDS
 from recipes.run.runner import pluralize
@@ -14,7 +15,7 @@ _TESTED = (Outcome.BETTER, Outcome.WORSE, Outcome.EQUIVALENT, Outcome.INCONCLUSI
 """Outcomes of which the p-value is stated."""
 
 
-class ClaimWords(Words):
+class ClaimWords(StartWords):
     """The sentences on the declared claims."""
 
     def headline(self) -> str:
@@ -93,6 +94,8 @@ class ClaimWords(Words):
             second = self.findings.effects[1]
             other = f"{self.title(second.other)} with {self.title(main.base)}"
             start = f"{other} compared with {self.title(second.base)} with {self.title(main.other)}"
+        elif claim.name in STARTS:
+            start = " compared with ".join(reversed(self.sides(claim)))
         else:
             start = f"{self.with_panel(claim.levels)}{self.title(main.other)} compared with {self.title(main.base)}"
         if math.isnan(found.mean):
@@ -133,7 +136,9 @@ class ClaimWords(Words):
         if all(math.isnan(each.interval.mean) for each in self.findings.main.by_setting):
             return ""
         reason = "it is the study's first: no tuning runs chose another one on validation images"
-        if self.findings.choices is not None:
+        if self.findings.starts is not None:
+            reason = "it is that of the training from scratch that a start is compared with"
+        elif self.findings.choices is not None:
             reason = f"the tuning runs' validation images prefer it; their {self.spec.repeats}s are not reported"
         return f"The declared effect is the one with {self.named(panel)}: {reason}."
 
@@ -177,6 +182,8 @@ class ClaimWords(Words):
             name += f" with {self.labels(self.findings.saving_x)}"
         if claim.name == "alternative":
             name = f"{self.title(self.findings.effects[1].axis)} against {main}"
+        if claim.name in STARTS:
+            name = " against ".join(reversed(self.sides(claim)))
         ways = []
         if step.seeds is not None:
             more = step.seeds - claim.interval.count

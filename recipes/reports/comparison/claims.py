@@ -3,6 +3,8 @@
 1. The effect of the main axis (pre-training) in the panel (the stem) that the validation images of the tuning seeds prefer.
 2. The labels that it saves there at `report.saving_at`: the effect at that amount. Not declared if there is one amount only.
 3. The second axis alone instead of the main axis alone: conv stem with one stage against patchify stem with two.
+4. With `report.starts`: the first of them, such as public weights, instead of the best arm from scratch (`starts`).
+5. The second of them, such as pre-training continued from these weights, instead of the first.
 
 Everything else in a report is exploratory.
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from recipes.reports.comparison.estimator import Estimator, Levels
+from recipes.reports.comparison.starts import Starts, score_of
 from recipes.reports.metrics import Metric
 from recipes.reports.next_steps import MOST_IMAGES as MOST_IMAGES
 from recipes.reports.next_steps import MOST_SEEDS as MOST_SEEDS
@@ -41,9 +44,9 @@ class Claim:
     """A declared claim: an estimate of better (positive) or worse, averaged over `x` in the panel `levels`."""
 
     name: str
-    """effect, saving or alternative."""
+    """effect, saving, alternative, start or continued."""
     levels: Levels
-    """Panel of the claim; empty for the alternative."""
+    """Panel of the claim; empty for one that compares arms of different panels, or starts."""
     cells: tuple[Levels, ...]
     """Cells whose values the claim compares."""
     interval: Interval
@@ -56,9 +59,11 @@ class Claim:
     outcome: Outcome
 
 
-def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, saving_x: str) -> tuple[Claim, ...]:
+def find_claims(
+    estimator: Estimator, with_chance: Estimator, panel: Levels, saving_x: str, starts: Starts | None = None
+) -> tuple[Claim, ...]:
     """Return the declared claims of a study, the first two in `panel`; `with_chance` counts diverged runs as chance level."""
-    declared = dict(_weights(estimator, panel, saving_x))
+    declared = dict(_weights(estimator, panel, saving_x, starts))
     intervals = {name: estimator.sum(weights) for name, weights in declared.items()}
     p_values = holm({name: found.p_value for name, found in intervals.items()})
     claims = []
@@ -71,7 +76,7 @@ def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, sav
         if outcome is None:
             outcome = _outcome(estimator.metric, intervals[name], p_values[name])
             outcome = _with_diverged(outcome, intervals[name], chance, estimator.metric) if any_diverged else outcome
-        levels = {} if name == "alternative" else panel
+        levels = panel if name in ("effect", "saving") else {}
         claims.append(Claim(name, levels, cells, intervals[name], p_values[name], chance, outcome))
     return tuple(claims)
 
@@ -79,8 +84,8 @@ def find_claims(estimator: Estimator, with_chance: Estimator, panel: Levels, sav
 def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
     """Return the panel with the best mean validation metric of the tuned runs, over all x and arms; untuned: the first one.
 
-    Arms that a panel lacks (`without`) count in none. More of the choices' metric is better, whatever the report's is. A panel with
-    an arm that has none, because its tuning runs diverged, comes after all others.
+    Arms that some panel lacks (`without`) and further starts do not count. More of the choices' metric is better, whatever the
+    report's is. A panel with an arm that has none, because its tuning runs diverged, comes after all others.
     """
     main = next(iter(estimator.spec.compare))
     panels = list(estimator.combinations(main, estimator.spec.x))
@@ -88,13 +93,11 @@ def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:
         return panels[0]
     arms = list(estimator.combinations(estimator.spec.x))
     everywhere = {name for name in estimator.axes[main] if all({**panel, main: name} in arms for panel in panels)}
+    counted = everywhere.difference(estimator.spec.starts)
 
     def score(panel: Levels) -> tuple[int, float]:
-        own = [
-            each for each in choices.choices if panel.items() <= each.levels.items() and each.levels[main] in everywhere
-        ]
-        values = [each.metric for each in own if each.metric is not None]
-        return len(values) - len(own), sum(values) / len(values) if values else -math.inf
+        own = [each for each in choices.choices if panel.items() <= each.levels.items()]
+        return score_of([each.metric for each in own if each.levels[main] in counted], 1)
 
     return max(panels, key=score)
 
@@ -105,7 +108,7 @@ def next_step(claim: Claim, margin: float | None, *, claims: int = 1) -> NextSte
 
 
 def _weights(
-    estimator: Estimator, panel: Levels, saving_x: str
+    estimator: Estimator, panel: Levels, saving_x: str, starts: Starts | None
 ) -> Iterator[tuple[str, Sequence[tuple[float, Levels]]]]:
     """Yield the name of each declared claim and its weights of cells."""
     (main, (base, other)), *rest = estimator.spec.compare.items()
@@ -122,6 +125,9 @@ def _weights(
             (1.0, {second: other2, main: base}),
         )
         yield "alternative", [(sign / len(settings), {**each, **levels}) for each in settings for sign, levels in ends]
+    for name, pair in starts.pairs.items() if starts is not None else ():
+        arms = zip((-1.0, 1.0), pair, strict=True)
+        yield name, [(sign / len(xs), {**arm, x: level}) for sign, arm in arms for level in xs]
 
 
 def _missing(estimator: Estimator, cells: Sequence[Levels], found: Interval) -> Outcome | None:

@@ -32,7 +32,27 @@ def class_tables(pairs: list[ArmPair], findings: Findings, words: Words) -> list
 
 def figure_name(pair: ArmPair) -> str:
     """Return the name of the figure of a pair's confusion."""
-    return f"confusion_{pair.x.replace('.', '_')}"
+    return f"confusion_{pair.x.replace('.', '_')}" + ("" if pair.claim == "effect" else f"_{pair.claim}")
+
+
+def pair_names(pair: ArmPair, findings: Findings) -> tuple[str, str]:
+    """Return the names of both arms in the header of a table: their levels of the main axis, with those of different panels."""
+    main, x = findings.main.axis, findings.spec.x
+    panels = [[level for axis, level in arm.levels.items() if axis not in (main, x)] for arm in (pair.base, pair.other)]
+    base, other = (
+        " with ".join([arm.levels[main], *(panel if panels[0] != panels[1] else [])])
+        for arm, panel in zip((pair.base, pair.other), panels, strict=True)
+    )
+    return base, other
+
+
+def pair_titles(pair: ArmPair, words: Words) -> tuple[str, str]:
+    """Return the titles of both arms, with those of different panels."""
+    main, x = words.findings.main.axis, words.spec.x
+    panels = [{axis: level for axis, level in arm.levels.items() if axis != x} for arm in (pair.base, pair.other)]
+    same = all(panels[0][axis] == level for axis, level in panels[1].items() if axis != main)
+    base, other = (words.title(panel[main]) if same else words.panel(panel) for panel in panels)
+    return base, other
 
 
 def class_note(pairs: list[ArmPair]) -> str:
@@ -52,9 +72,11 @@ def class_note(pairs: list[ArmPair]) -> str:
 
 def _tables(pair: ArmPair, findings: Findings, words: Words) -> ClassTables:
     """Return the tables of one pair of arms."""
-    main = findings.main
+    main, (base, other) = findings.main, pair_names(pair, findings)
     panel = {axis: level for axis, level in pair.base.levels.items() if axis not in (main.axis, findings.spec.x)}
     title = ", ".join(filter(None, (words.panel(panel), words.labels(pair.x))))
+    if pair.claim != "effect":
+        title = f"{' against '.join(reversed(pair_titles(pair, words)))}, {words.labels(pair.x)}"
     rows = [
         [
             row.name,
@@ -66,8 +88,8 @@ def _tables(pair: ArmPair, findings: Findings, words: Words) -> ClassTables:
         ]
         for row in class_rows(pair)
     ]
-    classes = Table(["Class", "Test images", main.base, main.other, f"{main.other} − {main.base}", "95% CI"], rows, 1)
+    classes = Table(["Class", "Test images", base, other, f"{other} − {base}", "95% CI"], rows, 1)
     many = len(pair.base.class_names) > MOST_CLASSES
     confused = [[each.true, each.predicted, number(each.base), number(each.other)] for each in confused_pairs(pair)]
-    header = ["Class", "Taken for", f"{main.base}, % of the class", f"{main.other}, % of the class"]
+    header = ["Class", "Taken for", f"{base}, % of the class", f"{other}, % of the class"]
     return ClassTables(title, figure_name(pair), classes, Table(header, confused, 2) if many and confused else None)

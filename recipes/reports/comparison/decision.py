@@ -52,7 +52,7 @@ def decide(
     (main, ends), *_ = compare.items()
     effect, saving = settled.get("effect"), settled.get("saving")
     panel = next(claim.levels for claim in claims if claim.name == "effect")
-    winner, loser = _alternative(settled.get("alternative"), compare)
+    winner, loser = find_sides(settled.get("alternative"), compare)
     at_amount = _favored(saving, ends, None) if saving is not None else None
     if effect is not None:
         level = _favored(effect, ends, simpler)
@@ -80,7 +80,7 @@ def _opposite(level: str, ends: tuple[str, str]) -> str:
     return ends[1] if level == ends[0] else ends[0]
 
 
-def _alternative(claim: Claim | None, compare: Mapping[str, tuple[str, str]]) -> tuple[Levels, Levels]:
+def find_sides(claim: Claim | None, compare: Mapping[str, tuple[str, str]]) -> tuple[Levels, Levels]:
     """Return the two sides of the alternative, the better one first; empty if it prefers neither."""
     if claim is None or claim.outcome not in STRICT:
         return {}, {}

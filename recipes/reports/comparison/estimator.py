@@ -66,12 +66,13 @@ class Estimator:
                 yield dict(zip(names, levels, strict=True))
 
     def settings(self, axis: str, base: str, other: str) -> list[Levels]:
-        """Return the combinations of the other axes' levels in which both levels of an axis have a cell."""
-        planned = self.values.planned
+        """Return the combinations of the other axes in which both levels of an axis have a cell, without further starts."""
+        planned, main = self.values.planned, next(iter(self.spec.compare))
         return [
             each
             for each in self.combinations(axis)
             if all(self.values.key({**each, axis: name}) in planned for name in (base, other))
+            and each.get(main) not in self.spec.starts
         ]
 
     def is_measured(self, levels: Levels) -> bool:

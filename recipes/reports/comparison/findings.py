@@ -12,6 +12,7 @@ from recipes.reports.comparison.claims import Claim, find_claims, preferred_pane
 from recipes.reports.comparison.earlier_runs import EarlierRuns, find_earlier_runs
 from recipes.reports.comparison.estimator import Effect, Estimate, Estimator, Levels
 from recipes.reports.comparison.label_savings import Saving
+from recipes.reports.comparison.starts import Starts, find_starts
 from recipes.reports.metrics import Metric, find_metric
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_num_classes
@@ -62,6 +63,8 @@ class Findings:
     missing: int
     """Number of runs of the last stage that are neither measured nor diverged."""
     earlier: EarlierRuns
+    starts: Starts | None
+    """Further starts, such as public weights, and what they are compared with; None: the study declares none."""
 
     @property
     def main(self) -> Effect:
@@ -99,7 +102,9 @@ def compute_findings(study: StudyRecord) -> Findings:
     estimator = Estimator(axes, spec, values, metric)
     with_chance = Estimator(axes, spec, values.with_chance(), metric)
     choices = study.plan.choices
+    starts = find_starts(study, estimator, choices)
     main = next(iter(spec.compare))
+    panel = preferred_panel(choices, estimator) if starts is None else starts.scratch_panel(main)
     panels = tuple(estimator.combinations(main, spec.x))
     arms = [{**panel, spec.x: x, main: name} for panel in panels for x in estimator.xs for name in axes[main]]
     labels = _labels(study, spec.x)
@@ -115,7 +120,7 @@ def compute_findings(study: StudyRecord) -> Findings:
         interaction=estimator.interaction(),
         savings=tuple((panel, estimator.saving(panel, saving_x, labels)) for panel in panels),
         saving_x=saving_x,
-        claims=find_claims(estimator, with_chance, preferred_panel(choices, estimator), saving_x),
+        claims=find_claims(estimator, with_chance, panel, saving_x, starts),
         divergences=tuple(_divergences(estimator, cells)),
         labels=labels,
         values=values,
@@ -128,6 +133,7 @@ def compute_findings(study: StudyRecord) -> Findings:
             for levels in cells
         ),
         earlier=find_earlier_runs(study, values, spec.repeats),
+        starts=starts,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from recipes.reports.comparison.claims import Claim, Outcome, next_step
 from recipes.reports.comparison.decision import SETTLED
 from recipes.reports.comparison.saving_words import ComparisonWords
+from recipes.reports.comparison.start_words import STARTS
 from recipes.reports.formatting import signed_distinctly
 from recipes.reports.statistics import MIN_SEEDS
 from recipes.run.runner import format_duration, pluralize
@@ -46,9 +47,9 @@ class OpenClaims:
         ways = self._ways(claim)
         return f"about {ways[0]} would settle it {UNCHANGED}" if ways else ""
 
-    def _what_is_open(self) -> str:
-        """Return why no claim supports a recommendation, and the cheapest way to one."""
-        words, claim, repeats = self.words, self.claims["effect"], self.findings.spec.repeats
+    def _what_is_open(self, claim: Claim) -> str:
+        """Return why a claim supports no recommendation, and the cheapest way to one."""
+        words, repeats = self.words, self.findings.spec.repeats
         if claim.name in self.doubtful and claim.outcome in (*SETTLED, Outcome.INCONCLUSIVE):
             return f"{words.collapsed(claim)}, so that the comparison says little about others; make them stable first"
         match claim.outcome:
@@ -91,6 +92,9 @@ class OpenClaims:
 
     def _question(self, claim: Claim, *, panel: bool = True) -> str:
         """Return what a claim of the main axis asks, as a subordinate clause."""
+        if claim.name in STARTS:
+            base, other = self.words.sides(claim)
+            return f"whether {other} is better than {base}"
         main = self.findings.main
         where = f" {self.words.with_panel(claim.levels)}".removesuffix(", ").rstrip() if panel else ""
         return f"whether {self.words.title(main.other)} is better than {self.words.title(main.base)}{where}"

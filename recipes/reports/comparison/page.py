@@ -6,12 +6,15 @@ from recipes.reports.arm_costs import arm_costs
 from recipes.reports.captions import fill
 from recipes.reports.comparison.captions import NOTES
 from recipes.reports.comparison.claims import Claim, Outcome
+from recipes.reports.comparison.estimator import Levels
 from recipes.reports.comparison.findings import Findings, compute_findings
 from recipes.reports.comparison.open_claims import SeedCost
 from recipes.reports.comparison.recommendation import EQUAL_COST, Recommendation, Simpler
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.sections import Sections
 from recipes.reports.comparison.setup_tables import SetupTables
+from recipes.reports.comparison.start_recommendation import StartRecommendation
+from recipes.reports.comparison.start_words import STARTS
 from recipes.reports.comparison.tables import NOT_CONVERGED
 from recipes.reports.formatting import p_text, signed_distinctly
 from recipes.reports.page import Card, Page
@@ -37,7 +40,7 @@ class ComparisonPage(Page):
         self.tables = SetupTables(study, self.findings, self.words)
         self.sections = Sections(study, self.findings, self.words, self.tables)
         super().__init__(study, arm_costs(study, self.findings.arm_axes))
-        self.recommendation = Recommendation(self.words, self._seed_cost(), self._simpler())
+        self.recommendation = self._recommend()
 
     def advice(self) -> list[str]:
         """Return the recommendation, and how sure it is."""
@@ -48,6 +51,8 @@ class ComparisonPage(Page):
         words, findings = self.words, self.findings
         claims = {claim.name: claim for claim in findings.claims}
         sentences = [
+            *(words.claim(claims[name]) for name in STARTS if name in claims),
+            words.reason_of_scratch(),
             words.claim(claims["effect"]),
             words.doubt(claims["effect"]),
             words.reason_of_panel(),
@@ -61,16 +66,33 @@ class ComparisonPage(Page):
             self.tables.best_baseline(),
             *words.next_steps(),
             words.matching(),
+            words.uncounted(),
             words.coverage(),
             words.shared_runs(),
         ]
         return [sentence for sentence in sentences if sentence]
 
     def cards(self) -> list[Card]:
-        """Return the answers of the first screen: the declared claims."""
-        return [
-            self._saving_card(claim) if claim.name == "saving" else self._card(claim) for claim in self.findings.claims
-        ]
+        """Return the answers of the first screen: the declared claims, those on further starts first."""
+        claims = sorted(self.findings.claims, key=lambda claim: claim.name not in STARTS)
+        return [self._saving_card(claim) if claim.name == "saving" else self._card(claim) for claim in claims]
+
+    def skipped(self) -> list[str]:
+        """Return what the study lacks, and why."""
+        return list(self.findings.spec.skipped)
+
+    def _recommend(self) -> Recommendation:
+        """Return the recommendation: of a start where the study has further ones."""
+        seed, simpler = self._seed_cost(), self._simpler()
+        if self.findings.starts is None:
+            return Recommendation(self.words, seed, simpler)
+        rows = self.costs.to_dict("records") if len(self.costs) else []
+
+        def seconds(arm: Levels) -> float | None:
+            found = [row for row in rows if all(row[axis] == level for axis, level in arm.items())]
+            return float(found[0]["standalone_seconds"]) if found else None
+
+        return StartRecommendation(self.words, seed, simpler, seconds)
 
     def _seed_cost(self) -> SeedCost:
         """Return what one more seed costs, from the runs there are."""
@@ -151,6 +173,9 @@ class ComparisonPage(Page):
             second = findings.effects[1]
             first, other = f"{second.other} with {findings.main.base}", f"{second.base} with {findings.main.other}"
             title = f"Does {words.title(second.axis)} matter more ({first} minus {other})?"
+        if claim.name in STARTS:
+            base, other = words.sides(claim)
+            title = f"Is {other} better than {base}?"
         unit = f" {words.unit(found.mean)}" if words.metric.in_percent else ""
         number = "" if math.isnan(found.mean) else f"{signed_distinctly(found.mean, words.metric.digits)}{unit}"
         note = self.recommendation.note(claim)

@@ -53,7 +53,7 @@ class Recommendation(OpenClaims):
             case Basis.SAVING:
                 text = self._by_saving()
             case _:
-                text = f"{OPEN}: {self._what_is_open()}"
+                text = f"{OPEN}: {self._what_is_open(self.claims['effect'])}"
         return capital(text + ".")
 
     def certainty(self) -> list[str]:

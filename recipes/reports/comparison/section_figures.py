@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 from common.figures import Figure
 from recipes.reports.comparison.class_figures import draw_confusion
-from recipes.reports.comparison.class_words import figure_name
+from recipes.reports.comparison.class_words import figure_name, pair_titles
 from recipes.reports.comparison.compute import HOURS, MACS
 from recipes.reports.comparison.compute_figures import MOST_PANELS, draw_cells_over_compute, draw_curves_over_compute
 from recipes.reports.comparison.curve_figures import MOST_COLUMNS, MOST_ROWS, draw_stage_curves
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.section_captions import CAPTIONS
-from recipes.reports.comparison.stage_curves import LOSS, validation_metric
+from recipes.reports.comparison.stage_curves import LOSS
 from recipes.reports.formatting import listed
+from recipes.reports.metrics import validation_metric
 from recipes.reports.series import Series
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def section_figures(page: "ComparisonPage", looks: Mapping[str, Series]) -> Iter
     yield from _compute(page, series)
     yield from _curves(page, series)
     for pair in page.sections.pairs:
-        titles = (page.words.title(findings.main.base), page.words.title(findings.main.other))
+        titles = pair_titles(pair, page.words)
         caption = CAPTIONS["confusion"].replace("{where}", page.words.labels(pair.x))
         yield figure_name(pair), draw_confusion(pair, titles), caption
 

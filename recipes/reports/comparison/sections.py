@@ -68,7 +68,7 @@ class Sections:
 
     @cached_property
     def pairs(self) -> list[ArmPair]:
-        """Return the predictions of the two arms of the first claim, at the smallest and at the largest x."""
+        """Return the predictions of both arms of the first claim, at the smallest and the largest x, and of those on starts."""
         return declared_pairs(self.study, self.findings)
 
     @cached_property
@@ -84,7 +84,8 @@ class Sections:
     def gallery(self) -> Gallery | None:
         """Return the worst mistakes of the two arms at the largest x, with pictures where the data can be opened."""
         main = self.findings.main
-        return find_gallery(self.pairs[-1], (main.base, main.other), self.study.folder) if self.pairs else None
+        pairs = [pair for pair in self.pairs if pair.claim == "effect"]
+        return find_gallery(pairs[-1], (main.base, main.other), self.study.folder) if pairs else None
 
     @cached_property
     def crops(self) -> list[StageCrops]:

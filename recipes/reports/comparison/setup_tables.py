@@ -1,4 +1,4 @@
-"""Tables of what surrounds a comparison: baselines that train no network, and the lengths that validation images chose."""
+"""Tables of what surrounds a comparison: baselines that train no network, lengths that validation images chose, its sizing."""
 
 import math
 
@@ -77,6 +77,11 @@ class SetupTables(ComparisonTables):
             "Converged",
         ]
         return Table([*self.heads(axes), *header], rows, len(axes))
+
+    def sizing(self) -> Table:
+        """Return how the study was sized: what was chosen, the value, and why."""
+        rows = [[choice.key, choice.value, choice.reason] for choice in self.study.plan.study.sizing]
+        return Table(["Chosen", "Value", "Reason"], rows, 3)
 
     def _baseline_axes(self) -> list[str]:
         """Return the axes that distinguish features: those of the panels, and the main one where several arms have a start."""

@@ -6,6 +6,7 @@ import pandas as pd
 
 from recipes.reports.comparison.estimator import Levels
 from recipes.reports.comparison.findings import Findings
+from recipes.reports.metrics import validation_metric
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_curves
 
@@ -13,11 +14,6 @@ MOST_VALUES = 80
 """Number of values of a curve up to which all of them are read: few, so that the page stays small."""
 LOSS = "loss"
 """Training loss in metrics.jsonl."""
-
-
-def validation_metric(metric: str) -> str:
-    """Return the metric on the validation images that belongs to a metric on the test images."""
-    return f"validation_{metric.removeprefix('test_')}"
 
 
 def read_stage_curves(study: StudyRecord, findings: Findings) -> pd.DataFrame:

@@ -83,6 +83,11 @@ class ComparisonTables(RunTables):
         if len(findings.effects) > 1:
             second = findings.effects[1]
             names["alternative"] = f"{second.other} with {main.base} − {second.base} with {main.other}"
+        if findings.starts is not None:
+            for name, (base, other) in findings.starts.pairs.items():
+                of_base = " with ".join(reversed([level for axis, level in base.items() if axis in findings.arm_axes]))
+                of_base = of_base if name == "start" else base[main.axis]
+                names[name] = f"{other[main.axis]} − {of_base}, all amounts"
         rows = []
         for claim in findings.claims:
             found, panel = claim.interval, words.panel(claim.levels)

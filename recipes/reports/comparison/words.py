@@ -152,7 +152,7 @@ class Words:
 
     def matching(self) -> str:
         """Return what the arms may spend."""
-        arms = f"{self.title(self.findings.main.base)} and {self.title(self.findings.main.other)}"
+        arms = self.arms_with_budget()
         match self.findings.match:
             case "compute":
                 spent = "the same number of MACs (forward and backward of every pass, over all of their stages)"
@@ -164,6 +164,12 @@ class Words:
             " Lengths up to that budget are chosen for each arm on validation images." if self.findings.choices else ""
         )
         return f"{capital(arms)} may spend {spent}; no arm spends more.{chosen}"
+
+    def arms_with_budget(self) -> str:
+        """Return the arms that have the same budget, as a list."""
+        main, starts = self.findings.main, self.findings.starts
+        further = [arm[main.axis] for arm in starts.arms] if starts is not None else []
+        return listed([self.title(name) for name in (main.base, main.other, *further)])
 
     def shared_runs(self) -> str:
         """Return which earlier runs several repeats start from, so that the intervals do not cover how those runs vary."""
