@@ -121,6 +121,8 @@ class StartRecommendation(Recommendation):
             return ""
         claim, outcome = self.claims["continued"], self._continued()
         start, continued = self.words.sides(claim)
+        if claim.outcome in (Outcome.MISSING, Outcome.INCOMPLETE):
+            return f"; results of {continued} are missing" if with_open else ""
         if outcome is None:
             ways = f" (about {ways[0]} would settle it {UNCHANGED})" if (ways := self._ways(claim)) else ""
             return f"; {self._question(claim)} is open{ways}" if with_open else ""

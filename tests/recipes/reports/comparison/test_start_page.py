@@ -129,3 +129,12 @@ def test_claims_of_a_start_depend_on_its_own_runs(tmp_path: Path) -> None:
     assert found.recommendation.sentence().startswith(
         "Not enough evidence yet: all runs of patchify stem, public weights diverged; make them converge first"
     )
+
+
+def test_missing_results_of_the_second_start_are_named(tmp_path: Path) -> None:
+    def value(at: Mapping[str, str]) -> Any:
+        return {"waiting": True} if (at["training"], at["seed"]) == ("continued", "2") else accuracy(at)
+
+    text = page_of(write_starts(tmp_path, with_report=True, values=value)).recommendation.sentence()
+    assert text.startswith("Start from public weights: it outperforms the best training from scratch")
+    assert text.endswith("; results of starting from continued pre-training are missing.")
