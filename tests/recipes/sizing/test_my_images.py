@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
 from common.models.networks import ModelConfig, build_network
-from common.yaml_text import as_value
 from recipes.__main__ import main
 from recipes.sizing import measures
 from recipes.sizing.complete import FILE, SizeOptions, complete_study
@@ -87,7 +87,7 @@ def test_no_arm_spends_more_than_the_budget_and_all_runs_fit_the_time(
 
 
 def test_arms_and_their_starts(photos: Path, weights: Path, tmp_path: Path) -> None:
-    plan = planned(photos, tmp_path / "out", public=str(weights))
+    plan = planned(photos, tmp_path / "out", budget="10h", public=str(weights))
     arms = {(cell.levels["training"], cell.levels["stem"]) for cell in plan.cells}
     scratch = {(training, stem) for training in ("OST", "TST") for stem in ("patchify", "conv")}
     assert arms == scratch | {("public", "patchify"), ("continued", "patchify")}
@@ -108,17 +108,17 @@ def test_arms_and_their_starts(photos: Path, weights: Path, tmp_path: Path) -> N
 def test_choices_are_what_runs_are_planned_with(photos: Path, tmp_path: Path) -> None:
     plan = planned(photos, tmp_path / "out", "model.patch_size=16", "pretrain.optim.lr=0.01")
     (sizing,) = [plan.study.mapping["sizing"]]
-    chosen = {each["key"]: each["value"] for each in sizing}
+    chosen = {each["key"]: yaml.safe_load(each["value"]) for each in sizing}
     for run in plan.runs:
         if run.stage == "baselines":
             continue
         config = load_config(run.module, Path(run.recipe), run.overrides)
-        assert config.model.patch_size == as_value(chosen["scratch: model.patch_size"]) == 16
-        assert config.data.image_size == as_value(chosen["scratch: data.image_size"])
+        assert config.model.patch_size == chosen["scratch: model.patch_size"] == 16
+        assert config.data.image_size == chosen["scratch: data.image_size"]
         if run.stage == "pretrain":
-            assert config.optim.lr == as_value(chosen["pretrain: optim.lr"]) == 0.01
-            assert config.dino.out_dim == as_value(chosen["pretrain: dino.out_dim"])
-            assert config.train.epochs == as_value(chosen[f"pretrain: train.epochs ({run.levels['stem']})"])
+            assert config.optim.lr == chosen["pretrain: optim.lr"] == 0.01
+            assert config.dino.out_dim == chosen["pretrain: dino.out_dim"]
+            assert config.train.epochs == chosen[f"pretrain: train.epochs ({run.levels['stem']})"]
 
 
 def test_keys_that_are_not_sized_are_those_of_every_run(photos: Path, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_plan_prints_the_choices_with_their_reasons(
     words = ["plan", "my_images", f"data.source={photos}", "--budget", "1h", "--public", "none"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "images: 78 for training, 2 classes of 39 to 39 images, 32 px" in printed
+    assert "images: 82 for training, 2 classes of 41 to 41 images, 32 px" in printed
     assert "from scratch: model.name" in printed
     assert "left out: public and continued" in printed
     assert " waiting" in "\n" + printed.replace("\n", "\n ")
