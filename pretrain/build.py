@@ -37,6 +37,7 @@ def build_dino(config: PretrainConfig) -> DINO:
         hidden_dim=dino.hidden_dim,
         bottleneck_dim=dino.bottleneck_dim,
         norm_last_layer=dino.norm_last_layer,
+        batch_norm=dino.head_batch_norm,
     )
     loss = DINOLoss(
         dino.out_dim,

@@ -35,7 +35,8 @@ def dino_complexity(config: PretrainConfig) -> DINOComplexity:
     """Return the complexity of backbone and head, built on the meta device: nothing is allocated or computed."""
     crops, channels = config.crops, config.data.channels
     local_size = crops.local_size if crops.num_local else None
-    return _measure(config.model, config.freeze, config.lora, config.dino, channels, crops.global_size, local_size)
+    sizes = config.data.image_size, crops.global_size, local_size
+    return _measure(config.model, config.freeze, config.lora, config.dino, channels, *sizes)
 
 
 @lru_cache(maxsize=256)
@@ -45,12 +46,16 @@ def _measure(
     lora: LoraConfig,
     dino: DinoConfig,
     channels: int,
+    image_size: Size,
     global_size: Size,
     local_size: Size | None,
 ) -> DINOComplexity:
     """Return the complexity of backbone and head; a study has few networks and many runs."""
     with torch.device("meta"):
-        global_backbone = build_network(model, image_size=global_size, num_classes=0, in_chans=channels)
+        resamples = global_size != image_size
+        global_backbone = build_network(
+            model, image_size=image_size, num_classes=0, in_chans=channels, multi_crop=resamples
+        )
         head = DINOHead(
             global_backbone.num_features, dino.out_dim, hidden_dim=dino.hidden_dim, bottleneck_dim=dino.bottleneck_dim
         )

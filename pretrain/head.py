@@ -9,9 +9,10 @@ from torch.nn.utils.parametrizations import weight_norm
 class DINOHead(nn.Module):
     """Map features (N, feature_dim) to logits over `out_dim` prototypes (N, out_dim).
 
-    A three-layer MLP with GELU, L2 normalization of the bottleneck, then a weight-normalized linear layer without bias. No
-    batch norm. With `norm_last_layer` the gain of the last layer is fixed at 1, so the logits are cosine similarities (DINO,
-    section 3.1 and appendix C). Linear layers are initialized from a truncated normal with standard deviation 0.02, biases with 0.
+    A three-layer MLP with GELU, L2 normalization of the bottleneck, then a weight-normalized linear layer without bias. With
+    `batch_norm`, batch norm precedes each GELU (DINO's --use_bn_in_head). With `norm_last_layer` the gain of the last layer is
+    fixed at 1, so the logits are cosine similarities (DINO, section 3.1 and appendix C). Linear layers are initialized from a
+    truncated normal with standard deviation 0.02, biases with 0.
     """
 
     def __init__(
@@ -22,12 +23,16 @@ class DINOHead(nn.Module):
         hidden_dim: int = 2048,
         bottleneck_dim: int = 256,
         norm_last_layer: bool = True,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
+        norm = [nn.BatchNorm1d(hidden_dim) for _ in range(2 if batch_norm else 0)]
         self.mlp = nn.Sequential(
             nn.Linear(feature_dim, hidden_dim),
+            *norm[:1],
             nn.GELU(),
             nn.Linear(hidden_dim, hidden_dim),
+            *norm[1:],
             nn.GELU(),
             nn.Linear(hidden_dim, bottleneck_dim),
         )

@@ -41,7 +41,7 @@ class DINO(nn.Module):
         """Return the teacher targets of the normalized global views (G, B, C, H, W) and update the center.
 
         With `micro_batch_size` the teacher processes that many images at a time, but the center and Sinkhorn-Knopp still use all
-        of them: the targets equal those of the full batch, except with batch norm in the stem, which normalizes per micro-batch.
+        of them: the targets equal those of the full batch, except with batch norm, which normalizes per micro-batch.
         """
         parts = micro_batches(views_GB.shape[1], micro_batch_size)
         logits = [self._teacher_logits(views_GB[:, part.rows]) for part in parts]

@@ -101,7 +101,8 @@ class Pretraining:
         )
         for warning in config_warnings(config, num_images=len(splits.train), steps=self.loop.num_steps):
             logger.warning("warning: %s", warning)
-        warn_of_batch_norm(self.dino.student, config.train.micro_batch_size)
+        trained = torch.nn.ModuleList([self.dino.student, self.dino.student_head])
+        warn_of_batch_norm(trained, config.train.micro_batch_size)
 
     def _set_execution(self) -> None:
         """Choose kernels, compilation and precision of student, teacher and loss."""

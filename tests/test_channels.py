@@ -78,6 +78,19 @@ def test_dino_on_views_that_are_not_square(stage: Stage, tmp_path: Path, capsys:
     assert "position embedding resized from 4x2 to 2x4 patches" in capsys.readouterr().out
 
 
+def test_dino_on_global_views_smaller_than_the_images(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views = ("crops.global_size=8", "crops.num_local=0", "dino.head_batch_norm=true", "train.micro_batch_size=16")
+    words = ("data.image_size=16", "model.patch_size=4", "train.epochs=1", *views)
+    assert stage("pretrain", tmp_path / "dino", *words) == 0
+    assert "the network contains batch norm, which normalizes over the 16 images" in capsys.readouterr().out
+    assert last_weights(tmp_path / "dino")["dino.teacher.pos_embed"].shape[1] == 1 + 4 * 4
+    images = ("data.image_size=16", "model.patch_size=4", "train.epochs=1")
+    assert stage("finetune", tmp_path / "tst", f"init={tmp_path / 'dino'}", *images) == 0
+    assert "position embedding resized" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("sections", "key", "message"),
     [
@@ -89,7 +102,7 @@ def test_dino_on_views_that_are_not_square(stage: Stage, tmp_path: Path, capsys:
         (
             {"data": {"image_size": [32, 16]}, "crops": {"global_size": [16, 32]}},
             "crops.global_size",
-            "[16, 32] must equal data.image_size = [32, 16]",
+            "[16, 32] is larger than data.image_size = [32, 16]",
         ),
         (
             {

@@ -8,7 +8,7 @@ from common.models.lora import LoraConfig
 from common.models.networks import ModelConfig, build_network
 from common.training.config import TrainConfig
 from pretrain.config import DinoConfig, PretrainConfig
-from pretrain.cost import dino_complexity, training_cost
+from pretrain.cost import DINOComplexity, dino_complexity, training_cost
 
 
 def test_the_cost_is_every_pass_of_student_and_teacher_through_backbone_and_head() -> None:
@@ -51,3 +51,22 @@ def test_frozen_parts_save_their_gradients_and_updates_cost_the_teacher_too() ->
         assert part.backward_macs < 2 * part.macs
         student, teacher = 2 * (part.macs + part.backward_macs + 3 * head), 2 * (part.macs + head)
         assert training_cost(config, num_images=20).macs_per_image == student + teacher
+
+
+def test_global_views_smaller_than_the_images_cost_less_and_leave_the_network_as_it_is() -> None:
+    def complexity(global_size: int) -> DINOComplexity:
+        return dino_complexity(
+            PretrainConfig(
+                out="x",
+                model=ModelConfig(name="vit_mini", patch_size=4),
+                data=DataConfig(image_size=16),
+                crops=CropsConfig(global_size=global_size, num_local=0),
+            )
+        )
+
+    smaller, network = (
+        complexity(8).global_view,
+        build_network(ModelConfig(name="vit_mini", patch_size=4), image_size=8, num_classes=0),
+    )
+    assert smaller.macs == measure(network, 8).macs
+    assert smaller.parameters == complexity(16).global_view.parameters

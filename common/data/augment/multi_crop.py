@@ -52,7 +52,8 @@ class CropsConfig(Config):
     ] = 2
     """Number of global views, which are passed to teacher and student; at least 2."""
     global_size: _Side | tuple[_Side, _Side] = 224
-    """Size of a global view in pixels: the side of a square, or [height, width]."""
+    """Size of a global view in pixels: the side of a square, or [height, width]; at most `data.image_size`. Smaller views save
+    compute; features are evaluated at `data.image_size`."""
     global_scale: AreaRange = (0.4, 1.0)
     """Range of a global crop's area, as a fraction of the image's area."""
     num_local: Annotated[
