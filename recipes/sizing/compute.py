@@ -74,7 +74,7 @@ class Compute:
 
     def pretraining(self, at: NetworkAtSize, stem: str = "conv") -> float:
         """Return the MACs of DINO for an image, by default with the stem that costs more."""
-        chosen = [*from_scratch.views(self.facts, at.side, at.patch), *from_scratch.head(self.facts.images, at)]
+        chosen = [*from_scratch.views(self.facts, at.side, at.patch), *from_scratch.head(self.facts, at)]
         return self.measures.macs("pretrain", {**at.with_stem(stem), **self._values("pretrain", chosen)})
 
     def finetuning(self, at: NetworkAtSize) -> float:
@@ -108,7 +108,7 @@ class Compute:
         """Return the settings of continued pre-training that do not depend on its length."""
         facts = self.facts
         return [
-            *from_scratch.views(facts, side, public.patch),
+            *from_scratch.full_views(facts, side, public.patch),
             *from_public.continued(public, facts.images),
             ("train.batch_size", from_scratch.pretraining_batch(facts.images)[1], "as from scratch"),
         ]

@@ -10,6 +10,10 @@ Setting = tuple[str, Any, str]
 """Key, value and reason."""
 LARGEST_BLUR = 2.0
 """Sigma of DINO's blur for 224 px, in pixels."""
+LEAST_BLURRED = 64
+"""Side of a view in pixels below which it is neither blurred nor solarized."""
+PRETRAINING_RATE = 1.5
+"""Peak learning rate of DINO over that of fine-tuning."""
 
 
 def power_of_two(value: float, least: int, most: int) -> int:
@@ -34,24 +38,29 @@ def finetuning_batch(images: int, labeled: int) -> Setting:
 
 
 def views(facts: ImageFacts, side: int, patch: int) -> Iterator[Setting]:
-    """Yield the views of DINO for images of this kind, at an input size and patch in pixels."""
-    yield "crops.global_size", side, "the input size"
-    if facts.gray or facts.channels != 3:
-        for key in ("crops.saturation", "crops.hue", "crops.grayscale_prob"):
-            yield key, 0.0, "the images are gray" if facts.gray else "the images are not RGB"
+    """Yield the views of DINO from scratch for images of this kind, at an input side and patch in pixels (docs/small_data.md)."""
+    yield from _colors(facts)
     if facts.side < TINY:
-        few = f"images of {facts.side} px have no crops that show the same thing"
-        yield "crops.num_local", 0, few
-        yield "crops.global_scale", [1.0, 1.0], few
-        yield "crops.ratio", [1.0, 1.0], few
-        yield "crops.degrees", 10.0, "small rotations and translations instead of crops"
-        yield "crops.translate", 0.03, "small rotations and translations instead of crops"
-        yield "crops.hflip_prob", 0.0, "so small an image is mostly a sign, whose mirror image is another one"
+        yield "crops.global_size", side, "the input size"
+        yield from _without_crops(facts)
+        return
+    view = max(patch, round(side / 2 / patch) * patch)
+    yield "crops.global_size", view, "half of the input: a quarter of the tokens, so four times the epochs"
+    yield "crops.num_local", 0, "global views of this size are cheap already"
+    if view < LEAST_BLURRED:
+        few = f"{view} px have no detail to spare"
         yield "crops.blur_prob", [0.0, 0.0, 0.0], few
         yield "crops.solarize_prob", [0.0, 0.0, 0.0], few
-        return
-    if side < TINY:
-        yield "crops.num_local", 0, f"{side} px are too few for smaller views"
+    else:
+        yield "crops.blur_sigma", [0.1, round(LARGEST_BLUR * view / 224, 2)], "2 px at 224, in proportion"
+
+
+def full_views(facts: ImageFacts, side: int, patch: int) -> Iterator[Setting]:
+    """Yield the views of DINO for a network that knows images of this side: of full size, and smaller ones."""
+    yield "crops.global_size", side, "the input size"
+    yield from _colors(facts)
+    if facts.side < TINY:
+        yield from _without_crops(facts)
         return
     yield "crops.num_local", 2, "two local views: eight take most of the compute, and a short run gains more from steps"
     yield (
@@ -62,28 +71,57 @@ def views(facts: ImageFacts, side: int, patch: int) -> Iterator[Setting]:
     yield "crops.blur_sigma", [0.1, round(max(0.2, LARGEST_BLUR * side / 224), 2)], "2 px at 224, in proportion"
 
 
-def head(images: int, at: NetworkAtSize) -> Iterator[Setting]:
+def _colors(facts: ImageFacts) -> Iterator[Setting]:
+    """Yield the color augmentation that images without color do without."""
+    if facts.gray or facts.channels != 3:
+        for key in ("crops.saturation", "crops.hue", "crops.grayscale_prob"):
+            yield key, 0.0, "the images are gray" if facts.gray else "the images are not RGB"
+
+
+def _without_crops(facts: ImageFacts) -> Iterator[Setting]:
+    """Yield views without crops, for tiny images (recipes/digits/pretrain.yaml)."""
+    few = f"images of {facts.side} px have no crops that show the same thing"
+    yield "crops.num_local", 0, few
+    yield "crops.global_scale", [1.0, 1.0], few
+    yield "crops.ratio", [1.0, 1.0], few
+    yield "crops.degrees", 10.0, "small rotations and translations instead of crops"
+    yield "crops.translate", 0.03, "small rotations and translations instead of crops"
+    yield "crops.hflip_prob", 0.0, "so small an image is mostly a sign, whose mirror image is another one"
+    yield "crops.blur_prob", [0.0, 0.0, 0.0], few
+    yield "crops.solarize_prob", [0.0, 0.0, 0.0], few
+
+
+def head(facts: ImageFacts, at: NetworkAtSize) -> Iterator[Setting]:
     """Yield the size of DINO's head."""
+    images = facts.images
     is_small = at.network.name in ("vit_mini", "vit_micro")
     hidden, bottleneck = (256, 64) if is_small else (1024, 128)
     yield "dino.hidden_dim", hidden, "a head of the size of the network"
     yield "dino.bottleneck_dim", bottleneck, "a head of the size of the network"
-    yield "dino.out_dim", power_of_two(images / 2, 64, 4096), f"prototypes: at most half of {images} images"
+    most = 512 if facts.side < TINY else 256 if images < 100_000 else 4096
+    yield (
+        "dino.out_dim",
+        power_of_two(images / 2, 64, most),
+        f"prototypes: at most half of {images} images, and few for few steps",
+    )
+    if facts.side < TINY:
+        yield "dino.head_batch_norm", False, "as recipes/digits/pretrain.yaml"
 
 
 def schedule(steps: int, at: NetworkAtSize, batch: int, facts: ImageFacts) -> Iterator[Setting]:
     """Yield DINO's settings that depend on the number of steps."""
-    window = max(10.0, min(250.0, steps / 25))
+    window = max(20.0, min(250.0, steps / 100))
     yield "dino.momentum_teacher", round(1 - 1 / window, 4), f"averages over {window:.0f} of {steps} steps"
     if facts.side < TINY:
         yield "dino.teacher_temp", 0.025, "views without crops: directions that correlate less may grow, too"
         yield "dino.warmup_teacher_temp", 0.025, "as dino.teacher_temp"
-    yield "optim.lr", scaled_lr(at, batch), f"{at.network.lr:g} for batches of 64, with their root"
+    rate = PRETRAINING_RATE * at.network.lr
+    yield "optim.lr", scaled_lr(rate, batch), f"{rate:g} for batches of 64, with their root"
 
 
 def finetuning(facts: ImageFacts, at: NetworkAtSize, batch: int) -> Iterator[Setting]:
     """Yield the settings of supervised training, the same for one and two stages."""
-    yield "optim.lr", scaled_lr(at, batch), f"{at.network.lr:g} for batches of 64, with their root"
+    yield "optim.lr", scaled_lr(at.network.lr, batch), f"{at.network.lr:g} for batches of 64, with their root"
     if facts.side < TINY:
         few = "too small for crops"
         yield "augment.crop_scale", [1.0, 1.0], few
@@ -93,6 +131,6 @@ def finetuning(facts: ImageFacts, at: NetworkAtSize, batch: int) -> Iterator[Set
         yield "augment.hflip_prob", 0.0, "so small an image is mostly a sign, whose mirror image is another one"
 
 
-def scaled_lr(at: NetworkAtSize, batch: int) -> float:
-    """Return a network's peak learning rate for a batch size: with its square root, as for AdamW."""
-    return float(f"{at.network.lr * (batch / 64) ** 0.5:.2g}")
+def scaled_lr(rate: float, batch: int) -> float:
+    """Return a peak learning rate for a batch size, from that for 64: with the square root, as for AdamW."""
+    return float(f"{rate * (batch / 64) ** 0.5:.2g}")

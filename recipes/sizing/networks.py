@@ -6,8 +6,6 @@ SIDES = (224, 192, 160, 128, 96, 80, 64, 48, 40, 32, 24, 16, 12)
 """Sides of the input in pixels, besides the side of the images themselves."""
 SMALLEST_SIDE = 12
 """Smaller images are enlarged to this side, so that rotations and translations are smooth (recipes/digits/pretrain.yaml)."""
-LEAST_TOKENS = 16
-"""Tokens that a larger patch leaves at least."""
 TINY = 24
 """Side below which an image has no crops that show the same thing: views differ by small rotations and translations."""
 LEAST_SIDE = 32
@@ -79,22 +77,10 @@ def input_sides(image_side: int) -> list[int]:
 def candidates(
     image_side: int, images: int, *, side: int | None = None, patch: int | None = None
 ) -> list[NetworkAtSize]:
-    """Return every network for so many images at every input side and patch, or at those given; larger networks and sides first.
-
-    A patch of twice the side, with at least 16 tokens, is the cheaper alternative to fewer pixels.
-    """
-    found = []
-    for own in [side] if side is not None else input_sides(image_side):
-        patches = (
-            [patch] if patch is not None else [each for each in (patch_of(own), 2 * patch_of(own)) if own % each == 0]
-        )
-        few = [
-            each for each in patches if patch is not None or each == patch_of(own) or (own // each) ** 2 >= LEAST_TOKENS
-        ]
-        found += [
-            NetworkAtSize(network, own, each)
-            for each in few
-            for network in reversed(NETWORKS)
-            if network.least_images <= images
-        ]
-    return found
+    """Return every network for so many images at every input side, or at the side and the patch given; larger ones first."""
+    return [
+        NetworkAtSize(network, own, patch_of(own) if patch is None else patch)
+        for own in ([side] if side is not None else input_sides(image_side))
+        for network in reversed(NETWORKS)
+        if network.least_images <= images
+    ]

@@ -155,7 +155,7 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
     chooser.pick("scratch", "data.mean", "measured", "over the training images")
     chooser.pick("scratch", "data.std", "measured", "over the training images")
     chooser.pick_all("pretrain", from_scratch.views(facts, at.side, at.patch))
-    chooser.pick_all("pretrain", from_scratch.head(facts.images, at))
+    chooser.pick_all("pretrain", from_scratch.head(facts, at))
     chooser.pick_all("pretrain", from_scratch.schedule(steps, at, compute.batch, facts))
     for stem in ("patchify", "conv"):
         _pick_length(chooser, "pretrain", epochs[stem], stem)

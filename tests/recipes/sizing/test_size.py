@@ -34,7 +34,7 @@ class FakeMeasures:
     def macs(self, stage: str, settings: Mapping[str, Any]) -> float:
         """Return made-up MACs for an image."""
         patch = settings.get("model.patch_size", 14)
-        tokens = (settings["data.image_size"] / patch) ** 2
+        tokens = (settings.get("crops.global_size", settings["data.image_size"]) / patch) ** 2
         views = {"pretrain": 8.0, "continue": 8.0, "finetune": 3.0}[stage]
         stem = 1.5 if settings.get("model.stem") == "conv" else 1.0
         return views * stem * 50.0 * tokens * float(WIDTHS[settings["model.name"]]) ** 2
@@ -114,7 +114,8 @@ def test_pretraining_gets_half_of_an_arm_and_at_least_an_epoch() -> None:
     sizing = size(hours=1)
     values = chosen(sizing)
     for stem in ("patchify", "conv"):
-        macs = FakeMeasures().macs("pretrain", {**_network(sizing), "model.stem": stem})
+        view = {"crops.global_size": values["pretrain.crops.global_size"]}
+        macs = FakeMeasures().macs("pretrain", {**_network(sizing), **view, "model.stem": stem})
         batch = values["pretrain.train.batch_size"]
         spent = values[f"pretrain.train.epochs{stem}"] * (PHOTOS.images // batch) * batch * macs
         assert 0 < spent <= PRETRAINING_PART * sizing.budget_macs
@@ -146,7 +147,7 @@ def test_few_labels_leave_one_share() -> None:
 def test_images_without_a_label_count_for_pretraining_alone() -> None:
     few = replace(PHOTOS, class_counts=(10,) * 10, unlabeled=6000)
     values = chosen(size(few, 24))
-    assert values["pretrain.dino.out_dim"] == 2048
+    assert values["pretrain.dino.out_dim"] == 256
     assert values["finetune.train.batch_size"] == 32
 
 
@@ -158,7 +159,8 @@ def test_tiny_and_gray_images_have_views_of_their_own() -> None:
     assert values["scratch.data.image_size"] == 12
     colored = chosen(size())
     assert "pretrain.crops.hue" not in colored
-    assert colored["pretrain.crops.num_local"] == 2
+    assert colored["pretrain.crops.num_local"] == 0
+    assert 2 * colored["pretrain.crops.global_size"] == colored["scratch.data.image_size"]
 
 
 def test_classes_of_unequal_size_are_noticed() -> None:
@@ -171,7 +173,7 @@ def test_a_key_of_the_command_line_counts_and_what_follows_follows() -> None:
     sizing = size(hours=24, given=given, public=replace(PUBLIC, side=98))
     values = chosen(sizing)
     assert (values["scratch.model.name"], values["scratch.data.image_size"]) == ("vit_compact", 32)
-    assert values["pretrain.crops.global_size"] == 32
+    assert values["pretrain.crops.global_size"] == 16
     assert values["pretrain.train.epochspatchify"] == values["pretrain.train.epochsconv"] == 3
     assert values["pretrain.optim.warmup_epochspatchify"] == 0.3
     assert values["public finetune.optim.lr"] == 1e-5
