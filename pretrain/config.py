@@ -29,8 +29,8 @@ class DinoConfig(Config):
     bottleneck_dim: Annotated[int, Field(ge=1, le=2**22)] = 256
     """Dimension of the head's bottleneck, whose output is L2-normalized."""
     head_batch_norm: bool = False
-    """Whether batch norm follows each of the head's two hidden linear layers (DINO's --use_bn_in_head). Runs of about a thousand
-    steps learn faster with it; its statistics come from all views of a process's batch."""
+    """Whether batch norm follows each of the head's two hidden linear layers (DINO's --use_bn_in_head). Its statistics
+    come from all views of a process's batch, or micro-batch."""
     norm_last_layer: bool = True
     """Fix the gain of the weight-normalized last layer at 1; false trains it, which is faster and less stable."""
     freeze_last_layer_epochs: Annotated[int, Field(ge=0)] = 1
