@@ -42,6 +42,8 @@ STAGES: Mapping[str, StageSpec] = {
 """All stages, by what follows `accelerate launch -m`: the stage's package, and its first argument if the package has several."""
 PROBE = "common.evaluation probe"
 """Stage of a study's baselines."""
+PRETRAIN, FINETUNE = "pretrain", "finetune"
+"""Stages that a study sized to its images sets (`recipes.sizing`)."""
 
 
 def find_stage(module: str) -> StageSpec:

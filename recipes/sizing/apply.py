@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from recipes import stages as registry
 from recipes.sizing.choices import SizingChoice
 from recipes.sizing.design import LENGTHS, TUNING_SEED
 from recipes.sizing.from_public import start_settings
@@ -61,16 +62,16 @@ def _apply(choice: SizingChoice, study: dict[str, Any]) -> None:
         case "every run":
             study["set"][choice.key] = choice.value
         case "scratch" if choice.stem:
-            both = {f"{stage}.{choice.key}": choice.value for stage in ("pretrain", "finetune")}
+            both = {f"{stage}.{choice.key}": choice.value for stage in (registry.PRETRAIN, registry.FINETUNE)}
             stems[choice.stem] = {**stems[choice.stem], **both}
         case "scratch":
-            _set(stages["pretrain"], {choice.key: choice.value})
+            _set(stages[registry.PRETRAIN], {choice.key: choice.value})
             _set_levels(levels, SCRATCH_LEVELS, choice)
-        case "finetune":
+        case registry.FINETUNE:
             _set_levels(levels, SCRATCH_LEVELS, choice)
-        case "pretrain" if choice.stem:
+        case registry.PRETRAIN if choice.stem:
             stems[choice.stem] = {**stems[choice.stem], f"pretrain.{choice.key}": choice.value}
-        case "pretrain" | "continue":
+        case registry.PRETRAIN | "continue":
             _set(stages[choice.group], {choice.key: choice.value})
         case "public":
             if choice.key != "init":

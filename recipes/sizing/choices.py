@@ -6,14 +6,15 @@ from typing import Any
 
 from common.errors import UserError
 from common.yaml_text import as_value
+from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.plan import format_value
 
 GIVEN = "set on the command line"
 PREFIXES = {
     "every run": ("",),
     "scratch": ("",),
-    "pretrain": ("pretrain.", ""),
-    "finetune": ("finetune.", ""),
+    PRETRAIN: ("pretrain.", ""),
+    FINETUNE: ("finetune.", ""),
     "public": ("public.",),
     "continue": ("continue.", "public."),
     "public finetune": ("public.",),

@@ -18,6 +18,7 @@ from recipes.sizing.machine import Machine, find_machine
 from recipes.sizing.measures import RecipeMeasures
 from recipes.sizing.size import Sizing, size_study
 from recipes.sizing.weights import find_public
+from recipes.stages import FINETUNE
 from recipes.study.plan import format_value
 from recipes.study.specification import Study
 
@@ -58,7 +59,7 @@ def complete_study(
     wanted = options.public or as_text(size.get("public"))
     recipes = {stage.name: (stage.module, stage.recipe) for stage in study.stages}
     data = {key.removeprefix("finetune."): value for key, value in given.items()}
-    facts = read_facts(recipes["finetune"][1], {k: v for k, v in data.items() if k.startswith("data.")})
+    facts = read_facts(recipes[FINETUNE][1], {k: v for k, v in data.items() if k.startswith("data.")})
     public, skipped = find_public(None if wanted in (None, "", "none") else wanted)
     machine = find_machine(jobs, cores)
     measures = RecipeMeasures(recipes, given, facts, machine, _known_rates(folder / FILE, machine))

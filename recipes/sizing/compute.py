@@ -14,6 +14,7 @@ from recipes.sizing.from_public import PublicWeights, start_settings
 from recipes.sizing.from_scratch import Setting
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import NetworkAtSize
+from recipes.stages import FINETUNE, PRETRAIN
 
 MOST_EPOCHS = 800
 """Epochs of pre-training beyond which more compute is not spent."""
@@ -75,11 +76,11 @@ class Compute:
     def pretraining(self, at: NetworkAtSize, stem: str = "conv") -> float:
         """Return the MACs of DINO for an image, by default with the stem that costs more."""
         chosen = [*from_scratch.views(self.facts, at.side, at.patch), *from_scratch.head(self.facts, at)]
-        return self.measures.macs("pretrain", {**at.with_stem(stem), **self._values("pretrain", chosen)})
+        return self.measures.macs(PRETRAIN, {**at.with_stem(stem), **self._values(PRETRAIN, chosen)})
 
     def finetuning(self, at: NetworkAtSize) -> float:
         """Return the MACs of supervised training for an image, with the stem that costs more."""
-        return self.measures.macs("finetune", at.with_stem("conv"))
+        return self.measures.macs(FINETUNE, at.with_stem("conv"))
 
     def steps(self, at: NetworkAtSize, budget: float) -> float:
         """Return the steps of pre-training in a budget, 0 if it has no complete epoch."""
@@ -101,7 +102,7 @@ class Compute:
 
     def can_finetune(self, public: PublicWeights, side: int, budget: float, least_steps: int) -> bool:
         """Return whether a budget has an epoch and so many steps of fine-tuning public weights."""
-        images = budget / self.measures.macs("finetune", start_settings(public, side))
+        images = budget / self.measures.macs(FINETUNE, start_settings(public, side))
         return images >= max(self.facts.labeled, least_steps * min(32, self.facts.labeled))
 
     def continued_settings(self, public: PublicWeights, side: int) -> list[Setting]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from recipes.stages import load_config
+from recipes.stages import FINETUNE, load_config
 from recipes.study.plan import format_value
 
 SAMPLE = 64
@@ -58,9 +58,7 @@ def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
     """
     from common.data.open_splits import open_splits
 
-    data = load_config(
-        "finetune", recipe, tuple(f"{key}={format_value(value)}" for key, value in settings.items())
-    ).data
+    data = load_config(FINETUNE, recipe, tuple(f"{key}={format_value(value)}" for key, value in settings.items())).data
     splits = open_splits(
         data.model_copy(update={"verify": "none", "duplicates": "ignore"}), labeled=True, decodes=False
     )

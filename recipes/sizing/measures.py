@@ -8,7 +8,7 @@ from typing import Any
 
 from recipes.sizing.facts import ImageFacts
 from recipes.sizing.machine import Machine, measure_rate
-from recipes.stages import cost_function, load_config
+from recipes.stages import FINETUNE, cost_function, load_config
 from recipes.study.plan import format_value
 
 
@@ -32,8 +32,8 @@ class RecipeMeasures:
 
     def rate(self, settings: Mapping[str, Any], batch_size: int) -> float:
         """Return the MACs per second of a run that trains the network of `settings`."""
-        _, recipe = self.recipes["finetune"]
-        config = _config("finetune", recipe, self._overrides(settings))
+        _, recipe = self.recipes[FINETUNE]
+        config = _config(FINETUNE, recipe, self._overrides(settings))
         model, size = config.model, config.data.image_size
         name = f"{model.name} patch {model.patch_size} at {size} px, batch {batch_size}"
         if name not in self.rates:
@@ -61,6 +61,6 @@ def _config(module: str, recipe: Path, overrides: tuple[str, ...]) -> Any:
 def _macs(module: str, recipe: Path, overrides: tuple[str, ...], num_classes: int) -> float:
     """Return the MACs for an image of a recipe."""
     function, config = cost_function(module), _config(module, recipe, overrides)
-    sizes = {"num_classes": num_classes} if module == "finetune" else {}
+    sizes = {"num_classes": num_classes} if module == FINETUNE else {}
     macs: float = function(config, num_images=config.train.batch_size, **sizes).macs_per_image
     return macs

@@ -18,6 +18,7 @@ from recipes.sizing.facts import ImageFacts
 from recipes.sizing.from_public import PublicWeights
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import NETWORKS, NetworkAtSize, candidates
+from recipes.stages import FINETUNE, PRETRAIN
 
 STEPS = 1000
 """Steps of pre-training that a network must reach to be chosen; if none does, the cheapest one is."""
@@ -27,7 +28,7 @@ TUNED_STEPS = 1000
 """Steps of one-stage training from which on lengths are chosen: with fewer, the whole budget is rarely too long."""
 PUBLIC_STEPS = 100
 """Steps of fine-tuning public weights below which their arms are left out."""
-WARMUP = {"pretrain": 0.1, "continue": 0.2}
+WARMUP = {PRETRAIN: 0.1, "continue": 0.2}
 """Part of the epochs of a pre-training during which its learning rate rises."""
 
 
@@ -76,7 +77,7 @@ def size_study(
     Pre-training gets half of an arm's.
     """
     chooser = Chooser(dict(given or {}))
-    batch = chooser.whole("pretrain", *chooser.pick("pretrain", *from_scratch.pretraining_batch(facts.images)))
+    batch = chooser.whole(PRETRAIN, *chooser.pick(PRETRAIN, *from_scratch.pretraining_batch(facts.images)))
     compute = Compute(facts, machine, budget_seconds, measures, chooser, batch)
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
     design, at = _choose_network(compute, options)
@@ -154,13 +155,13 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
         chooser.pick("scratch", "model.stem_strides", at.conv_strides, why, stem="conv")
     chooser.pick("scratch", "data.mean", "measured", "over the training images")
     chooser.pick("scratch", "data.std", "measured", "over the training images")
-    chooser.pick_all("pretrain", from_scratch.views(facts, at.side, at.patch))
-    chooser.pick_all("pretrain", from_scratch.head(facts, at))
-    chooser.pick_all("pretrain", from_scratch.schedule(steps, at, compute.batch, facts))
+    chooser.pick_all(PRETRAIN, from_scratch.views(facts, at.side, at.patch))
+    chooser.pick_all(PRETRAIN, from_scratch.head(facts, at))
+    chooser.pick_all(PRETRAIN, from_scratch.schedule(steps, at, compute.batch, facts))
     for stem in ("patchify", "conv"):
-        _pick_length(chooser, "pretrain", epochs[stem], stem)
-    batch = chooser.whole("finetune", *chooser.pick("finetune", *compute.finetuning_batch(design)))
-    chooser.pick_all("finetune", from_scratch.finetuning(facts, at, batch))
+        _pick_length(chooser, PRETRAIN, epochs[stem], stem)
+    batch = chooser.whole(FINETUNE, *chooser.pick(FINETUNE, *compute.finetuning_batch(design)))
+    chooser.pick_all(FINETUNE, from_scratch.finetuning(facts, at, batch))
 
 
 def _pick_length(chooser: Chooser, group: str, epochs: int, stem: str = "") -> int:
