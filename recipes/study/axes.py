@@ -14,10 +14,11 @@ draw:                                     # log-uniform samples of values (`keys
   factors: {finetune.optim.lr: [0.1, 10], finetune.optim.weight_decay: [0.1, 10]}
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from common.config import read
+from common.errors import did_you_mean
 from common.yaml_text import Word, as_text, values_of
 from recipes.study.axis_forms import AxisEntry, DrawsAxis, LevelsAxis, RowsAxis, ValuesAxis
 from recipes.study.key_types import KeyTypes
@@ -25,7 +26,7 @@ from recipes.study.published import load_published_table
 from recipes.study.random_search import Interval, draw_points
 from recipes.study.scale_rules import find_level, format_level, name_value
 from recipes.study.sections import LevelEntry, level_entry
-from recipes.study.specification import Axis
+from recipes.study.specification import Axis, Stage
 
 
 def build_axis(name: str, entry: Any, problems: list[str]) -> Axis:
@@ -139,3 +140,16 @@ def _from_draws(name: str, entry: DrawsAxis) -> Axis:
     names = [f"{number:0{len(str(entry.draws - 1))}d}" for number in range(entry.draws)]
     by_key = [{key.removesuffix("*"): factor for key, factor in point.items()} for point in factors]
     return Axis(name, dict(zip(names, points)), factors=dict(zip(names, by_key)) if factor_intervals else {})
+
+
+def unknown_starts(stages: Iterable[Stage], axes: Mapping[str, Axis], names: list[str]) -> Iterator[str]:
+    """Yield a problem for every stage of a `starts_from` that the study does not have."""
+    starts = [(f"stages.{stage.name}.starts_from", stage.starts_from) for stage in stages]
+    for axis in axes.values():
+        for level, changes in axis.starts_from.items():
+            where = f"axes.{axis.name}.levels.{level}.starts_from"
+            starts += [(f"{where}.{stage}", start) for stage, start in changes.items()]
+            starts += [(where, stage) for stage in changes]
+    for where, start in starts:
+        if start is not None and start not in names:
+            yield f"{where} = {start}: no such stage.{did_you_mean(start, names)} Known stages: {', '.join(names)}."

@@ -288,10 +288,8 @@ def read_plan(folder: Path) -> Plan:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         runs = tuple(PlannedRun(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in content["runs"])
         cells = tuple(Cell(entry["levels"], entry["runs"]) for entry in content["cells"])
-        study = {
-            "match": "none",
-            **content["study"],
-        }  # a study of an earlier version has no match, and its arms have none
+        # A study of an earlier version has no match, and its arms have none.
+        study = {"match": "none", **content["study"]}
         choices = choices_of(content["choices"], path) if "choices" in content else None
         return Plan(build_study(study, content["file"]), runs, cells, choices)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:

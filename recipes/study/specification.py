@@ -1,6 +1,6 @@
 """Specification of a study: its stages, its axes of levels, and its report. `study_file` reads it from YAML."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +8,9 @@ from typing import Any, Literal
 from common.errors import UserError
 from common.yaml_text import as_value
 from recipes.result import RESULT_FIELDS
+from recipes.study.absent_cells import is_removed
 from recipes.study.scale_rules import ScaleRule, is_numeric, round_product
+from recipes.study.stated_choice import StatedChoice
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STUDIES = REPOSITORY / "recipes" / "studies"
@@ -176,15 +178,6 @@ class Tune:
 
 
 @dataclass(frozen=True)
-class SizingChoice:
-    """A choice that was made for a study's size: what was chosen, the value as text, and why."""
-
-    key: str
-    value: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Study:
     """A named experiment: a question, stages, axes and a report spec; `mapping` is the content of the file `source`."""
 
@@ -207,7 +200,7 @@ class Study:
     """Factor on the epochs of every stage of every arm, after matching and choices."""
     without: tuple[Mapping[str, str], ...] = ()
     """Combinations of levels that are no cells (`without`)."""
-    sizing: tuple[SizingChoice, ...] = ()
+    sizing: tuple[StatedChoice, ...] = ()
     """How the study was sized, for the report."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
@@ -295,11 +288,6 @@ class Study:
         """Return the settings of `stage`, without the stage's name as prefix; a key without a prefix belongs to all stages."""
         others = tuple(f"{other.name}." for other in self.stages if other.name != stage.name)
         return {k.removeprefix(f"{stage.name}."): v for k, v in settings.items() if not k.startswith(others)}
-
-
-def is_removed(levels: Mapping[str, str], entries: Iterable[Mapping[str, str]]) -> bool:
-    """Return whether levels include all of those of an entry of `without`."""
-    return any(entry.items() <= levels.items() for entry in entries)
 
 
 def _multiply(factors: dict[str, float], more: Mapping[str, float]) -> None:

@@ -22,7 +22,7 @@ gets `init=<folder of that stage's run>`; a level may change what a stage starts
 that are set. A stage may be replaced by published weights (`published_weights`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ import yaml
 from common.config import problems_error, read
 from common.errors import UserError, did_you_mean
 from common.yaml_text import parse_override, parse_yaml, reason_of
-from recipes.study.axes import make_axis
+from recipes.study.axes import make_axis, unknown_starts
 from recipes.study.axis_forms import ValuesAxis
 from recipes.study.key_types import KeyTypes
 from recipes.study.published_weights import (
@@ -43,7 +43,6 @@ from recipes.study.published_weights import (
     replacement_conflicts,
 )
 from recipes.study.report_spec import build_report_spec
-from recipes.study.scale_rules import name_value
 from recipes.study.scales import Scale, load_scale
 from recipes.study.specification import (
     BASELINES,
@@ -54,12 +53,11 @@ from recipes.study.specification import (
     Axis,
     Match,
     ReportSpec,
-    SizingChoice,
     Stage,
     Study,
     display_path,
 )
-from recipes.study.study_sections import SizingEntry, StageEntry, StudyFile, valid_sections
+from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 from recipes.study.tune_forms import build_tune
 from recipes.study.without import build_without
 
@@ -136,7 +134,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
     )
     problems += overrides_of_unknown_stages(file.set, names)
     axes, scaled_away = _build_axes(file, scale, types, problems)
-    problems += _unknown_starts(stages, axes, names)
+    problems += unknown_starts(stages, axes, names)
     if file.report is None or not axes or len(axes) < len(mapping["axes"]):
         raise problems_error(f"study {source}", problems)
     spec = build_report_spec(file.report, axes, problems)
@@ -161,7 +159,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         epochs_factor=file.epochs_factor,
         without=without,
         budget_macs=budget,
-        sizing=tuple(_sizing_choice(entry) for entry in file.sizing),
+        sizing=tuple(entry.stated() for entry in file.sizing),
     )
     if budget is not None and match != "compute":
         problems.append(f"budget_macs = {budget:g}: is for match = compute, and match is {match}. Remove the key.")
@@ -169,11 +167,6 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
     if problems:
         raise problems_error(f"study {source}", problems)
     return study
-
-
-def _sizing_choice(entry: SizingEntry) -> SizingChoice:
-    """Return an entry of the section `sizing`, its texts on one line."""
-    return SizingChoice(entry.key, " ".join(name_value(entry.value).split()), " ".join(entry.reason.split()))
 
 
 def _select_scale(file: StudyFile) -> Scale | None:
@@ -217,19 +210,6 @@ def _build_axes(
         axes[name] = replace(axis, levels={level: axis.levels[level] for level in kept})
         scaled_away[name] = [level for level in axis.levels if level not in kept]
     return axes, scaled_away
-
-
-def _unknown_starts(stages: Iterable[Stage], axes: Mapping[str, Axis], names: list[str]) -> Iterator[str]:
-    """Yield a problem for every stage of a `starts_from` that the study does not have."""
-    starts = [(f"stages.{stage.name}.starts_from", stage.starts_from) for stage in stages]
-    for axis in axes.values():
-        for level, changes in axis.starts_from.items():
-            where = f"axes.{axis.name}.levels.{level}.starts_from"
-            starts += [(f"{where}.{stage}", start) for stage, start in changes.items()]
-            starts += [(where, stage) for stage in changes]
-    for where, start in starts:
-        if start is not None and start not in names:
-            yield f"{where} = {start}: no such stage.{did_you_mean(start, names)} Known stages: {', '.join(names)}."
 
 
 def _conflicts(study: Study) -> Iterator[str]:

@@ -15,7 +15,9 @@ from recipes.stages import PROBE
 from recipes.study.axis_forms import AxisEntry
 from recipes.study.published_weights import PublishedEntry
 from recipes.study.report_forms import ReportEntry
+from recipes.study.scale_rules import name_value
 from recipes.study.sections import NAMED, Factors, FileSection, Settings
+from recipes.study.stated_choice import StatedChoice
 from recipes.study.tune_forms import TuneEntry
 
 
@@ -70,6 +72,10 @@ class SizingEntry(FileSection):
     """Value that was chosen: text or a number."""
     reason: Annotated[str, Field(min_length=1), Otherwise("must say why.")]
     """Why, in a sentence."""
+
+    def stated(self) -> StatedChoice:
+        """Return the choice, its texts on one line."""
+        return StatedChoice(self.key, " ".join(name_value(self.value).split()), " ".join(self.reason.split()))
 
 
 class StudyFile(FileSection):

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.errors import did_you_mean
+from recipes.study.absent_cells import is_removed
 from recipes.study.scale_rules import find_level, name_value
-from recipes.study.specification import Axis, ReportSpec, TableReportSpec, is_removed
+from recipes.study.specification import Axis, ReportSpec, TableReportSpec
 
 Entries = tuple[Mapping[str, str], ...]
 

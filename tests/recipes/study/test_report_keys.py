@@ -6,7 +6,8 @@ import pytest
 from starts_study import starts_mapping
 
 from common.errors import UserError
-from recipes.study.specification import ReportSpec, SizingChoice
+from recipes.study.specification import ReportSpec
+from recipes.study.stated_choice import StatedChoice
 from recipes.study.study_file import build_study
 
 
@@ -58,8 +59,8 @@ def test_sizing_has_keys_values_and_reasons() -> None:
     ]
     study = build_study(starts_mapping(sizing=sizing), "starts.yaml")
     assert study.sizing == (
-        SizingChoice("model.patch_size", "4", "images of 32 px, as 64 tokens"),
-        SizingChoice("weights", "none", "no network"),
+        StatedChoice("model.patch_size", "4", "images of 32 px, as 64 tokens"),
+        StatedChoice("weights", "none", "no network"),
     )
 
 
