@@ -126,7 +126,7 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tupl
     """Return the study of the command line, and the MACs per second that its runs should reach, if it is sized to its images."""
     words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), epochs_factor
     study = load_study(path, *words)
-    if not study.is_sized:
+    if study.mapping.get("size") is None:
         for name in ("budget", "public"):
             if getattr(options, name):
                 raise UserError(

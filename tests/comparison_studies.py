@@ -1,5 +1,6 @@
 """Synthetic comparisons: run folders with known accuracies, and predictions for test images of known difficulty."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ import numpy as np
 from table_studies import RunSpec, plan_of, write_run
 
 from common.evaluation.predictions import Predictions, write_predictions
+from recipes.reports.comparison.claims import Outcome
+from recipes.reports.comparison.decision import STRICT
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.results import StudyRecord, read_runs
+from recipes.reports.statistics import Interval, Variance
 from recipes.study.specification import Study
 from recipes.study.study_file import build_study
 
@@ -38,9 +42,25 @@ def comparison_study(
     axes: Mapping[str, Any] = {},
     **report: Any,
 ) -> Study:
-    """Return a study of OST and TST; `shared`: all seeds of a two-stage arm start from one pre-training."""
+    """Return the study of `comparison_mapping`."""
+    mapping = comparison_mapping(
+        fractions=fractions, stems=stems, num_seeds=num_seeds, shared=shared, axes=axes, **report
+    )
+    return build_study(mapping, "known.yaml")
+
+
+def comparison_mapping(
+    *,
+    fractions: Sequence[float] = (0.1, 0.25, 1.0),
+    stems: Sequence[str] = ("patchify", "conv"),
+    num_seeds: int = 3,
+    shared: bool = False,
+    axes: Mapping[str, Any] = {},
+    **report: Any,
+) -> dict[str, Any]:
+    """Return the file of a study of OST and TST; `shared`: all seeds of a two-stage arm start from one pre-training."""
     keys = ["finetune.train.seed"] if shared else ["train.seed", "finetune.data.subset_seed"]
-    mapping: dict[str, Any] = {
+    return {
         "name": "known",
         "question": "Is pre-training worth it?",
         "stages": {"pretrain": {"recipe": "pretrain.yaml"}, "finetune": {"recipe": "finetune.yaml"}},
@@ -62,7 +82,20 @@ def comparison_study(
             **report,
         },
     }
-    return build_study(mapping, "known.yaml")
+
+
+def interval_of(size: float, outcome: Outcome) -> Interval:
+    """Return an estimate with the given outcome; `size` is that of a significant difference."""
+    spread = Variance(0.04, 0.0, 0.0)
+    if outcome in STRICT:
+        mean = size if outcome is Outcome.BETTER else -size
+        return Interval(mean, mean - 0.6, mean + 0.6, 3, 0.2, 4.0, 0, spread)
+    if outcome in (Outcome.MISSING, Outcome.ALL_DIVERGED):
+        return Interval(math.nan, math.nan, math.nan, 0)
+    if outcome is Outcome.EQUIVALENT:
+        return Interval(0.15, -0.41, 0.71, 3, 0.2, 4.0, 0, spread)
+    count = 2 if outcome is Outcome.FEW_SEEDS else 3
+    return Interval(0.55, -1.67, 2.77, count, 0.8, 4.0, 0, Variance(0.64, 0.0, 0.0))
 
 
 def write_comparison(

@@ -5,52 +5,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comparison_studies import SCATTER, Values, write_comparison
+from comparison_studies import SCATTER, TITLES, Values, comparison_mapping, write_comparison
 
 from recipes.reports.results import StudyRecord
 from recipes.study.study_file import build_study
 
 WEIGHTS = "timm:vit_tiny_patch16_224"
-STARTS: dict[str, Any] = {
+STARTS = comparison_mapping(
+    fractions=(0.1, 1.0), titles={**TITLES, "public": "public weights", "continued": "continued pre-training"}
+)
+STARTS |= {
     "name": "starts",
-    "question": "Which start suits these images?",
+    "without": [{"training": "public", "stem": "conv"}, {"training": "continued", "stem": "conv"}],
     "stages": {
         "pretrain": {"recipe": "pretrain.yaml"},
         "continue": {"module": "pretrain", "recipe": "continue.yaml", "set": {"init": WEIGHTS, "model.name": "init"}},
         "finetune": {"recipe": "finetune.yaml"},
     },
-    "axes": {
-        "stem": {"levels": {"patchify": {"model.stem": "patchify"}, "conv": {"model.stem": "conv"}}},
-        "training": {
-            "levels": {
-                "OST": {},
-                "TST": {"starts_from": {"finetune": "pretrain"}},
-                "public": {"finetune.init": WEIGHTS, "finetune.model.name": "init"},
-                "continued": {"set": {"finetune.model.name": "init"}, "starts_from": {"finetune": "continue"}},
-            }
-        },
-        "fraction": {"key": "finetune.data.fraction", "values": [0.1, 1.0]},
-        "seed": {"key": ["train.seed", "finetune.data.subset_seed"], "values": [0, 1, 2]},
-    },
-    "without": [{"training": "public", "stem": "conv"}, {"training": "continued", "stem": "conv"}],
-    "report": {
-        "metric": "test_top1",
-        "metric_name": "top-1 accuracy",
-        "x": "fraction",
-        "x_name": "fraction of the labels",
-        "repeats": "seed",
-        "compare": {"training": ["OST", "TST"], "stem": ["patchify", "conv"]},
-        "titles": {
-            "training": "pre-training",
-            "stem": "the stem",
-            "OST": "one-stage training (OST)",
-            "TST": "two-stage training (TST)",
-            "public": "public weights",
-            "continued": "continued pre-training",
-            "patchify": "patchify stem",
-            "conv": "conv stem",
-        },
-    },
+}
+STARTS["axes"]["training"]["levels"] |= {
+    "public": {"finetune.init": WEIGHTS, "finetune.model.name": "init"},
+    "continued": {"set": {"finetune.model.name": "init"}, "starts_from": {"finetune": "continue"}},
 }
 """The study file, without `report.starts`."""
 

@@ -61,25 +61,13 @@ def export_network(
     architecture, model_arguments = of_timm or (f"{model_name}.{IMPORT_TAG}", dict(arguments))
     # timm reads the number of classes at the top; transformers passes it beside model_args, which may not hold it again.
     del model_arguments["num_classes"]
-    height, width = height_and_width(image_size)
     config: dict[str, Any] = {
         "architecture": architecture,
         "num_classes": model.num_classes,
         "num_features": model.num_features,
         "global_pool": "avg" if isinstance(model, RegNetY) else model.global_pool,
         "model_args": model_arguments,
-        "pretrained_cfg": {
-            "input_size": [input_channels(model), height, width],
-            "fixed_input_size": not isinstance(model, RegNetY),
-            "interpolation": "bicubic",
-            "crop_pct": timm_crop_pct(image_size, crop_pct),
-            "crop_mode": "squash" if squash else "center",
-            "mean": list(mean),
-            "std": list(std),
-            "num_classes": model.num_classes,
-            "first_conv": next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)),
-            "classifier": list(classifier_names(model)),
-        },
+        "pretrained_cfg": _pretrained_cfg(model, image_size, mean, std, crop_pct, squash=squash),
         "network": {"name": model_name, **arguments},
         "evaluation": describe_evaluation(image_size, crop_pct, squash=squash, images=images),
         "metrics": dict(metrics),
@@ -95,6 +83,31 @@ def export_network(
     with replace_atomically(folder / WEIGHTS_FILE) as temporary:
         write_tensors(tensors, temporary, metadata={"format": "pt"})
     write_atomic(folder / CONFIG_FILE, to_json(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def _pretrained_cfg(
+    model: Any,
+    image_size: int | tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop_pct: float,
+    *,
+    squash: bool,
+) -> dict[str, Any]:
+    """Return timm's section on the images and on the first and last layers of a network."""
+    height, width = height_and_width(image_size)
+    return {
+        "input_size": [input_channels(model), height, width],
+        "fixed_input_size": not isinstance(model, RegNetY),
+        "interpolation": "bicubic",
+        "crop_pct": timm_crop_pct(image_size, crop_pct),
+        "crop_mode": "squash" if squash else "center",
+        "mean": list(mean),
+        "std": list(std),
+        "num_classes": model.num_classes,
+        "first_conv": next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)),
+        "classifier": list(classifier_names(model)),
+    }
 
 
 def _arguments(model: Any) -> dict[str, Any]:

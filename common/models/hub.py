@@ -26,6 +26,10 @@ _SECONDS = 4.0
 """Time in which a server must answer."""
 
 
+class AbsentWeights(UserError):
+    """Published weights that are neither in the cache nor to be downloaded: there is no connection, or the server gives none."""
+
+
 def cached_weights(repository: str, file: str | None = None) -> Path | None:
     """Return the cached file of weights of a repository (`owner/name`, `owner/name@revision`), or None. No request is made."""
     from huggingface_hub import try_to_load_from_cache
@@ -85,20 +89,20 @@ def check_reachable(url: str, init: str) -> None:
         raise _absent(init, f"{url} cannot be reached: {answer[0]}") from answer[0]
 
 
-def not_downloaded(init: str, error: BaseException) -> UserError:
+def not_downloaded(init: str, error: BaseException) -> AbsentWeights:
     """Return the error for weights that a server answered for, but did not give."""
     reason = " ".join(str(error).split())
-    return UserError(
+    return AbsentWeights(
         f"init: {init!r} could not be downloaded; check the name and the connection, or download the weights and set init to"
         f" the file ({type(error).__name__}: {reason})"
     )
 
 
-def _absent(init: str, reason: str) -> UserError:
+def _absent(init: str, reason: str) -> AbsentWeights:
     """Return the error for weights that are not in the cache, without a connection."""
     from huggingface_hub import constants
 
-    return UserError(
+    return AbsentWeights(
         f"init: {init!r} is not in the cache {constants.HF_HUB_CACHE}, and {reason}; connect once, or copy the weights here and set"
         " init to their file or folder"
     )

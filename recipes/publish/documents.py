@@ -51,6 +51,7 @@ def fill_blocks(text: str, document: Path, find: Find) -> str:
     blocks_in(text, document)
 
     def filled(match: re.Match[str]) -> str:
+        """Return a block with its content, or code as it is."""
         if match["code"]:
             return match["code"]
         content = find(match["study"], match["part"], document)

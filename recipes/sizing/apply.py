@@ -7,7 +7,6 @@ from typing import Any
 from recipes import stages as registry
 from recipes.sizing.choices import SizingChoice
 from recipes.sizing.design import LENGTHS, TUNING_SEED
-from recipes.sizing.from_public import start_settings
 from recipes.sizing.size import Sizing
 from recipes.study.plan import format_value
 
@@ -28,17 +27,11 @@ def sized_mapping(mapping: Mapping[str, Any], sizing: Sizing) -> dict[str, Any]:
     for choice in sizing.choices:
         _apply(choice, study)
     if sizing.public is not None:
-        init = {"init": sizing.public.init, "model.name": "init"}
-        weights = {
-            k: v for k, v in start_settings(sizing.public, 0).items() if k.startswith("data.m") or k == "data.std"
-        }
-        _set(stages["continue"], {**init, **weights})
+        init, own = sizing.public.init, sizing.public.normalization(sizing.channels)
+        _set(stages["continue"], {"init": init, "model.name": "init", **own})
         for name in PUBLIC_LEVELS:
-            _set(
-                levels[name],
-                {f"finetune.{key}": value for key, value in weights.items()} | {"finetune.model.name": "init"},
-            )
-        _set(levels["public"], {"finetune.init": sizing.public.init})
+            _set(levels[name], {f"finetune.{key}": value for key, value in {"model.name": "init", **own}.items()})
+        _set(levels["public"], {"finetune.init": init})
     kept = [name for name in PUBLIC_LEVELS if sizing.public is not None and (name == "public" or sizing.continued)]
     _keep(study, kept)
     axes["fraction"]["values"] = list(sizing.design.shares)
@@ -74,9 +67,8 @@ def _apply(choice: SizingChoice, study: dict[str, Any]) -> None:
         case registry.PRETRAIN | "continue":
             _set(stages[choice.group], {choice.key: choice.value})
         case "public":
-            if choice.key != "init":
-                _set(stages["continue"], {choice.key: choice.value})
-                _set_levels(levels, PUBLIC_LEVELS, choice)
+            _set(stages["continue"], {choice.key: choice.value})
+            _set_levels(levels, PUBLIC_LEVELS, choice)
         case "public finetune":
             _set_levels(levels, PUBLIC_LEVELS, choice)
 

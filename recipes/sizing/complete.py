@@ -24,8 +24,8 @@ from recipes.study.specification import Study
 
 FILE = "sizing.yaml"
 HEADER = """\
-# Rates of this machine, measured once, and what they and the images led to. A sizing of the same study on the same machine uses the
-# rates again; without this file they are measured anew.
+# MACs per second of one run, by network, on the machine named here. The same command sizes the study with them again; without this
+# file, or on another machine, they are measured anew.
 """
 
 
@@ -76,7 +76,7 @@ def complete_study(
         may_tune="tune" not in mapping,
     )
     print_line(describe(facts, sizing))
-    _write(folder / FILE, machine, measures.rates, facts, sizing)
+    _write(folder / FILE, machine, measures.rates)
     return sized_mapping(mapping, sizing), sizing.macs_per_second
 
 
@@ -115,14 +115,8 @@ def _known_rates(path: Path, machine: Machine) -> dict[str, float]:
         return {}
 
 
-def _write(path: Path, machine: Machine, rates: Mapping[str, float], facts: ImageFacts, sizing: Sizing) -> None:
-    """Write the rates, the facts and the choices of a sizing."""
-    content = {
-        "machine": machine.describe(),
-        "rates": {name: float(f"{rate:.4g}") for name, rate in rates.items()},
-        "images": {**vars(facts), "class_counts": list(facts.class_counts)},
-        "choices": [{"key": _name(c), "value": _text(c), "reason": c.reason} for c in sizing.choices],
-        "left_out": list(sizing.skipped),
-    }
+def _write(path: Path, machine: Machine, rates: Mapping[str, float]) -> None:
+    """Write the rates of a machine; everything else follows from them, the images and the study."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine.describe(), "rates": dict(rates)}
     write_atomic(path, HEADER + dump_yaml(content), concurrent_writers=True)

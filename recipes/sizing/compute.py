@@ -21,7 +21,8 @@ MOST_EPOCHS = 800
 SPEED = 0.7
 """Part of the rate of bare training that a run reaches, with data, evaluations and other runs beside it."""
 RUN_SECONDS = 4.0
-"""Seconds that a run takes besides training: start, verification of images, evaluation of a small test set."""
+"""Seconds that a run takes besides training: start, verification of images, evaluation of a small test set. With both numbers,
+studies with budgets of 4 and 6 minutes took 67% and 86% of them (two cores of an AMD EPYC, Zen 4, quiet)."""
 
 
 class Measures(Protocol):
@@ -55,7 +56,7 @@ class Compute:
         runs = design.runs(pretrained=False) + design.runs(pretrained=True)
         seconds_per_mac, num_runs = STEMS * arms / self._rate(at.settings, design), STEMS * runs
         if public is not None:
-            seconds_per_mac += arms / self._rate(start_settings(public, side), design)
+            seconds_per_mac += arms / self._rate(start_settings(public, side, self.facts.channels), design)
             num_runs += runs
         seconds = self.machine.jobs * self.seconds - RUN_SECONDS * num_runs
         most = MOST_EPOCHS * self.facts.images * self.pretraining(at) / PRETRAINING_PART
@@ -76,34 +77,46 @@ class Compute:
     def pretraining(self, at: NetworkAtSize, stem: str = "conv") -> float:
         """Return the MACs of DINO for an image, by default with the stem that costs more."""
         chosen = [*from_scratch.views(self.facts, at.side, at.patch), *from_scratch.head(self.facts, at)]
-        return self.measures.macs(PRETRAIN, {**at.with_stem(stem), **self._values(PRETRAIN, chosen)})
+        return self.measures.macs(PRETRAIN, {**self._network(at, stem), **self._values(PRETRAIN, chosen)})
 
     def finetuning(self, at: NetworkAtSize) -> float:
         """Return the MACs of supervised training for an image, with the stem that costs more."""
-        return self.measures.macs(FINETUNE, at.with_stem("conv"))
+        return self.measures.macs(FINETUNE, self._network(at, "conv"))
+
+    def _network(self, at: NetworkAtSize, stem: str) -> dict[str, Any]:
+        """Return the recipe keys of a network with a stem."""
+        strides = self.chooser.value("scratch", "model.stem_strides", at.conv_strides) if stem == "conv" else None
+        return {**at.settings, "model.stem": stem, **({"model.stem_strides": strides} if strides is not None else {})}
 
     def steps(self, at: NetworkAtSize, budget: float) -> float:
-        """Return the steps of pre-training in a budget, 0 if it has no complete epoch."""
-        images = PRETRAINING_PART * budget / self.pretraining(at)
-        return images / self.batch if images >= self.facts.images else 0.0
+        """Return the steps of pre-training in a budget, 0 if it has no complete epoch of both stages."""
+        return PRETRAINING_PART * budget / self.pretraining(at) / self.batch if budget >= self.least(at) else 0.0
 
-    def epochs(self, budget: float, macs: float) -> int:
-        """Return the whole epochs of a pre-training that costs `macs` for an image; raise UserError if a budget has none."""
-        per_epoch = max(1, self.facts.images // self.batch) * self.batch * macs
-        epochs = int(PRETRAINING_PART * budget / per_epoch)
-        if epochs >= 1:
-            return epochs
-        least = 1.1 * self.seconds * per_epoch / max(PRETRAINING_PART * budget, 1e-9)
-        enough = f"one of about {format_seconds(least)} at least" if budget > 0 else "a longer one"
-        raise UserError(
-            f"--budget {format_seconds(self.seconds)}: is too short for {self.facts.images} images on this machine, where"
-            f" pre-training would not see each of them once. Give {enough}, or fewer images."
-        )
+    def least(self, at: NetworkAtSize) -> float:
+        """Return the smallest budget of an arm that has an epoch of pre-training and one of fine-tuning."""
+        pretraining = max(self.facts.images, self.batch) * self.pretraining(at) / PRETRAINING_PART
+        return max(pretraining, self.facts.labeled * self.finetuning(at) / (1 - PRETRAINING_PART))
+
+    def epochs(self, at: NetworkAtSize, stem: str, budget: float) -> int:
+        """Return the whole epochs of a pre-training; raise UserError if a budget does not have an epoch of both stages."""
+        if budget < (least := self.least(at)):
+            seconds = 1.1 * self.seconds * least / max(budget, 1e-9)
+            enough = f"one of about {format_seconds(seconds)} at least" if budget > 0 else "a longer one"
+            raise UserError(
+                f"--budget {format_seconds(self.seconds)}: is too short for {self.facts.images} images on this machine: not every"
+                f" stage would see each of them once. Give {enough}, or fewer images."
+            )
+        per_epoch = max(1, self.facts.images // self.batch) * self.batch * self.pretraining(at, stem)
+        return max(1, int(PRETRAINING_PART * budget / per_epoch))
 
     def can_finetune(self, public: PublicWeights, side: int, budget: float, least_steps: int) -> bool:
         """Return whether a budget has an epoch and so many steps of fine-tuning public weights."""
-        images = budget / self.measures.macs(FINETUNE, start_settings(public, side))
+        images = budget / self._public_macs(public, side)
         return images >= max(self.facts.labeled, least_steps * min(32, self.facts.labeled))
+
+    def _public_macs(self, public: PublicWeights, side: int) -> float:
+        """Return the MACs of supervised training of public weights for an image."""
+        return self.measures.macs(FINETUNE, start_settings(public, side, self.facts.channels))
 
     def continued_settings(self, public: PublicWeights, side: int) -> list[Setting]:
         """Return the settings of continued pre-training that do not depend on its length."""
@@ -115,12 +128,16 @@ class Compute:
         ]
 
     def continued_steps(self, public: PublicWeights, side: int, budget: float) -> tuple[int, int]:
-        """Return the whole epochs of continued pre-training that a budget has, and the steps of an epoch."""
+        """Return the whole epochs of continued pre-training that a budget has, and the steps of an epoch.
+
+        There are none if the rest of the budget does not have an epoch of fine-tuning.
+        """
         settings = self._values("continue", self.continued_settings(public, side))
         batch = self.chooser.whole("continue", "train.batch_size", settings["train.batch_size"])
         steps = max(1, self.facts.images // batch)
-        macs = self.measures.macs("continue", {**start_settings(public, side), **settings})
-        return int(PRETRAINING_PART * budget / (steps * batch * macs)), steps
+        macs = self.measures.macs("continue", {**start_settings(public, side, self.facts.channels), **settings})
+        can_follow = (1 - PRETRAINING_PART) * budget >= self.facts.labeled * self._public_macs(public, side)
+        return int(PRETRAINING_PART * budget / (steps * batch * macs)) if can_follow else 0, steps
 
     def _values(self, group: str, settings: list[Setting]) -> dict[str, Any]:
         """Return the values of settings, those of the command line where it has them."""

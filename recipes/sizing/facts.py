@@ -11,6 +11,8 @@ from common.errors import UserError
 from recipes.stages import FINETUNE, load_config
 from recipes.study.plan import format_value
 
+MEASURED = {"data.mean": "measured", "data.std": "measured"}
+"""Normalization of images of any number of channels."""
 SAMPLE = 64
 """Images that are decoded to learn their size and whether they are gray."""
 
@@ -54,20 +56,15 @@ def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
     """Return what the images are that a recipe of fine-tuning with `settings` (keys of `data`) trains on.
 
     Files are listed and labels read; `SAMPLE` images, spread over the training images, are decoded. Raise UserError if the data
-    cannot be opened, have no labels or less than two classes, or if none of the sampled images can be decoded.
+    cannot be opened or have no labels of two classes, or if none of the sampled images can be decoded.
     """
     from common.data.open_splits import open_splits
 
-    data = load_config(FINETUNE, recipe, tuple(f"{key}={format_value(value)}" for key, value in settings.items())).data
-    splits = open_splits(
-        data.model_copy(update={"verify": "none", "duplicates": "ignore"}), labeled=True, decodes=False
-    )
+    keys = settings if settings.keys() & MEASURED.keys() else {**settings, **MEASURED}
+    data = load_config(FINETUNE, recipe, tuple(f"{key}={format_value(value)}" for key, value in keys.items())).data
+    data = data.model_copy(update={"verify": "none", "duplicates": "ignore", "on_corrupt": "stop"})
+    splits = open_splits(data, labeled=True, decodes=False)
     counts = tuple(count for count in splits.subset.class_counts.values() if count)
-    if len(counts) < 2:
-        raise UserError(
-            f"data.source = {data.source}: its training images are of {len(counts)} class; a comparison needs at least two. Give a"
-            " folder with a folder for each class."
-        )
     sides, grays, problem = [], [], None
     for index in np.unique(np.linspace(0, len(splits.train) - 1, SAMPLE).astype(int)):
         try:

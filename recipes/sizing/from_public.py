@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.sizing.facts import MEASURED
 from recipes.sizing.from_scratch import Setting, power_of_two
 
 SMALL_NETWORK = 2_000_000
@@ -24,6 +25,13 @@ class PublicWeights:
     is_own: bool = False
     """Whether this program wrote them: then normalization is measured, which takes that of the weights."""
 
+    def normalization(self, channels: int) -> dict[str, str]:
+        """Return the keys of the normalization; {} if the weights state it: they are of another program, and the images RGB.
+
+        Measured stands for that of the weights where this program wrote them.
+        """
+        return dict(MEASURED) if self.is_own or channels != 3 else {}
+
     @property
     def is_small(self) -> bool:
         """Return whether the network is small."""
@@ -36,10 +44,9 @@ class PublicWeights:
         return [count * self.patch for count in sorted(steps, reverse=True) if count >= min(LEAST_SIDE, most)]
 
 
-def start_settings(public: PublicWeights, side: int) -> dict[str, Any]:
+def start_settings(public: PublicWeights, side: int, channels: int) -> dict[str, Any]:
     """Return the keys of every run that starts from the weights."""
-    normalization = {"data.mean": "measured", "data.std": "measured"} if public.is_own else {}
-    return {"init": public.init, "model.name": "init", "data.image_size": side, **normalization}
+    return {"init": public.init, "model.name": "init", "data.image_size": side, **public.normalization(channels)}
 
 
 def finetuning(public: PublicWeights) -> Iterator[Setting]:

@@ -12,8 +12,6 @@ LARGEST_BLUR = 2.0
 """Sigma of DINO's blur for 224 px, in pixels."""
 LEAST_BLURRED = 64
 """Side of a view in pixels below which it is neither blurred nor solarized."""
-PRETRAINING_RATE = 1.5
-"""Peak learning rate of DINO over that of fine-tuning."""
 
 
 def power_of_two(value: float, least: int, most: int) -> int:
@@ -115,13 +113,12 @@ def schedule(steps: int, at: NetworkAtSize, batch: int, facts: ImageFacts) -> It
     if facts.side < TINY:
         yield "dino.teacher_temp", 0.025, "views without crops: directions that correlate less may grow, too"
         yield "dino.warmup_teacher_temp", 0.025, "as dino.teacher_temp"
-    rate = PRETRAINING_RATE * at.network.lr
-    yield "optim.lr", scaled_lr(rate, batch), f"{rate:g} for batches of 64, with their root"
+    yield peak_lr(at.network.pretraining_lr, batch)
 
 
 def finetuning(facts: ImageFacts, at: NetworkAtSize, batch: int) -> Iterator[Setting]:
     """Yield the settings of supervised training, the same for one and two stages."""
-    yield "optim.lr", scaled_lr(at.network.lr, batch), f"{at.network.lr:g} for batches of 64, with their root"
+    yield peak_lr(at.network.finetuning_lr, batch)
     if facts.side < TINY:
         few = "too small for crops"
         yield "augment.crop_scale", [1.0, 1.0], few
@@ -131,6 +128,6 @@ def finetuning(facts: ImageFacts, at: NetworkAtSize, batch: int) -> Iterator[Set
         yield "augment.hflip_prob", 0.0, "so small an image is mostly a sign, whose mirror image is another one"
 
 
-def scaled_lr(rate: float, batch: int) -> float:
-    """Return a peak learning rate for a batch size, from that for 64: with the square root, as for AdamW."""
-    return float(f"{rate * (batch / 64) ** 0.5:.2g}")
+def peak_lr(rate: float, batch: int) -> Setting:
+    """Return the peak learning rate for a batch size, from that for 64: with the square root, as for AdamW."""
+    return "optim.lr", float(f"{rate * (batch / 64) ** 0.5:.2g}"), f"{rate:g} for batches of 64, with their root"

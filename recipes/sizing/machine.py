@@ -18,21 +18,28 @@ class Machine:
     threads: int
     device: str
     """cpu or cuda."""
+    name: str
+    """Name of the processor or the GPU."""
 
     def describe(self) -> str:
         """Return the machine in words."""
         runs = "1 run" if self.jobs == 1 else f"{self.jobs} runs"
         if self.device != "cpu":
-            return f"{runs} at a time, each on a GPU"
+            return f"{self.name}, {runs} at a time"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{runs} at a time on the CPU, {threads} each"
+        return f"{self.name}, {runs} at a time with {threads} each"
 
 
 def find_machine(jobs: int, cores: int) -> Machine:
     """Return this machine with so many parallel runs; GPUs are used if torch sees any."""
     import torch
 
-    return Machine(jobs, max(1, cores // jobs), "cuda" if torch.cuda.is_available() else "cpu")
+    from common.training.environment import processor
+
+    threads = max(1, cores // jobs)
+    if torch.cuda.is_available():
+        return Machine(jobs, threads, "cuda", torch.cuda.get_device_name())
+    return Machine(jobs, threads, "cpu", processor())
 
 
 def measure_rate(machine: Machine, model: Any, *, image_size: int, batch_size: int, channels: int) -> float:

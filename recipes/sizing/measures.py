@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes.sizing.facts import ImageFacts
+from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.machine import Machine, measure_rate
 from recipes.stages import FINETUNE, cost_function, load_config
 from recipes.study.plan import format_value
@@ -38,15 +38,14 @@ class RecipeMeasures:
         name = f"{model.name} patch {model.patch_size} at {size} px, batch {batch_size}"
         if name not in self.rates:
             channels = config.data.channels
-            self.rates[name] = measure_rate(
-                self.machine, model, image_size=size, batch_size=batch_size, channels=channels
-            )
+            rate = measure_rate(self.machine, model, image_size=size, batch_size=batch_size, channels=channels)
+            self.rates[name] = float(f"{rate:.4g}")  # as it is written, so that the same file gives the same study
         return self.rates[name]
 
     def _overrides(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Return settings as overrides of a recipe, on top of those of the command line about the images."""
         own = {key: value for key, value in self.settings.items() if key.startswith("data.")}
-        return tuple(f"{key}={format_value(value)}" for key, value in {**own, **settings}.items())
+        return tuple(f"{key}={format_value(value)}" for key, value in {**MEASURED, **own, **settings}.items())
 
 
 @cache

@@ -14,7 +14,7 @@ from recipes.sizing.choices import Chooser, SizingChoice
 from recipes.sizing.compute import Compute, Measures
 from recipes.sizing.design import LENGTHS, PRETRAINING_PART, SEEDS, Design, designs
 from recipes.sizing.duration import format_seconds
-from recipes.sizing.facts import ImageFacts
+from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.from_public import PublicWeights
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import NETWORKS, NetworkAtSize, candidates
@@ -48,6 +48,8 @@ class Sizing:
     """Sentences on the arms that are left out."""
     macs_per_second: float
     """MACs per second that a run from scratch should reach."""
+    channels: int
+    """Channels of the images."""
     imbalanced: bool
     """Whether the largest class has at least twice as many images as the smallest one."""
     taken: frozenset[str]
@@ -101,6 +103,7 @@ def size_study(
         continued=continued,
         skipped=skipped,
         macs_per_second=compute.expected_rate(at, design),
+        channels=facts.channels,
         imbalanced=facts.imbalance >= 2,
         taken=frozenset(chooser.taken),
     )
@@ -145,7 +148,7 @@ def _allowed(compute: Compute) -> list[NetworkAtSize]:
 def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: float) -> None:
     """Add the choices of training from scratch."""
     facts, chooser, steps = compute.facts, compute.chooser, round(compute.steps(at, budget))
-    epochs = {stem: compute.epochs(budget, compute.pretraining(at, stem)) for stem in ("conv", "patchify")}
+    epochs = {stem: compute.epochs(at, stem, budget) for stem in ("patchify", "conv")}
     why = f"the costliest network for {facts.images} images with {STEPS} steps of pre-training, else the cheapest: {steps}"
     chooser.pick("scratch", "model.name", at.network.name, why)
     chooser.pick("scratch", "data.image_size", at.side, f"images of {facts.side} px (median of the shorter side)")
@@ -153,8 +156,7 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
     if at.conv_strides is not None:
         why = "the default conv stem costs more than this network; the second stride earlier saves most of it"
         chooser.pick("scratch", "model.stem_strides", at.conv_strides, why, stem="conv")
-    chooser.pick("scratch", "data.mean", "measured", "over the training images")
-    chooser.pick("scratch", "data.std", "measured", "over the training images")
+    chooser.pick_all("scratch", ((key, value, "over the training images") for key, value in MEASURED.items()))
     chooser.pick_all(PRETRAIN, from_scratch.views(facts, at.side, at.patch))
     chooser.pick_all(PRETRAIN, from_scratch.head(facts, at))
     chooser.pick_all(PRETRAIN, from_scratch.schedule(steps, at, compute.batch, facts))
@@ -176,9 +178,9 @@ def _pick_length(chooser: Chooser, group: str, epochs: int, stem: str = "") -> i
 
 def _public_side(compute: Compute, public: PublicWeights, budget: float) -> int | None:
     """Return the largest input side at which the budget allows both arms, else fine-tuning alone; None if there is none."""
-    if (given := compute.chooser.whole_given("public", "data.image_size")) is not None:
-        return given
-    sides = [side for side in public.sides() if compute.can_finetune(public, side, budget, PUBLIC_STEPS)]
+    given = compute.chooser.whole_given("public", "data.image_size")
+    options = public.sides() if given is None else [given]
+    sides = [side for side in options if compute.can_finetune(public, side, budget, PUBLIC_STEPS)]
     both = (side for side in sides if compute.continued_steps(public, side, budget)[0])
     return next(both, sides[0] if sides else None)
 
@@ -186,7 +188,7 @@ def _public_side(compute: Compute, public: PublicWeights, budget: float) -> int 
 def _pick_public(compute: Compute, public: PublicWeights, side: int, budget: float) -> bool:
     """Add the choices of the arms from public weights; return whether pre-training can continue from them."""
     chooser = compute.chooser
-    chooser.pick("public", "init", public.init, "public weights that can be had here")
+    chooser.note("public weights", public.init, "they can be had here")
     chooser.pick("public", "data.image_size", side, f"the weights know {public.side} px; the budget allows this")
     chooser.pick_all("public finetune", from_public.finetuning(public))
     epochs, steps = compute.continued_steps(public, side, budget)

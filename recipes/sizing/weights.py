@@ -1,6 +1,6 @@
 """Public weights of a sized study: whether they can be had, and what they are."""
 
-from common.errors import UserError
+from common.errors import UserError, did_you_mean
 from recipes.sizing.from_public import PublicWeights
 
 FALLBACK_SIDE = 224
@@ -10,23 +10,29 @@ FALLBACK_SIDE = 224
 def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]]:
     """Return public weights, fetched if need be, or None and a sentence that says why there are none.
 
-    Raise UserError for a file or folder that is there but holds no weights of a vision transformer: that is a mistake, not an
-    absence.
+    Weights of timm or the hub that are not here and cannot be downloaded are absent. Anything else that cannot be used is a
+    mistake: a path without a file, an unknown name, weights of another kind of network. Then raise UserError.
     """
     if init is None:
         return None, ("public and continued: no public weights are given (--public none).",)
+    import timm
+
+    from common.models.hub import AbsentWeights
     from common.models.init_network import is_own_weights, network_of_init
     from common.models.networks import ModelConfig, build_network
-    from common.models.weight_files import find_local_weights, read_weights
+    from common.models.weight_files import read_weights
 
+    scheme, _, name = init.partition(":")
+    if scheme == "timm" and not timm.is_model(name.partition(".")[0]):
+        raise UserError(
+            f"--public {init}: timm has no such model.{did_you_mean(name, timm.list_models())} Correct the name."
+        )
     try:
         read_weights(init)
-        network = network_of_init(init)
-    except UserError as error:
-        if find_local_weights(init) is not None:
-            raise
-        reason = str(error).splitlines()[0]
-        return None, (f"public and continued: {init} cannot be had here ({reason.rstrip('.')}).",)
+    except AbsentWeights as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        return None, (f"public and continued: {init} cannot be had here ({reason}).",)
+    network = network_of_init(init)
     import torch
 
     model = ModelConfig(

@@ -6,7 +6,8 @@ passes of teacher and student, of all crops and of both passes of SAM (`match: c
 arm's last stage gets the largest number of epochs whose total, with the stages it starts from, is within the budget. The budget is
 an upper bound: an arm spends less by at most the cost of one epoch. Published weights that replace a stage cost nothing here.
 
-A study may state the budget (`budget_macs`); an arm whose other stages leave less than an epoch gets one epoch.
+A study may state the budget (`budget_macs`); an arm that it leaves less than an epoch is an error. The further starts of a report
+(`report.starts`), whose network others chose, do not set the budget: they are trained within that of the compared arms.
 
 A longer run keeps the shares of its warm-up and cool-down and the number of its evaluations (`lengths`). Epochs that a level of
 another axis or the command line sets belong to the recipe as it is written: they change the budget.
@@ -21,7 +22,7 @@ from typing import Any
 from common.errors import UserError
 from recipes.study.lengths import RunLength
 from recipes.study.plan import Cell, Plan, PlannedRun
-from recipes.study.specification import Study
+from recipes.study.specification import ReportSpec, Study
 
 MeasureRun = Callable[[PlannedRun], RunLength]
 """Run as planned -> its length and cost."""
@@ -63,14 +64,23 @@ def _match_cells(plan: Plan, cells: list[Cell], measure: MeasureRun) -> list[tup
         while needs is not None:
             earlier, needs = earlier + spent(by_id[needs]), by_id[needs].needs
         arms.append((cell, length, earlier, spent(run)))
-    stated = plan.study.budget_macs
-    budget = max(earlier + own for _, _, earlier, own in arms) if stated is None else Fraction(stated)
-    return [
-        (cell, length.settings(_epochs_within(budget - earlier, own, length))) for cell, length, earlier, own in arms
-    ]
+    stated, axis = plan.study.budget_macs, plan.study.arm_axis
+    starts = plan.study.report.starts if isinstance(plan.study.report, ReportSpec) else ()
+    setting = [each for each in arms if axis is None or each[0].levels[axis.name] not in starts] or arms
+    budget = max(earlier + own for _, _, earlier, own in setting) if stated is None else Fraction(stated)
+    matched = []
+    for cell, length, earlier, own in arms:
+        if (epochs := _epochs_within(budget - earlier, own, length)) < 1:
+            arm = "-".join(cell.levels.values())
+            raise UserError(
+                f"match = {plan.study.match}: the budget of {arm} ({float(budget):.4g} {'steps' if steps else 'MACs'}) leaves no"
+                f" epoch of {last}. Raise budget_macs or --budget, or shorten the stages that it starts from."
+            )
+        matched.append((cell, length.settings(epochs)))
+    return matched
 
 
 def _epochs_within(budget: Fraction, own: Fraction, length: RunLength) -> int:
-    """Return the largest number of epochs that costs at most `budget`, at least one; as planned the run costs `own`."""
+    """Return the largest number of epochs that costs at most `budget`; as planned the run costs `own`."""
     assert length.epochs is not None
-    return max(1, math.floor(budget * length.epochs / own)) if own else length.epochs
+    return math.floor(budget * length.epochs / own) if own else length.epochs

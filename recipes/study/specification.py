@@ -206,11 +206,6 @@ class Study:
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
 
     @property
-    def is_sized(self) -> bool:
-        """Return whether the study is to be sized to its images first (`recipes.sizing`)."""
-        return self.mapping.get("size") is not None
-
-    @property
     def title(self) -> str:
         """Return the name, and the scale if the study has several."""
         return f"{self.name} at scale {self.scale}" if self.scale else self.name

@@ -81,20 +81,9 @@ def load_study(
     seeds: tuple[int, ...] = (),
     epochs_factor: float = 1.0,
 ) -> Study:
-    """Return the study at `path` (`read_study_file`), as it is written: nothing is sized to its images."""
-    mapping = read_study_file(path, overrides, scale, seeds, epochs_factor)
-    return build_study(mapping, display_path(path), folder=path.parent)
+    """Return the study at `path` as it is written, optionally at `scale` and with `seeds` as the levels of its repeats.
 
-
-def read_study_file(
-    path: Path,
-    overrides: tuple[str, ...] = (),
-    scale: str | None = None,
-    seeds: tuple[int, ...] = (),
-    epochs_factor: float = 1.0,
-) -> dict[str, Any]:
-    """Return the study file at `path` with what the command line sets: a scale, `seeds` as the levels of its repeats, keys.
-
+    A study that is sized to its images (`size`) is completed by `recipes.sizing`.
     `overrides` are `key=value` or `<stage>.key=value` and apply to every run; `match=` and `tune=` set those fields of the study.
     """
     try:
@@ -116,7 +105,7 @@ def read_study_file(
         mapping["seeds"] = list(seeds)
     if epochs_factor != 1:
         mapping["epochs_factor"] = epochs_factor
-    return mapping
+    return build_study(mapping, display_path(path), folder=path.parent)
 
 
 def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = None) -> Study:

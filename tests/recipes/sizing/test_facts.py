@@ -46,6 +46,12 @@ def test_rgb_with_equal_channels_is_gray(folder: MakeFolder) -> None:
     assert read_facts(RECIPE, {"data.source": str(folder({"a": [(20, 20)] * 8, "b": [(20, 20)] * 8}, gray=True))}).gray
 
 
+def test_images_of_one_channel_need_no_normalization(folder: MakeFolder) -> None:
+    path = folder({"a": [(20, 20)] * 8, "b": [(20, 20)] * 8}, gray=True)
+    facts = read_facts(RECIPE, {"data.source": str(path), "data.channels": 1})
+    assert (facts.gray, facts.channels) == (True, 1)
+
+
 def test_images_without_a_label_are_counted_apart(folder: MakeFolder) -> None:
     sizes = {"a": [(20, 20)] * 10, "b": [(20, 20)] * 10, "unlabeled": [(20, 20)] * 50}
     facts = read_facts(RECIPE, {"data.source": str(folder(sizes))})
@@ -56,7 +62,7 @@ def test_images_without_a_label_are_counted_apart(folder: MakeFolder) -> None:
 
 def test_one_class_is_refused(folder: MakeFolder) -> None:
     path = folder({"a": [(20, 20)] * 10})
-    with pytest.raises(UserError, match="data.source|classes?"):
+    with pytest.raises(UserError, match="has a single class, 'a'; a classifier needs at least two"):
         read_facts(RECIPE, {"data.source": str(path)})
 
 

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
 from recipes.__main__ import main
 from recipes.sizing import measures
@@ -121,6 +122,18 @@ def test_choices_are_what_runs_are_planned_with(photos: Path, tmp_path: Path) ->
             assert config.train.epochs == chosen[f"pretrain: train.epochs ({run.levels['stem']})"]
 
 
+def test_gray_images_of_one_channel_with_public_weights_for_rgb(photos: Path, weights: Path, tmp_path: Path) -> None:
+    plan = planned(photos, tmp_path / "out", "data.channels=1", budget="10h", public=str(weights))
+    for run in plan.runs:
+        config = load_config(run.module, Path(run.recipe), run.overrides)
+        assert (config.data.channels, config.data.mean) == (1, "measured")
+
+
+def test_a_longer_pretraining_than_the_budget_has_is_an_error(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leaves no epoch of finetune. Raise budget_macs or --budget"):
+        planned(photos, tmp_path / "out", "pretrain.train.epochs=100000")
+
+
 def test_keys_that_are_not_sized_are_those_of_every_run(photos: Path, tmp_path: Path) -> None:
     plan = planned(photos, tmp_path / "out", "data.on_corrupt=skip", "train.log_every=10")
     for run in plan.runs:
@@ -178,6 +191,6 @@ def test_mistakes_are_named(words: list[str], message: str, tmp_path: Path, caps
 def test_measured_rates_are_those_of_a_training_step() -> None:
     threads = torch.get_num_threads()
     model = ModelConfig(name="vit_mini", patch_size=8)
-    measured = measure_rate(Machine(1, 1, "cpu"), model, image_size=32, batch_size=8, channels=3)
+    measured = measure_rate(Machine(1, 1, "cpu", "a processor"), model, image_size=32, batch_size=8, channels=3)
     assert 1e7 < measured < 1e13
     assert torch.get_num_threads() == threads

@@ -18,7 +18,7 @@ from recipes.sizing.networks import NETWORKS, candidates, input_sides, patch_of
 from recipes.sizing.size import Sizing, size_study
 
 HOUR = 3600.0
-MACHINE = Machine(2, 1, "cpu")
+MACHINE = Machine(2, 1, "cpu", "a processor")
 PHOTOS = ImageFacts(class_counts=(500,) * 10, side=64)
 DIGITS = ImageFacts(class_counts=(115,) * 10, side=8, gray=True)
 PUBLIC = PublicWeights("timm:vit_small_patch14_dinov2", 518, 14, 22_000_000)
@@ -91,7 +91,7 @@ def _network(sizing: Sizing) -> dict[str, Any]:
     return {key: chosen(sizing)[f"scratch.{key}"] for key in keys}
 
 
-@pytest.mark.parametrize("hours", [0.5, 2, 10])
+@pytest.mark.parametrize("hours", [0.75, 2, 10])
 @pytest.mark.parametrize("facts", [PHOTOS, DIGITS, replace(PHOTOS, class_counts=(2500,) * 8, side=32)])
 @pytest.mark.parametrize("public", [None, replace(PUBLIC, side=98)])
 def test_the_arms_add_up_to_the_budget(hours: float, facts: ImageFacts, public: PublicWeights | None) -> None:
@@ -227,7 +227,7 @@ def test_public_sides_are_multiples_of_the_patch_the_largest_first() -> None:
 
 
 def test_a_gpu_trains_in_the_precision_that_was_measured() -> None:
-    gpu = size_study(PHOTOS, Machine(1, 16, "cuda"), HOUR, FakeMeasures(1e12))
+    gpu = size_study(PHOTOS, Machine(1, 16, "cuda", "a GPU"), HOUR, FakeMeasures(1e12))
     assert chosen(gpu)["every run.train.precision"] == "bf16"
     assert chosen(gpu)["every run.data.workers"] == 15
     assert not [each for each in size().choices if each.group == "every run"]

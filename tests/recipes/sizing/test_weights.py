@@ -37,6 +37,19 @@ def test_a_file_of_weights_is_described(tmp_path: Path) -> None:
     assert public.parameters == pytest.approx(5.4e6, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("missing/weights.safetensors", "missing/weights.safetensors"),
+        ("timm:vit_smal_patch16_224", "Did you mean vit_small_patch16_224"),
+        ("no_such_name", "no_such_name"),
+    ],
+)
+def test_a_wrong_name_is_a_mistake_and_no_absence(init: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find_public(init)
+
+
 def test_a_file_that_holds_no_weights_is_a_mistake(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"none")

@@ -18,7 +18,7 @@ from recipes.study.cost import DatasetSize, RunCosts
 from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.lengths import RunLength
 from recipes.study.matching import match_arms
-from recipes.study.plan import Plan, Resolver, make_plan, read_plan, write_plan
+from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_plan
 from recipes.study.scales import Scale
 from recipes.study.specification import Study
 from recipes.study.study_file import build_study, find_study, load_study
@@ -40,6 +40,37 @@ def test_the_cheaper_arm_gets_the_epochs_that_the_other_arms_total_pays_for(
     arms = matched(study, echo_config, fake_measure(pretrain=1050, image=100))
     assert arms["OST"]["train.epochs"] == "30"  # (1,050 + 20 x 100) / 100 = 30.5, rounded down: an upper bound
     assert "train.epochs" not in arms["TST"]
+
+
+def test_a_stated_budget_bounds_every_arm(study: Study, echo_config: Resolver) -> None:
+    stated = build_study({**study.mapping, "budget_macs": 1500.0}, "x")
+    arms = matched(stated, echo_config, fake_measure(pretrain=1050, image=100))
+    assert (arms["OST"]["train.epochs"], arms["TST"]["train.epochs"]) == ("15", "4")
+
+
+def test_an_arm_that_a_stated_budget_leaves_no_epoch_is_an_error(study: Study, echo_config: Resolver) -> None:
+    stated = build_study({**study.mapping, "budget_macs": 1149.0}, "x")
+    with pytest.raises(UserError, match="the budget of .*TST.* leaves no epoch of finetune. Raise budget_macs"):
+        matched(stated, echo_config, fake_measure(pretrain=1050, image=100))
+
+
+@pytest.mark.parametrize(("starts", "epochs"), [((), "200"), (("public",), "30")])
+def test_further_starts_do_not_set_the_budget(
+    study: Study, echo_config: Resolver, starts: tuple[str, ...], epochs: str
+) -> None:
+    mapping = copy.deepcopy(dict(study.mapping))
+    mapping["axes"]["training"]["levels"]["public"] = {"finetune.init": "weights"}
+    mapping["report"] |= {"starts": list(starts)} if starts else {}
+    fake = fake_measure(pretrain=1050, image=100)
+
+    def measure(run: PlannedRun) -> RunLength:
+        length = fake(run)
+        is_public = run.levels.get("training") == "public"
+        return replace(length, cost=replace(length.cost, macs_per_image=1000)) if is_public else length
+
+    arms = matched(build_study(mapping, "x"), echo_config, measure)
+    assert arms["OST"]["train.epochs"] == epochs  # 20 x 1,000 of public weights, or 1,050 + 20 x 100 of two stages
+    assert arms["public"].get("train.epochs", "20") == ("3" if starts else "20")
 
 
 def test_steps_can_be_matched_instead(study: Study, echo_config: Resolver) -> None:

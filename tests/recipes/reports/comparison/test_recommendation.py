@@ -1,7 +1,6 @@
 """The recommendation: for every combination of outcomes a sentence that claims nothing beyond them; what it names in each case."""
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison_studies import SCATTER, comparison_study, page_of, write_comparison
+from comparison_studies import SCATTER, comparison_study, interval_of, page_of, write_comparison
 
 from recipes.reports.comparison.claims import Claim, Outcome
 from recipes.reports.comparison.decision import SETTLED, STRICT, Basis
@@ -18,7 +17,6 @@ from recipes.reports.comparison.open_claims import SeedCost
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.comparison.recommendation import OPEN, Recommendation, Simpler
 from recipes.reports.comparison.saving_words import ComparisonWords
-from recipes.reports.statistics import Interval, Variance
 
 SIZES = {"effect": 3.1, "saving": 4.2, "alternative": 5.3}
 """Size of a significant difference, by claim."""
@@ -34,20 +32,6 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return page_of(record).findings
 
 
-def interval_of(name: str, outcome: Outcome) -> Interval:
-    """Return an estimate with the given outcome."""
-    spread = Variance(0.04, 0.0, 0.0)
-    if outcome in STRICT:
-        mean = SIZES[name] if outcome is Outcome.BETTER else -SIZES[name]
-        return Interval(mean, mean - 0.6, mean + 0.6, 3, 0.2, 4.0, 0, spread)
-    if outcome in (Outcome.MISSING, Outcome.ALL_DIVERGED):
-        return Interval(math.nan, math.nan, math.nan, 0)
-    if outcome is Outcome.EQUIVALENT:
-        return Interval(0.15, -0.41, 0.71, 3, 0.2, 4.0, 0, spread)
-    count = 2 if outcome is Outcome.FEW_SEEDS else 3
-    return Interval(0.55, -1.67, 2.77, count, 0.8, 4.0, 0, Variance(0.64, 0.0, 0.0))
-
-
 def with_outcomes(
     findings: Findings, outcomes: Mapping[str, Outcome], stem: str = "patchify", **changes: Any
 ) -> Findings:
@@ -58,7 +42,7 @@ def with_outcomes(
         levels = {} if name == "alternative" else {"stem": stem}
         ends = {"OST": "conv", "TST": "patchify"} if name == "alternative" else {"OST": stem, "TST": stem}
         cells = tuple({"stem": own, main.axis: level, x: each} for level, own in ends.items() for each in findings.x)
-        claims.append(Claim(name, levels, cells, interval_of(name, outcome), 0.01, None, outcome))
+        claims.append(Claim(name, levels, cells, interval_of(SIZES[name], outcome), 0.01, None, outcome))
     if outcomes["effect"] is Outcome.ALL_DIVERGED:
         changes["values"] = replace(findings.values, cells={}, diverged=findings.values.planned)
     return replace(findings, claims=tuple(claims), **changes)

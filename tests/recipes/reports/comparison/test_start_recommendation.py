@@ -1,7 +1,6 @@
 """Recommendation between training from scratch and further starts: for every combination of outcomes, and what it names."""
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison_studies import SCATTER, page_of
+from comparison_studies import SCATTER, interval_of, page_of
 from starts_study import write_starts
 
 from recipes.reports.comparison.claims import Claim, Outcome
@@ -20,7 +19,6 @@ from recipes.reports.comparison.recommendation import OPEN, Simpler
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.start_decision import Use
 from recipes.reports.comparison.start_recommendation import StartRecommendation
-from recipes.reports.statistics import Interval, Variance
 
 SIZES = {"effect": 3.1, "saving": 4.2, "alternative": 5.3, "start": 6.4, "continued": 7.5}
 """Size of a significant difference, by claim."""
@@ -37,20 +35,6 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return page_of(record).findings
 
 
-def interval_of(name: str, outcome: Outcome) -> Interval:
-    """Return an estimate with the given outcome."""
-    spread = Variance(0.04, 0.0, 0.0)
-    if outcome in STRICT:
-        mean = SIZES[name] if outcome is Outcome.BETTER else -SIZES[name]
-        return Interval(mean, mean - 0.6, mean + 0.6, 3, 0.2, 4.0, 0, spread)
-    if outcome in (Outcome.MISSING, Outcome.ALL_DIVERGED):
-        return Interval(math.nan, math.nan, math.nan, 0)
-    if outcome is Outcome.EQUIVALENT:
-        return Interval(0.15, -0.41, 0.71, 3, 0.2, 4.0, 0, spread)
-    count = 2 if outcome is Outcome.FEW_SEEDS else 3
-    return Interval(0.55, -1.67, 2.77, count, 0.8, 4.0, 0, Variance(0.64, 0.0, 0.0))
-
-
 def with_outcomes(findings: Findings, outcomes: Mapping[str, Outcome], scratch: Mapping[str, str]) -> Findings:
     """Return findings whose claims have these outcomes, with another training from scratch for the start."""
     assert findings.starts is not None
@@ -65,7 +49,7 @@ def with_outcomes(findings: Findings, outcomes: Mapping[str, Outcome], scratch: 
     for name, outcome in outcomes.items():
         levels = {"stem": stem} if name in ("effect", "saving") else {}
         cells = tuple({**arm, x: each} for arm in arms[name] for each in findings.x)
-        claims.append(Claim(name, levels, cells, interval_of(name, outcome), 0.01, None, outcome))
+        claims.append(Claim(name, levels, cells, interval_of(SIZES[name], outcome), 0.01, None, outcome))
     values = findings.values
     if outcomes["start"] is Outcome.ALL_DIVERGED:
         values = replace(values, cells={}, diverged=values.planned)
