@@ -4,7 +4,8 @@ Studies of two stems, one- and two-stage training and three amounts of labels ar
 report. A run is correct on a test image if mean + image effect + image-by-cell effect + seed effect + noise is positive (a probit
 model with crossed random effects). The truth is the probability for future images and seeds. The scenario "real" draws seeds and
 images with replacement from the predictions of real runs (--real FILE; benchmarks/results/coverage_predictions.npz). "unequal
-classes" and "rare classes" are studies of metrics that are means over classes (benchmarks/class_average_studies.py).
+classes" and "rare classes" are studies of metrics that are means over classes (benchmarks/class_average_studies.py), "chosen among"
+those of public weights against the best training from scratch (benchmarks/start_studies.py).
 """
 
 import argparse
@@ -22,6 +23,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.class_average_studies import CLASS_SIZES, class_average_intervals
+from benchmarks.start_studies import ACCURACIES, start_intervals
 from common.cores import available_cores
 from common.json_text import to_json
 from recipes.reports.comparison.cell_values import StudyValues, read_values
@@ -272,6 +274,10 @@ def simulate(job: tuple[str, int, int, int], real: Mapping[str, Any] | None) -> 
         for kind, name, found, true in class_average_intervals(title, seeds, count, rng):
             tallies[f"{kind}, {name}", name].add(found.low, found.high, true)
         return dict(tallies)
+    if title in ACCURACIES:
+        for kind, name, found, true in start_intervals(title, seeds, count, rng):
+            tallies[kind, name].add(found.low, found.high, true)
+        return dict(tallies)
     if title == "real":
         assert real is not None
         source = real_draws(real, seeds, count, rng)
@@ -387,7 +393,7 @@ def main(arguments: Sequence[str]) -> int:
         save_real(options.save_real, options.real)
         return 0
     real = dict(np.load(options.real)) if options.real.is_file() else None
-    known = [*(scenario.title for scenario in SCENARIOS), *CLASS_SIZES, *(["real"] if real else [])]
+    known = [*(scenario.title for scenario in SCENARIOS), *CLASS_SIZES, *ACCURACIES, *(["real"] if real else [])]
     titles = options.scenarios or known
     if unknown := [title for title in titles if title not in known]:
         parser.error(f"{', '.join(unknown)}: no such scenario. Known scenarios: {', '.join(known)}")
