@@ -10,6 +10,7 @@ from common.cores import available_cores
 from common.errors import USER_ERROR, UserError, system_error_message
 from common.paths import MAX_NAME_BYTES, check_length, user_path
 from common.pipes import exit_with
+from common.yaml_text import as_text
 from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
@@ -155,10 +156,17 @@ def _words(accelerate_args: str) -> tuple[str, ...]:
 
 def _folder(out: str | None, study: Study) -> Path:
     """Return the folder of a study: `--out`, or the default; raise UserError if it is too long for the files of a run."""
-    default = Path("outputs", *([study.scale] if study.scale else []), folder_name(study.name))
+    name = study.name if study.mapping.get("size") is None else f"{study.name}_{_source_name(study)}"
+    default = Path("outputs", *([study.scale] if study.scale else []), folder_name(name))
     folder = user_path(out or str(default), "--out")
     check_length(folder / "runs" / ("x" * MAX_NAME_BYTES), "--out")
     return folder
+
+
+def _source_name(study: Study) -> str:
+    """Return the last part of the name of a study's images: of a folder, a file or a data set of the hub."""
+    source = as_text(study.mapping.get("set", {}).get("data.source", ""))
+    return Path(source).resolve().name
 
 
 def _save(choices: Choices, path: Path) -> int:

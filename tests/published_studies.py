@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "python": "3.11.7",
     "versions": {"torch": "2.15.0"},
     "processor": "Known CPU",
+    "processor_model": "family 6, model 106",
     "cores": 2,
     "threads": 1,
     "device": "cpu",

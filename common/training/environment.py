@@ -22,6 +22,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": {name: version(name) for name in names},
         "platform": platform.platform(),
         "processor": processor(),
+        "processor_model": processor_model(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -33,11 +35,26 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the CPU's model name."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    """Return the CPU's name."""
+    return _cpuinfo().get("model name") or platform.processor()
+
+
+def processor_model() -> str:
+    """Return the numbers that tell CPUs of one name apart, empty where the system does not state them.
+
+    Virtual machines name processors of several generations alike, and those round differently: the same run gives the same bits
+    on the same model only.
+    """
+    stated = _cpuinfo()
+    words = (("cpu family", "family"), ("model", "model"), ("stepping", "stepping"))
+    return ", ".join(f"{name} {stated[key]}" for key, name in words if key in stated)
+
+
+def _cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Return what Linux states of the first processor, by its own keys; empty on other systems."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    pairs = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def _git(*words: str) -> str:

@@ -119,8 +119,9 @@ def _counted(origin: Origin, describe: Callable[[dict[str, Any]], str]) -> str:
 
 
 def _machine(environment: dict[str, Any]) -> str:
-    """Return processor, cores, threads and device."""
-    parts = [str(environment.get("processor") or "unknown processor")]
+    """Return processor, its model, cores, threads and device."""
+    model = environment.get("processor_model")
+    parts = [str(environment.get("processor") or "unknown processor") + (f" ({model})" if model else "")]
     for key, unit in (("cores", "core"), ("threads", "thread")):
         if key in environment:
             parts.append(pluralize(int(environment[key]), unit) + (" per run" if key == "threads" else ""))

@@ -19,7 +19,7 @@ class Machine:
     device: str
     """cpu or cuda."""
     name: str
-    """Name of the processor or the GPU."""
+    """Name of the processor, with its model, or of the GPU."""
 
     def describe(self) -> str:
         """Return the machine in words."""
@@ -34,12 +34,13 @@ def find_machine(jobs: int, cores: int) -> Machine:
     """Return this machine with so many parallel runs; GPUs are used if torch sees any."""
     import torch
 
-    from common.training.environment import processor
+    from common.training.environment import processor, processor_model
 
     threads = max(1, cores // jobs)
     if torch.cuda.is_available():
         return Machine(jobs, threads, "cuda", torch.cuda.get_device_name())
-    return Machine(jobs, threads, "cpu", processor())
+    model = processor_model()
+    return Machine(jobs, threads, "cpu", f"{processor()} ({model})" if model else processor())
 
 
 def measure_rate(machine: Machine, model: Any, *, image_size: int, batch_size: int, channels: int) -> float:

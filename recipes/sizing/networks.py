@@ -9,7 +9,9 @@ SMALLEST_SIDE = 12
 TINY = 24
 """Side below which an image has no crops that show the same thing: views differ by small rotations and translations."""
 LEAST_SIDE = 32
-"""Smallest input side of larger images."""
+"""Smallest input side of larger images, as long as every image can be seen once at it."""
+SMALLER_SIDES = (24, 16)
+"""Smallest input sides of larger images, in turn, where the budget would not allow to see each of them once."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,24 @@ def patch_of(side: int) -> int:
     return 4 if side <= 48 else 8 if side <= 96 else 16
 
 
-def input_sides(image_side: int) -> list[int]:
-    """Return the input sides for images of this side, the largest first: their own, or less; never more than 224."""
+def input_sides(image_side: int, smallest: int = LEAST_SIDE) -> list[int]:
+    """Return the input sides for images of this side, the largest first: their own, or less; never more than 224.
+
+    Images of `TINY` pixels and more are not reduced below the side `smallest`.
+    """
     own = max(SMALLEST_SIDE, min(image_side, SIDES[0]))
     own -= own % patch_of(own)
-    least = min(own, LEAST_SIDE) if image_side >= TINY else SMALLEST_SIDE
+    least = min(own, smallest) if image_side >= TINY else SMALLEST_SIDE
     return sorted({own, *(side for side in SIDES if least <= side < own)}, reverse=True)
 
 
 def candidates(
-    image_side: int, images: int, *, side: int | None = None, patch: int | None = None
+    image_side: int, images: int, *, side: int | None = None, patch: int | None = None, smallest: int = LEAST_SIDE
 ) -> list[NetworkAtSize]:
     """Return every network for so many images at every input side, or at the side and the patch given; larger ones first."""
     return [
         NetworkAtSize(network, own, patch_of(own) if patch is None else patch)
-        for own in ([side] if side is not None else input_sides(image_side))
+        for own in ([side] if side is not None else input_sides(image_side, smallest))
         for network in reversed(NETWORKS)
         if network.least_images <= images
     ]

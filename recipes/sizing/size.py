@@ -17,7 +17,7 @@ from recipes.sizing.duration import format_seconds
 from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.from_public import PublicWeights
 from recipes.sizing.machine import Machine
-from recipes.sizing.networks import NETWORKS, NetworkAtSize, candidates
+from recipes.sizing.networks import LEAST_SIDE, NETWORKS, SMALLER_SIDES, NetworkAtSize, candidates
 from recipes.stages import FINETUNE, PRETRAIN
 
 STEPS = 1000
@@ -82,11 +82,14 @@ def size_study(
     batch = chooser.whole(PRETRAIN, *chooser.pick(PRETRAIN, *from_scratch.pretraining_batch(facts.images)))
     compute = Compute(facts, machine, budget_seconds, measures, chooser, batch)
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
-    design, at = _choose_network(compute, options)
-    side = None if public is None else _public_side(compute, public, compute.budget(design, at))
+    for smallest in (LEAST_SIDE, *SMALLER_SIDES):
+        design, at = _choose_network(compute, options, smallest)
+        side = None if public is None else _public_side(compute, public, compute.budget(design, at))
+        budget = compute.budget(design, at, *(() if side is None else (public, side)))
+        if compute.steps(at, budget):
+            break
     if public is not None and side is None:
         skipped += (f"public and continued: the budget is too short to train the network of {public.init}.",)
-    budget = compute.budget(design, at) if side is None else compute.budget(design, at, public, side)
     _pick_scratch(compute, design, at, budget)
     continued = public is not None and side is not None and _pick_public(compute, public, side, budget)
     if public is not None and side is not None and not continued:
@@ -109,9 +112,12 @@ def size_study(
     )
 
 
-def _choose_network(compute: Compute, options: Sequence[Design]) -> tuple[Design, NetworkAtSize]:
-    """Return the most informative design that the cheapest network can carry, and the costliest network for it."""
-    found = sorted(_allowed(compute), key=lambda at: -compute.pretraining(at))
+def _choose_network(compute: Compute, options: Sequence[Design], smallest: int) -> tuple[Design, NetworkAtSize]:
+    """Return the most informative design that the cheapest network can carry, and the costliest network for it.
+
+    Images are not reduced below the side `smallest`.
+    """
+    found = _allowed(compute, smallest)
 
     def carries(design: Design) -> bool:
         budget = compute.budget(design, found[-1])
@@ -123,8 +129,11 @@ def _choose_network(compute: Compute, options: Sequence[Design]) -> tuple[Design
     return design, next(long, found[-1])
 
 
-def _allowed(compute: Compute) -> list[NetworkAtSize]:
-    """Return the networks and input sizes that the command line allows; raise UserError if it allows none."""
+def _allowed(compute: Compute, smallest: int) -> list[NetworkAtSize]:
+    """Return the networks and input sizes that the command line allows, the costliest first; raise UserError if it allows none.
+
+    Images are not reduced below the side `smallest`.
+    """
     chooser, facts = compute.chooser, compute.facts
     side, patch = (chooser.whole_given("scratch", key) for key in ("data.image_size", "model.patch_size"))
     is_given, name = chooser.value_given("scratch", "model.name")
@@ -132,7 +141,7 @@ def _allowed(compute: Compute) -> list[NetworkAtSize]:
     if is_given and str(as_value(name)) not in known:
         raise UserError(f"model.name = {name}: a study that is sized trains one of {', '.join(known)} from scratch.")
     images = max(network.least_images for network in NETWORKS) if is_given else facts.images
-    found = candidates(facts.side, images, side=side, patch=patch)
+    found = candidates(facts.side, images, side=side, patch=patch, smallest=smallest)
     fitting = [
         at for at in found if at.side % at.patch == 0 and (not is_given or at.network.name == str(as_value(name)))
     ]
@@ -142,7 +151,7 @@ def _allowed(compute: Compute) -> list[NetworkAtSize]:
             if side is None
             else f"data.image_size = {side}: is not a multiple of model.patch_size = {patch or found[0].patch}. Set both."
         )
-    return fitting
+    return sorted(fitting, key=lambda at: -compute.pretraining(at))
 
 
 def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: float) -> None:
@@ -151,7 +160,7 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
     epochs = {stem: compute.epochs(at, stem, budget) for stem in ("patchify", "conv")}
     why = f"the costliest network for {facts.images} images with {STEPS} steps of pre-training, else the cheapest: {steps}"
     chooser.pick("scratch", "model.name", at.network.name, why)
-    chooser.pick("scratch", "data.image_size", at.side, f"images of {facts.side} px (median of the shorter side)")
+    chooser.pick("scratch", "data.image_size", at.side, _why_side(facts, at))
     chooser.pick("scratch", "model.patch_size", at.patch, f"{(at.side // at.patch) ** 2} tokens")
     if at.conv_strides is not None:
         why = "the default conv stem costs more than this network; the second stride earlier saves most of it"
@@ -164,6 +173,13 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
         _pick_length(chooser, PRETRAIN, epochs[stem], stem)
     batch = chooser.whole(FINETUNE, *chooser.pick(FINETUNE, *compute.finetuning_batch(design)))
     chooser.pick_all(FINETUNE, from_scratch.finetuning(facts, at, batch))
+
+
+def _why_side(facts: ImageFacts, at: NetworkAtSize) -> str:
+    """Return the reason of an input side."""
+    own = f"images of {facts.side} px (median of the shorter side)"
+    few = at.side < LEAST_SIDE <= facts.side
+    return f"{own}; at {LEAST_SIDE} px the budget would not allow to see each of them once" if few else own
 
 
 def _pick_length(chooser: Chooser, group: str, epochs: int, stem: str = "") -> int:

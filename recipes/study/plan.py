@@ -32,6 +32,7 @@ from recipes.study.study_file import build_study
 
 DIGEST_DIGITS = 8
 """Number of hexadecimal digits of a run's hash."""
+_SOURCE = "data.source"
 
 Resolver = Callable[[str, Path, tuple[str, ...]], dict[str, Any]]
 """(module of a stage, recipe, overrides) -> the config that a run depends on, as plain containers; UserError if it is invalid."""
@@ -262,13 +263,25 @@ def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, st
 
 
 def check_folder(plan: Plan, folder: Path) -> None:
-    """Raise UserError if a folder contains another study."""
+    """Raise UserError if a folder contains another study, or the same study of other images: its report would be replaced."""
     if path_exists(folder / "study.yaml"):
-        other = read_plan(folder).study
+        written = read_plan(folder)
+        other = written.study
         if (other.name, other.scale) != (plan.study.name, plan.study.scale):
             raise UserError(
                 f"--out {folder}: contains the study {other.title}, not {plan.study.title}. Choose another folder."
             )
+        known, source = (each.mapping.get("set", {}).get(_SOURCE) for each in (other, plan.study))
+        if known != source and not {run.id for run in plan.runs} & {run.id for run in written.runs}:
+            raise UserError(
+                f"--out {folder}: contains the study {other.title} of {_images(known)}, not of {_images(source)}. Choose another"
+                " folder for it, or remove this one."
+            )
+
+
+def _images(source: object) -> str:
+    """Return the images of a study in words, from `data.source` of its command line."""
+    return "its recipes' images" if source is None else f"{_SOURCE}={source}"
 
 
 def _run_entry(run: PlannedRun) -> dict[str, Any]:

@@ -202,11 +202,15 @@ def _build_axes(
 
 
 def _conflicts(study: Study) -> Iterator[str]:
-    """Yield a problem for every override of a key that an axis varies, and every conflict with published weights."""
+    """Yield a problem for every override of a key that an axis varies, every conflict with published weights, and for `out`."""
     for stage in study.stages:
         overrides = study.keys_of(stage, stage.overrides)
+        if "out" in {**study.keys_of(stage, stage.base), **overrides}:
+            yield f"{stage.name}.out: each run has a folder of its own in that of the study, which --out names. Remove the key."
         for axis in study.axes:
             varied = study.keys_of(stage, dict.fromkeys(axis.all_keys()))
+            if "out" in varied:
+                yield f"axes.{axis.name} varies {stage.name}.out: each run has a folder of its own. Remove the key."
             reason = f"the axis {axis.name} varies it. Change the axis in a study file of your own."
             yield from (f"{stage.name}.{key}: {reason}" for key in overrides if key in varied)
         if stage.published:

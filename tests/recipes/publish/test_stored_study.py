@@ -116,7 +116,9 @@ def test_origin_says_where_the_runs_come_from(tmp_path: Path) -> None:
     with restored(tmp_path / "stored") as (again, origin):
         lines = describe_origin(again, origin, "30 runs")
     assert lines[0] == "Command: `python -m recipes run known.yaml`"
-    assert "Machine: Known CPU, 2 cores, 1 thread per run, device cpu; next to other work" in lines
+    assert (
+        "Machine: Known CPU (family 6, model 106), 2 cores, 1 thread per run, device cpu; next to other work" in lines
+    )
     assert "Images: 100 to 1,000 for training, 1,000 for testing" in lines
     assert f"Code: commit 012345678 ({len(study.runs) - 1} runs); commit 012345678 with changed files (1 run)" in lines
     assert "Versions: Python 3.11.7, torch 2.15.0" in lines

@@ -131,6 +131,27 @@ def test_a_budget_that_is_too_short_names_one_that_is_not() -> None:
     assert chosen(size(facts, hours))["pretrain.train.epochsconv"] >= 1
 
 
+@pytest.mark.parametrize("public", [None, replace(PUBLIC, side=98)])
+def test_images_are_reduced_below_32_pixels_only_where_the_budget_would_not_show_each_of_them_once(
+    public: PublicWeights | None,
+) -> None:
+    facts, hours = ImageFacts(class_counts=(50_000,) * 10, side=32), 100.0
+    sides, reasons = [], []
+    while not sides or hours > 0.1:
+        try:
+            sizing = size(facts, hours, public=public)
+        except UserError:
+            break
+        sides.append(chosen(sizing)["scratch.data.image_size"])
+        reasons += [each.reason for each in sizing.choices if (each.group, each.key) == ("scratch", "data.image_size")]
+        if sides[-1] < 32:
+            with pytest.raises(UserError, match="too short for 500000 images"):
+                size(facts, hours, public=public, given={"data.image_size": 32})
+        hours *= 0.9
+    assert list(dict.fromkeys(sides)) == [32, 24, 16]
+    assert [side < 32 for side in sides] == ["at 32 px the budget would not allow" in reason for reason in reasons]
+
+
 def test_a_budget_below_the_start_of_the_runs_is_too_short() -> None:
     with pytest.raises(UserError, match="--budget 1m: is too short"):
         size(hours=1 / 60)

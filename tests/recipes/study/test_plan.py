@@ -126,6 +126,29 @@ def test_a_folder_of_another_study_is_an_error(plan: Plan, study: Study, tmp_pat
         write_plan(other, tmp_path)
 
 
+def test_a_report_is_not_replaced_by_that_of_other_images(study: Study, tmp_path: Path, echo_config: Resolver) -> None:
+    """The same study of another folder of images needs a folder of its own; with the same images, other keys may change."""
+    of_cats, of_dogs, longer = (
+        make_plan(build_study({**study.mapping, "set": keys}, "x"), echo_config)
+        for keys in ({"data.source": "cats"}, {"data.source": "dogs"}, {"data.source": "cats", "train.log_every": 7})
+    )
+    write_plan(of_cats, tmp_path)
+    message = "contains the study known of data.source=cats, not of data.source=dogs. Choose another folder"
+    with pytest.raises(UserError, match=message):
+        write_plan(of_dogs, tmp_path)
+    with pytest.raises(UserError, match="of data.source=cats, not of its recipes' images"):
+        write_plan(make_plan(study, echo_config), tmp_path)
+    write_plan(longer, tmp_path)
+    assert read_plan(tmp_path).study == longer.study
+
+
+@pytest.mark.parametrize("key", ["out", "finetune.out"])
+def test_the_folder_of_a_run_is_not_a_key_of_a_study(study: Study, key: str) -> None:
+    message = r"finetune\.out: each run has a folder of its own in that of the study, which --out names"
+    with pytest.raises(UserError, match=message):
+        build_study({**study.mapping, "set": {key: "somewhere"}}, "x")
+
+
 def test_a_folder_without_a_plan_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"contains no study\.yaml"):
         read_plan(tmp_path)
