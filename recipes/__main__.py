@@ -138,7 +138,7 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tupl
     mapping, macs_per_second = complete_study(
         study,
         _folder(options.out, study),
-        SizeOptions(options.budget, options.public),
+        SizeOptions(options.budget, options.public, shlex.join(_study_words(options))),
         jobs=jobs,
         cores=available_cores(),
         print_line=_print,
@@ -178,11 +178,14 @@ def _save(choices: Choices, path: Path) -> int:
 
 def tune_command(arguments: list[str]) -> str:
     """Return the command that makes the choices again, from the arguments of `run` or `tune`."""
-    options = parse(arguments)
-    words = ["tune", options.study, *options.overrides]
+    return shlex.join(["python", "-m", "recipes", "tune", *_study_words(parse(arguments))])
+
+
+def _study_words(options: argparse.Namespace) -> list[str]:
+    """Return the words of a command line that say which study it is, without its folder and without how it is run."""
     names = ("scale", "seeds", "budget", "public")
-    words += [word for name in names if (value := getattr(options, name)) for word in (f"--{name}", value)]
-    return shlex.join(["python", "-m", "recipes", *words])
+    more = (word for name in names if (value := getattr(options, name)) for word in (f"--{name}", value))
+    return [options.study, *options.overrides, *more]
 
 
 def _print(line: str) -> None:

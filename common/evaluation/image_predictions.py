@@ -83,7 +83,12 @@ def knn_predictions(
         labels_N,
         classes,
         (votes_NC / votes_NC.sum(1, keepdim=True)).gather(1, classes),
-        metrics={"knn_top1": "top1", f"knn{k}_top1": "top1"},
+        metrics={
+            "knn_top1": "top1",
+            f"knn{k}_top1": "top1",
+            "knn_balanced_accuracy": "balanced_accuracy",
+            "knn_macro_f1": "macro_f1",
+        },
         class_names=class_names,
         loss=None,
     )

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from common.evaluation.class_averages import balanced_accuracy, macro_f1
+
 MAX_SIMILARITIES = 2**25
 """Number of similarities in memory at a time: 128 MiB in fp32."""
 
@@ -88,3 +90,15 @@ def classify_by_neighbors(
         first_votes = votes if first_votes is None else first_votes
     assert first_votes is not None, "at least one k"
     return NeighborClassification({"knn_top1": next(iter(accuracies.values())), **accuracies}, first_votes)
+
+
+@torch.no_grad()
+def neighbor_metrics(found: NeighborClassification, labels_Q: Tensor) -> dict[str, float]:
+    """Return the accuracies, and for the first k `knn_balanced_accuracy` and `knn_macro_f1`, in percent."""
+    target, prediction = labels_Q.cpu().numpy(), found.votes.argmax(1).cpu().numpy()
+    num_classes = found.votes.shape[1]
+    return {
+        **found.accuracies,
+        "knn_balanced_accuracy": balanced_accuracy(target, prediction, num_classes),
+        "knn_macro_f1": macro_f1(target, prediction, num_classes),
+    }

@@ -14,7 +14,7 @@ from common.evaluation.features import feature_rank
 from common.evaluation.frozen import PooledFeatures, build_frozen
 from common.evaluation.image_predictions import knn_predictions, save_predictions
 from common.evaluation.inference import StopRequested, predict_roles, sample_images
-from common.evaluation.knn import classify_by_neighbors
+from common.evaluation.knn import classify_by_neighbors, neighbor_metrics
 from common.evaluation.predictions import Predictions
 from common.training.normalization import with_normalization
 from common.training.open_images import open_images
@@ -120,7 +120,7 @@ def _evaluate(
     for name, (queries, labels) in outputs.items():
         if not bool(torch.isfinite(queries).all() & torch.isfinite(bank).all()):
             return {}, None
-        accuracies, votes = classify_by_neighbors(
+        found = classify_by_neighbors(
             queries,
             labels,
             bank,
@@ -129,10 +129,12 @@ def _evaluate(
             ks=config.knn.ks,
             temperature=config.knn.temperature,
         )
-        named = {"feature_rank": feature_rank(queries), **accuracies}
+        named = {"feature_rank": feature_rank(queries), **neighbor_metrics(found, labels)}
         metrics |= {f"{PREFIXES[name]}{key}": value for key, value in named.items()}
         if name == "test":
-            predictions = knn_predictions(votes, labels, by_role[name], class_names=class_names, k=config.knn.ks[0])
+            predictions = knn_predictions(
+                found.votes, labels, by_role[name], class_names=class_names, k=config.knn.ks[0]
+            )
     return metrics, predictions
 
 

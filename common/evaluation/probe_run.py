@@ -16,7 +16,7 @@ from common.evaluation.config import ProbeConfig
 from common.evaluation.frozen import PooledFeatures, build_frozen, feature_dim
 from common.evaluation.image_predictions import classifier_predictions, save_predictions
 from common.evaluation.inference import StopRequested, predict_roles
-from common.evaluation.knn import knn_accuracy
+from common.evaluation.knn import classify_by_neighbors, neighbor_metrics
 from common.evaluation.knn_run import PREFIXES, held_out, restart_with_labels
 from common.evaluation.predictions import Predictions
 from common.evaluation.probe import check_size, choose_probe
@@ -139,7 +139,7 @@ def _evaluate(
     for name in (role for role in PREFIXES if role in outputs):
         features, labels = outputs[name]
         logits = probe.logits(features)
-        neighbors = knn_accuracy(
+        neighbors = classify_by_neighbors(
             features,
             labels,
             train,
@@ -148,7 +148,7 @@ def _evaluate(
             ks=config.knn.ks,
             temperature=config.knn.temperature,
         )
-        metrics |= {f"{PREFIXES[name]}{key}": value for key, value in neighbors.items()}
+        metrics |= {f"{PREFIXES[name]}{key}": value for key, value in neighbor_metrics(neighbors, labels).items()}
         accuracies = classification_metrics(logits, labels.cpu())
         metrics |= {f"{name}_probe_{key}": accuracies[key] for key in PROBE_METRICS if key in accuracies}
         if name == "test":

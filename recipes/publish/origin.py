@@ -11,10 +11,10 @@ from typing import Any
 
 from common.errors import UserError
 from common.files import path_exists
-from recipes.publish.planned_now import study_arguments
 from recipes.reports.results import StudyRecord
 from recipes.result import RESULT
 from recipes.run.runner import pluralize
+from recipes.study.command import run_command
 
 FORMAT = 1
 """Version of the stored files. Increase it when an earlier one cannot be read any more."""
@@ -81,7 +81,7 @@ def _read_environment(path: Path) -> dict[str, Any]:
 
 def describe_origin(study: StudyRecord, origin: Origin, facts: str) -> list[str]:
     """Return machine, versions, commit, date and command in one line each; `facts` is the size of the study."""
-    command = shlex.join(["python", "-m", "recipes", "run", *study_arguments(study.plan.study)])
+    command = shlex.join(run_command(study.plan.study))
     return [
         f"Command: `{command}`",
         f"Size: {facts}",

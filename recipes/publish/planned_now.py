@@ -12,21 +12,8 @@ from recipes.study.full_plan import make_full_plan, measure_with
 from recipes.study.plan import Plan, format_value
 from recipes.study.scales import load_scale
 from recipes.study.specification import REPOSITORY, Study
-from recipes.study.study_file import find_study, load_study
+from recipes.study.study_file import build_study, find_study, load_study
 from recipes.study.tuning import plan_tuning
-
-
-def study_arguments(study: Study) -> list[str]:
-    """Return the arguments of `python -m recipes run` that give this study."""
-    mapping = study.mapping
-    stem = Path(study.source).stem
-    is_ours = Path(study.source) == Path("recipes", "studies", f"{stem}.yaml")
-    words = [stem if is_ours else study.source]
-    words += [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
-    words += ["--scale", str(mapping["scale"])] if "scale" in mapping else []
-    words += ["--seeds", ",".join(map(str, mapping["seeds"]))] if "seeds" in mapping else []
-    words += ["--epochs-factor", f"{study.epochs_factor:g}"] if study.epochs_factor != 1 else []
-    return words
 
 
 def describe_age(stored: Plan) -> str:
@@ -67,8 +54,13 @@ def _study_file(stored: Study) -> Path:
 
 
 def _study_now(stored: Study, path: Path) -> Study:
-    """Return a stored study as its file says now, with the overrides, scale and seeds of the command that ran it."""
+    """Return a stored study as its file says now, with the overrides, scale and seeds of the command that ran it.
+
+    A study that was sized to its images is its own file: sizing it again would need the machine.
+    """
     mapping = stored.mapping
+    if mapping.get("sized_by"):
+        return build_study(mapping, stored.source, folder=path.parent)
     words = [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
     words += [f"match={stored.match}"]
     seeds = tuple(int(seed) for seed in mapping.get("seeds", ()))

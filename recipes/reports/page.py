@@ -2,7 +2,7 @@
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from recipes.reports.incomplete_runs import incomplete_runs
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_environment, read_num_classes
 from recipes.run.runner import format_duration
-from recipes.study.plan import format_value
+from recipes.study.command import run_command
 from recipes.study.specification import display_path
 
 LEAD_FIGURES = ("accuracy", "table_")
@@ -124,14 +124,8 @@ class Page(ABC):
     def commands(self) -> list[str]:
         """Return the commands that reproduce the study, this page, and a single run."""
         plan = self.study.plan
-        mapping, folder = plan.study.mapping, display_path(self.study.folder)
-        words = [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
-        words += [f"match={mapping['match']}"] if mapping.get("match", "compute") != "compute" else []
-        words += ["tune=none"] if "tune" in mapping and not isinstance(mapping["tune"], Mapping) else []
-        words += ["--scale", mapping["scale"]] if "scale" in mapping else []
-        words += ["--seeds", ",".join(map(str, mapping["seeds"]))] if "seeds" in mapping else []
-        words += ["--epochs-factor", f"{mapping['epochs_factor']:g}"] if "epochs_factor" in mapping else []
-        run = shlex.join(["python", "-m", "recipes", "run", plan.study.source, *words, "--out", folder])
+        folder = display_path(self.study.folder)
+        run = shlex.join([*run_command(plan.study), "--out", folder])
         last = plan.runs[-1]
         arguments = " ".join(map(shlex.quote, last.arguments(self.study.folder / "runs")))
         return [

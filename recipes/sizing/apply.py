@@ -14,8 +14,8 @@ SCRATCH_LEVELS, PUBLIC_LEVELS = ("OST", "TST"), ("public", "continued")
 BALANCED = "balanced_accuracy"
 
 
-def sized_mapping(mapping: Mapping[str, Any], sizing: Sizing) -> dict[str, Any]:
-    """Return the study `my_images` with everything that its sizing chose, as a study file of its own."""
+def sized_mapping(mapping: Mapping[str, Any], sizing: Sizing, command: str) -> dict[str, Any]:
+    """Return the study `my_images` with everything that its sizing chose, as a study file of its own that states its command."""
     study = copy.deepcopy(dict(mapping))
     study.pop("size", None)
     stages, axes = study["stages"], study["axes"]
@@ -45,6 +45,7 @@ def sized_mapping(mapping: Mapping[str, Any], sizing: Sizing) -> dict[str, Any]:
     if sizing.skipped:
         study["report"]["skipped"] = list(sizing.skipped)
     study["sizing"] = [_described(choice) for choice in sizing.choices]
+    study["sized_by"] = command
     return study
 
 

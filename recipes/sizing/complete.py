@@ -35,6 +35,8 @@ class SizeOptions:
 
     budget: str | None = None
     public: str | None = None
+    command: str = ""
+    """What follows `python -m recipes run`, which the study states."""
 
 
 def complete_study(
@@ -77,7 +79,7 @@ def complete_study(
     )
     print_line(describe(facts, sizing))
     _write(folder / FILE, machine, measures.rates)
-    return sized_mapping(mapping, sizing), sizing.macs_per_second
+    return sized_mapping(mapping, sizing, options.command), sizing.macs_per_second
 
 
 def describe(facts: ImageFacts, sizing: Sizing) -> str:

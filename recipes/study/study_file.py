@@ -83,7 +83,8 @@ def load_study(
 ) -> Study:
     """Return the study at `path` as it is written, optionally at `scale` and with `seeds` as the levels of its repeats.
 
-    A study that is sized to its images (`size`) is completed by `recipes.sizing`.
+    A study that is sized to its images (`size`) is completed by `recipes.sizing`. A file that such a study wrote is run as it is,
+    so the command that sized it is not its own.
     `overrides` are `key=value` or `<stage>.key=value` and apply to every run; `match=` and `tune=` set those fields of the study.
     """
     try:
@@ -92,6 +93,7 @@ def load_study(
         raise UserError(f"study {path}: not readable as YAML: {reason_of(error)}") from error
     if not isinstance(mapping, dict):
         raise UserError(f"study {path}: must be a mapping with name, question, stages, axes and report.")
+    mapping.pop("sized_by", None)
     invalid = [word for word in overrides if not word.partition("=")[1] or word.startswith("=")]
     if invalid:
         raise UserError(f"{', '.join(invalid)}: an override is key=value or <stage>.key=value, such as data.workers=1.")

@@ -103,6 +103,8 @@ class StudyFile(FileSection):
     """Budget of time and public weights of a study that is sized to its images; none: it is as written."""
     sizing: tuple[SizingEntry, ...] = ()
     """How the study was sized: choices with their reasons, which the report lists. They change nothing."""
+    sized_by: str = ""
+    """What followed `python -m recipes run` when the study was sized; the report prints it. Dropped where this file is run."""
     tune: TuneEntry | None = None
     """How each arm's length and other keys of the last stage are chosen, on validation images; none: recipes as written."""
     baselines: BaselinesEntry | None = None

@@ -43,8 +43,13 @@ class ComparisonPage(Page):
         self.recommendation = self._recommend()
 
     def advice(self) -> list[str]:
-        """Return the recommendation, and how sure it is."""
-        return [self.recommendation.sentence(), *self.recommendation.certainty()]
+        """Return the recommendation, how sure it is, and whether a baseline without training does as well."""
+        sentences = [
+            self.recommendation.sentence(),
+            *self.recommendation.certainty(),
+            self.tables.sufficient_baseline(),
+        ]
+        return [sentence for sentence in sentences if sentence]
 
     def answer(self) -> list[str]:
         """Return the sentences that answer the question: the declared claims, then what is exploratory, then what is open."""

@@ -1,6 +1,7 @@
 """Tables of what surrounds a comparison: baselines that train no network, lengths that validation images chose, its sizing."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,8 +12,25 @@ from recipes.study.specification import BASELINES, FEATURES
 
 NO_LEVEL = "–"
 """The level of pixels on an axis of networks."""
-MEASURES = {"test_knn_top1": "k-NN", "test_probe_top1": "linear probe"}
-"""Metrics of the baselines with their titles."""
+CLASSIFIERS = {"knn": "k-NN", "probe": "linear probe"}
+"""Titles of the baselines by the prefix of their metrics."""
+BASELINE_METRICS = ("test_top1", "test_top5", "test_balanced_accuracy", "test_macro_f1", "test_auroc")
+"""Metrics of a study that its baselines report, too (`common.evaluation.probe_run`)."""
+
+
+@dataclass(frozen=True)
+class BestBaseline:
+    """The best baseline at an amount of labels, and the best arm there."""
+
+    reached: str
+    """What the baseline is, and what it reaches."""
+    of_pixels: tuple[str, float] | None
+    """Classifier and value of the best one on raw pixels, if the best of all is not one of them."""
+    arm: str
+    of_arm: str
+    """What the best arm reaches."""
+    is_sufficient: bool
+    """Whether the baseline reaches as much as the best arm."""
 
 
 class SetupTables(ComparisonTables):
@@ -37,22 +55,45 @@ class SetupTables(ComparisonTables):
 
     def best_baseline(self) -> str:
         """Return the sentence on the best baseline at the smallest amount of labels, beside the best arm; empty without any."""
-        x, axis = self.findings.x[0], self.findings.spec.x
-        sign = 1 if self.findings.metric.higher_is_better else -1
+        found = self._best_baseline(self.findings.x[0])
+        if found is None:
+            return ""
+        of_pixels = (
+            "" if found.of_pixels is None else f", {found.of_pixels[0]} on raw pixels {number(found.of_pixels[1])}"
+        )
+        best = f"the best arm ({found.arm}) reaches {found.of_arm}"
+        return f"Without training a network on the labels, {found.reached}{of_pixels}; {best}."
+
+    def sufficient_baseline(self) -> str:
+        """Return that a baseline is as good as the best arm, at the largest amount of labels where one is; empty if none is."""
+        for x in reversed(self.findings.x):
+            found = self._best_baseline(x)
+            if found is not None and found.is_sufficient:
+                return (
+                    f"No arm is above the best baseline, which trains no network on the labels: {found.reached}, the best arm"
+                    f" ({found.arm}) {found.of_arm}."
+                )
+        return ""
+
+    def _best_baseline(self, x: str) -> BestBaseline | None:
+        """Return the best baseline and the best arm at an amount of labels; None if the study's metric is not one of baselines."""
+        axis, sign = self.findings.spec.x, 1 if self.findings.metric.higher_is_better else -1
         arms = [arm for arm in self.findings.arms if arm.levels[axis] == x and not math.isnan(arm.interval.mean)]
         found = [(values[x], names) for names, values in self._baselines().items() if x in values]
-        if not found or not arms or not self.findings.metric.in_percent:
-            return ""
+        if not found or not arms or self._baseline_metric() != self.findings.spec.metric:
+            return None
         value, (features, *levels, classifier) = max(found)
         best = max(arms, key=lambda arm: sign * arm.interval.mean)
         network = ", ".join(self.title(level) for level in levels if level != NO_LEVEL)
         source = "raw pixels" if features == "pixels" else f"{features} features" + (f" ({network})" if network else "")
-        arm = ", ".join(self.title(best.levels[name]) for name in self.findings.arm_axes)
-        reached = f"{classifier} on {source} reaches {number(value)} with {self.words.labels(x)}"
         pixels = max(((value, names[-1]) for value, names in found if names[0] == "pixels"), default=None)
-        if pixels is not None and features != "pixels":
-            reached += f", {pixels[1]} on raw pixels {number(pixels[0])}"
-        return f"Without training a network on the labels, {reached}; the best arm ({arm}) reaches {number(best.interval.mean)}."
+        return BestBaseline(
+            reached=f"{classifier} on {source} reaches {number(value)} with {self.words.labels(x)}",
+            of_pixels=None if pixels is None or features == "pixels" else (pixels[1], pixels[0]),
+            arm=", ".join(self.title(best.levels[name]) for name in self.findings.arm_axes),
+            of_arm=number(best.interval.mean),
+            is_sufficient=value >= best.interval.mean,
+        )
 
     def choices(self) -> Table:
         """Return, for every arm and x, the chosen length, its validation metric, and what twice the epochs gain."""
@@ -89,6 +130,21 @@ class SetupTables(ComparisonTables):
         has_starts = frame.loc[frame["stage"] == BASELINES, main].notna().any()
         return [axis for axis in self.findings.arm_axes if axis != main or has_starts]
 
+    def _baseline_metric(self) -> str:
+        """Return the metric of the baselines: the study's, or accuracy if they do not report that."""
+        return self.findings.spec.metric if self.findings.spec.metric in BASELINE_METRICS else BASELINE_METRICS[0]
+
+    def _measures(self) -> dict[str, str]:
+        """Return the names of the baselines' metric in their results, with the title of each classifier."""
+        metric = self._baseline_metric()
+        measured = metric.removeprefix("test_")
+        also = (
+            ""
+            if metric == self.findings.spec.metric
+            else f", {measured.replace('_', ' ').replace('top1', 'top-1 accuracy')}"
+        )
+        return {f"test_{prefix}_{measured}": title + also for prefix, title in CLASSIFIERS.items()}
+
     def _baselines(self) -> dict[tuple[str, ...], dict[str, float]]:
         """Return the mean over the repeats by x, for (features, levels of the network, classifier)."""
         axes, x_axis, frame = self._baseline_axes(), self.findings.spec.x, self.study.frame
@@ -96,7 +152,7 @@ class SetupTables(ComparisonTables):
         values: dict[tuple[str, ...], dict[str, list[float]]] = {}
         for run in runs.to_dict("records"):
             network = [NO_LEVEL if run[axis] is None else run[axis] for axis in axes]
-            for name, title in MEASURES.items():
+            for name, title in self._measures().items():
                 if not math.isnan(run.get(name, math.nan)):
                     of_classifier = values.setdefault((run[FEATURES], *network, title), {})
                     for x in self.findings.x if run[x_axis] is None else [run[x_axis]]:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from common.evaluation.knn import count_votes, knn_accuracy, nearest_neighbors
+from common.evaluation.knn import NeighborClassification, count_votes, knn_accuracy, nearest_neighbors, neighbor_metrics
 
 
 def brute_force(queries: torch.Tensor, bank: torch.Tensor, labels: torch.Tensor, classes: int, k: int) -> torch.Tensor:
@@ -50,3 +50,13 @@ def test_k_is_clamped_to_the_size_of_the_bank() -> None:
     bank, labels = torch.eye(3), torch.tensor([0, 1, 2])
     accuracies = knn_accuracy(torch.eye(3), labels, bank, labels, num_classes=3, ks=(200, 1))
     assert accuracies == {"knn_top1": 100.0, "knn200_top1": 100.0, "knn1_top1": 100.0}
+
+
+def test_class_averages_of_the_first_k_weight_all_classes_alike() -> None:
+    """Of 8 images of class 0 all are right, of 2 of class 1 one is, which leaves F1 of 16/17 and 2/3."""
+    labels = torch.tensor([0] * 8 + [1] * 2)
+    votes = torch.eye(2)[torch.tensor([0] * 9 + [1])]
+    metrics = neighbor_metrics(NeighborClassification({"knn_top1": 90.0}, votes), labels)
+    assert metrics == pytest.approx(
+        {"knn_top1": 90.0, "knn_balanced_accuracy": 75.0, "knn_macro_f1": 100 * (16 / 17 + 2 / 3) / 2}
+    )

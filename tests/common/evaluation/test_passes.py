@@ -20,7 +20,7 @@ from common.evaluation.__main__ import main
 from common.evaluation.config import KnnEvaluationConfig, TokensConfig
 from common.evaluation.features import feature_rank, network_outputs
 from common.evaluation.frozen import PooledFeatures, build_frozen
-from common.evaluation.knn import knn_accuracy
+from common.evaluation.knn import classify_by_neighbors, neighbor_metrics
 from common.evaluation.knn_run import held_out
 from common.evaluation.token_similarity import LayerSimilarities
 from common.models.networks import build_network
@@ -45,10 +45,13 @@ def test_knn_metrics_are_those_of_the_networks_features(stage: Stage, tmp_path: 
     metrics = read_result(tmp_path / "run")["metrics"]
     for name, prefix in (("validation", ""), ("test", "test_")):
         labels = [torch.as_tensor(getattr(splits, part).labels) for part in (name, "train")]
-        wanted = knn_accuracy(features[name], labels[0], features["train"], labels[1], num_classes=10, ks=(5, 20, 2))
+        found = classify_by_neighbors(
+            features[name], labels[0], features["train"], labels[1], num_classes=10, ks=(5, 20, 2), temperature=0.07
+        )
+        wanted = neighbor_metrics(found, labels[0])
         wanted["feature_rank"] = feature_rank(features[name])
         assert {key: metrics[f"{prefix}{key}"] for key in wanted} == pytest.approx(wanted, rel=1e-3)
-    assert len(metrics) == 10
+    assert len(metrics) == 14
 
 
 def test_knn_after_pre_training_reproduces_the_accuracy_of_pre_training(stage: Stage, tmp_path: Path) -> None:

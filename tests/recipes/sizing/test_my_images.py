@@ -1,5 +1,6 @@
 """The study my_images on a folder of images: its plan is what the sizing chose."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from recipes.sizing.complete import FILE, SizeOptions, complete_study
 from recipes.sizing.compute import SPEED
 from recipes.sizing.machine import Machine, measure_rate
 from recipes.stages import load_config, resolve_by_config
+from recipes.study.command import run_command
 from recipes.study.cost import RunCosts
 from recipes.study.full_plan import make_full_plan, measure_with
 from recipes.study.plan import Plan
@@ -120,6 +122,20 @@ def test_choices_are_what_runs_are_planned_with(photos: Path, tmp_path: Path) ->
             assert config.optim.lr == chosen["pretrain: optim.lr"] == 0.01
             assert config.dino.out_dim == chosen["pretrain: dino.out_dim"]
             assert config.train.epochs == chosen[f"pretrain: train.epochs ({run.levels['stem']})"]
+
+
+def test_the_command_that_sized_a_study_is_stated_until_its_file_is_run_itself(photos: Path, tmp_path: Path) -> None:
+    """The keys that it chose are in the study, not on the command line: with them alone the study would be sized otherwise."""
+    words = ["my_images", f"data.source={photos}", "model.patch_size=16", "--budget", "1h", "--public", "none"]
+    study = load_study(STUDIES / "my_images.yaml", tuple(words[1:3]))
+    options = SizeOptions("1h", "none", shlex.join(words))
+    mapping, _ = complete_study(study, tmp_path, options, jobs=2, cores=2, print_line=lambda line: None)
+    sized = build_study(mapping, "recipes/studies/my_images.yaml", folder=STUDIES)
+    assert run_command(sized) == ["python", "-m", "recipes", "run", *words]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mapping))
+    own = load_study(tmp_path / "mine.yaml")
+    assert run_command(own) == ["python", "-m", "recipes", "run", str(tmp_path / "mine.yaml"), f"data.source={photos}"]
+    assert own.budget_macs == sized.budget_macs
 
 
 def test_gray_images_of_one_channel_with_public_weights_for_rgb(photos: Path, weights: Path, tmp_path: Path) -> None:

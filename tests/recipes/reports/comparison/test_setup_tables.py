@@ -7,9 +7,11 @@ import pytest
 from comparison_studies import SCATTER, comparison_study, write_comparison
 from table_studies import write_run
 
+from common.evaluation.probe_run import PROBE_METRICS
 from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.comparison.setup_tables import BASELINE_METRICS
 from recipes.reports.report import write_pages
-from recipes.reports.results import StudyRecord, read_runs
+from recipes.reports.results import RunRecord, StudyRecord, read_runs
 from recipes.study.choices import Candidate, Choice, Choices
 from recipes.study.plan import PlannedRun
 from recipes.study.specification import BASELINES
@@ -19,6 +21,12 @@ ACCURACIES = {"pre-trained": 84.0, "untrained": 60.0, "pixels": 90.0}
 
 def _baseline(number: int, levels: dict[str, str]) -> PlannedRun:
     return PlannedRun(f"baselines-{number:08x}", BASELINES, "common.evaluation probe", "probe.yaml", (), levels, None)
+
+
+def _with(run: RunRecord, **metrics: float) -> RunRecord:
+    """Return a run with other metrics on top of its own."""
+    assert run.result is not None
+    return replace(run, result=replace(run.result, metrics={**run.result.metrics, **metrics}))
 
 
 @pytest.fixture
@@ -75,6 +83,45 @@ def test_the_best_baseline_stands_beside_the_best_arm(record: StudyRecord) -> No
     reached = "k-NN on raw pixels reaches 90.0 with 10% (100 labels)"
     best = "the best arm (patchify stem, one-stage training (OST)) reaches 81.0."
     assert f"Without training a network on the labels, {reached}; {best}" in ComparisonPage(record).answer()
+
+
+def test_the_first_screen_says_that_no_arm_is_above_a_baseline(record: StudyRecord) -> None:
+    """At the largest amount of labels where that is so: k-NN on pixels reaches 92.0 there, and the best arm less."""
+    page = ComparisonPage(record)
+    sentence = (
+        "No arm is above the best baseline, which trains no network on the labels: k-NN on raw pixels reaches 92.0 with 100%"
+        " (1,000 labels), the best arm"
+    )
+    assert [each for each in page.advice() if each.startswith(sentence)]
+    better = replace(record, runs={name: _with(run, test_top1=95.0) for name, run in record.runs.items()})
+    assert not [each for each in ComparisonPage(better).advice() if "baseline" in each]
+
+
+@pytest.mark.parametrize("metric", ["test_balanced_accuracy", "test_loss"])
+def test_baselines_are_compared_with_arms_in_the_same_metric_or_not_at_all(record: StudyRecord, metric: str) -> None:
+    """An accuracy of 90% beside a balanced accuracy of 60% would say that a baseline wins."""
+    study = record.plan.study
+    spec = replace(study.report, metric=metric, metric_name=metric)
+    others = replace(record.plan, study=replace(study, report=spec))
+    runs = {name: _with(run, **{metric: 60.0}) for name, run in record.runs.items()}
+    own = {"test_knn_balanced_accuracy": 55.0, "test_probe_balanced_accuracy": 50.0}
+    runs = {name: _with(run, **own) if run.planned.stage == "baselines" else run for name, run in runs.items()}
+    page = ComparisonPage(replace(record, plan=others, runs=runs))
+    values = {row[-1] for row in page.tables.baselines().rows}
+    sentences = [*page.answer(), *page.advice()]
+    if metric == "test_balanced_accuracy":
+        assert values == {"55.0", "50.0"}
+        assert any("k-NN on" in each and "reaches 55.0" in each for each in sentences)
+    else:
+        assert {row[2] for row in page.tables.baselines().rows} == {
+            "k-NN, top-1 accuracy",
+            "linear probe, top-1 accuracy",
+        }
+        assert not [each for each in sentences if "k-NN on" in each or "baseline" in each]
+
+
+def test_the_metrics_of_baselines_are_those_that_they_report() -> None:
+    assert tuple(f"test_{name}" for name in PROBE_METRICS) == BASELINE_METRICS
 
 
 def test_choices_have_every_candidate_and_what_twice_the_epochs_gain(record: StudyRecord) -> None:
