@@ -204,9 +204,12 @@ class Recommendation(OpenClaims):
         return "at this budget, " if is_open else ""
 
     def _unconverged(self) -> list[str]:
-        """Return which arms twice the epochs would improve."""
+        """Return which arms twice the epochs would improve, or that it is not known of any."""
         x = self.findings.spec.x
-        found = [arm.levels for arm in self.findings.arms if self.findings.has_converged(arm.levels) is False]
+        known = [(arm.levels, self.findings.has_converged(arm.levels)) for arm in self.findings.arms]
+        if all(converged is None for _, converged in known):
+            return ["Whether longer training would change this was not measured."]
+        found = [levels for levels, converged in known if converged is False]
         if not found:
             return []
         names = [

@@ -101,7 +101,8 @@ def test_arm_that_both_claims_support(findings: Findings) -> None:
         "1 point) and needs another stage."
     )
     assert recommend(found).certainty() == [
-        "2 of 3 declared claims are settled (95% confidence, over 3 seeds), each arm within the same compute budget."
+        "2 of 3 declared claims are settled (95% confidence, over 3 seeds), each arm within the same compute budget.",
+        "Whether longer training would change this was not measured.",
     ]
 
 
@@ -176,6 +177,8 @@ def test_budget_is_named_where_an_arm_has_not_converged(findings: Findings, monk
         "Not converged at this budget: patchify stem, one-stage training (OST) with"
     )
     assert recommend(with_outcomes(findings, claims, "conv")).sentence().startswith("With the conv stem, use")
+    monkeypatch.setattr(Findings, "has_converged", lambda self, levels: True)
+    assert len(recommend(with_outcomes(findings, claims)).certainty()) == 1
 
 
 def study_page(folder: Path, gains: Mapping[str, float], **options: Any) -> ComparisonPage:
