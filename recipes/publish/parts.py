@@ -19,7 +19,7 @@ def parts_of(page: Report, origin: Origin) -> dict[str, Callable[[], str]]:
     tables = page.tables
     parts: dict[str, Callable[[], str]] = {
         "question": lambda: page.question,
-        "advice": lambda: "\n\n".join(page.advice()),
+        "advice": lambda: _bullets(page.advice()),
         "headline": lambda: page.words.headline(),
         "size": lambda: ", ".join(facts[:-1]),
         "origin": lambda: "\n\n".join(

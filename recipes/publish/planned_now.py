@@ -8,6 +8,7 @@ from recipes.run.tune import shipped_choices
 from recipes.stages import resolve_by_config
 from recipes.study.choices import read_choices
 from recipes.study.cost import RunCosts
+from recipes.study.downloads import without_downloads
 from recipes.study.full_plan import make_full_plan, measure_with
 from recipes.study.plan import Plan, format_value
 from recipes.study.scales import load_scale
@@ -22,7 +23,8 @@ def describe_age(stored: Plan) -> str:
     A run's id has the hash of its recipe, its inputs and its stage's numerics. A study whose data is elsewhere has no plan here.
     """
     try:
-        current = {run.id for run in plan_now(stored).runs}
+        with without_downloads(stored.study.mapping.get("set", {}).get("data.source")):
+            current = {run.id for run in plan_now(stored).runs}
     except UserError:
         return ""
     others = len(current - {run.id for run in stored.runs})

@@ -3,18 +3,16 @@
 torch and the data packages are imported only when a picture is made.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import yaml
 
 from common.errors import UserError
 from common.files import path_exists
-from common.paths import BUNDLED, is_local
 from common.yaml_text import reason_of
 from recipes.reports.results import RunRecord
+from recipes.study.downloads import without_downloads
 
 if TYPE_CHECKING:
     from common.data.splits.roles import Splits
@@ -51,18 +49,5 @@ def open_run_splits(data: Any, *, labeled: bool) -> "Splits":
     from common.data.open_splits import open_splits
 
     all_images = data.model_copy(update={"on_corrupt": "stop", "duplicates": "ignore"})
-    with _without_downloads(data.source):
+    with without_downloads(data.source):
         return open_splits(all_images, labeled=labeled, decodes=False)
-
-
-@contextmanager
-def _without_downloads(source: str) -> Iterator[None]:
-    """Make the Hugging Face libraries use their caches alone within the block, if the source may be a dataset of the Hub."""
-    with ExitStack() as stack:
-        if source not in BUNDLED and not is_local(source):
-            import datasets.config
-            from huggingface_hub import constants
-
-            for module in (constants, datasets.config):
-                stack.enter_context(mock.patch.object(module, "HF_HUB_OFFLINE", True))
-        yield

@@ -21,7 +21,7 @@ from typing import Any
 
 from common.errors import UserError
 from recipes.study.plan import Cell, Plan, PlannedRun, Resolver, build_run
-from recipes.study.specification import FEATURES, Axis, Stage, Study
+from recipes.study.specification import FEATURES, PIXELS, Axis, Stage, Study
 
 SHARED_KEYS = ("data.", "train.seed")
 NETWORK_KEYS = ("model.",)
@@ -66,9 +66,9 @@ def _baselines_of(
     if network.get("model.name") != OF_INIT:
         named = _levels(study, last, cell, NETWORK_KEYS, among=_named_networks)
         yield {**network, "init": None}, {**named, FEATURES: "untrained"}, None
-        pixels = {**_with_prefix(settings, SHARED_KEYS), "init": None, FEATURES: "pixels"}
+        pixels = {**_with_prefix(settings, SHARED_KEYS), "init": None, FEATURES: PIXELS}
         named = _levels(study, last, cell, (), among=_named_networks)
-        yield pixels, {**named, FEATURES: "pixels"}, None
+        yield pixels, {**named, FEATURES: PIXELS}, None
 
 
 def _levels_of_start(study: Study, last: Stage, cell: Cell, start: PlannedRun | None) -> dict[str, str]:

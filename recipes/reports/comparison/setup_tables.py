@@ -8,7 +8,7 @@ import numpy as np
 from recipes.reports.comparison.tables import ComparisonTables
 from recipes.reports.formatting import number, signed
 from recipes.reports.run_tables import Table
-from recipes.study.specification import BASELINES, FEATURES
+from recipes.study.specification import BASELINES, FEATURES, PIXELS
 
 NO_LEVEL = "–"
 """The level of pixels on an axis of networks."""
@@ -85,11 +85,11 @@ class SetupTables(ComparisonTables):
         value, (features, *levels, classifier) = max(found)
         best = max(arms, key=lambda arm: sign * arm.interval.mean)
         network = ", ".join(self.title(level) for level in levels if level != NO_LEVEL)
-        source = "raw pixels" if features == "pixels" else f"{features} features" + (f" ({network})" if network else "")
-        pixels = max(((value, names[-1]) for value, names in found if names[0] == "pixels"), default=None)
+        source = "raw pixels" if features == PIXELS else f"{features} features" + (f" ({network})" if network else "")
+        pixels = max(((value, names[-1]) for value, names in found if names[0] == PIXELS), default=None)
         return BestBaseline(
             reached=f"{classifier} on {source} reaches {number(value)} with {self.words.labels(x)}",
-            of_pixels=None if pixels is None or features == "pixels" else (pixels[1], pixels[0]),
+            of_pixels=None if pixels is None or features == PIXELS else (pixels[1], pixels[0]),
             arm=", ".join(self.title(best.levels[name]) for name in self.findings.arm_axes),
             of_arm=number(best.interval.mean),
             is_sufficient=value >= best.interval.mean,
@@ -151,7 +151,8 @@ class SetupTables(ComparisonTables):
         runs = frame[(frame["stage"] == BASELINES) & frame["status"].notna()]
         values: dict[tuple[str, ...], dict[str, list[float]]] = {}
         for run in runs.to_dict("records"):
-            network = [NO_LEVEL if run[axis] is None else run[axis] for axis in axes]
+            is_of_none = run[FEATURES] == PIXELS
+            network = [NO_LEVEL if is_of_none or run[axis] is None else run[axis] for axis in axes]
             for name, title in self._measures().items():
                 if not math.isnan(run.get(name, math.nan)):
                     of_classifier = values.setdefault((run[FEATURES], *network, title), {})

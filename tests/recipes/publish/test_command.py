@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from published_studies import write_study
@@ -221,6 +223,16 @@ def test_results_of_other_runs_than_the_code_would_start_are_said_to_be_older() 
     assert describe_age(older) == (
         "These results are older than the code: the study has 27 runs now, of which 3 are not among the 27 stored here."
     )
+
+
+def test_age_of_results_whose_images_are_elsewhere_is_not_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not here may be a data set of the Hub."""
+    asked: list[Any] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **_: asked.append(words))
+    with restored(REPOSITORY / "docs" / "results" / "my_images_photos") as (study, _):
+        assert study.plan.study.mapping["set"]["data.source"] == "photos"
+        assert describe_age(study.plan) == ""
+    assert not asked
 
 
 def test_age_is_part_of_the_origin(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
