@@ -12,6 +12,7 @@ BEGIN_TARGET("avx2,fma")
 
 namespace {
 
+// A vector of words, for the templates of `rows.h` and `resize.h`.
 struct Vector {
     static constexpr long BYTES = 32;
     typedef __m256i Words;

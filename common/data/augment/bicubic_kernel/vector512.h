@@ -1,8 +1,8 @@
-// Vectors of 512 bits (AVX-512 F, BW, DQ and VL); with VNNI, products are added by one instruction.
+// Vectors of 512 bits (AVX-512 F, BW, DQ and VL), with the functions that `avx2.cpp` describes.
 
 namespace {
 
-template <bool HAS_VNNI>
+template <bool HAS_VNNI>  // which multiplies and adds in one instruction
 struct Vector {
     static constexpr long BYTES = 64;
     typedef __m512i Words;
