@@ -33,7 +33,7 @@ networks: $(STAMP)  ## Print every network beside the papers' numbers
 clean:  ## Remove runs and caches, keep the virtual environment
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-$(STAMP): pyproject.toml constraints.txt common/data/augment/bicubic.cpp
+$(STAMP): pyproject.toml constraints.txt $(wildcard common/data/augment/bicubic_kernel/*)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip

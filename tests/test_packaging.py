@@ -1,5 +1,6 @@
 """An installation contains every module and every data file that the modules read."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def test_all_package_data_is_installed() -> None:
 
 
 def test_makefile_reinstalls_when_compiled_sources_change() -> None:
-    depends = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("$(STAMP):"))
+    rule = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("$(STAMP):"))
+    patterns = re.findall(r"\$\(wildcard ([^)]+)\)", rule)
+    depends = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
+    assert SETTINGS["ext-modules"]
     for module in SETTINGS["ext-modules"]:
-        assert set(module["sources"]) <= set(depends.split())
+        assert {*module["sources"], *module["depends"]} <= depends
+        folders = {(ROOT / source).parent for source in module["sources"]}
+        files = {path.relative_to(ROOT).as_posix() for folder in folders for path in folder.iterdir()}
+        assert files == {*module["sources"], *module["depends"]}

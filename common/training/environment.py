@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from common.cores import available_cores
-from common.data.augment.bicubic import HAS_KERNEL
+from common.data.augment import bicubic
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "resizing": "own kernel" if HAS_KERNEL else "PyTorch",
+        "resizing": bicubic.description(),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": bool(_git("status", "--porcelain")),
         "command": " ".join(sys.orig_argv),

@@ -1,11 +1,13 @@
-"""Antialiased bicubic resizing, as in Pillow. A C++ kernel (`bicubic.cpp`) or PyTorch does it; both give the same pixels.
+"""Antialiased bicubic resizing, as in Pillow. A C++ kernel (`bicubic_kernel/`) or PyTorch does it; both give the same pixels.
 
 Images that are not RGB of 8 bits are resized by PyTorch in floating-point numbers, with the same geometry.
 
-The kernel is built when the project is installed, if there is a C++ compiler. It needs AVX-512 with VBMI and VNNI (Ice Lake,
-Zen 4 and later), and is three to four times as fast as PyTorch.
+The kernel is built when the project is installed, if there is a C++ compiler. It has variants for AVX2, AVX-512, and AVX-512 with
+VBMI and VNNI; the processor decides which one is used. Before its first use in a process, a variant is compared with PyTorch.
 """
 
+import logging
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,17 +15,20 @@ import torch
 import torch.nn.functional as F
 
 try:
-    from common.data.augment import _bicubic
+    from common.data.augment import _bicubic_kernel
 except ImportError:  # installed without a compiler
-    HAS_KERNEL = False
+    VARIANTS: tuple[str, ...] = ()
 else:
-    HAS_KERNEL = _bicubic.available()
+    VARIANTS = _bicubic_kernel.variants()
+"""Variants of the kernel that the processor supports, the fastest first."""
 
 LEVEL = 257
 """Values of 16 bits for one of 8 bits: 65535 / 255."""
 
 Box = tuple[int, int, int, int]
 """Region of an image in pixels: (top, left, height, width)."""
+
+logger = logging.getLogger(__name__)
 
 
 def resize(pixels: Any, size: tuple[int, int], *, box: Box | None = None, flip: bool = False) -> Any:
@@ -38,10 +43,62 @@ def resize(pixels: Any, size: tuple[int, int], *, box: Box | None = None, flip: 
     if size == (height, width):
         part = pixels[top : top + height, left : left + width]
         return np.array(part[:, ::-1] if flip else part, order="C")
-    if not HAS_KERNEL:
+    variant = chosen_variant()
+    if variant is None:
         return resize_by_pytorch(pixels, size, box=box, flip=flip)
+    return resize_by_kernel(pixels, size, box=box, flip=flip, variant=variant)
+
+
+@cache
+def chosen_variant() -> str | None:
+    """Return the variant of the kernel that this process uses, None for PyTorch.
+
+    It is the fastest one that the processor supports, within PyTorch's own limit (`ATEN_CPU_CAPABILITY`), and that gives PyTorch's
+    pixels on a small image. A variant that does not is left out with a warning.
+    """
+    for variant in VARIANTS:
+        if not _is_allowed(variant):
+            continue
+        if _equals_pytorch(variant):
+            return variant
+        logger.warning(
+            "resizing: the kernel's variant %s does not give PyTorch's pixels on this machine and is not used; please report the"
+            " processor and the compiler",
+            variant,
+        )
+    return None
+
+
+def description() -> str:
+    """Return what resizes RGB images of 8 bits in this process, for `environment.json`."""
+    variant = chosen_variant()
+    return "PyTorch" if variant is None else f"own kernel, {variant}"
+
+
+def _is_allowed(variant: str) -> bool:
+    """Return whether PyTorch uses the variant's instruction set, too."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return capability.startswith("AVX512") or capability == variant == "AVX2"
+
+
+def _equals_pytorch(variant: str) -> bool:
+    """Return whether a variant gives PyTorch's pixels where it makes a random image smaller and larger."""
+    image = np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    boxes: list[tuple[tuple[int, int], Box]] = [((24, 37), (2, 1, 59, 82)), ((35, 41), (30, 62, 31, 21))]
+    return all(
+        np.array_equal(
+            resize_by_kernel(image, size, box=box, flip=flip, variant=variant),
+            resize_by_pytorch(image, size, box=box, flip=flip),
+        )
+        for size, box in boxes
+        for flip in (False, True)
+    )
+
+
+def resize_by_kernel(pixels: Any, size: tuple[int, int], *, box: Box, flip: bool = False, variant: str) -> Any:
+    """Return what `resize` returns for an RGB image of 8 bits, computed by a variant of the kernel."""
     resized = np.empty((*size, 3), dtype=np.uint8)
-    _bicubic.resize_into(np.ascontiguousarray(pixels), *box, flip, resized)
+    _bicubic_kernel.resize_into(variant, np.ascontiguousarray(pixels), *box, flip, resized)
     return resized
 
 

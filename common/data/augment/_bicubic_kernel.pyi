@@ -1,0 +1,6 @@
+from typing import Any
+
+def variants() -> tuple[str, ...]: ...
+def resize_into(
+    variant: str, image: Any, top: int, left: int, height: int, width: int, flip: bool, result: Any
+) -> None: ...
