@@ -156,7 +156,8 @@ def _words(accelerate_args: str) -> tuple[str, ...]:
 
 def _folder(out: str | None, study: Study) -> Path:
     """Return the folder of a study: `--out`, or the default; raise UserError if it is too long for the files of a run."""
-    name = study.name if study.mapping.get("size") is None else f"{study.name}_{_source_name(study)}"
+    is_sized = study.mapping.get("size") is not None or study.mapping.get("sized_by")
+    name = f"{study.name}_{_source_name(study)}" if is_sized else study.name
     default = Path("outputs", *([study.scale] if study.scale else []), folder_name(name))
     folder = user_path(out or str(default), "--out")
     check_length(folder / "runs" / ("x" * MAX_NAME_BYTES), "--out")

@@ -58,9 +58,10 @@ def spent_macs(study: StudyRecord) -> "pd.Series[float]":
 
 
 def stage_seconds(study: StudyRecord) -> dict[str, float]:
-    """Return the seconds of every stage, summed over its completed runs."""
+    """Return the seconds of every stage, and of the baselines if there are any, summed over their completed runs."""
     seconds = study.frame.groupby("stage")["seconds"].sum()
-    return {stage.name: float(seconds.get(stage.name, 0.0)) for stage in study.plan.study.stages}
+    names = [*(stage.name for stage in study.plan.study.stages), *([BASELINES] if BASELINES in seconds else [])]
+    return {name: float(seconds.get(name, 0.0)) for name in names}
 
 
 def _with_earlier(study: StudyRecord, values: "pd.Series[float]") -> "pd.Series[float]":

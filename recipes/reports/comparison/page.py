@@ -177,7 +177,7 @@ class ComparisonPage(Page):
         if claim.name == "alternative":
             second = findings.effects[1]
             first, other = f"{second.other} with {findings.main.base}", f"{second.base} with {findings.main.other}"
-            title = f"Does {words.title(second.axis)} matter more ({first} minus {other})?"
+            title = f"Is {first} better than {other}?"
         if claim.name in STARTS:
             base, other = words.sides(claim)
             title = f"Is {other} better than {base}?"

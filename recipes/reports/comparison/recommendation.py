@@ -62,7 +62,9 @@ class Recommendation(OpenClaims):
         settled = sum(claim.outcome in SETTLED and claim.name not in self.doubtful for claim in claims)
         count = f"{settled} of {pluralize(len(claims), 'declared claim')} {'is' if settled == 1 else 'are'} settled"
         found = claims[0].interval
-        images = f" and {found.images:,} test images" if found.images else ""
+        images = (
+            f" and {found.images:,} test images" if found.images else " alone, not over the sampling of the test images"
+        )
         over = f" (95% confidence, over {pluralize(found.count, findings.spec.repeats)}{images})" if found.count else ""
         budget = {
             "compute": "each arm within the same compute budget",
@@ -208,7 +210,7 @@ class Recommendation(OpenClaims):
         x = self.findings.spec.x
         known = [(arm.levels, self.findings.has_converged(arm.levels)) for arm in self.findings.arms]
         if all(converged is None for _, converged in known):
-            return ["Whether longer training would change this was not measured."]
+            return ["It is not known whether longer training would change this."]
         found = [levels for levels, converged in known if converged is False]
         if not found:
             return []

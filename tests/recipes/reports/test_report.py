@@ -131,7 +131,7 @@ def test_cards_are_the_declared_claims(study_folder: Path) -> None:
             "as good as OST with 287 labels",
             "up",
         ),
-        ("Does the stem matter more (conv with OST minus patchify with TST)?", "no", "−2.6 points", "down"),
+        ("Is conv with OST better than patchify with TST?", "no", "−2.6 points", "down"),
     ]
     assert [row[0] for row in page.tables.claims().rows] == [
         "TST − OST, all amounts (patchify stem)",

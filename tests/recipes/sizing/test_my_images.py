@@ -190,6 +190,16 @@ def test_plan_prints_the_choices_with_their_reasons(
     assert "e12 MACs per second and device given" in printed
 
 
+def test_the_folder_of_a_study_has_the_name_of_its_images(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sized or not yet: rates and runs are in one folder, and two folders of images do not share it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "my_images", f"data.source={photos}", "--budget", "1h", "--public", "none"]) == 0
+    assert f"folder: outputs/my_images_{photos.name}\n" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == [f"my_images_{photos.name}"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
