@@ -101,7 +101,8 @@ def test_arm_that_both_claims_support(findings: Findings) -> None:
         "1 point) and needs another stage."
     )
     assert recommend(found).certainty() == [
-        "2 of 3 declared claims are settled (95% confidence, over 3 seeds alone, not over the sampling of the test images), each arm within the same compute budget.",
+        "2 of 3 declared claims are settled (95% confidence, over 3 seeds alone, not over the sampling of the test images), "
+        "each arm within the same compute budget.",
         "It is not known whether longer training would change this.",
     ]
 
