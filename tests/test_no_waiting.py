@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from common.config import load
 from common.data.augment import color
-from common.data.augment.color import apply_on_batch
+from common.data.augment.color_on_device import apply_on_batch
 from common.data.augment.parameters import NUM_PARAMETERS
 from common.evaluation.config import LinearConfig
 from common.evaluation.linear_run import LinearEvaluation
@@ -91,9 +91,9 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(torch, f"_fused_{name}_", lambda *_, **__: None)
     optimizer = importlib.import_module("torch.optim.optimizer")
     monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: [GPU.type])
-    color._constants.cache_clear()
+    color.constants.cache_clear()
     yield
-    color._constants.cache_clear()
+    color.constants.cache_clear()
 
 
 def build_run(stage: str, recipe: str, words: tuple[str, ...], out: Path) -> tuple[Any, Run, Any]:
@@ -175,3 +175,10 @@ def test_color_augmentation_of_other_channels_waits_for_nothing() -> None:
     with Waits() as waits:
         apply_on_batch(crops, records, sigma_limit=2.0)
     assert waits.operations == []
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_color_augmentation_is_compiled_with_the_step(tmp_path: Path, compiled: bool) -> None:
+    words = (f"train.compile={str(compiled).lower()}",)
+    trainer = Pretraining(*build_run("pretrain", "digits", words, tmp_path / "run"))
+    assert (trainer.color is apply_on_batch) is not compiled
