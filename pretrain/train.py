@@ -56,7 +56,8 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
         torch.manual_seed(config.train.seed)
-        dino = synchronize_batch_norm(build_dino(config), device_type=run.device.type).to(run.device)
+        device, compiled = run.device, config.train.compile
+        dino = synchronize_batch_norm(build_dino(config), device_type=device.type, compiled=compiled).to(device)
         assert isinstance(dino, DINO)
         self.dino: DINO = dino
         freeze_statistics(dino.student, dino.teacher)
