@@ -23,7 +23,7 @@ def configure_execution(network: nn.Module, train: TrainConfig, device: torch.de
     without bf16 matrix multiplication, and for `train.grad_checkpointing` with batch norm in the blocks.
     """
     on_cpu = device.type == "cpu"
-    if on_cpu and train.precision != "fp32":
+    if train.precision in ("bf16", "fp16") if on_cpu else train.deterministic:
         disable_fused_attention(network)
     if train.grad_checkpointing:
         enable_grad_checkpointing(network)
@@ -52,7 +52,8 @@ def use_kernels(network: nn.Module, *, on_cpu: bool, required: bool) -> None:
 def disable_fused_attention(network: nn.Module) -> None:
     """Compute attention by two matrix products and a softmax instead of PyTorch's fused kernel.
 
-    In bf16 on a CPU the fused kernel's backward pass takes ten times as long (65 tokens, 3 heads of 64), half of a step.
+    In bf16 on a CPU the fused kernel's backward pass takes ten times as long (65 tokens, 3 heads of 64), half of a step. On a GPU
+    it is not deterministic.
     """
     for module in network.modules():
         if hasattr(module, "fused_attn"):

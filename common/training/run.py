@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_EXECUTION = {"compiled": "compile", "deterministic": "deterministic"}
+"""Arguments of `build_accelerator` and the keys of the section `train` that set them, which evaluations may lack."""
+
 
 def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) -> "Run":
     """Set up this process and open its run in the folder `config.out`.
@@ -38,7 +41,9 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     folder has been accepted, the signal handlers that ask for a stop. Raise UserError for a launch or a folder that cannot work.
     """
     check_tracker(_tracker_name(config))
-    accelerator = build_accelerator(precision, compiled=getattr(getattr(config, "train", None), "compile", False))
+    train = getattr(config, "train", None)
+    execution = {key: getattr(train, name, False) for key, name in _EXECUTION.items()}
+    accelerator = build_accelerator(precision, **execution)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     run = Run(config, accelerator, stage=stage, overrides=overrides)

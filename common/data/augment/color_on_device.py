@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.data.augment import parameters as columns
 from common.data.augment.color import blur_kernels, blur_radius, color_maps, constants, for_channels
+from common.fp32 import full_fp32
 
 Blur = Callable[[Tensor, Tensor, int], Tensor]
 """(images, standard deviations (N,), largest radius) -> blurred images."""
@@ -33,7 +34,8 @@ def apply_on_batch(crops: Tensor, parameters: Tensor, *, sigma_limit: float) -> 
     `sigma_limit` is the largest standard deviation of a blur, in pixels. It determines the kernel size. Only uint8 is rounded.
     """
     parameters = parameters.to(crops.device)
-    return _apply(crops, parameters, constants(crops.device), sigma_limit, blur_by_convolution)
+    with full_fp32():
+        return _apply(crops, parameters, constants(crops.device), sigma_limit, blur_by_convolution)
 
 
 def compiled_color(backend: str = "inductor") -> BatchColor:
@@ -46,7 +48,8 @@ def compiled_color(backend: str = "inductor") -> BatchColor:
 
     def apply(crops: Tensor, parameters: Tensor, *, sigma_limit: float) -> Tensor:
         parameters = parameters.to(crops.device)
-        augmented: Tensor = graph(crops, parameters, constants(crops.device), sigma_limit, blur_by_shifts)
+        with full_fp32():
+            augmented: Tensor = graph(crops, parameters, constants(crops.device), sigma_limit, blur_by_shifts)
         return augmented
 
     return apply
