@@ -11,12 +11,13 @@ from common.models.kernels.attention import as_kernel_attention
 from common.models.kernels.gelu import as_kernel_gelu, as_kernel_mlp
 from common.models.kernels.library import kernels_available
 from common.models.replacement import replace_modules
+from common.models.stem import Stem
 from common.training.compilers import check_compiler, check_triton
 from common.training.config import TrainConfig
 
 
 def configure_execution(network: nn.Module, train: TrainConfig, device: torch.device) -> None:
-    """Select the network's kernels for the device, torch.compile and activation checkpointing; names and weights are unchanged.
+    """Select kernels and layouts for the device, torch.compile and activation checkpointing; names and weights are unchanged.
 
     Raise UserError for `train.compile` or `train.kernels` without the compilers that they need, for `train.kernels` on a GPU or on
     a CPU without bf16 matrix multiplication, and for `train.grad_checkpointing` with batch norm in the blocks.
@@ -24,6 +25,10 @@ def configure_execution(network: nn.Module, train: TrainConfig, device: torch.de
     on_cpu = device.type == "cpu"
     if train.precision in ("bf16", "fp16") if on_cpu else train.deterministic:
         disable_fused_attention(network)
+    if device.type == "cuda":
+        for module in network.modules():
+            if isinstance(module, Stem):
+                module.for_gpu = True
     if train.grad_checkpointing:
         enable_grad_checkpointing(network)
     if on_cpu and (train.kernels or train.compile):

@@ -87,6 +87,13 @@ def test_a_compiled_network_is_evaluated_eagerly() -> None:
         assert model(torch.randn(2, 3, 16, 16)).shape == (2, 10)
 
 
+def test_stems_are_laid_out_for_the_device() -> None:
+    for device in (CPU, torch.device("cuda")):
+        model = network(stem="conv")
+        configure_execution(model, TrainConfig(), device)
+        assert model.patch_embed.for_gpu is (device != CPU)
+
+
 def test_kernels_are_rejected_where_they_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     train = TrainConfig(kernels=True, precision="bf16")
     monkeypatch.setattr("common.training.precision.check_compiler", lambda key: None)
