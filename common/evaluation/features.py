@@ -79,4 +79,5 @@ def singular_values_by_products(matrix_ND: Tensor) -> Tensor:
     On a GPU the decomposition of the N x D matrix itself takes many small steps.
     """
     matrix = matrix_ND.double()
-    return torch.linalg.eigvalsh(matrix.T @ matrix).clamp_min(0).sqrt().float()
+    values: Tensor = torch.linalg.eigvalsh(matrix.T @ matrix).clamp_min(0).sqrt().float()
+    return values

@@ -16,6 +16,7 @@ from common.memory import keep_freed_memory
 from common.paths import check_length, user_path
 from common.surroundings import INTERRUPTED
 from common.training.accelerator import build_accelerator
+from common.training.bf16 import warn_of_slow_bf16
 from common.training.environment import environment
 from common.training.folder_view import describe_folder
 from common.training.open_images import confirm_moved
@@ -46,6 +47,8 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     accelerator = build_accelerator(precision, **execution)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
+    if precision == "bf16" and accelerator.is_main_process:
+        warn_of_slow_bf16(accelerator.device)
     run = Run(config, accelerator, stage=stage, overrides=overrides)
     run.signals.install()
     return run
