@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def build_accelerator(precision: str, *, compiled: bool = False, deterministic: 
     check_distribution(accelerator)
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
         raise UserError(_no_process_group(accelerator.num_processes))
-    warn_about_threads()
+    limit_threads(os.environ)
     return accelerator
 
 
@@ -96,17 +97,22 @@ def check_distribution(accelerator: "Accelerator") -> None:
         raise UserError(f"accelerate's distributed type is {kind}, which no stage can use.{remedy}")
 
 
-def warn_about_threads() -> None:
-    """Warn if PyTorch starts more threads than this process may use cores: they wait for each other.
+def limit_threads(environment: Mapping[str, str]) -> None:
+    """Let PyTorch start no more threads than this process may use cores, unless the environment tells their number.
 
-    The number is left alone: it changes the rounding of sums.
+    By default it counts the cores of the process's affinity, not a container's CPU quota, and threads beyond that wait for each
+    other. A number that the environment tells is left alone, with a warning: it changes the rounding of sums.
     """
     threads, cores = torch.get_num_threads(), available_cores()
-    if threads > cores:
-        logger.warning(
-            "PyTorch computes with %d threads on %d cores (affinity, or a container's CPU quota), which is slow: set "
-            "OMP_NUM_THREADS=%d",
-            threads,
-            cores,
-            cores,
-        )
+    if threads <= cores:
+        return
+    if "OMP_NUM_THREADS" not in environment:
+        torch.set_num_threads(cores)
+        return
+    logger.warning(
+        "PyTorch computes with %d threads on %d cores (affinity, or a container's CPU quota), which is slow: set "
+        "OMP_NUM_THREADS=%d",
+        threads,
+        cores,
+        cores,
+    )
