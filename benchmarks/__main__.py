@@ -14,7 +14,7 @@ NAMES = {
     "step": ("DINO's step, its loss and the EMA of the teacher", 5),
     "loop": ("DINO training end to end including data loading, compared with lightly if it is installed", 30),
     "finetune": ("supervised training end to end including data loading, also with SAM", 15),
-    "gpu": ("training of both stages end to end on a GPU: rate, utilization, memory; skipped without one", None),
+    "gpu": ("both stages on a GPU by stage and variant: rate, utilization, memory; has options, see gpu --help", None),
     "knn": ("k-NN compared with the matrix product alone, and scaling with the size of the bank", 1),
     "startup": ("time from the command to the first step, for 1.8 thousand to 1.28 million rows", 2),
     "studies": ("small studies: prefork on and off; active and passive waiting of threads", 15),
@@ -24,7 +24,7 @@ NAMES = {
 """What each measures, and its minutes on two cores with the default repeats, if known."""
 GROWING = ("loop",)
 """Benchmarks that also measure how time and memory scale, by their function `growth`."""
-WITH_OPTIONS = ("coverage", "duplicates")
+WITH_OPTIONS = ("coverage", "duplicates", "gpu")
 """Programs with options of their own, each the function `main` of a module."""
 OTHERS = """
 each is a module of this folder: benchmarks/<name>.py

@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +68,7 @@ class Setting:
 
 
 AnySetting = TypeVar("AnySetting", bound=Setting)
+AnyItem = TypeVar("AnyItem")
 
 
 class TimingDone(Exception):
@@ -79,6 +80,7 @@ class StepTimer:
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self._laps = setting, list[float]()
+        self._begun, self._waited = time.perf_counter(), 0.0
         self.memory_mb = 0.0
 
     def lap(self) -> None:
@@ -92,6 +94,32 @@ class StepTimer:
             self.memory_mb = _sum_over_processes(local)
             raise TimingDone
 
+    def watch(self, batches: Iterable[AnyItem]) -> Iterator[AnyItem]:
+        """Yield the batches, and count the time that the timed steps wait for them; the first step begins with the first one."""
+        source = iter(batches)
+        while True:
+            started = time.perf_counter()
+            try:
+                batch = next(source)
+            except StopIteration:
+                return
+            now = time.perf_counter()
+            if not self._laps:
+                self._begun = now
+            if len(self._laps) >= self.setting.warmup_steps:
+                self._waited += now - started
+            yield batch
+
+    @property
+    def waiting_share(self) -> float:
+        """Return the share of the timed steps that was spent waiting for `watch`'s batches."""
+        return self._waited / max(self.seconds_per_step * self.setting.steps, 1e-9)
+
+    @property
+    def first_step_seconds(self) -> float:
+        """Return the duration of the first step, with compilation; without `watch`, also of what precedes it."""
+        return self._laps[0] - self._begun
+
     @property
     def seconds_per_step(self) -> float:
         """Return the mean over the timed steps, including time spent waiting for the loader."""
@@ -99,12 +127,16 @@ class StepTimer:
 
 
 def time_steps(loop: Callable[[AnySetting, StepTimer], None], setting: AnySetting) -> dict[str, float]:
-    """Run a loop in this process up to its last timed step; return the seconds per step and the peak memory."""
+    """Run a loop in this process up to its last timed step.
+
+    Return the seconds per step, those of the first step, the share of the timed steps spent waiting for data, the peak memory.
+    """
     timer = StepTimer(setting)
     try:
         loop(setting, timer)
     except TimingDone:
-        return {"seconds_per_step": timer.seconds_per_step, "memory_mb": timer.memory_mb}
+        names = ("seconds_per_step", "first_step_seconds", "waiting_share", "memory_mb")
+        return {name: getattr(timer, name) for name in names}
     raise AssertionError("the loop ended before its last timed step")
 
 

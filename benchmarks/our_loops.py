@@ -1,6 +1,7 @@
 """Timing of our trainers, in their actual loops, on images in memory."""
 
 import tempfile
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -15,8 +16,9 @@ from finetune.train import Finetuning
 from pretrain.config import PretrainConfig
 from pretrain.train import Pretraining
 
-Part = Literal["full", "step", "data"]
-"""What is timed: the complete loop, its steps on inputs that are already on the device, or data loading to the device."""
+Part = Literal["full", "step", "data", "views"]
+"""What is timed: the complete loop, its steps on inputs that are already on the device, data loading to the device, or what the
+device makes of a batch before a step (color augmentation, normalization, mixing)."""
 
 
 class TimedProgress(Progress):
@@ -58,14 +60,38 @@ def _time(
         try:
             if part == "data":
                 _load_only(trainer, timer)
+            elif part == "views":
+                _transform_only(trainer, timer)
             else:
                 if part == "step":
                     _reuse_inputs(trainer)
+                trainer.loop.loader = _Watched(trainer.loop.loader, timer)
                 trainer.loop.progress = TimedProgress(run, trainer.loop.num_steps, config.train.batch_size, timer)
                 trainer.train()
         except TimingDone:
             del trainer  # ends the workers before the folder is removed
             raise
+
+
+class _Watched:
+    """A loader whose batches a timer watches."""
+
+    def __init__(self, loader: Any, timer: StepTimer) -> None:
+        self.loader, self.timer = loader, timer
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.timer.watch(self.loader)
+
+
+def _transform_only(trainer: Pretraining | Finetuning, timer: StepTimer) -> None:
+    """Make the inputs of steps from the first batch, again and again, without taking them."""
+    batch = next(iter(trainer.loop.loader)).to(trainer.run.device)
+    for step in range(trainer.steps_per_epoch):
+        if isinstance(trainer, Pretraining):
+            trainer._views(batch)
+        else:
+            trainer.objective.inputs(batch, epoch=0, step=step)
+        timer.lap()
 
 
 def _load_only(trainer: Any, timer: StepTimer) -> None:

@@ -30,6 +30,10 @@ INTERRUPTED_TWICE = 130
 _MEMORY_REMEDY = (
     "Reduce train.batch_size, data.image_size, model.name, dino.out_dim or data.cache_megabytes, or use more processes."
 )
+_TRAINING_MEMORY_REMEDY = (
+    "train.micro_batch_size sends parts of a batch through the network, train.grad_checkpointing=true recomputes activations: both"
+    " change a step only by rounding."
+)
 
 
 def run_stage(
@@ -80,7 +84,7 @@ def run_stage(
             return USER_ERROR
         if not is_out_of_memory(error):
             raise
-        print_error(f"not enough memory for this recipe ({_first_line(error)}). {_MEMORY_REMEDY}", rank)
+        print_error(f"not enough memory for this recipe ({_first_line(error)}). {_memory_remedy(stage)}", rank)
         return USER_ERROR
     finally:
         release_locks()
@@ -88,6 +92,11 @@ def run_stage(
         leave_at_once(code)
     _leave_process_group()
     return code
+
+
+def _memory_remedy(stage: str) -> str:
+    """Return what a run that lacks memory can do; a stage that trains a network first without another result."""
+    return f"{_TRAINING_MEMORY_REMEDY} {_MEMORY_REMEDY}" if stage in ("pretrain", "finetune") else _MEMORY_REMEDY
 
 
 def _load(cls: type[Any], recipe: str, overrides: list[str]) -> Any:

@@ -20,7 +20,7 @@ from common.errors import USER_ERROR, UserError
 from common.interruption import stop_signals
 from common.pipes import exit_with
 from common.surroundings import INTERRUPTED
-from common.training.launch_environment import check_environment, check_launch
+from common.training.launch_environment import check_environment, check_launch, launch_setting
 from common.training.signals import end_before_run
 
 
@@ -33,10 +33,19 @@ def main(arguments: Sequence[str]) -> int:
 
         parser = launch_command_parser()
         parser.prog = "python -m common.launch"
-        return _launch(parser.parse_args(arguments))
+        options = parser.parse_args(arguments)
+        _choose_port(options, _own_options(arguments))
+        return _launch(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
+
+
+def _choose_port(options: Namespace, arguments: Sequence[str]) -> None:
+    """Let a launch on one machine find a free port, where none is set: by default all launches would meet at port 29500."""
+    machines = launch_setting("num_machines", arguments, os.environ) or "1"
+    if machines == "1" and launch_setting("main_process_port", arguments, os.environ) is None:
+        options.main_process_port = 0  # accelerate's name for a free one
 
 
 def _launch(options: Namespace) -> int:

@@ -15,12 +15,13 @@ from common.data.splits.roles import Splits
 from common.data.token_labels.reader import open_token_labels
 from common.data.token_labels.targets import token_targets
 from common.errors import UserError
-from common.models.volo import Box, Volo
+from common.models.volo import Volo
 from common.rng import generator
 from finetune.classification import Classification
 from finetune.config import FinetuneConfig
 
-NO_BOX: Box = (0, 0, 0, 0)
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right) in tokens, the last two exclusive."""
 
 
 class TokenLabels(Classification):
@@ -59,9 +60,10 @@ class TokenLabels(Classification):
         )
 
     def inputs(self, batch: Batch, *, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """Return erased images (B, C, S, S), class targets (B, C), token targets (B, N, C) and, on the CPU, the box (B, 4).
+        """Return erased images (B, C, S, S), class targets (B, C), token targets (B, N, C) and the box (B, 4), int64.
 
-        All rows of the box are equal, so that every micro-batch (`train.micro_batch_size`) contains it.
+        All rows of the box are equal, so that every micro-batch (`train.micro_batch_size`) contains it. Without MixToken they are
+        empty, (B, 0).
         """
         assert batch.labels is not None and self.token_grid is not None, "call build_network first"
         targets = smooth_targets(batch.labels, self.num_classes, self.config.augment.label_smoothing)
@@ -75,15 +77,16 @@ class TokenLabels(Classification):
         if self.section.class_target == "dense":
             targets = per_token.mean(1)
         box = self._box(len(targets), epoch=epoch, step=step)
-        own_fraction = 1 - (box[2] - box[0]) * (box[3] - box[1]) / (rows * columns)
-        if own_fraction < 1:
-            targets = torch.lerp(swap_neighbors(targets), targets, own_fraction)
-        return self.images(batch), targets, per_token, torch.tensor(box).repeat(len(targets), 1)
+        if box:
+            own_fraction = 1 - (box[2] - box[0]) * (box[3] - box[1]) / (rows * columns)
+            targets = torch.lerp(swap_neighbors(targets), targets, own_fraction) if own_fraction < 1 else targets
+        box_B4 = torch.tensor(box or (), dtype=torch.int64).repeat(len(targets), 1)
+        return self.images(batch), targets, per_token, box_B4.to(targets.device, non_blocking=True)
 
     def loss(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return class_weight * cross-entropy of the class token + weight * mean cross-entropy of the tokens."""
         images, targets, per_token, box_B4 = inputs
-        class_logits, token_logits = model(images, tuple(box_B4[0].tolist()))
+        class_logits, token_logits = model(images, box_B4[0])
         class_loss, token_loss = self.cross_entropy(class_logits, targets), self.cross_entropy(token_logits, per_token)
         return self.section.class_weight * class_loss + self.section.weight * token_loss
 
@@ -92,10 +95,10 @@ class TokenLabels(Classification):
         chance = super().chance()
         return None if chance is None else (self.section.class_weight + self.section.weight) * chance
 
-    def _box(self, count: int, *, epoch: int, step: int) -> Box:
-        """Return the box of a step, the same on every process; an empty box without MixToken."""
+    def _box(self, count: int, *, epoch: int, step: int) -> Box | None:
+        """Return the box of a step, the same on every process; None without MixToken."""
         if not self.section.mix_token:
-            return NO_BOX
+            return None
         if count % 2:
             raise UserError(
                 f"train.batch_size: each process gets {count} images, but MixToken pairs images. Set an even number per process, or"

@@ -53,7 +53,8 @@ class Finetuning:
         self.objective = build_objective(config, splits)
         torch.manual_seed(config.train.seed)
         self.network = self.objective.build_network()
-        self.network = synchronize_batch_norm(self.network, device_type=run.device.type).to(run.device)
+        self.network = synchronize_batch_norm(self.network, device_type=run.device.type, compiled=config.train.compile)
+        self.network = self.network.to(run.device)
         freeze_statistics(self.network)
         configure_execution(self.network, config.train, run.device)
         is_averaged = config.ema_decay is not None or config.ema_span is not None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.data.augment.color import apply_on_batch
+from common.data.augment.color_on_device import BatchColor, apply_on_batch, compiled_color
 from common.data.augment.multi_crop import build_multi_crop
 from common.data.loading.loader import Batch, normalize
 from common.data.loading.sampler import EpochSampler
@@ -56,7 +56,8 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, run: Run, splits: Splits) -> None:
         self.config, self.run, self.splits = config, run, splits
         torch.manual_seed(config.train.seed)
-        dino = synchronize_batch_norm(build_dino(config), device_type=run.device.type).to(run.device)
+        device, compiled = run.device, config.train.compile
+        dino = synchronize_batch_norm(build_dino(config), device_type=device.type, compiled=compiled).to(device)
         assert isinstance(dino, DINO)
         self.dino: DINO = dino
         freeze_statistics(dino.student, dino.teacher)
@@ -105,9 +106,10 @@ class Pretraining:
         warn_of_batch_norm(trained, config.train.micro_batch_size)
 
     def _set_execution(self) -> None:
-        """Choose kernels, compilation and precision of student, teacher and loss."""
+        """Choose kernels, compilation and precision of student, teacher, loss and color augmentation."""
         for network in (self.dino.student, self.dino.teacher):
             configure_execution(network, self.config.train, self.run.device)
+        self.color: BatchColor = compiled_color() if self.config.train.compile else apply_on_batch
         if self.config.train.compile:
             self.dino.loss.compile_functions()
 
@@ -163,7 +165,7 @@ class Pretraining:
         for block, parameters in zip(batch.views, batch.parameters, strict=True):
             images = block
             if self.run.device.type != "cpu":
-                flat = apply_on_batch(
+                flat = self.color(
                     block.flatten(0, 1), parameters.flatten(0, 1), sigma_limit=self.config.crops.blur_sigma[1]
                 )
                 images = flat.view(*block.shape[:2], *flat.shape[1:])

@@ -21,9 +21,10 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def logit_terms(logits_BK: Tensor, targets_BK: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return logsumexp(z) (B,) and <targets, z> (B,) for z = logits / temperature."""
+    """Return logsumexp(z) (B,) and <targets, z> (B,) for z = logits / temperature, in at least fp32."""
     scaled = at_least_float32(logits_BK) / temperature
-    return torch.logsumexp(scaled, dim=-1), torch.linalg.vecdot(targets_BK, scaled)
+    with torch.autocast(scaled.device.type, enabled=False):  # which would compute the products in bf16 or fp16
+        return torch.logsumexp(scaled, dim=-1), torch.linalg.vecdot(targets_BK, scaled)
 
 
 def logit_gradients(

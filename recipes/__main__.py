@@ -19,13 +19,12 @@ from recipes.run.engines import (
     LocalSlots,
     accelerate_command,
     build_forkserver,
-    default_jobs,
-    visible_devices,
 )
 from recipes.run.fetch_weights import describe, fetch_published
 from recipes.run.launching import SINGLE_PROCESS, launch_arguments
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
+from recipes.run.slots import choose_slots
 from recipes.run.stale_images import check_images
 from recipes.run.states import read_state
 from recipes.run.tune import (
@@ -134,12 +133,14 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tupl
                     f"--{name}: study {study.name} is not sized to its images; only my_images is. Remove it."
                 )
         return study, None
-    jobs = getattr(options, "jobs", None) or default_jobs(visible_devices())
+    slots = choose_slots(
+        getattr(options, "jobs", None), _words(getattr(options, "accelerate_args", " ".join(SINGLE_PROCESS)))
+    )
     mapping, macs_per_second = complete_study(
         study,
         _folder(options.out, study),
         SizeOptions(options.budget, options.public, shlex.join(_study_words(options))),
-        jobs=jobs,
+        jobs=slots.count,
         cores=available_cores(),
         print_line=_print,
     )
@@ -195,17 +196,14 @@ def _print(line: str) -> None:
 
 
 def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork: bool) -> Engine:
-    """Return an engine with `jobs` slots on this machine, by default one per GPU, or per core if there is none.
+    """Return an engine with `jobs` slots on this machine, by default as many as its GPUs, or its cores, suffice for.
 
     Runs are forked from a preloaded process, except with `no_prefork` or with custom arguments of `accelerate launch`.
     """
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs {jobs}: must be at least 1.")
-    devices = visible_devices()
-    slots = jobs or default_jobs(devices)
     launch = launch_arguments(accelerate_args)
-    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots, launch)
-    return LocalSlots(slots, accelerate_command(launch), devices, forkserver)
+    slots = choose_slots(jobs, accelerate_args)
+    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots.count, launch)
+    return LocalSlots(slots.count, accelerate_command(launch), slots.devices, forkserver, slots.processes)
 
 
 def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts) -> int:

@@ -20,7 +20,7 @@ from common.config import Config, build
 from common.errors import UserError
 from common.evaluation.__main__ import main as evaluation_main
 from common.models.kernels.library import kernels_available
-from common.training.precision import check_compiler
+from common.training.compilers import check_compiler
 from finetune.__main__ import main as finetune_main
 from pretrain.__main__ import main as pretrain_main
 

@@ -9,7 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from conftest import read_losses, read_result
 
-from common.data.augment.color import apply_on_batch
+from common.data.augment.color_on_device import apply_on_batch
 from common.data.augment.multi_crop import CropsConfig, build_multi_crop
 from common.rng import SampleKey
 

@@ -143,7 +143,9 @@ def test_out_of_memory_is_reported_with_the_keys_to_reduce(
     monkeypatch.setattr("finetune.train.open_images", run_out)
     assert stage("finetune", tmp_path / "run") == 2
     error_output = capsys.readouterr().err
-    assert error_output.startswith("error: not enough memory for this recipe") and "train.batch_size" in error_output
+    assert error_output.startswith("error: not enough memory for this recipe")
+    assert "train.micro_batch_size" in error_output and "train.grad_checkpointing" in error_output
+    assert "train.batch_size" in error_output
 
 
 def test_other_runtime_errors_are_not_reported_as_user_errors(

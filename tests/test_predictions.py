@@ -25,6 +25,7 @@ TOKENS = ("objective=token_labels", "model.name=volo_mini", "model.patch_size=2"
 REID = ("data.images_per_class=3", "train.batch_size=32", "reid.images_per_identity=2", "train.epochs=1")
 BY_FRACTION = ("data.images_per_class=none", "data.fraction=0.05")
 PREDICTIONS = "predictions.parquet"
+KNN_AVERAGES = ("knn_balanced_accuracy", "knn_macro_f1")
 
 
 def predictions_of(out: Path) -> Predictions:
@@ -47,7 +48,10 @@ def test_test_metrics_are_means_over_the_predictions(
 ) -> None:
     assert stage(name, tmp_path / "run", *overrides) == 0
     predictions, metrics = predictions_of(tmp_path / "run"), read_result(tmp_path / "run")["metrics"]
-    named = {"knn": ["knn_top1", "knn5_top1"], "probe": [f"probe_{key}" for key in ("top1", "top5", *CLASS_AVERAGES)]}
+    named = {
+        "knn": ["knn_top1", "knn5_top1", *KNN_AVERAGES],
+        "probe": [f"probe_{key}" for key in ("top1", "top5", *CLASS_AVERAGES)],
+    }
     assert list(predictions.metrics) == named.get(name, ["top1", "top5", "loss", *CLASS_AVERAGES])
     for metric in predictions.metrics:
         values = per_image(predictions, metric)

@@ -11,7 +11,7 @@ from common.config_types import AtLeastOne, CropFraction, Positive
 from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import MEASURED, DataConfig
 from common.models.networks import ModelConfig
-from common.training.config import TrainConfig
+from common.training.config import Precision, TrainConfig
 from common.training.optimizers import OptimConfig
 
 L2Strength = Annotated[float, Field(ge=1e-9, le=1e9), Otherwise("must be between 1e-9 and 1e9")]
@@ -25,7 +25,7 @@ class InferenceConfig(Config):
     """Images per batch, over all processes together."""
     seed: int = default_of(TrainConfig, "seed")
     """Seed of the sample of images if not all are used, and of the weights of an untrained network."""
-    precision: Literal["fp32", "bf16", "fp16"] = default_of(TrainConfig, "precision")
+    precision: Precision = default_of(TrainConfig, "precision")
     """Precision of the forward pass; metrics are computed in fp32."""
 
 
@@ -213,7 +213,7 @@ class TeacherInferenceConfig(Config):
 
     batch_size: AtLeastOne = 256
     """Images per batch, over all processes together."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Precision of the teacher's forward pass; probabilities are computed in fp32 and stored in 16 bits."""
 
 

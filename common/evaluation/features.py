@@ -67,6 +67,17 @@ def feature_rank(features_ND: Tensor) -> float:
     """
     if not torch.isfinite(features_ND).all():
         return float("nan")
-    values = torch.linalg.svdvals(features_ND.float() - features_ND.float().mean(0))
+    centered = features_ND.float() - features_ND.float().mean(0)
+    values = torch.linalg.svdvals(centered) if centered.device.type == "cpu" else singular_values_by_products(centered)
     distribution = values / values.sum().clamp_min(1e-12)
     return float(torch.exp(-(distribution * distribution.clamp_min(1e-12).log()).sum()))
+
+
+def singular_values_by_products(matrix_ND: Tensor) -> Tensor:
+    """Return the singular values of a tall matrix: roots of the eigenvalues of its D x D product, in double precision.
+
+    On a GPU the decomposition of the N x D matrix itself takes many small steps.
+    """
+    matrix = matrix_ND.double()
+    values: Tensor = torch.linalg.eigvalsh(matrix.T @ matrix).clamp_min(0).sqrt().float()
+    return values

@@ -66,6 +66,7 @@ def predict(
         workers=data.workers,
         rank=run.rank,
         num_processes=run.num_processes,
+        pin_memory=run.device.type == "cuda",
         replacement_seed=replacement_seed,
     )
     corrupt: list[CorruptImage] = []

@@ -35,5 +35,24 @@ def resample_position(position: Tensor, grid: tuple[int, int], *, old_grid: tupl
     (rows, columns), (old_rows, old_columns) = grid, old_grid
     patches = position[:, 1:].reshape(1, old_rows, old_columns, -1).permute(0, 3, 1, 2)
     factors = ((rows + _INTERPOLATE_OFFSET) / old_rows, (columns + _INTERPOLATE_OFFSET) / old_columns)
-    resampled = F.interpolate(patches, scale_factor=factors, mode="bicubic")
+    if torch.are_deterministic_algorithms_enabled():
+        resampled = _resample_by_products(patches, factors)
+    else:
+        resampled = F.interpolate(patches, scale_factor=factors, mode="bicubic")
     return torch.cat([position[:, :1], resampled.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _resample_by_products(patches: Tensor, factors: tuple[float, float]) -> Tensor:
+    """Return F.interpolate(patches, scale_factor=factors, mode="bicubic") up to rounding, whose gradient varies on GPUs.
+
+    Bicubic resampling is separable: a product with a matrix of weights for the rows and one for the columns.
+    """
+    rows, columns = (_weights(size, factor, patches) for size, factor in zip(patches.shape[2:], factors, strict=True))
+    with torch.autocast(patches.device.type, enabled=False):
+        return rows @ patches @ columns.T
+
+
+def _weights(size: int, factor: float, like: Tensor) -> Tensor:
+    """Return the weights (new size, size) with which an axis is resampled: the resampled unit vectors."""
+    units = torch.eye(size, dtype=like.dtype, device=like.device)
+    return F.interpolate(units[None, None], scale_factor=(factor, 1.0), mode="bicubic")[0, 0]

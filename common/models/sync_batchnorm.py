@@ -1,8 +1,9 @@
 """Synchronized batch norm: every process normalizes with the statistics of the global batch.
 
-On GPUs this is PyTorch's SyncBatchNorm. It has no CPU kernel, so on CPU processes (gloo) a subclass of BatchNorm sums the
-statistics with a differentiable all-reduce. Either way N processes with B / N images each compute the same as one process with
-B images, and the names in the state dict are unchanged.
+On GPUs this is PyTorch's SyncBatchNorm. It has no CPU kernel, and torch.compile cannot trace it over several processes (its graph
+breaks at every norm); on CPUs (gloo) and in compiled networks a subclass of BatchNorm therefore sums the statistics with a
+differentiable all-reduce. Either way N processes with B / N images each compute the same as one process with B images, and the
+names in the state dict are unchanged.
 """
 
 import logging
@@ -36,7 +37,7 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
 
-class CPUSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+class AllReduceBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Normalize (N, C, ...) over the global batch; with one process or in evaluation mode it is plain BatchNorm.
 
     The variance is computed around the global mean in a second pass, as with one process, and not as a difference of
@@ -83,7 +84,7 @@ class CPUSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var += momentum * (unbiased_variance - self.running_var)
 
 
-class CPUSyncBatchNormAct(CPUSyncBatchNorm):
+class AllReduceBatchNormAct(AllReduceBatchNorm):
     """Normalize over all processes, then apply the activation that timm's BatchNormAct2d contains (RegNetY)."""
 
     drop: nn.Module
@@ -95,30 +96,29 @@ class CPUSyncBatchNormAct(CPUSyncBatchNorm):
         return output
 
 
-def synchronize_batch_norm(module: nn.Module, *, device_type: str) -> nn.Module:
+def synchronize_batch_norm(module: nn.Module, *, device_type: str, compiled: bool = False) -> nn.Module:
     """Return the module with every BatchNorm synchronized; parameters and buffers keep their names and identity.
 
-    Call it before wrapping the module in DistributedDataParallel. `device_type` is "cuda" or "cpu".
+    Call it before wrapping the module in DistributedDataParallel. `device_type` is "cuda" or "cpu"; `compiled`: by torch.compile.
     """
+    uses_pytorchs = device_type == "cuda" and not compiled
     has_norms = any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
     if has_norms and world_size() > 1:
-        method = (
-            "SyncBatchNorm" if device_type == "cuda" else "a custom all-reduce, since SyncBatchNorm has no CPU kernel"
-        )
+        method = "SyncBatchNorm" if uses_pytorchs else "a custom all-reduce, which runs on CPUs and can be compiled"
         logger.info("batch norm: statistics over all %d processes, by %s", world_size(), method)
-    if device_type == "cuda":
+    if uses_pytorchs:
         # timm's function, because PyTorch's would lose the activations inside BatchNormAct2d
         synchronized: nn.Module = convert_sync_batchnorm(module)
         return synchronized
-    return replace_modules(module, _as_cpu_sync_batch_norm)
+    return replace_modules(module, _as_all_reduce_batch_norm)
 
 
-def _as_cpu_sync_batch_norm(norm: nn.Module) -> CPUSyncBatchNorm | None:
-    """Return a CPUSyncBatchNorm that shares a BatchNorm's parameters, buffers and activation; None for any other module."""
-    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or isinstance(norm, CPUSyncBatchNorm):
+def _as_all_reduce_batch_norm(norm: nn.Module) -> AllReduceBatchNorm | None:
+    """Return a AllReduceBatchNorm that shares a BatchNorm's parameters, buffers and activation; None for any other module."""
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or isinstance(norm, AllReduceBatchNorm):
         return None
     with_activation = isinstance(norm, BatchNormAct2d)
-    replacement = (CPUSyncBatchNormAct if with_activation else CPUSyncBatchNorm)(
+    replacement = (AllReduceBatchNormAct if with_activation else AllReduceBatchNorm)(
         norm.num_features,
         eps=norm.eps,
         momentum=norm.momentum,

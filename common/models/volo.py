@@ -10,6 +10,7 @@ Shapes: B images, H x W tokens after merging, D the width, C classes.
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg
 from timm.models.volo import VOLO, Outlooker, Transformer
@@ -23,7 +24,6 @@ from common.models.stem import Stem
 from common.models.stem_registry import parse_stem
 
 default_cfgs: dict[str, Any] = {}
-Box = tuple[int, int, int, int]
 _MERGED = 2  # VOLO merges 2 x 2 tokens into one after its outlookers
 _TIMM_PATCH = (
     8  # timm's constructor accepts 4, 8 or 16: it gets an image size with the same number of patches of 8 pixels
@@ -78,15 +78,16 @@ class Volo(VOLO):  # type: ignore[misc]
         """Return (H, W), the grid of the tokens that the token classifier receives; boxes are given in its units."""
         return self.pos_embed.shape[1], self.pos_embed.shape[2]
 
-    def forward(self, images: Tensor, box: Box | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, box: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Return the logits of images; with a box, the logits of the class token and of the tokens separately.
 
         `network(images)`: (B, C) logits, those of the class token + 0.5 * the maximum over the tokens of each class's token
         logits, as VOLO is evaluated, both in training and evaluation mode.
 
         `network(images, box)`: (B, C) logits of the class token and (B, H * W, C) token logits in row-major order, for token
-        labeling. `box` = (top, left, bottom, right), the last two exclusive, in tokens of `token_grid`; an empty box such as
-        (0, 0, 0, 0) mixes nothing. Otherwise (MixToken) images 2k and 2k + 1 exchange the tokens within the box after the
+        labeling. `box` = (top, left, bottom, right), int64, the last two exclusive, in tokens of `token_grid`; it is a tensor on
+        the device, because a compiled network would be compiled anew for every other number. A tensor without elements mixes
+        nothing. Otherwise (MixToken) images 2k and 2k + 1 exchange the tokens within the box after the
         stem (where the grid has twice as many rows and columns), and the token logits within it are exchanged back at the end.
         So `token_logits[i]` belongs to image i's own tokens everywhere and is trained with image i's own token labels; those
         within the box were computed in the context of the partner. The class token of image i attends to image i outside the
@@ -99,33 +100,31 @@ class Volo(VOLO):  # type: ignore[misc]
             logits: Tensor = super().forward(images)
             return logits
         assert self.aux_head is not None, "token labeling needs classes"
-        top, left, bottom, right = box
-        assert 0 <= top <= bottom <= self.token_grid[0] and 0 <= left <= right <= self.token_grid[1], box
         patches = self.patch_embed(images).permute(0, 2, 3, 1)
-        patches = exchange_box(patches, (_MERGED * top, _MERGED * left, _MERGED * bottom, _MERGED * right))
+        patches = exchange_box(patches, _MERGED * box)
         tokens = self.norm(self.forward_cls(self.forward_tokens(patches)))
         tokens = self.head_drop(tokens)
         token_logits = self.aux_head(tokens[:, 1:]).unflatten(1, self.token_grid)
         return self.head(tokens[:, 0]), exchange_box(token_logits, box).flatten(1, 2)
 
 
-def exchange_box(values: Tensor, box: Box) -> Tensor:
+def exchange_box(values: Tensor, box: Tensor) -> Tensor:
     """Return (B, H, W, ...) values with the box (top, left, bottom, right) exchanged between images 2k and 2k + 1.
 
-    Raise UserError for an odd number of images, unless the box is empty.
+    Without elements in `box` nothing is exchanged. Raise UserError for an odd number of images otherwise.
     """
-    top, left, bottom, right = box
-    if top >= bottom or left >= right:
+    if box.numel() == 0:
         return values
     if len(values) % 2:
         raise UserError(
             f"train.batch_size: each process gets {len(values)} images, but MixToken pairs them; use an even number per"
             " process, or disable MixToken"
         )
+    rows, columns = (torch.arange(side, device=values.device) for side in values.shape[1:3])
+    top, left, bottom, right = box.unbind()
+    inside = ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))
     partners = values.reshape(-1, 2, *values.shape[1:]).flip(1).reshape(values.shape)
-    mixed = values.clone()
-    mixed[:, top:bottom, left:right] = partners[:, top:bottom, left:right]
-    return mixed
+    return torch.where(inside.view(*inside.shape, *[1] * (values.ndim - 3)), partners, values)
 
 
 def _check_mergeable(sides: tuple[int, int], patch_size: int) -> None:

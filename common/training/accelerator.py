@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import torch
 
 from common.cores import available_cores
 from common.errors import UserError
+from common.fp32 import allow_tf32
+from common.training.determinism import set_deterministic
 from common.training.launch_environment import TRUE, UNUSABLE, check_environment
 from common.training.rendezvous import explained_rendezvous
 
@@ -18,22 +21,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def build_accelerator(precision: str, *, compiled: bool = False) -> "Accelerator":
-    """Return the accelerator of a run that computes in `precision` (fp32, bf16 or fp16), `compiled` by torch.compile or not.
+def build_accelerator(precision: str, *, compiled: bool = False, deterministic: bool = False) -> "Accelerator":
+    """Return the accelerator of a run that computes in `precision` (fp32, tf32, bf16 or fp16), `compiled` by torch.compile or not.
 
     The recipe decides what is computed: what the environment and accelerate's configuration file ask for is overridden or refused.
-    Raise UserError for that, for fp16 without a GPU, and for processes without a common process group, which would train
+    Raise UserError for that, for fp16 and tf32 without a GPU, and for processes without a common process group, which would train
     independent copies.
     """
     check_environment(os.environ, compiled=compiled)
-    if precision == "fp16" and not torch.accelerator.is_available():
-        raise UserError("train.precision = fp16: needs a GPU, and this machine shows none. Use bf16 or fp32.")
+    if precision in ("fp16", "tf32") and not torch.accelerator.is_available():
+        raise UserError(f"train.precision = {precision}: needs a GPU, and this machine shows none. Use bf16 or fp32.")
+    allow_tf32(precision == "tf32")
+    set_deterministic(deterministic and torch.cuda.is_available())
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in TRUE
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (on_cpu or torch.accelerator.is_available()):
         raise UserError(_no_process_group(1))  # accelerate would wait for the others first
     try:
         with explained_rendezvous():
-            accelerator = _accelerator("no" if precision == "fp32" else precision)
+            accelerator = _accelerator(precision if precision in ("bf16", "fp16") else "no")
     except UserError:  # a ValueError
         raise
     except (ImportError, NotImplementedError, ValueError) as error:
@@ -43,7 +48,7 @@ def build_accelerator(precision: str, *, compiled: bool = False) -> "Accelerator
     check_distribution(accelerator)
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
         raise UserError(_no_process_group(accelerator.num_processes))
-    warn_about_threads()
+    limit_threads(os.environ)
     return accelerator
 
 
@@ -60,8 +65,6 @@ def _accelerator(mixed_precision: str) -> "Accelerator":
     """Return an accelerator that takes nothing from the environment but its processes and device."""
     level = logging.root.level
     os.environ["ACCELERATE_USE_IPEX"] = "false"  # read by accelerate 1.10 only, by default true where IPEX is installed
-    if torch.get_float32_matmul_precision() != "highest":  # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
-        torch.set_float32_matmul_precision("highest")
     from accelerate import Accelerator
     from accelerate.utils import (
         DistributedDataParallelKwargs,
@@ -94,17 +97,22 @@ def check_distribution(accelerator: "Accelerator") -> None:
         raise UserError(f"accelerate's distributed type is {kind}, which no stage can use.{remedy}")
 
 
-def warn_about_threads() -> None:
-    """Warn if PyTorch starts more threads than this process may use cores: they wait for each other.
+def limit_threads(environment: Mapping[str, str]) -> None:
+    """Let PyTorch start no more threads than this process may use cores, unless the environment tells their number.
 
-    The number is left alone: it changes the rounding of sums.
+    By default it counts the cores of the process's affinity, not a container's CPU quota, and threads beyond that wait for each
+    other. A number that the environment tells is left alone, with a warning: it changes the rounding of sums.
     """
     threads, cores = torch.get_num_threads(), available_cores()
-    if threads > cores:
-        logger.warning(
-            "PyTorch computes with %d threads on %d cores (affinity, or a container's CPU quota), which is slow: set "
-            "OMP_NUM_THREADS=%d",
-            threads,
-            cores,
-            cores,
-        )
+    if threads <= cores:
+        return
+    if "OMP_NUM_THREADS" not in environment:
+        torch.set_num_threads(cores)
+        return
+    logger.warning(
+        "PyTorch computes with %d threads on %d cores (affinity, or a container's CPU quota), which is slow: set "
+        "OMP_NUM_THREADS=%d",
+        threads,
+        cores,
+        cores,
+    )

@@ -10,6 +10,8 @@ from common.config_messages import Otherwise
 from common.config_types import AtLeastOne, Positive, Seed
 from common.training.tracker import TrackerName
 
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""Precision of products and convolutions."""
 _MicroBatch = Annotated[
     int,
     Field(ge=2, multiple_of=2),
@@ -30,8 +32,9 @@ class TrainConfig(Config):
     its statistics come from a single micro-batch. Drop path draws anew for each micro-batch."""
     seed: Seed = 0
     """Seed of the weights, the order of the images and every random draw."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Precision of the forward and backward pass; weights and optimizer moments stay in fp32."""
+    precision: Precision = "fp32"
+    """Precision of the forward and backward pass; weights and optimizer moments stay in fp32. tf32: fp32 whose products and
+    convolutions have the 10 bits of mantissa of a GPU's TF32; fp32 has all bits on GPUs, too."""
     compile: bool = False
     """Whether to use torch.compile. It takes a minute or two at the first start and about 15 s at later ones
     (docs/performance.md); on a CPU it needs a C++ compiler, and in bf16 it also enables `train.kernels`."""
@@ -41,6 +44,9 @@ class TrainConfig(Config):
     grad_checkpointing: bool = False
     """Whether to recompute each block's activations in the backward pass instead of storing them (activation checkpointing):
     slightly more than half of the memory for a quarter more time (ViT-S/16, 2x224 + 8x96). The step is bitwise the same."""
+    deterministic: bool = False
+    """Whether the same recipe ends with the same bits on a GPU, too: deterministic algorithms, attention without the fused kernel.
+    It is slower. On CPUs every run does so without it, for a given number of threads."""
     evaluate_every: AtLeastOne = 10
     """Epochs between evaluations on the validation images; the last epoch is always evaluated."""
     checkpoint_minutes: Positive = 10.0
@@ -69,4 +75,9 @@ class TrainConfig(Config):
             yield (
                 "kernels",
                 f"true: the kernels support bf16 only, and precision is {self.precision}. Also set train.precision=bf16.",
+            )
+        if self.deterministic and self.compile:
+            yield (
+                "deterministic",
+                "true, and compile is true: torch.compile chooses kernels by their time. Set compile=false, or remove the key.",
             )

@@ -141,6 +141,20 @@ def read_default_config(environment: Mapping[str, str]) -> dict[str, Any]:
     return _read_config(Path(default_config_file(environment)))
 
 
+def launch_setting(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Return a setting of a launch as text, such as num_processes: the option among `arguments`, or that of the configuration file.
+
+    `arguments` are those of `accelerate launch`, up to the module or script. None where neither sets it. Raise UserError for a
+    damaged file.
+    """
+    given = _option(f"--{name}", arguments)
+    if given is not None or ("--cpu" in arguments and _option("--config_file", arguments) is None):
+        return given  # with --cpu accelerate reads a file only if it is named
+    path = _option("--config_file", arguments) or default_config_file(environment)
+    value = _read_config(Path(path)).get(name)
+    return None if value is None else str(value)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     """Return the settings of a configuration file of accelerate; a missing file has none; accelerate reports one that was named."""
     try:

@@ -1,7 +1,5 @@
 """How a step is computed, with the same result up to rounding: kernels, torch.compile, activation checkpointing."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,22 +11,30 @@ from common.models.kernels.attention import as_kernel_attention
 from common.models.kernels.gelu import as_kernel_gelu, as_kernel_mlp
 from common.models.kernels.library import kernels_available
 from common.models.replacement import replace_modules
+from common.models.stem import Stem
+from common.training.compilers import check_compiler, check_triton
 from common.training.config import TrainConfig
 
 
 def configure_execution(network: nn.Module, train: TrainConfig, device: torch.device) -> None:
-    """Select the network's kernels for the device, torch.compile and activation checkpointing; names and weights are unchanged.
+    """Select kernels and layouts for the device, torch.compile and activation checkpointing; names and weights are unchanged.
 
-    Raise UserError for `train.compile` or `train.kernels` without a C++ compiler, for `train.kernels` on a GPU or on a CPU
-    without bf16 matrix multiplication, and for `train.grad_checkpointing` with batch norm in the blocks.
+    Raise UserError for `train.compile` or `train.kernels` without the compilers that they need, for `train.kernels` on a GPU or on
+    a CPU without bf16 matrix multiplication, and for `train.grad_checkpointing` with batch norm in the blocks.
     """
     on_cpu = device.type == "cpu"
-    if on_cpu and train.precision != "fp32":
+    if train.precision in ("bf16", "fp16") if on_cpu else train.deterministic:
         disable_fused_attention(network)
+    if device.type == "cuda":
+        for module in network.modules():
+            if isinstance(module, Stem):
+                module.for_gpu = True
     if train.grad_checkpointing:
         enable_grad_checkpointing(network)
     if on_cpu and (train.kernels or train.compile):
         check_compiler("train.kernels" if train.kernels else "train.compile")
+    if train.compile and device.type == "cuda":
+        check_triton("train.compile")
     if train.kernels or (train.compile and train.precision == "bf16"):
         use_kernels(network, on_cpu=on_cpu, required=train.kernels)
     if train.compile and on_cpu:
@@ -52,7 +58,8 @@ def use_kernels(network: nn.Module, *, on_cpu: bool, required: bool) -> None:
 def disable_fused_attention(network: nn.Module) -> None:
     """Compute attention by two matrix products and a softmax instead of PyTorch's fused kernel.
 
-    In bf16 on a CPU the fused kernel's backward pass takes ten times as long (65 tokens, 3 heads of 64), half of a step.
+    In bf16 on a CPU the fused kernel's backward pass takes ten times as long (65 tokens, 3 heads of 64), half of a step. On a GPU
+    it is not deterministic.
     """
     for module in network.modules():
         if hasattr(module, "fused_attn"):
@@ -69,16 +76,6 @@ def enable_grad_checkpointing(network: nn.Module) -> None:
             "updated twice per batch. Set train.grad_checkpointing=false; train.micro_batch_size also saves memory."
         )
     network.set_grad_checkpointing(True)  # type: ignore[operator]
-
-
-def check_compiler(key: str) -> None:
-    """Raise UserError if there is no C++ compiler, which this key needs on a CPU."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
-    if not any(shutil.which(name) for name in names):
-        raise UserError(
-            f"{key} = true: needs a C++ compiler, and {' or '.join(names)} is not installed. Install one (Debian: "
-            f"apt install g++), set the environment variable CXX to yours, or set {key}=false."
-        )
 
 
 @contextmanager

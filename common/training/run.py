@@ -16,6 +16,7 @@ from common.memory import keep_freed_memory
 from common.paths import check_length, user_path
 from common.surroundings import INTERRUPTED
 from common.training.accelerator import build_accelerator
+from common.training.bf16 import warn_of_slow_bf16
 from common.training.environment import environment
 from common.training.folder_view import describe_folder
 from common.training.open_images import confirm_moved
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_EXECUTION = {"compiled": "compile", "deterministic": "deterministic"}
+"""Arguments of `build_accelerator` and the keys of the section `train` that set them, which evaluations may lack."""
+
 
 def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) -> "Run":
     """Set up this process and open its run in the folder `config.out`.
@@ -38,9 +42,13 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     folder has been accepted, the signal handlers that ask for a stop. Raise UserError for a launch or a folder that cannot work.
     """
     check_tracker(_tracker_name(config))
-    accelerator = build_accelerator(precision, compiled=getattr(getattr(config, "train", None), "compile", False))
+    train = getattr(config, "train", None)
+    execution = {key: getattr(train, name, False) for key, name in _EXECUTION.items()}
+    accelerator = build_accelerator(precision, **execution)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
+    if precision == "bf16" and accelerator.is_main_process:
+        warn_of_slow_bf16(accelerator.device)
     run = Run(config, accelerator, stage=stage, overrides=overrides)
     run.signals.install()
     return run

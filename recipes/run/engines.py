@@ -91,11 +91,16 @@ class LocalSlots:
     devices: tuple[str, ...] = ()
     forkserver: Forkserver | None = None
     """Forks the runs; None: each run is a new process, started by `command`."""
+    processes: int = 1
+    """Processes of each run, which share the slot's cores."""
     _slots: list[_Slot] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         """Create the slots."""
-        self._slots = [_Slot(slot_environment(number, self.slots, self.devices)) for number in range(self.slots)]
+        shares = (
+            slot_environment(number, self.slots, self.devices, processes=self.processes) for number in range(self.slots)
+        )
+        self._slots = [_Slot(share) for share in shares]
 
     def start(self, job: Job) -> bool:
         """Start `job` in a free slot; return False if another process uses its folder."""
@@ -153,13 +158,15 @@ def _popen(command: list[str], environment: Mapping[str, str], log: int, lock: i
     )
 
 
-def slot_environment(number: int, slots: int, devices: tuple[str, ...]) -> dict[str, str]:
+def slot_environment(number: int, slots: int, devices: tuple[str, ...], *, processes: int = 1) -> dict[str, str]:
     """Return the environment variables of slot `number`: its part of the cores, and of the GPUs if there are several slots.
+
+    The `processes` of a run divide the slot's cores.
 
     OpenMP threads wait passively unless the user has set how they wait. Their default is to spin, and then a thread whose core is
     busy (with a data loader worker or another program) delays all others: short steps took 6 to 15 times as long.
     """
-    threads = str(max(1, available_cores() // slots))
+    threads = str(max(1, available_cores() // (slots * processes)))
     path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     variables["PYTHONSAFEPATH"] = "1"  # a folder `common` or `recipes` in the working directory is not ours

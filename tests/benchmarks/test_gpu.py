@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,6 @@ from benchmarks import gpu, isolated
 from benchmarks.isolated import Setting
 from benchmarks.reference_deit import SupervisedSetting
 from benchmarks.reference_dino import DinoSetting
-from benchmarks.timing import Row
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TINY = {"model": "vit_mini", "batch": 8, "workers": 0, "warmup_steps": 1, "steps": 2, "side": 16, "device": DEVICE}
@@ -46,13 +46,41 @@ def call_here(function: str, *, setting: Setting, **arguments: Any) -> dict[str,
 @pytest.mark.parametrize("stage", gpu.STAGES)
 def test_the_table_of_a_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "call", call_here)
-    table = gpu.compare_loops(stage, NAMES, 1, SETTINGS[stage])
+    table = gpu.measure_stage(stage, NAMES, SETTINGS[stage], deadline=time.monotonic() + 1e4)
+    assert table is not None
     assert [row.variant.partition(";")[0] for row in table.rows] == NAMES
     assert "vit_mini/4" in table.title and table.title.endswith("batch 8, 0 workers")
     assert all(row.median_ms > 0 and row.memory_mb for row in table.rows)
     rate = 1000 / table.rows[0].median_ms
     utilization = rate * 2 * gpu.STAGES[stage].macs(SETTINGS[stage]) / 100e9
-    assert table.rows[0].variant.endswith(f"; {rate:,.1f} images/s, utilization {utilization:.1%}")
+    assert f"; {rate:,.1f} images/s, utilization {utilization:.1%}, first step " in table.rows[0].variant
+    by_name = {row.variant.partition(";")[0]: row.variant for row in table.rows}
+    assert by_name["ours, bf16"].endswith("% waiting for data") and "of /dev/shm were free" in table.limit
+    assert "utilization" not in by_name[gpu.VIEWS] and "waiting" not in by_name["reference, fp32"]
+
+
+def test_variants_that_would_begin_too_late_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(isolated, "call", call_here)
+    table = gpu.measure_stage("finetune", ["ours, bf16", gpu.DATA], SETTINGS["finetune"], deadline=time.monotonic())
+    assert table is None
+    assert "finetune: out of time before ours, bf16\nfinetune: out of time before ours, data" in capsys.readouterr().out
+
+
+def test_stage_variant_and_batch_are_chosen_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        gpu, "measure_stage", lambda stage, names, setting, **_: found.append((stage, names, setting.batch))
+    )
+    words = ["--stage", "pretrain", "--variant", "ours, bf16, step only", "--variant", gpu.DATA, "--batch", "64"]
+    assert gpu.main(words) == 0 and gpu.main([]) == 0
+    assert found[0] == ("pretrain", ["ours, bf16, step only", gpu.DATA], 64)
+    assert [(stage, batch) for stage, _, batch in found[1:]] == [("pretrain", 256), ("finetune", 256)]
+    for wrong in (["--stage", "knn"], ["--variant", "ours"], ["--batch", "3"]):
+        with pytest.raises(SystemExit, match="2"):
+            gpu.main(wrong)
 
 
 @pytest.mark.parametrize("stage", gpu.STAGES)
@@ -77,20 +105,22 @@ def test_data_loading_only_takes_no_step(stage: str, monkeypatch: pytest.MonkeyP
 
 def test_a_batch_is_halved_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "call", lambda *_, setting, **__: {"fits": setting.batch <= 64})
-    assert gpu.fit("pretrain", "reference, fp32", Setting(batch=256)).batch == 64
-    row = gpu.describe(Row("reference, fp32", 2.0, 1.0, 3.0, 1.0), 0.001, batch=64, full=256)
+    assert gpu.measure_fitting("pretrain", "reference, fp32", Setting(batch=256))[0].batch == 64
+    found = {"seconds_per_step": 0.128, "memory_mb": 7.0}
+    row = gpu.describe("reference, fp32", found, 0.001, batch=64, full=256)
     assert row.variant == "reference, fp32, batch 64 as 128 does not fit; 500.0 images/s, utilization 50.0%"
     monkeypatch.setattr(isolated, "call", lambda *_, **__: {"fits": False})
     with pytest.raises(RuntimeError, match="not even a batch of 2"):
-        gpu.fit("pretrain", "reference, fp32", Setting(batch=256))
+        gpu.measure_fitting("pretrain", "reference, fp32", Setting(batch=256))
 
 
 def test_out_of_memory_is_not_an_error_while_the_batch_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(*_: Any) -> None:
+    def time_steps(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(gpu, "measure", measure)
-    assert gpu.fits("pretrain", "reference, fp32", {}) == {"fits": False}
+    monkeypatch.setattr(isolated, "time_steps", time_steps)
+    setting = dataclasses.asdict(SETTINGS["pretrain"])
+    assert gpu.measure("pretrain", "reference, fp32", setting) == {"fits": False}
 
 
 class Started(Exception):

@@ -48,3 +48,20 @@ def test_workers_and_images_are_divided_among_processes() -> None:
     assert Setting(workers=0).local_workers == 0
     with pytest.raises(TimingDone):
         StepTimer(Setting(warmup_steps=1, steps=0)).lap()
+
+
+def test_waiting_for_batches_is_counted_in_the_timed_steps_only() -> None:
+    def slow_batches():
+        for _ in range(6):
+            time.sleep(0.02)
+            yield None
+
+    def loop(setting: Setting, timer: StepTimer) -> None:
+        time.sleep(0.3)  # before the first step
+        for _ in timer.watch(slow_batches()):
+            time.sleep(0.02)
+            timer.lap()
+
+    result = time_steps(loop, Setting(warmup_steps=1, steps=3))
+    assert 0.3 < result["waiting_share"] < 0.7
+    assert 0.02 <= result["first_step_seconds"] < 0.3

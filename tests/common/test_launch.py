@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 from common import launch
 from common.launch import first_failure, main
@@ -42,6 +43,36 @@ def test_exit_code_of_the_run_is_that_of_the_launcher(tmp_path: Path, code: int)
 
 def test_exit_code_of_one_of_two_processes(tmp_path: Path) -> None:
     assert main([*TWO, "--main_process_port=0", write_script(tmp_path, EXIT), "0", "75"]) == 75
+
+
+def test_launches_on_one_machine_meet_at_free_ports(tmp_path: Path) -> None:
+    script = write_script(
+        tmp_path, "import os, sys; open(sys.argv[1] + os.environ['RANK'], 'w').write(os.environ['MASTER_PORT'])"
+    )
+    assert main([*TWO, script, str(tmp_path / "port-")]) == 0
+    ports = {(tmp_path / f"port-{rank}").read_text() for rank in range(2)}
+    assert len(ports) == 1 and ports != {"29500"}
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "port"),
+    [
+        (TWO, "", 0),
+        ((*TWO, "--main_process_port=29511"), "", 29511),
+        (("--multi_gpu", "--num_machines=2", "--num_processes=4"), "", None),
+        (("--num_processes=2",), "main_process_port: 29512\n", None),  # accelerate takes that of the file
+        (("--num_processes=4",), "num_machines: 2\n", None),
+    ],
+)
+def test_a_port_is_chosen_only_where_none_is_set_on_one_machine(
+    tmp_path: Path, words: tuple[str, ...], content: str, port: int | None
+) -> None:
+    if content:
+        (tmp_path / "home" / "accelerate").mkdir(parents=True)
+        (tmp_path / "home" / "accelerate" / "default_config.yaml").write_text(content)
+    options = launch_command_parser().parse_args([*words, "script.py"])
+    launch._choose_port(options, words)
+    assert options.main_process_port == port
 
 
 def test_signal_that_killed_a_process_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pretrain.loss import DINOLoss, sinkhorn_knopp_teacher
+from pretrain.view_cross_entropy import LogitFunctions, logit_terms, view_losses
 
 STUDENT_TEMP, TEACHER_TEMP = 0.1, 0.04
 
@@ -67,6 +68,20 @@ def test_bf16_autocast_rounds_only_the_logits_and_their_gradients() -> None:
     for gradient, reference in zip(torch.autograd.grad(rounded, (bottleneck, weight)), expected_gradients, strict=True):
         assert gradient.dtype == torch.float32
         assert (gradient - reference).norm() < 0.02 * reference.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_everything_but_the_logits_is_in_fp32_under_autocast(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    bottleneck, weight, q = torch.randn(4, 8, 16), torch.randn(64, 16), torch.randn(2, 8, 64).softmax(-1)
+
+    def losses(functions: LogitFunctions) -> torch.Tensor:
+        return view_losses(bottleneck, weight, q, temperature=0.1, dtype=dtype, functions=functions)
+
+    for functions in (LogitFunctions(), LogitFunctions(torch.compile(logit_terms, backend="aot_eager"))):
+        expected = losses(functions)
+        with torch.autocast("cpu", dtype):
+            assert torch.equal(losses(functions), expected) and expected.dtype == torch.float32
 
 
 def test_loss_uses_the_current_center_and_then_updates_it() -> None:

@@ -1,12 +1,13 @@
-"""Color augmentation of DINO's views: color jitter, grayscale, blur and solarize, with a CPU and a device implementation.
+"""Color augmentation of DINO's views: color jitter, grayscale, blur and solarize; their composition, and execution on a CPU.
 
 Brightness, contrast, saturation and grayscale are affine maps of a pixel, x -> A x + K m + c, where m is the crop's mean color.
 The operations before the hue in the drawn order are composed into one map, those after it into another. Values are rounded and
 clamped to 0..255 after each map, not after each operation; c compensates for Pillow, which truncates after every operation. The
 hue is shifted in HSV, as in Pillow: a rotation in YIQ would merge everything into a single map, but it maps saturated colors
 differently (mean error 3.4 of 255 on CIFAR-10, compared with 0.2). Blur and solarize follow.
-`apply_on_crop` runs in a worker on one crop with OpenCV, `apply_on_batch` on the device on a batch with torch. Images of C != 3
-channels have brightness, contrast, blur and solarize alone, those of 16 bits are float32 in 0..255 and not rounded.
+`apply_on_crop` runs in a worker on one crop with OpenCV, `apply_on_batch` on the device on a batch with torch
+(`color_on_device.py`). Images of C != 3 channels have brightness, contrast, blur and solarize alone, those of 16 bits are float32
+in 0..255 and not rounded.
 Shapes: N crops, P parameters of a view, C channels, H and W pixels.
 """
 
@@ -46,21 +47,23 @@ class ColorOps(NamedTuple):
 
 
 @cache
-def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return the identity, the grayscale map and the operation orders; cached, because each copy to a device synchronizes."""
     to_gray = torch.tensor(_LUMA, dtype=torch.float64).expand(3, 3)
     return torch.eye(3, dtype=torch.float64, device=device), to_gray.to(device), torch.tensor(columns.ORDERS).to(device)
 
 
-def color_maps(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def color_maps(
+    parameters: Tensor, constants_of_device: tuple[Tensor, Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compose the color operations of (N, P) parameters; return A and K (N, 2, 3, 3) float32, c (N, 2) and the hue shift (N,).
 
     Index 0 of A, K and c is the map before the hue, index 1 the map after it. The hue shift is in steps of 1/255 turn, modulo 256.
     An operation x -> a x + b mean(x) turns (A, K) into (a A, a K + b (A + K)); only contrast has a b. c accumulates the truncation
-    of Pillow's operations. Without a hue shift, everything is in the first map.
+    of Pillow's operations. Without a hue shift, everything is in the first map. A compiled caller passes the `constants`.
     """
     exact = parameters.double()
-    identity, to_gray, orders = _constants(parameters.device)
+    identity, to_gray, orders = constants_of_device or constants(parameters.device)
     brightness, contrast, saturation = (
         exact[:, column, None, None] for column in (columns.BRIGHTNESS, columns.CONTRAST, columns.SATURATION)
     )
@@ -110,7 +113,7 @@ def blur_kernels(sigma: Tensor, radius: int) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
-def _for_channels(linear: Tensor, from_mean: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+def for_channels(linear: Tensor, from_mean: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """Return A and K (..., 3, 3) of brightness and contrast as multiples of the identity (..., C, C); unchanged for 3 channels.
 
     A is a multiple of the identity already. K m is the same for every channel, a multiple of the mean gray level: for other
@@ -125,7 +128,7 @@ def _for_channels(linear: Tensor, from_mean: Tensor, channels: int) -> tuple[Ten
 def color_ops(parameters: Tensor, channels: int = 3) -> list[ColorOps]:
     """Return the color operations of each row of (N, P) parameters, as `apply_on_crop` takes them."""
     linear, from_mean, constant, hue = color_maps(parameters)
-    linear, from_mean = _for_channels(linear, from_mean, channels)
+    linear, from_mean = for_channels(linear, from_mean, channels)
     has_mean = from_mean.flatten(2).any(dim=2)
     changes = (linear != torch.eye(channels)).flatten(2).any(dim=2) | has_mean
     sigmas = parameters[:, columns.BLUR_SIGMA]
@@ -187,63 +190,3 @@ def _shift_hue(crop: Any, shift: int) -> Any:
 def _hue_row(shift: int, width: int) -> Any:
     """Return the (3 * width,) uint8 row that shifts the hue of `width` HSV pixels; cached, because building it is the slow part."""
     return np.tile(np.array([shift, 0, 0], dtype=np.uint8), width)
-
-
-def apply_on_batch(crops: Tensor, parameters: Tensor, *, sigma_limit: float) -> Tensor:
-    """Return (N, C, H, W) float32 in 0..255 from (N, C, H, W) crops and (N, P) parameters, without synchronizing the device.
-
-    `sigma_limit` is the largest standard deviation of a blur, in pixels. It determines the kernel size. Only uint8 is rounded.
-    """
-    parameters, channels = parameters.to(crops.device), crops.shape[1]
-    rounds = not crops.is_floating_point()
-    linear, from_mean, constant, hue = color_maps(parameters)
-    linear, from_mean = _for_channels(linear, from_mean, channels)
-    constant = constant if rounds else torch.zeros_like(constant)
-    images = _map_batch(crops.float(), linear[:, 0], from_mean[:, 0], constant[:, 0], rounds=rounds)
-    if channels == 3:
-        shifted = _shift_hue_batch(images, hue.float(), rounds=rounds)
-        images = torch.where(hue[:, None, None, None] > 0, shifted, images)
-        images = _map_batch(images, linear[:, 1], from_mean[:, 1], constant[:, 1], rounds=rounds)
-    if sigma_limit > 0:
-        images = _blur(images, parameters[:, columns.BLUR_SIGMA], blur_radius(sigma_limit))
-        images = images.round_() if rounds else images
-    solarized = parameters[:, columns.SOLARIZE, None, None, None] > 0
-    return torch.where(solarized & (images >= 128), 255 - images, images)
-
-
-def _map_batch(images: Tensor, linear: Tensor, from_mean: Tensor, constant: Tensor, *, rounds: bool) -> Tensor:
-    """Return each image's pixels as A x + K m + c, clamped to 0..255, and rounded."""
-    offset = from_mean @ images.mean(dim=(2, 3))[:, :, None] + constant[:, None, None]
-    mapped: Tensor = linear @ images.flatten(2) + offset
-    return (mapped.round_() if rounds else mapped).clamp_(0, 255).view_as(images)
-
-
-def _shift_hue_batch(images: Tensor, shifts: Tensor, *, rounds: bool) -> Tensor:
-    """Return each image with its hue shifted by its own (N,) steps; if it `rounds`, with the arithmetic of Pillow's 8-bit HSV."""
-
-    def floor(values: Tensor) -> Tensor:
-        return values.floor() if rounds else values
-
-    value, least = images.amax(dim=1), images.amin(dim=1)
-    span = value - least
-    red, green, blue = ((value[:, None] - images) / span.clamp(min=1 if rounds else 1e-6)[:, None]).unbind(dim=1)
-    sector = torch.where(red == 0, blue - green, torch.where(green == 0, 2 + red - blue, 4 + green - red))
-    hue = torch.where(span > 0, floor(sector.remainder(6) * 42.5), 0)
-    hue = (hue + shifts[:, None, None]).remainder(256 if rounds else 255) / 42.5
-    chroma = value * floor(span / value.clamp(min=1 if rounds else 1e-6) * 255) / 255
-    channels = []
-    for first in (5, 3, 1):
-        sextant = (first + hue).remainder(6)
-        channels.append(value - chroma * torch.minimum(sextant, 4 - sextant).clamp(0, 1))
-    shifted = torch.stack(channels, dim=1)
-    return shifted.round_() if rounds else shifted
-
-
-def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur each (C, H, W) image with its own standard deviation and replicated edges; 0 leaves an image unchanged."""
-    num_images, channels, height, width = images.shape
-    kernels = blur_kernels(sigma, radius).repeat_interleave(channels, dim=0)[:, None, None, :]
-    planes = images.reshape(1, num_images * channels, height, width)
-    for kernel, padding in ((kernels, (radius, radius, 0, 0)), (kernels.transpose(2, 3), (0, 0, radius, radius))):
-        planes = F.conv2d(F.pad(planes, padding, mode="replicate"), kernel, groups=num_images * channels)
-    return planes.view_as(images)

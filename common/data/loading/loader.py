@@ -3,6 +3,7 @@
 Shapes: V views of one resolution, B samples of this process, P parameters of a view, C channels, H and W pixels.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,7 +152,8 @@ def build_loader(
 ) -> BatchLoader[Batch]:
     """Return a loader of transformed `Batch`es of the images in `batches`, for example an `EpochBatches`.
 
-    The workers stay alive between epochs; their number (0: this process) does not change the batches. A corrupt image raises
+    The workers stay alive between epochs; their number (0: this process) does not change the batches. `pin_memory` copies them to
+    page-locked memory, from which a GPU copies without making this process wait. A corrupt image raises
     UserError; with a `replacement_seed` it is replaced by another image, with that image's label (`read_images`). With
     `token_labels`, the workers also read those, and `transform` must return the geometry.
     """
@@ -162,6 +164,8 @@ def build_loader(
         collate_fn=_no_collate,
         worker_init_fn=partial(start_worker, reports=report_writer()) if workers else None,
         persistent_workers=workers > 0,
+        # A fork shares the decoded images; other start methods (Python 3.14's default on Linux) would send each worker a copy.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         pin_memory=pin_memory,
         # Unused by the workers, but without it the loader would draw its seed from the global random state.
         generator=torch.Generator().manual_seed(0),
@@ -176,11 +180,14 @@ def build_evaluation_loader(
     workers: int,
     rank: int = 0,
     num_processes: int = 1,
+    pin_memory: bool = False,
     replacement_seed: int | None = None,
 ) -> BatchLoader[Batch]:
     """Return a loader of the split in order, each image once over all processes, in batches of `batch_size` per process.
 
-    With a `replacement_seed`, corrupt images are replaced, as in `build_loader`.
+    `pin_memory` and `replacement_seed` are those of `build_loader`.
     """
     batches = EvaluationSampler(len(split), batch_size, rank=rank, num_processes=num_processes)
-    return build_loader(split, transform, batches, workers=workers, replacement_seed=replacement_seed)
+    return build_loader(
+        split, transform, batches, workers=workers, pin_memory=pin_memory, replacement_seed=replacement_seed
+    )

@@ -129,3 +129,23 @@ def test_other_stems_have_pytorchs_default_initialization() -> None:
     for own, reference in zip([*stem.conv, stem.proj], layers, strict=True):
         assert torch.equal(own.weight, reference.weight)
     assert isinstance(stem, Stem) and torch.equal(stem.proj.bias, layers[-1].bias)
+
+
+@pytest.mark.parametrize("output_fmt", ["NLC", "NHWC", "NCHW"])
+@pytest.mark.parametrize("name", ["patchify", "conv", "3Conv+1Proj", "vit_c_1gf", "1Proj+1BN+1ReLU"])
+def test_layouts_for_a_gpu_change_a_stem_by_rounding_only(name: str, output_fmt: str) -> None:
+    torch.manual_seed(0)
+    stem = build_stem_layer(name)(img_size=32, patch_size=16, embed_dim=12, output_fmt=output_fmt)
+    images, formats = torch.randn(4, 3, 32, 32), []
+    for layer in stem.conv:
+        layer.register_forward_hook(lambda *_: formats.append(_[2].is_contiguous(memory_format=torch.channels_last)))
+    found = []
+    for stem.for_gpu in (False, True):
+        formats.clear()
+        stem.zero_grad()
+        tokens = stem(images)
+        tokens.sin().sum().backward()
+        found.append((tokens.detach(), [parameter.grad.clone() for parameter in stem.parameters()]))
+        assert all(formats) or not stem.for_gpu
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    assert all(p.is_contiguous() and p.grad.is_contiguous() for p in stem.parameters())  # as checkpoints have them

@@ -1,4 +1,4 @@
-"""Two gloo processes must compute the same as one process with the global batch."""
+"""Two and four gloo processes must compute the same as one process with the global batch, compiled networks, too."""
 
 import copy
 from pathlib import Path
@@ -11,13 +11,17 @@ import torch.multiprocessing as multiprocessing
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from common.models.sync_batchnorm import CPUSyncBatchNorm, synchronize_batch_norm
+from common.models.sync_batchnorm import AllReduceBatchNorm, synchronize_batch_norm
 
-CASES: dict[str, tuple[int, dict[str, Any]]] = {  # number of images of the first process, arguments of the network
-    "even": (3, {}),
-    "uneven, cumulative statistics": (2, {"momentum": None}),
-    "activation inside": (2, {"kind": BatchNormAct2d}),
-    "tokens": (2, {"kind": nn.BatchNorm1d}),
+NUM_IMAGES = 12
+CASES: dict[
+    str, tuple[list[int], dict[str, Any]]
+] = {  # weights of the processes' numbers of images, arguments of the network
+    "even": ([1, 1, 1, 1], {}),
+    "uneven, cumulative statistics": ([1, 3, 1, 1], {"momentum": None}),
+    "activation inside": ([1, 2, 1, 2], {"kind": BatchNormAct2d}),
+    "tokens": ([1, 2, 1, 2], {"kind": nn.BatchNorm1d}),
+    "compiled": ([1, 2, 1, 2], {}),
 }
 
 
@@ -32,7 +36,7 @@ def _network(momentum: float | None = 0.1, kind: type[nn.Module] = nn.BatchNorm2
 
 
 def _batch() -> Tensor:
-    return torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(1)) * 3 + 7
+    return torch.randn(NUM_IMAGES, 3, 5, 5, generator=torch.Generator().manual_seed(1)) * 3 + 7
 
 
 def _train(network: nn.Module, batch: Tensor) -> dict[str, Any]:
@@ -53,31 +57,41 @@ def _train(network: nn.Module, batch: Tensor) -> dict[str, Any]:
     }
 
 
-def _run_process(rank: int, folder: str) -> None:
+def _shard(case: str, rank: int, world: int) -> Tensor:
+    """Return the images of a process: consecutive ones, in the proportions of the case."""
+    weights = CASES[case][0][:world]
+    bounds = [0, *(round(NUM_IMAGES * sum(weights[: number + 1]) / sum(weights)) for number in range(world))]
+    return _batch()[bounds[rank] : bounds[rank + 1]]
+
+
+def _run_process(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
     results = {}
-    for case, (split, options) in CASES.items():
-        shard = _batch()[:split] if rank == 0 else _batch()[split:]
-        results[case] = _train(synchronize_batch_norm(_network(**options), device_type="cpu"), shard)
+    for case, (_, options) in CASES.items():
+        network = synchronize_batch_norm(_network(**options), device_type="cpu")
+        if case == "compiled":
+            network.compile(fullgraph=True, dynamic=False, backend="aot_eager")
+        results[case] = _train(network, _shard(case, rank, world))
         for gradient in results[case]["gradients"]:
             distributed.all_reduce(gradient)
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Return the results of each of two processes, by case."""
+@pytest.fixture(scope="module", params=[2, 4])
+def processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Return the results of each of several processes, by case."""
     folder: Path = tmp_path_factory.mktemp("gloo")
-    multiprocessing.start_processes(_run_process, args=(str(folder),), nprocs=2, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    world: int = request.param
+    multiprocessing.start_processes(_run_process, args=(world, str(folder)), nprocs=world, start_method="forkserver")
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_two_processes_compute_the_same_as_one(two_processes: list[dict[str, Any]], case: str) -> None:
+def test_several_processes_compute_the_same_as_one(processes: list[dict[str, Any]], case: str) -> None:
     expected = _train(_network(**CASES[case][1]), _batch())
-    ranks = [process[case] for process in two_processes]
+    ranks = [process[case] for process in processes]
     for name in ("outputs", "inputs", "evaluation"):
         joined = torch.cat([rank[name] for rank in ranks])
         torch.testing.assert_close(
@@ -105,7 +119,7 @@ def test_conversion_keeps_names_parameters_and_mode() -> None:
     network = _network().eval()
     names, weight, mean = list(network.state_dict()), network[1].weight, network[1].running_mean
     synchronized = synchronize_batch_norm(network, device_type="cpu")
-    assert isinstance(synchronized[1], CPUSyncBatchNorm) and not synchronized[1].training
+    assert isinstance(synchronized[1], AllReduceBatchNorm) and not synchronized[1].training
     assert (
         list(synchronized.state_dict()) == names
         and synchronized[1].weight is weight
@@ -122,5 +136,7 @@ def test_activation_inside_a_norm_is_kept() -> None:
         assert synchronized[1] is not norm and torch.equal(synchronized(batch), expected)
 
 
-def test_on_gpus_pytorchs_sync_batch_norm_is_used() -> None:
+def test_on_gpus_pytorchs_sync_batch_norm_is_used_unless_the_network_is_compiled() -> None:
     assert isinstance(synchronize_batch_norm(_network(), device_type="cuda")[1], nn.SyncBatchNorm)
+    compiled = synchronize_batch_norm(_network(), device_type="cuda", compiled=True)
+    assert isinstance(compiled[1], AllReduceBatchNorm)

@@ -10,7 +10,7 @@ from common.models.networks import ModelConfig, build_network
 from common.models.stem_registry import STEM_NAMES
 from common.models.volo import Volo, exchange_box
 
-EMPTY_BOX = (0, 0, 0, 0)
+NO_BOX = torch.empty(0, dtype=torch.int64)
 
 
 def _mini(**options: object) -> Volo:
@@ -71,7 +71,7 @@ def test_every_parameter_gets_a_gradient_on_small_images(size: int | tuple[int, 
 @pytest.mark.parametrize("mode", [True, False])
 def test_logits_add_half_of_the_largest_token_logit(mode: bool) -> None:
     model, images = _mini(stem="patchify").train(mode), torch.randn(4, 3, 16, 16)
-    class_logits, token_logits = model(images, EMPTY_BOX)
+    class_logits, token_logits = model(images, NO_BOX)
     assert token_logits.shape == (4, 16, 5)
     torch.testing.assert_close(model(images), class_logits + 0.5 * token_logits.max(1).values)
 
@@ -79,15 +79,16 @@ def test_logits_add_half_of_the_largest_token_logit(mode: bool) -> None:
 def test_token_logits_are_in_row_major_order() -> None:
     model, images = _mini().eval(), torch.randn(2, 3, 16, 16)
     tokens = model.forward_features(images)
-    class_logits, token_logits = model(images, EMPTY_BOX)
+    class_logits, token_logits = model(images, NO_BOX)
     torch.testing.assert_close(class_logits, model.head(tokens[:, 0]))
     torch.testing.assert_close(token_logits, model.aux_head(tokens[:, 1:]))
 
 
 def test_exchange_is_between_paired_images_and_within_the_box() -> None:
     values, box = torch.randn(6, 4, 5, 2), (1, 0, 3, 4)
-    torch.testing.assert_close(exchange_box(values, box), _exchange(values, box), rtol=0, atol=0)
-    assert torch.equal(exchange_box(exchange_box(values, box), box), values)
+    torch.testing.assert_close(exchange_box(values, torch.tensor(box)), _exchange(values, box), rtol=0, atol=0)
+    twice = exchange_box(exchange_box(values, torch.tensor(box)), torch.tensor(box))
+    assert torch.equal(twice, values) and torch.equal(exchange_box(values, NO_BOX), values)
 
 
 def test_mix_token_exchanges_after_the_stem_and_back_at_the_end() -> None:
@@ -96,15 +97,15 @@ def test_mix_token_exchanges_after_the_stem_and_back_at_the_end() -> None:
     tokens = model.forward_tokens(_exchange(patches, (2, 0, 6, 4)))
     tokens = model.norm(model.forward_cls(tokens))
     dense = _exchange(model.aux_head(tokens[:, 1:]).unflatten(1, (4, 4)), box).flatten(1, 2)
-    class_logits, token_logits = model(images, box)
+    class_logits, token_logits = model(images, torch.tensor(box))
     torch.testing.assert_close(class_logits, model.head(tokens[:, 0]))
     torch.testing.assert_close(token_logits, dense)
 
 
 def test_mix_token_of_the_full_grid_exchanges_only_the_class_tokens() -> None:
     model, images = _mini().eval(), torch.randn(4, 3, 16, 16)
-    plain_class, plain_dense = model(images, EMPTY_BOX)
-    mixed_class, mixed_dense = model(images, (0, 0, 4, 4))
+    plain_class, plain_dense = model(images, NO_BOX)
+    mixed_class, mixed_dense = model(images, torch.tensor((0, 0, 4, 4)))
     torch.testing.assert_close(mixed_class, plain_class[[1, 0, 3, 2]])
     torch.testing.assert_close(mixed_dense, plain_dense)
 
@@ -116,16 +117,16 @@ def test_mix_token_of_two_images_equals_timms(monkeypatch: pytest.MonkeyPatch) -
     model.mix_token, model.beta = True, 1.0
     images = torch.randn(2, 3, 16, 16)
     features, dense, box = model.forward_train(images)
-    class_logits, token_logits = model(images, box)
+    class_logits, token_logits = model(images, torch.tensor(box))
     torch.testing.assert_close(class_logits, model.head(features))
     torch.testing.assert_close(token_logits, dense)
 
 
 def test_odd_batch_can_be_trained_but_not_mixed() -> None:
     model, images = _mini(), torch.randn(3, 3, 16, 16)
-    assert model(images, EMPTY_BOX)[0].shape == (3, 5)
+    assert model(images, NO_BOX)[0].shape == (3, 5)
     with pytest.raises(UserError, match=r"train\.batch_size: each process gets 3 images, but MixToken pairs them"):
-        model(images, (0, 0, 1, 1))
+        model(images, torch.tensor((0, 0, 1, 1)))
 
 
 def test_without_classes_the_normalized_class_token_is_returned() -> None:
@@ -151,3 +152,19 @@ def test_stem_has_pytorchs_initialization_and_the_rest_deits() -> None:
         assert tensor.std().item() == pytest.approx(0.02, rel=0.1)
     assert 0.99 < model.patch_embed.conv[3].weight.abs().max().item() * (64 * 9) ** 0.5 <= 1
     assert _mini().network[2][0].mlp.fc1.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.1)
+
+
+def test_all_boxes_share_one_compiled_graph() -> None:
+    model, images, graphs = _mini().train(), torch.randn(4, 3, 16, 16), 0
+
+    def count(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        nonlocal graphs
+        graphs += 1
+        return graph
+
+    compiled = torch.compile(model, dynamic=False, fullgraph=True, backend=count)
+    for box in ((1, 0, 3, 2), (0, 0, 4, 4), (2, 1, 4, 3), (0, 0, 0, 0)):
+        class_logits, token_logits = compiled(images, torch.tensor(box))
+        expected = model(images, torch.tensor(box))
+        torch.testing.assert_close((class_logits, token_logits), expected)
+    assert graphs == 1

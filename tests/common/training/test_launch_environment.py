@@ -156,5 +156,20 @@ def test_more_threads_than_cores_are_warned_of(
 ) -> None:
     monkeypatch.setattr("common.training.accelerator.available_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: pytest.fail("the environment tells the number"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "16")
     build_accelerator("fp32")
     assert "16 threads on 2 cores" in caplog.text and "OMP_NUM_THREADS=2" in caplog.text
+
+
+def test_a_run_uses_the_cores_of_a_quota_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr("common.training.accelerator.available_cores", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for threads in (16, 2, 1):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        build_accelerator("fp32")
+    assert found == [2] and not caplog.text

@@ -10,7 +10,6 @@ from common.evaluation.features import evaluation_mode
 from common.models.networks import ModelConfig, build_network
 from common.training.config import TrainConfig
 from common.training.precision import (
-    check_compiler,
     configure_execution,
     disable_fused_attention,
     enable_grad_checkpointing,
@@ -88,10 +87,11 @@ def test_a_compiled_network_is_evaluated_eagerly() -> None:
         assert model(torch.randn(2, 3, 16, 16)).shape == (2, 10)
 
 
-def test_a_missing_compiler_is_reported_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match=r"train\.compile = true: needs a C\+\+ compiler, .* no-such-compiler"):
-        check_compiler("train.compile")
+def test_stems_are_laid_out_for_the_device() -> None:
+    for device in (CPU, torch.device("cuda")):
+        model = network(stem="conv")
+        configure_execution(model, TrainConfig(), device)
+        assert model.patch_embed.for_gpu is (device != CPU)
 
 
 def test_kernels_are_rejected_where_they_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

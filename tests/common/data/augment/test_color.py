@@ -8,7 +8,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torchvision.transforms import functional as reference
 
 from common.data.augment import parameters as columns
-from common.data.augment.color import apply_on_batch, apply_on_crop, color_maps, color_ops
+from common.data.augment.color import apply_on_crop, color_maps, color_ops
+from common.data.augment.color_on_device import apply_on_batch
 from common.data.augment.multi_crop import CropsConfig, build_multi_crop
 from common.data.augment.parameters import ORDERS, draw_parameters, draw_uniforms
 from common.rng import SampleKey

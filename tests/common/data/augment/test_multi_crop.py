@@ -8,7 +8,7 @@ from PIL import Image
 
 from common.config import build
 from common.data.augment import parameters as columns
-from common.data.augment.color import apply_on_batch
+from common.data.augment.color_on_device import apply_on_batch
 from common.data.augment.multi_crop import CropsConfig, build_multi_crop, crop_and_resize
 from common.errors import UserError
 from common.rng import SampleKey

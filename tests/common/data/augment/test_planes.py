@@ -9,7 +9,8 @@ from torchvision.transforms import functional as reference
 
 from common.data.augment import parameters as columns
 from common.data.augment.bicubic import LEVEL, resize
-from common.data.augment.color import apply_on_batch, apply_on_crop, blur_kernels, blur_radius, color_ops
+from common.data.augment.color import apply_on_crop, blur_kernels, blur_radius, color_ops
+from common.data.augment.color_on_device import apply_on_batch
 from common.data.augment.multi_crop import CropsConfig, build_multi_crop, crop_and_resize
 from common.data.augment.supervised import AugmentConfig, EvaluationTransform, build_supervised_transform
 from common.rng import SampleKey

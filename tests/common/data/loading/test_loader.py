@@ -1,5 +1,7 @@
 """Data loaders: the same batches for any number of workers and processes, and the contents of a batch."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from common.data.augment.multi_crop import CropsConfig, build_multi_crop
 from common.data.augment.supervised import AugmentConfig, EvaluationTransform, build_supervised_transform
 from common.data.loading.loader import Batch, build_evaluation_loader, build_loader, normalize
 from common.data.loading.sampler import EpochBatches, EpochSampler
+from common.rng import SampleKey
 
 
 class Pictures:
@@ -58,6 +61,15 @@ def test_the_number_of_workers_changes_nothing(build_transform, workers):
     assert len(expected) == 10
     assert all(same(a, b) for a, b in zip(expected, actual, strict=True))
     assert not same(expected[0], expected[5])
+
+
+def test_workers_share_the_images_whatever_the_start_method_of_the_program(monkeypatch):
+    """Python 3.14's default would pickle the split for each worker."""
+    monkeypatch.setattr(multiprocessing.context, "_default_context", multiprocessing.get_context("forkserver"))
+    pictures = Pictures()
+    pictures.cannot_be_pickled = lambda: None
+    loader = build_loader(pictures, multi_crop(), [[SampleKey(0, i, i, 0)] for i in range(3)], workers=1)
+    assert len([batch for batch in loader]) == 3
 
 
 def test_persistent_workers_use_the_epoch_that_is_set():
