@@ -23,6 +23,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.class_average_studies import CLASS_SIZES, class_average_intervals
+from benchmarks.simulated_report import SPEC
 from benchmarks.start_studies import ACCURACIES, start_intervals
 from common.cores import available_cores
 from common.json_text import to_json
@@ -34,21 +35,10 @@ from recipes.reports.crossed_effects import CellValues
 from recipes.reports.metrics import find_metric
 from recipes.reports.results import read_study
 from recipes.reports.statistics import Interval
-from recipes.study.specification import ReportSpec
 
 AXES = {"stem": ["patchify", "conv"], "training": ["OST", "TST"], "fraction": ["0.1", "0.3", "1.0"]}
 NUM_LABELS = 1151
 """With a fraction of 1."""
-SPEC = ReportSpec(
-    "test_top1",
-    "top-1",
-    "fraction",
-    "labels",
-    "seed",
-    {"training": ("OST", "TST"), "stem": ("patchify", "conv")},
-    {},
-    (),
-)
 METRIC = find_metric("test_top1")
 NUM_IMAGES = 359
 NUM_CLASSES = 10

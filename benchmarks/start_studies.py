@@ -7,16 +7,17 @@ accuracy, or nearly: there the choice is mostly luck, and luck could spoil the i
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.simulated_report import SPEC as SIMULATED
 from recipes.reports.comparison.cell_values import StudyValues
 from recipes.reports.comparison.estimator import Estimator, Levels
 from recipes.reports.crossed_effects import CellValues
 from recipes.reports.metrics import find_metric
 from recipes.reports.statistics import Interval
-from recipes.study.specification import ReportSpec
 
 PUBLIC: Levels = {"stem": "patchify", "training": "public", "fraction": "1.0"}
 SCRATCH: tuple[Levels, ...] = tuple(
@@ -24,17 +25,7 @@ SCRATCH: tuple[Levels, ...] = tuple(
     for stem, training in itertools.product(("patchify", "conv"), ("OST", "TST"))
 )
 AXES = {"stem": ["patchify", "conv"], "training": ["OST", "TST", "public"], "fraction": ["1.0"]}
-SPEC = ReportSpec(
-    "test_top1",
-    "top-1",
-    "fraction",
-    "labels",
-    "seed",
-    {"training": ("OST", "TST"), "stem": ("patchify", "conv")},
-    {},
-    (),
-    starts=("public",),
-)
+SPEC = replace(SIMULATED, starts=("public",))
 ACCURACIES: Mapping[str, tuple[float, ...]] = {
     "chosen among equals": (90.0, 90.0, 90.0, 90.0, 90.0),
     "chosen among similar": (89.0, 90.0, 90.5, 91.0, 92.0),

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from common.evaluation.predictions import Predictions, write_predictions
-from recipes.study.plan import Plan, PlannedRun, make_plan, write_plan
+from recipes.study.plan import Plan, PlannedRun, make_plan
 from recipes.study.specification import Study
+from recipes.study.stored_plan import write_plan
 from recipes.study.study_file import build_study
 
 CLASSES = 10

@@ -9,8 +9,8 @@ from comparison_studies import SCATTER, comparison_study, write_comparison
 from table_studies import plan_of
 
 from recipes.reports.results import StudyRecord, read_study
-from recipes.study.plan import write_plan
 from recipes.study.specification import Study
+from recipes.study.stored_plan import write_plan
 
 ENVIRONMENT = {
     "python": "3.11.7",

@@ -79,7 +79,7 @@ class PretendedAccelerator:
         loss.backward()
 
     def unscale_gradients(self, _: Any) -> None:
-        pass
+        """Leave gradients as they are, as accelerate does without a scaler."""
 
 
 @pytest.fixture(autouse=True)

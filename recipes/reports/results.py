@@ -13,8 +13,9 @@ from common.data.splits.fingerprint import DATA_FILE, FACTS, read_fingerprint
 from common.json_text import to_json
 from recipes.result import DIVERGED, RESULT_FIELDS, Result, read_result
 from recipes.run.states import State, read_state
-from recipes.study.plan import Cell, Plan, PlannedRun, read_plan
+from recipes.study.plan import Cell, Plan, PlannedRun
 from recipes.study.specification import RUN_COLUMNS
+from recipes.study.stored_plan import read_plan
 
 _INTEGERS = ("step", "images", "parameters", "train_images", "num_processes")
 

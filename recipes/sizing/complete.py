@@ -9,6 +9,7 @@ import yaml
 
 from common.errors import UserError
 from common.files import write_atomic
+from common.paths import is_local
 from common.yaml_text import as_text, as_value, dump_yaml, read_yaml
 from recipes.sizing.apply import sized_mapping
 from recipes.sizing.choices import SizingChoice
@@ -18,7 +19,7 @@ from recipes.sizing.machine import Machine, find_machine
 from recipes.sizing.measures import RecipeMeasures
 from recipes.sizing.size import Sizing, size_study
 from recipes.sizing.weights import find_public
-from recipes.stages import FINETUNE
+from recipes.stages import FINETUNE, load_config
 from recipes.study.plan import format_value
 from recipes.study.specification import Study
 
@@ -61,6 +62,7 @@ def complete_study(
     wanted = options.public or as_text(size.get("public"))
     recipes = {stage.name: (stage.module, stage.recipe) for stage in study.stages}
     data = {key.removeprefix("finetune."): value for key, value in given.items()}
+    _check_source(recipes[FINETUNE][1], data)
     facts = read_facts(recipes[FINETUNE][1], {k: v for k, v in data.items() if k.startswith("data.")})
     public, skipped = find_public(None if wanted in (None, "", "none") else wanted)
     machine = find_machine(jobs, cores)
@@ -80,6 +82,13 @@ def complete_study(
     print_line(describe(facts, sizing))
     _write(folder / FILE, machine, measures.rates)
     return sized_mapping(mapping, sizing, options.command), sizing.macs_per_second
+
+
+def _check_source(recipe: Path, given: Mapping[str, Any]) -> None:
+    """Raise UserError if the command line names no images, and those of the recipe are not here."""
+    source = str(load_config(FINETUNE, recipe, ()).data.source)
+    if "data.source" not in given and "/" not in source and not is_local(source):
+        raise UserError("data.source: this study is about your images. Add data.source=<folder, file or hub id>.")
 
 
 def describe(facts: ImageFacts, sizing: Sizing) -> str:

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from common.errors import UserError
 from recipes.sizing import from_public, from_scratch
 from recipes.sizing.choices import Chooser
 from recipes.sizing.design import PRETRAINING_PART, STEMS, Design
-from recipes.sizing.duration import format_seconds
 from recipes.sizing.facts import ImageFacts
 from recipes.sizing.from_public import PublicWeights, start_settings
 from recipes.sizing.from_scratch import Setting
@@ -52,15 +50,27 @@ class Compute:
 
         With `public`, its network at an input of `side` pixels is trained in two arms.
         """
+        seconds_per_mac, seconds_of_runs = self._costs(design, at, public, side)
+        seconds = self.machine.jobs * self.seconds - seconds_of_runs
+        most = MOST_EPOCHS * self.facts.images * self.pretraining(at) / PRETRAINING_PART
+        return max(0.0, min(most, seconds / seconds_per_mac))
+
+    def least_seconds(
+        self, design: Design, at: NetworkAtSize, public: PublicWeights | None = None, side: int = 0
+    ) -> float:
+        """Return the seconds of the shortest study, with an epoch of each stage from scratch."""
+        seconds_per_mac, seconds_of_runs = self._costs(design, at, public, side)
+        return (seconds_of_runs + self.least(at) * seconds_per_mac) / self.machine.jobs
+
+    def _costs(self, design: Design, at: NetworkAtSize, public: PublicWeights | None, side: int) -> tuple[float, float]:
+        """Return the seconds of all runs together for each MAC of an arm's budget, and those that they take besides training."""
         arms = design.budgets(pretrained=False) + design.budgets(pretrained=True)
         runs = design.runs(pretrained=False) + design.runs(pretrained=True)
         seconds_per_mac, num_runs = STEMS * arms / self._rate(at.settings, design), STEMS * runs
         if public is not None:
             seconds_per_mac += arms / self._rate(start_settings(public, side, self.facts.channels), design)
             num_runs += runs
-        seconds = self.machine.jobs * self.seconds - RUN_SECONDS * num_runs
-        most = MOST_EPOCHS * self.facts.images * self.pretraining(at) / PRETRAINING_PART
-        return max(0.0, min(most, SPEED * seconds / seconds_per_mac))
+        return seconds_per_mac / SPEED, RUN_SECONDS * num_runs
 
     def expected_rate(self, at: NetworkAtSize, design: Design) -> float:
         """Return the MACs per second that a run from scratch should reach."""
@@ -98,14 +108,7 @@ class Compute:
         return max(pretraining, self.facts.labeled * self.finetuning(at) / (1 - PRETRAINING_PART))
 
     def epochs(self, at: NetworkAtSize, stem: str, budget: float) -> int:
-        """Return the whole epochs of a pre-training; raise UserError if a budget does not have an epoch of both stages."""
-        if budget < (least := self.least(at)):
-            seconds = 1.1 * self.seconds * least / max(budget, 1e-9)
-            enough = f"one of about {format_seconds(seconds)} at least" if budget > 0 else "a longer one"
-            raise UserError(
-                f"--budget {format_seconds(self.seconds)}: is too short for {self.facts.images} images on this machine: not every"
-                f" stage would see each of them once. Give {enough}, or fewer images."
-            )
+        """Return the whole epochs of a pre-training in a budget that has an epoch of both stages."""
         per_epoch = max(1, self.facts.images // self.batch) * self.batch * self.pretraining(at, stem)
         return max(1, int(PRETRAINING_PART * budget / per_epoch))
 

@@ -12,7 +12,7 @@ from common.yaml_text import as_value
 from recipes.sizing import from_public, from_scratch
 from recipes.sizing.choices import Chooser, SizingChoice
 from recipes.sizing.compute import Compute, Measures
-from recipes.sizing.design import LENGTHS, PRETRAINING_PART, SEEDS, Design, designs
+from recipes.sizing.design import LENGTHS, PRETRAINING_PART, SEEDS, Design, designs, smallest_share
 from recipes.sizing.duration import format_seconds
 from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.from_public import PublicWeights
@@ -85,19 +85,31 @@ def size_study(
     for smallest in (LEAST_SIDE, *SMALLER_SIDES):
         design, at = _choose_network(compute, options, smallest)
         side = None if public is None else _public_side(compute, public, compute.budget(design, at))
-        budget = compute.budget(design, at, *(() if side is None else (public, side)))
+        trained = () if public is None or side is None else (public, side)
+        budget = compute.budget(design, at, *trained)
         if compute.steps(at, budget):
             break
+    else:
+        trained = () if public is None else (public, side or public.sides()[0])
+        enough = format_seconds(1.1 * compute.least_seconds(design, at, *trained))
+        raise UserError(
+            f"--budget {format_seconds(budget_seconds)}: is too short for {facts.images} images on this machine: not every stage"
+            f" would see each of them once. Give one of about {enough} at least, or fewer images."
+        )
     if public is not None and side is None:
         skipped += (f"public and continued: the budget is too short to train the network of {public.init}.",)
     _pick_scratch(compute, design, at, budget)
     continued = public is not None and side is not None and _pick_public(compute, public, side, budget)
     if public is not None and side is not None and not continued:
         skipped += (f"continued: the budget is too short for an epoch of pre-training from {public.init}.",)
+    if unused := _of_absent_arms(
+        chooser, *(() if side is not None else ("public.",)), *(() if continued else ("continue.",))
+    ):
+        skipped += (f"{', '.join(unused)}: set on the command line, without effect, as the arms are left out.",)
     if machine.device != "cpu":
         chooser.pick("every run", "train.precision", "bf16", "the GPU was measured with it")
         chooser.pick("every run", "data.workers", max(1, machine.threads - 1), "the cores of a run, less one")
-    _explain(compute, design, budget)
+    _explain(compute, design, budget, may_tune=may_tune)
     return Sizing(
         choices=tuple(chooser.choices),
         design=design,
@@ -188,7 +200,7 @@ def _pick_length(chooser: Chooser, group: str, epochs: int, stem: str = "") -> i
     length = chooser.whole(group, *chooser.pick(group, "train.epochs", epochs, half, stem=stem))
     warmup = float(f"{length * WARMUP[group]:.4g}")
     chooser.pick(group, "optim.warmup_epochs", warmup, f"{WARMUP[group]:.0%} of them", stem=stem)
-    chooser.pick(group, "knn.every_epochs", max(1, length // 4), "four evaluations", stem=stem)
+    chooser.pick(group, "knn.every_epochs", max(1, length // 4), "some four evaluations", stem=stem)
     return length
 
 
@@ -215,15 +227,24 @@ def _pick_public(compute: Compute, public: PublicWeights, side: int, budget: flo
     return epochs > 0
 
 
-def _explain(compute: Compute, design: Design, budget: float) -> None:
+def _of_absent_arms(chooser: Chooser, *prefixes: str) -> list[str]:
+    """Return the keys of the command line for arms that are left out, by their prefixes, and take them over."""
+    unused = [key for key in chooser.given if key.startswith(prefixes)]
+    chooser.taken.update(unused)
+    return unused
+
+
+def _explain(compute: Compute, design: Design, budget: float, *, may_tune: bool) -> None:
     """Add what is no recipe key: shares, seeds, candidates of the length, the budget of an arm."""
     note = compute.chooser.note
-    few = "" if len(design.shares) > 1 else "; a second share would take more labels of a class, or a longer budget"
+    more = "more labels of a class" if smallest_share(compute.facts) is None else "a longer budget"
+    few = "" if len(design.shares) > 1 else f"; a second share would take {more}"
     labels = f"{compute.facts.labels_per_class} labels in the median class{few}"
     note("shares of the labels", ", ".join(f"{share:g}" for share in design.shares), labels)
     note("seeds", ", ".join(map(str, design.seeds)), "with fewer than three nothing is decided")
     lengths = ", ".join(f"{length:g}" for length in LENGTHS) if design.tuned else "1"
-    why = "chosen on validation images" if design.tuned else "nothing is chosen: the budget is too short, or tune=none"
+    reason = "the budget is too short" if may_tune else "tune=none"
+    why = "chosen on validation images" if design.tuned else f"nothing is chosen: {reason}"
     note("lengths, in budgets", lengths, why)
     time = f"{format_seconds(compute.seconds)} on this machine, {compute.machine.describe()}"
     note("MACs of an arm", f"{budget:.3g}", time)

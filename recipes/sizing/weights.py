@@ -1,5 +1,7 @@
 """Public weights of a sized study: whether they can be had, and what they are."""
 
+import re
+
 from common.errors import UserError, did_you_mean
 from recipes.sizing.from_public import PublicWeights
 
@@ -30,8 +32,10 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
     try:
         read_weights(init)
     except AbsentWeights as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = _of_public(error).splitlines()[0].rstrip(".")
         return None, (f"public and continued: {init} cannot be had here ({reason}).",)
+    except UserError as error:
+        raise UserError(_of_public(error)) from error
     network = network_of_init(init)
     import torch
 
@@ -50,6 +54,11 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
     assert patch is not None, "network_of_init names transformers alone"
     parameters = sum(parameter.numel() for parameter in built.parameters())
     return PublicWeights(init, side, patch, parameters, is_own_weights(init)), ()
+
+
+def _of_public(error: UserError) -> str:
+    """Return the message of an error about `init`, with the name that the weights have on this command line."""
+    return re.sub(r"^init:", "--public", str(error)).replace("set init to", "set --public to")
 
 
 def _side(init: str) -> int:

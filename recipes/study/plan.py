@@ -13,26 +13,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
 
-from common.config import to_mapping
 from common.errors import UserError
-from common.files import path_exists, write_atomic
 from common.training.numerics import FIRST, numerics_version
-from common.yaml_text import Word, as_text, dump_yaml, parse_override, parse_yaml
+from common.yaml_text import Word, as_text, parse_override
 from recipes.stages import canonical_stem
-from recipes.study.choices import Choices, choices_of
+from recipes.study.choices import Choices
 from recipes.study.folder_names import folder_name
 from recipes.study.inputs import input_digests
 from recipes.study.specification import Stage, Study, display_path
-from recipes.study.study_file import build_study
 
 DIGEST_DIGITS = 8
 """Number of hexadecimal digits of a run's hash."""
-_SOURCE = "data.source"
 
 Resolver = Callable[[str, Path, tuple[str, ...]], dict[str, Any]]
 """(module of a stage, recipe, overrides) -> the config that a run depends on, as plain containers; UserError if it is invalid."""
@@ -239,74 +234,3 @@ def _level_in_name(axis: str, level: str) -> str:
     """Return a level as part of a run's name; a number gets its axis as prefix."""
     word = f"{axis}{level}" if level[:1].isdigit() or level[:1] == "-" else level
     return re.sub(r"[^A-Za-z0-9.+_]+", "_", word)
-
-
-def write_plan(plan: Plan, folder: Path, published: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> None:
-    """Write `folder`/study.yaml: the study file, its runs and cells; a report needs only this file and the run folders.
-
-    `published` are the weights that this call fetched, by stage; entries of earlier calls are kept.
-    """
-    path, weights = folder / "study.yaml", dict(published)
-    check_folder(plan, folder)
-    if path_exists(path):
-        weights = (parse_yaml(path.read_text(encoding="utf-8")).get("published") or {}) | weights
-    content = {
-        "file": plan.study.source,
-        "study": dict(plan.study.mapping),
-        **({"published": {stage: dict(entry) for stage, entry in weights.items()}} if weights else {}),
-        "runs": [_run_entry(run) for run in plan.runs],
-        "cells": [{"levels": dict(cell.levels), "runs": dict(cell.runs)} for cell in plan.cells],
-        **({"choices": to_mapping(plan.choices)} if plan.choices is not None else {}),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, dump_yaml(content), concurrent_writers=True)
-
-
-def check_folder(plan: Plan, folder: Path) -> None:
-    """Raise UserError if a folder contains another study, or the same study of other images: its report would be replaced."""
-    if path_exists(folder / "study.yaml"):
-        written = read_plan(folder)
-        other = written.study
-        if (other.name, other.scale) != (plan.study.name, plan.study.scale):
-            raise UserError(
-                f"--out {folder}: contains the study {other.title}, not {plan.study.title}. Choose another folder."
-            )
-        known, source = (each.mapping.get("set", {}).get(_SOURCE) for each in (other, plan.study))
-        if known != source and not {run.id for run in plan.runs} & {run.id for run in written.runs}:
-            raise UserError(
-                f"--out {folder}: contains the study {other.title} of {_images(known)}, not of {_images(source)}. Choose another"
-                " folder for it, or remove this one."
-            )
-
-
-def _images(source: object) -> str:
-    """Return the images of a study in words, from `data.source` of its command line."""
-    return "its recipes' images" if source is None else f"{_SOURCE}={source}"
-
-
-def _run_entry(run: PlannedRun) -> dict[str, Any]:
-    """Return a run as plain containers; MACs that are not known are omitted."""
-    entry = {**vars(run), "overrides": list(run.overrides), "levels": dict(run.levels)}
-    return {key: value for key, value in entry.items() if key != "start" and (key != "macs" or value is not None)}
-
-
-def read_plan(folder: Path) -> Plan:
-    """Return the plan that `write_plan` wrote into a study's folder."""
-    path = folder / "study.yaml"
-    if not path_exists(path):
-        raise UserError(
-            f"{folder}: contains no study.yaml, so it is not the folder of a study. Give the --out of a `run`."
-        )
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-        runs = tuple(PlannedRun(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in content["runs"])
-        cells = tuple(Cell(entry["levels"], entry["runs"]) for entry in content["cells"])
-        # A study of an earlier version has no match, and its arms have none.
-        study = {"match": "none", **content["study"]}
-        choices = choices_of(content["choices"], path) if "choices" in content else None
-        return Plan(build_study(study, content["file"]), runs, cells, choices)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{path}: not written by `python -m recipes run` ({error}). Delete only this file and"
-            " run the study again: its finished runs are not repeated."
-        ) from error

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from recipes.run.engines import LocalSlots
-from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan, write_plan
+from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
 from recipes.study.specification import Study
+from recipes.study.stored_plan import write_plan
 from recipes.study.study_file import build_study
 
 STUDY: dict[str, Any] = {

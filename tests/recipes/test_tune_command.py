@@ -10,7 +10,8 @@ import yaml
 from recipes.__main__ import main
 from recipes.run.engines import LocalSlots
 from recipes.study.choices import read_choices
-from recipes.study.plan import Resolver, read_plan
+from recipes.study.plan import Resolver
+from recipes.study.stored_plan import read_plan
 
 Call = Callable[..., int]
 Starts = Callable[..., list[str]]

@@ -67,6 +67,20 @@ class ClaimWords(StartWords):
         count = f"all {len(runs)}" if len(collapsed) == len(runs) else f"{len(collapsed)} of the {len(runs)}"
         return f"{count} {stage} runs behind it collapsed"
 
+    def below_start(self, claim: Claim) -> str:
+        """Return how many of the earlier runs behind a claim have features that are worse than at their start, if any have."""
+        earlier = self.findings.earlier
+        runs = earlier.of(map(self.findings.values.key, claim.cells))
+        below = [run for run in runs if run in earlier.below_start]
+        if not below:
+            return ""
+        stages = dict.fromkeys(earlier.stages[run] for run in below)
+        count = pluralize(sum(earlier.stages[run] in stages for run in runs), f"{listed(list(stages))} run")
+        return (
+            f"{len(below)} of the {count} ended with features below those at the start, by k-NN on validation images: the"
+            " comparison is with a pre-training that did not improve them."
+        )
+
     def _has_diverged(self, claim: Claim) -> bool:
         """Return whether a run of a claim diverged."""
         values = self.findings.values

@@ -10,6 +10,9 @@ from recipes.reports.results import StudyRecord
 COLLAPSED = "collapsed"
 """Beginning of the statuses of a collapsed run, `RunStatus.COLLAPSED_*`."""
 
+KNN, KNN_AT_START = "knn_top1", "knn_top1_untrained"
+"""Metrics of a pre-training: k-NN accuracy on the validation images at its end, and before its first step."""
+
 
 @dataclass(frozen=True)
 class EarlierRuns:
@@ -21,6 +24,8 @@ class EarlierRuns:
     """Stage of each run."""
     collapsed: Mapping[str, str]
     """Status of the runs that collapsed."""
+    below_start: frozenset[str]
+    """Runs that did not collapse, but whose features ended with a k-NN accuracy on validation images below that at their start."""
     published: Mapping[Key, str]
     """Stage whose published weights all repeats of a cell start from."""
 
@@ -48,8 +53,10 @@ def find_earlier_runs(study: StudyRecord, values: StudyValues, repeats: str) -> 
             published[key] = start
     statuses = {name: run.result.status for name, run in study.runs.items() if run.result}
     collapsed = {name: status for name, status in statuses.items() if status.startswith(COLLAPSED)}
+    metrics = {name: run.result.metrics for name, run in study.runs.items() if run.result and name not in collapsed}
+    below = frozenset(name for name, found in metrics.items() if found.get(KNN, 0.0) < found.get(KNN_AT_START, 0.0))
     stages = {name: run.planned.stage for name, run in study.runs.items()}
-    return EarlierRuns(by_cell, stages, collapsed, published)
+    return EarlierRuns(by_cell, stages, collapsed, below, published)
 
 
 def collapsed_runs(earlier: EarlierRuns, values: StudyValues, cells: Iterable[Levels]) -> tuple[list[str], list[str]]:

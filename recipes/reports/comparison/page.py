@@ -43,10 +43,12 @@ class ComparisonPage(Page):
         self.recommendation = self._recommend()
 
     def advice(self) -> list[str]:
-        """Return the recommendation, how sure it is, and whether a baseline without training does as well."""
+        """Return the recommendation, how sure it is, and what speaks against it: a failed pre-training, a baseline as good."""
+        effect = next(claim for claim in self.findings.claims if claim.name == "effect")
         sentences = [
             self.recommendation.sentence(),
             *self.recommendation.certainty(),
+            self.words.below_start(effect),
             self.tables.sufficient_baseline(),
         ]
         return [sentence for sentence in sentences if sentence]

@@ -15,7 +15,7 @@ NO_LEVEL = "–"
 CLASSIFIERS = {"knn": "k-NN", "probe": "linear probe"}
 """Titles of the baselines by the prefix of their metrics."""
 BASELINE_METRICS = ("test_top1", "test_top5", "test_balanced_accuracy", "test_macro_f1", "test_auroc")
-"""Metrics of a study that its baselines report, too (`common.evaluation.probe_run`)."""
+"""Metrics of a study that its baselines report, too (`common.evaluation.probe_run`); of each, more is better."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,19 @@ class SetupTables(ComparisonTables):
             if found is not None and found.is_sufficient:
                 return (
                     f"No arm is above the best baseline, which trains no network on the labels: {found.reached}, the best arm"
-                    f" ({found.arm}) {found.of_arm}."
+                    f" ({found.arm}) {found.of_arm}; the best ones by test images, compared without an interval."
                 )
         return ""
 
     def _best_baseline(self, x: str) -> BestBaseline | None:
         """Return the best baseline and the best arm at an amount of labels; None if the study's metric is not one of baselines."""
-        axis, sign = self.findings.spec.x, 1 if self.findings.metric.higher_is_better else -1
+        axis = self.findings.spec.x
         arms = [arm for arm in self.findings.arms if arm.levels[axis] == x and not math.isnan(arm.interval.mean)]
         found = [(values[x], names) for names, values in self._baselines().items() if x in values]
-        if not found or not arms or self._baseline_metric() != self.findings.spec.metric:
+        if not found or not arms or self.findings.spec.metric not in BASELINE_METRICS:
             return None
         value, (features, *levels, classifier) = max(found)
-        best = max(arms, key=lambda arm: sign * arm.interval.mean)
+        best = max(arms, key=lambda arm: arm.interval.mean)
         network = ", ".join(self.title(level) for level in levels if level != NO_LEVEL)
         source = "raw pixels" if features == PIXELS else f"{features} features" + (f" ({network})" if network else "")
         pixels = max(((value, names[-1]) for value, names in found if names[0] == PIXELS), default=None)

@@ -17,8 +17,9 @@ from common.models.networks import ModelConfig, build_network
 from recipes.__main__ import main
 from recipes.run.fetch_weights import describe, fetch_published
 from recipes.stages import resolve_by_config
-from recipes.study.plan import Plan, PlannedRun, make_plan, read_plan, write_plan
+from recipes.study.plan import Plan, PlannedRun, make_plan
 from recipes.study.specification import STUDIES, PublishedWeights, Study
+from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, load_study
 
 RELEASED = "hf-hub:timm/vit_small_patch16_224.dino@733b42a211ebe03aa7327050699cfcee7cd96123"

@@ -206,6 +206,7 @@ def test_the_folder_of_a_study_has_the_name_of_its_images(
         (["quickstart", "--budget", "2h"], "--budget: study quickstart is not sized"),
         (["my_images", "data.source=missing_folder"], "missing_folder"),
         (["my_images", "--budget", "soon"], "--budget soon: is not a duration"),
+        (["my_images", "--budget", "1h"], "data.source: this study is about your images. Add data.source="),
         (["my_images", "match=none", "--budget", "1h"], "match"),
     ],
 )

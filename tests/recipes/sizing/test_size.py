@@ -11,6 +11,7 @@ from common.errors import UserError
 from recipes.sizing.choices import GIVEN
 from recipes.sizing.compute import MOST_EPOCHS, SPEED
 from recipes.sizing.design import PRETRAINING_PART
+from recipes.sizing.duration import read_duration
 from recipes.sizing.facts import ImageFacts
 from recipes.sizing.from_public import PublicWeights
 from recipes.sizing.machine import Machine
@@ -121,14 +122,23 @@ def test_pretraining_gets_half_of_an_arm_and_at_least_an_epoch() -> None:
         assert 0 < spent <= PRETRAINING_PART * sizing.budget_macs
 
 
-def test_a_budget_that_is_too_short_names_one_that_is_not() -> None:
-    facts = ImageFacts(class_counts=(50_000,) * 10, side=32)
-    with pytest.raises(UserError, match="is too short for 500000 images") as error:
-        size(facts, 0.5)
-    words = str(error.value).split("about ")[1].split(" ")[0]
-    hours = int(words.split("h")[0]) + 1
-    assert "m" in words or "h" in words
-    assert chosen(size(facts, hours))["pretrain.train.epochsconv"] >= 1
+@pytest.mark.parametrize("hours", [1 / 60, 0.1, 0.5])
+@pytest.mark.parametrize("public", [None, PUBLIC, replace(PUBLIC, side=98)])
+@pytest.mark.parametrize("facts", [ImageFacts(class_counts=(50_000,) * 10, side=32), PHOTOS, DIGITS])
+def test_a_budget_that_is_too_short_names_one_that_is_not(
+    facts: ImageFacts, public: PublicWeights | None, hours: float
+) -> None:
+    """Also one in which the runs could not even start."""
+    try:
+        sizing = size(facts, hours, public=public)
+    except UserError as error:
+        assert f"is too short for {facts.images} images" in str(error)
+        enough = read_duration(str(error).split("of about ")[1].split(" at least")[0], "--budget")
+        assert hours * HOUR < enough < 100 * HOUR
+        sizing = size(facts, enough / HOUR, public=public)
+    else:
+        assert hours > 1 / 60
+    assert chosen(sizing)["pretrain.train.epochsconv"] >= 1
 
 
 @pytest.mark.parametrize("public", [None, replace(PUBLIC, side=98)])
@@ -152,9 +162,23 @@ def test_images_are_reduced_below_32_pixels_only_where_the_budget_would_not_show
     assert [side < 32 for side in sides] == ["at 32 px the budget would not allow" in reason for reason in reasons]
 
 
-def test_a_budget_below_the_start_of_the_runs_is_too_short() -> None:
-    with pytest.raises(UserError, match="--budget 1m: is too short"):
-        size(hours=1 / 60)
+def test_keys_of_arms_that_are_left_out_are_named_and_change_nothing() -> None:
+    given = {"public.data.image_size": 112, "continue.optim.lr": 1e-4}
+    sizing, without = size(given=given), size()
+    assert any("public.data.image_size, continue.optim.lr: set on the command line" in each for each in sizing.skipped)
+    assert (sizing.choices, sizing.taken) == (without.choices, frozenset(given))
+    assert not size(hours=240, public=replace(PUBLIC, side=98), given={**given, "public.data.image_size": 98}).skipped
+
+
+def test_what_a_second_share_or_chosen_lengths_would_take_is_named() -> None:
+    def reason(sizing: Sizing, key: str) -> str:
+        return next(each.reason for each in sizing.choices if each.key == key)
+
+    few, short = size(replace(PHOTOS, class_counts=(9,) * 10, unlabeled=5000), 24), size(hours=0.5)
+    assert reason(few, "shares of the labels").endswith("a second share would take more labels of a class")
+    assert reason(short, "shares of the labels").endswith("a second share would take a longer budget")
+    assert reason(short, "lengths, in budgets") == "nothing is chosen: the budget is too short"
+    assert reason(size(hours=24, may_tune=False), "lengths, in budgets") == "nothing is chosen: tune=none"
 
 
 def test_few_labels_leave_one_share() -> None:

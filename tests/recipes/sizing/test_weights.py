@@ -24,6 +24,7 @@ def test_weights_that_cannot_be_had_are_named(tmp_path: Path, monkeypatch: pytes
     assert public is None
     assert "timm:vit_small_patch14_reg4_dinov2.lvd142m cannot be had here" in skipped[0]
     assert "\n" not in skipped[0]
+    assert "set --public to their file or folder" in skipped[0] and "init" not in skipped[0]
 
 
 def test_a_file_of_weights_is_described(tmp_path: Path) -> None:
@@ -46,8 +47,9 @@ def test_a_file_of_weights_is_described(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_name_is_a_mistake_and_no_absence(init: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         find_public(init)
+    assert str(error.value).startswith("--public") and "set init" not in str(error.value)
 
 
 def test_a_file_that_holds_no_weights_is_a_mistake(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from common.errors import UserError
 from recipes.stages import resolve_by_config
 from recipes.study.baselines import with_baselines
-from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_plan
+from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
 from recipes.study.specification import Study
+from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 
 

@@ -18,9 +18,10 @@ from recipes.study.cost import DatasetSize, RunCosts
 from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.lengths import RunLength
 from recipes.study.matching import match_arms
-from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_plan
+from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
 from recipes.study.scales import Scale
 from recipes.study.specification import Study
+from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 
 

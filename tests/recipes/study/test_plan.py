@@ -14,16 +14,9 @@ import yaml
 from common.errors import UserError
 from common.yaml_text import Word, as_value, parse_override, values_of
 from recipes.stages import resolve_by_config
-from recipes.study.plan import (
-    Plan,
-    PlannedRun,
-    Resolver,
-    format_value,
-    make_plan,
-    read_plan,
-    write_plan,
-)
+from recipes.study.plan import Plan, PlannedRun, Resolver, format_value, make_plan
 from recipes.study.specification import Study
+from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 
 

@@ -13,10 +13,11 @@ from common.config_help import file_schema
 from common.errors import UserError
 from common.yaml_text import read_yaml
 from recipes.stages import resolve_by_config
-from recipes.study.plan import make_plan, read_plan, write_plan
+from recipes.study.plan import make_plan
 from recipes.study.scales import ScaleFile
 from recipes.study.sections import Level
 from recipes.study.specification import STUDIES, Study, TableReportSpec
+from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 from recipes.study.study_sections import StudyFile
 

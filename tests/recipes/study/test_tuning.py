@@ -12,8 +12,9 @@ from common.errors import UserError
 from recipes.result import Result
 from recipes.study.choices import Choices, read_choices, write_choices
 from recipes.study.full_plan import make_full_plan
-from recipes.study.plan import Plan, Resolver, make_plan, read_plan, write_plan
+from recipes.study.plan import Plan, Resolver, make_plan
 from recipes.study.specification import Study
+from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, load_study
 from recipes.study.tuning import Tuning, best, choose, doubled, level_of, make_choices, plan_tuning, with_doubled
 

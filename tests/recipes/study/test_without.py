@@ -16,7 +16,8 @@ from recipes.study.baselines import with_baselines
 from recipes.study.cost import DatasetSize, estimate
 from recipes.study.full_plan import make_full_plan
 from recipes.study.lengths import RunLength
-from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan, read_plan, write_plan
+from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
+from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study
 from recipes.study.tuning import best, choose, make_choices, plan_tuning, with_doubled
 from recipes.study.without import build_without

@@ -1,0 +1,14 @@
+"""What the reports of simulated studies compare: two stems, trained in one stage and in two."""
+
+from recipes.study.specification import ReportSpec
+
+SPEC = ReportSpec(
+    "test_top1",
+    "top-1",
+    "fraction",
+    "labels",
+    "seed",
+    {"training": ("OST", "TST"), "stem": ("patchify", "conv")},
+    {},
+    (),
+)
