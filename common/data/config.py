@@ -14,7 +14,7 @@ from common.data.images.stored_pixels import Pages
 from common.sizes import MAX_SIDE, height_and_width
 
 Layout = Literal["market1501", "msmt17"]
-Kind = Literal["auto", "class_folders", "split_folders", "metadata", "tables", "images"]
+Kind = Literal["auto", "class_folders", "split_folders", "metadata", "tables", "webdataset", "images"]
 MAX_CHANNELS = 512
 """Most channels of an image, OpenCV's limit."""
 _CorruptFraction = Annotated[
@@ -44,12 +44,12 @@ class DataConfig(Config):
     """Keys of the recipe section `data`."""
 
     source: str = "digits"
-    """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file, a folder or glob pattern of
-    such files, a folder written by `save_to_disk`, or the id of a dataset on the Hugging Face Hub."""
+    """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file or a tar shard (webdataset), a folder
+    or glob pattern of such files, a folder written by `save_to_disk`, or the id of a dataset on the Hugging Face Hub."""
     kind: Kind = "auto"
     """What a folder is read as. auto: by its content. class_folders: its folders are the classes, whatever their names.
     split_folders: its folders are splits. metadata: a list beside the images has the labels. tables: parquet or arrow files.
-    images: all images in it, without labels."""
+    webdataset: tar shards, also without labels. images: all images in it, without labels."""
     metadata_file: str | None = None
     """List of the images and their labels (csv, jsonl or parquet), relative to `source`; none: metadata.csv, metadata.jsonl or
     metadata.parquet, if there is one. Its column of file names is `file_name`, or `image_column`."""

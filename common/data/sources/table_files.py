@@ -72,16 +72,16 @@ def _has_image_column(path: Path) -> bool:
     return any("binary" in str(kind) for kind in kinds)
 
 
-def match_table_files(pattern: str) -> list[Path]:
-    """Return the sorted files that match a glob pattern; raise UserError if none match, or one is not a table."""
+def match_files(pattern: str, allowed: Sequence[str] = TABLE_EXTENSIONS) -> list[Path]:
+    """Return the sorted files that match a glob pattern; raise UserError if none match, or they have no common, allowed extension."""
     files = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if not files:
         raise UserError(f"data.source '{pattern}': no file matches the pattern.")
     extensions = {path.suffix.lower() for path in files}
-    if len(extensions) > 1 or not extensions <= set(TABLE_EXTENSIONS):
+    if len(extensions) > 1 or not extensions <= set(allowed):
         raise UserError(
-            f"data.source '{pattern}': the files have the extensions {', '.join(sorted(extensions))}; all must be .parquet"
-            " or all .arrow. Set data.source to a folder to read image files."
+            f"data.source '{pattern}': the files have the extensions {', '.join(sorted(extensions))}; all must be"
+            f" {' or all '.join(allowed)}. Set data.source to a folder to read image files."
         )
     return files
 
