@@ -44,8 +44,8 @@ class DataConfig(Config):
     """Keys of the recipe section `data`."""
 
     source: str = "digits"
-    """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file or a tar shard (webdataset), a folder
-    or glob pattern of such files, a folder written by `save_to_disk`, or the id of a dataset on the Hugging Face Hub."""
+    """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file, a tar shard (webdataset), a
+    folder or glob pattern of such files, a folder written by `save_to_disk`, or the id of a dataset on the Hugging Face Hub."""
     kind: Kind = "auto"
     """What a folder is read as. auto: by its content. class_folders: its folders are the classes, whatever their names.
     split_folders: its folders are splits. metadata: a list beside the images has the labels. tables: parquet or arrow files.

@@ -167,7 +167,9 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
             reject_keys(config, "a folder of tar shards", "metadata_file", "leave_out")
             return open_shards(shards, folder, options, title=f"the shards in {folder}", declared=declared)
         if config.kind == "webdataset":
-            raise UserError(f"data.kind is webdataset, but {folder} has no {TAR_EXTENSION} files, or images beside them.")
+            raise UserError(
+                f"data.kind is webdataset, but {folder} has no {TAR_EXTENSION} files, or images beside them."
+            )
     if config.kind not in ("auto", "metadata"):
         reject_keys(config, f"read without a list (data.kind={config.kind})", "metadata_file")
     plain = FolderSource(

@@ -73,7 +73,7 @@ def _has_image_column(path: Path) -> bool:
 
 
 def match_files(pattern: str, allowed: Sequence[str] = TABLE_EXTENSIONS) -> list[Path]:
-    """Return the sorted files that match a glob pattern; raise UserError if none match, or they have no common, allowed extension."""
+    """Return the sorted files that match a glob pattern; raise UserError if none match, or if their extensions differ."""
     files = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if not files:
         raise UserError(f"data.source '{pattern}': no file matches the pattern.")

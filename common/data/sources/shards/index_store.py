@@ -36,7 +36,9 @@ def index_folder() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "two_stage_vit_indexes"
 
 
-def load_or_build(shards: Sequence[Path], root: Path, *, label_column: str | None, title: str) -> tuple[ShardIndex, Path]:
+def load_or_build(
+    shards: Sequence[Path], root: Path, *, label_column: str | None, title: str
+) -> tuple[ShardIndex, Path]:
     """Return the index of shards under `root`, and its folder; build it if there is none for them as they are now.
 
     Raise UserError for a damaged shard, and if the index cannot be written.

@@ -1,6 +1,6 @@
 """Samples of tar shards, in the layout of webdataset: consecutive members that share a name up to its extensions.
 
-`n01440764_10026.jpg` and `n01440764_10026.cls` are one sample, an image with the text of its label. `.json` may hold the label, too.
+`n01440764_10026.jpg` and `n01440764_10026.cls` are one sample, an image with the text of its label, which `.json` may hold, too.
 """
 
 import json

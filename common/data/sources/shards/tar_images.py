@@ -14,7 +14,7 @@ from common.errors import UserError
 class TarImages:
     """The images of an index, read from the shards at `paths`.
 
-    A shard is opened for each image, as the files of an image folder are: thousands of shards are more than a process may have open.
+    A shard is opened for each image, as files of an image folder are: a process may not have thousands of shards open.
     """
 
     def __init__(self, index: ShardIndex, folder: Path, paths: Sequence[Path], *, decoder: ImageDecoder) -> None:

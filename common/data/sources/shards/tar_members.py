@@ -16,7 +16,13 @@ BLOCK = 512
 _WINDOW = 8192
 """Bytes of one read: a header, mostly with small contents and headers that follow it."""
 _FILE, _LONG_NAME, _PAX, _GLOBAL_PAX = (b"0", b"\0", b"7"), b"L", b"x", b"g"
-_NAME, _SIZE, _CHECKSUM, _TYPE, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157), slice(345, 500)
+_NAME, _SIZE, _CHECKSUM, _TYPE, _PREFIX = (
+    slice(0, 100),
+    slice(124, 136),
+    slice(148, 156),
+    slice(156, 157),
+    slice(345, 500),
+)
 _SPACES = sum(b" " * 8)
 
 

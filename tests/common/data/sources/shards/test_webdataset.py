@@ -8,13 +8,13 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from tar_shards import png, write_labeled, write_shard
 
 from common.data.config import DataConfig, build_decoder
 from common.data.open_splits import open_splits
 from common.data.sources.open_source import open_source
 from common.data.sources.source import Source
 from common.errors import UserError
-from tar_shards import png, write_labeled, write_shard
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,9 @@ def test_labels_of_json(tmp_path: Path) -> None:
     names = ["tram", "bus", "tram"]
     records = [{"label": 10 - number, "kind": name, "width": 3} for number, name in enumerate(names)]
     pairs = enumerate(records)
-    members = {f"{n}.{end}": data for n, r in pairs for end, data in (("PNG", png(n)), ("json", json.dumps(r).encode()))}
+    members = {
+        f"{n}.{end}": data for n, r in pairs for end, data in (("PNG", png(n)), ("json", json.dumps(r).encode()))
+    }
     write_shard(tmp_path / "train.tar", members)
     split = open_folder(tmp_path).read("train", labeled=True)
     assert split.class_names == ("8", "9", "10") and split.labels.tolist() == [2, 1, 0]
@@ -81,7 +83,9 @@ def test_images_without_labels(tmp_path: Path) -> None:
 
 def test_a_missing_label_is_named(tmp_path: Path) -> None:
     """Where labels are needed, the first image without one is named."""
-    write_shard(tmp_path / "train.tar", {"a.png": png(0), "a.cls": b"1", "b.png": png(1), "c.png": png(1), "c.cls": b" "})
+    write_shard(
+        tmp_path / "train.tar", {"a.png": png(0), "a.cls": b"1", "b.png": png(1), "c.png": png(1), "c.cls": b" "}
+    )
     with pytest.raises(UserError, match=r"2 of 3 images .* no label .*train.tar member b.png"):
         open_folder(tmp_path).read("train", labeled=True)
 
