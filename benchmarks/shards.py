@@ -4,7 +4,6 @@ ImageNet-21k has 14,197,122 images in 21,841 classes, 1.3 TB. Its index is synth
 the index has its full size, and the start does everything that it does with the real images.
 """
 
-import statistics
 import tempfile
 from pathlib import Path
 
@@ -97,13 +96,12 @@ def start(folder: Path, *, repeats: int) -> list[Table]:
             for part in ("open source", "read labels", "split", "subset", "fingerprint, manifest", "sampler")
         },
     }
-    private = statistics.median(each["memory"]["private"] for each in several)
     peak = max(each["memory"]["peak"] for each in [*alone, *several])
     worker = max(each["memory"]["workers"] for each in [*alone, *several])
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) / 1e6
     limit = (
-        f"the index has {size:.0f} MB on disk, which processes share; a process has {private:.0f} MB of its own after the start"
-        f" and {peak:.0f} MB at its peak, the shared ones included; a worker has {worker:.0f} MB of its own"
+        f"the index has {size:.0f} MB on disk, which processes share; a process has {peak:.0f} MB at its peak, the mapped index"
+        f" included; a worker has {worker:.0f} MB of its own"
     )
     return [Table(f"Start of a pre-training over an index of {IMAGES:,} images", "ms", summarize(times), limit)]
 

@@ -63,7 +63,6 @@ def main(out: str, overrides: list[str]) -> None:
         train_step(*arguments)
         seconds["all"] = time.perf_counter() - STARTED
         memory.update(workers=_memory_of_workers(), peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        memory["private"] = _private_megabytes("self")
         raise FirstStepDone
 
     stage.Pretraining._train_step = first_step

@@ -61,6 +61,9 @@ class DataConfig(Config):
     """Branch, tag or commit of a Hub dataset; none: its main branch."""
     config_name: str | None = None
     """Configuration name of a Hub dataset that has several configurations."""
+    stage_to: str | None = None
+    """Folder on a disk of the node (each node's own) to which tar shards and arrow files are copied once before they are read, and
+    into which large parquet files are unpacked; none: shards are read where they are. It changes no number."""
     train_split: str = "train"
     """Name of the training split."""
     validation_split: str | None = None

@@ -59,6 +59,7 @@ SHARDS = r"labels-\d+\.safetensors"
 _STAGE = "# stage: "
 OPERATIONAL = (
     "out",
+    "data.stage_to",
     "data.workers",
     "data.cache_megabytes",
     "data.verify",

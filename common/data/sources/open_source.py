@@ -77,6 +77,7 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
         memory,
         config.group_column,
         keeps_unlabeled=config.unlabeled != "auto",
+        stage_to=None if config.stage_to is None else user_path(config.stage_to, "data.stage_to"),
     )
     declared = _declared_splits(config)
     path = user_path(config.source, "data.source")
@@ -89,7 +90,16 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
         reject_keys(config, "a glob pattern", "revision", "config_name", *FOLDER_KEYS)
         return open_table_files(files, root, options, title=f"the tables {config.source}", declared=declared)
     if config.source == "digits":
-        reject_keys(config, "the bundled digits", "revision", "config_name", "unlabeled", *_COLUMN_KEYS, *FOLDER_KEYS)
+        reject_keys(
+            config,
+            "the bundled digits",
+            "revision",
+            "config_name",
+            "unlabeled",
+            *_COLUMN_KEYS,
+            *FOLDER_KEYS,
+            "stage_to",
+        )
         return DigitsSource(decoder=decoder)
     if path.is_file():
         if path.suffix.lower() == TAR_EXTENSION:
@@ -111,6 +121,7 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
             " id of a Hub dataset (owner/name)."
         )
     reject_keys(config, "a Hub dataset", *FOLDER_KEYS)
+    reject_keys(config, "a Hub dataset; HF_DATASETS_CACHE is the folder that it is unpacked into", "stage_to")
     return open_hub_dataset(config.source, options, config_name=config.config_name, revision=config.revision)
 
 
@@ -149,7 +160,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     """Open a folder as what data.kind says, or according to its content."""
     if config.kind not in ("auto", "metadata") or config.metadata_file is None:
         if config.kind in ("auto", "tables") and is_saved_dataset(folder):
-            reject_keys(config, "a saved dataset", "metadata_file", "leave_out")
+            reject_keys(config, "a saved dataset", "metadata_file", "leave_out", "stage_to")
             return open_saved_dataset(folder, options)
         tables = (
             find_table_files(folder, only_with_images=config.kind == "auto")
@@ -170,6 +181,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
             raise UserError(
                 f"data.kind is webdataset, but {folder} has no {TAR_EXTENSION} files, or images beside them."
             )
+    reject_keys(config, "a folder of image files; only tar shards and tables are copied", "stage_to")
     if config.kind not in ("auto", "metadata"):
         reject_keys(config, f"read without a list (data.kind={config.kind})", "metadata_file")
     plain = FolderSource(

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from common.data.sources.file_lock import hold_lock
 from common.data.sources.shards.index import ShardIndex, ShardPart, build_index
 from common.data.sources.shards.samples import read_samples
 from common.errors import UserError, is_disk_error
-from common.locks import try_lock
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ FORMAT = 1
 """Version of the arrays and of the rules by which labels are found: an index of another one is not read."""
 _THREADS = 16
 """Shards whose headers are read at a time: on a shared disk, each read waits for the network."""
-_POLL_SECONDS = 0.2
 
 
 def index_folder() -> Path:
@@ -47,14 +46,10 @@ def load_or_build(
     if (index := _load(folder)) is not None:
         return index, folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = _wait_for_lock(folder.with_name(f"{folder.name}.lock"), title)
-        try:
+        with hold_lock(folder.with_name(f"{folder.name}.lock"), f"the index of {title}"):
             if (index := _load(folder)) is not None:  # another process has built it meanwhile
                 return index, folder
             _build(shards, folder, label_column=label_column, title=title)
-        finally:
-            os.close(lock)
     except OSError as error:
         if not is_disk_error(error):
             raise
@@ -81,17 +76,6 @@ def _load(folder: Path) -> ShardIndex | None:
         return ShardIndex.load(folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _wait_for_lock(path: Path, title: str) -> int:
-    """Return the open descriptor of the locked file, once no other process holds the lock."""
-    is_logged = False
-    while (descriptor := try_lock(path)) is None:
-        if not is_logged:
-            _log.info("data: waiting for the index of %s, which another process builds", title)
-            is_logged = True
-        time.sleep(_POLL_SECONDS)
-    return descriptor
 
 
 def _build(shards: Sequence[Path], folder: Path, *, label_column: str | None, title: str) -> None:

@@ -12,15 +12,24 @@ from common.errors import UserError
 
 
 class TarImages:
-    """The images of an index, read from the shards at `paths`.
+    """The images of an index, named by the shards at `paths` and read from their copies, if there are any.
 
     A shard is opened for each image, as files of an image folder are: a process may not have thousands of shards open.
     """
 
-    def __init__(self, index: ShardIndex, folder: Path, paths: Sequence[Path], *, decoder: ImageDecoder) -> None:
-        """Take the index and the folder it is stored in."""
+    def __init__(
+        self,
+        index: ShardIndex,
+        folder: Path,
+        paths: Sequence[Path],
+        *,
+        decoder: ImageDecoder,
+        copies: Sequence[Path] | None = None,
+    ) -> None:
+        """Take the index, the folder it is stored in, and the shards."""
         self.decoder = decoder
         self._index, self._folder, self._paths = index, folder, tuple(paths)
+        self._copies = self._paths if copies is None else tuple(copies)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the arrays: a worker process maps them itself instead of receiving a copy."""
@@ -64,13 +73,21 @@ class TarImages:
         """Return the encoded bytes of an image; raise UserError if the shard cannot be read or has become shorter."""
         shard, offset, size = self._index.place(index)
         try:
-            descriptor = os.open(self._paths[shard], os.O_RDONLY)
+            descriptor = os.open(self._copies[shard], os.O_RDONLY)
             try:
                 data = os.pread(descriptor, size, offset)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise UserError(f"{self.name(index)}: cannot be read ({error.strerror or error}). Restore it.") from error
+            raise UserError(
+                f"{self.name(index)}: cannot be read{self._place(shard)} ({error.strerror or error}). Restore it."
+            ) from error
         if len(data) < size:
-            raise UserError(f"{self.name(index)}: the shard ends before the image does. Copy it again.")
+            raise UserError(
+                f"{self.name(index)}: the shard{self._place(shard)} ends before the image does. Copy it again."
+            )
         return data
+
+    def _place(self, shard: int) -> str:
+        """Return in words where a shard is read, if that is a copy."""
+        return "" if self._copies is self._paths else f" in its copy {self._copies[shard]}"

@@ -14,6 +14,7 @@ from common.data.sources.shards.index_store import load_or_build
 from common.data.sources.shards.samples import read_samples
 from common.data.sources.shards.tar_images import TarImages
 from common.data.sources.split import UNLABELED, Split
+from common.data.sources.staging import stage_files
 from common.data.sources.table_files import TABLE_EXTENSIONS, group_by_split
 from common.data.sources.tables import TableOptions
 from common.errors import UserError
@@ -42,7 +43,9 @@ class WebDatasetSource:
         title, shards = f"the split '{name}' of {self.title}", self._shards[name]
         column = self._options.label_column
         index, folder = load_or_build(shards, self._root, label_column=column, title=title)
-        images = TarImages(index, folder, shards, decoder=self._options.decoder)
+        stage_to = self._options.stage_to
+        copies = None if stage_to is None else stage_files(shards, self._root, stage_to, title=title)
+        images = TarImages(index, folder, shards, decoder=self._options.decoder, copies=copies)
         unlabeled = Split(images=images, labels=None, class_names=())
         labels = index.labels.astype(np.int64)
         column = column or ".cls or .json"

@@ -138,3 +138,11 @@ def test_cache_that_cannot_be_written_is_one_message(
         open_tables(folder, 0)
     message = str(caught.value)
     assert os.strerror(number) in message and "Set HF_HOME or HF_DATASETS_CACHE to a folder with room" in message
+
+
+def test_large_tables_are_unpacked_on_the_node(folder: Path, cache: Path, tmp_path: Path) -> None:
+    """With data.stage_to the copy lies there, not in the cache, and holds the same."""
+    options = TableOptions(None, None, ImageDecoder(), memory_bytes=0, stage_to=tmp_path / "node")
+    staged = open_table_files(find_table_files(folder), folder, options, title="the tables", declared=())
+    assert list((tmp_path / "node").rglob("*.arrow")) and not list(cache.rglob("*.arrow"))
+    assert contents(staged) == contents(open_tables(folder, 10**9))
