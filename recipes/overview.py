@@ -139,7 +139,11 @@ def _costs(
     known = "; ".join(rates) or "no rate is known: give --tera-macs-per-second, or run something"
     num_unlabeled = max(run_costs.size(run).num_unlabeled for run in runs)
     unlabeled = f", for pre-training {num_unlabeled} more without a label" if num_unlabeled else ""
-    lines.append(f"{size.train_images} training images{unlabeled}, {size.num_classes} classes; hours: {known}")
+    others = {run.stage: found for run in runs if (found := run_costs.size(run)).num_classes != size.num_classes}
+    of_others = "".join(f" ({stage}: {each.train_images}, {each.num_classes})" for stage, each in others.items())
+    lines.append(
+        f"{size.train_images} training images{unlabeled}, {size.num_classes} classes{of_others}; hours: {known}"
+    )
     other = Counter(result.status for result in results.values() if result.status != "finished")
     if other:
         lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")
