@@ -16,6 +16,7 @@ from common.data.images.collections import FileImages
 from common.data.images.decode import ImageDecoder
 from common.data.sources.shards.index import ShardIndex, ShardPart, build_index
 from common.data.sources.shards.index_store import fingerprint
+from common.data.sources.shards.places import LocalShard
 from common.data.sources.shards.samples import read_samples
 from common.data.sources.shards.tar_images import TarImages
 
@@ -37,8 +38,8 @@ def run(repeats: int) -> list[Table]:
 
 def read_shard(folder: Path, *, repeats: int) -> list[Table]:
     """Time the index of a shard, and reads of its images at random positions."""
-    shard, files, stored = folder / "built.tar", folder / "files", folder / "built"
-    write_tar(shard, images=BUILT, classes=CLASSES)
+    shard, files, stored = LocalShard(folder / "built.tar", folder), folder / "files", folder / "built"
+    write_tar(shard.path, images=BUILT, classes=CLASSES)
     index = build_index([ShardPart(read_samples(shard, label_column=None))])
     stored.mkdir()
     index.save(stored)
@@ -111,7 +112,8 @@ def store_index(source: Path, cache: Path) -> None:
     source.mkdir()
     shard = source / "train-0000.tar"
     write_tar(shard, images=NUM_DISTINCT, classes=CLASSES)
-    one = build_index([ShardPart(read_samples(shard, label_column=None))])
+    place = LocalShard(shard, source)
+    one = build_index([ShardPart(read_samples(place, label_column=None))])
     chosen = np.random.default_rng(0).integers(0, NUM_DISTINCT, IMAGES)
     labels = np.random.default_rng(1).permutation(np.arange(IMAGES) % CLASSES)
     names = [f"n{number % CLASSES:08d}_{number:07d}.JPEG".encode() for number in range(IMAGES)]
@@ -124,6 +126,6 @@ def store_index(source: Path, cache: Path) -> None:
         names=np.frombuffer(b"".join(names), np.uint8),
         class_names=tuple(f"n{number:08d}" for number in range(CLASSES)),
     )
-    folder = cache / "two_stage_vit_indexes" / fingerprint([shard], source, label_column=None)
+    folder = cache / "two_stage_vit_indexes" / fingerprint([place], label_column=None)
     folder.mkdir(parents=True)
     index.save(folder)

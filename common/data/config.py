@@ -8,7 +8,7 @@ from pydantic import Field
 
 from common.config import Config, default_of
 from common.config_messages import Otherwise
-from common.config_types import AtLeastOne
+from common.config_types import AtLeastOne, Positive
 from common.data.images.decode import DEFAULT_MAX_PIXELS, PILLOW_MAX_MEGAPIXELS, ImageDecoder
 from common.data.images.stored_pixels import Pages
 from common.sizes import MAX_SIDE, height_and_width
@@ -45,7 +45,8 @@ class DataConfig(Config):
 
     source: str = "digits"
     """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file, a tar shard (webdataset), a
-    folder or glob pattern of such files, a folder written by `save_to_disk`, or the id of a dataset on the Hugging Face Hub."""
+    folder or glob pattern of such files, addresses of tar shards on a server, a folder written by `save_to_disk`, or the id of a
+    dataset on the Hugging Face Hub."""
     kind: Kind = "auto"
     """What a folder is read as. auto: by its content. class_folders: its folders are the classes, whatever their names.
     split_folders: its folders are splits. metadata: a list beside the images has the labels. tables: parquet or arrow files.
@@ -63,7 +64,14 @@ class DataConfig(Config):
     """Configuration name of a Hub dataset that has several configurations."""
     stage_to: str | None = None
     """Folder on a disk of the node (each node's own) to which tar shards and arrow files are copied once before they are read, and
-    into which large parquet files are unpacked; none: shards are read where they are. It changes no number."""
+    into which large parquet files are unpacked; shards on a server are copied as training reaches them. none: shards are read where
+    they are. It changes no number."""
+    stage_gigabytes: Positive | None = None
+    """Size of the copies of a server's shards in `stage_to`, in 10^9 bytes: if it is exceeded, those that were read longest ago are
+    removed, which needs `shuffle_shards`. none: all copies are kept."""
+    shuffle_shards: AtLeastOne | None = None
+    """Number of shards (tar files, tables) whose images are mixed in training: shards come in random order, so that a disk or a
+    server is read shard by shard. none: the images are a permutation of all. It changes the images' order, and so the results."""
     train_split: str = "train"
     """Name of the training split."""
     validation_split: str | None = None
@@ -167,6 +175,12 @@ class DataConfig(Config):
                 f"{self.image_size} must be at least 1 and at most {MAX_SIDE} pixels; set a side, or [height, width]",
             )
 
+        if self.stage_gigabytes is not None and (self.stage_to is None or self.shuffle_shards is None):
+            missing = "stage_to" if self.stage_to is None else "shuffle_shards"
+            yield (
+                "stage_gigabytes",
+                f"{self.stage_gigabytes:g} limits the copies in data.stage_to for an order over shards; set data.{missing}, too",
+            )
         yield from self._channel_problems()
 
     def _channel_problems(self) -> Iterator[tuple[str, str]]:

@@ -60,6 +60,7 @@ _STAGE = "# stage: "
 OPERATIONAL = (
     "out",
     "data.stage_to",
+    "data.stage_gigabytes",
     "data.workers",
     "data.cache_megabytes",
     "data.verify",

@@ -16,7 +16,7 @@ from common.data.sources.listing import Listing
 from common.data.sources.metadata import MetadataSource, split_groups
 from common.data.sources.metadata_files import MetadataFile, find_metadata, read_metadata
 from common.data.sources.shards.webdataset import EXTENSION as TAR_EXTENSION
-from common.data.sources.shards.webdataset import find_shards, have_labels, open_shards
+from common.data.sources.shards.webdataset import find_shards, have_labels, open_remote_shards, open_shards
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
     TABLE_EXTENSIONS,
@@ -78,8 +78,18 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
         config.group_column,
         keeps_unlabeled=config.unlabeled != "auto",
         stage_to=None if config.stage_to is None else user_path(config.stage_to, "data.stage_to"),
+        stage_bytes=None if config.stage_gigabytes is None else int(config.stage_gigabytes * 1e9),
     )
     declared = _declared_splits(config)
+    if config.source.startswith(("http://", "https://")):
+        reject_keys(config, "addresses of tar shards", "revision", "config_name", "metadata_file", "leave_out")
+        if config.on_corrupt == "skip":
+            raise UserError(
+                "data.on_corrupt is 'skip', but data.source is on a server: images that it fails to send would be replaced like"
+                " corrupt ones, and the results would depend on it. Remove the key, or copy the shards to a disk."
+            )
+        return open_remote_shards(config.source, options, declared=declared)
+    reject_keys(config, "not on a server, so all its shards are copied", "stage_gigabytes")
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
         files = match_files(str(path), (*TABLE_EXTENSIONS, TAR_EXTENSION))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
@@ -52,6 +53,8 @@ class TableOptions(NamedTuple):
     """Whether images without a label keep their place beside labeled ones (data.unlabeled)."""
     stage_to: Path | None = None
     """Folder on a disk of the node to which shards are copied before they are read."""
+    stage_bytes: int | None = None
+    """Size of the copies of a server's shards from which on old ones are removed."""
 
 
 class TableImages:
@@ -126,6 +129,10 @@ class TableImages:
         """Return the name of a row without a path: the shard within the dataset and the row in it."""
         shard, row = self._shard_and_row(index)
         return f"{shard.relative_name} row {row}"
+
+    def shard_numbers(self) -> npt.NDArray[np.int64]:
+        """Return the number of each row's file."""
+        return np.repeat(np.arange(len(self._shards)), [shard.num_rows for shard in self._shards])
 
     def content(self, index: int) -> bytes:
         """Return the encoded bytes of row `index`."""

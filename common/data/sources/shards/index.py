@@ -59,6 +59,10 @@ class ShardIndex:
         shard = int(np.searchsorted(self.shard_ends, index, side="right"))
         return shard, int(self.offsets[index]), int(self.sizes[index])
 
+    def shard_numbers(self) -> npt.NDArray[np.int64]:
+        """Return (N,) the number of each sample's shard."""
+        return np.repeat(np.arange(len(self.shard_ends)), np.diff(self.shard_ends, prepend=0))
+
     def save(self, folder: Path) -> None:
         """Write the arrays and the names of the classes into a folder."""
         for name in _ARRAYS:

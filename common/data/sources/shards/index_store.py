@@ -17,6 +17,7 @@ from pathlib import Path
 
 from common.data.sources.file_lock import hold_lock
 from common.data.sources.shards.index import ShardIndex, ShardPart, build_index
+from common.data.sources.shards.places import ShardPlace
 from common.data.sources.shards.samples import read_samples
 from common.errors import UserError, is_disk_error
 
@@ -35,14 +36,12 @@ def index_folder() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "two_stage_vit_indexes"
 
 
-def load_or_build(
-    shards: Sequence[Path], root: Path, *, label_column: str | None, title: str
-) -> tuple[ShardIndex, Path]:
-    """Return the index of shards under `root`, and its folder; build it if there is none for them as they are now.
+def load_or_build(shards: Sequence[ShardPlace], *, label_column: str | None, title: str) -> tuple[ShardIndex, Path]:
+    """Return the index of shards, and its folder; build it if there is none for them as they are now.
 
     Raise UserError for a damaged shard, and if the index cannot be written.
     """
-    folder = index_folder() / fingerprint(shards, root, label_column=label_column)
+    folder = index_folder() / fingerprint(shards, label_column=label_column)
     if (index := _load(folder)) is not None:
         return index, folder
     try:
@@ -60,13 +59,12 @@ def load_or_build(
     return ShardIndex.load(folder), folder
 
 
-def fingerprint(shards: Sequence[Path], root: Path, *, label_column: str | None) -> str:
-    """Return the name of the index of shards: a hash of their names below `root`, sizes, and times of the last change."""
+def fingerprint(shards: Sequence[ShardPlace], *, label_column: str | None) -> str:
+    """Return the name of the index of shards: a hash of their names within the dataset, sizes, and times of the last change."""
     digest = hashlib.blake2b(f"{FORMAT}\0{label_column}".encode(), digest_size=16)
-    for path in shards:
-        status = path.stat()
-        name = os.fsencode(path.relative_to(root).as_posix())
-        digest.update(b"\0%s\0%d\0%d" % (name, status.st_size, status.st_mtime_ns))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for shard, state in zip(shards, pool.map(lambda shard: shard.state(), shards), strict=True):
+            digest.update(os.fsencode(f"\0{shard.relative_name}\0{state}"))
     return digest.hexdigest()
 
 
@@ -78,12 +76,12 @@ def _load(folder: Path) -> ShardIndex | None:
         return None
 
 
-def _build(shards: Sequence[Path], folder: Path, *, label_column: str | None, title: str) -> None:
+def _build(shards: Sequence[ShardPlace], folder: Path, *, label_column: str | None, title: str) -> None:
     """Read the headers of all shards and write their index; a folder of this name is complete."""
     started = time.monotonic()
     _log.info("data: the index of %s is built once, from the headers of %d shards", title, len(shards))
     with ThreadPoolExecutor(_THREADS) as pool:
-        parts = list(pool.map(lambda path: ShardPart(read_samples(path, label_column=label_column)), shards))
+        parts = list(pool.map(lambda shard: ShardPart(read_samples(shard, label_column=label_column)), shards))
     index = build_index(parts)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:

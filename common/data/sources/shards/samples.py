@@ -5,11 +5,11 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from common.data.sources.columns import is_usual_label
 from common.data.sources.listing import IMAGE_EXTENSIONS
+from common.data.sources.shards.places import ShardPlace
 from common.data.sources.shards.tar_members import Member, TarFile
 from common.errors import UserError, quoted
 
@@ -26,30 +26,32 @@ class Sample(NamedTuple):
     label: str | None
 
 
-def read_samples(path: Path, *, label_column: str | None) -> Iterator[Sample]:
+def read_samples(shard: ShardPlace, *, label_column: str | None) -> Iterator[Sample]:
     """Yield the samples of a tar shard that have an image.
 
     The label is the content of the member `.cls`, or the value of a usual name (`label`, `class`, ...) in `.json`; `label_column`
     names another extension or another key of `.json`. Raise UserError for a damaged shard, and for samples with several images.
     """
-    file = TarFile(path)
+    with shard.open() as opened:
+        yield from _samples(TarFile(shard.title, opened), label_column)
+
+
+def _samples(file: TarFile, label_column: str | None) -> Iterator[Sample]:
+    """Yield the samples of an open tar file."""
     extensions = _LABEL_EXTENSIONS if label_column is None else (label_column.lower(),)
-    try:
-        current, images, texts = "", list[Member](), dict[str, str]()
-        for member in file.members():
-            stem, extension = _stem_and_extension(member.name)
-            if not extension:
-                continue  # a hidden file, or one without an extension
-            if stem != current:
-                yield from _sample(path, current, images, _find_label(path, current, texts, label_column))
-                current, images, texts = stem, [], {}
-            if f".{extension.rpartition('.')[2]}" in IMAGE_EXTENSIONS:
-                images.append(member)
-            elif extension in (*extensions, "json"):
-                texts[extension] = _text(file, member)
-        yield from _sample(path, current, images, _find_label(path, current, texts, label_column))
-    finally:
-        file.close()
+    current, images, texts = "", list[Member](), dict[str, str]()
+    for member in file.members():
+        stem, extension = _stem_and_extension(member.name)
+        if not extension:
+            continue  # a hidden file, or one without an extension
+        if stem != current:
+            yield from _sample(file.title, current, images, _find_label(file.title, current, texts, label_column))
+            current, images, texts = stem, [], {}
+        if f".{extension.rpartition('.')[2]}" in IMAGE_EXTENSIONS:
+            images.append(member)
+        elif extension in (*extensions, "json"):
+            texts[extension] = _text(file, member)
+    yield from _sample(file.title, current, images, _find_label(file.title, current, texts, label_column))
 
 
 def _stem_and_extension(name: str) -> tuple[str, str]:
@@ -59,18 +61,18 @@ def _stem_and_extension(name: str) -> tuple[str, str]:
     return (folder + slash + stem, extension.lower()) if stem else (name, "")
 
 
-def _sample(path: Path, stem: str, images: list[Member], label: str | None) -> Iterator[Sample]:
+def _sample(title: str, stem: str, images: list[Member], label: str | None) -> Iterator[Sample]:
     """Yield the sample of members that share a name, unless they have no image."""
     if len(images) > 1:
         raise UserError(
-            f"data.source: the sample {stem} of {path} has several images: {quoted([image.name for image in images])}. Write"
+            f"data.source: the sample {stem} of {title} has several images: {quoted([image.name for image in images])}. Write"
             " shards with one image for each name."
         )
     if images:
         yield Sample(images[0], label)
 
 
-def _find_label(path: Path, stem: str, texts: dict[str, str], label_column: str | None) -> str | None:
+def _find_label(title: str, stem: str, texts: dict[str, str], label_column: str | None) -> str | None:
     """Return the label in a sample's texts, by extension; None if there is none, or a blank one."""
     if plain := next((text for extension, text in texts.items() if extension != "json"), None):
         return plain.strip() or None
@@ -79,14 +81,14 @@ def _find_label(path: Path, stem: str, texts: dict[str, str], label_column: str 
     try:
         found = json.loads(texts["json"])
     except ValueError as error:
-        raise UserError(f"data.source: {stem}.json in {path} is not JSON ({error}). Write the shard again.") from error
+        raise UserError(f"data.source: {stem}.json in {title} is not JSON ({error}). Write the shard again.") from error
     keys = [key for key in found if is_usual_label(key)] if label_column is None else [label_column]
     key = next((key for key in keys if found.get(key) is not None), None) if isinstance(found, dict) else None
     if key is None:
         return None
     if not isinstance(found[key], str | int):
         raise UserError(
-            f"data.label_column: '{key}' of {stem}.json in {path} is {str(found[key])[:40]}, not a class. Set data.label_column to"
+            f"data.label_column: '{key}' of {stem}.json in {title} is {str(found[key])[:40]}, not a class. Set data.label_column to"
             " the key, or to the extension, that has a number or a name."
         )
     return str(int(found[key]) if isinstance(found[key], bool) else found[key]).strip() or None
@@ -96,7 +98,7 @@ def _text(file: TarFile, member: Member) -> str:
     """Return the content of a small member."""
     if member.size > _MAX_TEXT_BYTES:
         raise UserError(
-            f"data.label_column: {member.name} in {file.path} has {member.size} bytes, too many for a label. Set data.label_column"
+            f"data.label_column: {member.name} in {file.title} has {member.size} bytes, too many for a label. Set data.label_column"
             " to another extension or key."
         )
     return file.read(member.offset, member.size).decode("utf-8", "replace")

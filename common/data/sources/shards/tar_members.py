@@ -4,11 +4,10 @@ The standard library's `tarfile` takes 40 us for a member and several reads; an 
 more. Formats: ustar, GNU (long names, sizes in base 256) and pax (the records `path` and `size`).
 """
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
+from common.data.sources.shards.places import OpenShard
 from common.errors import UserError
 
 BLOCK = 512
@@ -39,23 +38,17 @@ class Member(NamedTuple):
 class TarFile:
     """A tar file that is open for reading."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file; raise OSError if that is not possible."""
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
-        self._size = os.fstat(self._descriptor).st_size
+    def __init__(self, title: str, opened: OpenShard) -> None:
+        """Take the path or address of the file, for messages, and what reads it."""
+        self.title, self._size, self._read = title, opened.size, opened.read
         self._start, self._window = 0, b""
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes of the file, from a window that is read at once if they are few; fewer at the end of the file."""
         if size > _WINDOW:
-            return os.pread(self._descriptor, size, offset)
+            return self._read(offset, size)
         if not self._start <= offset <= offset + size <= self._start + len(self._window):
-            self._start, self._window = offset, os.pread(self._descriptor, _WINDOW, offset)
+            self._start, self._window = offset, self._read(offset, _WINDOW)
         return self._window[offset - self._start : offset - self._start + size]
 
     def members(self) -> Iterator[Member]:
@@ -104,7 +97,7 @@ class TarFile:
         return records
 
     def _damaged(self, reason: str) -> UserError:
-        return UserError(f"data.source: {self.path} is damaged or not a tar file ({reason}). Copy or write it again.")
+        return UserError(f"data.source: {self.title} is damaged or not a tar file ({reason}). Copy or write it again.")
 
 
 def _name_of(header: bytes) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.data.sources.shards.places import LocalShard
 from common.data.sources.shards.tar_members import BLOCK, Member, TarFile
 from common.errors import UserError
 
@@ -33,11 +34,8 @@ def _header(name: str, **fields: object) -> tarfile.TarInfo:
 
 def members(path: Path) -> list[Member]:
     """Return the members of a tar file."""
-    file = TarFile(path)
-    try:
-        return list(file.members())
-    finally:
-        file.close()
+    with LocalShard(path, path.parent).open() as opened:
+        return list(TarFile(str(path), opened).members())
 
 
 @pytest.mark.parametrize("tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
