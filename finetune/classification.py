@@ -44,7 +44,7 @@ class Classification:
             rank=rank,
             num_processes=num_processes,
             repeats=self.config.augment.aug_repeats,
-            shard_order=build_shard_order(self.config.data, self.splits.train),
+            shard_order=build_shard_order(self.config.train.shuffle_shards, self.config.data, self.splits.train),
         )
 
     def build_transform(self) -> BatchTransform:

@@ -71,7 +71,7 @@ class Pretraining:
             config.train.seed,
             rank=run.rank,
             num_processes=run.num_processes,
-            shard_order=build_shard_order(config.data, splits.train),
+            shard_order=build_shard_order(config.train.shuffle_shards, config.data, splits.train),
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)

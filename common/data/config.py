@@ -68,10 +68,7 @@ class DataConfig(Config):
     they are. It changes no number."""
     stage_gigabytes: Positive | None = None
     """Size of the copies of a server's shards in `stage_to`, in 10^9 bytes: if it is exceeded, those that were read longest ago are
-    removed, which needs `shuffle_shards`. none: all copies are kept."""
-    shuffle_shards: AtLeastOne | None = None
-    """Number of shards (tar files, tables) whose images are mixed in training: shards come in random order, so that a disk or a
-    server is read shard by shard. none: the images are a permutation of all. It changes the images' order, and so the results."""
+    removed. Training then needs `train.shuffle_shards`. none: all copies are kept."""
     train_split: str = "train"
     """Name of the training split."""
     validation_split: str | None = None
@@ -175,11 +172,10 @@ class DataConfig(Config):
                 f"{self.image_size} must be at least 1 and at most {MAX_SIDE} pixels; set a side, or [height, width]",
             )
 
-        if self.stage_gigabytes is not None and (self.stage_to is None or self.shuffle_shards is None):
-            missing = "stage_to" if self.stage_to is None else "shuffle_shards"
+        if self.stage_gigabytes is not None and self.stage_to is None:
             yield (
                 "stage_gigabytes",
-                f"{self.stage_gigabytes:g} limits the copies in data.stage_to for an order over shards; set data.{missing}, too",
+                f"{self.stage_gigabytes:g} limits the copies in data.stage_to; set data.stage_to, too",
             )
         yield from self._channel_problems()
 

@@ -39,7 +39,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     """
     decoder = build_decoder(config)
     if (identity_set := open_identities(config, decoder)) is not None:
-        reject_keys(config, "a re-identification dataset", "stage_to", "shuffle_shards")
+        reject_keys(config, "a re-identification dataset", "stage_to")
         identities = partition_identities(identity_set, config)
         if config.duplicates == "drop":
             raise UserError(

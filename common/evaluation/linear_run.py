@@ -91,7 +91,7 @@ class LinearEvaluation:
             rank=run.rank,
             num_processes=run.num_processes,
             repeats=config.augment.aug_repeats,
-            shard_order=build_shard_order(config.data, splits.train),
+            shard_order=build_shard_order(config.train.shuffle_shards, config.data, splits.train),
         )
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
         self.steps_per_epoch = sampler.steps_per_epoch

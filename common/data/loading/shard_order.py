@@ -31,18 +31,23 @@ class ShardOrder:
         return np.argsort((places + self.window * rng.random(len(self.shards))) % num_shards, kind="stable")
 
 
-def build_shard_order(config: DataConfig, train: Split) -> ShardOrder | None:
-    """Return the order of the training images over shards, if the configuration asks for it; None for a permutation of all.
+def build_shard_order(shuffle_shards: int | None, config: DataConfig, train: Split) -> ShardOrder | None:
+    """Return the order of the training images over shards of which `shuffle_shards` are mixed; None for a permutation of all.
 
-    Raise UserError if the images are in no shards.
+    Raise UserError if the images are in no shards, or if a permutation of all would read copies that have been removed.
     """
-    if config.shuffle_shards is None:
+    if shuffle_shards is None:
+        if config.stage_gigabytes is not None:
+            raise UserError(
+                f"data.stage_gigabytes is {config.stage_gigabytes:g}, but without train.shuffle_shards every batch has images of"
+                " other shards, whose copies would be removed and made again. Set train.shuffle_shards=16, or remove the key."
+            )
         return None
     numbers = shard_numbers(train.images)
     if numbers is None:
         raise UserError(
-            f"data.shuffle_shards is {config.shuffle_shards}, but data.source '{config.source}' has no shards, or has images"
-            " without labels from other ones. Remove the key, or set data.source to tables or tar shards."
+            f"train.shuffle_shards is {shuffle_shards}, but data.source '{config.source}' has no shards, or has images without"
+            " labels from other ones. Remove the key, or set data.source to tables or tar shards."
         )
     _, dense = np.unique(numbers, return_inverse=True)
-    return ShardOrder(dense.astype(np.int64), config.shuffle_shards)
+    return ShardOrder(dense.astype(np.int64), shuffle_shards)

@@ -102,7 +102,7 @@ def _multi_crop_rows(config: Any, train: Any) -> list[list[Pixels]]:
     from common.data.loading.sampler import EpochSampler
     from common.data.loading.shard_order import build_shard_order
 
-    order = build_shard_order(config.data, train)
+    order = build_shard_order(config.train.shuffle_shards, config.data, train)
     sampler = EpochSampler(len(train), config.train.batch_size, config.train.seed, shard_order=order)
     keys = next(sampler.batches(0))[:NUM_IMAGES]
     images = [train.image(key.index) for key in keys]
@@ -129,7 +129,7 @@ def _supervised_rows(config: Any, train: Any) -> list[list[Pixels]]:
         config.train.batch_size,
         config.train.seed,
         repeats=config.augment.aug_repeats,
-        shard_order=build_shard_order(config.data, train),
+        shard_order=build_shard_order(config.train.shuffle_shards, config.data, train),
     )
     first = [key for key in next(sampler.batches(0)) if key.repeat == 0][:NUM_IMAGES]
     images = [train.image(key.index) for key in first]

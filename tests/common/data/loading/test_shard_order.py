@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from common.data.config import DataConfig
-from common.data.images.collections import SelectedImages
 from common.data.images.decode import ImageDecoder
 from common.data.loading.sampler import EpochSampler
 from common.data.loading.shard_order import ShardOrder, build_shard_order
@@ -43,6 +42,13 @@ def test_the_sampler_follows_it() -> None:
 def test_images_without_shards_are_refused() -> None:
     """The digits lie in no files."""
     split = DigitsSource(decoder=ImageDecoder()).read("train", labeled=True)
-    assert build_shard_order(DataConfig(), split) is None and not isinstance(split.images, SelectedImages)
-    with pytest.raises(UserError, match="data.shuffle_shards is 2, but data.source 'digits' has no shards"):
-        build_shard_order(DataConfig(shuffle_shards=2), split)
+    assert build_shard_order(None, DataConfig(), split) is None
+    with pytest.raises(UserError, match="train.shuffle_shards is 2, but data.source 'digits' has no shards"):
+        build_shard_order(2, DataConfig(), split)
+
+
+def test_a_limit_of_the_copies_needs_the_order() -> None:
+    """Otherwise copies would be removed and made again all the time."""
+    split = DigitsSource(decoder=ImageDecoder()).read("train", labeled=True)
+    with pytest.raises(UserError, match="data.stage_gigabytes is 5, but without train.shuffle_shards"):
+        build_shard_order(None, DataConfig(stage_to="node", stage_gigabytes=5), split)

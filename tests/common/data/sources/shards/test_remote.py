@@ -135,11 +135,11 @@ def test_shards_are_copied_as_they_are_read(server: tuple[type[Handler], str], t
     """After some images of a shard it is copied and read there; the pixels are the same, old copies make room for new ones."""
     kind, address = server
     plain = open_splits(DataConfig(source=address + SHARDS, cache_megabytes=0), labeled=True).train
-    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 5e-5, "shuffle_shards": 1}
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 5e-5}
     train = open_splits(
         DataConfig(source=address + SHARDS, cache_megabytes=0, verify="none", **keys), labeled=True
     ).train
-    order = EpochSampler(len(train), 4, seed=0, shard_order=build_shard_order(DataConfig(**keys), train)).order(0)
+    order = EpochSampler(len(train), 4, seed=0, shard_order=build_shard_order(1, DataConfig(**keys), train)).order(0)
     kind.requests = 0
     images = {int(index): train.image(int(index))[0, 0, 0] for index in order}
     assert images == {index: plain.image(index)[0, 0, 0] for index in images} and len(images) == len(plain)
@@ -153,12 +153,12 @@ def test_shards_are_copied_as_they_are_read(server: tuple[type[Handler], str], t
 
 def test_a_disk_that_is_too_small_is_named_before_training(server: tuple[type[Handler], str], tmp_path: Path) -> None:
     """The error has both sizes; so has one of the keys without the others."""
-    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 1e9, "shuffle_shards": 1}
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 1e9}
     with pytest.raises(
         UserError, match=r"data.stage_gigabytes = 1e\+09: the disk of .* has room for .* Set it to less"
     ):
         open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True)
-    assert "set data.shuffle_shards, too" in problems_of(DataConfig, stage_to="x", stage_gigabytes=1)["stage_gigabytes"]
+    assert "set data.stage_to, too" in problems_of(DataConfig, stage_gigabytes=1.0)["stage_gigabytes"]
     with pytest.raises(UserError, match="data.stage_gigabytes is '1.0', but .* not on a server"):
         open_splits(DataConfig(source=str(tmp_path / "set"), **{**keys, "stage_gigabytes": 1}), labeled=True)
 
@@ -186,7 +186,7 @@ def test_replacements_are_refused(server: tuple[type[Handler], str]) -> None:
 def test_a_run_resumes_exactly(server: tuple[type[Handler], str], tmp_path: Path, stage: Callable[..., int]) -> None:
     """A run from a server with an order over shards ends bit by bit as one from the folder, also when it is resumed."""
     keys = (
-        "data.shuffle_shards=1",
+        "train.shuffle_shards=1",
         "data.image_size=12",
         "data.images_per_class=none",
         "train.batch_size=8",

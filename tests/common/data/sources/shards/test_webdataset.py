@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -13,6 +14,8 @@ from tar_shards import png, write_labeled, write_shard
 from common.data.config import DataConfig, build_decoder
 from common.data.open_splits import open_splits
 from common.data.sources.open_source import open_source
+from common.data.sources.shards.index_store import load_or_build
+from common.data.sources.shards.places import LocalShard
 from common.data.sources.source import Source
 from common.errors import UserError
 
@@ -114,6 +117,17 @@ def test_the_index_is_built_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         write_labeled(tmp_path / "two" / path.name, range(10))
         assert len(open_folder(tmp_path / "two").read("train", labeled=True)) == 10
         assert "is built once" in caplog.text
+
+
+def test_processes_wait_for_the_one_that_builds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of several that start at the same time, one reads the headers."""
+    path = write_labeled(tmp_path / "train.tar", range(8))
+    shards = [LocalShard(path, tmp_path)]
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load_or_build(shards, label_column=None, title="the shards"), range(4)))
+    assert caplog.text.count("is built once") == 1 and {len(index) for index, _ in found} == {8}
+    [folder] = {folder for _, folder in found}
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.lock"]
 
 
 def test_images_beside_a_tar_file_are_the_source(tmp_path: Path) -> None:
