@@ -85,7 +85,6 @@ def start(folder: Path, *, repeats: int) -> list[Table]:
     together = [
         probe_processes([*launch, str(folder / f"runs {number}"), *words], cache=cache) for number in range(repeats)
     ]
-    several = [process for processes in together for process in processes]
     times = {
         "to the end of the first step": [1000 * each["seconds"]["all"] for each in alone],
         "CPU time of it": [1000 * each["cpu"]["all"] for each in alone],
@@ -97,12 +96,13 @@ def start(folder: Path, *, repeats: int) -> list[Table]:
             for part in ("open source", "read labels", "split", "subset", "fingerprint, manifest", "sampler")
         },
     }
-    peak = max(each["memory"]["peak"] for each in [*alone, *several])
-    worker = max(each["memory"]["workers"] for each in [*alone, *several])
+    peaks = [sorted(process["memory"]["peak"] for process in processes) for processes in together]
+    worker = max(process["memory"]["workers"] for processes in [alone, *together] for process in processes)
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) / 1e6
+    main, others = (max(each[place] for each in peaks) for place in (-1, -2))
     limit = (
-        f"the index has {size:.0f} MB on disk, which processes share; a process has {peak:.0f} MB at its peak, the mapped index"
-        f" included; a worker has {worker:.0f} MB of its own"
+        f"the index has {size:.0f} MB on disk, which processes share; of {PROCESSES} processes the larger has at most {main:.0f}"
+        f" MB and the other {others:.0f} MB, the mapped index included; a worker has {worker:.0f} MB of its own"
     )
     return [Table(f"Start of a pre-training over an index of {IMAGES:,} images", "ms", summarize(times), limit)]
 

@@ -74,7 +74,7 @@ def test_labels_of_json(tmp_path: Path) -> None:
 
 
 def test_images_without_labels(tmp_path: Path) -> None:
-    """An archive of image folders is no shard, unless the configuration says so: then its images have no labels."""
+    """An archive of image folders is no shard; with data.kind=webdataset it is one whose images have no labels."""
     path = write_shard(tmp_path / "photos.tar", {f"photos/{n % 2}/{n}.png": png(n) for n in range(6)})
     with pytest.raises(UserError, match="Extract an archive of image folders"):
         open_folder(path)
