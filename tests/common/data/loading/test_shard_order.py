@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import problems_of
 
 from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
@@ -10,6 +11,7 @@ from common.data.loading.shard_order import ShardOrder, build_shard_order
 from common.data.sources.digits import DigitsSource
 from common.errors import UserError
 from common.rng import generator
+from finetune.config import FinetuneConfig
 
 SHARDS = np.repeat(np.arange(50), 20)
 
@@ -52,3 +54,9 @@ def test_a_limit_of_the_copies_needs_the_order() -> None:
     split = DigitsSource(decoder=ImageDecoder()).read("train", labeled=True)
     with pytest.raises(UserError, match="data.stage_gigabytes is 5, but without train.shuffle_shards"):
         build_shard_order(None, DataConfig(stage_to="node", stage_gigabytes=5), split)
+
+
+def test_re_identification_refuses_it() -> None:
+    """Its batches are drawn by identity."""
+    found = problems_of(FinetuneConfig, out="runs/x", objective="reid", train={"shuffle_shards": 2})
+    assert "objective=reid draws batches by identity" in found["train.shuffle_shards"]

@@ -17,6 +17,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from common.data.images.decode import ImageDecoder
+from common.data.images.shard_numbers import shard_numbers
 from common.data.sources import local_tables
 from common.data.sources.table_files import find_table_files, open_table_files
 from common.data.sources.tables import TableOptions, TableSource
@@ -146,3 +147,10 @@ def test_large_tables_are_unpacked_on_the_node(folder: Path, cache: Path, tmp_pa
     staged = open_table_files(find_table_files(folder), folder, options, title="the tables", declared=())
     assert list((tmp_path / "node").rglob("*.arrow")) and not list(cache.rglob("*.arrow"))
     assert contents(staged) == contents(open_tables(folder, 10**9))
+
+
+def test_the_files_of_a_table_are_its_shards(folder: Path) -> None:
+    """Of selected rows, too."""
+    train = open_tables(folder, 10**9).read("train", labeled=True)
+    assert shard_numbers(train.images).tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert shard_numbers(train.select([6, 0, 4]).images).tolist() == [1, 0, 1]
