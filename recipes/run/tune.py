@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from recipes.result import Result, read_result
-from recipes.run.engines import Engine
+from recipes.run.engine import Engine
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.stale_images import check_images
 from recipes.study.choices import Choices, read_choices, write_choices

@@ -190,6 +190,21 @@ def test_plan_prints_the_choices_with_their_reasons(
     assert "e12 MACs per second and device given" in printed
 
 
+def test_jobs_in_the_queue_of_a_cluster_are_no_slots_of_this_machine(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def size(*arguments: object, jobs: int, **options: object) -> None:
+        raise UserError(f"sized for {jobs} runs at a time.")
+
+    monkeypatch.setattr("recipes.__main__.complete_study", size)
+    words = ["run", "my_images", f"data.source={photos}", "--budget", "30m", "--out", str(tmp_path / "study")]
+    assert main([*words, "--engine", "slurm", "--jobs", "5000"]) == 2
+    printed = capsys.readouterr()
+    assert "sized by the rate of this machine" in printed.out and "5000" not in printed.err
+    assert main([*words, "--jobs", "5000"]) == 2
+    assert "5000" in capsys.readouterr().err
+
+
 def test_the_folder_of_a_study_has_the_name_of_its_images(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
