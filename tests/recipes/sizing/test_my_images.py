@@ -234,7 +234,7 @@ def test_plan_prints_the_choices_with_their_reasons(
     words = ["plan", "my_images", f"data.source={photos}", "--budget", "1h", "--public", "none"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "images: 82 for training, 14 for validation, 24 for testing: 120\n" in printed
+    assert "images: 82 for training + 14 for validation + 24 for testing = 120\n" in printed
     assert "training images: 2 classes of 41 to 41 images, 32 px" in printed
     assert "from scratch: model.name" in printed
     assert "left out: public and continued" in printed
@@ -265,7 +265,7 @@ def test_hold_outs_are_among_the_choices(photos: Path, tmp_path: Path) -> None:
 
     value, reason = chosen()["hold-outs: data.validation_fraction"]
     assert value == "0.15" and reason.startswith(
-        "14 images, as the data has no validation split: lengths are chosen on"
+        "14 images, as the data has no validation split: k-NN watches"
     )
     assert chosen()["hold-outs: data.test_fraction"][0] == "0.2"
     value, reason = chosen("data.validation_fraction=0.3")["hold-outs: data.validation_fraction"]
