@@ -12,12 +12,21 @@ from common.files import path_exists
 from common.tensor_files import SafetensorError, check_readable
 
 INDEX_FILE = "model.safetensors.index.json"
+METADATA_FILE = ".metadata"
+"""File that lists the tensors of a checkpoint of torch.distributed.checkpoint, which are in .distcp files beside it."""
 SUFFIX = ".safetensors.index.json"
 
 
 def is_index(path: Path) -> bool:
     """Return whether a file is an index, by its name."""
     return path.name.endswith(SUFFIX)
+
+
+def files_of_weights(path: Path) -> list[Path]:
+    """Return the files that a file of weights stands for: itself, and those that an index or a checkpoint's metadata list."""
+    if is_index(path):
+        return [path, *shards_of(path)]
+    return [path, *sorted(path.parent.glob("*.distcp"))] if path.name == METADATA_FILE else [path]
 
 
 def shards_of(index: Path) -> list[Path]:

@@ -264,9 +264,7 @@ def test_hold_outs_are_among_the_choices(photos: Path, tmp_path: Path) -> None:
         return {each["key"]: (each["value"], each["reason"]) for each in plan.study.mapping["sizing"]}
 
     value, reason = chosen()["hold-outs: data.validation_fraction"]
-    assert value == "0.15" and reason.startswith(
-        "14 images, as the data has no validation split: k-NN watches"
-    )
+    assert value == "0.15" and reason.startswith("14 images, as the data has no validation split: k-NN watches")
     assert chosen()["hold-outs: data.test_fraction"][0] == "0.2"
     value, reason = chosen("data.validation_fraction=0.3")["hold-outs: data.validation_fraction"]
     assert value == "0.3" and reason.startswith("set on the command line: 28 images, as the data has no")
