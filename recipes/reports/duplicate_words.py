@@ -13,13 +13,13 @@ MEANING = {
     (
         "train",
         "test",
-    ): "A network may know them by heart, so the test metrics are too good{bound}, most for the arms that"
+    ): "A network may know them by heart, so the test metrics can be too good{bound}, most for the arms that"
     " memorize most.",
     (
         "train",
         "validation",
-    ): "What is chosen or watched on validation images (lengths, k-NN during pre-training) is too good;"
-    " the test metrics are not affected.",
+    ): "What is chosen or watched on validation images (lengths, k-NN during pre-training) can be too"
+    " good; no test metric counts these images.",
     ("validation", "test"): "Choices made on validation images have seen these test images.",
 }
 """What duplicates mean for the numbers, by pair of parts."""
@@ -41,7 +41,9 @@ class DuplicateWords:
         if not leaked:
             return ""
         most = max(leaked, key=lambda each: each.count)
-        return capital(f"{_count(most)} {_also(most)} training images: the test metrics are too good. See “{TITLE}”.")
+        return capital(
+            f"{_count(most)} {_also(most)} training images: the test metrics can be too good. See “{TITLE}”."
+        )
 
     def sentences(self) -> list[str]:
         """Return what was found, what it means for the numbers and what can be done; empty if the runs recorded nothing."""

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from common.data.splits.fingerprint import DATA_FILE, read_fingerprint
 from common.errors import UserError
+from common.yaml_text import as_value
 from recipes.reports.results import RunRecord, StudyRecord
 from recipes.result import RESULT
 
@@ -87,12 +89,34 @@ def find_duplicates(study: StudyRecord) -> DuplicateImages:
 
 
 def read_duplicates(run: RunRecord) -> Mapping[str, Any] | None:
-    """Return the entry `duplicates` of a run's result, with the number of images of each part as `splits`; None if it has none."""
+    """Return the entry `duplicates` of a run's result, with the number of images of each part as `splits`; None if it has none.
+
+    Images are named relative to the run's data.source.
+    """
     if run.result is None:
         return None
     content = json.loads((run.folder / RESULT).read_text(encoding="utf-8"))
     found = content.get("duplicates")
-    return {**found, "splits": content.get("splits") or _sizes(run)} if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    folder = _source(run)
+    return {
+        **{name: _relative(entry, folder) for name, entry in found.items()},
+        "splits": content.get("splits") or _sizes(run),
+    }
+
+
+def _source(run: RunRecord) -> str:
+    """Return data.source of a run with a slash at its end, as the names of its images begin; empty if its recipe's is kept."""
+    given = [word.partition("=")[2] for word in run.planned.overrides if word.startswith("data.source=")]
+    return f"{str(Path(str(as_value(given[-1]))).expanduser())}/" if given else ""
+
+
+def _relative(entry: Any, folder: str) -> Any:
+    """Return the entry of two parts with its examples named relative to a folder; any other entry as it is."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("examples"), list):
+        return entry
+    return {**entry, "examples": [[str(name).removeprefix(folder) for name in pair] for pair in entry["examples"]]}
 
 
 def _sizes(run: RunRecord) -> dict[str, int]:

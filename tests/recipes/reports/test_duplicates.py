@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from common.errors import UserError
 from recipes.publish.stored_study import restored, store_study
@@ -93,7 +94,7 @@ def test_what_other_pairs_of_parts_mean(study_folder: Path) -> None:
     assert page.warnings() == []
     of_validation, of_test, conflicts = page.duplicates.sentences()
     assert of_validation.startswith("2 of the 50 validation images (4%) are also among the training images")
-    assert "the test metrics are not affected" in of_validation
+    assert "no test metric counts these images" in of_validation
     assert of_test.startswith("1 of the 240 test images (0.42%) is also among the validation images")
     assert "Choices made on validation images have seen these test images." in of_test
     assert conflicts.startswith("3 training images have the same content as another one with another label")
@@ -127,6 +128,17 @@ def test_damaged_record_names_its_file(study_folder: Path) -> None:
     set_duplicates(study_folder, lambda run: {"train/test": {"exact": "some"}})
     with pytest.raises(UserError, match=r"result\.json: not the result of a run"):
         find_duplicates(read_study(study_folder))
+
+
+def test_images_are_named_relative_to_their_source(study_folder: Path) -> None:
+    path = study_folder / "study.yaml"
+    plan = yaml.safe_load(path.read_text())
+    for run in plan["runs"]:
+        run["overrides"].append("data.source=/home/me/my photos")
+    path.write_text(yaml.safe_dump(plan))
+    examples = [["/home/me/my photos/cat/1.png", "/home/me/my photos/cat/2.png"]]
+    set_duplicates(study_folder, lambda run: record({"exact": 1, "near": 0, "examples": examples}))
+    assert find_duplicates(read_study(study_folder)).shared[0].examples == (("cat/1.png", "cat/2.png"),)
 
 
 def test_stored_results_keep_them(study_folder: Path, tmp_path: Path) -> None:
