@@ -114,7 +114,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
         outcome = (
             TuningOutcome(found[0])
             if found
-            else Tuner(folder, engine, resolve, _print).tune(tuning, tune_command(arguments))
+            else Tuner(folder, engine, resolve, _print, costs).tune(tuning, tune_command(arguments))
         )
         if outcome.choices is None:
             return outcome.exit_code
@@ -225,7 +225,9 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunC
     check_links(runs, folder)
     places = check_images(runs, locate_runs(runs, folder)[0], folder)
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
-    write_plan(with_macs(plan, costs), folder, weights)
+    plan = with_macs(plan, costs)  # of networks whose weights were fetched, too
+    runs = plan.select(only) if only else plan.runs
+    write_plan(plan, folder, weights)
     shared = link_shared_runs(places, folder)
     _print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(weights)]))
     if shared:

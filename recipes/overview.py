@@ -16,7 +16,7 @@ from recipes.run.states import State, read_state
 from recipes.run.tune import TUNING, describe_choices
 from recipes.stages import load_config
 from recipes.study.choices import Choices
-from recipes.study.cost import RunCosts, measured_macs_per_second
+from recipes.study.cost import DatasetSize, RunCosts, measured_macs_per_second
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.scales import load_scale, scale_names
 from recipes.study.slurm_section import SlurmEntry
@@ -144,9 +144,7 @@ def _costs(
         source = "given" if tera_macs_per_second else "assumed"
         rates.append(f"{assumed / 1e12:.3g}e12 MACs per second and device {source}")
     known = "; ".join(rates) or "no rate is known: give --tera-macs-per-second, or run something"
-    num_unlabeled = max(run_costs.size(run).num_unlabeled for run in runs)
-    unlabeled = f", for pre-training {num_unlabeled} more without a label" if num_unlabeled else ""
-    lines.append(f"{size.train_images} training images{unlabeled}, {size.num_classes} classes; hours: {known}")
+    lines.append(f"{_images(size, max(run_costs.size(run).num_unlabeled for run in runs))}; hours: {known}")
     rate_of = {
         stage: rate for stage in dict.fromkeys(run.stage for run in runs) if (rate := measured.get(stage, assumed))
     }
@@ -155,6 +153,15 @@ def _costs(
     if other:
         lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")
     return lines
+
+
+def _images(size: DatasetSize, num_unlabeled: int) -> str:
+    """Return the number of training images in words: after the hold-outs if they were counted, and before otherwise."""
+    unlabeled = f", for pre-training {num_unlabeled} more without a label" if num_unlabeled else ""
+    counted = size.class_counts is not None
+    number = sum(size.class_counts or ()) if counted else size.train_images
+    where = "" if counted or not number else " before any hold-out"
+    return f"{number} training images{where}{unlabeled}, {size.num_classes} classes"
 
 
 def _cost_line(stage: str, costs: Sequence[Cost], pending: Sequence[Cost], macs_per_second: float | None) -> str:

@@ -1,7 +1,6 @@
 """Runner of a plan: starts runs in an engine once their dependencies are done, and prints a line for each finished run."""
 
 import signal
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from common.errors import UserError
 from common.interruption import stop_signals
 from recipes.result import read_result
 from recipes.run.engine import Engine, Job, JobEnd
+from recipes.run.remaining import Finished, expected_seconds
 from recipes.run.states import LOG, log_tail, read_state
 from recipes.study.plan import PlannedRun
 
@@ -20,6 +20,9 @@ GRACE_SECONDS = 60.0
 """Maximum time that runs get to write their checkpoints when the study is stopped."""
 SECOND_SIGNAL_SECONDS = 2.0
 """A second signal after this time kills the runs immediately; an earlier one is a duplicate, forwarded by make."""
+
+KNN = "knn_top1"
+"""k-NN accuracy of frozen features on the validation images, whose name in a result does not say so."""
 
 
 @dataclass
@@ -41,9 +44,9 @@ class StudyOutcome:
 class StudyRunner:
     """Runs a plan's `runs`, including those that others start from, in `engine`; their folders are in `folder`.
 
-    `print_line` prints a line. The line of a run shows `metric` if the run has it, otherwise its k-NN accuracy. If a run fails, the
-    end of its log is printed, the runs that start from it are skipped, and the others continue. A status such as `diverged` is a
-    result, not a failure.
+    `print_line` prints a line. The line of a run shows `metric` if the run has it, otherwise its k-NN accuracy on the validation
+    images, and the remaining time (`expected_seconds`). If a run fails, the end of its log is printed, the runs that start from it
+    are skipped, and the others continue. A status such as `diverged` is a result, not a failure.
     """
 
     def __init__(
@@ -158,9 +161,9 @@ class StudyRunner:
         seconds = result.seconds if self.engine.has_queue else seconds
         self.durations[run.id] = seconds
         reason = "" if result.status == "finished" else f" at step {result.step}: {result.reason}"
-        candidates = (self.metric, "knn_top1", *result.metrics)
+        candidates = (self.metric, KNN, *result.metrics)
         name = next((name for name in candidates if name in result.metrics), None)
-        metric = f"  {name} {result.metrics[name]:.1f}" if name else ""
+        metric = f"  {'validation ' if name == KNN else ''}{name} {result.metrics[name]:.1f}" if name else ""
         self._report(run, result.status, f"{seconds:.0f} s{metric}{reason}")
 
     def _report(self, run: PlannedRun, status: str, detail: str) -> None:
@@ -171,31 +174,19 @@ class StudyRunner:
         self.print_line(f"[{completed:{width}d}/{len(self.runs)}] {status:<9} {run.id}  {detail}{remaining}")
 
     def _remaining_time(self) -> str:
-        """Return the estimated remaining time, or the number of remaining runs where they wait in a queue.
-
-        The estimate of a run is that of the most similar finished runs.
-        """
+        """Return the estimated remaining time, or the number of remaining runs where they wait in a queue."""
         if self.engine.has_queue:
             return pluralize(len(self.pending) + len(self.start_times), "run")
         now = time.monotonic()
         unfinished = [*self.pending, *(self.runs[name] for name in self.start_times)]
-        expected = {run.id: self._expected_seconds(run) for run in unfinished}
+        finished = [Finished(self.runs[name], seconds) for name, seconds in self.durations.items() if name in self.runs]
+        expected = {run.id: expected_seconds(run, finished) for run in unfinished}
         known = [seconds for seconds in expected.values() if seconds is not None]
         if len(known) < len(expected):
             return "unknown time"
         elapsed = {name: now - started for name, started in self.start_times.items()}
         total = sum(max(0.0, (seconds or 0.0) - elapsed.get(name, 0.0)) for name, seconds in expected.items())
         return "about " + format_duration(total / min(self.engine.slots, max(1, len(expected))))
-
-    def _expected_seconds(self, run: PlannedRun) -> float | None:
-        """Return the mean duration of the finished runs of this stage that have the most levels in common with `run`."""
-        by_similarity: dict[int, list[float]] = {}
-        for name, seconds in self.durations.items():
-            other = self.runs.get(name)
-            if other and other.stage == run.stage:
-                similarity = sum(other.levels.get(axis) == level for axis, level in run.levels.items())
-                by_similarity.setdefault(similarity, []).append(seconds)
-        return statistics.fmean(by_similarity[max(by_similarity)]) if by_similarity else None
 
     @contextmanager
     def _handle_signals(self) -> Iterator[None]:
