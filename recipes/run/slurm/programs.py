@@ -82,7 +82,10 @@ def submit(script: Path, options: Sequence[str]) -> str:
     """
     done = _call(["sbatch", "--parsable", *options, str(script)])
     if done.returncode:
-        raise UserError(f"sbatch refuses the jobs: {_message(done)} The script is {script}.")
+        raise UserError(
+            f"sbatch refuses the jobs: {_message(done)} Asked for: {' '.join(options)}. Change the study's section slurm, or the"
+            " file of --slurm."
+        )
     return done.stdout.strip().splitlines()[-1].partition(";")[0]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_slurm import FakeSlurm
 
+from common.errors import UserError
 from recipes.result import read_result
 from recipes.run.runner import StudyOutcome, StudyRunner
 from recipes.run.slurm.engine import SlurmEngine
@@ -283,3 +284,13 @@ def test_a_controller_that_does_not_answer_is_asked_again(
     thread.join(240)
     assert study.is_done()
     assert len([line for line in study.lines if "Unable to contact" in line]) == 1
+
+
+def test_a_refusal_says_what_was_asked_for_and_leaves_no_submission(
+    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm
+) -> None:
+    message = "sbatch: error: CPU count per node can not be satisfied"
+    (fake_slurm.folder / "sbatch").write_text(f"#!/bin/sh\necho '{message}' >&2\nexit 1\n")
+    with pytest.raises(UserError, match=f"{message}. Asked for: .*--cpus-per-task=1. Change the study's section slurm"):
+        study.run()
+    assert not any((study.folder.parent / "slurm").glob("*/"))
