@@ -25,7 +25,7 @@ NAMES = {
 """What each measures, and its minutes on two cores with the default repeats, if known."""
 GROWING = ("loop",)
 """Benchmarks that also measure how time and memory scale, by their function `growth`."""
-WITH_OPTIONS = ("coverage", "duplicates", "gpu")
+WITH_OPTIONS = ("coverage", "duplicates", "gpu", "gpu_step", "resume")
 """Programs with options of their own, each the function `main` of a module."""
 OTHERS = """
 each is a module of this folder: benchmarks/<name>.py
@@ -33,6 +33,8 @@ each is a module of this folder: benchmarks/<name>.py
 separate programs, each with --help or a docstring:
   python -m benchmarks coverage  do the intervals of a comparison cover the truth? simulated studies, an hour on two cores
   python -m benchmarks duplicates  planted copies of test images among training images: recall, false alarms, time
+  python -m benchmarks gpu_step  inside a training step on a GPU: waits, parts, longest kernels, memory
+  python -m benchmarks resume   configurations run twice, and once killed and resumed: do they differ by more than two runs do?
   python -m benchmarks.parity   does speed cost accuracy? complete trainings with the reference and the fast implementation
   python -m benchmarks.fuzz     damaged images, absurd recipes, absurd runs
   python -m benchmarks.kills    runs killed at random moments, or whose reads fail at random, compared bitwise

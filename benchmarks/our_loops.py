@@ -48,15 +48,20 @@ def time_finetuning(recipe: dict[str, Any], images: SyntheticImages, timer: Step
     _time(Finetuning, recipes.build(FinetuneConfig, recipe, source="benchmark"), "finetune", images, timer, part)
 
 
+def build_trainer(trainer_class: type[Any], config: Any, stage: str, images: SyntheticImages, folder: str) -> Any:
+    """Return the trainer of a new run in `folder`."""
+    config = config.model_copy(update={"out": folder})
+    run = start_run(config, stage=stage, precision=config.train.precision, overrides=[])
+    return trainer_class(config, run, images.splits())
+
+
 def _time(
     trainer_class: type[Any], config: Any, stage: str, images: SyntheticImages, timer: StepTimer, part: Part
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config = config.model_copy(update={"out": folder})
-        run = start_run(config, stage=stage, precision=config.train.precision, overrides=[])
-        device = torch.device(timer.setting.device).type
+        trainer = build_trainer(trainer_class, config, stage, images, folder)
+        run, device = trainer.run, torch.device(timer.setting.device).type
         assert run.device.type == device, f"the run is on {run.device.type}, the timer on {device}"
-        trainer = trainer_class(config, run, images.splits())
         try:
             if part == "data":
                 _load_only(trainer, timer)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.timing import Row, Table, summarize
-from recipes.run.engines import OPENMP_WAIT_VARIABLES
+from recipes.run.environment import OPENMP_WAIT_VARIABLES
 
 SEEDS = "0,1,2,3"
 ONLY = ("--seeds", SEEDS, "--only", "finetune-patchify-OST-fraction1.0")

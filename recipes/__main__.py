@@ -1,9 +1,9 @@
-"""Command line of the studies: `python -m recipes list | plan | tune | run | report | publish | schema`."""
+"""Command line of the studies: `python -m recipes list | plan | tune | run | status | report | publish | schema`."""
 
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.cores import available_cores
@@ -14,19 +14,19 @@ from common.yaml_text import as_text
 from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
-from recipes.run.engines import (
-    Engine,
-    LocalSlots,
-    accelerate_command,
-    build_forkserver,
-)
+from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, slurm_of
+from recipes.run.engine import Engine
 from recipes.run.fetch_weights import describe, fetch_published
-from recipes.run.launching import SINGLE_PROCESS, launch_arguments
+from recipes.run.launching import SINGLE_PROCESS
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.slots import choose_slots
+from recipes.run.slurm.detach import submit_all
+from recipes.run.slurm.engine import SlurmEngine
+from recipes.run.slurm.programs import SlurmBusy
 from recipes.run.stale_images import check_images
 from recipes.run.states import read_state
+from recipes.run.status import print_status
 from recipes.run.tune import (
     Tuner,
     TuningOutcome,
@@ -41,19 +41,16 @@ from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
 from recipes.study.folder_names import folder_name
 from recipes.study.full_plan import make_full_plan, measure_with, with_macs
-from recipes.study.plan import Plan, Resolver
+from recipes.study.plan import Plan, PlannedRun, Resolver
 from recipes.study.scales import load_scale
 from recipes.study.specification import Study, display_path
 from recipes.study.stored_plan import check_folder, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 from recipes.study.tuning import plan_tuning
 
-EngineBuilder = Callable[[int | None, tuple[str, ...], bool], Engine]
-"""(number of parallel runs or None, arguments of `accelerate launch`, no_prefork) -> engine that runs the study."""
-
 
 def main(
-    arguments: list[str], *, resolve: Resolver = resolve_by_config, build_engine: EngineBuilder | None = None
+    arguments: list[str], *, resolve: Resolver = resolve_by_config, engine_builder: EngineBuilder = build_engine
 ) -> int:
     """Run the command line; return the exit code: 0, 1 if a run failed, 2 for invalid input."""
     options = parse(arguments)
@@ -62,13 +59,15 @@ def main(
             return print_list()
         if options.command == "report":
             return _report(Path(options.folder))
+        if options.command == "status":
+            return print_status(Path(options.folder))
         if options.command == "publish":
             return _publish(options)
         if options.command == "schema":
             for file in write_schemas(Path(options.out)):
                 print(display_path(file))
             return 0
-        return _study(options, arguments, resolve, build_engine or local_engine)
+        return _study(options, arguments, resolve, engine_builder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -79,7 +78,7 @@ def main(
         return USER_ERROR
 
 
-def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver, build_engine: EngineBuilder) -> int:
+def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver, engine_builder: EngineBuilder) -> int:
     """Plan, tune or run a study; return the exit code."""
     path = find_study(options.study)
     factor = getattr(options, "epochs_factor", 1.0)
@@ -99,16 +98,23 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             tera_macs_per_second=options.tera_macs_per_second or (macs_per_second and macs_per_second / 1e12),
             verbose=options.verbose,
             tuning=None if tuning is None else TuningState(tuning, found),
+            slurm=slurm_of(study, user_path(options.slurm, "--slurm") if options.slurm else None),
         )
     if options.command == "tune" and tuning is None:
         raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")
     check_folder(plan, folder)
-    engine = build_engine(options.jobs, _words(options.accelerate_args), options.no_prefork)
+    engine_options = _engine_options(options)
+    engine = engine_builder(engine_options, study)
+    if tuning is not None and not found and engine_options.detach:
+        raise UserError(
+            f"--detach: study {study.name} chooses lengths by the results of runs, so not every run is known yet. Run `tune` with"
+            " --engine slurm first, then this command; or set tune=none."
+        )
     if tuning is not None:
         outcome = (
             TuningOutcome(found[0])
             if found
-            else Tuner(folder, engine, resolve, _print).tune(tuning, tune_command(arguments))
+            else Tuner(folder, engine, resolve, _print, costs).tune(tuning, tune_command(arguments))
         )
         if outcome.choices is None:
             return outcome.exit_code
@@ -120,7 +126,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
         if options.command == "tune":
             return _save(outcome.choices, shipped) if options.save else 0
         plan = make_full_plan(study, resolve, measure, outcome.choices)
-    return _run(plan, folder, options.only, engine, costs)
+    return _run(plan, folder, options.only, engine, costs, detach=engine_options.detach)
 
 
 def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tuple[Study, float | None]:
@@ -134,9 +140,14 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tupl
                     f"--{name}: study {study.name} is not sized to its images; only my_images is. Remove it."
                 )
         return study, None
-    slots = choose_slots(
-        getattr(options, "jobs", None), _words(getattr(options, "accelerate_args", " ".join(SINGLE_PROCESS)))
-    )
+    is_here = getattr(options, "engine", "local") == "local"
+    if not is_here:
+        _print(
+            f"{study.name} is sized by the rate of this machine: --budget counts its hours, and --engine {options.engine} may need"
+            " fewer or more."
+        )
+    arguments = _words(getattr(options, "accelerate_args", " ".join(SINGLE_PROCESS)))
+    slots = choose_slots(getattr(options, "jobs", None) if is_here else None, arguments)
     mapping, macs_per_second = complete_study(
         study,
         _folder(options.out, study),
@@ -146,6 +157,18 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tupl
         print_line=_print,
     )
     return build_study(mapping, display_path(path), folder=path.parent), macs_per_second
+
+
+def _engine_options(options: argparse.Namespace) -> EngineOptions:
+    """Return what the command line says about the engine."""
+    return EngineOptions(
+        options.engine,
+        options.jobs,
+        _words(options.accelerate_args),
+        options.no_prefork,
+        user_path(options.slurm, "--slurm") if options.slurm else None,
+        getattr(options, "detach", False),
+    )
 
 
 def _words(accelerate_args: str) -> tuple[str, ...]:
@@ -196,34 +219,41 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork: bool) -> Engine:
-    """Return an engine with `jobs` slots on this machine, by default as many as its GPUs, or its cores, suffice for.
-
-    Runs are forked from a preloaded process, except with `no_prefork` or with custom arguments of `accelerate launch`.
-    """
-    launch = launch_arguments(accelerate_args)
-    slots = choose_slots(jobs, accelerate_args)
-    forkserver = None if no_prefork or accelerate_args != SINGLE_PROCESS else build_forkserver(slots.count, launch)
-    return LocalSlots(slots.count, accelerate_command(launch), slots.devices, forkserver, slots.processes)
-
-
-def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts) -> int:
-    """Run what is not done, write the report and print its answer; return the exit code."""
+def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunCosts, *, detach: bool = False) -> int:
+    """Run what is not done, or submit it with `detach`; write the report and print its answer; return the exit code."""
     runs = plan.select(only) if only else plan.runs
     check_links(runs, folder)
     places = check_images(runs, locate_runs(runs, folder)[0], folder)
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
-    write_plan(with_macs(plan, costs), folder, weights)
+    plan = with_macs(plan, costs)  # of networks whose weights were fetched, too
+    runs = plan.select(only) if only else plan.runs
+    write_plan(plan, folder, weights)
     shared = link_shared_runs(places, folder)
     _print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(weights)]))
     if shared:
         _print(f"{pluralize(len(shared), 'run')} shared with neighboring studies of {display_path(folder)}")
+    if detach:
+        assert isinstance(engine, SlurmEngine)
+        return _detach(runs, folder, engine)
     outcome = StudyRunner(runs, folder / "runs", engine, _print, plan.study.report.metric).run()
     if outcome.signal_number is None:
         _report(folder)
     for name in outcome.failed:
         print(f"failed: {display_path(folder / 'runs' / name)}", file=sys.stderr)
     return outcome.exit_code
+
+
+def _detach(runs: Sequence[PlannedRun], folder: Path, engine: SlurmEngine) -> int:
+    """Submit what is not done, write the report of what is done; return the exit code."""
+    try:
+        states = submit_all(runs, folder / "runs", engine, _print)
+    except SlurmBusy as error:
+        raise UserError(f"Slurm: {error}. Run the command again: what was submitted is not submitted twice.") from error
+    if "done" in states.values():
+        _report(folder)
+    if {"submitted", "in the queue", "in use"} & set(states.values()):
+        _print(f"`python -m recipes status {display_path(folder)}` shows the runs; this command again reports on them.")
+    return 0
 
 
 def _report(folder: Path) -> int:

@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--save", action="store_true", help="also write the choices beside the study's file")
     for command in (run, tune):
         _add_engine_arguments(command)
+    run.add_argument(
+        "--detach",
+        action="store_true",
+        help="with --engine slurm: submit every run and return; the same command later reports",
+    )
     plan.add_argument(
         "--tera-macs-per-second",
         type=float,
@@ -60,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--verbose", action="store_true", help="also print the command of every run")
     report = commands.add_parser("report", help="regenerate a study's report from its run folders")
     report.add_argument("folder", help="folder of the study (the --out of `run`)")
+    status = commands.add_parser(
+        "status", help="print the state of every run of a study: waiting, running where, how far, failed why"
+    )
+    status.add_argument("folder", help="folder of the study (the --out of `run`)")
     _add_publish(commands)
     return parser
 
@@ -87,9 +96,17 @@ def _add_publish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_engine_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that say how runs are started."""
+    """Add the arguments that say where and how runs are started."""
     command.add_argument(
-        "--jobs", type=int, help="number of parallel runs (default: one per GPU, or per core without a GPU)"
+        "--engine",
+        choices=["local", "slurm"],
+        default="local",
+        help="where runs are executed: on this machine, or on the Slurm cluster to which it submits (default: local)",
+    )
+    command.add_argument(
+        "--jobs",
+        type=int,
+        help="number of runs at a time (default: one per GPU, or per core without a GPU; 1000 in the queue of Slurm)",
     )
     command.add_argument(
         "--no-prefork",
@@ -106,6 +123,9 @@ def _add_engine_arguments(command: argparse.ArgumentParser) -> None:
 
 def _add_study_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments that select a study and its runs."""
+    command.add_argument(
+        "--slurm", metavar="FILE", help="YAML file with keys of the section slurm, which override those of the study"
+    )
     command.add_argument("study", help="name of a study (see list), or path of a study's YAML file")
     command.add_argument(
         "overrides", nargs="*", metavar="key=value", help="recipe keys for all stages; <stage>.key=value for one stage"

@@ -9,15 +9,17 @@ from common.errors import UserError
 from common.training.cost import Cost
 from common.yaml_text import read_yaml
 from recipes.result import Result, read_result
+from recipes.run.node_hours import node_hours, remaining_hours
 from recipes.run.run_cache import locate_runs
 from recipes.run.runner import format_duration, pluralize
 from recipes.run.states import State, read_state
 from recipes.run.tune import TUNING, describe_choices
 from recipes.stages import load_config
 from recipes.study.choices import Choices
-from recipes.study.cost import RunCosts, measured_macs_per_second
+from recipes.study.cost import DatasetSize, RunCosts, measured_macs_per_second
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.scales import load_scale, scale_names
+from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import STUDIES, display_path
 from recipes.study.study_file import load_study
 from recipes.study.tuning import Tuning
@@ -53,8 +55,12 @@ def print_plan(
     tera_macs_per_second: float | None,
     verbose: bool,
     tuning: TuningState | None = None,
+    slurm: SlurmEntry | None = None,
 ) -> int:
-    """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours."""
+    """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours.
+
+    `slurm` says how many processes a run has on a node of a cluster, for the node-hours.
+    """
     if tera_macs_per_second is not None and tera_macs_per_second <= 0:
         raise UserError(f"--tera-macs-per-second {tera_macs_per_second:g}: must be above 0.")
     runs = plan.select(only) if only else plan.runs
@@ -80,7 +86,7 @@ def print_plan(
             print(f"{'':{len(stage.name)}}  ({stage.name}.published=none runs it)")
     if tuning is not None:
         print("\n".join(_describe_tuning(tuning, folder, costs)))
-    print("\n".join(_costs(plan, runs, states, results, costs, tera_macs_per_second)))
+    print("\n".join(_costs(plan, runs, states, results, costs, tera_macs_per_second, slurm)))
     print(f"folder: {display_path(folder)}")
     return 0
 
@@ -120,6 +126,7 @@ def _costs(
     results: Mapping[str, Result],
     run_costs: RunCosts,
     tera_macs_per_second: float | None,
+    slurm: SlurmEntry | None,
 ) -> list[str]:
     """Return the cost table: a line per stage with runs, steps, images, MACs, device-hours and remaining device-hours."""
     scale = load_scale(plan.study.scale) if plan.study.scale else None
@@ -137,17 +144,26 @@ def _costs(
         source = "given" if tera_macs_per_second else "assumed"
         rates.append(f"{assumed / 1e12:.3g}e12 MACs per second and device {source}")
     known = "; ".join(rates) or "no rate is known: give --tera-macs-per-second, or run something"
-    num_unlabeled = max(run_costs.size(run).num_unlabeled for run in runs)
-    unlabeled = f", for pre-training {num_unlabeled} more without a label" if num_unlabeled else ""
     others = {run.stage: found for run in runs if (found := run_costs.size(run)).num_classes != size.num_classes}
     of_others = "".join(f" ({stage}: {each.train_images}, {each.num_classes})" for stage, each in others.items())
-    lines.append(
-        f"{size.train_images} training images{unlabeled}, {size.num_classes} classes{of_others}; hours: {known}"
-    )
+    lines.append(f"{_images(size, max(run_costs.size(run).num_unlabeled for run in runs))}{of_others}; hours: {known}")
+    rate_of = {
+        stage: rate for stage in dict.fromkeys(run.stage for run in runs) if (rate := measured.get(stage, assumed))
+    }
+    lines += node_hours(remaining_hours(runs, costs, states, rate_of), slurm or SlurmEntry()) if rate_of else []
     other = Counter(result.status for result in results.values() if result.status != "finished")
     if other:
         lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")
     return lines
+
+
+def _images(size: DatasetSize, num_unlabeled: int) -> str:
+    """Return the number of training images in words: after the hold-outs if they were counted, and before otherwise."""
+    unlabeled = f", for pre-training {num_unlabeled} more without a label" if num_unlabeled else ""
+    counted = size.class_counts is not None
+    number = sum(size.class_counts or ()) if counted else size.train_images
+    where = "" if counted or not number else " before any hold-out"
+    return f"{number} training images{where}{unlabeled}, {size.num_classes} classes"
 
 
 def _cost_line(stage: str, costs: Sequence[Cost], pending: Sequence[Cost], macs_per_second: float | None) -> str:

@@ -83,6 +83,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
         class_names=full_train.class_names,
         subset=subset,
         excluded=excluded,
+        held_out=partition.held_out,
     )
     return drop_duplicates(splits, find_duplicates(splits, config)) if config.duplicates == "drop" else splits
 

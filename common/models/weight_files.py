@@ -37,6 +37,7 @@ from common.models.several_networks import (
     count_parts,
     is_training_state,
 )
+from common.models.sharded_weights import INDEX_FILE, METADATA_FILE, is_index, read_sharded
 from common.models.weight_layouts import to_timm_names
 from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
@@ -129,7 +130,7 @@ def _read_file(path: Path) -> Weights:
     """Read the network in a file of weights or in a checkpoint. Raise OSError if the system cannot read it."""
     if is_checkpoint(path):
         return Weights(source=str(path), network=read_checkpointed(path), geometry=geometry_of_recipe(recipe_of(path)))
-    content, others = (_read_safetensors(path), ()) if path.suffix == ".safetensors" else _read_pickle(path)
+    content, others = _read_content(path)
     is_state = isinstance(content, Mapping) and is_training_state(content)
     choose = choose_from_state if is_state else choose_from_mapping
     if not isinstance(content, Mapping) or (network := choose(content)) is None or not network.tensors:
@@ -172,10 +173,21 @@ def _local_path(init: str) -> Path:
 
 
 def _find_in_folder(folder: Path) -> Path | None:
-    """Return the weights file of a run folder (in its export), of an export or of a checkpoint, or None."""
-    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, *WEIGHT_FILES)
+    """Return the weights file of a run folder (in its export), an export or a checkpoint, or what lists several; or None."""
+    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, INDEX_FILE, *WEIGHT_FILES, METADATA_FILE)
     candidates = [folder / name for name in names]
     return next((candidate for candidate in candidates if path_exists(candidate)), None)
+
+
+def _read_content(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Return what is in a file of weights, or in the files that one lists, and the classes in it that are no plain data."""
+    if is_index(path):
+        return read_sharded(path), ()
+    if path.name == METADATA_FILE:
+        from common.models.distributed_checkpoint import read_distributed  # imports much that nothing else needs
+
+        return read_distributed(path), ()
+    return (_read_safetensors(path), ()) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@
     images.csv        the test images, and
     predictions.csv   the predictions for them (`stored_predictions`), if the report has intervals over test images
     curves.csv        metrics during training that the report reads
+    duplicates.json   images that occur in several parts of the data (`stored_duplicates`), if a run recorded any
 
 The report's own code computes the numbers of the documents from the restored folder: whatever changes them there changes them here.
 """
@@ -30,6 +31,7 @@ from common.files import path_exists, write_atomic
 from common.json_text import to_json
 from common.training.run_folder import PREDICTIONS
 from recipes.publish.origin import Origin, read_origin
+from recipes.publish.stored_duplicates import DUPLICATES, restore_duplicates, write_duplicates
 from recipes.publish.stored_predictions import (
     describe_test_sets,
     metric_kind,
@@ -43,7 +45,7 @@ from recipes.reports.run_files import read_at_fraction, read_curves, read_num_cl
 from recipes.result import RESULT
 from recipes.study.specification import REPOSITORY, ReportSpec, TableReportSpec
 
-FILES = ("study.yaml", "runs.csv", "origin.json", "images.csv", "predictions.csv", "curves.csv")
+FILES = ("study.yaml", "runs.csv", "origin.json", "images.csv", "predictions.csv", "curves.csv", DUPLICATES)
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
@@ -55,7 +57,7 @@ def store_study(study: StudyRecord, target: Path, note: str = "") -> None:
     origin = read_origin(study, note)
     texts = {"study.yaml": plan, "runs.csv": _write_runs(study, origin)}
     origin.num_classes = read_num_classes(study)
-    texts |= _write_predictions(study, origin) | _write_curves(study)
+    texts |= _write_predictions(study, origin) | _write_curves(study) | write_duplicates(study)
     texts["origin.json"] = to_json(origin.to_mapping(), indent=2, ensure_ascii=False) + "\n"
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -78,6 +80,7 @@ def restored(stored: Path) -> Iterator[tuple[StudyRecord, Origin]]:
             origin = Origin.from_mapping(json.loads(_read(stored / "origin.json")))
             shutil.copyfile(stored / "study.yaml", folder / "study.yaml")
             _restore_runs(stored, folder, origin)
+            restore_duplicates(stored, folder)
             study = read_study(folder)
             _restore_predictions(stored, study, origin)
             _restore_curves(stored, study)

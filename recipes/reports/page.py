@@ -11,6 +11,8 @@ import pandas as pd
 from common.yaml_text import dump_yaml
 from recipes.reports.arm_costs import stage_seconds
 from recipes.reports.contents import Contents, find_contents
+from recipes.reports.duplicate_words import DuplicateWords
+from recipes.reports.duplicates import find_duplicates
 from recipes.reports.incomplete_runs import incomplete_runs
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_environment, read_num_classes
@@ -46,6 +48,7 @@ class Page(ABC):
         """Take the record of a study's folder, and the costs of its arms (`arm_costs`)."""
         self.study, self.costs = study, costs
         self.name, self.question = study.plan.study.name, study.plan.study.question
+        self.duplicates = DuplicateWords(find_duplicates(study))
 
     def advice(self) -> list[str]:
         """Return what to do and how sure that is, where a report recommends something."""
@@ -68,7 +71,7 @@ class Page(ABC):
         """Return the axes by which the table of all metrics is grouped."""
 
     def warnings(self) -> list[str]:
-        """Return the warnings: runs that are not done, and runs that did not finish normally."""
+        """Return the warnings: runs that are not done or did not finish normally, and test images that were trained on."""
         statuses = self.study.frame["status"].dropna()
         warnings = []
         if len(statuses) < len(self.study.runs):
@@ -79,7 +82,7 @@ class Page(ABC):
         if len(failed):
             counts = ", ".join(f"{count} {status}" for status, count in failed.items())
             warnings.append(f"Not every run finished: {counts}. See “Status of the runs” before relying on an average.")
-        return warnings
+        return [*warnings, *filter(None, [self.duplicates.warning()])]
 
     def facts(self) -> list[str]:
         """Return the size of the study, in a few short phrases."""

@@ -67,7 +67,7 @@ class RunTables:
                 str(cost["runs"]),
                 f"{cost['seconds']:,.1f}",
                 f"{cost['earlier_seconds']:,.1f}" if cost["shared_by"] else NOTHING,
-                f"{cost['shared_by']:g} runs" if cost["shared_by"] else NOTHING,
+                _shared(cost["shared_by"]) if cost["shared_by"] else NOTHING,
                 f"{cost['total_seconds']:,.1f}",
                 f"{cost['standalone_seconds']:,.1f}",
                 _giga(cost["macs"]),
@@ -153,6 +153,11 @@ class RunTables:
     def titles(self, levels: Mapping[str, str], axes: Sequence[str]) -> list[str]:
         """Return the cells of the levels on `axes`, a dash where an axis does not apply."""
         return [self.level(axis, levels[axis]) if levels.get(axis) is not None else NOTHING for axis in axes]
+
+
+def _shared(runs: float) -> str:
+    """Return a mean number of runs as text."""
+    return f"{runs:g} {'run' if runs == 1 else 'runs'}"
 
 
 def _giga(macs: float) -> str:

@@ -1,4 +1,4 @@
-"""Engines, which execute runs. `LocalSlots` starts processes on this machine; other engines implement the same protocol."""
+"""Engine of this machine: `LocalSlots` starts a process for each run."""
 
 import os
 import shutil
@@ -6,45 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 from common.cores import available_cores
 from common.files import naming
+from common.surroundings import INTERRUPTED
+from recipes.run.engine import Job, JobEnd
+from recipes.run.environment import run_environment
 from recipes.run.forkserver import ForkedProcess, Forkserver
 from recipes.run.launching import SINGLE_PROCESS
-from recipes.run.states import LOG, lock_run_folder
+from recipes.run.states import LOG, lock_run_folder, note_end
 from recipes.stages import preload_modules
-from recipes.study.specification import REPOSITORY
-
-OPENMP_WAIT_VARIABLES = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
-"""Environment variables that set how OpenMP threads wait."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to start: module and arguments of the stage, and the run's folder, which contains its log and lock."""
-
-    module: str
-    arguments: tuple[str, ...]
-    folder: Path
-
-
-class Engine(Protocol):
-    """Executes jobs, at most `slots` at a time."""
-
-    slots: int
-
-    def start(self, job: Job) -> bool:
-        """Start `job` in a free slot; return False if another process uses its folder."""
-
-    def finished(self) -> list[tuple[Job, int]]:
-        """Return the jobs that finished since the last call, with their exit codes."""
-
-    def stop(self, grace_seconds: float) -> None:
-        """Stop every job: SIGTERM, up to `grace_seconds` to write checkpoints, then SIGKILL."""
 
 
 def build_forkserver(slots: int, launch: tuple[str, ...] = SINGLE_PROCESS) -> Forkserver:
@@ -93,6 +66,7 @@ class LocalSlots:
     """Forks the runs; None: each run is a new process, started by `command`."""
     processes: int = 1
     """Processes of each run, which share the slot's cores."""
+    has_queue: bool = False
     _slots: list[_Slot] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -102,9 +76,19 @@ class LocalSlots:
         )
         self._slots = [_Slot(share) for share in shares]
 
-    def start(self, job: Job) -> bool:
+    def start(self, jobs: Iterable[Job]) -> list[tuple[Job, bool]]:
+        """Start jobs while slots are free; return those that were taken, with False for one whose folder is in use."""
+        taken: list[tuple[Job, bool]] = []
+        remaining = iter(jobs)
+        while slot := next((slot for slot in self._slots if slot.job is None), None):
+            job = next(remaining, None)
+            if job is None:
+                break
+            taken.append((job, self._start(job, slot)))
+        return taken
+
+    def _start(self, job: Job, slot: _Slot) -> bool:
         """Start `job` in a free slot; return False if another process uses its folder."""
-        slot = next(slot for slot in self._slots if slot.job is None)
         lock = lock_run_folder(job.folder)
         if lock is None:
             return False
@@ -124,15 +108,17 @@ class LocalSlots:
         slot.job = job
         return True
 
-    def finished(self) -> list[tuple[Job, int]]:
-        """Return the jobs that finished since the last call, with their exit codes."""
-        jobs = []
+    def finished(self) -> list[JobEnd]:
+        """Return the jobs that ended since the last call, with their exit codes."""
+        ends = []
         for slot in self._slots:
             code = slot.process.poll() if slot.process else None
             if slot.job and code is not None:
-                jobs.append((slot.job, code))
+                ends.append(JobEnd(slot.job, f"exit code {code}"))
+                if code not in (0, INTERRUPTED):
+                    note_end(slot.job.folder, f"exit code {code}")
                 slot.job = slot.process = None
-        return jobs
+        return ends
 
     def stop(self, grace_seconds: float) -> None:
         """Stop every job: SIGTERM, up to `grace_seconds` to write checkpoints, then SIGKILL."""
@@ -162,16 +148,8 @@ def slot_environment(number: int, slots: int, devices: tuple[str, ...], *, proce
     """Return the environment variables of slot `number`: its part of the cores, and of the GPUs if there are several slots.
 
     The `processes` of a run divide the slot's cores.
-
-    OpenMP threads wait passively unless the user has set how they wait. Their default is to spin, and then a thread whose core is
-    busy (with a data loader worker or another program) delays all others: short steps took 6 to 15 times as long.
     """
-    threads = str(max(1, available_cores() // (slots * processes)))
-    path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
-    variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-    variables["PYTHONSAFEPATH"] = "1"  # a folder `common` or `recipes` in the working directory is not ours
-    if not OPENMP_WAIT_VARIABLES & os.environ.keys():
-        variables["OMP_WAIT_POLICY"] = "passive"
+    variables = run_environment(max(1, available_cores() // (slots * processes)))
     if devices and slots > 1:
         first, last = number * len(devices) // slots, (number + 1) * len(devices) // slots
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices[first : max(last, first + 1)])

@@ -1,7 +1,6 @@
 """Runner of a plan: starts runs in an engine once their dependencies are done, and prints a line for each finished run."""
 
 import signal
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from types import FrameType
 from common.errors import UserError
 from common.interruption import stop_signals
 from recipes.result import read_result
-from recipes.run.engines import Engine, Job
+from recipes.run.engine import Engine, Job, JobEnd
+from recipes.run.remaining import Finished, expected_seconds
 from recipes.run.states import LOG, log_tail, read_state
 from recipes.study.plan import PlannedRun
 
@@ -20,6 +20,9 @@ GRACE_SECONDS = 60.0
 """Maximum time that runs get to write their checkpoints when the study is stopped."""
 SECOND_SIGNAL_SECONDS = 2.0
 """A second signal after this time kills the runs immediately; an earlier one is a duplicate, forwarded by make."""
+
+KNN = "knn_top1"
+"""k-NN accuracy of frozen features on the validation images, whose name in a result does not say so."""
 
 
 @dataclass
@@ -41,9 +44,9 @@ class StudyOutcome:
 class StudyRunner:
     """Runs a plan's `runs`, including those that others start from, in `engine`; their folders are in `folder`.
 
-    `print_line` prints a line. The line of a run shows `metric` if the run has it, otherwise its k-NN accuracy. If a run fails, the
-    end of its log is printed, the runs that start from it are skipped, and the others continue. A status such as `diverged` is a
-    result, not a failure.
+    `print_line` prints a line. The line of a run shows `metric` if the run has it, otherwise its k-NN accuracy on the validation
+    images, and the remaining time (`expected_seconds`). If a run fails, the end of its log is printed, the runs that start from it
+    are skipped, and the others continue. A status such as `diverged` is a result, not a failure.
     """
 
     def __init__(
@@ -77,8 +80,8 @@ class StudyRunner:
             try:
                 while (self.pending or self.start_times) and self.outcome.signal_number is None:
                     self._start_ready()
-                    for job, code in self.engine.finished():
-                        self._finish(self.runs[job.folder.name], code)
+                    for end in self.engine.finished():
+                        self._finish(end)
                     time.sleep(self.poll_seconds)
             except (OSError, UserError):  # these end the study; no run must outlive it
                 self._stop()
@@ -102,21 +105,28 @@ class StudyRunner:
         return True
 
     def _start_ready(self) -> None:
-        """Start runs while slots are free, in the plan's order; skip runs that have nothing to start from."""
-        for run in list(self.pending):
-            if len(self.start_times) >= self.engine.slots:
-                return
-            if self._is_blocked(run):
-                continue
-            if self._check_done(run):  # by another process that held its folder
-                self.pending.remove(run)
-                self._report(run, "done elsewhere", "")
-            elif self.engine.start(Job(run.package, run.arguments(self.folder), self.folder / run.id)):
+        """Start runs while the engine has free slots, in the plan's order; skip runs that have nothing to start from."""
+        if len(self.start_times) >= self.engine.slots:
+            return
+        for job, is_started in self.engine.start(self._ready_jobs()):
+            run = self.runs[job.folder.name]
+            if is_started:
                 self.pending.remove(run)
                 self.start_times[run.id] = time.monotonic()
             elif run.id not in self.locked:
                 self.locked.add(run.id)
                 self.print_line(f"{run.id}: its folder is in use by another process; waiting for it")
+
+    def _ready_jobs(self) -> Iterator[Job]:
+        """Yield the jobs of the runs that can start now, for the engine to take as many as it has slots for."""
+        for run in list(self.pending):
+            if self._is_blocked(run):
+                continue
+            if self._check_done(run):  # by another process that held its folder
+                self.pending.remove(run)
+                self._report(run, "done elsewhere", "")
+                continue
+            yield job_of(run, self.folder)
 
     def _is_blocked(self, run: PlannedRun) -> bool:
         """Return whether a run cannot start now; skip it if it never can."""
@@ -138,20 +148,22 @@ class StudyRunner:
         self._report(run, "skipped", reason)
         return True
 
-    def _finish(self, run: PlannedRun, code: int) -> None:
-        """Record and report a run that finished with exit code `code`."""
+    def _finish(self, end: JobEnd) -> None:
+        """Record and report a run whose job ended."""
+        run = self.runs[end.job.folder.name]
         seconds = time.monotonic() - self.start_times.pop(run.id)
         result = read_result(self.folder / run.id)
         if result is None or not result.is_final:
             self.outcome.failed.append(run.id)
-            self._report(run, "FAILED", f"exit code {code}; end of {self.folder / run.id / LOG}:")
+            self._report(run, "FAILED", f"{end.how}; end of {self.folder / run.id / LOG}:")
             self.print_line(log_tail(self.folder / run.id))
             return
+        seconds = result.seconds if self.engine.has_queue else seconds
         self.durations[run.id] = seconds
         reason = "" if result.status == "finished" else f" at step {result.step}: {result.reason}"
-        candidates = (self.metric, "knn_top1", *result.metrics)
+        candidates = (self.metric, KNN, *result.metrics)
         name = next((name for name in candidates if name in result.metrics), None)
-        metric = f"  {name} {result.metrics[name]:.1f}" if name else ""
+        metric = f"  {'validation ' if name == KNN else ''}{name} {result.metrics[name]:.1f}" if name else ""
         self._report(run, result.status, f"{seconds:.0f} s{metric}{reason}")
 
     def _report(self, run: PlannedRun, status: str, detail: str) -> None:
@@ -162,26 +174,19 @@ class StudyRunner:
         self.print_line(f"[{completed:{width}d}/{len(self.runs)}] {status:<9} {run.id}  {detail}{remaining}")
 
     def _remaining_time(self) -> str:
-        """Return the estimated remaining time; the estimate of a run is that of the most similar finished runs."""
+        """Return the estimated remaining time, or the number of remaining runs where they wait in a queue."""
+        if self.engine.has_queue:
+            return pluralize(len(self.pending) + len(self.start_times), "run")
         now = time.monotonic()
         unfinished = [*self.pending, *(self.runs[name] for name in self.start_times)]
-        expected = {run.id: self._expected_seconds(run) for run in unfinished}
+        finished = [Finished(self.runs[name], seconds) for name, seconds in self.durations.items() if name in self.runs]
+        expected = {run.id: expected_seconds(run, finished) for run in unfinished}
         known = [seconds for seconds in expected.values() if seconds is not None]
         if len(known) < len(expected):
             return "unknown time"
         elapsed = {name: now - started for name, started in self.start_times.items()}
         total = sum(max(0.0, (seconds or 0.0) - elapsed.get(name, 0.0)) for name, seconds in expected.items())
         return "about " + format_duration(total / min(self.engine.slots, max(1, len(expected))))
-
-    def _expected_seconds(self, run: PlannedRun) -> float | None:
-        """Return the mean duration of the finished runs of this stage that have the most levels in common with `run`."""
-        by_similarity: dict[int, list[float]] = {}
-        for name, seconds in self.durations.items():
-            other = self.runs.get(name)
-            if other and other.stage == run.stage:
-                similarity = sum(other.levels.get(axis) == level for axis, level in run.levels.items())
-                by_similarity.setdefault(similarity, []).append(seconds)
-        return statistics.fmean(by_similarity[max(by_similarity)]) if by_similarity else None
 
     @contextmanager
     def _handle_signals(self) -> Iterator[None]:
@@ -204,6 +209,12 @@ class StudyRunner:
                 signal.signal(number, handler)
 
 
+def job_of(run: PlannedRun, folder: Path) -> Job:
+    """Return the job of a run; `folder` contains the run folders."""
+    needs = folder / run.needs if run.needs else None
+    return Job(run.package, run.arguments(folder), folder / run.id, run.stage, needs)
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration in readable units: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
@@ -211,6 +222,6 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def pluralize(count: int, noun: str) -> str:
-    """Return a count with its noun: 1 seed, 3 seeds."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def pluralize(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: 1 seed, 3 seeds; `plural` where it is not the noun with an s."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"

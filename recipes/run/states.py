@@ -1,6 +1,7 @@
 """State of a run, from the result and the locks in its folder."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,8 @@ State = Literal["done", "running", "interrupted", "waiting"]
 
 LOCK = "lock"
 LOG = "log.txt"
+END_PREFIX = "# failed: "
+"""Begins the line of a run's log that says how it failed."""
 
 
 def read_state(folder: Path) -> State:
@@ -36,6 +39,21 @@ def lock_run_folder(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def note_end(folder: Path, how: str) -> None:
+    """Append to a run's log how it failed, such as `exit code 3`, for who reads the log later; not on a full disk."""
+    with suppress(OSError), (folder / LOG).open("a", encoding="utf-8") as log:
+        log.write(f"{END_PREFIX}{how}\n")
+
+
+def noted_end(folder: Path) -> str | None:
+    """Return how a run failed, if that is the end of its log: nothing has started it again since."""
+    path = folder / LOG
+    if not path_exists(path):
+        return None
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-1].removeprefix(END_PREFIX) if lines and lines[-1].startswith(END_PREFIX) else None
 
 
 def log_tail(folder: Path, lines: int = 12) -> str:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from common.errors import UserError
 from recipes.result import Result, read_result
-from recipes.run.engines import Engine
+from recipes.run.engine import Engine
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.stale_images import check_images
 from recipes.study.choices import Choices, read_choices, write_choices
+from recipes.study.cost import RunCosts
+from recipes.study.full_plan import with_macs
 from recipes.study.plan import Resolver
 from recipes.study.specification import Study, display_path
 from recipes.study.tuning import Tuning, best, choose, make_choices, with_doubled
@@ -50,6 +52,7 @@ class Tuner:
     engine: Engine
     resolve: Resolver
     print_line: Callable[[str], None]
+    costs: RunCosts
 
     def tune(self, tuning: Tuning, command: str) -> TuningOutcome:
         """Run what is not done, write choices.yaml and return the choices."""
@@ -71,9 +74,9 @@ class Tuner:
 
     def _run(self, tuning: Tuning) -> int:
         """Run what is not done; return the exit code. Raise UserError if what is done was made from other images."""
-        folder = self.folder / TUNING
+        folder, runs = self.folder / TUNING, with_macs(tuning.plan, self.costs).runs
         check_images(tuning.plan.runs, {run.id: folder / "runs" / run.id for run in tuning.plan.runs}, folder)
-        outcome = StudyRunner(tuning.plan.runs, folder / "runs", self.engine, self.print_line, tuning.tune.metric).run()
+        outcome = StudyRunner(runs, folder / "runs", self.engine, self.print_line, tuning.tune.metric).run()
         for name in outcome.failed:
             self.print_line(f"failed: {display_path(self.folder / TUNING / 'runs' / name)}")
         return outcome.exit_code

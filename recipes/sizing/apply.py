@@ -102,4 +102,5 @@ def _keep(study: dict[str, Any], kept: list[str]) -> None:
 def _described(choice: SizingChoice) -> dict[str, str]:
     """Return a choice as the report prints it."""
     name = f"{choice.group}: {choice.key}" + (f" ({choice.stem})" if choice.stem else "")
-    return {"key": name, "value": format_value(choice.value), "reason": choice.reason}
+    value = choice.value if isinstance(choice.value, str) else format_value(choice.value)
+    return {"key": name, "value": value, "reason": choice.reason}

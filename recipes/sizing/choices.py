@@ -81,6 +81,11 @@ class Chooser:
         for setting in settings:
             self.pick(group, *setting)
 
+    def state(self, group: str, key: str, value: Any, reason: str) -> None:
+        """Add what the recipes say, or the command line: it is set already."""
+        why = f"{GIVEN}: {reason}" if key in self.given else reason
+        self.choices.append(SizingChoice(group, key, value, why))
+
     def note(self, name: str, value: str, reason: str) -> None:
         """Add a choice that is no recipe key."""
         self.choices.append(SizingChoice("study", name, value, reason))

@@ -1,33 +1,25 @@
 """Completes a study that is sized to its images: reads them, measures the machine once, and keeps the rates in sizing.yaml."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.errors import UserError
-from common.files import write_atomic
 from common.paths import is_local
-from common.yaml_text import as_text, as_value, dump_yaml, read_yaml
+from common.yaml_text import as_text
 from recipes.sizing.apply import sized_mapping
 from recipes.sizing.choices import SizingChoice
 from recipes.sizing.duration import read_duration
 from recipes.sizing.facts import ImageFacts, read_facts
-from recipes.sizing.machine import Machine, find_machine
+from recipes.sizing.known_rates import KnownRates, read_rates, write_rates
+from recipes.sizing.machine import find_machine
 from recipes.sizing.measures import RecipeMeasures
 from recipes.sizing.size import Sizing, size_study
 from recipes.sizing.weights import find_public
 from recipes.stages import FINETUNE, load_config
 from recipes.study.plan import format_value
 from recipes.study.specification import Study
-
-FILE = "sizing.yaml"
-HEADER = """\
-# MACs per second of one run, by network, on the machine named here. The same command sizes the study with them again; without this
-# file, or on another machine, they are measured anew.
-"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,8 @@ def complete_study(
     facts = read_facts(recipes[FINETUNE][1], {k: v for k, v in data.items() if k.startswith("data.")})
     public, skipped = find_public(None if wanted in (None, "", "none") else wanted)
     machine = find_machine(jobs, cores)
-    measures = RecipeMeasures(recipes, given, facts, machine, _known_rates(folder / FILE, machine))
+    known = read_rates(folder, machine)
+    measures = RecipeMeasures(recipes, given, facts, machine, known.rates, known.busy)
     seeds = tuple(mapping.get("seeds") or ())
     sizing = size_study(
         facts,
@@ -79,8 +72,10 @@ def complete_study(
         seeds=seeds,
         may_tune="tune" not in mapping,
     )
+    if measures.busy:
+        sizing = replace(sizing, choices=(*sizing.choices, _choice_under_load(measures)))
     print_line(describe(facts, sizing))
-    _write(folder / FILE, machine, measures.rates)
+    write_rates(folder, machine, KnownRates(measures.rates, measures.busy))
     return sized_mapping(mapping, sizing, options.command), sizing.macs_per_second
 
 
@@ -94,10 +89,13 @@ def _check_source(recipe: Path, given: Mapping[str, Any]) -> None:
 def describe(facts: ImageFacts, sizing: Sizing) -> str:
     """Return the choices as lines of text: group and key, value, reason."""
     kind = "gray" if facts.gray else f"{facts.channels} channels"
-    more = f" and {facts.unlabeled} without a label" if facts.unlabeled else ""
+    more = f" + {facts.unlabeled} for pre-training without a label" if facts.unlabeled else ""
+    total = facts.images + facts.validation + facts.test
     lines = [
-        f"images: {facts.labeled} for training{more}, {len(facts.class_counts)} classes of {min(facts.class_counts)} to"
-        f" {max(facts.class_counts)} images, {facts.side} px, {kind}"
+        *facts.log,
+        f"images: {facts.labeled} for training{more} + {facts.validation} for validation + {facts.test} for testing = {total}",
+        f"training images: {len(facts.class_counts)} classes of {min(facts.class_counts)} to {max(facts.class_counts)} images,"
+        f" {facts.side} px, {kind}",
     ]
     rows = [(_name(choice), _text(choice), choice.reason) for choice in sizing.choices]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -116,18 +114,12 @@ def _text(choice: SizingChoice) -> str:
     return choice.value if isinstance(choice.value, str) else format_value(choice.value)
 
 
-def _known_rates(path: Path, machine: Machine) -> dict[str, float]:
-    """Return the rates that were measured on this machine before, or none."""
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-        rates = {as_text(name): float(as_value(rate)) for name, rate in content["rates"].items()}
-        return rates if as_text(content["machine"]) == machine.describe() else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
-        return {}
-
-
-def _write(path: Path, machine: Machine, rates: Mapping[str, float]) -> None:
-    """Write the rates of a machine; everything else follows from them, the images and the study."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine.describe(), "rates": dict(rates)}
-    write_atomic(path, HEADER + dump_yaml(content), concurrent_writers=True)
+def _choice_under_load(measures: RecipeMeasures) -> SizingChoice:
+    """Return what is to be known about rates that were measured while the machine was busy."""
+    count = f"{len(measures.busy)} of {len(measures.rates)} rates" if len(measures.rates) > 1 else "the rate"
+    load = next(iter(measures.busy.values()))
+    reason = (
+        f"{load}: {count} may be too low, and the study smaller than on a quiet machine. Measured anew by every command until runs"
+        " have started"
+    )
+    return SizingChoice("study", "machine, when measured", "busy", reason)

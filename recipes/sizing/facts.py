@@ -1,13 +1,14 @@
 """What the images of a study are: how many, of how many classes, of which size, gray or color."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.errors import UserError
+from recipes.sizing.data_log import data_log
 from recipes.stages import FINETUNE, load_config
 from recipes.study.plan import format_value
 
@@ -30,6 +31,14 @@ class ImageFacts:
     gray: bool = False
     """Whether the images have one channel, or are RGB with equal channels."""
     channels: int = 3
+    validation: int = 0
+    """Validation images."""
+    test: int = 0
+    """Test images."""
+    hold_outs: Mapping[str, float] = field(default_factory=dict)
+    """Fraction of the training images that was held out, of those of `validation` and `test` that no split of the data is."""
+    log: tuple[str, ...] = ()
+    """What the log of a run says about the images: where they are, what was passed over and why, and what each part is."""
 
     @property
     def labeled(self) -> int:
@@ -63,7 +72,8 @@ def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
     keys = settings if settings.keys() & MEASURED.keys() else {**settings, **MEASURED}
     data = load_config(FINETUNE, recipe, tuple(f"{key}={format_value(value)}" for key, value in keys.items())).data
     data = data.model_copy(update={"verify": "none", "duplicates": "ignore", "on_corrupt": "stop"})
-    splits = open_splits(data, labeled=True, decodes=False)
+    with data_log() as log:
+        splits = open_splits(data, labeled=True, decodes=False)
     counts = tuple(count for count in splits.subset.class_counts.values() if count)
     sides, grays, problem = [], [], None
     for index in np.unique(np.linspace(0, len(splits.train) - 1, SAMPLE).astype(int)):
@@ -77,10 +87,17 @@ def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
     if not sides:
         assert problem is not None
         raise problem
+    with data_log():  # the same again
+        unlabeled = open_splits(data, labeled=False, decodes=False).subset.num_unlabeled
+    fractions = {"validation": data.validation_fraction, "test": data.test_fraction}
     return ImageFacts(
         class_counts=counts,
-        unlabeled=open_splits(data, labeled=False, decodes=False).subset.num_unlabeled,
+        unlabeled=unlabeled,
         side=int(np.median(sides)),
         gray=all(grays),
         channels=data.channels,
+        validation=0 if splits.validation is None else len(splits.validation),
+        test=0 if splits.test is None else len(splits.test),
+        hold_outs={part: fraction for part, fraction in fractions.items() if part in splits.held_out},
+        log=tuple(log),
     )

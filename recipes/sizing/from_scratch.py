@@ -1,6 +1,6 @@
 """Recipe keys of training from scratch, each with its reason: views, DINO's head and schedule, fine-tuning."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from recipes.sizing.facts import ImageFacts
@@ -106,10 +106,14 @@ def head(facts: ImageFacts, at: NetworkAtSize) -> Iterator[Setting]:
         yield "dino.head_batch_norm", False, "as recipes/digits/pretrain.yaml"
 
 
-def schedule(steps: int, at: NetworkAtSize, batch: int, facts: ImageFacts) -> Iterator[Setting]:
-    """Yield DINO's settings that depend on the number of steps."""
+def schedule(
+    steps: int, at: NetworkAtSize, batch: int, facts: ImageFacts, steps_of_stems: Mapping[str, int]
+) -> Iterator[Setting]:
+    """Yield DINO's settings that depend on the number of steps: `steps`, those of the stem that costs more."""
     window = max(20.0, min(250.0, steps / 100))
-    yield "dino.momentum_teacher", round(1 - 1 / window, 4), f"averages over {window:.0f} of {steps} steps"
+    of_stems = " and ".join(f"{count} with {stem}" for stem, count in steps_of_stems.items())
+    why = f"averages over {window:.0f} steps; pre-training has {of_stems}"
+    yield "dino.momentum_teacher", round(1 - 1 / window, 4), why
     if facts.side < TINY:
         yield "dino.teacher_temp", 0.025, "views without crops: directions that correlate less may grow, too"
         yield "dino.warmup_teacher_temp", 0.025, "as dino.teacher_temp"

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.sizing.load import Load, load_since, read_times
+
 MEASURED_SECONDS = 0.6
 """Shortest time that a measurement takes, after a step that is not counted."""
 
@@ -43,8 +45,16 @@ def find_machine(jobs: int, cores: int) -> Machine:
     return Machine(jobs, threads, "cpu", f"{processor()} ({model})" if model else processor())
 
 
-def measure_rate(machine: Machine, model: Any, *, image_size: int, batch_size: int, channels: int) -> float:
-    """Return the MACs per second of one run that trains a network: forward, backward and an AdamW step on noise.
+@dataclass(frozen=True)
+class Rate:
+    """MACs per second of one run, and the load of the processor meanwhile; None: of a GPU, where it does not count."""
+
+    macs_per_second: float
+    load: Load | None = None
+
+
+def measure_rate(machine: Machine, model: Any, *, image_size: int, batch_size: int, channels: int) -> Rate:
+    """Return the rate of one run that trains a network: forward, backward and an AdamW step on noise.
 
     `model` is a recipe's section `model`. MACs are counted as a run's cost counts them; data and evaluations are not in it.
     """
@@ -71,14 +81,17 @@ def measure_rate(machine: Machine, model: Any, *, image_size: int, batch_size: i
             if machine.device == "cuda":
                 torch.cuda.synchronize()
 
-        # One thread: its own time, so that what else runs at the moment does not count.
+        # One thread: its own time, so that waiting for a core does not count.
         clock = time.thread_time if machine.device == "cpu" and machine.threads == 1 else time.perf_counter
         step()
-        start, steps = clock(), 0
+        before, start, steps = read_times(), clock(), 0
         while not steps or clock() - start < MEASURED_SECONDS:
             step()
             steps += 1
-        return steps * macs / (clock() - start)
+        rate, threads = steps * macs / (clock() - start), machine.threads
+        if machine.device != "cpu":
+            return Rate(rate)
+        return Rate(rate, load_since(before, threads=threads, needed=machine.jobs * threads))
 
 
 @contextmanager

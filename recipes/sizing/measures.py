@@ -24,6 +24,8 @@ class RecipeMeasures:
     machine: Machine
     rates: dict[str, float] = field(default_factory=dict)
     """MACs per second by network, patch and size."""
+    busy: dict[str, str] = field(default_factory=dict)
+    """Load of the machine in words, by the name of a rate that was measured while it was busy."""
 
     def macs(self, stage: str, settings: Mapping[str, Any]) -> float:
         """Return the MACs for an image in an epoch of a stage."""
@@ -39,7 +41,11 @@ class RecipeMeasures:
         if name not in self.rates:
             channels = config.data.channels
             rate = measure_rate(self.machine, model, image_size=size, batch_size=batch_size, channels=channels)
-            self.rates[name] = float(f"{rate:.4g}")  # as it is written, so that the same file gives the same study
+            if rate.load is not None and rate.load.is_busy:
+                self.busy[name] = rate.load.describe()
+            self.rates[name] = float(
+                f"{rate.macs_per_second:.4g}"
+            )  # as it is written, so that the same file gives the same study
         return self.rates[name]
 
     def _overrides(self, settings: Mapping[str, Any]) -> tuple[str, ...]:

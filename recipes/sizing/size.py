@@ -16,6 +16,7 @@ from recipes.sizing.design import LENGTHS, PRETRAINING_PART, SEEDS, Design, desi
 from recipes.sizing.duration import format_seconds
 from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.from_public import PublicWeights
+from recipes.sizing.hold_outs import hold_outs
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import LEAST_SIDE, NETWORKS, SMALLER_SIDES, NetworkAtSize, candidates
 from recipes.stages import FINETUNE, PRETRAIN
@@ -79,6 +80,8 @@ def size_study(
     Pre-training gets half of an arm's.
     """
     chooser = Chooser(dict(given or {}))
+    for key, value, reason in hold_outs(facts):
+        chooser.state("hold-outs", key, value, reason)
     batch = chooser.whole(PRETRAIN, *chooser.pick(PRETRAIN, *from_scratch.pretraining_batch(facts.images)))
     compute = Compute(facts, machine, budget_seconds, measures, chooser, batch)
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
@@ -170,7 +173,10 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
     """Add the choices of training from scratch."""
     facts, chooser, steps = compute.facts, compute.chooser, round(compute.steps(at, budget))
     epochs = {stem: compute.epochs(at, stem, budget) for stem in ("patchify", "conv")}
-    why = f"the costliest network for {facts.images} images with {STEPS} steps of pre-training, else the cheapest: {steps}"
+    why = (
+        f"the costliest network for {facts.images} images with {STEPS} steps of pre-training, else the cheapest: {steps} with"
+        " conv, the stem that costs more"
+    )
     chooser.pick("scratch", "model.name", at.network.name, why)
     chooser.pick("scratch", "data.image_size", at.side, _why_side(facts, at))
     chooser.pick("scratch", "model.patch_size", at.patch, f"{(at.side // at.patch) ** 2} tokens")
@@ -180,7 +186,8 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
     chooser.pick_all("scratch", ((key, value, "over the training images") for key, value in MEASURED.items()))
     chooser.pick_all(PRETRAIN, from_scratch.views(facts, at.side, at.patch))
     chooser.pick_all(PRETRAIN, from_scratch.head(facts, at))
-    chooser.pick_all(PRETRAIN, from_scratch.schedule(steps, at, compute.batch, facts))
+    of_stems = {stem: each * max(1, facts.images // compute.batch) for stem, each in epochs.items()}
+    chooser.pick_all(PRETRAIN, from_scratch.schedule(steps, at, compute.batch, facts, of_stems))
     for stem in ("patchify", "conv"):
         _pick_length(chooser, PRETRAIN, epochs[stem], stem)
     batch = chooser.whole(FINETUNE, *chooser.pick(FINETUNE, *compute.finetuning_batch(design)))

@@ -21,7 +21,7 @@ def input_digests(config: Mapping[str, Any]) -> dict[str, str]:
             try:
                 path = find(config[key])
                 if path is not None:
-                    digests[key] = file_sha256(path)
+                    digests[key] = _digest(path)
             except OSError as error:
                 raise UserError(
                     f"{key} = {config[key]}: cannot be read ({error.strerror or error}). Make it readable for this process."
@@ -43,6 +43,15 @@ def _token_labels(folder: str) -> Path | None:
 
     path = user_path(folder, "token_labels.labels") / MANIFEST
     return path if path_exists(path) else None
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; that of one that lists several files of weights covers these, too."""
+    from common.models.sharded_weights import files_of_weights
+
+    files = files_of_weights(path)
+    every = [file_sha256(each) for each in files]
+    return every[0] if len(files) == 1 else hashlib.sha256("".join(every).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

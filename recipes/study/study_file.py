@@ -150,6 +150,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         epochs_factor=file.epochs_factor,
         without=without,
         budget_macs=budget,
+        slurm=file.slurm,
         sizing=tuple(entry.stated() for entry in file.sizing),
     )
     if budget is not None and match != "compute":

@@ -17,6 +17,7 @@ from recipes.study.published_weights import PublishedEntry
 from recipes.study.report_forms import ReportEntry
 from recipes.study.scale_rules import name_value
 from recipes.study.sections import NAMED, Factors, FileSection, Settings
+from recipes.study.slurm_section import SlurmEntry
 from recipes.study.stated_choice import StatedChoice
 from recipes.study.tune_forms import TuneEntry
 
@@ -109,6 +110,8 @@ class StudyFile(FileSection):
     """How each arm's length and other keys of the last stage are chosen, on validation images; none: recipes as written."""
     baselines: BaselinesEntry | None = None
     """k-NN and linear probe on the pre-trained features, on the untrained network's and on pixels; none: not run."""
+    slurm: SlurmEntry | None = None
+    """What each run asks of a Slurm cluster, with --engine slurm; a file given by --slurm overrides it key by key."""
     scales: tuple[str, ...] = ()
     """Scales at which the study can run, the paper's first, if it is written in a paper's terms; empty: only its own."""
     set: Settings = {}

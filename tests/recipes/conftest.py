@@ -177,9 +177,10 @@ def write(status, reason=""):
     os.replace(out / "result.new", out / "result.json")  # at once, as a stage does: a study may read it at any moment
 def stop(number, frame):
     (out / "checkpoint").write_text("saved")
-    write("interrupted", "stopped by SIGTERM")
+    write("interrupted", f"stopped by {signal.Signals(number).name}")
     sys.exit(75)
-signal.signal(signal.SIGTERM, stop)
+for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, stop)
 if behavior == "fail":
     print("the last line of a failing run", flush=True)
     sys.exit(3)
@@ -187,7 +188,7 @@ if "init" in here and not (Path(here["init"]) / "result.json").is_file():
     sys.exit("started before its pre-training was done")
 if behavior == "sleep" and not (out / "checkpoint").exists():
     (out / "started").write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(600)
 write("diverged" if behavior == "diverge" else "finished", "the loss was nan at step 7" if behavior == "diverge" else "")
 """
 

@@ -14,7 +14,8 @@ from common.json_text import to_json
 from recipes.__main__ import main
 from recipes.reports.results import read_study
 from recipes.reports.run_files import read_curves
-from recipes.run.engines import Job, LocalSlots
+from recipes.run.engine import Job
+from recipes.run.engines import LocalSlots
 from recipes.study.plan import Plan
 
 CONTENTS = {"empty": b"", "half": b'{"status": "fini', "other": b"[1]", "not text": b"\xff\xfe{"}
@@ -85,6 +86,6 @@ def test_full_disk_at_a_runs_log_names_the_log(slots: Callable[[int], LocalSlots
     folder.mkdir()
     (folder / "log.txt").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
-        slots(1).start(Job("finetune", (), folder))
+        slots(1).start([Job("finetune", (), folder)])
     assert caught.value.filename == str(folder / "log.txt")
     shutil.rmtree(folder)

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from recipes.__main__ import local_engine, main
-from recipes.run.engines import Engine, LocalSlots
+from recipes.__main__ import main
+from recipes.run.build_engine import EngineOptions
+from recipes.run.engine import Engine
+from recipes.run.engines import LocalSlots
 from recipes.study.plan import Resolver
-from recipes.study.specification import STUDIES
+from recipes.study.specification import STUDIES, Study
 
 Call = Callable[..., int]
 
@@ -18,10 +20,10 @@ Call = Callable[..., int]
 def call(slots: Callable[[int], LocalSlots], fake_stage: Callable[..., list[str]], echo_config: Resolver) -> Call:
     """Return the command line, which runs the fake stage."""
 
-    def build(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork: bool) -> Engine:
-        return slots(jobs or 2)
+    def build(options: EngineOptions, study: Study) -> Engine:
+        return slots(options.jobs or 2)
 
-    return lambda *words: main([str(word) for word in words], resolve=echo_config, build_engine=build)
+    return lambda *words: main([str(word) for word in words], resolve=echo_config, engine_builder=build)
 
 
 def test_list_names_every_study(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +126,7 @@ def test_an_unknown_recipe_key_is_reported_before_anything_starts(
 
 def test_jobs_must_be_at_least_one() -> None:
     with pytest.raises(UserError, match="--jobs 0: must be at least 1"):
-        local_engine(0, (), False)
+        EngineOptions(jobs=0).check()
 
 
 def test_arguments_of_the_launcher_that_no_shell_can_split_are_one_message(

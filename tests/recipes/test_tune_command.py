@@ -21,7 +21,7 @@ Starts = Callable[..., list[str]]
 def call(slots: Callable[[int], LocalSlots], fake_stage: Starts, echo_config: Resolver) -> Call:
     """Return the command line, which runs the fake stage: its accuracy on validation images is highest at 50 epochs."""
     return lambda *words: main(
-        [str(word) for word in words], resolve=echo_config, build_engine=lambda jobs, _, __: slots(jobs or 2)
+        [str(word) for word in words], resolve=echo_config, engine_builder=lambda options, _: slots(options.jobs or 2)
     )
 
 

@@ -40,6 +40,8 @@ class Partition:
     validation_origin: str
     test: Split | None
     test_origin: str
+    held_out: frozenset[str]
+    """Those of `validation` and `test` that were held out of the training images."""
 
 
 def partition_source(
@@ -61,6 +63,7 @@ def partition_source(
     reserved = np.zeros(0, dtype=np.int64) if reserved is None else reserved
     pool = np.arange(len(full_train))
     parts: dict[str, tuple[Split | None, str]] = {}
+    parts_held_out: set[str] = set()
     for part, name, fraction in (
         ("test", roles.test, fractions.test),
         ("validation", roles.validation, fractions.validation),
@@ -79,6 +82,7 @@ def partition_source(
             is_available[pool] = True
             is_available[held_out] = False
             pool = np.flatnonzero(is_available)
+            parts_held_out.add(part)
             parts[part] = full_train.select(held_out), f"held out from '{roles.train}' with data.split_seed {seed}"
     (validation, validation_origin), (test, test_origin) = parts["validation"], parts["test"]
     check_groups({"training": full_train.select(pool), "validation": validation, "test": test})
@@ -89,6 +93,7 @@ def partition_source(
         validation_origin=validation_origin,
         test=test,
         test_origin=test_origin,
+        held_out=frozenset(parts_held_out),
     )
 
 

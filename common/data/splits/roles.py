@@ -23,7 +23,8 @@ class Splits:
 
     Those of pre-training on partly labeled data are followed by `subset.num_unlabeled` images without a label.
     `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part. `duplicates`
-    is what was found where duplicates are excluded (data.duplicates=drop).
+    is what was found where duplicates are excluded (data.duplicates=drop). `held_out` are those of `validation` and `test` that
+    were held out of the training images.
     """
 
     train: Split
@@ -33,6 +34,7 @@ class Splits:
     subset: Subset
     excluded: dict[str, list[str]]
     duplicates: "Duplicates | None" = None
+    held_out: frozenset[str] = frozenset()
 
     def without_unlabeled(self) -> "Splits":
         """Return the splits of a stage that needs labels: the training images that have one."""

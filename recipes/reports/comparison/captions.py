@@ -3,6 +3,8 @@
 CAPTIONS = {
     "accuracy": """{metric_name} over {x_name}. Lines connect the means, bars are 95% confidence intervals over
         {covered}, small hollow marks are individual {repeats}s.""",
+    "accuracy_at_one": """{metric_name} with the only {x_name} of the study. Large marks are means, bars are 95% confidence
+        intervals over {covered}, small hollow marks are individual {repeats}s.""",
     "differences": """{other} minus {base}: large marks are means, bars are 95% confidence intervals over {covered},
         small hollow marks are the differences of individual {repeats}s. Where a bar crosses zero, the difference is not
         significant.""",

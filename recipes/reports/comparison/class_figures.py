@@ -69,5 +69,4 @@ def _draw_matrix(axes: Axes, arm: ArmPredictions, largest: float) -> None:
     axes.set_yticks(range(len(names)), labels, fontsize=size)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_aspect("equal")
     axes.grid(visible=False)

@@ -55,13 +55,24 @@ def draw_stage_curves(
 
 
 def set_log_ticks(axes: Axes) -> None:
-    """Label a logarithmic axis at powers of ten, and at 2 and 5 times these where there are few."""
+    """Label a logarithmic axis at powers of ten, at 2 and 5 times these where there are few, else at some round numbers."""
     low, high = axes.get_xlim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [factor * 10.0**power for power in powers for factor in ((1, 2, 5) if len(powers) < 4 else (1,))]
-    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axes.set_xticks(shown if len(shown) > 1 else _round_numbers(low, high))
     axes.xaxis.set_major_formatter("{x:,.12g}")
     axes.minorticks_off()
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return the multiples of the largest step (1, 2 or 5 times a power of ten) of which at least two lie between two numbers."""
+    power = math.floor(math.log10(high - low))
+    for step in (factor * 10.0**exponent for exponent in (power, power - 1) for factor in (5, 2, 1)):
+        first, last = math.ceil(low / step), math.floor(high / step)
+        if last > first:
+            return [number * step for number in range(first, last + 1)]
+    return [low, high]
 
 
 def _draw_groups(axes: Axes, curves: pd.DataFrame, main: str, series: Mapping[str, Series], position: str) -> None:

@@ -48,7 +48,11 @@ def comparison_figures(page: ComparisonPage) -> Iterator[tuple[str, Figure, str]
     arms = [", ".join(map(words.title, levels)) for levels in page.costs[findings.arm_axes].itertuples(index=False)]
     bars = [looks[level] for level in page.costs[main.axis]]
     figures: list[tuple[str, Figure | None, str]] = [
-        ("accuracy", draw_curves(findings, words, looks), CAPTIONS["accuracy"]),
+        (
+            "accuracy",
+            draw_curves(findings, words, looks),
+            CAPTIONS["accuracy" if len(findings.x) > 1 else "accuracy_at_one"],
+        ),
         ("differences", draw_differences(findings, words), CAPTIONS["differences"]),
         ("labels", draw_savings(findings, words, looks), CAPTIONS["labels"]),
         ("effects", draw_effects(findings, words, looks), CAPTIONS["effects"]),

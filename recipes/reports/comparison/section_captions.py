@@ -4,7 +4,9 @@ CAPTIONS = {
     "compute_macs": """{metric_name} over the MACs that one run has spent in all of its stages, forward and backward, the
         pre-training in full; the numbers beside the markers are the {x_name}, bars are 95% confidence intervals over {covered}.
         Runs that chose the lengths are not counted.""",
-    "compute_hours": """The same over device-hours as measured, on the machines under “How to reproduce”.""",
+    "compute_hours": """The same over device-hours as measured: time on the clock, on the machines under “How to reproduce”. Unlike
+        MACs they include reading, evaluating and starting, and waiting where other programs or other runs shared the machine: arms
+        of the same MACs may differ in hours for that reason alone.""",
     "compute_curves": """{metric_name} on the validation images over the MACs spent so far, the pre-training included, so that a
         two-stage run begins where its pre-training ends. A point in the middle of a curve is not a run of that length: its learning
         rate has not been annealed yet. Curves are shown, not judged.""",

@@ -1,5 +1,6 @@
 """Sources of weights that are missing, damaged, unsafe or unsupported are rejected with the choices."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from common.errors import UserError
 from common.models.weight_files import read_weights
+from recipes.study.inputs import input_digests
 
 WEIGHTS = {f"layers.{i}.weight": torch.ones(32, 64) for i in range(8)}
 
@@ -99,3 +101,54 @@ def test_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "weights.pth")
     with pytest.raises(UserError, match="neither a file nor a folder"):
         read_weights(str(tmp_path / "weights.pth"))
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """Return a folder with `WEIGHTS` in two files, and their index."""
+    names = sorted(WEIGHTS)
+    files = {"model-00001-of-00002.safetensors": names[:3], "model-00002-of-00002.safetensors": names[3:]}
+    for file, own in files.items():
+        save_file({name: WEIGHTS[name] + names.index(name) for name in own}, tmp_path / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, own in files.items() for name in own}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return tmp_path
+
+
+def test_weights_in_several_files_are_read_by_their_index(sharded: Path) -> None:
+    for init in (str(sharded), f"local-dir:{sharded}", str(sharded / "model.safetensors.index.json")):
+        found = read_weights(init).network.tensors
+        assert sorted(found) == sorted(WEIGHTS)
+        assert [int(found[name][0, 0]) for name in sorted(found)] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_missing_file_of_an_index_is_named(sharded: Path) -> None:
+    (sharded / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(
+        UserError, match=r"lacks 1 of the 2 files that model.safetensors.index.json names: 'model-00002-of"
+    ):
+        read_weights(str(sharded))
+
+
+def test_a_file_of_another_version_and_a_damaged_one_are_named(sharded: Path) -> None:
+    second = sharded / "model-00002-of-00002.safetensors"
+    save_file({"other": torch.ones(1)}, second)
+    with pytest.raises(UserError, match=r"model-00002-of-00002.safetensors lacks 5 of the tensors"):
+        read_weights(str(sharded))
+    second.write_bytes(second.read_bytes()[:-2])
+    with pytest.raises(UserError, match=r"model-00002-of-00002.safetensors is not a complete safetensors file"):
+        read_weights(str(sharded))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": 3}', '{"weight_map": {"a": "../w.safetensors"}}'])
+def test_a_damaged_index_is_named(sharded: Path, content: str) -> None:
+    (sharded / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(UserError, match=r"init: .*model\.safetensors\.index\.json"):
+        read_weights(str(sharded))
+
+
+def test_identity_of_weights_in_several_files_is_that_of_all(sharded: Path) -> None:
+    before = input_digests({"init": str(sharded)})
+    assert input_digests({"init": str(sharded)}) == before
+    save_file({name: torch.zeros(1) for name in WEIGHTS}, sharded / "model-00002-of-00002.safetensors")
+    assert input_digests({"init": str(sharded)}) != before

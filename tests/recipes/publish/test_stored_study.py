@@ -44,7 +44,9 @@ def test_report_of_the_restored_folder_is_that_of_the_study(tmp_path: Path) -> N
         assert page.findings.values.problems == ()
         assert page.findings.main.pooled.interval.images == 1000
         assert texts(again, origin) == texts(study, origin)
-    assert sorted(path.name for path in (tmp_path / "stored").iterdir()) == sorted(set(FILES) - {"curves.csv"})
+    assert sorted(path.name for path in (tmp_path / "stored").iterdir()) == sorted(
+        set(FILES) - {"curves.csv", "duplicates.json"}
+    )
 
 
 def test_diverged_and_missing_runs_are_restored(tmp_path: Path) -> None:

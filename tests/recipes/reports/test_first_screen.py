@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comparison_studies import comparison_study, write_comparison
 
 from recipes.__main__ import main
+from recipes.reports.comparison.figures import comparison_figures
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.contents import find_contents
 from recipes.reports.incomplete_runs import incomplete_runs
@@ -83,6 +85,20 @@ def test_figure_of_the_first_screen_is_not_repeated(study_folder: Path) -> None:
     )
     assert markdown.count("](figures/accuracy.png)") == 1
     assert markdown.index("](figures/accuracy.png)") < markdown.index("## Declared claims")
+
+
+def test_caption_of_one_amount_of_labels_mentions_no_lines(tmp_path: Path) -> None:
+    record = write_comparison(comparison_study(fractions=(1.0,)), tmp_path, lambda at: 90.0)
+    captions = {name: text for name, _, text in comparison_figures(ComparisonPage(record))}
+    start = "Top-1 accuracy with the only fraction of the labels of the study. Large marks are means, bars are 95%"
+    assert captions["accuracy"].startswith(start)
+
+
+def test_an_earlier_run_that_serves_one_run_is_shared_by_1_run(tmp_path: Path) -> None:
+    page = ComparisonPage(write_comparison(comparison_study(fractions=(1.0,)), tmp_path, lambda at: 90.0))
+    table = page.tables.costs(page.costs)
+    shared = table.header.index("Shared by")
+    assert {row[shared] for row in table.rows} == {"–", "1 run"}
 
 
 def test_tables_have_captions_and_scopes(study_folder: Path) -> None:

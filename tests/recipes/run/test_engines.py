@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from recipes.run import engines
+from recipes.run.engine import Job, JobEnd
 from recipes.run.engines import (
-    OPENMP_WAIT_VARIABLES,
-    Job,
     LocalSlots,
     accelerate_command,
     default_jobs,
     slot_environment,
     visible_devices,
 )
+from recipes.run.environment import OPENMP_WAIT_VARIABLES
 from recipes.run.states import lock_run_folder, read_state
 
 
@@ -70,12 +70,12 @@ def test_the_log_has_command_and_output_of_a_job_and_its_exit_code_is_returned(t
     command = [sys.executable, "-S", "-c", "import sys; print('output'); sys.exit(4)"]
     slots = LocalSlots(1, lambda job: command)
     job = Job("pretrain", (), tmp_path / "run")
-    assert slots.start(job)
-    finished: list[tuple[Job, int]] = []
+    assert slots.start([job]) == [(job, True)]
+    finished: list[JobEnd] = []
     while not finished:
         finished = slots.finished()
-    assert finished == [(job, 4)]
-    assert (tmp_path / "run" / "log.txt").read_text().splitlines()[-1] == "output"
+    assert finished == [JobEnd(job, "exit code 4")]
+    assert (tmp_path / "run" / "log.txt").read_text().splitlines()[-2:] == ["output", "# failed: exit code 4"]
     assert slots.finished() == []
 
 
@@ -83,10 +83,11 @@ def test_a_job_does_not_start_in_a_locked_folder(tmp_path: Path) -> None:
     lock = lock_run_folder(tmp_path / "run")
     assert lock is not None
     slots = LocalSlots(1, lambda job: [sys.executable, "-S", "-c", ""])
-    assert not slots.start(Job("pretrain", (), tmp_path / "run"))
+    job = Job("pretrain", (), tmp_path / "run")
+    assert slots.start([job]) == [(job, False)]
     assert read_state(tmp_path / "run") == "running"
     os.close(lock)
-    assert slots.start(Job("pretrain", (), tmp_path / "run"))
+    assert slots.start([job]) == [(job, True)]
     slots.stop(5.0)
 
 
@@ -95,7 +96,7 @@ def test_stop_kills_a_launcher_and_its_processes_even_if_they_ignore_sigterm(tmp
     child = [sys.executable, "-S", "-c", ignoring.format(tmp_path / "child")]
     launcher = f"import subprocess; subprocess.run({child!r})"
     slots = LocalSlots(1, lambda job: [sys.executable, "-S", "-c", launcher])
-    assert slots.start(Job("pretrain", (), tmp_path / "run"))
+    slots.start([Job("pretrain", (), tmp_path / "run")])
     wait_for(tmp_path / "child")
     start = time.monotonic()
     slots.stop(0.2)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from recipes.run.engines import Job, LocalSlots
+from recipes.run.engine import Job
+from recipes.run.engines import LocalSlots
 from recipes.run.forkserver import Forkserver
 from recipes.run.states import LOG, lock_run_folder
 
@@ -42,7 +43,7 @@ def wait(slots: LocalSlots, number: int) -> dict[str, int]:
     codes: dict[str, int] = {}
     deadline = time.monotonic() + 30
     while len(codes) < number and time.monotonic() < deadline:
-        codes |= {job.folder.name: code for job, code in slots.finished()}
+        codes |= {end.job.folder.name: int(end.how.removeprefix("exit code ")) for end in slots.finished()}
         time.sleep(0.02)
     return codes
 
@@ -53,7 +54,8 @@ def job(folder: Path, *arguments: str) -> Job:
 
 
 def test_runs_have_their_own_output_arguments_and_exit_code(slots: LocalSlots, tmp_path: Path) -> None:
-    assert slots.start(job(tmp_path / "a", "0", "x=1")) and slots.start(job(tmp_path / "b", "3"))
+    taken = slots.start([job(tmp_path / "a", "0", "x=1"), job(tmp_path / "b", "3")])
+    assert [is_started for _, is_started in taken] == [True, True]
     assert wait(slots, 2) == {"a": 0, "b": 3}
     log = (tmp_path / "a" / LOG).read_text()
     assert log.startswith("$ launch stage\n") and "arguments ['0', 'x=1']" in log and "preloaded True" in log
@@ -61,13 +63,13 @@ def test_runs_have_their_own_output_arguments_and_exit_code(slots: LocalSlots, t
 
 
 def test_a_traceback_is_in_the_log_of_its_run(slots: LocalSlots, tmp_path: Path) -> None:
-    slots.start(job(tmp_path / "a", "not a number"))
+    slots.start([job(tmp_path / "a", "not a number")])
     assert wait(slots, 1) == {"a": 1}
     assert "ValueError: invalid literal" in (tmp_path / "a" / LOG).read_text()
 
 
 def test_a_run_holds_its_lock_until_it_ends(slots: LocalSlots, tmp_path: Path) -> None:
-    slots.start(job(tmp_path / "a", "0", "sleep"))
+    slots.start([job(tmp_path / "a", "0", "sleep")])
     assert lock_run_folder(tmp_path / "a") is None
     slots.stop(5.0)
     lock = lock_run_folder(tmp_path / "a")
@@ -76,19 +78,19 @@ def test_a_run_holds_its_lock_until_it_ends(slots: LocalSlots, tmp_path: Path) -
 
 
 def test_a_killed_run_returns_its_signal_and_other_runs_still_start(slots: LocalSlots, tmp_path: Path) -> None:
-    slots.start(job(tmp_path / "a", "0", "sleep"))
+    slots.start([job(tmp_path / "a", "0", "sleep")])
     process = slots._slots[0].process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     assert wait(slots, 1) == {"a": -signal.SIGKILL}
-    slots.start(job(tmp_path / "b", "0"))
+    slots.start([job(tmp_path / "b", "0")])
     assert wait(slots, 1) == {"b": 0}
 
 
 def test_a_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     server = Forkserver([sys.executable, "-c", "raise SystemExit(1)"], {})
     with pytest.raises(UserError, match="--no-prefork"):
-        LocalSlots(1, lambda job: [], forkserver=server).start(job(tmp_path / "a", "0"))
+        LocalSlots(1, lambda job: [], forkserver=server).start([job(tmp_path / "a", "0")])
 
 
 def test_socket_is_elsewhere_if_the_folder_of_temporary_files_has_too_long_a_path(
@@ -97,5 +99,5 @@ def test_socket_is_elsewhere_if_the_folder_of_temporary_files_has_too_long_a_pat
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    assert slots.start(job(tmp_path / "a", "0"))
+    assert slots.start([job(tmp_path / "a", "0")])
     assert wait(slots, 1) == {"a": 0}

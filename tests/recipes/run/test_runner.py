@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,22 @@ def test_everything_runs_once_and_first_stages_come_first(running: Running, fake
     assert len([line for line in running.lines if line.startswith("[")]) == 6
     assert running.lines[-1].startswith("[6/6] finished")
     assert "test_top1 90.0" in running.lines[-1]
+
+
+def test_remaining_time_is_known_from_the_first_finished_run_on(running: Running, fake_stage: SetBehavior) -> None:
+    running.runs = [replace(run, macs=1e6) for run in running.runs]
+    running.run()
+    left = [line for line in running.lines if "left)" in line]
+    assert len(left) == 5 and not [line for line in left if "unknown time" in line]
+
+
+def test_split_of_the_accuracy_of_a_pretraining_is_named(
+    running: Running, fake_stage: SetBehavior, tmp_path: Path
+) -> None:
+    script = tmp_path / "fake_stage.py"
+    script.write_text(script.read_text().replace('"test_top1": 90.0', '"knn_top1": 95.3'))
+    running.run()
+    assert "validation knn_top1 95.3" in running.line_with("] finished  pretrain")
 
 
 def test_what_is_done_is_not_repeated(running: Running, fake_stage: SetBehavior) -> None:
@@ -225,17 +242,6 @@ def test_metrics_that_are_not_finite_numbers_are_not_read(running: Running, fake
     result = read_result(path.parent)
     assert result is not None
     assert result.metrics == {"test_top1": 90.0}
-
-
-def test_the_expected_duration_is_that_of_the_most_similar_runs(plan: Plan, tmp_path: Path, slots: Slots) -> None:
-    runner = StudyRunner(plan.runs, tmp_path, slots(1), print, "test_top1")
-    long, short, similar_to_long = (
-        next(run for run in plan.runs if run.id.startswith(f"finetune-conv-OST-fraction{fraction}-seed{seed}"))
-        for fraction, seed in (("1", "0"), ("0.1", "0"), ("1", "1"))
-    )
-    assert runner._expected_seconds(similar_to_long) is None
-    runner.durations = {long.id: 100.0, short.id: 1.0}
-    assert runner._expected_seconds(similar_to_long) == 100.0
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (700, "12 min"), (9000, "2.5 h")])

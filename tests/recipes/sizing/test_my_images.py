@@ -14,9 +14,11 @@ from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
 from recipes.__main__ import main
 from recipes.sizing import measures
-from recipes.sizing.complete import FILE, SizeOptions, complete_study
+from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.sizing.compute import SPEED
-from recipes.sizing.machine import Machine, measure_rate
+from recipes.sizing.known_rates import FILE
+from recipes.sizing.load import Load
+from recipes.sizing.machine import Machine, Rate, measure_rate
 from recipes.stages import load_config, resolve_by_config
 from recipes.study.command import run_command
 from recipes.study.cost import RunCosts
@@ -34,9 +36,9 @@ def rate(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Make every measurement return the same rate; return a list of what was measured."""
     measured: list[str] = []
 
-    def measure_rate(machine: object, model: object, **sizes: int) -> float:
+    def measure_rate(machine: object, model: object, **sizes: int) -> Rate:
         measured.append(f"{model} {sizes}")
-        return RATE
+        return Rate(RATE)
 
     monkeypatch.setattr(measures, "measure_rate", measure_rate)
     return measured
@@ -177,17 +179,117 @@ def test_rates_are_measured_once(photos: Path, tmp_path: Path, rate: list[str]) 
     assert len(rate) == 2 * count
 
 
+def test_rates_of_a_busy_machine_are_marked_and_measured_anew_until_runs_have_started(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: list[str]
+) -> None:
+    load: list[Load | None] = [Load(share=0.6, others=1.9, cores=2, needed=2)]
+
+    def measure_busy(machine: object, model: object, **sizes: int) -> Rate:
+        rate.append(f"{model} {sizes}")
+        return Rate(RATE, load[0])
+
+    monkeypatch.setattr(measures, "measure_rate", measure_busy)
+    out = tmp_path / "out"
+
+    def said(plan: Plan) -> list[str]:
+        return [each["reason"] for each in plan.study.mapping["sizing"] if each["value"] == "busy"]
+
+    (reason,) = said(planned(photos, out))
+    count = len(rate)
+    assert reason.startswith(
+        "other programs used 1.9 of 2 cores, of which the study needs 2; the measurement computed in 60% of its time: "
+    )
+    assert set(yaml.safe_load((out / FILE).read_text())["busy"]) == set(
+        yaml.safe_load((out / FILE).read_text())["rates"]
+    )
+    load[0] = Load(share=0.99, others=0.1, cores=2, needed=2)
+    assert not said(planned(photos, out)) and len(rate) == 2 * count  # measured anew, and kept now
+    assert not said(planned(photos, out)) and len(rate) == 2 * count
+    assert "busy" not in yaml.safe_load((out / FILE).read_text())
+
+    load[0] = Load(share=0.99, others=1.9, cores=2, needed=2)
+    out = tmp_path / "started"
+    planned(photos, out)
+    (out / "study.yaml").write_text("")
+    count = len(rate)
+    assert said(planned(photos, out)) and len(rate) == count  # its runs follow from them
+
+
+@pytest.mark.parametrize(
+    ("load", "is_busy"),
+    [
+        (Load(share=0.99, others=0.3, cores=2, needed=2), False),
+        (Load(share=0.99, others=1.0, cores=2, needed=2), True),
+        (Load(share=0.7, others=0.0, cores=2, needed=2), True),
+        (Load(share=0.99, others=30.0, cores=64, needed=16), False),
+    ],
+)
+def test_a_machine_is_busy_if_the_study_lacks_cores(load: Load, is_busy: bool) -> None:
+    assert load.is_busy == is_busy
+
+
 def test_plan_prints_the_choices_with_their_reasons(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["plan", "my_images", f"data.source={photos}", "--budget", "1h", "--public", "none"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "images: 82 for training, 2 classes of 41 to 41 images, 32 px" in printed
+    assert "images: 82 for training + 14 for validation + 24 for testing = 120\n" in printed
+    assert "training images: 2 classes of 41 to 41 images, 32 px" in printed
     assert "from scratch: model.name" in printed
     assert "left out: public and continued" in printed
     assert " waiting" in "\n" + printed.replace("\n", "\n ")
     assert "e12 MACs per second and device given" in printed
+
+
+def test_jobs_in_the_queue_of_a_cluster_are_no_slots_of_this_machine(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def size(*arguments: object, jobs: int, **options: object) -> None:
+        raise UserError(f"sized for {jobs} runs at a time.")
+
+    monkeypatch.setattr("recipes.__main__.complete_study", size)
+    words = ["run", "my_images", f"data.source={photos}", "--budget", "30m", "--out", str(tmp_path / "study")]
+    assert main([*words, "--engine", "slurm", "--jobs", "5000"]) == 2
+    printed = capsys.readouterr()
+    assert "sized by the rate of this machine" in printed.out and "5000" not in printed.err
+    assert main([*words, "--jobs", "5000"]) == 2
+    assert "5000" in capsys.readouterr().err
+
+
+def test_plan_gives_one_account_of_the_images(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was found, what was passed over and why, the parts with their total; the costs are of the same training images."""
+    (photos / "cat" / "notes.txt").write_text("a cat")
+    (photos / "cat" / ".thumbnail.png").write_bytes(b"")
+    assert main(["plan", "my_images", f"data.source={photos}", "--public", "none", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert f"data: passed over in {photos}: 1 hidden files, 1 .txt\n" in printed.out
+    assert printed.out.count("data: passed over") == 1 and printed.err == ""
+    assert "data: train: 82 of the 120 images of split 'train'\n" in printed.out
+    assert "data: test: 24 images, held out from 'train'" in printed.out
+    assert "\n82 training images, 2 classes; hours: " in printed.out
+
+
+def test_hold_outs_are_among_the_choices(photos: Path, tmp_path: Path) -> None:
+    def chosen(*words: str) -> dict[str, tuple[str, str]]:
+        plan = planned(photos, tmp_path / "out", *words)
+        for run in plan.runs:
+            fraction = load_config(run.module, Path(run.recipe), run.overrides).data.validation_fraction
+            assert fraction == (0.3 if words else 0.15)
+        return {each["key"]: (each["value"], each["reason"]) for each in plan.study.mapping["sizing"]}
+
+    value, reason = chosen()["hold-outs: data.validation_fraction"]
+    assert value == "0.15" and reason.startswith("14 images, as the data has no validation split: k-NN watches")
+    assert chosen()["hold-outs: data.test_fraction"][0] == "0.2"
+    value, reason = chosen("data.validation_fraction=0.3")["hold-outs: data.validation_fraction"]
+    assert value == "0.3" and reason.startswith("set on the command line: 28 images, as the data has no")
+    (photos / "train").mkdir()
+    for name in ("cat", "dog"):
+        (photos / "validation" / name).mkdir(parents=True)
+        for path in sorted((photos / name).iterdir())[:10]:
+            path.rename(photos / "validation" / name / path.name)
+        (photos / name).rename(photos / "train" / name)
+    assert "hold-outs: data.validation_fraction" not in chosen()
 
 
 def test_the_folder_of_a_study_has_the_name_of_its_images(
@@ -219,5 +321,6 @@ def test_measured_rates_are_those_of_a_training_step() -> None:
     threads = torch.get_num_threads()
     model = ModelConfig(name="vit_mini", patch_size=8)
     measured = measure_rate(Machine(1, 1, "cpu", "a processor"), model, image_size=32, batch_size=8, channels=3)
-    assert 1e7 < measured < 1e13
+    assert 1e7 < measured.macs_per_second < 1e13
+    assert measured.load is not None and 0 < measured.load.share <= 1 and measured.load.others >= 0
     assert torch.get_num_threads() == threads

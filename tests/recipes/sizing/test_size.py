@@ -65,6 +65,15 @@ def test_inputs_are_no_larger_than_the_images_and_multiples_of_the_patch(side: i
     assert all(each % patch_of(each) == 0 and (each // patch_of(each)) ** 2 <= 196 for each in sides)
 
 
+def test_reason_of_the_momentum_counts_the_steps_of_both_stems() -> None:
+    sizing = size(hours=0.2)
+    values, (reason,) = chosen(sizing), [each.reason for each in sizing.choices if each.key == "dino.momentum_teacher"]
+    batch = values["pretrain.train.batch_size"]
+    steps = {stem: values[f"pretrain.train.epochs{stem}"] * (PHOTOS.images // batch) for stem in ("patchify", "conv")}
+    assert steps["patchify"] > steps["conv"]
+    assert reason.endswith(f"{steps['patchify']} with patchify and {steps['conv']} with conv")
+
+
 @pytest.mark.parametrize(
     ("images", "largest"),
     [(1, "vit_mini"), (1_999, "vit_mini"), (2_000, "vit_micro"), (29_999, "vit_compact"), (10**7, "vit_small")],

@@ -8,6 +8,7 @@ import pytest
 from comparison_studies import comparison_study, page_of, write_comparison
 
 from common.evaluation.predictions import Predictions, write_predictions
+from common.figures import Text, figure_settings, text_bounds
 from recipes.reports.comparison.arm_predictions import ArmPair
 from recipes.reports.comparison.class_accuracy import (
     EXTREMES,
@@ -16,7 +17,10 @@ from recipes.reports.comparison.class_accuracy import (
     confused_pairs,
     confusion_matrix,
 )
+from recipes.reports.comparison.class_figures import draw_confusion
 from recipes.reports.comparison.page import ComparisonPage
+from recipes.reports.figure_style import STYLE
+from recipes.reports.rendering import settle
 from recipes.reports.report import write_pages
 
 PER_CLASS = 20
@@ -117,6 +121,19 @@ def test_few_classes_have_a_heat_map_at_both_ends_of_x(tmp_path: Path) -> None:
         "confusion_1.png",
     }
     assert "Accuracy by class" in (tmp_path / "report.html").read_text()
+
+
+def test_titles_of_the_heat_maps_are_on_the_canvas(tmp_path: Path) -> None:
+    """Two classes with names that are written upright once cut them: square cells take all of the height."""
+    pair = classes_page(tmp_path, 2, lambda at: {0: (1, 3)}).sections.pairs[0]
+    fig = draw_confusion(pair, ("one-stage training (OST)", "two-stage training (TST)"))
+    assert fig is not None
+    settle(fig)
+    with figure_settings(STYLE):
+        fig.draw_without_rendering()
+        titles = [text for text in fig.findobj(Text) if "training" in text.get_text()]
+        assert len(titles) == 2
+        assert all(text_bounds(fig, title).y1 <= fig.bbox.height for title in titles)
 
 
 def test_there_is_no_section_without_predictions_of_the_same_images(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import pytest
 from comparison_studies import SCATTER, comparison_study, page_of, write_comparison
 from table_studies import RunSpec
 
+from common.figures import Figure
 from recipes.reports.comparison.compute import HOURS, MACS, cost_of, over_macs, unit_of
+from recipes.reports.comparison.curve_figures import set_log_ticks
 from recipes.reports.comparison.figures import level_series
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.comparison.section_figures import section_figures
@@ -93,6 +95,16 @@ def test_evenly_spaced_items_include_both_ends() -> None:
 
 def test_units_of_macs() -> None:
     assert [unit_of(macs)[1] for macs in (2.0, 1e9, 9.9e11, 3e12)] == ["MMACs", "GMACs", "GMACs", "TMACs"]
+
+
+def test_compute_that_differs_little_has_ticks() -> None:
+    for low, high in ((258.6, 323.3), (0.0279, 0.0437), (0.9, 31.0)):
+        axes = Figure().subplots()
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        set_log_ticks(axes)
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert 2 <= len(ticks) <= 6
 
 
 def test_a_figure_says_how_many_of_many_panels_and_amounts_it_shows(tmp_path: Path) -> None:

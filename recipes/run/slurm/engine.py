@@ -1,0 +1,222 @@
+"""Engine of a Slurm cluster: gives runs to sbatch as job arrays, and follows them by squeue and the runs' own results."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from common.errors import UserError
+from common.locks import try_lock
+from recipes.run.engine import Job, JobEnd
+from recipes.run.slurm.following import FollowedJob
+from recipes.run.slurm.listing import ListedRun, Listing, places_of
+from recipes.run.slurm.programs import SlurmBusy, cancel
+from recipes.run.slurm.submissions import MAX_TASKS, place_of, submit_tasks, write_task
+from recipes.run.states import lock_run_folder, read_state
+from recipes.study.slurm_section import Resources, SlurmEntry, resources_of
+
+DEFAULT_JOBS = 1000
+"""Default number of a study's runs in Slurm's queue at a time."""
+TaskCommand = Callable[[Job, Resources], list[str]]
+"""Builds the command of a job on one node, or on each of its nodes."""
+
+
+class SlurmEngine:
+    """Runs jobs on a cluster; at most `slots` of a study are in its queue at a time.
+
+    A run that is in the queue already is followed, not submitted again. Results are those of the runs' folders, which the nodes
+    share with this machine; no accounting database is asked.
+    """
+
+    has_queue = True
+
+    def __init__(
+        self,
+        entry: SlurmEntry,
+        command: TaskCommand,
+        slots: int = DEFAULT_JOBS,
+        *,
+        poll_seconds: float = 10.0,
+        visible_seconds: float = 60.0,
+        print_line: Callable[[str], None] = print,
+    ) -> None:
+        """Take what jobs ask for; `visible_seconds` is how long a result may take to be seen on this machine."""
+        self.entry, self.command, self.slots = entry, command, slots
+        self.poll_seconds, self.visible_seconds, self.print_line = poll_seconds, visible_seconds, print_line
+        self._followed: dict[Path, FollowedJob] = {}
+        self._listing = Listing()
+        self._read_at: float | None = None
+        self._submit_after = 0.0
+        self._is_silent = False
+        self._has_answered = False
+
+    def start(self, jobs: Iterable[Job]) -> list[tuple[Job, bool]]:
+        """Submit jobs, or follow those that are in the queue; return those that were taken, with False for a folder in use."""
+        if time.monotonic() < self._submit_after:
+            return []
+        taken: list[tuple[Job, bool]] = []
+        new: list[Job] = []
+        remaining = iter(jobs)
+        try:
+            queues = dict[Path, dict[Path, ListedRun]]()
+            while len(self._followed) + len(new) < self.slots and (job := next(remaining, None)) is not None:
+                place = place_of(job.folder)
+                if place not in queues:
+                    queues[place] = self.read([job.folder])
+                if _is_live(job, queues[place]):
+                    self._followed[job.folder] = FollowedJob(job, is_own=False)
+                    taken.append((job, True))
+                elif is_in_use(job):
+                    taken.append((job, False))
+                else:
+                    new.append(job)
+            submitted = self.submit(new)
+            for job in submitted:
+                self._followed[job.folder] = FollowedJob(job, is_own=True)
+                taken.append((job, True))
+            if len(submitted) < len(new) or not all(is_started for _, is_started in taken):
+                self._submit_after = time.monotonic() + self.poll_seconds
+        except SlurmBusy as error:
+            if not self._has_answered:
+                raise UserError(f"--engine slurm: Slurm does not answer: {error}") from error
+            self._say_silent(error)
+            self._submit_after = time.monotonic() + self.poll_seconds
+        return taken
+
+    def submit(self, jobs: Sequence[Job], after: str | None = None) -> dict[Job, str]:
+        """Submit jobs that are not in the queue, as arrays of those that ask for the same; return their ids in Slurm.
+
+        They start once the job `after` has succeeded. Another process that submits runs of the same study is waited for; jobs that
+        are done or in the queue by then are not returned.
+
+        Raise SlurmBusy where Slurm takes no jobs for now; some may have been submitted.
+        """
+        submitted: dict[Job, str] = {}
+        groups: dict[tuple[Path, Resources], list[Job]] = {}
+        for job in jobs:
+            groups.setdefault((place_of(job.folder), resources_of(self.entry, job.stage)), []).append(job)
+        for (place, resources), alike in groups.items():
+            place.mkdir(parents=True, exist_ok=True)
+            lock = _wait_for_lock(place / "lock")
+            try:
+                queue = self.read(job.folder for job in alike)
+                alike = [job for job in alike if not _is_live(job, queue) and read_state(job.folder) != "done"]
+                for first in range(0, len(alike), MAX_TASKS):
+                    chunk = alike[first : first + MAX_TASKS]
+                    tasks = [write_task(job, self.command(job, resources), resources) for job in chunk]
+                    array = submit_tasks(place, tasks, resources, self.entry, after)
+                    submitted |= {job: f"{array}_{index}" for index, job in enumerate(chunk)}
+            except SlurmBusy:
+                if not submitted:
+                    raise
+                break
+            finally:
+                os.close(lock)
+        return submitted
+
+    def read(self, folders: Iterable[Path]) -> dict[Path, ListedRun]:
+        """Return the runs in Slurm's queue by their folders without links; raise SlurmBusy if it does not answer."""
+        found = self._listing.read(places_of(folders))
+        self._has_answered = True
+        return found
+
+    def finished(self) -> list[JobEnd]:
+        """Return the jobs that ended since the last call; Slurm is asked every `poll_seconds`."""
+        now = time.monotonic()
+        if not self._followed or (self._read_at is not None and now - self._read_at < self.poll_seconds):
+            return []
+        self._read_at = now
+        try:
+            queue = self.read(self._followed)
+        except SlurmBusy as error:
+            self._say_silent(error)
+            return []
+        self._is_silent = False
+        ends = [end for followed in list(self._followed.values()) if (end := self._look(followed, queue)) is not None]
+        for end in ends:
+            del self._followed[end.job.folder]
+        return ends
+
+    def _look(self, followed: FollowedJob, queue: dict[Path, ListedRun]) -> JobEnd | None:
+        """Return the end of a job, or None while it is in the queue or is submitted again."""
+        end = followed.look(queue.get(followed.job.folder.resolve()), self.visible_seconds)
+        if end is None or not end.is_lost:
+            return JobEnd(followed.job, end.how) if end is not None else None
+        self.print_line(f"{followed.job.folder.name}: {end.how}; submitted again")
+        self._submit_again(followed)
+        return None
+
+    def _submit_again(self, followed: FollowedJob) -> None:
+        """Submit a job whose run was lost. If Slurm does not take it, it counts as lost until it does."""
+        try:
+            followed.is_own = bool(self.submit([followed.job])) or followed.is_own
+        except SlurmBusy as error:
+            self._say_silent(error)
+            followed.not_submitted()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stop the jobs that this process submitted: waiting ones are cancelled, running ones save within `grace_seconds`."""
+        own = {followed.job.folder.resolve() for followed in self._followed.values() if followed.is_own}
+        if foreign := len(self._followed) - len(own):
+            self.print_line(
+                f"{foreign} runs that another process submitted stay in Slurm's queue; scancel removes them"
+            )
+        deadline, asked = time.monotonic() + grace_seconds, set[str]()
+        try:
+            while jobs := self._live_jobs(own):
+                waiting = [job for job, state in jobs.items() if state == "PENDING"]
+                running = [job for job, state in jobs.items() if state == "RUNNING" and job not in asked]
+                if time.monotonic() > deadline:
+                    cancel(list(jobs))
+                    return
+                cancel(waiting, "--state=PENDING")
+                cancel(running, "--batch", f"--signal={signal.SIGUSR2.name[3:]}")
+                asked.update(running)
+                time.sleep(min(2.0, self.poll_seconds))
+        except SlurmBusy as error:
+            self.print_line(f"Slurm does not answer ({error}); its jobs stay in the queue, and scancel removes them")
+
+    def _live_jobs(self, folders: set[Path]) -> dict[str, str]:
+        """Return Slurm's ids and states of the live jobs of runs."""
+        queue = self.read(folders) if folders else {}
+        return {
+            listed.queued.job: listed.queued.state
+            for folder, listed in queue.items()
+            if folder in folders and listed.queued.is_live
+        }
+
+    def _say_silent(self, error: SlurmBusy) -> None:
+        """Print once that Slurm does not answer; it is asked again."""
+        if not self._is_silent:
+            self.print_line(f"Slurm: {error}; trying again every {self.poll_seconds:.0f} s")
+        self._is_silent = True
+
+
+def is_in_use(job: Job) -> bool:
+    """Return whether a process uses the folder of a run: here one that is no job of Slurm's, as the run is not in its queue.
+
+    The folder is created; by it neighboring studies see that the run is planned.
+    """
+    lock = lock_run_folder(job.folder)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+def _is_live(job: Job, queue: Mapping[Path, ListedRun]) -> bool:
+    """Return whether a run is in Slurm's queue."""
+    listed = queue.get(job.folder.resolve())
+    return listed is not None and listed.queued.is_live
+
+
+def _wait_for_lock(path: Path, seconds: float = 120.0) -> int:
+    """Lock the submissions of a study and return the descriptor; raise UserError if another process holds them for long."""
+    deadline = time.monotonic() + seconds
+    while (lock := try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{path}: another process has been submitting runs of this study for {seconds:.0f} s. End it there."
+            )
+        time.sleep(0.2)
+    return lock

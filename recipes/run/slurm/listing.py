@@ -1,0 +1,73 @@
+"""Which runs are in Slurm's queue: its tasks by the folders of their runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.files import list_folder, path_exists
+from recipes.run.slurm.programs import QueuedTask, read_queue
+from recipes.run.slurm.submissions import place_of, submission_of
+from recipes.run.slurm.tasks import TASKS, Task, TaskRecord, read_record, read_tasks
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A task in Slurm's queue, or one that has just ended, with the submission that it belongs to."""
+
+    queued: QueuedTask
+    submission: Path
+
+    def record(self) -> TaskRecord | None:
+        """Return what its job wrote about it."""
+        return read_record(self.submission, self.queued.index)
+
+
+@dataclass
+class Listing:
+    """Reads the queue, and knows which submissions its tasks belong to."""
+
+    _tasks: dict[Path, list[Task]] = field(default_factory=dict)
+    """Tasks of the submissions that were read."""
+    _submissions: dict[tuple[str, Path], Path | None] = field(default_factory=dict)
+    """Submissions by the name of a job and the place of a study's submissions."""
+
+    def read(self, places: Iterable[Path]) -> dict[Path, ListedRun]:
+        """Return the tasks of the submissions in `places`, by the folders of their runs, without links.
+
+        Of several tasks of a run the live one counts, then the one that was submitted last.
+
+        Raise SlurmBusy if Slurm does not answer.
+        """
+        found: dict[Path, ListedRun] = {}
+        for queued in sorted(read_queue(), key=lambda task: (task.is_live, int(task.array), task.index)):
+            for place in places:
+                submission = self._submission(queued, place)
+                if submission is not None and queued.index < len(self._tasks[submission]):
+                    found[Path(self._tasks[submission][queued.index].folder)] = ListedRun(queued, submission)
+        return found
+
+    def _submission(self, queued: QueuedTask, place: Path) -> Path | None:
+        """Return the submission of a queued task, with its tasks read; None if it belongs to no submission in `place`."""
+        key = queued.name, place
+        if key not in self._submissions:
+            submission = submission_of(queued, place)
+            if submission is not None:
+                self._tasks[submission] = read_tasks(submission)
+            self._submissions[key] = submission
+        return self._submissions[key]
+
+
+def places_of(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the places of the submissions of runs, each once."""
+    return tuple(dict.fromkeys(place_of(folder) for folder in folders))
+
+
+def last_record(folder: Path) -> TaskRecord | None:
+    """Return what the job that was last submitted for a run wrote about it; None if there is none, or it has not started."""
+    place = place_of(folder)
+    files = [file for entry in list_folder(place, "[0-9a-f]{8}") if path_exists(file := Path(entry.path) / TASKS)]
+    for submission in (file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)):
+        for index, task in enumerate(read_tasks(submission)):
+            if task.folder == str(folder.resolve()):
+                return read_record(submission, index)
+    return None

@@ -1,0 +1,150 @@
+"""Slurm's programs: sbatch, squeue, scancel and scontrol, called as a user calls them."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+
+ENDED = frozenset(
+    [
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    ]
+)
+"""Slurm's states of a job that has ended and does not start again; squeue lists such a job for some minutes."""
+_FORMAT = "%F|%K|%T|%r|%N|%L|%j"
+_SECONDS = 60.0
+"""Longest time that a program of Slurm's may take: its own time limit for a message is 10 s, with several attempts."""
+_TRANSIENT = re.compile(
+    r"unable to contact|socket timed out|connection (refused|timed out)|try again|temporarily|transport endpoint|"
+    r"zero bytes were transmitted|submit.*limit|limit.*submit",
+    re.IGNORECASE,
+)
+"""Messages about a controller that does not answer, or a queue that is full, which pass."""
+
+
+class SlurmBusy(Exception):
+    """Slurm does not answer, or takes no more jobs, for now."""
+
+
+@dataclass(frozen=True)
+class QueuedTask:
+    """A task of a job array, as squeue lists it."""
+
+    array: str
+    index: int
+    state: str
+    """Slurm's state, such as PENDING, RUNNING or TIMEOUT."""
+    reason: str
+    """Why a job waits or has ended, in Slurm's words."""
+    nodes: str
+    time_left: str
+    name: str
+
+    @property
+    def job(self) -> str:
+        """Return the id under which Slurm's programs know it: <array>_<index>."""
+        return f"{self.array}_{self.index}"
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether it waits, runs, or will run again."""
+        return self.state not in ENDED
+
+
+def check_programs() -> None:
+    """Raise UserError if this machine has no Slurm."""
+    missing = [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
+    if missing:
+        raise UserError(
+            f"--engine slurm: {', '.join(missing)} not found. Run the command on a machine that submits jobs to the cluster,"
+            " such as its login node, or load Slurm's module there."
+        )
+
+
+def submit(script: Path, options: Sequence[str]) -> str:
+    """Submit a batch script with options of sbatch; return the id of its job.
+
+    Raise SlurmBusy if that may succeed later, UserError if Slurm refuses it.
+    """
+    done = _call(["sbatch", "--parsable", *options, str(script)])
+    if done.returncode:
+        raise UserError(
+            f"sbatch refuses the jobs: {_message(done)} Asked for: {' '.join(options)}. Change the study's section slurm, or the"
+            " file of --slurm."
+        )
+    return done.stdout.strip().splitlines()[-1].partition(";")[0]
+
+
+def read_queue() -> list[QueuedTask]:
+    """Return the tasks of this user's job arrays, those that ended in the last minutes included.
+
+    Raise SlurmBusy if that fails, whatever the reason: what worked before may work again.
+    """
+    words = ["--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={_FORMAT}"]
+    done = _call(["squeue", *words])
+    if done.returncode:
+        raise SlurmBusy(_message(done))
+    lines = (line.strip().split("|", 6) for line in done.stdout.splitlines())
+    return [
+        QueuedTask(array, int(index), state, reason, nodes, left, name)
+        for array, index, state, reason, nodes, left, name in (line for line in lines if len(line) == 7)
+        if index.isdecimal()
+    ]
+
+
+def state_of(job: str) -> str:
+    """Return Slurm's state of a job; an empty string if it is not known."""
+    return _call(["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"]).stdout.strip()
+
+
+def cancel(jobs: Sequence[str], *options: str) -> None:
+    """Cancel jobs; with `--signal` among the options of scancel, send them that signal. Those that have ended are ignored."""
+    for first in range(0, len(jobs), 200):
+        _call(["scancel", "--quiet", *options, *jobs[first : first + 200]])
+
+
+def requeue(job: str) -> str:
+    """Put a job back into the queue; return Slurm's message if it refuses, otherwise an empty string."""
+    done = _call(["scontrol", "requeue", job])
+    return _message(done) if done.returncode else ""
+
+
+def _call(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a program of Slurm's; raise SlurmBusy if its controller does not answer.
+
+    The variables of a job in which this process runs are removed: a job that it submits would take them over. A Ctrl-C that stops
+    the study does not end the program.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS, env=kept,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise SlurmBusy(f"{command[0]} gave no answer within {_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise UserError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
+    if done.returncode and _TRANSIENT.search(done.stderr):
+        raise SlurmBusy(_message(done))
+    return done
+
+
+def _message(done: "subprocess.CompletedProcess[str]") -> str:
+    """Return what a program said about its failure, on one line, as a sentence."""
+    text = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    return text if text.endswith(".") else f"{text}."

@@ -1,0 +1,111 @@
+"""Submissions: the jobs that a study has given to Slurm, each an array of runs that ask for the same resources.
+
+A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the output of each task's script (`<index>.txt`) and
+what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue is known to belong to a study even
+if the program that submitted it was killed before it knew the job's number.
+"""
+
+import json
+import re
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import path_exists, write_atomic
+from recipes.run.engine import Job
+from recipes.run.slurm.programs import QueuedTask, submit
+from recipes.run.slurm.tasks import TASKS, Task
+from recipes.study.slurm_section import Resources, SlurmEntry
+from recipes.study.specification import REPOSITORY
+
+FOLDER = "slurm"
+"""Folder of the submissions in that of the study."""
+_NAME = re.compile(r"(.*)-([0-9a-f]{8})")
+MAX_TASKS = 1000
+"""Largest array that every cluster takes: Slurm's default of MaxArraySize is 1001."""
+
+
+def place_of(folder: Path) -> Path:
+    """Return where the submissions of a run are: in the study that has its folder, even if this one only links to it."""
+    return folder.resolve().parent.parent / FOLDER
+
+
+def write_task(job: Job, command: Sequence[str], resources: Resources) -> Task:
+    """Return the task of a job."""
+    return Task(
+        folder=str(job.folder.resolve()),
+        command=tuple(command),
+        needs=str(job.needs.resolve()) if job.needs is not None else None,
+        nodes=resources.nodes,
+        cpus_per_process=resources.cpus_per_process,
+        on_cpu=resources.num_processes > 1 and not resources.gpus_per_node,
+    )
+
+
+def submit_tasks(
+    place: Path, tasks: Sequence[Task], resources: Resources, entry: SlurmEntry, after: str | None = None
+) -> str:
+    """Submit tasks as one array, which starts once the job `after` has succeeded; return the array's job id.
+
+    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does; then there is no submission.
+    """
+    assert 0 < len(tasks) <= MAX_TASKS
+    identifier = secrets.token_hex(4)
+    folder = place / identifier
+    folder.mkdir(parents=True)
+    write_atomic(folder / TASKS, json.dumps([asdict(task) for task in tasks], indent=1) + "\n")
+    write_atomic(folder / "script.sh", _script(folder, entry))
+    label = re.sub(r"[^A-Za-z0-9._+-]", "_", place.parent.name) or "study"
+    options = [
+        f"--job-name={label}-{identifier}",
+        f"--array=0-{len(tasks) - 1}",
+        f"--chdir={Path.cwd()}",
+        f"--output={str(folder).replace('%', '%%')}/%a.txt",
+        "--open-mode=append",
+        "--export=ALL",
+        "--requeue",
+        f"--signal=B:USR1@{entry.save_seconds}",
+        "--kill-on-invalid-dep=yes",
+        *([f"--dependency=afterok:{after}"] if after is not None else []),
+        *_resource_options(resources),
+    ]
+    try:
+        return submit(folder / "script.sh", options)
+    except UserError:
+        shutil.rmtree(folder)
+        raise
+
+
+def _resource_options(resources: Resources) -> Iterator[str]:
+    """Yield the options of sbatch for resources: one task per node, which starts the run's processes there."""
+    for name, option in (("partition", "partition"), ("account", "account"), ("time", "time"), ("memory", "mem")):
+        if (value := getattr(resources, name)) is not None:
+            yield f"--{option}={value}"
+    yield f"--nodes={resources.nodes}"
+    yield "--ntasks-per-node=1"
+    yield f"--cpus-per-task={resources.processes_per_node * resources.cpus_per_process}"
+    if resources.gpus_per_node:
+        yield f"--gpus-per-node={resources.gpus_per_node}"
+
+
+def _script(folder: Path, entry: SlurmEntry) -> str:
+    """Return the batch script: the user's options, the user's commands, then the job."""
+    options = [line for line in entry.lines if line.startswith("#SBATCH")]
+    commands = [line for line in entry.lines if not line.startswith("#SBATCH")]
+    # exec: Slurm sends the signal before the time limit to the process of the script
+    job = f"exec {shlex.quote(sys.executable)} -m recipes.run.slurm.job {shlex.quote(str(folder))}"
+    path = f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"
+    return "\n".join(["#!/bin/bash", *options, *commands, path, job, ""])
+
+
+def submission_of(task: QueuedTask, place: Path) -> Path | None:
+    """Return the submission of a queued task, if it is one of those in `place`."""
+    found = _NAME.fullmatch(task.name)
+    if found is None or not path_exists(place / found[2] / TASKS):
+        return None
+    return place / found[2]

@@ -1,0 +1,40 @@
+"""A fake Slurm on PATH, and engines whose jobs run the fake stage."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm, install
+
+from recipes.run.slurm.engine import SlurmEngine
+from recipes.study.slurm_section import SlurmEntry
+
+BuildEngine = Callable[..., SlurmEngine]
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
+    """Install a fake Slurm on PATH."""
+    slurm = install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    yield slurm
+    slurm.stop()
+
+
+@pytest.fixture
+def cluster(fake_slurm: FakeSlurm, tmp_path: Path) -> BuildEngine:
+    """Return a function that builds engines whose jobs run the fake stage."""
+    script = str(tmp_path / "fake_stage.py")
+
+    def build(slots: int = 1000, **lines: object) -> SlurmEngine:
+        return SlurmEngine(
+            SlurmEntry(),
+            lambda job, _: [sys.executable, "-S", script, job.module, *job.arguments],
+            slots,
+            poll_seconds=0.1,
+            visible_seconds=5.0,
+        )
+
+    return build

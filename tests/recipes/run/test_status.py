@@ -1,0 +1,89 @@
+"""Status of the runs of a study: where they are, how far, and why they failed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recipes.run.slurm.listing import ListedRun
+from recipes.run.slurm.programs import QueuedTask
+from recipes.run.states import lock_run_folder, note_end
+from recipes.run.status import print_status, read_progress, status_of
+from recipes.study.plan import Plan, PlannedRun
+from recipes.study.stored_plan import write_plan
+
+LOG = """$ python -m pretrain
+step 136 of 476, 540 images/s, 40 s left: loss 4.205
+$ python -m pretrain
+step 272 of 476, 537 images/s, 24 s left: loss 3.716
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder of a run that has logged 272 steps."""
+    place = tmp_path / "runs" / "pretrain-1"
+    place.mkdir(parents=True)
+    (place / "log.txt").write_text(LOG)
+    return place
+
+
+def queued(folder: Path, state: str, reason: str = "None") -> dict[Path, ListedRun]:
+    """Return a queue with the run."""
+    task = QueuedTask("12", 3, state, reason, "n1" if state == "RUNNING" else "", "1:00", "study-00000000")
+    return {folder.resolve(): ListedRun(task, folder)}
+
+
+def test_progress_is_that_since_the_last_start(folder: Path) -> None:
+    progress = read_progress(folder)
+    assert progress is not None and (progress.step, progress.steps, progress.images_per_second) == (272, 476, 537)
+    with (folder / "log.txt").open("a") as log:
+        log.write("$ python -m pretrain\n")
+    assert read_progress(folder) is None
+
+
+def test_a_run_in_the_queue_has_its_node_or_what_it_waits_for(folder: Path) -> None:
+    status = status_of(folder, None, queued(folder, "RUNNING"))
+    assert (status.state, status.detail) == ("running", "on n1, job 12_3, running")
+    status = status_of(folder, "pretrain-0", queued(folder, "PENDING", "Priority"))
+    assert (status.state, status.detail) == ("queued", "job 12_3 waits: Priority")
+    status = status_of(folder, "pretrain-0", queued(folder, "PENDING", "Dependency"))
+    assert status.detail == "job 12_3 waits: for pretrain-0"
+
+
+def test_a_run_on_this_machine_is_running_where_its_lock_says(folder: Path) -> None:
+    lock = lock_run_folder(folder)
+    assert lock is not None
+    (folder / "run.lock").write_text("process 7 on here, boot 1, id 2, beat 000000000003\n")
+    status = status_of(folder, None, {})
+    assert (status.state, status.detail) == ("running", "process 7 on here")
+    os.close(lock)
+    assert status_of(folder, None, {}).state == "interrupted"
+
+
+def test_a_failed_run_has_its_exit_code_and_its_error_until_it_is_started_again(folder: Path) -> None:
+    with (folder / "log.txt").open("a") as log:
+        log.write("error: data.source = nowhere: no such folder\n")
+    note_end(folder, "exit code 2")
+    status = status_of(folder, None, {})
+    assert (status.state, status.detail) == ("failed", "exit code 2: error: data.source = nowhere: no such folder")
+    with (folder / "log.txt").open("a") as log:
+        log.write("$ python -m pretrain\n")
+    assert status_of(folder, None, {}).state != "failed"
+
+
+def test_the_status_of_a_study_has_a_line_for_every_run(
+    plan: Plan, study_folder: Path, run_of: Callable[..., PlannedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretraining = run_of("pretrain", stem="conv", seed="0")
+    finetuning = run_of("finetune", stem="conv", seed="0", training="TST", fraction="0.1")
+    for run in (pretraining, finetuning):
+        place = study_folder / "runs" / run.id
+        for path in sorted(place.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        place.rmdir()
+    write_plan(plan, study_folder)
+    assert print_status(study_folder) == 0
+    printed = capsys.readouterr().out
+    assert f"for {pretraining.id}" in printed and "54 runs: 52 done, 2 waiting" in printed
