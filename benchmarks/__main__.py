@@ -17,6 +17,7 @@ NAMES = {
     "gpu": ("both stages on a GPU by stage and variant: rate, utilization, memory; has options, see gpu --help", None),
     "knn": ("k-NN compared with the matrix product alone, and scaling with the size of the bank", 1),
     "startup": ("time from the command to the first step, for 1.8 thousand to 1.28 million rows", 2),
+    "shards": ("tar shards: building an index, starts over one of 14.2 million images, random reads", 8),
     "studies": ("small studies: prefork on and off; active and passive waiting of threads", 15),
     "checkpoints": ("writing a checkpoint, compared with torch.save", 3),
     "reports": ("the report of 400 runs: CPU time, peak memory, file sizes", 5),

@@ -68,16 +68,21 @@ def time_starts(sources: dict[str, str], folder: Path, *, repeats: int) -> dict[
 def probe(source: str, out: Path, *, cache: Path) -> dict[str, dict[str, float]]:
     """Start a pre-training in a process of its own with one thread and one worker; only `datasets` caches."""
     words = [f"data.source={source}", "data.workers=1", "data.cache_megabytes=0"]
+    [found] = probe_processes(["-m", "benchmarks.startup_probe", str(out), *words], cache=cache)
+    return found
+
+
+def probe_processes(words: list[str], *, cache: Path) -> list[dict[str, dict[str, float]]]:
+    """Run Python with these arguments; return what each of the probes that it starts has printed."""
     printed = subprocess.run(
-        [sys.executable, "-m", "benchmarks.startup_probe", str(out), *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(cache)},
+        [sys.executable, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(cache), "ACCELERATE_USE_CPU": "true"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=True,
         text=True,
     ).stdout
-    found: dict[str, dict[str, float]] = json.loads(printed.splitlines()[-1])
-    return found
+    return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
 
 
 def describe_start(title: str, starts: list[dict[str, dict[str, float]]]) -> Table:

@@ -1,6 +1,8 @@
 """Synthetic datasets for measuring start-up: as many rows as ImageNet, which repeat a few small images."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -53,3 +55,15 @@ def write_folders(folder: Path, *, files: int, classes: int) -> None:
         class_folder.mkdir(parents=True)
         for number in range(label, files, classes):
             os.link(originals / f"{number // classes % NUM_DISTINCT}.png", class_folder / f"image_{number:07d}.png")
+
+
+def write_tar(path: Path, *, images: int, classes: int) -> None:
+    """Write a tar shard in the layout of webdataset: an image and the text of its label for each name."""
+    encoded = encoded_images()
+    with tarfile.open(path, "w") as tar:
+        for number in range(images):
+            name = f"image_{number:07d}"
+            for extension, data in (("png", encoded[number % NUM_DISTINCT]), ("cls", str(number % classes).encode())):
+                info = tarfile.TarInfo(f"{name}.{extension}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))

@@ -9,6 +9,7 @@ from common.data.augment.mixing import build_mixing
 from common.data.augment.supervised import build_supervised_transform
 from common.data.loading.loader import Batch, BatchTransform, normalize
 from common.data.loading.sampler import EpochSampler
+from common.data.loading.shard_order import build_shard_order
 from common.data.splits.roles import Splits
 from common.data.token_labels.reader import TokenLabelSource
 from common.evaluation.classifier_evaluator import ClassifierEvaluator
@@ -43,6 +44,7 @@ class Classification:
             rank=rank,
             num_processes=num_processes,
             repeats=self.config.augment.aug_repeats,
+            shard_order=build_shard_order(self.config.train.shuffle_shards, self.config.data, self.splits.train),
         )
 
     def build_transform(self) -> BatchTransform:

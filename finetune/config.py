@@ -125,6 +125,11 @@ class FinetuneConfig(Config):
 
     def _identification_problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, message) for settings that contradict PK batches with one hard label per image."""
+        if self.train.shuffle_shards is not None:
+            yield (
+                "train.shuffle_shards",
+                f"{self.train.shuffle_shards}: objective=reid draws batches by identity. Remove the key.",
+            )
         if self.loss != LossConfig():
             yield (
                 "loss",

@@ -12,6 +12,7 @@ from common.data.augment.color_on_device import BatchColor, apply_on_batch, comp
 from common.data.augment.multi_crop import build_multi_crop
 from common.data.loading.loader import Batch, normalize
 from common.data.loading.sampler import EpochSampler
+from common.data.loading.shard_order import build_shard_order
 from common.data.splits.roles import Splits
 from common.models.freezing import freeze_statistics
 from common.models.sync_batchnorm import synchronize_batch_norm
@@ -70,6 +71,7 @@ class Pretraining:
             config.train.seed,
             rank=run.rank,
             num_processes=run.num_processes,
+            shard_order=build_shard_order(config.train.shuffle_shards, config.data, splits.train),
         )
         self.steps_per_epoch = sampler.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)

@@ -144,7 +144,9 @@ def _costs(
         source = "given" if tera_macs_per_second else "assumed"
         rates.append(f"{assumed / 1e12:.3g}e12 MACs per second and device {source}")
     known = "; ".join(rates) or "no rate is known: give --tera-macs-per-second, or run something"
-    lines.append(f"{_images(size, max(run_costs.size(run).num_unlabeled for run in runs))}; hours: {known}")
+    others = {run.stage: found for run in runs if (found := run_costs.size(run)).num_classes != size.num_classes}
+    of_others = "".join(f" ({stage}: {each.train_images}, {each.num_classes})" for stage, each in others.items())
+    lines.append(f"{_images(size, max(run_costs.size(run).num_unlabeled for run in runs))}{of_others}; hours: {known}")
     rate_of = {
         stage: rate for stage in dict.fromkeys(run.stage for run in runs) if (rate := measured.get(stage, assumed))
     }

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from common.config import Config, default_of
 from common.config_messages import Otherwise
-from common.config_types import AtLeastOne
+from common.config_types import AtLeastOne, Positive
 from common.data.images.decode import DEFAULT_MAX_PIXELS, PILLOW_MAX_MEGAPIXELS, ImageDecoder
 from common.data.images.stored_pixels import Pages
 from common.sizes import MAX_SIDE, height_and_width
 
 Layout = Literal["market1501", "msmt17"]
-Kind = Literal["auto", "class_folders", "split_folders", "metadata", "tables", "images"]
+Kind = Literal["auto", "class_folders", "split_folders", "metadata", "tables", "webdataset", "images"]
 MAX_CHANNELS = 512
 """Most channels of an image, OpenCV's limit."""
 _CorruptFraction = Annotated[
@@ -44,12 +44,13 @@ class DataConfig(Config):
     """Keys of the recipe section `data`."""
 
     source: str = "digits"
-    """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file, a folder or glob pattern of
-    such files, a folder written by `save_to_disk`, or the id of a dataset on the Hugging Face Hub."""
+    """Dataset: 'digits' or 'digits_identities' (bundled), an image folder, a parquet or arrow file, a tar shard (webdataset), a
+    folder or glob pattern of such files, addresses of tar shards on a server, a folder written by `save_to_disk`, or the id of a
+    dataset on the Hugging Face Hub."""
     kind: Kind = "auto"
     """What a folder is read as. auto: by its content. class_folders: its folders are the classes, whatever their names.
     split_folders: its folders are splits. metadata: a list beside the images has the labels. tables: parquet or arrow files.
-    images: all images in it, without labels."""
+    webdataset: tar shards, also without labels. images: all images in it, without labels."""
     metadata_file: str | None = None
     """List of the images and their labels (csv, jsonl or parquet), relative to `source`; none: metadata.csv, metadata.jsonl or
     metadata.parquet, if there is one. Its column of file names is `file_name`, or `image_column`."""
@@ -61,6 +62,13 @@ class DataConfig(Config):
     """Branch, tag or commit of a Hub dataset; none: its main branch."""
     config_name: str | None = None
     """Configuration name of a Hub dataset that has several configurations."""
+    stage_to: str | None = None
+    """Folder on a disk of the node (each node's own) to which tar shards and arrow files are copied once before they are read, and
+    into which large parquet files are unpacked; shards on a server are copied as training reaches them. none: shards are read where
+    they are. It changes no number."""
+    stage_gigabytes: Positive | None = None
+    """Size of the copies of a server's shards in `stage_to`, in 10^9 bytes: if it is exceeded, those that were read longest ago are
+    removed. Training then needs `train.shuffle_shards`. none: all copies are kept."""
     train_split: str = "train"
     """Name of the training split."""
     validation_split: str | None = None
@@ -164,6 +172,11 @@ class DataConfig(Config):
                 f"{self.image_size} must be at least 1 and at most {MAX_SIDE} pixels; set a side, or [height, width]",
             )
 
+        if self.stage_gigabytes is not None and self.stage_to is None:
+            yield (
+                "stage_gigabytes",
+                f"{self.stage_gigabytes:g} limits the copies in data.stage_to; set data.stage_to, too",
+            )
         yield from self._channel_problems()
 
     def _channel_problems(self) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from common.data.config import DataConfig, build_decoder
 from common.data.reid.open_identities import open_identities
 from common.data.reid.partition import partition_identities
 from common.data.sources.missing_labels import is_unlabeled_name
-from common.data.sources.open_source import open_source
+from common.data.sources.open_source import open_source, reject_keys
 from common.data.sources.source import Source
 from common.data.sources.split import Split
 from common.data.splits.duplicates import drop_duplicates, find_duplicates
@@ -39,6 +39,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     """
     decoder = build_decoder(config)
     if (identity_set := open_identities(config, decoder)) is not None:
+        reject_keys(config, "a re-identification dataset", "stage_to")
         identities = partition_identities(identity_set, config)
         if config.duplicates == "drop":
             raise UserError(

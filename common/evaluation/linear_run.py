@@ -16,6 +16,7 @@ from common.data.augment.mixing import build_mixing
 from common.data.augment.supervised import build_supervised_transform, color_warnings
 from common.data.loading.loader import Batch, normalize
 from common.data.loading.sampler import EpochSampler
+from common.data.loading.shard_order import build_shard_order
 from common.data.splits.roles import Splits
 from common.evaluation.classifier_evaluator import ClassifierEvaluator
 from common.evaluation.config import LinearConfig
@@ -90,6 +91,7 @@ class LinearEvaluation:
             rank=run.rank,
             num_processes=run.num_processes,
             repeats=config.augment.aug_repeats,
+            shard_order=build_shard_order(config.train.shuffle_shards, config.data, splits.train),
         )
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
         self.steps_per_epoch = sampler.steps_per_epoch

@@ -32,6 +32,9 @@ class TrainConfig(Config):
     its statistics come from a single micro-batch. Drop path draws anew for each micro-batch."""
     seed: Seed = 0
     """Seed of the weights, the order of the images and every random draw."""
+    shuffle_shards: AtLeastOne | None = None
+    """Number of shards (tar files, tables) whose images are mixed in an epoch: shards come in random order, so that a disk or a
+    server is read shard by shard. none: an epoch is a permutation of all images. It changes their order, and so the results."""
     precision: Precision = "fp32"
     """Precision of the forward and backward pass; weights and optimizer moments stay in fp32. tf32: fp32 whose products and
     convolutions have the 10 bits of mantissa of a GPU's TF32; fp32 has all bits on GPUs, too."""

@@ -59,6 +59,8 @@ SHARDS = r"labels-\d+\.safetensors"
 _STAGE = "# stage: "
 OPERATIONAL = (
     "out",
+    "data.stage_to",
+    "data.stage_gigabytes",
     "data.workers",
     "data.cache_megabytes",
     "data.verify",

@@ -78,9 +78,8 @@ class RunCosts:
 
     def size(self, run: PlannedRun) -> DatasetSize:
         """Return the size of a run's dataset; raise UserError if its data cannot be opened."""
-        scale = self.scale
-        if scale is not None and scale.train_images and scale.num_classes:
-            return DatasetSize(scale.train_images, scale.num_classes)
+        if self.scale is not None and (declared := self.scale.dataset(Path(run.recipe))) is not None:
+            return DatasetSize(*declared)
         config = load_config(run.module, Path(run.recipe), run.overrides)
         if not hasattr(config, "data"):
             return DatasetSize(0, config.num_classes)

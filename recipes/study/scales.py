@@ -7,6 +7,8 @@ studies/scales/; it replaces recipes and converts the study's values:
     train_images: 1151
     num_classes: 10
     seeds: [0, 1, 2]                      # levels of the axis `seed`; default: those of the study
+    datasets:                             # of recipes that have other images
+      recipes/imagenet21k/early_conv.yaml: {train_images: 14197122, num_classes: 21841}
     macs_per_second: 5.0e9                # of one device; used by `plan` until a finished run gives a measured rate
     keep: {network: [vit_p_1gf]}          # values of a column or axis that are kept; rows with other values are excluded
     recipes:
@@ -96,6 +98,15 @@ class ScaledRecipeEntry(FileSection):
     """Rules for the values that the study sets, by key."""
 
 
+class DatasetEntry(FileSection):
+    """Size of a dataset."""
+
+    train_images: AtLeastOne
+    """Number of training images."""
+    num_classes: AtLeastOne
+    """Number of classes."""
+
+
 class ScaleFile(FileSection):
     """File of a scale."""
 
@@ -105,6 +116,8 @@ class ScaleFile(FileSection):
     """Number of training images; none: the data are opened and counted."""
     num_classes: AtLeastOne | None = None
     """Number of classes; none: the data are opened and counted."""
+    datasets: dict[RecipeFile, DatasetEntry] = {}
+    """Sizes of the datasets of recipes whose images are others than those of the scale, by recipe."""
     seeds: tuple[Seed, ...] = ()
     """Levels of the axis of the repeats; empty: those of the study."""
     macs_per_second: Positive | None = None
@@ -139,6 +152,14 @@ class Scale:
     macs_per_second: float | None = None
     keep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipes: Mapping[Path, ScaledRecipe] = field(default_factory=dict)
+    datasets: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+    """Numbers of training images and classes of recipes that have a dataset of their own."""
+
+    def dataset(self, recipe: Path) -> tuple[int, int] | None:
+        """Return the numbers of training images and classes of a recipe; None if the scale declares none."""
+        if (own := self.datasets.get(recipe.resolve())) is not None:
+            return own
+        return (self.train_images, self.num_classes) if self.train_images and self.num_classes else None
 
     def replacement(self, recipe: Path) -> ScaledRecipe | None:
         """Return the replacement of a recipe at this scale, or None if the recipe is unchanged."""
@@ -170,7 +191,10 @@ def load_scale(name: str, extended_by: tuple[str, ...] = ()) -> Scale:
     file, problems = read(ScaleFile, content)
     if file is None:
         raise problems_error(f"scale {name}", problems)
-    recipes = dict(load_scale(file.extends, (*extended_by, name)).recipes) if file.extends else {}
+    extended = load_scale(file.extends, (*extended_by, name)) if file.extends else None
+    recipes, datasets = (dict(extended.recipes), dict(extended.datasets)) if extended else ({}, {})
+    for recipe, size in file.datasets.items():
+        datasets[(REPOSITORY / recipe).resolve()] = (size.train_images, size.num_classes)
     for replaced, entry in file.recipes.items():
         rules = {key: _scale_rule(rule) for key, rule in entry.keys.items()}
         recipes[(REPOSITORY / replaced).resolve()] = ScaledRecipe(
@@ -185,6 +209,7 @@ def load_scale(name: str, extended_by: tuple[str, ...] = ()) -> Scale:
         file.macs_per_second,
         {column: tuple(map(name_value, values)) for column, values in file.keep.items()},
         recipes,
+        datasets,
     )
 
 

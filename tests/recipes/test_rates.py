@@ -144,6 +144,7 @@ def test_learning_rates_at_the_papers_scale_follow_the_papers_code() -> None:
     """DeiT: --lr * batch size / 512; DINO: lr * batch size / 256; VOLO, re-identification and pycls: absolute."""
     factors = {
         "finetune": lambda name: 1.0 if "volo" in name or "early_conv" in name else 1024 / 512,
+        "imagenet21k": lambda name: 1.0,
         "pretrain": lambda name: 512 / 256,
         "reidentification": lambda name: 1.0,
     }

@@ -111,7 +111,7 @@ class PixelImages:
         self._shapes = shapes
         self._block_length = block_length
         self._ends = np.cumsum(decoder.channels * shapes[:, 0] * shapes[:, 1])
-        self._origin = origin
+        self.origin = origin
         self._title = title
         self.num_bytes = sum(block.nbytes for block in self._blocks)
         assert sum(block.size for block in self._blocks) == (self._ends[-1] if len(shapes) else 0), (
@@ -141,20 +141,20 @@ class PixelImages:
 
     def name(self, index: int) -> str:
         """Return the name of image `index` in the origin, or the title and the index."""
-        return self._origin.name(index) if self._origin is not None else f"{self._title} {index}"
+        return self.origin.name(index) if self.origin is not None else f"{self._title} {index}"
 
     def file_names(self) -> list[str | None]:
         """Return the file names of the origin."""
-        return self._origin.file_names() if self._origin is not None else [None] * len(self)
+        return self.origin.file_names() if self.origin is not None else [None] * len(self)
 
     def image_ids(self) -> list[str]:
         """Return the ids of the origin, so that caching does not change them; without an origin, the title and the index."""
-        return self._origin.image_ids() if self._origin is not None else [self.name(i) for i in range(len(self))]
+        return self.origin.image_ids() if self.origin is not None else [self.name(i) for i in range(len(self))]
 
     def content(self, index: int) -> bytes:
         """Return the content of the origin, so that caching does not change fingerprints; without an origin, the pixels."""
-        if self._origin is not None:
-            return self._origin.content(index)
+        if self.origin is not None:
+            return self.origin.content(index)
         return self._view(index, *self._shapes[index].tolist()).tobytes()
 
 

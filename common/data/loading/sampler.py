@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from common.data.loading.shard_order import ShardOrder
 from common.errors import UserError
 from common.rng import SampleKey, generator
 
@@ -50,8 +51,9 @@ class EpochSampler:
         num_processes: int = 1,
         repeats: int = 1,
         shuffle: bool = True,
+        shard_order: ShardOrder | None = None,
     ) -> None:
-        """Create the sampler; `batch_size` is the global batch size."""
+        """Create the sampler; `batch_size` is the global batch size. With `shard_order`, the permutation is one over shards."""
         if num_images < 1:
             raise UserError("data.source: the training split has no images; use a source with images")
         if batch_size < 1 or batch_size % num_processes:
@@ -65,6 +67,7 @@ class EpochSampler:
             raise AssertionError(f"rank {rank} of {num_processes} processes")
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.rank, self.num_processes, self.shuffle = rank, num_processes, shuffle
+        self.shard_order = shard_order
         self.images_per_batch = min(-(-batch_size // repeats), num_images)
         if num_images < batch_size:
             logger.info("%d images are repeated to fill a batch of %d", num_images, batch_size)
@@ -78,7 +81,8 @@ class EpochSampler:
         """Return the epoch's permutation of the image indices, int64."""
         if not self.shuffle:
             return np.arange(self.num_images)
-        return generator(self.seed, epoch=epoch, stream="order").permutation(self.num_images)
+        rng = generator(self.seed, epoch=epoch, stream="order")
+        return rng.permutation(self.num_images) if self.shard_order is None else self.shard_order.permutation(rng)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[list[SampleKey]]:
         """Yield this process's part of each batch, starting at step `first_step` of the epoch."""

@@ -126,14 +126,22 @@ def unpacked_bytes(files: Sequence[Path]) -> int:
     return total
 
 
-def load_with_cache(title: str, file_format: str, data_files: Mapping[str, Sequence[str]], *, num_bytes: int) -> Any:
-    """Return tables as a dataset in the library's cache; log where it is and its size before it is written.
+def load_with_cache(
+    title: str,
+    file_format: str,
+    data_files: Mapping[str, Sequence[str]],
+    *,
+    num_bytes: int,
+    unpack_to: Path | None = None,
+) -> Any:
+    """Return tables as a dataset in the library's cache, or in `unpack_to`; log where it is and its size before it is written.
 
     Raise UserError if there is too little room for it.
     """
     import datasets
 
-    builder = datasets.load_dataset_builder(file_format, data_files=data_files)
+    cache_dir = None if unpack_to is None else str(unpack_to)
+    builder = datasets.load_dataset_builder(file_format, data_files=data_files, cache_dir=cache_dir)
     folder = Path(builder.cache_dir)
     if not folder.is_dir():
         existing = next(parent for parent in folder.parents if parent.is_dir())
@@ -142,12 +150,13 @@ def load_with_cache(title: str, file_format: str, data_files: Mapping[str, Seque
         _log.info("data: %s is unpacked once into the cache %s: %s, of %s free on the disk of %s", *words)
         is_written = any(folder.parent.glob(f"{folder.name}*incomplete*"))  # by another process of this run
         if free < num_bytes and not is_written:
+            setting = "HF_DATASETS_CACHE" if cache_dir is None else "data.stage_to"
             raise UserError(
                 f"data.source: {title} is unpacked into the cache {folder}, which takes {_size(num_bytes)}, and its disk has"
-                f" {_size(free)} free; nothing was written. Set HF_DATASETS_CACHE to a folder with more room, or"
+                f" {_size(free)} free; nothing was written. Set {setting} to a folder with more room, or"
                 f" data.cache_megabytes={num_bytes // 2**20 + 1} to read the table into memory instead."
             )
-    return datasets.load_dataset(file_format, data_files=data_files)
+    return datasets.load_dataset(file_format, data_files=data_files, cache_dir=cache_dir)
 
 
 def cache_error(title: str, error: BaseException, *, num_bytes: int | None = None) -> UserError | None:

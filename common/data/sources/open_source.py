@@ -15,6 +15,8 @@ from common.data.sources.groups import GroupedSource, groups_of_list, groups_of_
 from common.data.sources.listing import Listing
 from common.data.sources.metadata import MetadataSource, split_groups
 from common.data.sources.metadata_files import MetadataFile, find_metadata, read_metadata
+from common.data.sources.shards.webdataset import EXTENSION as TAR_EXTENSION
+from common.data.sources.shards.webdataset import find_shards, have_labels, open_remote_shards, open_shards
 from common.data.sources.source import Source
 from common.data.sources.table_files import (
     TABLE_EXTENSIONS,
@@ -22,7 +24,7 @@ from common.data.sources.table_files import (
     find_table_files,
     group_by_split,
     is_saved_dataset,
-    match_table_files,
+    match_files,
     open_hub_dataset,
     open_saved_dataset,
     open_table_files,
@@ -75,18 +77,44 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
         memory,
         config.group_column,
         keeps_unlabeled=config.unlabeled != "auto",
+        stage_to=None if config.stage_to is None else user_path(config.stage_to, "data.stage_to"),
+        stage_bytes=None if config.stage_gigabytes is None else int(config.stage_gigabytes * 1e9),
     )
     declared = _declared_splits(config)
+    if config.source.startswith(("http://", "https://")):
+        reject_keys(config, "addresses of tar shards", "revision", "config_name", "metadata_file", "leave_out")
+        if config.on_corrupt == "skip":
+            raise UserError(
+                "data.on_corrupt is 'skip', but data.source is on a server: images that it fails to send would be replaced like"
+                " corrupt ones, and the results would depend on it. Remove the key, or copy the shards to a disk."
+            )
+        return open_remote_shards(config.source, options, declared=declared)
+    reject_keys(config, "not on a server, so all its shards are copied", "stage_gigabytes")
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
-        reject_keys(config, "a glob pattern", "revision", "config_name", *FOLDER_KEYS)
-        files = match_table_files(str(path))
+        files = match_files(str(path), (*TABLE_EXTENSIONS, TAR_EXTENSION))
         root = Path(os.path.commonpath([file.parent for file in files]))
+        if files[0].suffix.lower() == TAR_EXTENSION:
+            reject_keys(config, "a glob pattern", "revision", "config_name", "metadata_file", "leave_out")
+            return _open_tar_files(files, root, config, options, declared)
+        reject_keys(config, "a glob pattern", "revision", "config_name", *FOLDER_KEYS)
         return open_table_files(files, root, options, title=f"the tables {config.source}", declared=declared)
     if config.source == "digits":
-        reject_keys(config, "the bundled digits", "revision", "config_name", "unlabeled", *_COLUMN_KEYS, *FOLDER_KEYS)
+        reject_keys(
+            config,
+            "the bundled digits",
+            "revision",
+            "config_name",
+            "unlabeled",
+            *_COLUMN_KEYS,
+            *FOLDER_KEYS,
+            "stage_to",
+        )
         return DigitsSource(decoder=decoder)
     if path.is_file():
+        if path.suffix.lower() == TAR_EXTENSION:
+            reject_keys(config, "a file", "revision", "config_name", "metadata_file", "leave_out")
+            return _open_tar_files([path], path.parent, config, options, declared)
         reject_keys(config, "a file", "revision", "config_name", *FOLDER_KEYS)
         return _open_file(path, options)
     if path.is_dir():
@@ -103,6 +131,7 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
             " id of a Hub dataset (owner/name)."
         )
     reject_keys(config, "a Hub dataset", *FOLDER_KEYS)
+    reject_keys(config, "a Hub dataset; HF_DATASETS_CACHE is the folder that it is unpacked into", "stage_to")
     return open_hub_dataset(config.source, options, config_name=config.config_name, revision=config.revision)
 
 
@@ -110,10 +139,25 @@ def _open_file(path: Path, options: TableOptions) -> Source:
     """Open a single table."""
     if path.suffix.lower() not in TABLE_EXTENSIONS:
         raise UserError(
-            f"data.source '{path}' is a file, but not a {' or '.join(TABLE_EXTENSIONS)} table. Extract an archive and set"
-            " data.source to the extracted folder."
+            f"data.source '{path}' is a file, but not a {' or '.join(TABLE_EXTENSIONS)} table nor a .tar shard. Extract an archive"
+            " and set data.source to the extracted folder."
         )
     return open_table_files([path], path.parent, options, title=f"the table {path}", declared=())
+
+
+def _open_tar_files(
+    files: list[Path], root: Path, config: DataConfig, options: TableOptions, declared: list[str]
+) -> Source:
+    """Open tar files that the configuration names; raise UserError for an archive of image folders."""
+    if config.kind not in ("auto", "webdataset"):
+        raise UserError(f"data.kind is {config.kind}, but data.source '{config.source}' is tar files. Remove the key.")
+    if config.kind == "auto" and not have_labels(files, options.label_column):
+        raise UserError(
+            f"data.source '{config.source}': the first images in {files[0]} have no labels in .cls or .json. Extract an archive of"
+            " image folders and set data.source to the extracted folder; data.kind=webdataset reads the images without labels, and"
+            " data.label_column names another extension or key of .json."
+        )
+    return open_shards(files, root, options, title=f"the shards {config.source}", declared=declared)
 
 
 def _declared_splits(config: DataConfig) -> list[str]:
@@ -126,7 +170,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     """Open a folder as what data.kind says, or according to its content."""
     if config.kind not in ("auto", "metadata") or config.metadata_file is None:
         if config.kind in ("auto", "tables") and is_saved_dataset(folder):
-            reject_keys(config, "a saved dataset", "metadata_file", "leave_out")
+            reject_keys(config, "a saved dataset", "metadata_file", "leave_out", "stage_to")
             return open_saved_dataset(folder, options)
         tables = (
             find_table_files(folder, only_with_images=config.kind == "auto")
@@ -139,6 +183,15 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
             return open_table_files(tables, folder, options, title=f"the tables in {folder}", declared=declared)
         if config.kind == "tables":
             raise UserError(f"data.kind is tables, but {folder} has no {' or '.join(TABLE_EXTENSIONS)} files.")
+        shards = find_shards(folder) if config.kind in ("auto", "webdataset") else []
+        if shards and (config.kind == "webdataset" or have_labels(shards, options.label_column)):
+            reject_keys(config, "a folder of tar shards", "metadata_file", "leave_out")
+            return open_shards(shards, folder, options, title=f"the shards in {folder}", declared=declared)
+        if config.kind == "webdataset":
+            raise UserError(
+                f"data.kind is webdataset, but {folder} has no {TAR_EXTENSION} files, or images beside them."
+            )
+    reject_keys(config, "a folder of image files; only tar shards and tables are copied", "stage_to")
     if config.kind not in ("auto", "metadata"):
         reject_keys(config, f"read without a list (data.kind={config.kind})", "metadata_file")
     plain = FolderSource(

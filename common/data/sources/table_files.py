@@ -72,16 +72,16 @@ def _has_image_column(path: Path) -> bool:
     return any("binary" in str(kind) for kind in kinds)
 
 
-def match_table_files(pattern: str) -> list[Path]:
-    """Return the sorted files that match a glob pattern; raise UserError if none match, or one is not a table."""
+def match_files(pattern: str, allowed: Sequence[str] = TABLE_EXTENSIONS) -> list[Path]:
+    """Return the sorted files that match a glob pattern; raise UserError if none match, or if their extensions differ."""
     files = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if not files:
         raise UserError(f"data.source '{pattern}': no file matches the pattern.")
     extensions = {path.suffix.lower() for path in files}
-    if len(extensions) > 1 or not extensions <= set(TABLE_EXTENSIONS):
+    if len(extensions) > 1 or not extensions <= set(allowed):
         raise UserError(
-            f"data.source '{pattern}': the files have the extensions {', '.join(sorted(extensions))}; all must be .parquet"
-            " or all .arrow. Set data.source to a folder to read image files."
+            f"data.source '{pattern}': the files have the extensions {', '.join(sorted(extensions))}; all must be"
+            f" {' or all '.join(allowed)}. Set data.source to a folder to read image files."
         )
     return files
 
@@ -160,13 +160,13 @@ def open_table_files(
     ]
     opened, limit_bytes = dict[str, Any](), options.memory_bytes
     for part in parts:
-        opened |= _open_part(title, part, limit_bytes)
+        opened |= _open_part(title, part, limit_bytes, options.stage_to)
         limit_bytes -= unpacked_bytes([path for paths in part.values() for path in paths]) if apart else 0
     return TableSource(title, opened, shards, options, base=root)
 
 
-def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int) -> dict[str, Any]:
-    """Return the splits of files; those of one split have the same columns."""
+def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int, unpack_to: Path | None) -> dict[str, Any]:
+    """Return the splits of files; those of one split have the same columns. Larger parquet files are unpacked into a folder."""
     if (opened := open_in_place(groups, limit_bytes=limit_bytes)) is not None:
         return opened
     files = [path for paths in groups.values() for path in paths]
@@ -177,7 +177,8 @@ def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int) -> d
     parts = [data_files] if have_same_columns(groups) else [{name: paths} for name, paths in data_files.items()]
     loaded = dict[str, Any]()
     for part in parts:
-        loaded |= dict(_load(title, partial(load_with_cache, title, file_format, part, num_bytes=size), num_bytes=size))
+        load = partial(load_with_cache, title, file_format, part, num_bytes=size, unpack_to=unpack_to)
+        loaded |= dict(_load(title, load, num_bytes=size))
     return loaded
 
 

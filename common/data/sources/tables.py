@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
@@ -20,8 +21,10 @@ from common.data.sources.columns import (
 )
 from common.data.sources.groups import groups_of_column
 from common.data.sources.label_values import read_labels
+from common.data.sources.local_tables import open_in_place
 from common.data.sources.missing_labels import are_labels_used
 from common.data.sources.split import UNLABELED, Split
+from common.data.sources.staging import stage_files
 from common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -48,6 +51,10 @@ class TableOptions(NamedTuple):
     group_column: str | None = None
     keeps_unlabeled: bool = False
     """Whether images without a label keep their place beside labeled ones (data.unlabeled)."""
+    stage_to: Path | None = None
+    """Folder on a disk of the node to which shards are copied before they are read."""
+    stage_bytes: int | None = None
+    """Size of the copies of a server's shards from which on old ones are removed."""
 
 
 class TableImages:
@@ -123,6 +130,10 @@ class TableImages:
         shard, row = self._shard_and_row(index)
         return f"{shard.relative_name} row {row}"
 
+    def shard_numbers(self) -> npt.NDArray[np.int64]:
+        """Return the number of each row's file."""
+        return np.repeat(np.arange(len(self._shards)), [shard.num_rows for shard in self._shards])
+
     def content(self, index: int) -> bytes:
         """Return the encoded bytes of row `index`."""
         try:
@@ -192,8 +203,8 @@ class TableSource:
 
         If labels are not required, a split with missing labels is returned without labels, unless unlabeled images are kept.
         """
-        dataset = self._datasets[name]
         title = f"the split '{name}' of {self.title}"
+        dataset = self._open(name, title)
         column = find_image_column(dataset.features, self._options.image_column, title=title)
         images = TableImages(dataset, column, self._shards[name], self._base, decoder=self._options.decoder)
         group_column = self._options.group_column
@@ -230,3 +241,12 @@ class TableSource:
             return unlabeled
         _log.info("data: %s: images from the column '%s', labels from '%s'", title, column, label_column)
         return Split(images=images, labels=labels, class_names=class_names, groups=groups)
+
+    def _open(self, name: str, title: str) -> Any:
+        """Return the table of a split: arrow files are read in their copies on the node, if there are to be any."""
+        files = [Path(shard.title) for shard in self._shards[name]]
+        if self._options.stage_to is None or any(file.suffix.lower() != ".arrow" for file in files):
+            return self._datasets[name]
+        copies = stage_files(files, self._base, self._options.stage_to, title=title)
+        opened = open_in_place({name: copies}, limit_bytes=self._options.memory_bytes)
+        return self._datasets[name] if opened is None else opened[name]

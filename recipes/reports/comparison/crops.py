@@ -100,8 +100,11 @@ def _multi_crop_rows(config: Any, train: Any) -> list[list[Pixels]]:
     """Return the rows of pre-training: each image of the first batch with its views."""
     from common.data.augment.multi_crop import build_multi_crop
     from common.data.loading.sampler import EpochSampler
+    from common.data.loading.shard_order import build_shard_order
 
-    keys = next(EpochSampler(len(train), config.train.batch_size, config.train.seed).batches(0))[:NUM_IMAGES]
+    order = build_shard_order(config.train.shuffle_shards, config.data, train)
+    sampler = EpochSampler(len(train), config.train.batch_size, config.train.seed, shard_order=order)
+    keys = next(sampler.batches(0))[:NUM_IMAGES]
     images = [train.image(key.index) for key in keys]
     views = build_multi_crop(config.crops, config.train.seed, color_in_worker=True)(images, keys)
     largest = config.crops.global_size
@@ -119,8 +122,15 @@ def _supervised_rows(config: Any, train: Any) -> list[list[Pixels]]:
     """Return the rows of supervised training: each image of the first batch with its view in every one of the first epochs."""
     from common.data.augment.supervised import build_supervised_transform
     from common.data.loading.sampler import EpochSampler
+    from common.data.loading.shard_order import build_shard_order
 
-    sampler = EpochSampler(len(train), config.train.batch_size, config.train.seed, repeats=config.augment.aug_repeats)
+    sampler = EpochSampler(
+        len(train),
+        config.train.batch_size,
+        config.train.seed,
+        repeats=config.augment.aug_repeats,
+        shard_order=build_shard_order(config.train.shuffle_shards, config.data, train),
+    )
     first = [key for key in next(sampler.batches(0)) if key.repeat == 0][:NUM_IMAGES]
     images = [train.image(key.index) for key in first]
     transform = build_supervised_transform(

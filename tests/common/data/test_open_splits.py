@@ -255,7 +255,9 @@ def test_missing_folder_in_an_existing_parent_is_not_looked_up_on_the_hub(
 
 def test_file_that_is_not_a_table_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "images.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"images\.zip' is a file, but not a \.parquet or \.arrow table\. Extract"):
+    with pytest.raises(
+        UserError, match=r"images\.zip' is a file, but not a \.parquet or \.arrow table nor a \.tar shard\. Ext"
+    ):
         opened(tmp_path / "images.zip")
 
 

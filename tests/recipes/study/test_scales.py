@@ -196,3 +196,16 @@ def test_a_scale_cannot_extend_itself(scale_files: Path) -> None:
     (scale_files / "imagenet1k.yaml").write_text("description: large\nextends: small\n")
     with pytest.raises(UserError, match="scale small: extends itself through small, imagenet1k"):
         scales.load_scale("small")
+
+
+def test_a_recipe_may_have_a_dataset_of_its_own(scale_files: Path) -> None:
+    """Its costs are those of its own images; a scale that extends another inherits them."""
+    recipe, other = (
+        scales.REPOSITORY / "recipes" / name for name in ("imagenet21k/early_conv.yaml", "digits/knn.yaml")
+    )
+    size = {"train_images": 7, "num_classes": 3}
+    content = {**SMALL, "train_images": 5, "num_classes": 2, "datasets": {"recipes/imagenet21k/early_conv.yaml": size}}
+    (scale_files / "own.yaml").write_text(yaml.safe_dump(content))
+    (scale_files / "extended.yaml").write_text("description: more\nextends: own\n")
+    assert scales.load_scale("own").dataset(recipe) == (7, 3) == scales.load_scale("extended").dataset(recipe)
+    assert scales.load_scale("own").dataset(other) == (5, 2) and scales.load_scale("extended").dataset(other) is None

@@ -17,6 +17,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from common.data.images.decode import ImageDecoder
+from common.data.images.shard_numbers import shard_numbers
 from common.data.sources import local_tables
 from common.data.sources.table_files import find_table_files, open_table_files
 from common.data.sources.tables import TableOptions, TableSource
@@ -138,3 +139,18 @@ def test_cache_that_cannot_be_written_is_one_message(
         open_tables(folder, 0)
     message = str(caught.value)
     assert os.strerror(number) in message and "Set HF_HOME or HF_DATASETS_CACHE to a folder with room" in message
+
+
+def test_large_tables_are_unpacked_on_the_node(folder: Path, cache: Path, tmp_path: Path) -> None:
+    """With data.stage_to the copy lies there, not in the cache, and holds the same."""
+    options = TableOptions(None, None, ImageDecoder(), memory_bytes=0, stage_to=tmp_path / "node")
+    staged = open_table_files(find_table_files(folder), folder, options, title="the tables", declared=())
+    assert list((tmp_path / "node").rglob("*.arrow")) and not list(cache.rglob("*.arrow"))
+    assert contents(staged) == contents(open_tables(folder, 10**9))
+
+
+def test_the_files_of_a_table_are_its_shards(folder: Path) -> None:
+    """Of selected rows, too."""
+    train = open_tables(folder, 10**9).read("train", labeled=True)
+    assert shard_numbers(train.images).tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert shard_numbers(train.select([6, 0, 4]).images).tolist() == [1, 0, 1]

@@ -17,7 +17,7 @@ from common.data.images.decode import ImageDecoder
 from common.data.sources.table_files import (
     find_table_files,
     group_by_split,
-    match_table_files,
+    match_files,
     open_hub_dataset,
     open_saved_dataset,
     open_table_files,
@@ -128,12 +128,12 @@ def test_tables_are_found_in_subfolders_unless_an_image_comes_first(tmp_path: Pa
 def test_glob_pattern_selects_tables(tmp_path: Path) -> None:
     for name in ("a1", "a2", "b1"):
         plain_parquet(tmp_path / f"{name}.parquet", rows(2))
-    assert [path.name for path in match_table_files(str(tmp_path / "a*.parquet"))] == ["a1.parquet", "a2.parquet"]
+    assert [path.name for path in match_files(str(tmp_path / "a*.parquet"))] == ["a1.parquet", "a2.parquet"]
     with pytest.raises(UserError, match="no file matches the pattern"):
-        match_table_files(str(tmp_path / "c*.parquet"))
+        match_files(str(tmp_path / "c*.parquet"))
     (tmp_path / "a3.csv").write_text("x")
     with pytest.raises(UserError, match=r"the files have the extensions \.csv, \.parquet; all must be"):
-        match_table_files(str(tmp_path / "a*"))
+        match_files(str(tmp_path / "a*"))
 
 
 def test_saved_datasets_open_with_and_without_splits(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""Addresses of several shards in one text, as webdataset writes them."""
+
+import re
+
+from common.errors import UserError
+
+_BRACES = re.compile(r"(.*)\{([^{}]*)\}(.*)")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MAX_SHARDS = 100_000
+
+
+def expand_braces(text: str) -> list[str]:
+    """Return the texts that `{0000..1023}` (numbers of that width) and `{train,validation}` stand for, sorted, each once.
+
+    Braces may be nested. Raise UserError for an empty range, and for more than 100,000 texts.
+    """
+    done, pending = dict[str, None](), [text]
+    while pending:
+        each = pending.pop()
+        if (match := _BRACES.fullmatch(each)) is None:
+            done[each] = None
+            continue
+        before, inside, after = match.groups()
+        parts = _numbers(inside, text) if _RANGE.fullmatch(inside) else inside.split(",")
+        if len(done) + len(pending) + len(parts) > _MAX_SHARDS:
+            raise UserError(
+                f"data.source '{text}' stands for more than {_MAX_SHARDS} shards. Correct the numbers in braces."
+            )
+        pending += [f"{before}{part}{after}" for part in parts]
+    return sorted(done)
+
+
+def _numbers(inside: str, text: str) -> list[str]:
+    """Return the numbers of a range, with as many digits as its first one has."""
+    first, last = inside.split("..")
+    if int(last) < int(first):
+        raise UserError(f"data.source '{text}': {{{inside}}} is empty. Write the smaller number first.")
+    return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]

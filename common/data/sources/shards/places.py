@@ -1,0 +1,149 @@
+"""Where tar shards are read: files, and files on an HTTP server that answers requests for ranges of bytes."""
+
+import email.message
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+_TRIES = 6
+_FIRST_WAIT_SECONDS = 0.5
+"""Wait before a request is sent again; each further one is twice as long: 16 s in all."""
+_TIMEOUT_SECONDS = 60.0
+_RETRIED = (408, 429, 500, 502, 503, 504)
+"""HTTP statuses after which a request is sent again."""
+_PARTIAL, _BEYOND_END = 206, 416
+
+
+class OpenShard(NamedTuple):
+    """A tar file that is open for reading."""
+
+    size: int
+    """Its length in bytes."""
+    read: Callable[[int, int], bytes]
+    """Returns a number of bytes (the second) from a position on (the first); fewer at the end of the file."""
+
+
+class ShardPlace(Protocol):
+    """A tar file that is read by position."""
+
+    @property
+    def title(self) -> str:
+        """Return its path or address, for messages."""
+
+    @property
+    def relative_name(self) -> str:
+        """Return its name within the dataset, which does not depend on where the dataset is."""
+
+    def state(self) -> str:
+        """Return its size and what else tells whether it has changed; raise OSError if it cannot be read."""
+
+    def open(self) -> AbstractContextManager[OpenShard]:
+        """Return a context in which it is open; raise OSError if it cannot be read."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes from a position on, fewer at the end of the file; raise OSError if it cannot be read."""
+
+
+@dataclass(frozen=True)
+class LocalShard:
+    """A tar file in a folder."""
+
+    path: Path
+    root: Path
+
+    @property
+    def title(self) -> str:
+        """Return the path."""
+        return str(self.path)
+
+    @property
+    def relative_name(self) -> str:
+        """Return the path within the folder."""
+        return self.path.relative_to(self.root).as_posix()
+
+    def state(self) -> str:
+        """Return size and time of the last change."""
+        status = self.path.stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    @contextmanager
+    def open(self) -> Iterator[OpenShard]:
+        """Keep the file open."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            yield OpenShard(os.fstat(descriptor).st_size, lambda offset, size: os.pread(descriptor, size, offset))
+        finally:
+            os.close(descriptor)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Open the file, read and close it."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class RemoteShard:
+    """A tar file on an HTTP server. A request that fails for a while is sent again."""
+
+    url: str
+    relative_name: str
+
+    @property
+    def title(self) -> str:
+        """Return the address."""
+        return self.url
+
+    def state(self) -> str:
+        """Return the size and the server's tag or date of the file."""
+        _, headers = self._request(0, 1)
+        return f"{_total(headers)} {headers.get('ETag') or headers.get('Last-Modified') or ''}"
+
+    @contextmanager
+    def open(self) -> Iterator[OpenShard]:
+        """Ask for the size; every read is a request."""
+        _, headers = self._request(0, 1)
+        yield OpenShard(_total(headers), self.read)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes from a position on, by one request."""
+        return self._request(offset, size)[0] if size else b""
+
+    def _request(self, offset: int, size: int) -> tuple[bytes, email.message.Message]:
+        """Return a range of the file, and the headers; raise OSError that names the address if the last try fails."""
+        request = urllib.request.Request(self.url, headers={"Range": f"bytes={offset}-{offset + size - 1}"})
+        for number in range(_TRIES):
+            last = number == _TRIES - 1
+            try:
+                with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+                    if response.status != _PARTIAL:
+                        raise OSError(
+                            f"{self.url}: the server does not send ranges of bytes (status {response.status})"
+                        )
+                    return response.read(), response.headers
+            except urllib.error.HTTPError as error:
+                if error.code == _BEYOND_END:
+                    return b"", error.headers
+                if last or error.code not in _RETRIED:
+                    raise OSError(f"{self.url}: {error}") from error
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+                if last:
+                    raise OSError(f"{self.url}: {error}") from error
+            time.sleep(_FIRST_WAIT_SECONDS * 2**number)
+        raise AssertionError("the last try returns or raises")
+
+
+def _total(headers: email.message.Message) -> int:
+    """Return the length of a file from the headers of a range of it; 0 for an empty one."""
+    found = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
+    return int(found[1]) if found else 0

@@ -1,0 +1,204 @@
+"""Shards on a server: the same images as from a folder, requests that are sent again, errors that name the address."""
+
+import http.server
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import datasets
+import pytest
+from conftest import assert_same_run, problems_of
+from tar_shards import write_labeled
+
+from common.data.config import DataConfig
+from common.data.loading.sampler import EpochSampler
+from common.data.loading.shard_order import build_shard_order
+from common.data.open_splits import open_splits
+from common.data.sources.shards import places
+from common.data.sources.shards.addresses import expand_braces
+from common.data.sources.shards.fetching import FetchedShard, ShardCache
+from common.data.splits.fingerprint import describe_data
+from common.errors import UserError
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serve ranges of files; fail as often as `failures` says."""
+
+    folder: Path
+    failures = 0
+    requests = 0
+    ranges = True
+
+    def do_GET(self) -> None:
+        """Answer a request for a range."""
+        kind = type(self)
+        kind.requests += 1
+        path = self.folder / self.path.lstrip("/")
+        if kind.failures:
+            kind.failures -= 1
+            self.send_error(503)
+        elif not path.is_file():
+            self.send_error(404)
+        else:
+            first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
+            data = path.read_bytes()
+            part = data[first : last + 1]
+            self.send_response(206 if self.ranges else 200)
+            self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(part)))
+            self.end_headers()
+            self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Handler], str]]:
+    """Yield the handler of a server of three shards, and its address."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(places, "_FIRST_WAIT_SECONDS", 0.001)
+    for shard in range(2):
+        write_labeled(tmp_path / "set" / f"a-train-{shard:02d}.tar", range(20 * shard, 20 * shard + 20))
+    write_labeled(tmp_path / "set" / "a-validation-00.tar", range(40, 46))
+    kind = type("Kind", (Handler,), {"folder": tmp_path})
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    thread = threading.Thread(target=served.serve_forever, daemon=True)
+    thread.start()
+    yield kind, f"http://127.0.0.1:{served.server_address[1]}"
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+SHARDS = "/set/a-{train-{00..01},validation-00}.tar"
+
+
+def test_images_are_those_of_the_folder(server: tuple[type[Handler], str], tmp_path: Path) -> None:
+    """Splits, labels, ids and pixels are equal; the index is built once."""
+    kind, address = server
+    local = open_splits(DataConfig(source=str(tmp_path / "set"), cache_megabytes=0), labeled=True)
+    remote = open_splits(DataConfig(source=address + SHARDS, cache_megabytes=0), labeled=True)
+    assert describe_data(remote) == describe_data(local)
+    assert remote.train.image_ids() == local.train.image_ids()
+    assert (remote.train.image(3) == local.train.image(3)).all() and len(remote.validation) == 6
+    assert remote.train.name(0).startswith(f"{address}/set/a-train-00.tar member image_")
+    kind.requests = 0
+    open_splits(DataConfig(source=address + SHARDS, verify="none", cache_megabytes=0), labeled=True, decodes=False)
+    assert kind.requests < 60  # states of the shards and contents for the fingerprint, no headers
+
+
+def test_a_request_is_sent_again(server: tuple[type[Handler], str]) -> None:
+    """A server that is busy for a while changes nothing; one that stays so is an error that names the image."""
+    kind, address = server
+    splits = open_splits(DataConfig(source=address + SHARDS, cache_megabytes=0), labeled=True)
+    expected = splits.train.image(0)
+    kind.failures = 3
+    assert (splits.train.image(0) == expected).all() and kind.failures == 0
+    kind.failures = 100
+    with pytest.raises(UserError, match=r"a-train-00.tar member image_\d+.png: cannot be read .*503"):
+        splits.train.image(0)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("/set/a-train-{00..07}.tar", r"a-train-0\d.tar: HTTP Error 404"),
+        ("/set", "is not the address of a .tar file"),
+        ("/set/a-train-{05..01}.tar", r"\{05..01\} is empty"),
+    ],
+)
+def test_wrong_addresses_are_named(server: tuple[type[Handler], str], source: str, words: str) -> None:
+    """A missing shard, an address of something else, a range that is empty."""
+    with pytest.raises((UserError, OSError), match=words):
+        open_splits(DataConfig(source=server[1] + source), labeled=True)
+
+
+def test_a_server_without_ranges_is_named(server: tuple[type[Handler], str]) -> None:
+    """The images could only be read by downloading whole shards."""
+    server[0].ranges = False
+    with pytest.raises(OSError, match="does not send ranges"):
+        open_splits(DataConfig(source=server[1] + SHARDS), labeled=True)
+
+
+def test_braces() -> None:
+    """Ranges keep their width, alternatives may be nested."""
+    assert expand_braces("a-{x-{8..10},y}.tar") == ["a-x-10.tar", "a-x-8.tar", "a-x-9.tar", "a-y.tar"]
+    assert expand_braces("{098..100}") == ["098", "099", "100"] and expand_braces("a") == ["a"]
+    with pytest.raises(UserError, match="more than 100000 shards"):
+        expand_braces("{0..999}{0..999}")
+
+
+def test_shards_are_copied_as_they_are_read(server: tuple[type[Handler], str], tmp_path: Path) -> None:
+    """After some images of a shard it is copied and read there; the pixels are the same, old copies make room for new ones."""
+    kind, address = server
+    plain = open_splits(DataConfig(source=address + SHARDS, cache_megabytes=0), labeled=True).train
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 5e-5}
+    train = open_splits(
+        DataConfig(source=address + SHARDS, cache_megabytes=0, verify="none", **keys), labeled=True
+    ).train
+    order = EpochSampler(len(train), 4, seed=0, shard_order=build_shard_order(1, DataConfig(**keys), train)).order(0)
+    kind.requests = 0
+    images = {int(index): train.image(int(index))[0, 0, 0] for index in order}
+    assert images == {index: plain.image(index)[0, 0, 0] for index in images} and len(images) == len(plain)
+    copies = sorted(path.name for path in (tmp_path / "node").rglob("a-train*.tar"))
+    assert len(copies) == 2 and all(re.fullmatch(r"a-train-0\d-[0-9a-f]{8}\.tar", name) for name in copies)
+    assert not list((tmp_path / "node").rglob("*.fetching"))
+    os.utime(next((tmp_path / "node").rglob("a-train-00-*.tar")), (1, 1))  # read long ago
+    ShardCache(tmp_path / "node", 50_000).make_room(1000)
+    assert [path.name for path in (tmp_path / "node").rglob("a-train*.tar")] == copies[1:]
+
+
+def test_a_disk_that_is_too_small_is_named_before_training(server: tuple[type[Handler], str], tmp_path: Path) -> None:
+    """The error has both sizes; so has one of the keys without the others."""
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 1e9}
+    with pytest.raises(
+        UserError, match=r"data.stage_gigabytes = 1e\+09: the disk of .* has room for .* Set it to less"
+    ):
+        open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True)
+    assert "set data.stage_to, too" in problems_of(DataConfig, stage_gigabytes=1.0)["stage_gigabytes"]
+    with pytest.raises(UserError, match="data.stage_gigabytes is '1.0', but .* not on a server"):
+        open_splits(DataConfig(source=str(tmp_path / "set"), **{**keys, "stage_gigabytes": 1}), labeled=True)
+
+
+def test_images_of_a_full_disk_come_from_the_server(
+    server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy that cannot be written is a warning, not a corrupt image."""
+
+    def refuse(_: FetchedShard) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FetchedShard, "_copy", refuse)
+    train = open_splits(DataConfig(source=server[1] + SHARDS, stage_to=str(tmp_path / "node")), labeled=True).train
+    assert {train.image(index)[0, 0, 0] for index in range(20)} and "No space left" in caplog.text
+
+
+def test_replacements_are_refused(server: tuple[type[Handler], str]) -> None:
+    """An image that a server fails to send is not corrupt."""
+    with pytest.raises(UserError, match="data.on_corrupt is 'skip', but data.source is on a server"):
+        open_splits(DataConfig(source=server[1] + SHARDS, on_corrupt="skip"), labeled=True)
+
+
+@pytest.mark.run
+def test_a_run_resumes_exactly(server: tuple[type[Handler], str], tmp_path: Path, stage: Callable[..., int]) -> None:
+    """A run from a server with an order over shards ends bit by bit as one from the folder, also when it is resumed."""
+    keys = (
+        "train.shuffle_shards=1",
+        "data.image_size=12",
+        "data.images_per_class=none",
+        "train.batch_size=8",
+        "train.epochs=2",
+    )
+    folder = (f"data.source={tmp_path / 'set'}", *keys)
+    remote = (f"data.source={server[1]}{SHARDS}", f"data.stage_to={tmp_path / 'node'}", *keys)
+    assert stage("finetune", tmp_path / "folder", *folder) == 0
+    assert stage("finetune", tmp_path / "remote", *remote, "train.checkpoint_steps=1") == 0
+    (tmp_path / "remote" / "result.json").unlink()
+    checkpoints = sorted((tmp_path / "remote" / "checkpoints").glob("step-*"))
+    newest = checkpoints[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])  # damaged: the run resumes from the one before
+    assert stage("finetune", tmp_path / "remote", *remote) == 0
+    assert_same_run(tmp_path / "folder", tmp_path / "remote")
