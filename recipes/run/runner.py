@@ -22,7 +22,7 @@ SECOND_SIGNAL_SECONDS = 2.0
 """A second signal after this time kills the runs immediately; an earlier one is a duplicate, forwarded by make."""
 
 KNN = "knn_top1"
-"""k-NN accuracy of frozen features on the validation images, whose name in a result does not say so."""
+"""k-NN accuracy of frozen features; its images, those of the validation split, are not in its name."""
 
 
 @dataclass
