@@ -14,7 +14,7 @@ from common.yaml_text import as_text
 from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
-from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, slurm_of
+from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, ray_of, slurm_of
 from recipes.run.engine import Engine
 from recipes.run.fetch_weights import describe, fetch_published
 from recipes.run.launching import SINGLE_PROCESS
@@ -99,6 +99,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             verbose=options.verbose,
             tuning=None if tuning is None else TuningState(tuning, found),
             slurm=slurm_of(study, user_path(options.slurm, "--slurm") if options.slurm else None),
+            ray=ray_of(study, user_path(options.ray, "--ray") if options.ray else None),
         )
     if options.command == "tune" and tuning is None:
         raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")
@@ -168,6 +169,7 @@ def _engine_options(options: argparse.Namespace) -> EngineOptions:
         options.no_prefork,
         user_path(options.slurm, "--slurm") if options.slurm else None,
         getattr(options, "detach", False),
+        user_path(options.ray, "--ray") if options.ray else None,
     )
 
 

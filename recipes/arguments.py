@@ -99,14 +99,15 @@ def _add_engine_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments that say where and how runs are started."""
     command.add_argument(
         "--engine",
-        choices=["local", "slurm"],
+        choices=["local", "slurm", "ray"],
         default="local",
-        help="where runs are executed: on this machine, or on the Slurm cluster to which it submits (default: local)",
+        help="where runs are executed: on this machine, on the Slurm cluster to which it submits, or on a Ray cluster"
+        " (default: local)",
     )
     command.add_argument(
         "--jobs",
         type=int,
-        help="number of runs at a time (default: one per GPU, or per core without a GPU; 1000 in the queue of Slurm)",
+        help="number of runs at a time (default: one per GPU, or per core without a GPU; 1000 in Slurm's queue or in Ray)",
     )
     command.add_argument(
         "--no-prefork",
@@ -125,6 +126,9 @@ def _add_study_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments that select a study and its runs."""
     command.add_argument(
         "--slurm", metavar="FILE", help="YAML file with keys of the section slurm, which override those of the study"
+    )
+    command.add_argument(
+        "--ray", metavar="FILE", help="YAML file with keys of the section ray, which override those of the study"
     )
     command.add_argument("study", help="name of a study (see list), or path of a study's YAML file")
     command.add_argument(

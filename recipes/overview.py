@@ -18,6 +18,7 @@ from recipes.stages import load_config
 from recipes.study.choices import Choices
 from recipes.study.cost import DatasetSize, RunCosts, measured_macs_per_second
 from recipes.study.plan import Plan, PlannedRun
+from recipes.study.ray_section import RayEntry
 from recipes.study.scales import load_scale, scale_names
 from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import STUDIES, display_path
@@ -56,10 +57,11 @@ def print_plan(
     verbose: bool,
     tuning: TuningState | None = None,
     slurm: SlurmEntry | None = None,
+    ray: RayEntry | None = None,
 ) -> int:
     """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours.
 
-    `slurm` says how many processes a run has on a node of a cluster, for the node-hours.
+    `slurm` and `ray` say what a run has on a node of a cluster, for the node-hours.
     """
     if tera_macs_per_second is not None and tera_macs_per_second <= 0:
         raise UserError(f"--tera-macs-per-second {tera_macs_per_second:g}: must be above 0.")
@@ -86,7 +88,7 @@ def print_plan(
             print(f"{'':{len(stage.name)}}  ({stage.name}.published=none runs it)")
     if tuning is not None:
         print("\n".join(_describe_tuning(tuning, folder, costs)))
-    print("\n".join(_costs(plan, runs, states, results, costs, tera_macs_per_second, slurm)))
+    print("\n".join(_costs(plan, runs, states, results, costs, tera_macs_per_second, slurm, ray)))
     print(f"folder: {display_path(folder)}")
     return 0
 
@@ -127,6 +129,7 @@ def _costs(
     run_costs: RunCosts,
     tera_macs_per_second: float | None,
     slurm: SlurmEntry | None,
+    ray: RayEntry | None,
 ) -> list[str]:
     """Return the cost table: a line per stage with runs, steps, images, MACs, device-hours and remaining device-hours."""
     scale = load_scale(plan.study.scale) if plan.study.scale else None
@@ -150,7 +153,8 @@ def _costs(
     rate_of = {
         stage: rate for stage in dict.fromkeys(run.stage for run in runs) if (rate := measured.get(stage, assumed))
     }
-    lines += node_hours(remaining_hours(runs, costs, states, rate_of), slurm or SlurmEntry()) if rate_of else []
+    hours = remaining_hours(runs, costs, states, rate_of)
+    lines += node_hours(hours, slurm or SlurmEntry(), ray or RayEntry())
     other = Counter(result.status for result in results.values() if result.status != "finished")
     if other:
         lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")

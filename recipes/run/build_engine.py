@@ -9,9 +9,13 @@ from common.errors import UserError
 from recipes.run.engine import Engine, Job
 from recipes.run.engines import LocalSlots, accelerate_command, build_forkserver
 from recipes.run.launching import PLAIN_CONFIG, SINGLE_PROCESS, launch_arguments
+from recipes.run.ray.client import connect
+from recipes.run.ray.engine import DEFAULT_JOBS as DEFAULT_RAY_JOBS
+from recipes.run.ray.engine import RayEngine
 from recipes.run.slots import choose_slots
 from recipes.run.slurm.engine import DEFAULT_JOBS, SlurmEngine, TaskCommand
 from recipes.run.slurm.programs import check_programs
+from recipes.study.ray_section import RayEntry, build_ray, ray_resources
 from recipes.study.slurm_section import Resources, SlurmEntry, build_slurm
 from recipes.study.specification import BASELINES, Study
 
@@ -21,7 +25,7 @@ class EngineOptions:
     """What the command line says about the engine."""
 
     name: str = "local"
-    """local, this machine, or slurm."""
+    """local, this machine, or slurm, or ray."""
     jobs: int | None = None
     """Number of runs at a time; None: the engine's default."""
     accelerate_args: tuple[str, ...] = SINGLE_PROCESS
@@ -29,25 +33,34 @@ class EngineOptions:
     slurm_file: Path | None = None
     detach: bool = False
     """Submit everything and return."""
+    ray_file: Path | None = None
 
     def check(self) -> None:
         """Raise UserError for options that the engine does not have."""
         if self.jobs is not None and self.jobs < 1:
             raise UserError(f"--jobs {self.jobs}: must be at least 1.")
-        if self.name != "slurm":
-            for option, is_given in (("--slurm", self.slurm_file is not None), ("--detach", self.detach)):
-                if is_given:
-                    raise UserError(
-                        f"{option}: is for --engine slurm, and the engine is {self.name}. Add --engine slurm."
-                    )
-        elif self.accelerate_args != SINGLE_PROCESS:
+        given = (
+            ("--slurm", "slurm", self.slurm_file is not None),
+            ("--detach", "slurm", self.detach),
+            ("--ray", "ray", self.ray_file is not None),
+        )
+        for option, name, is_given in given:
+            if is_given and self.name != name:
+                raise UserError(
+                    f"{option}: is for --engine {name}, and the engine is {self.name}. Add --engine {name}."
+                )
+        if self.name == "local":
+            return
+        if self.accelerate_args != SINGLE_PROCESS:
+            keys = "gpus_per_node and processes_per_node"
             raise UserError(
-                "--accelerate-args: with --engine slurm the processes of a run follow from nodes, gpus_per_node and"
-                " processes_per_node of the study's section slurm, or of the file of --slurm. Set them there."
+                f"--accelerate-args: with --engine {self.name} the processes of a run follow from"
+                f" {'nodes, ' if self.name == 'slurm' else ''}{keys} of the study's section {self.name}, or of the file of"
+                f" --{self.name}. Set them there."
             )
-        elif self.no_prefork:
-            raise UserError("--no-prefork: with --engine slurm no run is forked. Remove the option.")
-        elif self.detach and self.jobs is not None:
+        if self.no_prefork:
+            raise UserError(f"--no-prefork: with --engine {self.name} no run is forked. Remove the option.")
+        if self.detach and self.jobs is not None:
             raise UserError(f"--jobs {self.jobs}: with --detach all runs are submitted at once. Remove one of the two.")
 
 
@@ -60,6 +73,8 @@ def build_engine(options: EngineOptions, study: Study) -> Engine:
     options.check()
     if options.name == "slurm":
         return slurm_engine(options, study)
+    if options.name == "ray":
+        return ray_engine(options, study)
     return local_engine(options.jobs, options.accelerate_args, options.no_prefork)
 
 
@@ -81,10 +96,34 @@ def slurm_engine(options: EngineOptions, study: Study) -> SlurmEngine:
     return SlurmEngine(entry, node_command(launch_arguments()), options.jobs or DEFAULT_JOBS)
 
 
+def ray_engine(options: EngineOptions, study: Study) -> RayEngine:
+    """Return an engine that runs on a Ray cluster, or on a Ray that it starts here."""
+    entry = ray_of(study, options.ray_file)
+    command = node_command(launch_arguments())
+    cluster = connect(entry.address)
+    print(cluster.describe(), flush=True)
+    for stage in _stage_names(study) if cluster.is_own else ():
+        if lacking := cluster.lacking(ray_resources(entry, stage)):
+            raise UserError(
+                f"--engine ray: a run of the stage {stage} asks for {lacking}, which this machine does not have, and the study"
+                " starts a Ray of its own here. Ask for less in the section ray, or set its address to that of a cluster."
+            )
+    return RayEngine(entry, command, cluster, options.jobs or DEFAULT_RAY_JOBS)
+
+
 def slurm_of(study: Study, file: Path | None) -> SlurmEntry:
     """Return what each run of a study asks of Slurm: the study's section, with the keys of a file over it."""
-    stages = (*(stage.name for stage in study.stages), *([BASELINES] if study.baselines else []))
-    return build_slurm(study.slurm, file, stages)
+    return build_slurm(study.slurm, file, _stage_names(study))
+
+
+def ray_of(study: Study, file: Path | None) -> RayEntry:
+    """Return the Ray cluster and what each run of a study asks of it: the study's section, with the keys of a file over it."""
+    return build_ray(study.ray, file, _stage_names(study))
+
+
+def _stage_names(study: Study) -> tuple[str, ...]:
+    """Return the names of a study's stages, as its sections of engines use them."""
+    return (*(stage.name for stage in study.stages), *([BASELINES] if study.baselines else []))
 
 
 def node_command(launch: tuple[str, ...]) -> TaskCommand:

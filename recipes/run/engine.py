@@ -25,6 +25,8 @@ class JobEnd:
 
     job: Job
     how: str
+    place: str = ""
+    """Where it ran, such as the name of a node, if the engine has several."""
 
 
 class Engine(Protocol):

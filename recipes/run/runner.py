@@ -152,10 +152,10 @@ class StudyRunner:
         """Record and report a run whose job ended."""
         run = self.runs[end.job.folder.name]
         seconds = time.monotonic() - self.start_times.pop(run.id)
-        result = read_result(self.folder / run.id)
+        result, place = read_result(self.folder / run.id), f"  on {end.place}" if end.place else ""
         if result is None or not result.is_final:
             self.outcome.failed.append(run.id)
-            self._report(run, "FAILED", f"{end.how}; end of {self.folder / run.id / LOG}:")
+            self._report(run, "FAILED", f"{end.how}{place}; end of {self.folder / run.id / LOG}:")
             self.print_line(log_tail(self.folder / run.id))
             return
         seconds = result.seconds if self.engine.has_queue else seconds
@@ -164,7 +164,7 @@ class StudyRunner:
         candidates = (self.metric, KNN, *result.metrics)
         name = next((name for name in candidates if name in result.metrics), None)
         metric = f"  {'validation ' if name == KNN else ''}{name} {result.metrics[name]:.1f}" if name else ""
-        self._report(run, result.status, f"{seconds:.0f} s{metric}{reason}")
+        self._report(run, result.status, f"{seconds:.0f} s{metric}{reason}{place}")
 
     def _report(self, run: PlannedRun, status: str, detail: str) -> None:
         """Print a run's line: the number of completed runs, status, name, detail, and the estimated remaining time."""

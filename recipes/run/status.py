@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from common.files import list_folder, path_exists
 from common.lock_owner import name_of
 from common.locks import RUN_LOCK
 from recipes.result import read_result
+from recipes.run.ray.tasks import read_record as read_ray_record
 from recipes.run.runner import format_duration, pluralize
 from recipes.run.slurm.listing import ListedRun, Listing, last_record, places_of
 from recipes.run.slurm.programs import SlurmBusy
@@ -82,8 +84,14 @@ def status_of(folder: Path, needs: str | None, queue: Mapping[Path, ListedRun]) 
         return RunStatus(
             folder.name, "running", progress, f"on {task.nodes or '?'}, job {task.job}, {task.state.lower()}"
         )
+    on_ray = read_ray_record(folder)
     if state == "running":
-        return RunStatus(folder.name, "running", progress, _owner(folder))
+        is_on_ray = on_ray is not None and on_ray.state == "started"
+        where = f"on {on_ray.node}, Ray" if on_ray and is_on_ray else _owner(folder)
+        return RunStatus(folder.name, "running", progress, where)
+    if on_ray is not None and on_ray.state == "queued":
+        given = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(on_ray.since))
+        return RunStatus(folder.name, "queued", progress, f"given to Ray at {given}")
     record = last_record(folder)
     if (how := noted_end(folder)) is not None:
         return RunStatus(

@@ -11,19 +11,16 @@ It changes where runs are executed and no number of theirs: it is no part of a r
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import Field
 
-from common.config import problems_error, read
 from common.config_messages import Otherwise, Problem
 from common.config_types import AtLeastOne
-from common.errors import UserError, did_you_mean
-from common.yaml_text import parse_yaml, reason_of
+from recipes.study.section_files import merge_file
 from recipes.study.sections import FileSection
 
 EARLY_SECONDS = 60
@@ -126,33 +123,7 @@ def build_slurm(section: SlurmEntry | None, path: Path | None, stages: tuple[str
 
     `stages` are the names of the study's stages.
     """
-    entry = section or SlurmEntry()
-    if path is not None:
-        content = _read_file(path)
-        _, problems = read(SlurmEntry, content)
-        if problems:
-            raise problems_error(f"--slurm {path}", problems)
-        merged, problems = read(SlurmEntry, {**entry.model_dump(exclude_unset=True), **content})
-        if merged is None:
-            raise problems_error(f"--slurm {path}, with the section slurm of the study", problems)
-        entry = merged
-    if unknown := [name for name in entry.stages if name not in stages]:
-        hint = did_you_mean(unknown[0], stages)
-        raise UserError(f"slurm.stages.{unknown[0]}: no stage of the study.{hint} Its stages: {', '.join(stages)}.")
-    return entry
-
-
-def _read_file(path: Path) -> Mapping[str, Any]:
-    """Return the content of a file of the section's keys."""
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"--slurm {path}: not readable as YAML: {reason_of(error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"--slurm {path}: must be a mapping of the keys of a study's section slurm, such as time: 08:00:00."
-        )
-    return content
+    return merge_file("slurm", SlurmEntry, section or SlurmEntry(), path, stages)
 
 
 def _seconds(text: str) -> int | None:

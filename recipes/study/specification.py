@@ -9,6 +9,7 @@ from common.errors import UserError
 from common.yaml_text import as_value
 from recipes.result import RESULT_FIELDS
 from recipes.study.absent_cells import is_removed
+from recipes.study.ray_section import RayEntry
 from recipes.study.scale_rules import ScaleRule, is_numeric, round_product
 from recipes.study.slurm_section import SlurmEntry
 from recipes.study.stated_choice import StatedChoice
@@ -207,6 +208,8 @@ class Study:
     """How the study was sized, for the report."""
     slurm: SlurmEntry | None = None
     """What each run asks of a Slurm cluster."""
+    ray: RayEntry | None = None
+    """The Ray cluster, and what each run asks of it."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""
 

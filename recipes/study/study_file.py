@@ -151,6 +151,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         without=without,
         budget_macs=budget,
         slurm=file.slurm,
+        ray=file.ray,
         sizing=tuple(entry.stated() for entry in file.sizing),
     )
     if budget is not None and match != "compute":

@@ -14,6 +14,7 @@ from common.yaml_text import values_of
 from recipes.stages import PROBE
 from recipes.study.axis_forms import AxisEntry
 from recipes.study.published_weights import PublishedEntry
+from recipes.study.ray_section import RayEntry
 from recipes.study.report_forms import ReportEntry
 from recipes.study.scale_rules import name_value
 from recipes.study.sections import NAMED, Factors, FileSection, Settings
@@ -112,6 +113,8 @@ class StudyFile(FileSection):
     """k-NN and linear probe on the pre-trained features, on the untrained network's and on pixels; none: not run."""
     slurm: SlurmEntry | None = None
     """What each run asks of a Slurm cluster, with --engine slurm; a file given by --slurm overrides it key by key."""
+    ray: RayEntry | None = None
+    """The Ray cluster and what each run asks of it, with --engine ray; a file given by --ray overrides it key by key."""
     scales: tuple[str, ...] = ()
     """Scales at which the study can run, the paper's first, if it is written in a paper's terms; empty: only its own."""
     set: Settings = {}
