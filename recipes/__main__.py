@@ -39,11 +39,12 @@ from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.stages import resolve_by_config
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
+from recipes.study.display import display_path
 from recipes.study.folder_names import folder_name
 from recipes.study.full_plan import make_full_plan, measure_with, with_macs
 from recipes.study.plan import Plan, PlannedRun, Resolver
 from recipes.study.scales import load_scale
-from recipes.study.specification import Study, display_path
+from recipes.study.specification import Study
 from recipes.study.stored_plan import check_folder, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 from recipes.study.tuning import plan_tuning

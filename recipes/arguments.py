@@ -4,9 +4,10 @@ import argparse
 
 from common.errors import UserError
 from recipes.run.launching import SINGLE_PROCESS
+from recipes.study.display import display_path
 from recipes.study.scales import scale_names
 from recipes.study.schema_types import SCHEMAS
-from recipes.study.specification import REPOSITORY, display_path
+from recipes.study.specification import REPOSITORY
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

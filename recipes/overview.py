@@ -17,11 +17,12 @@ from recipes.run.tune import TUNING, describe_choices
 from recipes.stages import load_config
 from recipes.study.choices import Choices
 from recipes.study.cost import DatasetSize, RunCosts, measured_macs_per_second
+from recipes.study.display import display_path
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.ray_section import RayEntry
 from recipes.study.scales import load_scale, scale_names
 from recipes.study.slurm_section import SlurmEntry
-from recipes.study.specification import STUDIES, display_path
+from recipes.study.specification import STUDIES
 from recipes.study.study_file import load_study
 from recipes.study.tuning import Tuning
 

@@ -12,7 +12,7 @@ import pytest
 from mini_ray import MiniRay, mini_ray, processes_of, reason_to_skip
 from mini_slurm import wait_for
 from test_slurm import ROOT, STUDY, Command, assert_equal
-from two_hundred_runs import run_with_kills
+from two_hundred_runs import assert_all_run_once
 
 from common.cores import available_cores
 from recipes.run.engine import Engine
@@ -49,7 +49,7 @@ def test_no_run_is_lost_or_repeated_where_the_study_is_killed(
     ray: MiniRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_STARTS", str(tmp_path / "starts.txt"))
-    print(run_with_kills(tmp_path, build, ray.address, seed=2, start="spawn"))
+    print(assert_all_run_once(tmp_path, build, ray.address, seed=2, start="spawn"))
 
 
 def records(command: Command) -> dict[Path, TaskRecord]:

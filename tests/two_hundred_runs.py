@@ -50,7 +50,7 @@ def write_stage(folder: Path, environment: Mapping[str, str] | None = None) -> l
     return [sys.executable, "-S", str(folder / "stage.py")]
 
 
-def run_with_kills(folder: Path, build: BuildEngine, where: str, *, seed: int, start: str = "fork") -> list[float]:
+def assert_all_run_once(folder: Path, build: BuildEngine, where: str, *, seed: int, start: str = "fork") -> list[float]:
     """Run all, and kill the study's process when random numbers of runs have started; then check that each ran once.
 
     The study's processes are forked, or spawned. Return the seconds of each.

@@ -18,7 +18,7 @@ from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_environment, read_num_classes
 from recipes.run.runner import format_duration
 from recipes.study.command import run_command
-from recipes.study.specification import display_path
+from recipes.study.display import display_path
 
 LEAD_FIGURES = ("accuracy", "table_")
 """Beginnings of the names of figures that show the result itself."""

@@ -130,6 +130,7 @@ def node_command(launch: tuple[str, ...]) -> TaskCommand:
     """Return a function that builds the command of a job on each of its nodes; `launch` are the arguments for a single process."""
 
     def command(job: Job, resources: Resources) -> list[str]:
+        """Return the words that start a job on one node, or on each of its nodes."""
         if resources.num_processes == 1:
             return accelerate_command(launch)(job)
         numbers = (f"--num_processes={resources.num_processes}", f"--num_machines={resources.nodes}")

@@ -9,8 +9,8 @@ from common.errors import UserError
 from common.files import path_exists
 from recipes.run.states import read_state
 from recipes.stages import find_stage, load_config
+from recipes.study.display import display_path
 from recipes.study.plan import PlannedRun
-from recipes.study.specification import display_path
 
 if TYPE_CHECKING:
     from common.data.config import DataConfig

@@ -18,7 +18,7 @@ from recipes.run.slurm.listing import ListedRun, Listing, last_record, places_of
 from recipes.run.slurm.programs import SlurmBusy
 from recipes.run.states import LOG, noted_end, read_state
 from recipes.run.tune import TUNING
-from recipes.study.specification import display_path
+from recipes.study.display import display_path
 from recipes.study.stored_plan import read_plan
 
 _TAIL_BYTES = 65536

@@ -11,9 +11,10 @@ from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.stale_images import check_images
 from recipes.study.choices import Choices, read_choices, write_choices
 from recipes.study.cost import RunCosts
+from recipes.study.display import display_path
 from recipes.study.full_plan import with_macs
 from recipes.study.plan import Resolver
-from recipes.study.specification import Study, display_path
+from recipes.study.specification import Study
 from recipes.study.tuning import Tuning, best, choose, make_choices, with_doubled
 
 CHOICES = "choices.yaml"

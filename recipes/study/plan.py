@@ -22,9 +22,10 @@ from common.training.numerics import FIRST, numerics_version
 from common.yaml_text import Word, as_text, parse_override
 from recipes.stages import canonical_stem
 from recipes.study.choices import Choices
+from recipes.study.display import display_path
 from recipes.study.folder_names import folder_name
 from recipes.study.inputs import input_digests
-from recipes.study.specification import Stage, Study, display_path
+from recipes.study.specification import Stage, Study
 
 DIGEST_DIGITS = 8
 """Number of hexadecimal digits of a run's hash."""

@@ -297,9 +297,3 @@ def _multiply(factors: dict[str, float], more: Mapping[str, float]) -> None:
     """Multiply `factors` by `more`, key by key."""
     for key, factor in more.items():
         factors[key] = factors.get(key, 1.0) * factor
-
-
-def display_path(path: Path) -> str:
-    """Return `path` relative to the working directory if it is below it, otherwise as an absolute path."""
-    absolute, cwd = path.absolute(), Path.cwd()
-    return str(absolute.relative_to(cwd)) if absolute.is_relative_to(cwd) else str(absolute)

@@ -34,6 +34,7 @@ from common.errors import UserError, did_you_mean
 from common.yaml_text import parse_override, parse_yaml, reason_of
 from recipes.study.axes import make_axis, unknown_starts
 from recipes.study.axis_forms import ValuesAxis
+from recipes.study.display import display_path
 from recipes.study.key_types import KeyTypes
 from recipes.study.published_weights import (
     PUBLISHED,
@@ -55,7 +56,6 @@ from recipes.study.specification import (
     ReportSpec,
     Stage,
     Study,
-    display_path,
 )
 from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 from recipes.study.tune_forms import build_tune

@@ -60,4 +60,5 @@ def test_a_folder_with_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_keys_of_the_cases_are_those_of_the_stages(name: str) -> None:
     case = CASES[name]
     recipe = resume.RECIPES / f"{case.stage}.yaml"
-    load(CONFIGS[case.stage], str(recipe), [*SMALL[case.stage], *case.words, "out=unused"])
+    config = load(CONFIGS[case.stage], str(recipe), [*SMALL[case.stage], *case.words, "out=unused"])
+    assert config.train.epochs * 4 > resume.KILLED_AFTER  # of four steps each

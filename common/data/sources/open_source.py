@@ -82,23 +82,11 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
     )
     declared = _declared_splits(config)
     if config.source.startswith(("http://", "https://")):
-        reject_keys(config, "addresses of tar shards", "revision", "config_name", "metadata_file", "leave_out")
-        if config.on_corrupt == "skip":
-            raise UserError(
-                "data.on_corrupt is 'skip', but data.source is on a server: images that it fails to send would be replaced like"
-                " corrupt ones, and the results would depend on it. Remove the key, or copy the shards to a disk."
-            )
-        return open_remote_shards(config.source, options, declared=declared)
+        return _open_addresses(config, options, declared)
     reject_keys(config, "not on a server, so all its shards are copied", "stage_gigabytes")
     path = user_path(config.source, "data.source")
     if glob.has_magic(config.source) and not path.exists():
-        files = match_files(str(path), (*TABLE_EXTENSIONS, TAR_EXTENSION))
-        root = Path(os.path.commonpath([file.parent for file in files]))
-        if files[0].suffix.lower() == TAR_EXTENSION:
-            reject_keys(config, "a glob pattern", "revision", "config_name", "metadata_file", "leave_out")
-            return _open_tar_files(files, root, config, options, declared)
-        reject_keys(config, "a glob pattern", "revision", "config_name", *FOLDER_KEYS)
-        return open_table_files(files, root, options, title=f"the tables {config.source}", declared=declared)
+        return _open_matches(path, config, options, declared)
     if config.source == "digits":
         reject_keys(
             config,
@@ -133,6 +121,28 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
     reject_keys(config, "a Hub dataset", *FOLDER_KEYS)
     reject_keys(config, "a Hub dataset; HF_DATASETS_CACHE is the folder that it is unpacked into", "stage_to")
     return open_hub_dataset(config.source, options, config_name=config.config_name, revision=config.revision)
+
+
+def _open_addresses(config: DataConfig, options: TableOptions, declared: list[str]) -> Source:
+    """Open tar shards on a server."""
+    reject_keys(config, "addresses of tar shards", "revision", "config_name", "metadata_file", "leave_out")
+    if config.on_corrupt == "skip":
+        raise UserError(
+            "data.on_corrupt is 'skip', but data.source is on a server: images that it fails to send would be replaced like"
+            " corrupt ones, and the results would depend on it. Remove the key, or copy the shards to a disk."
+        )
+    return open_remote_shards(config.source, options, declared=declared)
+
+
+def _open_matches(pattern: Path, config: DataConfig, options: TableOptions, declared: list[str]) -> Source:
+    """Open the tables or tar shards that a glob pattern matches."""
+    files = match_files(str(pattern), (*TABLE_EXTENSIONS, TAR_EXTENSION))
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    if files[0].suffix.lower() == TAR_EXTENSION:
+        reject_keys(config, "a glob pattern", "revision", "config_name", "metadata_file", "leave_out")
+        return _open_tar_files(files, root, config, options, declared)
+    reject_keys(config, "a glob pattern", "revision", "config_name", *FOLDER_KEYS)
+    return open_table_files(files, root, options, title=f"the tables {config.source}", declared=declared)
 
 
 def _open_file(path: Path, options: TableOptions) -> Source:

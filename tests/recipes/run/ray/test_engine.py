@@ -285,3 +285,4 @@ def test_no_process_is_left(study: Study, fake_stage: SetBehavior) -> None:
     _, folder = study.sleeping()
     engine.stop(0.0)
     wait_for(lambda: not processes_of(folder), "processes are left", 60)
+    assert read_state(folder) != "running"

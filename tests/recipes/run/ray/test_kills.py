@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fake_ray import FakeRay
-from two_hundred_runs import run_with_kills
+from two_hundred_runs import assert_all_run_once
 
 from recipes.run.engine import Engine
 from recipes.run.ray.engine import RayEngine
@@ -22,4 +22,4 @@ def build(folder: str, words: Sequence[str]) -> Engine:
 
 def test_no_run_is_lost_or_repeated_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_STARTS", str(tmp_path / "starts.txt"))
-    run_with_kills(tmp_path, build, str(tmp_path / "ray"), seed=3)
+    assert_all_run_once(tmp_path, build, str(tmp_path / "ray"), seed=3)
