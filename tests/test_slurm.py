@@ -17,6 +17,10 @@ from common.cores import available_cores
 ROOT = RECIPES.parent
 pytestmark = [pytest.mark.run, pytest.mark.skipif(bool(reason_to_skip()), reason=f"no Slurm: {reason_to_skip()}")]
 
+WHOLE = pytest.mark.skipif(
+    os.environ.get("TEST_SLURM") != "all", reason="a study takes minutes on two cores; TEST_SLURM=all runs it"
+)
+
 LEVELS = {
     "patchify": {"model.stem": "patchify", "pretrain.train.epochs": 30},  # longer than half of a time limit of a minute
     "conv": {"model.stem": "conv", "pretrain.train.epochs": 2},
@@ -117,6 +121,7 @@ def state_of(slurm: MiniSlurm, job: str) -> str:
     return slurm.call("squeue", "-h", "--states=all", f"--jobs={job}", "--format=%T")
 
 
+@WHOLE
 def test_a_study_with_faults_is_equal_to_that_of_this_machine(slurm: MiniSlurm, tmp_path: Path, local: Command) -> None:
     command = Command(tmp_path / "faults", STUDY)
     process = command.start("--engine", "slurm")
@@ -143,7 +148,7 @@ def test_a_study_with_faults_is_equal_to_that_of_this_machine(slurm: MiniSlurm, 
     assert_equal(local, command)
 
 
-@pytest.mark.skipif(os.environ.get("TEST_SLURM") != "all", reason="minutes more; TEST_SLURM=all runs it, too")
+@WHOLE
 def test_a_detached_study_is_equal_to_that_of_this_machine(slurm: MiniSlurm, tmp_path: Path, local: Command) -> None:
     command = Command(tmp_path / "detached", STUDY)
     assert "12 submitted" in command.run("--engine", "slurm", "--detach")
