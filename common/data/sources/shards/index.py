@@ -12,6 +12,7 @@ import numpy.typing as npt
 from common.data.sources.label_values import read_labels
 from common.data.sources.shards.samples import Sample
 from common.files import fsync
+from common.json_text import to_json
 
 CLASSES_FILE = "classes.json"
 _ARRAYS = ("shard_ends", "offsets", "sizes", "labels", "name_ends", "names")
@@ -67,7 +68,7 @@ class ShardIndex:
         """Write the arrays and the names of the classes into a folder."""
         for name in _ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))
-        (folder / CLASSES_FILE).write_text(json.dumps(self.class_names), encoding="utf-8")
+        (folder / CLASSES_FILE).write_text(to_json(self.class_names), encoding="utf-8")
         for path in folder.iterdir():
             fsync(path)
 
