@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from common.cores import available_cores
 from common.files import naming
 from common.surroundings import INTERRUPTED
+from recipes.run.attempts import describe_exit
 from recipes.run.engine import Job, JobEnd
 from recipes.run.environment import run_environment
 from recipes.run.forkserver import ForkedProcess, Forkserver
@@ -114,9 +115,9 @@ class LocalSlots:
         for slot in self._slots:
             code = slot.process.poll() if slot.process else None
             if slot.job and code is not None:
-                ends.append(JobEnd(slot.job, f"exit code {code}"))
+                ends.append(JobEnd(slot.job, describe_exit(code)))
                 if code not in (0, INTERRUPTED):
-                    note_end(slot.job.folder, f"exit code {code}")
+                    note_end(slot.job.folder, describe_exit(code))
                 slot.job = slot.process = None
         return ends
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from common.locks import try_lock
 from recipes.result import read_result
+from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use, is_stuck, newest_checkpoint
 from recipes.run.engine import Job, JobEnd
 from recipes.run.environment import run_environment
 from recipes.run.ray.client import RayBusy, RayClient
-from recipes.run.ray.tasks import Task, TaskRecord, is_stuck, place_of, read_record, record_path, write_record
-from recipes.run.slurm.job import newest_checkpoint
-from recipes.run.states import lock_run_folder
+from recipes.run.ray.tasks import Task, TaskRecord, place_of, read_record, record_path, write_record
 from recipes.study.ray_section import RayEntry, ray_resources
 from recipes.study.slurm_section import Resources
 
@@ -53,7 +52,7 @@ class RayEngine:
         slots: int = DEFAULT_JOBS,
         *,
         poll_seconds: float = 1.0,
-        visible_seconds: float = 60.0,
+        visible_seconds: float = VISIBLE_SECONDS,
         print_line: Callable[[str], None] = print,
     ) -> None:
         """Take what runs ask for; `visible_seconds` is how long a node's files may take to be seen on this machine."""
@@ -91,7 +90,7 @@ class RayEngine:
         task = self._task(job, resources)
         has_actor = task.name in names
         if not has_actor:
-            if _is_in_use(job.folder):
+            if is_folder_in_use(job.folder):
                 return False
             has_actor = not self._submit(task, resources, ())
         self._followed[job.folder] = _Followed(job, task, not has_actor or self._holds_place(job.folder))
@@ -230,11 +229,3 @@ def _place(record: TaskRecord | None) -> str:
     if record is None or not record.node:
         return ""
     return record.node + (f", start {record.starts}" if record.starts > 1 else "")
-
-
-def _is_in_use(folder: Path) -> bool:
-    """Return whether a process uses the folder of a run that has no actor; the folder is created, as neighbors look for it."""
-    lock = lock_run_folder(folder)
-    if lock is not None:
-        os.close(lock)
-    return lock is None

@@ -18,15 +18,13 @@ from common.files import path_exists
 from common.locks import RUN_LOCK, is_in_use
 from common.surroundings import INTERRUPTED
 from recipes.result import read_result
+from recipes.run.attempts import VISIBLE_SECONDS, describe_exit, is_stuck, newest_checkpoint
 from recipes.run.ray import guard
-from recipes.run.ray.tasks import Task, TaskRecord, TaskState, is_stuck, place_of, read_record, write_record
-from recipes.run.slurm.job import newest_checkpoint
+from recipes.run.ray.tasks import Task, TaskRecord, TaskState, place_of, read_record, write_record
 from recipes.run.states import LOG, lock_run_folder, note_end
 
 POLL_SECONDS = 1.0
 """Seconds between two looks at a folder that is in use."""
-VISIBLE_SECONDS = 60.0
-"""Longest time after which a network file system shows what another node has written: NFS keeps attributes so long."""
 ORPHAN_SECONDS = 60.0
 """Time that a run gets to save when Ray has ended its worker."""
 
@@ -93,7 +91,7 @@ class NodeRun:
             if code == USER_ERROR and is_in_use(self.folder / RUN_LOCK):
                 continue  # a run that locks its folder on another host, where locks are not seen here, was first
             if not self._is_done() and code not in (0, INTERRUPTED):
-                return self._fail(f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}")
+                return self._fail(describe_exit(code))
             if self._is_done():
                 break
             self.lost_at = (*self.lost_at, newest_checkpoint(self.folder))

@@ -5,7 +5,7 @@ Read on every node, so that it imports little.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,11 +56,6 @@ class TaskRecord:
     """How often it was started since it was given to Ray."""
     lost_at: tuple[str, ...] = ()
     """The newest checkpoint each time that it was lost or interrupted."""
-
-
-def is_stuck(lost_at: Sequence[str], retries: int) -> bool:
-    """Return whether a run was lost more than `retries` times in a row without a new checkpoint."""
-    return len(lost_at) > retries and len(set(lost_at[-retries - 1 :])) == 1
 
 
 def place_of(folder: Path) -> Path:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recipes.result import read_result
+from recipes.run.attempts import is_folder_in_use
 from recipes.run.engine import Job
 from recipes.run.runner import job_of
-from recipes.run.slurm.engine import SlurmEngine, is_in_use
+from recipes.run.slurm.engine import SlurmEngine
 from recipes.run.slurm.programs import SlurmBusy
 from recipes.run.states import noted_end, read_state
 from recipes.study.plan import PlannedRun
@@ -35,7 +36,7 @@ def submit_all(
             states[run.id] = _find(run, folder, states)
             if states[run.id] == "submitted" and listed is not None and listed.queued.is_live:
                 states[run.id], jobs[run.id] = "in the queue", listed.queued.job
-            elif states[run.id] == "submitted" and is_in_use(job):
+            elif states[run.id] == "submitted" and is_folder_in_use(job.folder):
                 states[run.id] = "in use"
                 print_line(f"{run.id}: its folder is in use by another process")
             elif states[run.id] == "submitted":

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.locks import try_lock
+from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use
 from recipes.run.engine import Job, JobEnd
 from recipes.run.slurm.following import FollowedJob
 from recipes.run.slurm.listing import ListedRun, Listing, places_of
 from recipes.run.slurm.programs import SlurmBusy, cancel
 from recipes.run.slurm.submissions import MAX_TASKS, place_of, submit_tasks, write_task
-from recipes.run.states import lock_run_folder, read_state
+from recipes.run.states import read_state
 from recipes.study.slurm_section import Resources, SlurmEntry, resources_of
 
 DEFAULT_JOBS = 1000
@@ -38,7 +39,7 @@ class SlurmEngine:
         slots: int = DEFAULT_JOBS,
         *,
         poll_seconds: float = 10.0,
-        visible_seconds: float = 60.0,
+        visible_seconds: float = VISIBLE_SECONDS,
         print_line: Callable[[str], None] = print,
     ) -> None:
         """Take what jobs ask for; `visible_seconds` is how long a result may take to be seen on this machine."""
@@ -67,7 +68,7 @@ class SlurmEngine:
                 if _is_live(job, queues[place]):
                     self._followed[job.folder] = FollowedJob(job, is_own=False)
                     taken.append((job, True))
-                elif is_in_use(job):
+                elif is_folder_in_use(job.folder):
                     taken.append((job, False))
                 else:
                     new.append(job)
@@ -191,17 +192,6 @@ class SlurmEngine:
         if not self._is_silent:
             self.print_line(f"Slurm: {error}; trying again every {self.poll_seconds:.0f} s")
         self._is_silent = True
-
-
-def is_in_use(job: Job) -> bool:
-    """Return whether a process uses the folder of a run: here one that is no job of Slurm's, as the run is not in its queue.
-
-    The folder is created; by it neighboring studies see that the run is planned.
-    """
-    lock = lock_run_folder(job.folder)
-    if lock is not None:
-        os.close(lock)
-    return lock is None
 
 
 def _is_live(job: Job, queue: Mapping[Path, ListedRun]) -> bool:

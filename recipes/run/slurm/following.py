@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass, field
 
 from recipes.result import read_result
+from recipes.run.attempts import is_stuck, newest_checkpoint
 from recipes.run.engine import Job
-from recipes.run.slurm.job import newest_checkpoint
 from recipes.run.slurm.listing import ListedRun
 
 MAX_LOST = 3
@@ -59,7 +59,7 @@ class FollowedJob:
             return end
         self._gone_since = None
         self._lost.append(newest_checkpoint(self.job.folder))
-        if len(self._lost) > MAX_LOST and len(set(self._lost[-MAX_LOST - 1 :])) == 1:
+        if is_stuck(self._lost, MAX_LOST):
             return End(f"{end.how}, {len(self._lost)} times without a new checkpoint")
         return end
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from types import FrameType
 
 from common.errors import USER_ERROR, UserError
-from common.files import list_folder, path_exists
 from common.interruption import stop_signals
 from common.locks import RUN_LOCK, is_in_use
 from common.surroundings import INTERRUPTED
 from recipes.result import read_result
+from recipes.run.attempts import VISIBLE_SECONDS, describe_exit, is_stuck, newest_checkpoint
 from recipes.run.environment import run_environment
 from recipes.run.slurm.programs import SlurmBusy, requeue, state_of
 from recipes.run.slurm.tasks import Task, TaskRecord, TaskState, read_record, read_tasks, write_record
@@ -31,8 +31,6 @@ from recipes.run.states import LOG, lock_run_folder, note_end
 
 POLL_SECONDS = 2.0
 """Seconds between two looks at a folder that is in use."""
-VISIBLE_SECONDS = 60.0
-"""Longest time after which a network file system shows what another node has written: NFS keeps attributes so long."""
 MAX_REQUEUES = 3
 """How often a run is started again at the same checkpoint before it counts as failed."""
 MAIN_PROCESS = "RECIPES_MAIN_PROCESS"
@@ -75,7 +73,7 @@ class RunJob:
         if result is not None and result.is_final:
             return self._end("done", result.status, 0)
         if code not in (0, INTERRUPTED) and not self.signals:
-            words = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+            words = describe_exit(code)
             note_end(self.folder, words)
             return self._end("failed", words, code if code > 0 else 128 - code)
         if signal.SIGUSR2 in self.signals:
@@ -85,7 +83,7 @@ class RunJob:
     def _requeue(self) -> int:
         """Put the job back into the queue, unless Slurm has ended it; return its exit code."""
         progress = (*(self.before.progress if self.before else ()), newest_checkpoint(self.folder))
-        if len(progress) > MAX_REQUEUES and len(set(progress[-MAX_REQUEUES - 1 :])) == 1:
+        if is_stuck(progress, MAX_REQUEUES):
             reason = f"no checkpoint was written in {MAX_REQUEUES} starts: its time limit is too short, or it is killed"
             return self._end("failed", reason, 1)
         self._record("interrupted", "saved; resumes from its checkpoint", progress)
@@ -189,16 +187,6 @@ class RunJob:
         self._record(state, reason)
         print(f"{self.folder.name}: {state} ({reason})", flush=True)
         return code
-
-
-def newest_checkpoint(folder: Path) -> str:
-    """Return the name of a run's newest checkpoint; an empty string if there is none."""
-    checkpoints = folder / "checkpoints"
-    return (
-        max((entry.name for entry in list_folder(checkpoints, r"step-\d+")), default="")
-        if path_exists(checkpoints)
-        else ""
-    )
 
 
 def main(arguments: list[str]) -> int:
