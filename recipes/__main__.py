@@ -255,7 +255,9 @@ def _detach(runs: Sequence[PlannedRun], folder: Path, engine: SlurmEngine) -> in
     if "done" in states.values():
         _report(folder)
     if {"submitted", "in the queue", "in use"} & set(states.values()):
-        _print(f"`python -m recipes status {display_path(folder)}` shows the runs; this command again reports on them.")
+        _print(
+            f"`python -m recipes status {display_path(folder)}` shows the runs; this command again reports on them, and submits what failed or is missing."
+        )
     return 0
 
 

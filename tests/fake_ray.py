@@ -64,10 +64,11 @@ class FakeRay:
     def lose(self, name: str, *, with_run: bool = True, is_forgotten: bool = False) -> None:
         """Kill an actor, and its run with it as a node that is lost; construct it again, unless Ray forgets it as well."""
         folder = Path(json.loads((self.folder / f"{name}.task").read_text())["folder"])
-        self._kill(name)
+        self._kill(name, signal.SIGSTOP)  # its end is noticed by the run's guard, which would let the run save
         for pid in processes_of(folder) if with_run else []:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._kill(name)
         if is_forgotten:
             (self.folder / f"{name}.task").unlink()
         else:
@@ -78,10 +79,10 @@ class FakeRay:
         for name in self.names():
             self.kill(name)
 
-    def _kill(self, name: str) -> None:
-        """Kill an actor's process."""
+    def _kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to an actor's process."""
         with suppress(ProcessLookupError, FileNotFoundError, ValueError):
-            os.kill(int((self.folder / f"{name}.pid").read_text()), signal.SIGKILL)
+            os.kill(int((self.folder / f"{name}.pid").read_text()), number)
 
     def _fork(self, name: str, task: str = "") -> bool:
         """Start an actor's process, which is no child of this one; return whether it began: no other has the name of a new task."""

@@ -155,11 +155,22 @@ def _is_ready(tasks: dict[str, dict[str, Any]], dependency: str) -> bool | None:
     return False if tasks[name]["state"] in ("PENDING", "RUNNING", "COMPLETING") else None
 
 
+def _job_id(task: dict[str, Any]) -> str:
+    """Return the id of a task that is no array's and no index, as Slurm gives it: the last task has that of its array."""
+    last = int(task["options"]["array"].partition("-")[2])
+    return str(task["array"]) if task["index"] == last else f"{task['array']}{task['index']:06}"
+
+
+def _tasks_of(tasks: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the task with an id, or all tasks of an array."""
+    return [tasks[name]] if name in tasks else [task for task in tasks.values() if task["array"] == name]
+
+
 def _start(name: str, task: dict[str, Any]) -> "subprocess.Popen[bytes]":
     """Start the script of a task."""
     options = task["options"]
     environment = {
-        **os.environ, "SLURM_JOB_ID": name, "SLURM_ARRAY_JOB_ID": task["array"], "SLURM_ARRAY_TASK_ID": str(task["index"]),
+        **os.environ, "SLURM_JOB_ID": _job_id(task), "SLURM_ARRAY_JOB_ID": task["array"], "SLURM_ARRAY_TASK_ID": str(task["index"]),
         "SLURM_RESTART_COUNT": str(task["starts"]), "SLURM_JOB_NODELIST": "fake", "SLURM_CPUS_PER_TASK": options["cpus-per-task"],
     }  # fmt: skip
     with Path(options["output"].replace("%a", str(task["index"]))).open("ab") as output:
@@ -183,7 +194,7 @@ def squeue(slurm: FakeSlurm, options: dict[str, str], words: list[str]) -> int:
     """List tasks."""
     tasks = slurm.tasks()
     if "jobs" in options:
-        print(tasks[options["jobs"]]["state"] if options["jobs"] in tasks else "")
+        print("\n".join(task["state"] for task in _tasks_of(tasks, options["jobs"])))
         return 0
     for task in tasks.values():
         node = "fake" if task["state"] == "RUNNING" else ""
@@ -215,9 +226,11 @@ def scancel(slurm: FakeSlurm, options: dict[str, str], words: list[str]) -> int:
 def scontrol(slurm: FakeSlurm, options: dict[str, str], words: list[str]) -> int:
     """Requeue a task."""
     with slurm.state() as state:
-        task = state["tasks"][words[-1]]
-        task |= {"state": "COMPLETING", "again": True}
-    os.killpg(task["pid"], signal.SIGTERM)  # this process may be one of them
+        running = [task for task in _tasks_of(state["tasks"], words[-1]) if task["state"] == "RUNNING"]
+        for task in running:
+            task |= {"state": "COMPLETING", "again": True}
+    for task in running:
+        os.killpg(task["pid"], signal.SIGTERM)  # this process may be one of them
     return 0
 
 

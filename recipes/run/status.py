@@ -25,7 +25,7 @@ _TAIL_BYTES = 65536
 _PROGRESS = re.compile(r"^step (\d+) of (\d+), (\d+) images/s, (\d+) s left", re.MULTILINE)
 """A line of a run's log (`common.training.progress`)."""
 _START = re.compile(r"^\$ ", re.MULTILINE)
-_ERROR = re.compile(r"^(?:error: |\w*(?:Error|Exception)\b).*", re.MULTILINE)
+_ERROR = re.compile(r"^(?:error: |[\w.]*(?:Error|Exception)\b).*", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,9 @@ class RunJob:
             reason = f"no checkpoint was written in {MAX_REQUEUES} starts: its time limit is too short, or it is killed"
             return self._end("failed", reason, 1)
         self._record("interrupted", "saved; resumes from its checkpoint", progress)
-        job, deadline = os.environ["SLURM_JOB_ID"], time.monotonic() + VISIBLE_SECONDS
+        # Not SLURM_JOB_ID: that of an array's last task is the array's, which stands for all of its tasks.
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        deadline = time.monotonic() + VISIBLE_SECONDS
         self.signals.discard(signal.SIGTERM)
         try:
             state = state_of(job)

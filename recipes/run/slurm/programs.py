@@ -30,7 +30,7 @@ _SECONDS = 60.0
 """Longest time that a program of Slurm's may take: its own time limit for a message is 10 s, with several attempts."""
 _TRANSIENT = re.compile(
     r"unable to contact|socket timed out|connection (refused|timed out)|try again|temporarily|transport endpoint|"
-    r"zero bytes were transmitted|submit.*limit|limit.*submit",
+    r"zero bytes were transmitted|MaxSubmit",
     re.IGNORECASE,
 )
 """Messages about a controller that does not answer, or a queue that is full, which pass."""

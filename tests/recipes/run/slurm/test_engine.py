@@ -159,6 +159,22 @@ def test_a_run_that_reaches_its_time_limit_saves_is_requeued_and_resumes(
     assert len(fake_stage()) == 7
 
 
+def test_every_task_of_an_array_requeues_itself_alone(
+    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm
+) -> None:
+    """The last one, too, whose id is that of the array."""
+    fake_stage(TST="sleep")
+    thread = study.start()
+    wait_for(lambda: len([path for path in study.folder.glob("*/started") if path.read_text()]) == 4, "not all started")
+    tasks = [name for name, task in fake_slurm.tasks().items() if task["state"] == "RUNNING"]
+    for name in sorted(tasks, reverse=True):
+        fake_slurm.warn(name)
+        wait_for(lambda: fake_slurm.tasks()[name]["state"] == "COMPLETED", "not resumed")  # noqa: B023
+    thread.join(240)
+    assert study.is_done()
+    assert [fake_slurm.tasks()[name]["starts"] for name in tasks] == [2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("is_requeued", [True, False])
 def test_a_run_whose_node_is_lost_resumes(
     study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm, is_requeued: bool
