@@ -256,7 +256,8 @@ def _detach(runs: Sequence[PlannedRun], folder: Path, engine: SlurmEngine) -> in
         _report(folder)
     if {"submitted", "in the queue", "in use"} & set(states.values()):
         _print(
-            f"`python -m recipes status {display_path(folder)}` shows the runs; this command again reports on them, and submits what failed or is missing."
+            f"`python -m recipes status {display_path(folder)}` shows the runs; this"
+            " command again reports on them, and submits what failed or is missing."
         )
     return 0
 

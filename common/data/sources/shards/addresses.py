@@ -1,6 +1,7 @@
 """Addresses of several shards in one text, as webdataset writes them."""
 
 import re
+from collections.abc import Sequence
 
 from common.errors import UserError
 
@@ -21,18 +22,25 @@ def expand_braces(text: str) -> list[str]:
             done[each] = None
             continue
         before, inside, after = match.groups()
-        parts = _numbers(inside, text) if _RANGE.fullmatch(inside) else inside.split(",")
+        parts: Sequence[str | int] = inside.split(",")
+        if _RANGE.fullmatch(inside):
+            parts = _numbers(inside, text)
+        width = len(inside.partition("..")[0]) if isinstance(parts, range) else 0
         if len(done) + len(pending) + len(parts) > _MAX_SHARDS:
-            raise UserError(
-                f"data.source '{text}' stands for more than {_MAX_SHARDS} shards. Correct the numbers in braces."
-            )
-        pending += [f"{before}{part}{after}" for part in parts]
+            raise _too_many(text)
+        pending += [f"{before}{str(part).zfill(width)}{after}" for part in parts]
     return sorted(done)
 
 
-def _numbers(inside: str, text: str) -> list[str]:
-    """Return the numbers of a range, with as many digits as its first one has."""
+def _numbers(inside: str, text: str) -> range:
+    """Return the numbers of a range; raise UserError for an empty one."""
     first, last = inside.split("..")
     if int(last) < int(first):
         raise UserError(f"data.source '{text}': {{{inside}}} is empty. Write the smaller number first.")
-    return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    if int(last) - int(first) >= _MAX_SHARDS:
+        raise _too_many(text)
+    return range(int(first), int(last) + 1)
+
+
+def _too_many(text: str) -> UserError:
+    return UserError(f"data.source '{text}' stands for more than {_MAX_SHARDS} shards. Correct the numbers in braces.")

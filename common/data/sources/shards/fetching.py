@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import shutil
 import time
 from contextlib import AbstractContextManager, suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 from common.data.sources.file_lock import hold_lock
 from common.data.sources.shards.places import OpenShard, RemoteShard
 from common.errors import UserError, is_disk_error
+from common.files import fsync
 
 _log = logging.getLogger(__name__)
 
@@ -26,9 +28,13 @@ _YOUNG_SECONDS = 60.0
 """A copy that was read within this time is not removed: other processes read it."""
 
 
+_COPY = re.compile(r"[^.].*-[0-9a-f]{8}\.tar", re.IGNORECASE)
+"""Names of copies (`FetchedShard._path`)."""
+
+
 @dataclass(frozen=True)
 class ShardCache:
-    """Folder of copies, with a limit on their size."""
+    """Folder of copies and of nothing else, with a limit on their size."""
 
     folder: Path
     limit_bytes: int | None
@@ -37,8 +43,10 @@ class ShardCache:
     def check(self) -> None:
         """Raise UserError if the limit is more than the disk has room for."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.limit_bytes is None:
+            return
         room = shutil.disk_usage(self.folder).free + sum(status.st_size for _, status in self._copies())
-        if self.limit_bytes is not None and room < self.limit_bytes:
+        if room < self.limit_bytes:
             raise UserError(
                 f"data.stage_gigabytes = {self.limit_bytes / 1e9:g}: the disk of {self.folder} has room for {room / 1e9:.2f}. Set"
                 " it to less, or data.stage_to to a folder with more room."
@@ -46,10 +54,12 @@ class ShardCache:
 
     def make_room(self, needed: int) -> None:
         """Remove the copies that were read longest ago until the limit holds with `needed` bytes more."""
+        if self.limit_bytes is None:
+            return
         copies = sorted(self._copies(), key=lambda found: found[1].st_mtime)
         total = sum(status.st_size for _, status in copies) + needed
         for path, status in copies:
-            if self.limit_bytes is None or total <= self.limit_bytes or time.time() - status.st_mtime < _YOUNG_SECONDS:
+            if total <= self.limit_bytes or time.time() - status.st_mtime < _YOUNG_SECONDS:
                 break
             path.unlink(missing_ok=True)
             total -= status.st_size
@@ -58,7 +68,7 @@ class ShardCache:
         """Return the complete copies, with their size and the time of the last read."""
         found = []
         for path in self.folder.rglob("*.tar"):
-            if not path.name.startswith("."):
+            if _COPY.fullmatch(path.name):  # whatever else a user keeps there is not ours to remove
                 with suppress(FileNotFoundError):  # another process removes it
                     found.append((path, path.stat()))
         return found
@@ -149,4 +159,8 @@ class FetchedShard:
                             f"{self.title}: ends at byte {position} of {opened.size}; it has changed on the server"
                         )
                     file.write(data)
+            if self._remote.state() != self._state:
+                temporary.unlink()
+                raise OSError(f"{self.title}: has changed on the server; start the run again")
+            fsync(temporary)
             temporary.replace(self._path)

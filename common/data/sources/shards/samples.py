@@ -82,8 +82,13 @@ def _find_label(title: str, stem: str, texts: dict[str, str], label_column: str 
         found = json.loads(texts["json"])
     except ValueError as error:
         raise UserError(f"data.source: {stem}.json in {title} is not JSON ({error}). Write the shard again.") from error
+    if not isinstance(found, dict):
+        raise UserError(
+            f"data.source: {stem}.json in {title} is {str(found)[:40]}, not an object with keys. Write labels to .cls, or as"
+            ' {"label": 3} to .json.'
+        )
     keys = [key for key in found if is_usual_label(key)] if label_column is None else [label_column]
-    key = next((key for key in keys if found.get(key) is not None), None) if isinstance(found, dict) else None
+    key = next((key for key in keys if found.get(key) is not None), None)
     if key is None:
         return None
     if not isinstance(found[key], str | int):

@@ -26,6 +26,8 @@ from common.errors import UserError
 _log = logging.getLogger(__name__)
 
 EXTENSION = ".tar"
+FETCHED = "fetched_shards"
+"""Folder in `data.stage_to` of the copies that are removed where there is a limit: nothing else may lie there."""
 _PROBED = 8
 """Samples of the first shard that are read to tell shards from other tar files."""
 
@@ -104,9 +106,16 @@ def open_remote_shards(address: str, options: TableOptions, *, declared: Sequenc
             f"data.source '{address}': {other} is not the address of a {EXTENSION} file. Give those of all shards:"
             " https://host/train-{0000..1023}.tar; a server does not list its files."
         )
-    paths = {Path(urlsplit(each).path): each for each in addresses}
+    paths: dict[Path, str] = {}
+    for each in addresses:
+        other = paths.setdefault(Path(urlsplit(each).path), each)
+        if other != each:
+            raise UserError(
+                f"data.source '{address}': {other} and {each} have the same path, by which shards are told from each other. Give"
+                " addresses of one server whose paths differ."
+            )
     root = Path(os.path.commonpath([path.parent for path in paths]))
-    cache = None if options.stage_to is None else ShardCache(options.stage_to, options.stage_bytes)
+    cache = None if options.stage_to is None else ShardCache(options.stage_to / FETCHED, options.stage_bytes)
     if cache is not None:
         cache.check()
     places: dict[str, list[ShardPlace]] = {}
