@@ -49,5 +49,10 @@ def build_shard_order(shuffle_shards: int | None, config: DataConfig, train: Spl
             f"train.shuffle_shards is {shuffle_shards}, but data.source '{config.source}' has no shards, or has images without"
             " labels from other ones. Remove the key, or set data.source to tables or tar shards."
         )
-    _, dense = np.unique(numbers, return_inverse=True)
+    found, dense = np.unique(numbers, return_inverse=True)
+    if len(found) < 2:
+        raise UserError(
+            f"train.shuffle_shards is {shuffle_shards}, but the training images of data.source '{config.source}' are read as one"
+            " shard, so that there is no order over shards. Remove the key, or set data.source to several tables or tar shards."
+        )
     return ShardOrder(dense.astype(np.int64), shuffle_shards)

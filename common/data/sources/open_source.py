@@ -125,6 +125,7 @@ def _open(config: DataConfig, decoder: ImageDecoder) -> Source:
 
 def _open_addresses(config: DataConfig, options: TableOptions, declared: list[str]) -> Source:
     """Open tar shards on a server."""
+    _reject_other_kinds(config)
     reject_keys(config, "addresses of tar shards", "revision", "config_name", "metadata_file", "leave_out")
     if config.on_corrupt == "skip":
         raise UserError(
@@ -159,8 +160,7 @@ def _open_tar_files(
     files: list[Path], root: Path, config: DataConfig, options: TableOptions, declared: list[str]
 ) -> Source:
     """Open tar files that the configuration names; raise UserError for an archive of image folders."""
-    if config.kind not in ("auto", "webdataset"):
-        raise UserError(f"data.kind is {config.kind}, but data.source '{config.source}' is tar files. Remove the key.")
+    _reject_other_kinds(config)
     if config.kind == "auto" and not have_labels(files, options.label_column):
         raise UserError(
             f"data.source '{config.source}': the first images in {files[0]} have no labels in .cls or .json. Extract an archive of"
@@ -168,6 +168,12 @@ def _open_tar_files(
             " data.label_column names another extension or key of .json."
         )
     return open_shards(files, root, options, title=f"the shards {config.source}", declared=declared)
+
+
+def _reject_other_kinds(config: DataConfig) -> None:
+    """Raise UserError if tar files are to be read as something else."""
+    if config.kind not in ("auto", "webdataset"):
+        raise UserError(f"data.kind is {config.kind}, but data.source '{config.source}' is tar files. Remove the key.")
 
 
 def _declared_splits(config: DataConfig) -> list[str]:

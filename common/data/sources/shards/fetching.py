@@ -19,8 +19,8 @@ from common.files import fsync
 _log = logging.getLogger(__name__)
 
 _READS_BEFORE_FETCH = 3
-"""Images of a shard that a process asks the server for one by one, before it fetches the whole shard: samples of images from
-everywhere (verification, fingerprints) fetch nothing."""
+"""Images of a shard that a process asks the server for one by one, before it fetches the whole shard: verification decodes some
+images of many shards. Fingerprints and the search for duplicates fetch nothing (`peek`)."""
 _READS_BEFORE_NEXT_TRY = 1000
 """Requests for images of a shard after a copy of it could not be written."""
 _CHUNK = 8 << 20
@@ -109,6 +109,11 @@ class FetchedShard:
         if data is None and self._num_reads >= _READS_BEFORE_FETCH and self._fetch():
             data = self._read_copy(offset, size)
         self._num_reads += 1
+        return self._remote.read(offset, size) if data is None else data
+
+    def peek(self, offset: int, size: int) -> bytes:
+        """Return bytes from the copy if there is one, otherwise by a request; nothing is copied for it."""
+        data = self._read_copy(offset, size)
         return self._remote.read(offset, size) if data is None else data
 
     @property

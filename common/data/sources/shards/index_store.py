@@ -19,7 +19,7 @@ from common.data.sources.file_lock import hold_lock
 from common.data.sources.shards.index import ShardIndex, ShardPart, build_index
 from common.data.sources.shards.places import ShardPlace
 from common.data.sources.shards.samples import read_samples
-from common.errors import UserError, is_disk_error
+from common.errors import UserError, is_disk_error, system_error_message
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +39,12 @@ def index_folder() -> Path:
 def load_or_build(shards: Sequence[ShardPlace], *, label_column: str | None, title: str) -> tuple[ShardIndex, Path]:
     """Return the index of shards, and its folder; build it if there is none for them as they are now.
 
-    Raise UserError for a damaged shard, and if the index cannot be written.
+    Raise UserError for a shard that is damaged or cannot be read, and if the index cannot be written.
     """
-    folder = index_folder() / fingerprint(shards, label_column=label_column)
+    try:
+        folder = index_folder() / fingerprint(shards, label_column=label_column)
+    except OSError as error:
+        raise _unreadable(title, error) from error
     if (index := _load(folder)) is not None:
         return index, folder
     try:
@@ -51,12 +54,18 @@ def load_or_build(shards: Sequence[ShardPlace], *, label_column: str | None, tit
             _build(shards, folder, label_column=label_column, title=title)
     except OSError as error:
         if not is_disk_error(error):
-            raise
+            raise _unreadable(title, error) from error
         raise UserError(
             f"data.source: the index of {title} is stored in {folder.parent}, which cannot be written"
             f" ({error.strerror or error}). Set HF_HOME or HF_DATASETS_CACHE to a folder with room that all nodes share."
         ) from error
     return ShardIndex.load(folder), folder
+
+
+def _unreadable(title: str, error: OSError) -> UserError:
+    return UserError(
+        f"data.source: {title}: {system_error_message(error)} A server must know every address and send ranges of bytes."
+    )
 
 
 def fingerprint(shards: Sequence[ShardPlace], *, label_column: str | None) -> str:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
 from common.data.sources.shards.index import ShardIndex
-from common.data.sources.shards.places import ShardPlace
-from common.errors import UserError
+from common.data.sources.shards.places import LocalShard, ShardPlace
+from common.errors import ProcessError, UserError
 
 
 class TarImages:
@@ -71,21 +71,25 @@ class TarImages:
         return self._index.shard_numbers()
 
     def content(self, index: int) -> bytes:
-        """Return the encoded bytes of an image."""
+        """Return the encoded bytes of an image, none of a damaged one; raise ProcessError if a server fails to send them."""
         try:
-            return self._read(index)
+            return self._read(index, is_sample=True)
+        except ProcessError:
+            raise
         except UserError:
             return b""
 
-    def _read(self, index: int) -> bytes:
+    def _read(self, index: int, *, is_sample: bool = False) -> bytes:
         """Return the encoded bytes of an image; raise UserError if the shard cannot be read or has become shorter."""
         shard, offset, size = self._index.place(index)
         try:
-            data = self._copies[shard].read(offset, size)
+            place = self._copies[shard]
+            data = place.peek(offset, size) if is_sample else place.read(offset, size)
         except OSError as error:
-            raise UserError(
-                f"{self.name(index)}: cannot be read{self._place(shard)} ({error.strerror or error}). Restore it."
-            ) from error
+            words = f"{self.name(index)}: cannot be read{self._place(shard)} ({error.strerror or error})."
+            if isinstance(self._shards[shard], LocalShard):
+                raise UserError(f"{words} Restore it.") from error
+            raise ProcessError(f"{words} Start the run again when the server answers.") from error
         if len(data) < size:
             raise UserError(
                 f"{self.name(index)}: the shard{self._place(shard)} ends before the image does. Copy it again."

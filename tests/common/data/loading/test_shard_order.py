@@ -1,13 +1,17 @@
 """Orders over shards: every image once, few shards at a time, evenly mixed, and the same after resuming."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import problems_of
+from tar_shards import write_labeled
 
 from common.data.config import DataConfig
 from common.data.images.decode import ImageDecoder
 from common.data.loading.sampler import EpochSampler
 from common.data.loading.shard_order import ShardOrder, build_shard_order
+from common.data.open_splits import open_splits
 from common.data.sources.digits import DigitsSource
 from common.errors import UserError
 from common.rng import generator
@@ -47,6 +51,13 @@ def test_images_without_shards_are_refused() -> None:
     assert build_shard_order(None, DataConfig(), split) is None
     with pytest.raises(UserError, match="train.shuffle_shards is 2, but data.source 'digits' has no shards"):
         build_shard_order(2, DataConfig(), split)
+
+
+def test_one_shard_has_no_order_over_shards(tmp_path: Path) -> None:
+    write_labeled(tmp_path / "train-0.tar", range(8))
+    config = DataConfig(source=str(tmp_path))
+    with pytest.raises(UserError, match="are read as one shard"):
+        build_shard_order(2, config, open_splits(config, labeled=True).train)
 
 
 def test_a_limit_of_the_copies_needs_the_order() -> None:

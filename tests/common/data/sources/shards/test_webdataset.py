@@ -151,3 +151,10 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match=r"the index of .*No space left.*HF_DATASETS_CACHE"):
         open_folder(tmp_path).read("train", labeled=True)
     assert [path.suffix for path in (tmp_path / "cache" / "two_stage_vit_indexes").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("text", ["5", "null", "[1]", '"cat"'])
+def test_json_that_is_no_object_is_named(tmp_path: Path, text: str) -> None:
+    write_shard(tmp_path / "train-0.tar", {"a.png": png(1), "a.json": text.encode()})
+    with pytest.raises(UserError, match=r"a.json in .* not an object with keys. Write labels to .cls"):
+        open_splits(DataConfig(source=str(tmp_path), kind="webdataset"), labeled=True)
