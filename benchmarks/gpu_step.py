@@ -74,9 +74,17 @@ def look(stage: str, setting: Setting, *, precision: str = "bf16", compile: bool
         whole = _step(trainer, batch)
         for _ in range(WARMUP):
             whole()
+        memory = _peak_memory(whole) if setting.device == "cuda" else 0.0
         durations = [time_part(name, part, setting.device) for name, part in _parts(trainer, batch)]
-        memory = torch.cuda.max_memory_allocated() / 2**30 if setting.device == "cuda" else 0.0
         return Inside(find_waits(whole, setting.device), tuple(durations), find_kernels(whole, setting.device), memory)
+
+
+def _peak_memory(step: Step) -> float:
+    """Return the peak memory of one step on the GPU in GiB, without what compilation took."""
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 2**30
 
 
 def _trainer(stage: str, setting: Any, folder: str, **execution: Any) -> tuple[Any, Any]:

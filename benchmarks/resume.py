@@ -7,6 +7,7 @@ measure of the second (`train.deterministic` removes both). `python -m benchmark
 """
 
 import argparse
+import math
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -70,8 +72,11 @@ class RunFailed(Exception):
     """A run ended with an error; with the end of its output."""
 
 
-def compare(name: str, folder: Path, case: Case) -> str:
-    """Run a case three times in `folder` and return a line about it; raise RunFailed if a run fails."""
+def compare(name: str, folder: Path, case: Case) -> tuple[str, bool]:
+    """Run a case three times in `folder`; return a line about it, and whether it differs where it must not, on a CPU.
+
+    Raise RunFailed if a run fails.
+    """
     first, second, killed = (folder / f"{name.replace(' ', '_').replace(',', '')}-{number}" for number in range(3))
     for out in (first, second):
         _finish(_start(case, out), out)
@@ -81,11 +86,12 @@ def compare(name: str, folder: Path, case: Case) -> str:
         load_file(checkpoint_paths(out / "checkpoints")[_newest(out)] / TENSORS) for out in (first, second, killed)
     ]
     repeated, resumed = (difference(states[0], other) for other in states[1:])
-    return f"{name}: repeated {_words(repeated)}, killed at step {step} and resumed {_words(resumed)}"
+    line = f"{name}: repeated {_words(repeated)}, killed at step {step} and resumed {_words(resumed)}"
+    return line, not torch.cuda.is_available() and max(repeated, resumed) > 0
 
 
 def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-    """Return the largest relative difference of a tensor: the norm of the difference over that of the tensor; 0 if all are equal.
+    """Return the largest relative difference of a tensor: the norm of the difference over that of the tensor; 0 if all bits are equal.
 
     Raise ValueError if the names or shapes differ.
     """
@@ -93,11 +99,15 @@ def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
         raise ValueError("the states have other tensors")
     largest = 0.0
     for name, tensor in one.items():
-        if tensor.equal(other[name]):
+        if torch.equal(_bytes(tensor), _bytes(other[name])):
             continue
-        distance = (tensor.double() - other[name].double()).norm()
-        largest = max(largest, float(distance / tensor.double().norm().clamp_min(1e-12)))
+        distance = float((tensor.double() - other[name].double()).norm() / tensor.double().norm().clamp_min(1e-12))
+        largest = max(largest, distance if math.isfinite(distance) else math.inf, sys.float_info.min)
     return largest
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(-1).view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
 
 
 def _words(value: float) -> str:
@@ -130,7 +140,8 @@ def _kill(process: "subprocess.Popen[bytes]", out: Path) -> int:
         _finish(process, out)
         raise RunFailed("ended before it could be killed; train.epochs is too small for this machine")
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    if process.wait() != -signal.SIGKILL:
+        raise RunFailed("ended before it could be killed; train.epochs is too small for this machine")
     return _newest(out)
 
 
@@ -141,7 +152,7 @@ def _newest(out: Path) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare the cases, several at a time; return the exit code: 1 if a run failed."""
+    """Compare the cases, several at a time; return the exit code: 1 if a run failed, or differs on a CPU."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -162,10 +173,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _line(name: str, folder: Path) -> tuple[str, bool]:
-    """Return the line about a case, and whether a run failed."""
+    """Return the line about a case, and whether a run failed or differs where it must not."""
     try:
-        return compare(name, folder, CASES[name]), False
-    except RunFailed as error:
+        return compare(name, folder, CASES[name])
+    except (RunFailed, ValueError, OSError, KeyError) as error:
         return f"{name}: FAILED, {error}", True
 
 

@@ -19,7 +19,8 @@ CONFIGS: dict[str, type[PretrainConfig] | type[FinetuneConfig]] = {
 
 def test_a_resumed_run_is_bit_equal_here(tmp_path: Path) -> None:
     words = ("model.drop_path=0.1", "augment.mixup=0.8", "ema_decay=0.9")
-    line = compare("a case", tmp_path, Case("finetune", words))
+    line, is_wrong = compare("a case", tmp_path, Case("finetune", words))
+    assert not is_wrong
     assert line.startswith("a case: repeated bit-equal, killed at step ") and line.endswith("and resumed bit-equal")
     assert int(line.split("step ")[1].split()[0]) >= resume.KILLED_AFTER
 
@@ -30,6 +31,10 @@ def test_the_largest_relative_difference_counts() -> None:
     other = {**one, "weight": torch.tensor([3.0, 4.5]), "count": torch.tensor(5)}
     assert difference(one, other) == pytest.approx(0.1)
     assert difference({"zero": torch.zeros(2)}, {"zero": torch.ones(2)}) > 1e6
+    nan = {"weight": torch.tensor([1.0, float("nan")])}
+    assert difference(nan, {"weight": nan["weight"].clone()}) == 0
+    assert difference(nan, {"weight": torch.tensor([2.0, float("nan")])}) == float("inf")
+    assert difference({"zero": torch.tensor(0.0)}, {"zero": torch.tensor(-0.0)}) > 0
     with pytest.raises(ValueError, match="other tensors"):
         difference(one, {"equal": one["equal"]})
 
@@ -37,10 +42,10 @@ def test_the_largest_relative_difference_counts() -> None:
 def test_a_run_that_fails_is_reported_and_the_others_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fake(name: str, folder: Path, case: Case) -> str:
+    def fake(name: str, folder: Path, case: Case) -> tuple[str, bool]:
         if case.stage == "pretrain":
             raise RunFailed("exit code 3\nthe error")
-        return f"{name}: repeated"
+        return f"{name}: repeated", False
 
     monkeypatch.setattr(resume, "compare", fake)
     assert resume.main(["--out", str(tmp_path / "runs"), "--parallel", "3"]) == 1
