@@ -91,7 +91,7 @@ def compare(name: str, folder: Path, case: Case) -> tuple[str, bool]:
 
 
 def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-    """Return the largest relative difference of a tensor: the norm of the difference over that of the tensor; 0 if all bits are equal.
+    """Return the largest relative difference of a tensor, in norms; 0 if all bits are equal.
 
     Raise ValueError if the names or shapes differ.
     """
