@@ -84,6 +84,14 @@ def sleeping_task(slurm: FakeSlurm, study: Study) -> str:
     return task
 
 
+def _replace(program: Path, text: str) -> None:
+    """Replace a program by another file: one that runs cannot be written to."""
+    new = program.with_name("new")
+    new.write_text(text)
+    new.chmod(0o755)
+    new.replace(program)
+
+
 def _task_of(study: Study, entry: dict[str, Any]) -> dict[str, Any]:
     """Return what the study has written about a task of Slurm's."""
     (submission,) = (path for path in (study.folder.parent / "slurm").iterdir() if entry["name"].endswith(path.name))
@@ -292,9 +300,9 @@ def test_a_controller_that_does_not_answer_is_asked_again(
     sleeping_task(fake_slurm, study)
     squeue = fake_slurm.folder / "squeue"
     working = squeue.read_text()
-    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n")
+    _replace(squeue, "#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n")
     wait_for(lambda: any("Unable to contact" in line for line in study.lines), "no warning")
-    squeue.write_text(working)
+    _replace(squeue, working)
     (folder,) = [path.parent for path in study.folder.glob("*/started")]
     os.kill(int((folder / "started").read_text()), signal.SIGTERM)
     thread.join(240)
