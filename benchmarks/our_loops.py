@@ -52,7 +52,7 @@ def build_trainer(trainer_class: type[Any], config: Any, stage: str, images: Syn
     """Return the trainer of a new run in `folder`."""
     config = config.model_copy(update={"out": folder})
     run = start_run(config, stage=stage, precision=config.train.precision, overrides=[])
-    return trainer_class(config, run, images.splits())
+    return trainer_class(run.config, run, images.splits())
 
 
 def _time(

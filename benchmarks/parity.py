@@ -160,7 +160,7 @@ def train(stage: str, implementation: str, folder: Path, overrides: list[str]) -
     config = recipes.load(config_class, RECIPES / f"{stage}_cpu.yaml", [*words, f"out={folder}"])
     run = start_run(config, stage=stage, precision=config.train.precision, overrides=words)
     splits = open_splits(config.data, labeled=stage == "finetune")
-    return (fast if is_fast else reference)(config, run, splits).train()
+    return (fast if is_fast else reference)(run.config, run, splits).train()
 
 
 def show(folder: Path) -> None:

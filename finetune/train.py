@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 def train(config: FinetuneConfig, overrides: list[str]) -> int:
     """Train as the recipe says, from the last checkpoint if there is one; return the exit code."""
     run = start_run(config, stage="finetune", precision=config.train.precision, overrides=overrides)
+    config = run.config
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=True, init=config.init)

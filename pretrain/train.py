@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 def train(config: PretrainConfig, overrides: list[str]) -> int:
     """Pre-train as the recipe says, from the last checkpoint if there is one; return the exit code."""
     run = start_run(config, stage="pretrain", precision=config.train.precision, overrides=overrides)
+    config = run.config
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=False, init=config.init)

@@ -28,6 +28,7 @@ PREFIXES = {"validation": "", "test": "test_"}
 def evaluate(config: KnnEvaluationConfig, overrides: list[str]) -> int:
     """Evaluate, write the result and return the exit code. A run that was stopped starts over."""
     run = start_run(config, stage="knn", precision=config.train.precision, overrides=overrides)
+    config = run.config
     if run.has_ended():
         return 0
     splits = restart_with_labels(config.data, run, frozen=config.init)

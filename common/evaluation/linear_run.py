@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 def evaluate(config: LinearConfig, overrides: list[str]) -> int:
     """Train and evaluate the classifier, from the last checkpoint if there is one; return the exit code."""
     run = start_run(config, stage="linear", precision=config.train.precision, overrides=overrides)
+    config = run.config
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=True, init=config.init)

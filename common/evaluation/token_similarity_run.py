@@ -25,6 +25,7 @@ from common.training.status import RunOutcome, RunStatus
 def evaluate(config: TokensConfig, overrides: list[str]) -> int:
     """Evaluate, write the result and return the exit code. A run that was stopped starts over."""
     run = start_run(config, stage="tokens", precision=config.train.precision, overrides=overrides)
+    config = run.config
     if run.has_ended():
         return 0
     run.lock()

@@ -52,6 +52,14 @@ def build_accelerator(precision: str, *, compiled: bool = False, deterministic: 
     return accelerator
 
 
+def with_bf16() -> "Accelerator":
+    """Return another accelerator of the same processes and device as the one that there is, which computes in bf16."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # accelerate keeps the first precision of a process
+    return _accelerator("bf16")
+
+
 def _no_process_group(found: int) -> str:
     """Return the message about processes that accelerate does not join into one group."""
     return (

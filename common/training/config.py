@@ -10,8 +10,8 @@ from common.config_messages import Otherwise
 from common.config_types import AtLeastOne, Positive, Seed
 from common.training.tracker import TrackerName
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-"""Precision of products and convolutions."""
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+"""Precision of products and convolutions; auto: see `common.training.precision_choice`."""
 _MicroBatch = Annotated[
     int,
     Field(ge=2, multiple_of=2),
@@ -37,7 +37,9 @@ class TrainConfig(Config):
     server is read shard by shard. none: an epoch is a permutation of all images. It changes their order, and so the results."""
     precision: Precision = "fp32"
     """Precision of the forward and backward pass; weights and optimizer moments stay in fp32. tf32: fp32 whose products and
-    convolutions have the 10 bits of mantissa of a GPU's TF32; fp32 has all bits on GPUs, too."""
+    convolutions have the 10 bits of mantissa of a GPU's TF32; fp32 has all bits on GPUs, too. auto: bf16 where the device
+    multiplies matrices in it at least 1.4 times as fast as in fp32, which is measured when the run begins and kept, otherwise
+    fp32."""
     compile: bool = False
     """Whether to use torch.compile. It takes a minute or two at the first start and about 15 s at later ones
     (docs/performance.md); on a CPU it needs a C++ compiler, and in bf16 it also enables `train.kernels`."""

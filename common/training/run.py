@@ -15,11 +15,12 @@ from common.locks import accept_locks, check_locks, has_lost_lock, lock_folder
 from common.memory import keep_freed_memory
 from common.paths import check_length, user_path
 from common.surroundings import INTERRUPTED
-from common.training.accelerator import build_accelerator
+from common.training.accelerator import build_accelerator, with_bf16
 from common.training.bf16 import warn_of_slow_bf16
 from common.training.environment import environment
 from common.training.folder_view import describe_folder
 from common.training.open_images import confirm_moved
+from common.training.precision_choice import AUTO, choose_precision, with_precision
 from common.training.process_group import ProcessGroup
 from common.training.run_folder import RunFolder
 from common.training.signals import StopSignals
@@ -39,15 +40,20 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     """Set up this process and open its run in the folder `config.out`.
 
     Sets up, in this order: the accelerator (devices, process group, mixed precision), the allocator on a CPU, and, once the
-    folder has been accepted, the signal handlers that ask for a stop. Raise UserError for a launch or a folder that cannot work.
+    folder has been accepted, the signal handlers that ask for a stop. The recipe of the run, `Run.config`, is `config` with the
+    precision that `auto` chose. Raise UserError for a launch or a folder that cannot work.
     """
     check_tracker(_tracker_name(config))
     train = getattr(config, "train", None)
     execution = {key: getattr(train, name, False) for key, name in _EXECUTION.items()}
-    accelerator = build_accelerator(precision, **execution)
+    accelerator = build_accelerator("fp32" if precision == AUTO else precision, **execution)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    if precision == "bf16" and accelerator.is_main_process:
+    if precision == AUTO:
+        chosen = choose_precision(config, accelerator)
+        config = with_precision(config, chosen)
+        accelerator = with_bf16() if chosen == "bf16" else accelerator
+    elif precision == "bf16" and accelerator.is_main_process:
         warn_of_slow_bf16(accelerator.device)
     run = Run(config, accelerator, stage=stage, overrides=overrides)
     run.signals.install()

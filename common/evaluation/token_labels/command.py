@@ -83,6 +83,7 @@ def describe(config: WriteTokenLabelsConfig, splits: Splits, teacher: nn.Module)
 def write(config: WriteTokenLabelsConfig, overrides: list[str]) -> int:
     """Write the missing shards; return the exit code."""
     run = start_run(config, stage="token_labels", precision=config.train.precision, overrides=overrides)
+    config = run.config
     if run.has_ended():
         return 0
     splits = open_images(config.data, run, labeled=True)

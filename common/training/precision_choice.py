@@ -1,0 +1,69 @@
+"""`train.precision: auto`: bf16 or fp32, by the rate of matrix products on the device of a run.
+
+It is chosen once, when a run begins, and kept in its resolved recipe, so that a run that resumes elsewhere computes as it began.
+The device decides and not the network: on the same kind of machine the arms of a study have the same precision.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from common import config as recipes
+from common.config import Config
+from common.errors import UserError
+from common.paths import user_path
+from common.training.bf16 import measure_bf16
+from common.training.process_group import ProcessGroup
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+CHOICES = ("fp32", "bf16")
+WORTH = 1.4
+"""Rate of products in bf16 relative to fp32 from which on it is chosen: 2 to 10 with a unit for bf16, 0.2 to 0.6 without one."""
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def choose_precision(config: Config, accelerator: "Accelerator") -> str:
+    """Return bf16 or fp32: what the run in the folder of `config` began with, otherwise what the main process measures.
+
+    Every process calls it, and all get the same.
+    """
+    chosen = _choose(config, accelerator) if accelerator.is_main_process else ""
+    return ProcessGroup(accelerator).gather(chosen)[0]
+
+
+def with_precision(config: AnyConfig, precision: str) -> AnyConfig:
+    """Return the config of a stage with `train.precision` set."""
+    train: Config = config.train  # type: ignore[attr-defined]
+    return config.model_copy(update={"train": train.model_copy(update={"precision": precision})})
+
+
+def _choose(config: Config, accelerator: "Accelerator") -> str:
+    """Return the precision of the run, and log why."""
+    before = _precision_before(user_path(config.out, "out"))  # type: ignore[attr-defined]
+    if before is not None:
+        logger.info("train.precision = auto: %s, with which this run began", before)
+        return before
+    ratio = measure_bf16(accelerator.device)
+    chosen = "bf16" if ratio >= WORTH else "fp32"
+    logger.info(
+        "train.precision = auto: %s; matrix products in bf16 are %.1f times as fast as in fp32 here (measured)",
+        chosen,
+        ratio,
+    )
+    return chosen
+
+
+def _precision_before(folder: Path) -> str | None:
+    """Return what `auto` chose for the run in a folder; None without one. A damaged recipe is reported by `RunFolder`."""
+    path = folder / "config.yaml"
+    try:
+        train = recipes.resolve(path).get("train") if path.is_file() else None
+    except (UserError, OSError):
+        return None
+    found = train.get("precision") if isinstance(train, dict) else None
+    return str(found) if found in CHOICES else None
