@@ -83,21 +83,21 @@ def fork_run(
     for rank in range(processes):
         own_faults = [fault for fault in faults if fault.rank == rank]
         log = out.with_name(f"{out.name}-{rank}.log")
-        process = SERVER.Process(
-            target=_run_process,
-            args=(
-                module,
-                arguments,
-                own_faults,
-                rank,
-                {**launcher, **environment},
-                log,
-                out if record_samples else None,
-            ),
-        )
-        process.start()
-        started.append(process)
+        recorded = out if record_samples else None
+        started.append(_start(module, arguments, own_faults, rank, {**launcher, **environment}, log, recorded))
     return _wait(started)
+
+
+def start_fork(module: str, arguments: Sequence[str], log: Path) -> ForkServerProcess:
+    """Start a stage's command with its output in `log`; return its process."""
+    return _start(module, list(arguments), [], 0, {}, log, None)
+
+
+def _start(*arguments: Any) -> ForkServerProcess:
+    """Start `_run_process` in a new process."""
+    process = SERVER.Process(target=_run_process, args=arguments)
+    process.start()
+    return process
 
 
 def _launcher_environment(processes: int) -> dict[str, str]:

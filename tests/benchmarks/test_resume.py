@@ -1,9 +1,13 @@
 """The comparison of repeated with resumed runs."""
 
+import os
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 import torch
+from forked_runs import start_fork
 
 from benchmarks import resume
 from benchmarks.resume import CASES, SMALL, Case, RunFailed, compare, difference
@@ -17,7 +21,36 @@ CONFIGS: dict[str, type[PretrainConfig] | type[FinetuneConfig]] = {
 }
 
 
-def test_a_resumed_run_is_bit_equal_here(tmp_path: Path) -> None:
+@dataclass
+class Forked:
+    """A forked run with the methods of `subprocess.Popen` that the benchmark uses."""
+
+    process: ForkServerProcess
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self) -> int | None:
+        self.process.join()
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+
+def start_forked(case: Case, out: Path) -> Forked:
+    """Start a run as the benchmark does, without the imports of a new process."""
+    recipe = str(resume.RECIPES / f"{case.stage}.yaml")
+    return Forked(start_fork(case.stage, [recipe, *SMALL[case.stage], *case.words, f"out={out}"], resume._output(out)))
+
+
+def test_a_resumed_run_is_bit_equal_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "_start", start_forked)
     words = ("model.drop_path=0.1", "augment.mixup=0.8", "ema_decay=0.9")
     line, is_wrong = compare("a case", tmp_path, Case("finetune", words))
     assert not is_wrong
