@@ -66,13 +66,11 @@ def set_log_ticks(axes: Axes) -> None:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Return the multiples of the largest step (1, 2 or 5 times a power of ten) of which at least two lie between two numbers."""
-    power = math.floor(math.log10(high - low))
-    for step in (factor * 10.0**exponent for exponent in (power, power - 1) for factor in (5, 2, 1)):
-        first, last = math.ceil(low / step), math.floor(high / step)
-        if last > first:
-            return [number * step for number in range(first, last + 1)]
-    return [low, high]
+    """Return some round numbers between two numbers, which are no powers of ten apart."""
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10], min_n_ticks=2).tick_values(low, high)
+    return [float(tick) for tick in ticks if low <= tick <= high]
 
 
 def _draw_groups(axes: Axes, curves: pd.DataFrame, main: str, series: Mapping[str, Series], position: str) -> None:
