@@ -153,7 +153,7 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tupl
     mapping, macs_per_second = complete_study(
         study,
         _folder(options.out, study),
-        SizeOptions(options.budget, options.public, shlex.join(_study_words(options))),
+        SizeOptions(options.budget, options.public, shlex.join([*_study_words(options), *_words_of_size(options)])),
         jobs=slots.count,
         cores=available_cores(),
         print_line=_print,
@@ -215,6 +215,18 @@ def _study_words(options: argparse.Namespace) -> list[str]:
     names = ("scale", "seeds", "budget", "public")
     more = (word for name in names if (value := getattr(options, name)) for word in (f"--{name}", value))
     return [options.study, *options.overrides, *more]
+
+
+def _words_of_size(options: argparse.Namespace) -> list[str]:
+    """Return the words of a command line that a sized study depends on, too: how its runs are started here, and their length."""
+    words = []
+    if getattr(options, "engine", "local") == "local":
+        words += ["--jobs", str(options.jobs)] if getattr(options, "jobs", None) else []
+        usual = " ".join(SINGLE_PROCESS)
+        arguments = getattr(options, "accelerate_args", usual)
+        words += [f"--accelerate-args={arguments}"] if arguments != usual else []
+    factor = getattr(options, "epochs_factor", 1.0)
+    return words + (["--epochs-factor", f"{factor:g}"] if factor != 1 else [])
 
 
 def _print(line: str) -> None:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 LEAST_SHARE = 0.85
-"""Part of the time on the clock in which the threads of a measurement compute on a quiet machine, at least."""
+"""Part of the time on the clock in which the thread of a measurement computes on a quiet machine, at least."""
 TOLERATED = 0.5
 """Cores that other programs may use beyond those that the study leaves free: background work of any machine."""
 
@@ -15,18 +15,25 @@ class Load:
     """What a measurement and other programs had of the processor's cores, as means over its time."""
 
     share: float
-    """Part of the time in which the threads of the measurement had a core."""
+    """Part of the time in which the threads of the measurement computed."""
     others: float
     """Cores that other programs used."""
     cores: int
     """Cores of the machine."""
     needed: int
     """Cores that the runs of the study use together."""
+    threads: int = 1
+    """Threads of the measurement."""
 
     @property
     def is_busy(self) -> bool:
-        """Return whether the runs of the study would lack cores, or the measurement did."""
-        return self.share < LEAST_SHARE or self.others > self.cores - self.needed + TOLERATED
+        """Return whether the runs of the study would lack cores, or the measurement did.
+
+        One thread computes all the time unless it has to wait for a core. Several also wait for each other, so their share shows
+        nothing.
+        """
+        lacked = self.threads == 1 and self.share < LEAST_SHARE
+        return lacked or self.others > self.cores - self.needed + TOLERATED
 
     def describe(self) -> str:
         """Return the load in words."""
@@ -50,7 +57,7 @@ def load_since(before: Times, *, threads: int, needed: int) -> Load:
     now = read_times()
     clock, own = max(now.clock - before.clock, 1e-9), now.own - before.own
     others = max(0.0, now.everything - before.everything - own) / clock
-    return Load(min(1.0, own / (clock * threads)), others, os.cpu_count() or 1, needed)
+    return Load(min(1.0, own / (clock * threads)), others, os.cpu_count() or 1, needed, threads)
 
 
 def read_times() -> Times:

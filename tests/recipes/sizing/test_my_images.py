@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
-from recipes.__main__ import main
+from recipes.__main__ import _study_words, _words_of_size, main
+from recipes.arguments import parse
 from recipes.sizing import measures
 from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.sizing.compute import SPEED
@@ -140,6 +141,27 @@ def test_the_command_that_sized_a_study_is_stated_until_its_file_is_run_itself(p
     assert own.budget_macs == sized.budget_macs
 
 
+@pytest.mark.parametrize(
+    ("words", "stated"),
+    [
+        (["run", "--jobs", "3", "--epochs-factor", "0.5"], ["--jobs", "3", "--epochs-factor", "0.5"]),
+        (["run", "--accelerate-args=--cpu"], ["--accelerate-args=--cpu"]),
+        (["plan", "--epochs-factor", "2"], ["--epochs-factor", "2"]),
+        (
+            ["run", "--engine", "slurm", "--jobs", "40"],
+            [],
+        ),  # in Slurm's queue: the study is sized by this machine alone
+    ],
+)
+def test_a_sized_study_states_what_its_size_depends_on(words: list[str], stated: list[str]) -> None:
+    command, *options = words
+    parsed = parse([command, "my_images", "data.source=photos", "--budget", "1h", *options])
+    assert [*_study_words(parsed), *_words_of_size(parsed)] == [
+        *("my_images", "data.source=photos", "--budget", "1h"),
+        *stated,
+    ]
+
+
 def test_gray_images_of_one_channel_with_public_weights_for_rgb(photos: Path, weights: Path, tmp_path: Path) -> None:
     plan = planned(photos, tmp_path / "out", "data.channels=1", budget="10h", public=str(weights))
     for run in plan.runs:
@@ -222,6 +244,8 @@ def test_rates_of_a_busy_machine_are_marked_and_measured_anew_until_runs_have_st
         (Load(share=0.99, others=1.0, cores=2, needed=2), True),
         (Load(share=0.7, others=0.0, cores=2, needed=2), True),
         (Load(share=0.99, others=30.0, cores=64, needed=16), False),
+        (Load(share=0.6, others=0.0, cores=8, needed=8, threads=8), False),  # threads wait for each other
+        (Load(share=0.6, others=4.0, cores=8, needed=8, threads=8), True),
     ],
 )
 def test_a_machine_is_busy_if_the_study_lacks_cores(load: Load, is_busy: bool) -> None:
