@@ -11,7 +11,7 @@ from common.evaluation.cost import knn_cost, linear_cost, network_complexity, pr
 from common.evaluation.frozen import build_frozen, feature_dim
 from common.evaluation.knn_run import choose_bank, held_out
 from common.evaluation.linear_run import build_features
-from common.evaluation.probe import check_size
+from common.evaluation.probe import is_fitted
 from common.evaluation.probe_run import build_features as build_probe_features
 from common.evaluation.probe_run import choice_images
 from common.evaluation.token_similarity import layer_names
@@ -67,7 +67,7 @@ def describe_probe(config: ProbeConfig) -> str:
         feature_dim(build_probe_features(config), config.data.image_size, config.data.channels),
         len(splits.class_names),
     )
-    check_size(len(splits.train), dim, num_classes)
+    fitted = is_fitted(len(splits.train), dim, num_classes, config)
     evaluated = dict(held_out(splits))
     cost = probe_cost(config, num_images=len(splits.train), num_held_out=sum(map(len, evaluated.values())))
     if config.features == "pixels":
@@ -79,7 +79,9 @@ def describe_probe(config: ProbeConfig) -> str:
         images=_images({"for training": splits.train, **evaluated}),
         neighbors=f"k = {', '.join(map(str, config.knn.ks))}; the first is reported",
         regression=f"{dim} features to {num_classes} classes, {len(config.l2)} strengths compared on "
-        f"{len(choice_images(splits, config.data))} validation images",
+        f"{len(choice_images(splits, config.data))} validation images"
+        if fitted
+        else f"none: beyond max_products = {config.max_products:.12g}",
         compute=_compute(cost),
     )
 

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from common.errors import UserError
+from common.evaluation.config import ProbeConfig
 from common.interruption import interruptible
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,6 @@ MAX_ITERATIONS = 1000
 """Iterations of L-BFGS per strength; ten times as many as features of a network take at a strength of 1e-4."""
 TOLERANCE = 1e-4
 """Largest component of the gradient at which L-BFGS stops; scikit-learn's default."""
-MAX_PRODUCTS = 2 * 10**10
-"""Largest N * D * C, the MACs of half an iteration: one to two hours for five strengths."""
 MAX_VALUES = 2 * 10**9
 """Largest N * D: 8 GB in fp32, and as much again when standardized."""
 
@@ -51,14 +50,33 @@ class Probe:
         return logits
 
 
-def check_size(num_images: int, dim: int, num_classes: int) -> None:
-    """Raise UserError if a logistic regression of this size would take hours, or more memory than usual."""
-    if num_images * dim * num_classes <= MAX_PRODUCTS and num_images * dim <= MAX_VALUES:
-        return
+def is_fitted(num_images: int, dim: int, num_classes: int, config: ProbeConfig) -> bool:
+    """Return whether a logistic regression of this size is fitted: its products, N * D * C, are the MACs of half an iteration.
+
+    Raise UserError if it would take too long and `beyond` is error, or if the features take more memory than usual.
+    """
+    images = f"data.source: {num_images} training images with features of {dim} dimensions"
+    if num_images * dim > MAX_VALUES:
+        raise UserError(
+            f"{images} take {4 * num_images * dim / 1e9:.0f} GB, and as much again. Use `common.evaluation linear` and "
+            "`common.evaluation knn` instead, or set data.fraction, data.images_per_class or data.image_size lower."
+        )
+    products = num_images * dim * num_classes
+    if products <= config.max_products:
+        return True
+    if config.beyond == "knn":
+        logger.warning(
+            "warning: no logistic regression: %d images times %d features times %d classes are more than max_products = %g",
+            num_images,
+            dim,
+            num_classes,
+            config.max_products,
+        )
+        return False
     raise UserError(
-        f"data.source: {num_images} training images with features of {dim} dimensions and {num_classes} classes are too many for a "
-        "logistic regression by scikit-learn, which would take hours or run out of memory. Use `common.evaluation linear` and "
-        "`common.evaluation knn` instead, or set data.fraction, data.images_per_class or data.image_size lower."
+        f"{images} and {num_classes} classes are too many for a logistic regression by scikit-learn: {products:.2g} products, and "
+        f"max_products = {config.max_products:g}. Use `common.evaluation linear` and `common.evaluation knn` instead, or set "
+        "beyond=knn for k-NN alone, data.fraction, data.images_per_class or data.image_size lower, or max_products higher."
     )
 
 

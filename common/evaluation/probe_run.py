@@ -14,12 +14,12 @@ from common.data.splits.subset import draw_validation_subset
 from common.evaluation.classification import CLASS_AVERAGES, classification_metrics
 from common.evaluation.config import ProbeConfig
 from common.evaluation.frozen import PooledFeatures, build_frozen, feature_dim
-from common.evaluation.image_predictions import classifier_predictions, save_predictions
+from common.evaluation.image_predictions import classifier_predictions, knn_predictions, save_predictions
 from common.evaluation.inference import StopRequested, predict_roles
 from common.evaluation.knn import classify_by_neighbors, neighbor_metrics
 from common.evaluation.knn_run import PREFIXES, held_out, restart_with_labels
 from common.evaluation.predictions import Predictions
-from common.evaluation.probe import check_size, choose_probe
+from common.evaluation.probe import choose_probe, is_fitted
 from common.interruption import WaitInterrupted
 from common.training.normalization import with_normalization
 from common.training.run import Run, start_run
@@ -35,15 +35,15 @@ Outputs = Mapping[str, tuple[Tensor, Tensor]]
 def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
     """Evaluate, write the result and return the exit code. A run that was stopped starts over."""
     run = start_run(config, stage="probe", precision=config.train.precision, overrides=overrides)
+    config = run.config
     if run.has_ended():
         return 0
     splits = restart_with_labels(config.data, run, frozen=config.init)
     config = with_normalization(config, run)
-    choice = choice_images(splits, config.data)
     features = build_features(config)
-    check_size(
-        len(splits.train), feature_dim(features, config.data.image_size, config.data.channels), len(splits.class_names)
-    )
+    dim = feature_dim(features, config.data.image_size, config.data.channels)
+    fitted = is_fitted(len(splits.train), dim, len(splits.class_names), config)
+    choice = choice_images(splits, config.data) if fitted else None
     by_role = {"train": splits.train, **dict(held_out(splits))}
     images = sum(len(split) for split in by_role.values())
     errors = build_corrupt_counter(config.data, splits, run.process_group)
@@ -78,7 +78,7 @@ def evaluate(config: ProbeConfig, overrides: list[str]) -> int:
         metrics=metrics,
         **errors.summary(),
         splits={name: len(split) for name, split in by_role.items()},
-        choice_images=len(choice),
+        choice_images=0 if choice is None else len(choice),
     )
 
 
@@ -113,11 +113,12 @@ def choice_images(splits: Splits, data: DataConfig) -> Indices:
 
 
 def _evaluate(
-    config: ProbeConfig, run: Run, outputs: Outputs, choice: Indices, splits: Splits
+    config: ProbeConfig, run: Run, outputs: Outputs, choice: Indices | None, splits: Splits
 ) -> tuple[dict[str, float], Predictions | None]:
     """Return the accuracies on each held-out split and the chosen strength, and the regression's predictions for the test images.
 
-    No metrics and no predictions if any feature is not finite.
+    No metrics and no predictions if any feature is not finite. Without `choice`, the images that choose the strength, there is no
+    regression, and the metrics and predictions are those of k-NN.
     """
     if not all(bool(torch.isfinite(features).all()) for features, _ in outputs.values()):
         return {}, None
@@ -127,18 +128,20 @@ def _evaluate(
             raise StopRequested
 
     train, train_labels = outputs["train"]
-    probe = choose_probe(
-        train,
-        train_labels,
-        l2=config.l2,
-        num_classes=len(splits.class_names),
-        validation=_select(outputs["validation"], choice) if len(choice) else None,
-        before_each=stop_if_requested,
-    )
-    metrics, predictions = {"probe_l2": probe.l2}, None
-    for name in (role for role in PREFIXES if role in outputs):
+    probe = None
+    if choice is not None:
+        probe = choose_probe(
+            train,
+            train_labels,
+            l2=config.l2,
+            num_classes=len(splits.class_names),
+            validation=_select(outputs["validation"], choice) if len(choice) else None,
+            before_each=stop_if_requested,
+        )
+    metrics: dict[str, float] = {} if probe is None else {"probe_l2": probe.l2}
+    predictions = None
+    for name, split in held_out(splits):
         features, labels = outputs[name]
-        logits = probe.logits(features)
         neighbors = classify_by_neighbors(
             features,
             labels,
@@ -149,14 +152,21 @@ def _evaluate(
             temperature=config.knn.temperature,
         )
         metrics |= {f"{PREFIXES[name]}{key}": value for key, value in neighbor_metrics(neighbors, labels).items()}
-        accuracies = classification_metrics(logits, labels.cpu())
-        metrics |= {f"{name}_probe_{key}": accuracies[key] for key in PROBE_METRICS if key in accuracies}
-        if name == "test":
-            assert splits.test is not None
+        logits = None if probe is None else probe.logits(features)
+        if logits is not None:
+            accuracies = classification_metrics(logits, labels.cpu())
+            metrics |= {f"{name}_probe_{key}": accuracies[key] for key in PROBE_METRICS if key in accuracies}
+        if name != "test":
+            continue
+        if logits is None:
+            predictions = knn_predictions(
+                neighbors.votes, labels, split, class_names=splits.class_names, k=config.knn.ks[0]
+            )
+        else:
             predictions = classifier_predictions(
                 logits,
                 labels.cpu(),
-                splits.test,
+                split,
                 class_names=splits.class_names,
                 prefix="probe_",
                 reported=PROBE_METRICS,
@@ -176,9 +186,10 @@ def _outcome(metrics: Mapping[str, float], config: ProbeConfig) -> RunOutcome:
     if not metrics:
         return RunOutcome(RunStatus.DIVERGED, f"features are not finite in {config.train.precision}")
     words = [
-        f"{name} {metrics[f'{prefix}knn_top1']:.2f} ({config.knn.ks[0]} neighbors), {metrics[f'{name}_probe_top1']:.2f} "
-        "(logistic regression)"
+        f"{name} {metrics[f'{prefix}knn_top1']:.2f} ({config.knn.ks[0]} neighbors)"
+        + (f", {metrics[key]:.2f} (logistic regression)" if (key := f"{name}_probe_top1") in metrics else "")
         for name, prefix in PREFIXES.items()
         if f"{prefix}knn_top1" in metrics
     ]
-    return RunOutcome(RunStatus.FINISHED, f"top-1: {'; '.join(words)}; l2 {metrics['probe_l2']:g}")
+    strength = f"l2 {metrics['probe_l2']:g}" if "probe_l2" in metrics else "no logistic regression, beyond max_products"
+    return RunOutcome(RunStatus.FINISHED, f"top-1: {'; '.join(words)}; {strength}")

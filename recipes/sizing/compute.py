@@ -13,14 +13,22 @@ from recipes.sizing.from_scratch import Setting
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import NetworkAtSize
 from recipes.stages import FINETUNE, PRETRAIN
+from recipes.study.baselines import PIXELS_SIDE
 
 MOST_EPOCHS = 800
 """Epochs of pre-training beyond which more compute is not spent."""
+TRAINING = 3.0
+"""MACs of a training step relative to those of its forward pass."""
 SPEED = 0.7
 """Part of the rate of bare training that a run reaches, with data, evaluations and other runs beside it."""
 RUN_SECONDS = 4.0
-"""Seconds that a run takes besides training: start, verification of images, evaluation of a small test set. With both numbers,
-studies with budgets of 4 and 6 minutes took 67% and 86% of them (two cores of an AMD EPYC, Zen 4, quiet)."""
+"""Seconds that a run takes besides training: start, verification of images, evaluation of a small test set."""
+SECONDS_PER_IMAGE, SECONDS_PER_PRODUCT, MOST_PRODUCTS = 6e-4, 5e-7, 1e9
+"""Seconds of a baseline on one core: for an image (k-NN among others), and for each training image, feature and class of its
+logistic regression, up to `max_products` of its recipe. Measured on an AMD EPYC (Zen 3) with 1,360 and 13,600 training images in
+8 classes at 24 px: 10 and 102 s on pixels, 8 and 21 s on 64 features."""
+FEATURES = 384
+"""Features of public weights; those of networks from scratch are at most as many."""
 
 
 class Measures(Protocol):
@@ -45,32 +53,60 @@ class Compute:
     batch: int
     """Batch size of pre-training from scratch."""
 
-    def budget(self, design: Design, at: NetworkAtSize, public: PublicWeights | None = None, side: int = 0) -> float:
+    def budget(
+        self,
+        design: Design,
+        at: NetworkAtSize,
+        public: PublicWeights | None = None,
+        side: int = 0,
+        *,
+        continued: bool = True,
+    ) -> float:
         """Return what an arm may spend: all arms together take the seconds of the budget.
 
-        With `public`, its network at an input of `side` pixels is trained in two arms.
+        With `public`, its network at an input of `side` pixels is fine-tuned and, if `continued`, also in an arm that pre-trains.
         """
-        seconds_per_mac, seconds_of_runs = self._costs(design, at, public, side)
+        seconds_per_mac, seconds_of_runs = self._costs(design, at, public, side, continued=continued)
         seconds = self.machine.jobs * self.seconds - seconds_of_runs
         most = MOST_EPOCHS * self.facts.images * self.pretraining(at) / PRETRAINING_PART
         return max(0.0, min(most, seconds / seconds_per_mac))
 
-    def least_seconds(
-        self, design: Design, at: NetworkAtSize, public: PublicWeights | None = None, side: int = 0
-    ) -> float:
-        """Return the seconds of the shortest study, with an epoch of each stage from scratch."""
-        seconds_per_mac, seconds_of_runs = self._costs(design, at, public, side)
+    def least_seconds(self, design: Design, at: NetworkAtSize) -> float:
+        """Return the seconds of the shortest study without public weights, with an epoch of each stage."""
+        seconds_per_mac, seconds_of_runs = self._costs(design, at, None, 0)
         return (seconds_of_runs + self.least(at) * seconds_per_mac) / self.machine.jobs
 
-    def _costs(self, design: Design, at: NetworkAtSize, public: PublicWeights | None, side: int) -> tuple[float, float]:
+    def _costs(
+        self, design: Design, at: NetworkAtSize, public: PublicWeights | None, side: int, *, continued: bool = True
+    ) -> tuple[float, float]:
         """Return the seconds of all runs together for each MAC of an arm's budget, and those that they take besides training."""
-        arms = design.budgets(pretrained=False) + design.budgets(pretrained=True)
-        runs = design.runs(pretrained=False) + design.runs(pretrained=True)
-        seconds_per_mac, num_runs = STEMS * arms / self._rate(at.settings, design), STEMS * runs
+        both = (False, True)
+        rate, arms = self._rate(at.settings, design), STEMS * sum(design.budgets(pretrained=each) for each in both)
+        runs = STEMS * sum(design.runs(pretrained=each) for each in both)
+        baselines = self._baseline_seconds(design, min(at.side, PIXELS_SIDE) ** 2 * self.facts.channels)
+        seconds_per_image = self.finetuning(at) / TRAINING / rate
+        baselines += STEMS * len(both) * self._baseline_seconds(design, at.network.width, seconds_per_image)
+        seconds_per_mac = arms / rate
         if public is not None:
-            seconds_per_mac += arms / self._rate(start_settings(public, side, self.facts.channels), design)
-            num_runs += runs
-        return seconds_per_mac / SPEED, RUN_SECONDS * num_runs
+            started = both if continued else (False,)
+            rate = self._rate(start_settings(public, side, self.facts.channels), design)
+            seconds_per_mac += sum(design.budgets(pretrained=each) for each in started) / rate
+            runs += sum(design.runs(pretrained=each) for each in started)
+            seconds_per_image = self._public_macs(public, side) / TRAINING / rate
+            baselines += len(started) * self._baseline_seconds(design, FEATURES, seconds_per_image)
+        return seconds_per_mac / SPEED, RUN_SECONDS * runs + baselines
+
+    def _baseline_seconds(self, design: Design, values: int, seconds_per_image: float = 0.0) -> float:
+        """Return the seconds of the baselines on so many values of an image, which a network computes in so many seconds."""
+        facts = self.facts
+        total = 0.0
+        for share in design.shares:
+            products = share * facts.labeled * values * len(facts.class_counts)
+            total += (share * facts.labeled + facts.validation + facts.test) * (
+                seconds_per_image / SPEED + SECONDS_PER_IMAGE
+            )
+            total += products * SECONDS_PER_PRODUCT if products <= MOST_PRODUCTS else 0.0
+        return len(design.seeds) * total
 
     def expected_rate(self, at: NetworkAtSize, design: Design) -> float:
         """Return the MACs per second that a run from scratch should reach."""

@@ -19,6 +19,8 @@ class NetworkSize:
     """A network, the number of training images from which on it is a candidate, and the peak learning rates it is trained with."""
 
     name: str
+    width: int
+    """Features of an image."""
     least_images: int
     pretraining_lr: float
     """Peak learning rate of DINO with AdamW for batches of 64."""
@@ -29,11 +31,11 @@ class NetworkSize:
 
 
 NETWORKS = (
-    NetworkSize("vit_mini", 0, 3e-3, 2e-3, is_narrow=True),
-    NetworkSize("vit_micro", 2_000, 1.5e-3, 1e-3, is_narrow=True),
-    NetworkSize("vit_compact", 10_000, 1e-3, 1e-3),
-    NetworkSize("vit_tiny", 30_000, 5e-4, 5e-4),
-    NetworkSize("vit_small", 100_000, 3.5e-4, 5e-4),
+    NetworkSize("vit_mini", 64, 0, 3e-3, 2e-3, is_narrow=True),
+    NetworkSize("vit_micro", 128, 2_000, 1.5e-3, 1e-3, is_narrow=True),
+    NetworkSize("vit_compact", 192, 10_000, 1e-3, 1e-3),
+    NetworkSize("vit_tiny", 192, 30_000, 5e-4, 5e-4),
+    NetworkSize("vit_small", 384, 100_000, 3.5e-4, 5e-4),
 )
 """From 0.2 to 22 million parameters. A transformer has no prior for images: with few of them a larger one learns them by heart.
 That is a rule of thumb: the numbers of images were not measured.

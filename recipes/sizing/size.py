@@ -88,23 +88,30 @@ def size_study(
     for smallest in (LEAST_SIDE, *SMALLER_SIDES):
         design, at = _choose_network(compute, options, smallest)
         side = None if public is None else _public_side(compute, public, compute.budget(design, at))
-        trained = () if public is None or side is None else (public, side)
-        budget = compute.budget(design, at, *trained)
+        if public is not None and side is not None:
+            budget = compute.budget(design, at, public, side)
+            if compute.steps(at, budget):
+                break
+        side, budget = None, compute.budget(design, at)
         if compute.steps(at, budget):
             break
     else:
-        trained = () if public is None else (public, side or public.sides()[0])
-        enough = format_seconds(1.1 * compute.least_seconds(design, at, *trained))
+        enough = format_seconds(1.1 * compute.least_seconds(design, at))
         raise UserError(
             f"--budget {format_seconds(budget_seconds)}: is too short for {facts.images} images on this machine: not every stage"
             f" would see each of them once. Give one of about {enough} at least, or fewer images."
         )
     if public is not None and side is None:
         skipped += (f"public and continued: the budget is too short to train the network of {public.init}.",)
+    continued = False
+    if public is not None and side is not None:
+        continued = compute.continued_steps(public, side, budget)[0] > 0
+        if not continued:
+            budget = compute.budget(design, at, public, side, continued=False)
+            skipped += (f"continued: the budget is too short for an epoch of pre-training from {public.init}.",)
     _pick_scratch(compute, design, at, budget)
-    continued = public is not None and side is not None and _pick_public(compute, public, side, budget)
-    if public is not None and side is not None and not continued:
-        skipped += (f"continued: the budget is too short for an epoch of pre-training from {public.init}.",)
+    if public is not None and side is not None:
+        _pick_public(compute, public, side, budget, continued=continued)
     if unused := _of_absent_arms(
         chooser, *(() if side is not None else ("public.",)), *(() if continued else ("continue.",))
     ):
@@ -220,18 +227,17 @@ def _public_side(compute: Compute, public: PublicWeights, budget: float) -> int 
     return next(both, sides[0] if sides else None)
 
 
-def _pick_public(compute: Compute, public: PublicWeights, side: int, budget: float) -> bool:
-    """Add the choices of the arms from public weights; return whether pre-training can continue from them."""
+def _pick_public(compute: Compute, public: PublicWeights, side: int, budget: float, *, continued: bool) -> None:
+    """Add the choices of the arms from public weights; `continued` is whether one continues pre-training from them."""
     chooser = compute.chooser
     chooser.note("public weights", public.init, "they can be had here")
     chooser.pick("public", "data.image_size", side, f"the weights know {public.side} px; the budget allows this")
     chooser.pick_all("public finetune", from_public.finetuning(public))
-    epochs, steps = compute.continued_steps(public, side, budget)
-    if epochs:
+    if continued:
+        epochs, steps = compute.continued_steps(public, side, budget)
         chooser.pick_all("continue", compute.continued_settings(public, side))
         length = _pick_length(chooser, "continue", epochs)
         chooser.pick_all("continue", from_public.continued_schedule(length * steps))
-    return epochs > 0
 
 
 def _of_absent_arms(chooser: Chooser, *prefixes: str) -> list[str]:

@@ -7,8 +7,9 @@ stage, it plans a run on
   replace that run, or of the weights `init` that a level names; where it starts from any;
 - the features of the untrained network (`untrained`, `init=none`), unless the network is that of the weights (`model.name=init`):
   no arm trains that network from scratch;
-- the pixels (`pixels`, `features=pixels`), which have no network, so that there is one for each share and seed; not at the image
-  size of such weights, which may be many times that of the images.
+- the pixels (`pixels`, `features=pixels`), which have no network, so that there is one for each share and seed; of images reduced
+  to 32 px, as classifiers of more values would take longer than the networks; not at the image size of such weights, which may be
+  many times that of the images.
 
 Their level on the axis `features` is in `PlannedRun.levels`. They are runs of the stage `baselines`, but of no cell. Data and
 network are those of the last stage's recipe and settings; the rest is in the recipe of the baselines.
@@ -27,6 +28,8 @@ SHARED_KEYS = ("data.", "train.seed")
 NETWORK_KEYS = ("model.",)
 TRAINING_KEYS = ("model.drop_path",)
 """Keys of the network that only a training takes."""
+PIXELS_SIDE = 32
+"""Largest side of the images whose pixels are classified."""
 OF_INIT = "init"
 """Value of `model.name` that stands for the network of the weights (`common.models.networks.OF_INIT`, which imports torch)."""
 
@@ -66,9 +69,20 @@ def _baselines_of(
     if network.get("model.name") != OF_INIT:
         named = _levels(study, last, cell, NETWORK_KEYS, among=_named_networks)
         yield {**network, "init": None}, {**named, FEATURES: "untrained"}, None
-        pixels = {**_with_prefix(settings, SHARED_KEYS), "init": None, FEATURES: PIXELS}
+        pixels = {**_with_prefix(settings, SHARED_KEYS), **_reduced(settings), "init": None, FEATURES: PIXELS}
         named = _levels(study, last, cell, (), among=_named_networks)
         yield pixels, {**named, FEATURES: PIXELS}, None
+
+
+def _reduced(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the key of the image size whose pixels are classified; {} for images that are small enough."""
+    size = settings.get("data.image_size")
+    sides = [size] if isinstance(size, int) else list(size or [0])
+    longest = max(sides)
+    if longest <= PIXELS_SIDE:
+        return {}
+    reduced = [max(1, round(side * PIXELS_SIDE / longest)) for side in sides]
+    return {"data.image_size": reduced[0] if isinstance(size, int) else reduced}
 
 
 def _levels_of_start(study: Study, last: Stage, cell: Cell, start: PlannedRun | None) -> dict[str, str]:

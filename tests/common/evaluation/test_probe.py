@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from common.errors import UserError
 from common.evaluation import probe
-from common.evaluation.probe import check_size, choose_probe
+from common.evaluation.config import ProbeConfig
+from common.evaluation.probe import choose_probe, is_fitted
 from common.interruption import WaitInterrupted, interrupt_wait
 
 
@@ -161,9 +162,12 @@ def test_a_stop_signal_ends_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_images_too_many_for_scikit_learn_are_refused() -> None:
-    check_size(45_000, 3072, 100)
-    for size in ((1_281_167, 384, 1000), (50_000, 150_528, 2)):
-        with pytest.raises(
-            UserError, match=rf"{size[0]} training images .* {size[2]} classes .*common.evaluation linear"
-        ):
-            check_size(*size)
+    config = ProbeConfig(out="unused", init=None)
+    assert is_fitted(45_000, 3072, 100, config)
+    with pytest.raises(
+        UserError, match=r"1281167 training images .* 1000 classes .*common.evaluation linear.*beyond=knn"
+    ):
+        is_fitted(1_281_167, 384, 1000, config)
+    for beyond in ("error", "knn"):
+        with pytest.raises(UserError, match="50000 training images with features of 150528 dimensions take 30 GB"):
+            is_fitted(50_000, 150_528, 2, config.model_copy(update={"beyond": beyond}))

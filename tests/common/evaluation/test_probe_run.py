@@ -18,6 +18,7 @@ from common.data.splits.subset import draw_subset
 from common.evaluation import probe_run
 from common.evaluation.classification import CLASS_AVERAGES
 from common.evaluation.config import ProbeConfig
+from common.evaluation.predictions import per_image, read_predictions
 from common.evaluation.probe import choose_probe
 from common.evaluation.probe_run import build_features, choice_images
 
@@ -157,11 +158,13 @@ def test_an_invalid_key_or_value_is_reported(
 def test_too_many_images_are_refused_before_their_features_are_computed(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.evaluation.probe.MAX_PRODUCTS", 80 * 432 * 10 - 1)
+    limit = f"max_products={80 * 432 * 10 - 1}"
     monkeypatch.setattr(probe_run, "predict_roles", lambda *_, **__: pytest.fail("features were computed"))
-    assert stage("probe", tmp_path / "run", PIXELS) == 2
+    assert stage("probe", tmp_path / "run", PIXELS, limit) == 2
     assert "common.evaluation linear" in capsys.readouterr().err
-    assert stage("probe", tmp_path / "run", PIXELS, "--dry-run") == 2
+    assert stage("probe", tmp_path / "run", PIXELS, limit, "--dry-run") == 2
+    assert stage("probe", tmp_path / "run", PIXELS, limit, "beyond=knn", "--dry-run") == 0
+    assert f"none: beyond {limit[:12]} = 345599" in capsys.readouterr().out
 
 
 def test_a_dry_run_of_pixels_counts_no_network(
@@ -171,3 +174,18 @@ def test_a_dry_run_of_pixels_counts_no_network(
     output = capsys.readouterr().out
     assert "none: the pixels are classified" in output and "432 features to 10 classes" in output
     assert "0.000 TMACs in total" in output
+
+
+def test_beyond_the_limit_there_is_k_nn_alone_where_the_recipe_asks_for_it(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    assert stage("probe", both) == 0
+    assert stage("probe", alone, "max_products=1000", "beyond=knn") == 0
+    assert "no logistic regression: 80 images times 64 features times 10 classes" in "".join(capsys.readouterr())
+    result, expected = read_result(alone), read_result(both)
+    assert not [name for name in result["metrics"] if "probe" in name]
+    assert result["metrics"] == {name: value for name, value in expected["metrics"].items() if "probe" not in name}
+    assert result["reason"].endswith("no logistic regression, beyond max_products") and result["choice_images"] == 0
+    found = per_image(read_predictions(alone / "predictions.parquet"), "test_knn_top1")
+    assert float(np.mean(found)) == pytest.approx(result["metrics"]["test_knn_top1"])

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import UserError
 from recipes.sizing.choices import GIVEN
-from recipes.sizing.compute import MOST_EPOCHS, SPEED
+from recipes.sizing.compute import MOST_EPOCHS, SECONDS_PER_IMAGE, SECONDS_PER_PRODUCT, SPEED
 from recipes.sizing.design import PRETRAINING_PART
 from recipes.sizing.duration import read_duration
 from recipes.sizing.facts import ImageFacts
@@ -118,6 +118,29 @@ def test_the_arms_add_up_to_the_budget(hours: float, facts: ImageFacts, public: 
     is_capped = epochs > 0.6 * MOST_EPOCHS
     if not design.tuned and not is_capped:
         assert seconds > 0.6 * hours * HOUR
+
+
+def test_baselines_are_part_of_the_budget() -> None:
+    """Classifiers of pixels take time, the more the more labels there are; none is fitted beyond what its recipe allows."""
+    few, many = (
+        replace(PHOTOS, class_counts=(count,) * 8, side=32, validation=count, test=count) for count in (50, 5000)
+    )
+    for facts in (few, many, replace(many, class_counts=(500,) * 80)):
+        sizing = size(facts, hours=20)
+        design, classes = sizing.design, len(facts.class_counts)
+        labels = [share * facts.labeled for share in design.shares]
+        products = [each * classes * chosen(sizing)["scratch.data.image_size"] ** 2 * 3 for each in labels]
+        pixels = sum(each * SECONDS_PER_PRODUCT for each in products if each <= 1e9) + SECONDS_PER_IMAGE * sum(labels)
+        arms = 2 * (design.budgets(pretrained=False) + design.budgets(pretrained=True))
+        training = arms * sizing.budget_macs / (SPEED * FakeMeasures().per_second)
+        assert 0 < training <= 20 * HOUR * MACHINE.jobs - len(design.seeds) * pixels
+
+
+def test_public_weights_that_would_take_the_budget_are_left_out() -> None:
+    """At 518 px the features of 500,000 images alone take days."""
+    facts = ImageFacts(class_counts=(50_000,) * 10, side=32)
+    sizing = size(facts, hours=30, public=PUBLIC)
+    assert sizing.public is None and sizing.skipped[0].startswith("public and continued: the budget is too short")
 
 
 def test_pretraining_gets_half_of_an_arm_and_at_least_an_epoch() -> None:

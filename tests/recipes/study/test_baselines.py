@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from common.errors import UserError
 from recipes.stages import resolve_by_config
-from recipes.study.baselines import with_baselines
+from recipes.study.baselines import _reduced, with_baselines
 from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
 from recipes.study.specification import Study
 from recipes.study.stored_plan import read_plan, write_plan
@@ -57,6 +58,14 @@ def test_they_get_the_data_the_seed_and_the_network_of_their_cell(baselines: lis
     }
 
 
+@pytest.mark.parametrize(
+    ("size", "reduced"), [("32", None), ("224", "32"), ("[256,128]", "[32,16]"), ("[20,48]", "[13,32]")]
+)
+def test_pixels_are_those_of_images_reduced_to_32_px(size: str, reduced: str | None) -> None:
+    settings = {"data.image_size": yaml.safe_load(size)}
+    assert _reduced(settings) == ({} if reduced is None else {"data.image_size": yaml.safe_load(reduced)})
+
+
 def test_pre_trained_features_are_those_of_the_run_that_the_last_stage_starts_from(
     baselines: list[PlannedRun], run_of: Any, tmp_path: Path
 ) -> None:
@@ -89,7 +98,8 @@ def test_overrides_of_the_last_stages_data_apply(study: Study, echo_config: Reso
         study, set={"data.source": "photos", "finetune.data.image_size": 48, "pretrain.data.workers": 3}
     )
     for run in baselines_of(with_baselines(make_plan(overridden, echo_config), echo_config)):
-        assert {"data.source=photos", "data.image_size=48"} <= set(run.overrides)
+        side = 32 if run.levels["features"] == "pixels" else 48
+        assert {"data.source=photos", f"data.image_size={side}"} <= set(run.overrides)
         assert "data.workers=3" not in run.overrides
 
 
