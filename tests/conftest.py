@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from common.config import Config, build
+from common.cores import available_cores
 from common.errors import UserError
 from common.evaluation.__main__ import main as evaluation_main
 from common.models.kernels.library import kernels_available
@@ -58,6 +59,12 @@ COMMANDS = {name: (name,) for name in ("pretrain", "finetune")} | {
 
 class Killed(BaseException):
     """Simulates a kill; nothing in the project catches it."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of test processes: some more than cores, as tests wait for runs that they start, poll and kill."""
+    cores = available_cores()
+    return cores + min(2, cores // 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
