@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import torch
 
+from common.models.class_token import use_class_token_only
 from common.models.complexity import Complexity, measure
 from common.models.freezing import FreezeConfig, adapt_network
 from common.models.lora import LoraConfig
@@ -38,7 +39,8 @@ def _complexity(config: FinetuneConfig, num_classes: int) -> tuple[Complexity, i
     """Return the complexity of a recipe's network, without a classifier in re-identification, and the dimension of its features."""
     data = config.data
     outputs = 0 if config.objective == "reid" else num_classes
-    return _measure(config.model, config.freeze, config.lora, data.image_size, data.channels, outputs)
+    only = config.train.class_token_only
+    return _measure(config.model, config.freeze, config.lora, data.image_size, data.channels, outputs, only)
 
 
 @lru_cache(maxsize=256)
@@ -49,9 +51,12 @@ def _measure(
     image_size: int | tuple[int, int],
     channels: int,
     num_classes: int,
+    class_token_only: bool,
 ) -> tuple[Complexity, int]:
     """Return the complexity of a network and the dimension of its features; a study has few networks and many runs."""
     with torch.device("meta"):
         network = build_network(model, image_size=image_size, num_classes=num_classes, in_chans=channels)
         adapt_network(network, freeze, lora)
+        if class_token_only:
+            use_class_token_only(network)
     return measure(network, image_size), network.num_features

@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+from common.models.class_token import use_class_token_only
 from common.models.complexity import Complexity, measure
 from common.models.freezing import FreezeConfig, adapt_network
 from common.models.lora import LoraConfig
@@ -36,7 +37,9 @@ def dino_complexity(config: PretrainConfig) -> DINOComplexity:
     crops, channels = config.crops, config.data.channels
     local_size = crops.local_size if crops.num_local else None
     sizes = config.data.image_size, crops.global_size, local_size
-    return _measure(config.model, config.freeze, config.lora, config.dino, channels, *sizes)
+    return _measure(
+        config.model, config.freeze, config.lora, config.dino, channels, *sizes, config.train.class_token_only
+    )
 
 
 @lru_cache(maxsize=256)
@@ -49,6 +52,7 @@ def _measure(
     image_size: Size,
     global_size: Size,
     local_size: Size | None,
+    class_token_only: bool,
 ) -> DINOComplexity:
     """Return the complexity of backbone and head; a study has few networks and many runs."""
     with torch.device("meta"):
@@ -65,6 +69,8 @@ def _measure(
         for backbone in (global_backbone, local_backbone):
             if backbone is not None:
                 adapt_network(backbone, freeze, lora)
+                if class_token_only:
+                    use_class_token_only(backbone)
     linear_layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     return DINOComplexity(
         measure(global_backbone, global_size),

@@ -80,14 +80,17 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     ],
     "linear": [("optim.clip_grad=1",), ("optim.name=adamw", "train.epochs=1", "blocks=1", *OF_TIMM)],
     "knn": [(), OF_TIMM],
-    "probe": [(), OF_TIMM],
+    "probe": [("max_products=1", "beyond=knn"), OF_TIMM],
     "tokens": [(), OF_TIMM],
 }
 """Overrides of the tiny runs that cover all keys: some keys are read only in combination with others."""
 REFUSED = {
     "pretrain": {"TrainConfig.evaluate_every", "OptimConfig.base", "OptimConfig.rho"},
     "linear": {
-        *(f"TrainConfig.{name}" for name in ("kernels", "grad_checkpointing", "micro_batch_size", "max_rewinds")),
+        *(
+            f"TrainConfig.{name}"
+            for name in ("kernels", "class_token_only", "grad_checkpointing", "micro_batch_size", "max_rewinds")
+        ),
         *("OptimConfig.base", "OptimConfig.rho"),
     },
     "token_labels": {"DataConfig.max_corrupt"},

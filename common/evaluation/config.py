@@ -88,7 +88,7 @@ class LinearConfig(Config):
                 "train.micro_batch_size",
                 f"{self.train.micro_batch_size}: only a linear layer is trained, so any batch fits. Remove the key.",
             )
-        for name in ("compile", "kernels", "grad_checkpointing"):
+        for name in ("compile", "kernels", "class_token_only", "grad_checkpointing"):
             if getattr(self.train, name):
                 yield (
                     f"train.{name}",

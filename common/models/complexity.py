@@ -21,6 +21,7 @@ from timm.models.volo import Attention as GridAttention
 from timm.models.volo import ClassAttention, OutlookAttention
 from torch import Tensor, nn
 
+from common.models.class_token import ClassTokenAttention
 from common.models.lora import LoraLinear
 from common.sizes import height_and_width
 
@@ -73,6 +74,15 @@ class _Tally:
         self._add(2 * tokens * tokens * width, _product_gradients(attention, inputs[0]))
         self.activations += attention.num_heads * tokens * tokens + tokens * width
 
+    def count_class_token(self, attention: ClassTokenAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
+        """Add keys and values of all tokens, the query of the first, and the two products for that query."""
+        tokens, width = inputs[0].shape[1], attention.proj.in_features
+        if type(attention.qkv) is nn.Linear:  # its weight is read without calling it
+            own = inputs[0].new_empty(1, 2 * tokens + 1, width)
+            self.count_layer(attention.qkv, inputs, own)
+        self._add(2 * tokens * width, _product_gradients(attention, inputs[0]))
+        self.activations += attention.num_heads * tokens + width
+
     def count_class_attention(self, attention: ClassAttention, inputs: tuple[Tensor, ...], _: Any) -> None:
         """Add the same two products for a single query, that of the class token."""
         tokens, width = inputs[0].shape[1], attention.proj.in_features
@@ -92,6 +102,7 @@ class _Tally:
         return (
             (nn.Conv1d | nn.Conv2d | nn.Linear, self.count_layer),
             (Attention | AttentionRope | EvaAttention | GridAttention, self.count_attention),
+            (ClassTokenAttention, self.count_class_token),
             (ClassAttention, self.count_class_attention),
             (OutlookAttention, self.count_outlook),
         )

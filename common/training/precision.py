@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
+from common.models.class_token import use_class_token_only
 from common.models.kernels.attention import as_kernel_attention
 from common.models.kernels.gelu import as_kernel_gelu, as_kernel_mlp
 from common.models.kernels.library import kernels_available
@@ -19,10 +20,13 @@ from common.training.config import TrainConfig
 def configure_execution(network: nn.Module, train: TrainConfig, device: torch.device) -> None:
     """Select kernels and layouts for the device, torch.compile and activation checkpointing; names and weights are unchanged.
 
-    Raise UserError for `train.compile` or `train.kernels` without the compilers that they need, for `train.kernels` on a GPU or on
-    a CPU without bf16 matrix multiplication, and for `train.grad_checkpointing` with batch norm in the blocks.
+    Raise UserError for `train.class_token_only` with a network that pools other tokens, for `train.compile` or `train.kernels`
+    without the compilers that they need, for `train.kernels` on a GPU or on a CPU without bf16 matrix multiplication, and for
+    `train.grad_checkpointing` with batch norm in the blocks.
     """
     on_cpu = device.type == "cpu"
+    if train.class_token_only:
+        use_class_token_only(network)
     if train.precision in ("bf16", "fp16") if on_cpu else train.deterministic:
         disable_fused_attention(network)
     if device.type == "cuda":

@@ -15,6 +15,7 @@ from recipes.sizing.networks import NetworkAtSize
 from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.baselines import PIXELS_SIDE
 
+CLASS_TOKEN_ONLY = "train.class_token_only"
 MOST_EPOCHS = 800
 """Epochs of pre-training beyond which more compute is not spent."""
 TRAINING = 3.0
@@ -81,7 +82,10 @@ class Compute:
     ) -> tuple[float, float]:
         """Return the seconds of all runs together for each MAC of an arm's budget, and those that they take besides training."""
         both = (False, True)
-        rate, arms = self._rate(at.settings, design), STEMS * sum(design.budgets(pretrained=each) for each in both)
+        rate, arms = (
+            self._rate(self.settings(at), design),
+            STEMS * sum(design.budgets(pretrained=each) for each in both),
+        )
         runs = STEMS * sum(design.runs(pretrained=each) for each in both)
         baselines = self._baseline_seconds(design, min(at.side, PIXELS_SIDE) ** 2 * self.facts.channels)
         seconds_per_image = self.finetuning(at) / TRAINING / rate
@@ -110,7 +114,7 @@ class Compute:
 
     def expected_rate(self, at: NetworkAtSize, design: Design) -> float:
         """Return the MACs per second that a run from scratch should reach."""
-        return SPEED * self._rate(at.settings, design)
+        return SPEED * self._rate(self.settings(at), design)
 
     def _rate(self, settings: Mapping[str, Any], design: Design) -> float:
         """Return the measured rate, at the smaller one of the batch sizes of both stages."""
@@ -132,7 +136,15 @@ class Compute:
     def _network(self, at: NetworkAtSize, stem: str) -> dict[str, Any]:
         """Return the recipe keys of a network with a stem."""
         strides = self.chooser.value("scratch", "model.stem_strides", at.conv_strides) if stem == "conv" else None
-        return {**at.settings, "model.stem": stem, **({"model.stem_strides": strides} if strides is not None else {})}
+        return {
+            **self.settings(at),
+            "model.stem": stem,
+            **({"model.stem_strides": strides} if strides is not None else {}),
+        }
+
+    def settings(self, at: NetworkAtSize) -> dict[str, Any]:
+        """Return the recipe keys of a network, whatever its stem."""
+        return {**at.settings, CLASS_TOKEN_ONLY: self.chooser.value("scratch", CLASS_TOKEN_ONLY, True)}
 
     def steps(self, at: NetworkAtSize, budget: float) -> float:
         """Return the steps of pre-training in a budget, 0 if it has no complete epoch of both stages."""

@@ -53,22 +53,32 @@ class Rate:
     load: Load | None = None
 
 
-def measure_rate(machine: Machine, model: Any, *, image_size: int, batch_size: int, channels: int) -> Rate:
+def measure_rate(
+    machine: Machine, model: Any, *, image_size: int, batch_size: int, channels: int, class_token_only: bool = False
+) -> Rate:
     """Return the rate of one run that trains a network: forward, backward and an AdamW step on noise.
 
-    `model` is a recipe's section `model`. MACs are counted as a run's cost counts them; data and evaluations are not in it.
+    `model` is a recipe's section `model`, `class_token_only` a key of its section `train`. MACs are counted as a run's cost counts
+    them; data and evaluations are not in it.
     """
     import torch
 
+    from common.models.class_token import use_class_token_only
     from common.models.complexity import measure
     from common.models.networks import build_network
 
+    def build() -> torch.nn.Module:
+        network = build_network(model, image_size=image_size, num_classes=10, in_chans=channels)
+        if class_token_only:
+            use_class_token_only(network)
+        return network
+
     device = torch.device(machine.device)
     with torch.device("meta"):
-        counted = measure(build_network(model, image_size=image_size, num_classes=10, in_chans=channels), image_size)
+        counted = measure(build(), image_size)
     macs = batch_size * (counted.macs + counted.backward_macs)
     with torch.random.fork_rng(devices=[]), _threads(machine.threads):
-        network = build_network(model, image_size=image_size, num_classes=10, in_chans=channels).to(device)
+        network = build().to(device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
         images = torch.randn(batch_size, channels, image_size, image_size, device=device)
 

@@ -40,7 +40,14 @@ class RecipeMeasures:
         name = f"{model.name} patch {model.patch_size} at {size} px, batch {batch_size}"
         if name not in self.rates:
             channels = config.data.channels
-            rate = measure_rate(self.machine, model, image_size=size, batch_size=batch_size, channels=channels)
+            rate = measure_rate(
+                self.machine,
+                model,
+                image_size=size,
+                batch_size=batch_size,
+                channels=channels,
+                class_token_only=config.train.class_token_only,
+            )
             if rate.load is not None and rate.load.is_busy:
                 self.busy[name] = rate.load.describe()
             self.rates[name] = float(

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.yaml_text import as_value
 from recipes.sizing import from_public, from_scratch
 from recipes.sizing.choices import Chooser, SizingChoice
-from recipes.sizing.compute import Compute, Measures
+from recipes.sizing.compute import CLASS_TOKEN_ONLY, Compute, Measures
 from recipes.sizing.design import LENGTHS, PRETRAINING_PART, SEEDS, Design, designs, smallest_share
 from recipes.sizing.duration import format_seconds
 from recipes.sizing.facts import MEASURED, ImageFacts
@@ -187,6 +187,7 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
     chooser.pick("scratch", "model.name", at.network.name, why)
     chooser.pick("scratch", "data.image_size", at.side, _why_side(facts, at))
     chooser.pick("scratch", "model.patch_size", at.patch, f"{(at.side // at.patch) ** 2} tokens")
+    chooser.pick("scratch", CLASS_TOKEN_ONLY, True, "the same steps up to rounding, for fewer MACs")
     if at.conv_strides is not None:
         why = "the default conv stem costs more than this network; the second stride earlier saves most of it"
         chooser.pick("scratch", "model.stem_strides", at.conv_strides, why, stem="conv")
