@@ -12,8 +12,8 @@ NAMES = {
     "data": ("JPEGs to DINO's and DeiT's views on one core; scaling; the data loader", 2),
     "color": ("color augmentation, blur and solarization by each implementation, and the error relative to PIL", 1),
     "step": ("DINO's step, its loss and the EMA of the teacher", 5),
-    "loop": ("DINO training end to end including data loading, compared with lightly if it is installed", 30),
-    "finetune": ("supervised training end to end including data loading, also with SAM", 15),
+    "loop": ("DINO training end to end including data loading, compared with lightly if it is installed", 50),
+    "finetune": ("supervised training end to end including data loading, also with SAM", 25),
     "gpu": ("both stages on a GPU by stage and variant: rate, utilization, memory; has options, see gpu --help", None),
     "knn": ("k-NN compared with the matrix product alone, and scaling with the size of the bank", 1),
     "startup": ("time from the command to the first step, for 1.8 thousand to 1.28 million rows", 2),
@@ -25,6 +25,8 @@ NAMES = {
 """What each measures, and its minutes on two cores with the default repeats, if known."""
 GROWING = ("loop",)
 """Benchmarks that also measure how time and memory scale, by their function `growth`."""
+WITH_VARIANTS = ("loop", "finetune")
+"""Benchmarks whose rows can be chosen, by the argument `variants` of their function `run`."""
 WITH_OPTIONS = ("coverage", "duplicates", "gpu", "gpu_step", "resume")
 """Programs with options of their own, each the function `main` of a module."""
 OTHERS = """
@@ -49,7 +51,12 @@ def main() -> int:
     options = parse_options()
     for name in options.names:
         module = importlib.import_module(f"benchmarks.{name}")
-        tables = module.growth(options.repeats) if options.growth else module.run(options.repeats)
+        if options.growth:
+            tables = module.growth(options.repeats)
+        elif options.variant:
+            tables = module.run(options.repeats, options.variant)
+        else:
+            tables = module.run(options.repeats)
         file = f"{name}_growth.json" if options.growth else f"{name}.json"
         if tables:
             show(tables, options.json / file if options.json else None)
@@ -71,12 +78,24 @@ def parse_options() -> argparse.Namespace:
         action="store_true",
         help=f"measure scaling of time and memory instead ({', '.join(GROWING)}); minutes",
     )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        metavar="NAME",
+        help=f"a row of the tables, by its name there; the first one is compared with ({', '.join(WITH_VARIANTS)}; default: all)",
+    )
     parser.add_argument("--json", type=Path, metavar="DIR", help="also write <DIR>/<name>.json")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in NAMES]:
         parser.error(f"{', '.join(unknown)}: not a benchmark; choose from {', '.join(NAMES)}")
     if options.growth and (unsupported := [name for name in options.names if name not in GROWING]):
         parser.error(f"--growth: not supported by {', '.join(unsupported)}; choose from {', '.join(GROWING)}")
+    if options.variant and (unsupported := [name for name in options.names if name not in WITH_VARIANTS]):
+        parser.error(f"--variant: not supported by {', '.join(unsupported)}; choose from {', '.join(WITH_VARIANTS)}")
+    for name in options.names if options.variant else ():
+        known = importlib.import_module(f"benchmarks.{name}").VARIANTS
+        if unknown := [variant for variant in options.variant if variant not in known]:
+            parser.error(f"--variant {unknown[0]}: not a row of {name}; choose from {'; '.join(known)}")
     if options.repeats < 1:
         parser.error(f"--repeats: {options.repeats} must be at least 1")
     return options

@@ -51,7 +51,11 @@ def ours(
 
 VARIANTS: Mapping[str, Callable[[SupervisedSetting, StepTimer], None]] = {
     "reference": reference_deit.train,
+    "reference, compiled": partial(reference_deit.train, compiled=True),
+    "reference, bf16": partial(reference_deit.train, precision="bf16"),
+    "reference, bf16, compiled": partial(reference_deit.train, precision="bf16", compiled=True),
     "ours, fp32": partial(ours, precision="fp32"),
+    "ours, fp32, class token only": partial(ours, precision="fp32", class_token_only=True),
     "ours, bf16": partial(ours, precision="bf16"),
     "ours, bf16, kernels": partial(ours, precision="bf16", kernels=True),
     "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
@@ -63,22 +67,23 @@ def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
     return time_steps(VARIANTS[variant], SupervisedSetting(**setting))
 
 
-def compare_loops(title: str, setting: SupervisedSetting, repeats: int) -> Table:
+def compare_loops(title: str, setting: SupervisedSetting, variants: list[str], repeats: int) -> Table:
     """Return one table: the variants at one setting, and the fraction of the matmul rate that each reaches."""
-    rows = compare_interleaved("benchmarks.finetune:measure", dict.fromkeys(VARIANTS, setting), repeats=repeats)
+    rows = compare_interleaved("benchmarks.finetune:measure", dict.fromkeys(variants, setting), repeats=repeats)
     config = recipes.build(FinetuneConfig, recipe(setting, precision="fp32"), source="benchmark")
     cost = training_cost(config, num_images=setting.num_images, num_classes=setting.num_classes)
     return Table(title, "ms per image", rows, describe_limit(setting, rows, cost.macs_per_image))
 
 
-def run(repeats: int) -> list[Table]:
-    """Return the benchmark's tables."""
-    small, repeats = SupervisedSetting(steps=10), min(repeats, MOST_REPEATS)
+def run(repeats: int, variants: list[str] | None = None) -> list[Table]:
+    """Return the benchmark's tables, with all variants or those that are named."""
+    small, repeats, names = SupervisedSetting(steps=10), min(repeats, MOST_REPEATS), variants or list(VARIANTS)
     network = "ViT 192x12x3, patch 4, 32 px, batch 64, 2 workers"
+    photographs = "Supervised loop, DeiT-S/16, 500x375 JPEG to 224, batch 16, 2 workers"
     return [
-        compare_loops(f"Supervised loop, DeiT's recipe, {network}", small, repeats),
-        compare_loops(f"Supervised loop with SAM, {network}", replace(small, sam=True, steps=5), min(repeats, 2)),
+        compare_loops(f"Supervised loop, DeiT's recipe, {network}", small, names, repeats),
         compare_loops(
-            "Supervised loop, DeiT-S/16, 500x375 JPEG to 224, batch 16, 2 workers", PHOTOGRAPHS, min(repeats, 2)
+            f"Supervised loop with SAM, {network}", replace(small, sam=True, steps=5), names, min(repeats, 2)
         ),
+        compare_loops(photographs, PHOTOGRAPHS, names, min(repeats, 2)),
     ]

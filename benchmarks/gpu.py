@@ -66,7 +66,7 @@ def variants(reference: Callable[..., None], ours: Callable[..., None]) -> dict[
         DATA: partial(in_bf16, part="data"),
         VIEWS: partial(in_bf16, part="views"),
         "ours, bf16": in_bf16,
-        "reference, fp16": partial(reference, fp16=True),
+        "reference, fp16": partial(reference, precision="fp16"),
         "reference, fp32": reference,
     }
 

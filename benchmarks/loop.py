@@ -58,11 +58,16 @@ def ours(setting: DinoSetting, timer: StepTimer, *, precision: str, part: Part =
 
 VARIANTS: Mapping[str, Callable[[DinoSetting, StepTimer], None]] = {
     "reference": reference_dino.train,
+    "reference, compiled": partial(reference_dino.train, compiled=True),
+    "reference, bf16": partial(reference_dino.train, precision="bf16"),
+    "reference, bf16, compiled": partial(reference_dino.train, precision="bf16", compiled=True),
     "lightly": lightly_dino.train,
     "ours, fp32": partial(ours, precision="fp32"),
+    "ours, fp32, class token only": partial(ours, precision="fp32", class_token_only=True),
     "ours, bf16": partial(ours, precision="bf16"),
     "ours, bf16, kernels": partial(ours, precision="bf16", kernels=True),
     "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
+    "ours, bf16, compiled, class token only": partial(ours, precision="bf16", compile=True, class_token_only=True),
     "ours, bf16, grad_checkpointing": partial(ours, precision="bf16", grad_checkpointing=True),
 }
 
@@ -88,9 +93,9 @@ def compare_loops(title: str, setting: DinoSetting, variants: list[str], repeats
     return Table(title, "ms per image", rows, describe_limit(setting, rows, cost.macs_per_image))
 
 
-def run(repeats: int) -> list[Table]:
-    """Return the benchmark's tables."""
-    repeats, variants = min(repeats, MOST_REPEATS), available()
+def run(repeats: int, variants: list[str] | None = None) -> list[Table]:
+    """Return the benchmark's tables, with all variants or those that are named."""
+    repeats, variants = min(repeats, MOST_REPEATS), variants or available()
     small = DinoSetting()
     title = "DINO's loop, ViT 192x12x3, patch 4, 2x32 + 8x16, batch 64, out_dim {out_dim:,}, 2 workers"
     tables = [

@@ -13,7 +13,14 @@ from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
 from benchmarks.isolated import Setting, StepTimer
-from benchmarks.reference_parts import cosine, parameter_groups, reference_loader, reference_network
+from benchmarks.reference_parts import (
+    HALF,
+    ReferencePrecision,
+    cosine,
+    parameter_groups,
+    reference_loader,
+    reference_network,
+)
 from benchmarks.reference_views import reference_transform
 from benchmarks.synthetic_images import SyntheticImages
 
@@ -57,9 +64,14 @@ def restore(network: nn.Module, before: list[Tensor]) -> None:
         parameter.copy_(original)
 
 
-def train(setting: SupervisedSetting, timer: StepTimer, *, fp16: bool = False) -> None:
-    """Run DeiT's loop until the timer stops it; with `fp16` as the published program does on a GPU."""
-    assert not (fp16 and setting.sam), "SAM would perturb by scaled gradients"
+def train(
+    setting: SupervisedSetting, timer: StepTimer, *, precision: ReferencePrecision = "fp32", compiled: bool = False
+) -> None:
+    """Run DeiT's loop until the timer stops it; in fp16 as the published program does on a GPU.
+
+    bf16 and torch.compile are what users of the program would switch on.
+    """
+    assert not (precision == "fp16" and setting.sam), "SAM would perturb by scaled gradients"
     torch.manual_seed(0)
     device = torch.device(setting.device)
     loader = reference_loader(setting, setting.images(), reference_transform(setting.image_size))
@@ -70,16 +82,18 @@ def train(setting: SupervisedSetting, timer: StepTimer, *, fp16: bool = False) -
         drop_path=0.1,
         num_classes=setting.num_classes,
     ).to(device)
+    if compiled:
+        network.compile()
     mixing = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=setting.num_classes)
     criterion = SoftTargetCrossEntropy()
     optimizer = torch.optim.AdamW(parameter_groups(network), weight_decay=0.05)
-    scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     rates = cosine(1e-4, 1e-5, 100 * len(loader))
     for step, loaded in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = rates[step]
         images, targets = mixing(*(part.to(device, non_blocking=True) for part in loaded))
-        with torch.autocast(device.type, torch.float16, enabled=fp16):
+        with torch.autocast(device.type, HALF.get(precision), enabled=precision in HALF):
             loss = criterion(network(images), targets)
         if not math.isfinite(loss.item()):
             raise RuntimeError(f"the loss is {loss.item()}")
@@ -88,7 +102,9 @@ def train(setting: SupervisedSetting, timer: StepTimer, *, fp16: bool = False) -
         if setting.sam:
             before = perturb(network)
             optimizer.zero_grad()
-            criterion(network(images), targets).backward()
+            with torch.autocast(device.type, HALF.get(precision), enabled=precision in HALF):
+                second = criterion(network(images), targets)
+            second.backward()
             restore(network, before)
         scaler.step(optimizer)
         scaler.update()

@@ -16,6 +16,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from benchmarks.isolated import Setting, StepTimer
 from benchmarks.reference_parts import (
+    HALF,
+    ReferencePrecision,
     clip_per_parameter,
     cosine,
     double_loop,
@@ -107,18 +109,26 @@ class ReferenceLoss(nn.Module):
         self.center = self.center * 0.9 + mean / len(teacher) * 0.1
 
 
-def train(setting: DinoSetting, timer: StepTimer, *, fp16: bool = False) -> None:
-    """Run DINO's algorithm 1 until the timer stops it; with `fp16` as the published program does on a GPU."""
+def train(
+    setting: DinoSetting, timer: StepTimer, *, precision: ReferencePrecision = "fp32", compiled: bool = False
+) -> None:
+    """Run DINO's algorithm 1 until the timer stops it; in fp16 as the published program does on a GPU.
+
+    bf16 and torch.compile are what users of the program would switch on.
+    """
     torch.manual_seed(0)
     device, num_views = torch.device(setting.device), 2 + setting.num_local
     loader = reference_loader(setting, setting.images(), ReferenceViews(setting.crops))
     student, teacher = MultiCrop(setting, 0.1).to(device), MultiCrop(setting, 0.0).to(device)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
+    if compiled:
+        student.compile()
+        teacher.compile()
     model = DistributedDataParallel(student) if setting.processes > 1 else student
     criterion = ReferenceLoss(setting.out_dim, num_views).to(device)
     optimizer = torch.optim.AdamW(parameter_groups(student))
-    scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     steps = 100 * len(loader)
     rates, decays, momenta = cosine(1e-4, 1e-6, steps), cosine(0.04, 0.4, steps), cosine(0.996, 1.0, steps)
     for step, (loaded, _) in enumerate(loader):
@@ -126,7 +136,7 @@ def train(setting: DinoSetting, timer: StepTimer, *, fp16: bool = False) -> None
             group["lr"] = rates[step]
         optimizer.param_groups[0]["weight_decay"] = decays[step]
         views = [view.to(device, non_blocking=True) for view in loaded]
-        with torch.autocast(device.type, torch.float16, enabled=fp16):
+        with torch.autocast(device.type, HALF.get(precision), enabled=precision in HALF):
             loss = criterion(model(views), teacher(views[:2]))
         if not math.isfinite(loss.item()):
             raise RuntimeError(f"the loss is {loss.item()}")

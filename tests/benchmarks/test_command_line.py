@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import GROWING, NAMES, parse_options
+from benchmarks.__main__ import GROWING, NAMES, WITH_VARIANTS, parse_options
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -14,6 +14,7 @@ def test_every_benchmark_is_a_module_with_a_run_function(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     assert callable(module.run)
     assert callable(getattr(module, "growth", None)) or name not in GROWING
+    assert not ({"VARIANTS", "run"} - vars(module).keys()) or name not in WITH_VARIANTS
 
 
 def test_help_describes_every_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +25,16 @@ def test_help_describes_every_benchmark(monkeypatch: pytest.MonkeyPatch, capsys:
     assert all(f"  {name} " in output and measures in output for name, (measures, _) in NAMES.items())
 
 
-@pytest.mark.parametrize("words", [["steps"], ["data", "--growth"], ["data", "--repeats", "0"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["steps"],
+        ["data", "--growth"],
+        ["data", "--repeats", "0"],
+        ["data", "--variant", "reference"],
+        ["loop", "--variant", "ours"],
+    ],
+)
 def test_invalid_options_are_rejected(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
     with pytest.raises(SystemExit, match="2"):

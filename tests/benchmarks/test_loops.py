@@ -25,8 +25,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = {"model": "vit_mini", "batch": 4, "workers": 0, "warmup_steps": 1, "steps": 1, "side": 16, "device": DEVICE}
 DINO = reference_dino.DinoSetting(**SMALL, global_size=16, local_size=8, num_local=2, out_dim=32)
 SUPERVISED = reference_deit.SupervisedSetting(**SMALL, image_size=16)
-PRETRAINING = {name: run for name, run in loop.VARIANTS.items() if name in ("reference", "ours, fp32")}
-SUPERVISED_LOOPS = {name: run for name, run in finetune.VARIANTS.items() if name in ("reference", "ours, fp32")}
+SHORT = ("reference", "reference, bf16", "ours, fp32", "ours, fp32, class token only")
+PRETRAINING = {name: run for name, run in loop.VARIANTS.items() if name in SHORT}
+SUPERVISED_LOOPS = {name: run for name, run in finetune.VARIANTS.items() if name in SHORT}
 
 
 @pytest.mark.parametrize("num_local", [0, 2])
