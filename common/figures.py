@@ -43,7 +43,7 @@ with _no_user_settings():
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator
     from matplotlib.transforms import Bbox as Bounds
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "Figure",
     "FixedLocator",
     "Line2D",
+    "MaxNLocator",
     "Patch",
     "Text",
     "figure_settings",

@@ -1,12 +1,13 @@
 """Print the complexity table: parameters, MACs and activations of every network, compared with the published values.
 
-    python -m common.models
+    python -m common.models [NAME ...]
 
 Each network is built on torch's meta device, without allocating memory. The exit code is 1 if a count does not round to the
 published value and published.yaml does not declare the difference.
 """
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,10 +131,24 @@ def format_table(rows: list[Row]) -> str:
     return "\n".join([heading, "-" * (sum(widths) + 2 * (len(widths) - 1)), *body])
 
 
-def main() -> int:
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m common.models",
+        description="Print parameters, MACs and activations of the networks, compared with the published values.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="networks to print (default: all)")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in ARCHITECTURES]:
+        parser.error(f"{', '.join(unknown)}: not a network of this project; choose from {', '.join(ARCHITECTURES)}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the complexity table and the number of agreements; return the exit code."""
-    published = load_published()
-    rows = [measure_row(config, image_size, published) for config, image_size in networks()]
+    names = parse_options(arguments).names or list(ARCHITECTURES)
+    published = [row for row in load_published() if row["name"] in names]
+    rows = [measure_row(config, image_size, published) for config, image_size in networks() if config.name in names]
     statuses = [row.status(name) for row in rows for name in UNITS]
     counts = {status: statuses.count(status) for status in (AGREES, DECLARED, DISAGREES)}
     num_published = sum(name in row for row in published for name in UNITS)

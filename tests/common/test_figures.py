@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DRAW = """
+DRAW_REPORT = """
 import hashlib
-from common.evaluation.token_similarity_run import _draw
 from recipes.reports.figure_style import figure
 from recipes.reports.rendering import settle, to_pdf, to_png, to_svg
 with figure(3.0, 2.0, 1) as (fig, (axes,)):
     axes.plot([1, 2], [3, 4])
     axes.set_title("x$^2$")
 settle(fig)
-content = _draw([0.1, 0.5], [0.0, 0.1]) + to_png(fig) + to_svg(fig, "name", "what").encode() + to_pdf(fig)
+content = to_png(fig) + to_svg(fig, "name", "what").encode() + to_pdf(fig)
 print(hashlib.sha256(content).hexdigest())
+"""
+DRAW = f"""{DRAW_REPORT}
+from common.evaluation.token_similarity_run import _draw
+print(hashlib.sha256(_draw([0.1, 0.5], [0.0, 0.1])).hexdigest())
 """
 SETTINGS = {
     "text.usetex": True,
@@ -32,8 +35,8 @@ SETTINGS = {
 }
 
 
-def draw(folder: Path, code: str = DRAW, **environment: str) -> str:
-    """Return the hash of figures that a new process draws in the working directory `folder`."""
+def draw(folder: Path, code: str = DRAW_REPORT, **environment: str) -> str:
+    """Return the hashes of figures that a new process draws in the working directory `folder`, a line for each."""
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
@@ -45,11 +48,13 @@ def test_figures_do_not_depend_on_the_users_settings(tmp_path: Path) -> None:
     for name in ("own", "home/.config/matplotlib", "damaged"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "matplotlibrc").write_bytes(b"\xff\xfe\n" if name == "damaged" else settings.encode())
-    expected = draw(tmp_path)
+    both = draw(tmp_path, DRAW)
+    expected = both.splitlines(keepends=True)[0]
     home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": "", "MPLCONFIGDIR": ""}
-    assert draw(tmp_path / "own", MPLBACKEND="module://not_installed", MATPLOTLIBRC=str(tmp_path / "own")) == expected
+    own = {"MPLBACKEND": "module://not_installed", "MATPLOTLIBRC": str(tmp_path / "own")}
+    assert draw(tmp_path / "own", DRAW, **own) == both
     assert draw(tmp_path / "damaged", **home) == expected
-    assert draw(tmp_path, f"import matplotlib; matplotlib.rcParams.update({SETTINGS})\n{DRAW}") == expected
+    assert draw(tmp_path, f"import matplotlib; matplotlib.rcParams.update({SETTINGS})\n{DRAW_REPORT}") == expected
     assert draw(tmp_path, MPLCONFIGDIR=os.devnull) == expected  # cannot be written
 
 

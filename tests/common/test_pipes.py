@@ -13,7 +13,7 @@ from common.pipes import exit_with
 
 @pytest.mark.parametrize("module", ["common.models", "recipes"])
 def test_a_reader_that_closes_the_pipe_early_leaves_no_traceback(module: str) -> None:
-    words = ["list"] if module == "recipes" else []
+    words = ["list"] if module == "recipes" else ["vit_mini"]
     program = f"import runpy, sys; sys.argv[1:] = {words}; runpy.run_module({module!r}, run_name='__main__')"
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -86,7 +86,7 @@ COMMAND_LINES = {
     "recipes list": 0,
     "recipes plan nothing": 2,
     "recipes report nowhere": 2,
-    "common.models": 0,
+    "common.models vit_mini": 0,
     "benchmarks --help": 0,
 }
 """Words after `python -m`, and exit codes."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from common.figures import Axes, Figure
+from common.figures import Axes, Figure, MaxNLocator
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.stage_curves import over, select, shown_panels, spread
 from recipes.reports.comparison.words import Words
@@ -67,8 +67,6 @@ def set_log_ticks(axes: Axes) -> None:
 
 def _round_numbers(low: float, high: float) -> list[float]:
     """Return some round numbers between two numbers, which are no powers of ten apart."""
-    from matplotlib.ticker import MaxNLocator
-
     ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10], min_n_ticks=2).tick_values(low, high)
     return [float(tick) for tick in ticks if low <= tick <= high]
 

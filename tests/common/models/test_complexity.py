@@ -94,7 +94,7 @@ def test_deit_small_has_the_published_number_of_parameters(stem: str, digits: in
 
 
 def test_command_prints_every_network_and_finds_no_disagreement(capsys: pytest.CaptureFixture[str]) -> None:
-    code = table.main()
+    code = table.main([])
     output = capsys.readouterr().out
     assert code == 0 and "21 agree to the last digit, 15 differ as declared, 0 disagree" in output
     assert all(f"\n{name} " in output for name in ARCHITECTURES) and "167.796 = 167.8" in output
