@@ -19,7 +19,7 @@ from mini_ray import processes_of
 from recipes.run.ray.client import RayBusy
 from recipes.run.ray.node_run import NodeRun
 from recipes.run.ray.tasks import Task
-from recipes.study.slurm_section import Resources
+from recipes.study.resources import Resources
 
 SLOTS = 4
 POLL_SECONDS = 0.02

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from recipes.run.engine import Engine, Job
+from recipes.run.engine import Engine, Job, TaskCommand
 from recipes.run.engines import LocalSlots, accelerate_command, build_forkserver
 from recipes.run.launching import PLAIN_CONFIG, SINGLE_PROCESS, launch_arguments
 from recipes.run.ray.client import connect
 from recipes.run.ray.engine import DEFAULT_JOBS as DEFAULT_RAY_JOBS
 from recipes.run.ray.engine import RayEngine
 from recipes.run.slots import choose_slots
-from recipes.run.slurm.engine import DEFAULT_JOBS, SlurmEngine, TaskCommand
+from recipes.run.slurm.engine import DEFAULT_JOBS, SlurmEngine
 from recipes.run.slurm.programs import check_programs
-from recipes.study.ray_section import RayEntry, build_ray, ray_resources
-from recipes.study.slurm_section import Resources, SlurmEntry, build_slurm
+from recipes.study.ray_section import RayEntry, build_ray
+from recipes.study.resources import Resources, resources_of
+from recipes.study.slurm_section import SlurmEntry, build_slurm
 from recipes.study.specification import BASELINES, Study
 
 
@@ -103,7 +104,7 @@ def ray_engine(options: EngineOptions, study: Study) -> RayEngine:
     cluster = connect(entry.address)
     print(cluster.describe(), flush=True)
     for stage in _stage_names(study) if cluster.is_own else ():
-        if lacking := cluster.lacking(ray_resources(entry, stage)):
+        if lacking := cluster.lacking(resources_of(entry, stage)):
             raise UserError(
                 f"--engine ray: a run of the stage {stage} asks for {lacking}, which this machine does not have, and the study"
                 " starts a Ray of its own here. Ask for less in the section ray, or set its address to that of a cluster."

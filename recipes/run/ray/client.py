@@ -13,7 +13,7 @@ from recipes.run.engines import visible_devices
 from recipes.run.ray.tasks import Task
 from recipes.run.runner import pluralize
 from recipes.study.ray_section import AUTO, LOCAL, NO_RAY_CLIENT, memory_bytes
-from recipes.study.slurm_section import Resources
+from recipes.study.resources import Resources
 from recipes.study.specification import REPOSITORY
 
 NAMESPACE = "two-stage-vit"
@@ -74,7 +74,7 @@ class RayCluster:
             "name": task.name,
             "lifetime": "detached",
             "max_restarts": MAX_RESTARTS,
-            "num_cpus": resources.processes_per_node * resources.cpus_per_process,
+            "num_cpus": resources.cpus_per_node,
             "num_gpus": resources.gpus_per_node,
             **({"memory": memory_bytes(resources.memory)} if resources.memory else {}),
         }
@@ -115,7 +115,7 @@ class RayCluster:
 
     def lacking(self, resources: Resources) -> str:
         """Return what no node of the cluster has now, as `8 GPUs`; an empty string if a node has all."""
-        cpus, gpus = resources.processes_per_node * resources.cpus_per_process, resources.gpus_per_node
+        cpus, gpus = resources.cpus_per_node, resources.gpus_per_node
         wanted = {"CPU": cpus, "GPU": gpus, "memory": memory_bytes(resources.memory) if resources.memory else 0}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):

@@ -9,19 +9,17 @@ from pathlib import Path
 from common.locks import try_lock
 from recipes.result import read_result
 from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use, is_stuck, newest_checkpoint
-from recipes.run.engine import Job, JobEnd
+from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.environment import run_environment
 from recipes.run.ray.client import RayBusy, RayClient
 from recipes.run.ray.tasks import Task, TaskRecord, place_of, read_record, record_path, write_record
-from recipes.study.ray_section import RayEntry, ray_resources
-from recipes.study.slurm_section import Resources
+from recipes.study.ray_section import RayEntry
+from recipes.study.resources import Resources, resources_of
 
 DEFAULT_JOBS = 1000
 """Default number of a study's runs in Ray at a time, waiting or running."""
 _KILLED_SECONDS = 10.0
 """Longest wait for actors that were killed to be gone."""
-TaskCommand = Callable[[Job, Resources], list[str]]
-"""Builds the command of a job on its node."""
 
 
 @dataclass
@@ -86,7 +84,7 @@ class RayEngine:
 
     def _start(self, job: Job, names: set[str]) -> bool:
         """Create the actor of a job, or follow the one that there is; return False if another process uses its folder."""
-        resources = ray_resources(self.entry, job.stage)
+        resources = resources_of(self.entry, job.stage)
         task = self._task(job, resources)
         has_actor = task.name in names
         if not has_actor:
@@ -164,7 +162,7 @@ class RayEngine:
         self.print_line(
             f"{folder.name}: its actor {'was stopped' if is_stopped else 'is gone'}{place and f' on {place}'}; again"
         )
-        followed.is_own = self._submit(followed.task, ray_resources(self.entry, followed.job.stage), lost_at)
+        followed.is_own = self._submit(followed.task, resources_of(self.entry, followed.job.stage), lost_at)
         followed.gone_since = None
         return None
 
@@ -220,8 +218,8 @@ def task_environment(resources: Resources) -> dict[str, str]:
     """Return the environment variables of a run: those of this process but Ray's own and the choice of this machine's GPUs."""
     here = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     here = {name: value for name, value in here.items() if not name.endswith("VISIBLE_DEVICES")}
-    on_cpu = resources.num_processes > 1 and not resources.gpus_per_node
-    return {**here, **run_environment(resources.cpus_per_process), **({"ACCELERATE_USE_CPU": "true"} if on_cpu else {})}
+    on_cpu = {"ACCELERATE_USE_CPU": "true"} if resources.is_on_cpu else {}
+    return {**here, **run_environment(resources.cpus_per_process), **on_cpu}
 
 
 def _place(record: TaskRecord | None) -> str:

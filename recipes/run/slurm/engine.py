@@ -9,18 +9,17 @@ from pathlib import Path
 from common.errors import UserError
 from common.locks import try_lock
 from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use
-from recipes.run.engine import Job, JobEnd
+from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.slurm.following import FollowedJob
 from recipes.run.slurm.listing import ListedRun, Listing, places_of
 from recipes.run.slurm.programs import SlurmBusy, cancel
 from recipes.run.slurm.submissions import MAX_TASKS, place_of, submit_tasks, write_task
 from recipes.run.states import read_state
-from recipes.study.slurm_section import Resources, SlurmEntry, resources_of
+from recipes.study.resources import Resources, resources_of
+from recipes.study.slurm_section import SlurmEntry
 
 DEFAULT_JOBS = 1000
 """Default number of a study's runs in Slurm's queue at a time."""
-TaskCommand = Callable[[Job, Resources], list[str]]
-"""Builds the command of a job on one node, or on each of its nodes."""
 
 
 class SlurmEngine:

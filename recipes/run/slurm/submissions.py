@@ -20,7 +20,8 @@ from common.files import path_exists, write_atomic
 from recipes.run.engine import Job
 from recipes.run.slurm.programs import QueuedTask, submit
 from recipes.run.slurm.tasks import TASKS, Task
-from recipes.study.slurm_section import Resources, SlurmEntry
+from recipes.study.resources import Resources
+from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import REPOSITORY
 
 FOLDER = "slurm"
@@ -43,7 +44,7 @@ def write_task(job: Job, command: Sequence[str], resources: Resources) -> Task:
         needs=str(job.needs.resolve()) if job.needs is not None else None,
         nodes=resources.nodes,
         cpus_per_process=resources.cpus_per_process,
-        on_cpu=resources.num_processes > 1 and not resources.gpus_per_node,
+        on_cpu=resources.is_on_cpu,
     )
 
 
@@ -88,7 +89,7 @@ def _resource_options(resources: Resources) -> Iterator[str]:
             yield f"--{option}={value}"
     yield f"--nodes={resources.nodes}"
     yield "--ntasks-per-node=1"
-    yield f"--cpus-per-task={resources.processes_per_node * resources.cpus_per_process}"
+    yield f"--cpus-per-task={resources.cpus_per_node}"
     if resources.gpus_per_node:
         yield f"--gpus-per-node={resources.gpus_per_node}"
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from recipes.study.slurm_section import SlurmEntry, SlurmStageEntry, build_slurm, resources_of
+from recipes.study.resources import resources_of
+from recipes.study.slurm_section import SlurmEntry, SlurmStageEntry, build_slurm
 
 STAGES = ("pretrain", "finetune")
 
@@ -28,12 +29,6 @@ def test_values_of_a_stage_are_over_those_of_the_section_and_a_file_is_over_both
         1,
     )  # a file replaces a key as a whole
     assert (pretrain.processes_per_node, finetune.processes_per_node) == (8, 4)
-
-
-def test_processes_are_one_per_gpu_unless_their_number_is_given() -> None:
-    assert resources_of(SlurmEntry(), "pretrain").num_processes == 1
-    assert resources_of(SlurmEntry(nodes=2, gpus_per_node=8), "pretrain").num_processes == 16
-    assert resources_of(SlurmEntry(nodes=2, processes_per_node=3), "pretrain").num_processes == 6
 
 
 @pytest.mark.parametrize(

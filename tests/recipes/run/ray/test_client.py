@@ -12,7 +12,7 @@ from recipes.run.build_engine import EngineOptions, ray_engine
 from recipes.run.ray.client import RayBusy, RayCluster, connect
 from recipes.run.ray.tasks import Task
 from recipes.study.ray_section import RayEntry, RayStageEntry
-from recipes.study.slurm_section import Resources
+from recipes.study.resources import Resources
 from recipes.study.specification import Study
 
 

@@ -20,7 +20,7 @@ from recipes.run.runner import StudyOutcome, StudyRunner, job_of
 from recipes.run.states import lock_run_folder, read_state
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.ray_section import RayEntry
-from recipes.study.slurm_section import Resources
+from recipes.study.resources import Resources
 
 SetBehavior = Callable[..., list[str]]
 
