@@ -19,6 +19,7 @@ from pydantic import Field
 
 from common.config_messages import Otherwise, Problem
 from common.config_types import AtLeastOne
+from recipes.study.sbatch_lines import problems_of_line
 from recipes.study.section_files import merge_file
 from recipes.study.sections import FileSection
 
@@ -72,11 +73,14 @@ class SlurmEntry(SlurmStageEntry):
     """Other values for single stages, by the stage's name."""
 
     def problems(self) -> Iterator[Problem]:
-        """Yield the problems of the keys, of lines that are several, and of a limit that leaves no time to train."""
+        """Yield the problems of the keys, of lines that are several or that the study would override, and of too short a limit."""
         yield from super().problems()
         for line in self.lines:
             if "\n" in line:
                 yield "lines", f"{line!r}: each entry must be one line. Give several entries."
+                continue
+            for problem in problems_of_line(line):
+                yield "lines", problem
         for name, entry in {"": self, **self.stages}.items():
             seconds = _seconds(entry.time) if entry.time else None
             if seconds is not None and 0 < seconds <= self.save_seconds + EARLY_SECONDS:

@@ -143,15 +143,21 @@ class RayCluster:
                 return None
 
 
+def import_ray() -> Any:
+    """Return the module ray; raise UserError if it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--engine ray: the package ray is not installed. Install it: pip install '.[ray]'") from error
+    return ray
+
+
 def connect(address: str | None) -> RayCluster:
     """Return a connection to the cluster at an address; None: that of RAY_ADDRESS, then one on this machine, then a new one here.
 
     Raise UserError if there is no Ray, no such cluster, or one of other versions.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("--engine ray: the package ray is not installed. Install it: pip install '.[ray]'") from error
+    ray = import_ray()
     import recipes.run.ray.actor  # noqa: F401 (pickled by value)
 
     if address in (None, AUTO) and "://" in os.environ.get("RAY_ADDRESS", ""):

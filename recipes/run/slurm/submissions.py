@@ -21,6 +21,7 @@ from recipes.run.engine import Job
 from recipes.run.slurm.programs import QueuedTask, submit
 from recipes.run.slurm.tasks import TASKS, Task
 from recipes.study.resources import Resources
+from recipes.study.sbatch_lines import PREFIX
 from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import REPOSITORY
 
@@ -96,8 +97,8 @@ def _resource_options(resources: Resources) -> Iterator[str]:
 
 def _script(folder: Path, entry: SlurmEntry) -> str:
     """Return the batch script: the user's options, the user's commands, then the job."""
-    options = [line for line in entry.lines if line.startswith("#SBATCH")]
-    commands = [line for line in entry.lines if not line.startswith("#SBATCH")]
+    options = [line for line in entry.lines if line.startswith(PREFIX)]
+    commands = [line for line in entry.lines if not line.startswith(PREFIX)]
     # exec: Slurm sends the signal before the time limit to the process of the script
     job = f"exec {shlex.quote(sys.executable)} -m recipes.run.slurm.job {shlex.quote(str(folder))}"
     path = f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"
