@@ -10,7 +10,7 @@ from recipes.run.engine import Job
 from recipes.run.runner import job_of
 from recipes.run.slurm.engine import SlurmEngine
 from recipes.run.slurm.programs import SlurmBusy
-from recipes.run.states import noted_end, read_state
+from recipes.run.states import log_end, noted_end, read_state
 from recipes.study.plan import PlannedRun
 
 RunState = str
@@ -40,7 +40,7 @@ def submit_all(
                 states[run.id] = "in use"
                 print_line(f"{run.id}: its folder is in use by another process")
             elif states[run.id] == "submitted":
-                if (how := noted_end(job.folder)) is not None:
+                if (how := noted_end(log_end(job.folder))) is not None:
                     print_line(f"FAILED before: {run.id}  {how}; submitted again")
                 groups.setdefault(jobs.get(run.needs or ""), []).append((run, job))
         for after, alike in groups.items():

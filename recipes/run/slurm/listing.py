@@ -62,12 +62,11 @@ def places_of(folders: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(place_of(folder) for folder in folders))
 
 
-def last_record(folder: Path) -> TaskRecord | None:
-    """Return what the job that was last submitted for a run wrote about it; None if there is none, or it has not started."""
-    place = place_of(folder)
-    files = [file for entry in list_folder(place, "[0-9a-f]{8}") if path_exists(file := Path(entry.path) / TASKS)]
-    for submission in (file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)):
-        for index, task in enumerate(read_tasks(submission)):
-            if task.folder == str(folder.resolve()):
-                return read_record(submission, index)
-    return None
+def last_tasks(places: Iterable[Path]) -> dict[Path, tuple[Path, int]]:
+    """Return the tasks that were last submitted, each as its submission and index, by the folders of their runs, without links."""
+    found: dict[Path, tuple[Path, int]] = {}
+    for place in places:
+        files = [file for entry in list_folder(place, "[0-9a-f]{8}") if path_exists(file := Path(entry.path) / TASKS)]
+        for submission in (file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)):
+            found |= {Path(task.folder): (submission, index) for index, task in enumerate(read_tasks(submission))}
+    return found
