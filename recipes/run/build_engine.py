@@ -9,7 +9,8 @@ from common.errors import UserError
 from recipes.run.engine import Engine, Job, TaskCommand
 from recipes.run.engines import LocalSlots, accelerate_command, build_forkserver
 from recipes.run.launching import PLAIN_CONFIG, SINGLE_PROCESS, launch_arguments
-from recipes.run.ray.client import connect, import_ray
+from recipes.run.ray.capacity import lacking
+from recipes.run.ray.client import RayBusy, connect, import_ray
 from recipes.run.ray.engine import DEFAULT_JOBS as DEFAULT_RAY_JOBS
 from recipes.run.ray.engine import RayEngine
 from recipes.run.slots import choose_slots
@@ -128,11 +129,15 @@ def ray_engine(options: EngineOptions, study: Study) -> RayEngine:
     entry = study.ray or RayEntry()
     command = node_command(launch_arguments())
     cluster = connect(entry.address)
-    print(cluster.describe(), flush=True)
+    try:
+        print(cluster.describe(), flush=True)
+        nodes = cluster.nodes()
+    except RayBusy as error:
+        raise UserError(f"--engine ray: Ray does not answer: {error}") from error
     for stage in _stage_names(study) if cluster.is_own else ():
-        if lacking := cluster.lacking(resources_of(entry, stage)):
+        if words := lacking(resources_of(entry, stage), nodes):
             raise UserError(
-                f"--engine ray: a run of the stage {stage} asks for {lacking}, which this machine does not have, and the study"
+                f"--engine ray: a run of the stage {stage} asks for {words}, which this machine does not have, and the study"
                 " starts a Ray of its own here. Ask for less in the section ray, or set its address to that of a cluster."
             )
     return RayEngine(entry, command, cluster, options.jobs or DEFAULT_RAY_JOBS)

@@ -11,6 +11,7 @@ from recipes.result import read_result
 from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use, is_stuck, newest_checkpoint
 from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.environment import run_environment
+from recipes.run.ray.capacity import lacking
 from recipes.run.ray.client import RayBusy, RayClient
 from recipes.run.ray.tasks import Task, TaskRecord, place_of, read_record, record_path, write_record
 from recipes.study.ray_section import RayEntry
@@ -62,7 +63,10 @@ class RayEngine:
         self._looked_at = 0.0
         self._start_after = 0.0
         self._is_silent = False
+        self._asked_for: dict[Resources, None] = {}
+        """What actors ask for that were created since the nodes were last read."""
         self._lacking: set[str] = set()
+        """What was printed that no node has."""
 
     def start(self, jobs: Iterable[Job]) -> list[tuple[Job, bool]]:
         """Give jobs to Ray, or follow those that it has; return those that were taken, with False for a folder in use."""
@@ -75,6 +79,7 @@ class RayEngine:
             while len(self._followed) < self.slots and (job := next(remaining, None)) is not None:
                 names = self.client.names() if names is None else names
                 taken.append((job, self._start(job, names)))
+            self._say_lacking()
             if not all(is_started for _, is_started in taken):
                 self._start_after = time.monotonic() + self.poll_seconds
         except RayBusy as error:
@@ -101,10 +106,17 @@ class RayEngine:
         self._holds_place(folder)
         write_record(folder, TaskRecord("queued", since=time.time(), lost_at=lost_at))
         is_created = self.client.submit(task, resources)
-        if (lacking := self.client.lacking(resources)) and lacking not in self._lacking:
-            self._lacking.add(lacking)
-            self.print_line(f"no node of Ray has {lacking} now: runs that ask for it wait until one joins")
+        self._asked_for[resources] = None
         return is_created
+
+    def _say_lacking(self) -> None:
+        """Print, once for each, what no node has of what the new actors ask for; raise RayBusy if Ray does not answer."""
+        nodes = self.client.nodes() if self._asked_for else []
+        for words in filter(None, (lacking(resources, nodes) for resources in self._asked_for)):
+            if words not in self._lacking:
+                self.print_line(f"no node of Ray has {words} now: runs that ask for it wait until one joins")
+            self._lacking.add(words)
+        self._asked_for.clear()
 
     def _task(self, job: Job, resources: Resources) -> Task:
         """Return the task of a job."""
@@ -127,13 +139,14 @@ class RayEngine:
         ends = []
         try:
             names = self.client.names()
-            self._is_silent = False
             for followed in list(self._followed.values()):
                 if followed.task.name in names:
                     followed.gone_since = None
                 elif (end := self._look(followed)) is not None:
                     del self._followed[followed.job.folder]
                     ends.append(end)
+            self._say_lacking()
+            self._is_silent = False
         except RayBusy as error:
             self._say_silent(error)
         return ends
