@@ -46,6 +46,11 @@ class FakeSlurm:
         with self.state() as state:
             return dict(state["tasks"])
 
+    def limit(self, *, submitted: int | None = None, array_size: int = 1001) -> None:
+        """Set the limit on a user's submitted jobs (MaxSubmitJobs), None for none, and MaxArraySize."""
+        with self.state() as state:
+            state["limits"] = {"submitted": submitted, "array_size": array_size}
+
     def warn(self, task: str) -> None:
         """Send a task's script the signal before the time limit."""
         os.kill(self.tasks()[task]["pid"], signal.SIGUSR1)
@@ -98,6 +103,9 @@ def sbatch(slurm: FakeSlurm, options: dict[str, str], words: list[str]) -> int:
     """Add a job array; leave a process behind that runs it."""
     last = int(options["array"].partition("-")[2])
     with slurm.state() as state:
+        if message := _refusal(state, last):
+            print(message, file=sys.stderr)
+            return 1
         array = str(state["next"])
         state["next"] += 1
         for index in range(last + 1):
@@ -119,6 +127,18 @@ def sbatch(slurm: FakeSlurm, options: dict[str, str], words: list[str]) -> int:
         os._exit(1)
     print(array, flush=True)  # last: who submits may be killed by now, and Slurm has the jobs all the same
     return 0
+
+
+def _refusal(state: dict[str, Any], last: int) -> str:
+    """Return why no array with a last index is taken, in the words of a real sbatch; an empty string if it is."""
+    limits = state.get("limits", {"submitted": None, "array_size": 1001})
+    live = sum(task["state"] in ("PENDING", "RUNNING", "COMPLETING") for task in state["tasks"].values())
+    if last >= limits["array_size"]:
+        return "sbatch: error: Batch job submission failed: Invalid job array specification"
+    if limits["submitted"] is not None and live + last + 1 > limits["submitted"]:
+        policy = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+        return f"sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: {policy}"
+    return ""
 
 
 def _run_array(slurm: FakeSlurm, array: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from common.files import list_folder, path_exists
 from recipes.run.slurm.programs import QueuedTask, read_queue
 from recipes.run.slurm.submissions import place_of, submission_of
-from recipes.run.slurm.tasks import TASKS, Task, TaskRecord, read_record, read_tasks
+from recipes.run.slurm.tasks import JOB, TASKS, Task, TaskRecord, read_record, read_tasks, record_path
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,16 @@ def places_of(folders: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def last_tasks(places: Iterable[Path]) -> dict[Path, tuple[Path, int]]:
-    """Return the tasks that were last submitted, each as its submission and index, by the folders of their runs, without links."""
+    """Return the last task of each run that Slurm took, as its submission and index, by the folders of the runs, without links.
+
+    A submission without the number of its job was not taken, unless a job has written about it: its study was killed meanwhile.
+    """
     found: dict[Path, tuple[Path, int]] = {}
     for place in places:
         files = [file for entry in list_folder(place, "[0-9a-f]{8}") if path_exists(file := Path(entry.path) / TASKS)]
         for submission in (file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)):
-            found |= {Path(task.folder): (submission, index) for index, task in enumerate(read_tasks(submission))}
+            was_taken = path_exists(submission / JOB)
+            for index, task in enumerate(read_tasks(submission)):
+                if was_taken or path_exists(record_path(submission, index)):
+                    found[Path(task.folder)] = submission, index
     return found

@@ -1,8 +1,8 @@
 """Submissions: the jobs that a study has given to Slurm, each an array of runs that ask for the same resources.
 
-A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the output of each task's script (`<index>.txt`) and
-what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue is known to belong to a study even
-if the program that submitted it was killed before it knew the job's number.
+A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the job's number (`job.txt`), the output of each task's
+script (`<index>.txt`) and what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue is known to
+belong to a study even if the program that submitted it was killed before it knew the job's number.
 """
 
 import json
@@ -18,8 +18,8 @@ from pathlib import Path
 from common.errors import UserError
 from common.files import path_exists, write_atomic
 from recipes.run.engine import Job
-from recipes.run.slurm.programs import QueuedTask, submit
-from recipes.run.slurm.tasks import TASKS, Task
+from recipes.run.slurm.programs import NoAnswer, QueuedTask, SlurmBusy, job_named, submit
+from recipes.run.slurm.tasks import JOB, TASKS, Task
 from recipes.study.resources import Resources
 from recipes.study.sbatch_lines import PREFIX
 from recipes.study.slurm_section import SlurmEntry
@@ -28,8 +28,6 @@ from recipes.study.specification import REPOSITORY
 FOLDER = "slurm"
 """Folder of the submissions in that of the study."""
 _NAME = re.compile(r"(.*)-([0-9a-f]{8})")
-MAX_TASKS = 1000
-"""Largest array that every cluster takes: Slurm's default of MaxArraySize is 1001."""
 
 
 def place_of(folder: Path) -> Path:
@@ -54,17 +52,18 @@ def submit_tasks(
 ) -> str:
     """Submit tasks as one array, which starts once the job `after` has succeeded; return the array's job id.
 
-    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does; then there is no submission.
+    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does. Then there is no submission, but
+    where Slurm does not answer whether it has taken the jobs either: if it has, they are known by it.
     """
-    assert 0 < len(tasks) <= MAX_TASKS
     identifier = secrets.token_hex(4)
     folder = place / identifier
     folder.mkdir(parents=True)
     write_atomic(folder / TASKS, json.dumps([asdict(task) for task in tasks], indent=1) + "\n")
     write_atomic(folder / "script.sh", _script(folder, entry))
     label = re.sub(r"[^A-Za-z0-9._+-]", "_", place.parent.name) or "study"
+    name = f"{label}-{identifier}"
     options = [
-        f"--job-name={label}-{identifier}",
+        f"--job-name={name}",
         f"--array=0-{len(tasks) - 1}",
         f"--chdir={Path.cwd()}",
         f"--output={str(folder).replace('%', '%%')}/%a.txt",
@@ -77,10 +76,17 @@ def submit_tasks(
         *_resource_options(resources),
     ]
     try:
-        return submit(folder / "script.sh", options)
-    except UserError:
+        job = submit(folder / "script.sh", options)
+    except NoAnswer:
+        if (found := job_named(name)) is None:
+            shutil.rmtree(folder)
+            raise
+        job = found
+    except (SlurmBusy, UserError):
         shutil.rmtree(folder)
         raise
+    write_atomic(folder / JOB, f"{job}\n")
+    return job
 
 
 def _resource_options(resources: Resources) -> Iterator[str]:

@@ -13,6 +13,8 @@ from common.files import path_exists, write_atomic
 
 TASKS = "tasks.json"
 """File of a submission with its tasks."""
+JOB = "job.txt"
+"""File of a submission with the number of its job, once Slurm has taken it."""
 
 TaskState = Literal["started", "done", "interrupted", "stopped", "failed", "skipped"]
 """What became of a task. interrupted: saved, and to be started again; stopped: saved, because its study was stopped; skipped: the

@@ -12,7 +12,7 @@ import pytest
 
 from recipes.run.slurm.listing import ListedRun, last_tasks
 from recipes.run.slurm.programs import QueuedTask
-from recipes.run.slurm.tasks import TASKS, TaskRecord, write_record
+from recipes.run.slurm.tasks import JOB, TASKS, TaskRecord, write_record
 from recipes.run.states import lock_run_folder, log_tail, note_end
 from recipes.run.status import print_status, read_statuses, status_of
 from recipes.study.plan import Plan, PlannedRun
@@ -101,6 +101,7 @@ def submit(folder: Path, number: int, names: list[str]) -> Path:
     task = {"command": ["python"], "needs": None, "nodes": 1, "cpus_per_process": 1, "on_cpu": False}
     tasks = [{"folder": str(folder.resolve() / "runs" / name), **task} for name in names]
     (submission / TASKS).write_text(json.dumps(tasks))
+    (submission / JOB).write_text(f"{number}\n")
     os.utime(submission / TASKS, (number, number))
     return submission
 
@@ -109,6 +110,8 @@ def test_what_became_of_a_run_is_what_its_last_job_wrote(tmp_path: Path, folder:
     write_record(submit(tmp_path, 1, ["other", folder.name]), 1, TaskRecord("failed", "of the first job", "n1", "7"))
     second = submit(tmp_path, 2, [folder.name])
     assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"])).state == "interrupted"  # it has not started
+    (second / JOB).unlink()  # Slurm has not taken it
+    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"])).detail == "of the first job"
     write_record(second, 0, TaskRecord("failed", "of the second job", "n1", "8"))
     assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"])).detail == "of the second job"
 
