@@ -43,7 +43,7 @@ class SlurmEngine:
         print_line: Callable[[str], None] = print,
     ) -> None:
         """Take what jobs ask for; `visible_seconds` is how long a result may take to be seen on this machine."""
-        self.slots, self._submitter = slots, Submitter(entry, command)
+        self.slots, self.submitter = slots, Submitter(entry, command)
         self.poll_seconds, self.visible_seconds, self.print_line = poll_seconds, visible_seconds, print_line
         self._followed: dict[Path, FollowedJob] = {}
         self._listing = Listing()
@@ -86,21 +86,21 @@ class SlurmEngine:
             self._submit_after = time.monotonic() + self.poll_seconds
         return taken
 
-    def submit(self, jobs: Sequence[Job], after: str | None = None) -> dict[Job, str]:
+    def submit(self, jobs: Sequence[Job]) -> dict[Job, str]:
         """Submit jobs that are not in the queue, as arrays of those that ask for the same; return their ids in Slurm.
 
-        They start once the job `after` has succeeded. Another process that submits runs of the same study is waited for; jobs that
-        are done or in the queue by then are not returned, nor are those that Slurm does not take for now.
+        Another process that submits runs of the same study is waited for. Jobs that are done or in the queue by then are not
+        returned, nor are those that Slurm does not take for now.
 
         Raise SlurmBusy where Slurm takes none of the jobs for now.
         """
         submitted: dict[Job, str] = {}
         if not jobs:
             return submitted
-        with self._locked([job.folder for job in jobs]) as queue:
+        with self.locked([job.folder for job in jobs]) as queue:
             new = [job for job in jobs if not _is_live(job, queue) and read_state(job.folder) != "done"]
             try:
-                for job, number in self._submitter.submit(new, after):
+                for job, number in self.submitter.submit(new):
                     submitted[job] = number
             except SlurmBusy as error:
                 if not submitted:
@@ -109,8 +109,11 @@ class SlurmEngine:
         return submitted
 
     @contextmanager
-    def _locked(self, folders: Sequence[Path]) -> Iterator[dict[Path, ListedRun]]:
-        """Lock the submissions of the studies that have runs; yield the runs in the queue, to which no other process adds any."""
+    def locked(self, folders: Sequence[Path]) -> Iterator[dict[Path, ListedRun]]:
+        """Lock the submissions of the studies that have runs; yield the runs in the queue, to which no other process adds any.
+
+        Raise SlurmBusy if Slurm does not answer.
+        """
         with ExitStack() as stack:
             for place in sorted(places_of(folders)):  # in one order, so that two processes do not wait for each other
                 place.mkdir(parents=True, exist_ok=True)

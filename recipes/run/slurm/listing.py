@@ -26,7 +26,7 @@ class ListedRun:
 class Listing:
     """Reads the queue, and knows which submissions its tasks belong to."""
 
-    _tasks: dict[Path, list[Task]] = field(default_factory=dict)
+    _tasks: dict[Path, dict[int, Task]] = field(default_factory=dict)
     """Tasks of the submissions that were read."""
     _submissions: dict[tuple[str, Path], Path | None] = field(default_factory=dict)
     """Submissions by the name of a job and the place of a study's submissions."""
@@ -42,7 +42,7 @@ class Listing:
         for queued in sorted(read_queue(), key=lambda task: (task.is_live, int(task.array), task.index)):
             for place in places:
                 submission = self._submission(queued, place)
-                if submission is not None and queued.index < len(self._tasks[submission]):
+                if submission is not None and queued.index in self._tasks[submission]:
                     found[Path(self._tasks[submission][queued.index].folder)] = ListedRun(queued, submission)
         return found
 
@@ -72,7 +72,7 @@ def last_tasks(places: Iterable[Path]) -> dict[Path, tuple[Path, int]]:
         files = [file for entry in list_folder(place, "[0-9a-f]{8}") if path_exists(file := Path(entry.path) / TASKS)]
         for submission in (file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)):
             was_taken = path_exists(submission / JOB)
-            for index, task in enumerate(read_tasks(submission)):
+            for index, task in read_tasks(submission).items():
                 if was_taken or path_exists(record_path(submission, index)):
                     found[Path(task.folder)] = submission, index
     return found

@@ -1,8 +1,8 @@
 """Submissions: the jobs that a study has given to Slurm, each an array of runs that ask for the same resources.
 
-A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the job's number (`job.txt`), the output of each task's
-script (`<index>.txt`) and what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue is known to
-belong to a study even if the program that submitted it was killed before it knew the job's number.
+A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the job's number (`job.txt`), the output of each
+task's script (`<index>.txt`) and what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue
+is known to belong to a study even if the program that submitted it was killed before it knew the job's number.
 """
 
 import json
@@ -11,7 +11,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,23 +48,23 @@ def write_task(job: Job, command: Sequence[str], resources: Resources) -> Task:
 
 
 def submit_tasks(
-    place: Path, tasks: Sequence[Task], resources: Resources, entry: SlurmEntry, after: str | None = None
+    place: Path, tasks: Mapping[int, Task], resources: Resources, entry: SlurmEntry, dependency: str = ""
 ) -> str:
-    """Submit tasks as one array, which starts once the job `after` has succeeded; return the array's job id.
+    """Submit tasks, by their indices, as one array; return its job id. `dependency` is what it waits for, as sbatch takes it.
 
-    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does. Then there is no submission, but
-    where Slurm does not answer whether it has taken the jobs either: if it has, they are known by it.
+    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does. Then there is no submission,
+    unless Slurm does not say whether it has taken the jobs: if it has, they are known by it.
     """
     identifier = secrets.token_hex(4)
     folder = place / identifier
     folder.mkdir(parents=True)
-    write_atomic(folder / TASKS, json.dumps([asdict(task) for task in tasks], indent=1) + "\n")
+    write_atomic(folder / TASKS, json.dumps({index: asdict(task) for index, task in tasks.items()}, indent=1) + "\n")
     write_atomic(folder / "script.sh", _script(folder, entry))
     label = re.sub(r"[^A-Za-z0-9._+-]", "_", place.parent.name) or "study"
     name = f"{label}-{identifier}"
     options = [
         f"--job-name={name}",
-        f"--array=0-{len(tasks) - 1}",
+        f"--array={format_indices(tasks)}",
         f"--chdir={Path.cwd()}",
         f"--output={str(folder).replace('%', '%%')}/%a.txt",
         "--open-mode=append",
@@ -72,7 +72,7 @@ def submit_tasks(
         "--requeue",
         f"--signal=B:USR1@{entry.save_seconds}",
         "--kill-on-invalid-dep=yes",
-        *([f"--dependency=afterok:{after}"] if after is not None else []),
+        *([f"--dependency={dependency}"] if dependency else []),
         *_resource_options(resources),
     ]
     try:
@@ -87,6 +87,17 @@ def submit_tasks(
         raise
     write_atomic(folder / JOB, f"{job}\n")
     return job
+
+
+def format_indices(indices: Iterable[int]) -> str:
+    """Return the indices of an array as sbatch takes them: 0-3,7."""
+    runs: list[list[int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def _resource_options(resources: Resources) -> Iterator[str]:

@@ -99,7 +99,7 @@ def submit(folder: Path, number: int, names: list[str]) -> Path:
     submission = folder / "slurm" / f"{number:08x}"
     submission.mkdir(parents=True)
     task = {"command": ["python"], "needs": None, "nodes": 1, "cpus_per_process": 1, "on_cpu": False}
-    tasks = [{"folder": str(folder.resolve() / "runs" / name), **task} for name in names]
+    tasks = {index: {"folder": str(folder.resolve() / "runs" / name), **task} for index, name in enumerate(names)}
     (submission / TASKS).write_text(json.dumps(tasks))
     (submission / JOB).write_text(f"{number}\n")
     os.utime(submission / TASKS, (number, number))

@@ -95,7 +95,7 @@ def _replace(program: Path, text: str) -> None:
 def _task_of(study: Study, entry: dict[str, Any]) -> dict[str, Any]:
     """Return what the study has written about a task of Slurm's."""
     (submission,) = (path for path in (study.folder.parent / "slurm").iterdir() if entry["name"].endswith(path.name))
-    task: dict[str, Any] = json.loads((submission / "tasks.json").read_text())[entry["index"]]
+    task: dict[str, Any] = json.loads((submission / "tasks.json").read_text())[str(entry["index"])]
     return task
 
 
