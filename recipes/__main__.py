@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.cores import available_cores
@@ -14,7 +15,7 @@ from common.yaml_text import as_text
 from recipes.arguments import parse, parse_seeds
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
-from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, ray_of, slurm_of
+from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, check_engine, with_files
 from recipes.run.engine import Engine
 from recipes.run.fetch_weights import describe, fetch_published
 from recipes.run.launching import SINGLE_PROCESS
@@ -82,8 +83,12 @@ def main(
 def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver, engine_builder: EngineBuilder) -> int:
     """Plan, tune or run a study; return the exit code."""
     path = find_study(options.study)
-    factor = getattr(options, "epochs_factor", 1.0)
-    study, macs_per_second = _load(options, path, factor)
+    words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), getattr(options, "epochs_factor", 1.0)
+    engine_options = _engine_options(options)
+    if options.command != "plan":
+        check_engine(engine_options)
+    study = with_files(load_study(path, *words), engine_options.slurm_file, engine_options.ray_file)
+    study, macs_per_second = _size(options, path, study)
     costs = RunCosts(load_scale(study.scale) if study.scale else None)
     measure = measure_with(costs)
     folder = _folder(options.out, study)
@@ -99,13 +104,12 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             tera_macs_per_second=options.tera_macs_per_second or (macs_per_second and macs_per_second / 1e12),
             verbose=options.verbose,
             tuning=None if tuning is None else TuningState(tuning, found),
-            slurm=slurm_of(study, user_path(options.slurm, "--slurm") if options.slurm else None),
-            ray=ray_of(study, user_path(options.ray, "--ray") if options.ray else None),
+            slurm=study.slurm,
+            ray=study.ray,
         )
     if options.command == "tune" and tuning is None:
         raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")
     check_folder(plan, folder)
-    engine_options = _engine_options(options)
     engine = engine_builder(engine_options, study)
     if tuning is not None and not found and engine_options.detach:
         raise UserError(
@@ -131,10 +135,8 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     return _run(plan, folder, options.only, engine, costs, detach=engine_options.detach)
 
 
-def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tuple[Study, float | None]:
-    """Return the study of the command line, and the MACs per second that its runs should reach, if it is sized to its images."""
-    words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), epochs_factor
-    study = load_study(path, *words)
+def _size(options: argparse.Namespace, path: Path, study: Study) -> tuple[Study, float | None]:
+    """Return a study sized to its images, if it is to be, and the MACs per second that its runs should then reach."""
     if study.mapping.get("size") is None:
         for name in ("budget", "public"):
             if getattr(options, name):
@@ -158,20 +160,18 @@ def _load(options: argparse.Namespace, path: Path, epochs_factor: float) -> tupl
         cores=available_cores(),
         print_line=_print,
     )
-    return build_study(mapping, display_path(path), folder=path.parent), macs_per_second
+    sized = build_study(mapping, display_path(path), folder=path.parent)
+    return replace(sized, slurm=study.slurm, ray=study.ray), macs_per_second
 
 
 def _engine_options(options: argparse.Namespace) -> EngineOptions:
-    """Return what the command line says about the engine."""
-    return EngineOptions(
-        options.engine,
-        options.jobs,
-        _words(options.accelerate_args),
-        options.no_prefork,
-        user_path(options.slurm, "--slurm") if options.slurm else None,
-        getattr(options, "detach", False),
-        user_path(options.ray, "--ray") if options.ray else None,
-    )
+    """Return what the command line says about the engine; `plan`, which has none, takes the files of both."""
+    slurm = user_path(options.slurm, "--slurm") if options.slurm else None
+    ray = user_path(options.ray, "--ray") if options.ray else None
+    if options.command == "plan":
+        return EngineOptions(slurm_file=slurm, ray_file=ray)
+    words, detach = _words(options.accelerate_args), getattr(options, "detach", False)
+    return EngineOptions(options.engine, options.jobs, words, options.no_prefork, slurm, detach, ray)
 
 
 def _words(accelerate_args: str) -> tuple[str, ...]:

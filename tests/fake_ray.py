@@ -16,10 +16,11 @@ from typing import Any
 
 from mini_ray import processes_of
 
+from recipes.run.ray.capacity import Node
 from recipes.run.ray.client import RayBusy
 from recipes.run.ray.node_run import NodeRun
 from recipes.run.ray.tasks import Task
-from recipes.study.slurm_section import Resources
+from recipes.study.resources import Resources
 
 SLOTS = 4
 POLL_SECONDS = 0.02
@@ -31,6 +32,8 @@ class FakeRay:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.is_silent = False
+        self.questions = 0
+        """How often it was asked for its nodes."""
         self.problems: dict[str, str] = {}
         folder.mkdir(exist_ok=True)
 
@@ -57,9 +60,12 @@ class FakeRay:
         """Return why an actor could not begin."""
         return self.problems.get(name, "")
 
-    def lacking(self, resources: Resources) -> str:
-        """Return what no node has."""
-        return "8 GPUs" if resources.gpus_per_node == 8 else ""
+    def nodes(self) -> list[Node]:
+        """Return what the only node has, and count the question."""
+        if self.is_silent:
+            raise RayBusy("no answer")
+        self.questions += 1
+        return [{"CPU": 64, "GPU": 4, "memory": 2**40}]
 
     def lose(self, name: str, *, with_run: bool = True, is_forgotten: bool = False) -> None:
         """Kill an actor, and its run with it as a node that is lost; construct it again, unless Ray forgets it as well."""

@@ -46,6 +46,11 @@ class FakeSlurm:
         with self.state() as state:
             return dict(state["tasks"])
 
+    def limit(self, *, submitted: int | None = None, array_size: int = 1001) -> None:
+        """Set the limit on a user's submitted jobs (MaxSubmitJobs), None for none, and MaxArraySize."""
+        with self.state() as state:
+            state["limits"] = {"submitted": submitted, "array_size": array_size}
+
     def warn(self, task: str) -> None:
         """Send a task's script the signal before the time limit."""
         os.kill(self.tasks()[task]["pid"], signal.SIGUSR1)
@@ -96,11 +101,14 @@ def _kill_tree(pid: int) -> None:
 
 def sbatch(slurm: FakeSlurm, options: dict[str, str], words: list[str]) -> int:
     """Add a job array; leave a process behind that runs it."""
-    last = int(options["array"].partition("-")[2])
+    indices = _indices(options["array"])
     with slurm.state() as state:
+        if message := _refusal(state, indices):
+            print(message, file=sys.stderr)
+            return 1
         array = str(state["next"])
         state["next"] += 1
-        for index in range(last + 1):
+        for index in indices:
             state["tasks"][f"{array}_{index}"] = {
                 "array": array, "index": index, "state": "PENDING", "name": options["job-name"], "pid": 0, "starts": 0,
                 "again": False, "ends_as": None, "options": options, "script": words[-1],
@@ -121,6 +129,24 @@ def sbatch(slurm: FakeSlurm, options: dict[str, str], words: list[str]) -> int:
     return 0
 
 
+def _indices(text: str) -> list[int]:
+    """Return the indices of an array, written as 0-3,7."""
+    ends = [part.partition("-") for part in text.split(",")]
+    return [index for first, _, last in ends for index in range(int(first), int(last or first) + 1)]
+
+
+def _refusal(state: dict[str, Any], indices: list[int]) -> str:
+    """Return why no array with these indices is taken, in the words of a real sbatch; an empty string if it is."""
+    limits = state.get("limits", {"submitted": None, "array_size": 1001})
+    live = sum(task["state"] in ("PENDING", "RUNNING", "COMPLETING") for task in state["tasks"].values())
+    if indices[-1] >= limits["array_size"]:
+        return "sbatch: error: Batch job submission failed: Invalid job array specification"
+    if limits["submitted"] is not None and live + len(indices) > limits["submitted"]:
+        policy = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+        return f"sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: {policy}"
+    return ""
+
+
 def _run_array(slurm: FakeSlurm, array: str) -> None:
     """Run the tasks of an array until all have ended."""
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -135,7 +161,7 @@ def _run_array(slurm: FakeSlurm, array: str) -> None:
             for name, task in own.items():
                 if task["state"] != "PENDING" or busy >= NODES:
                     continue
-                ready = _is_ready(state["tasks"], task["options"].get("dependency", ""))
+                ready = _is_ready(state["tasks"], task)
                 if ready is None:
                     task["state"] = "CANCELLED"
                 elif ready:
@@ -147,9 +173,10 @@ def _run_array(slurm: FakeSlurm, array: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _is_ready(tasks: dict[str, dict[str, Any]], dependency: str) -> bool | None:
-    """Return whether a dependency is satisfied; None if it never is."""
-    name = dependency.partition(":")[2]
+def _is_ready(tasks: dict[str, dict[str, Any]], task: dict[str, Any]) -> bool | None:
+    """Return whether the dependency of a task is satisfied; None if it never is."""
+    kind, _, name = task["options"].get("dependency", "").partition(":")
+    name = f"{name}_{task['index']}" if kind == "aftercorr" else name
     if not name or name not in tasks or tasks[name]["state"] == "COMPLETED":
         return True
     return False if tasks[name]["state"] in ("PENDING", "RUNNING", "COMPLETING") else None
@@ -157,7 +184,7 @@ def _is_ready(tasks: dict[str, dict[str, Any]], dependency: str) -> bool | None:
 
 def _job_id(task: dict[str, Any]) -> str:
     """Return the id of a task that is no array's and no index, as Slurm gives it: the last task has that of its array."""
-    last = int(task["options"]["array"].partition("-")[2])
+    last = _indices(task["options"]["array"])[-1]
     return str(task["array"]) if task["index"] == last else f"{task['array']}{task['index']:06}"
 
 

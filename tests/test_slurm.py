@@ -164,6 +164,30 @@ def test_a_detached_study_is_equal_to_that_of_this_machine(slurm: MiniSlurm, tmp
     assert_equal(local, command)
 
 
+CORRESPONDING = """#!/bin/bash
+task=$SLURM_ARRAY_TASK_ID
+echo $1 $task >> {log}
+[ $1 = second ] && exit 0
+[ $task = 1 ] && exit 1
+[ $task = 2 ] && [ -z "$SLURM_RESTART_COUNT" ] && scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_$task && sleep 60
+echo done $task >> {log}
+"""
+
+
+@WHOLE
+def test_a_task_starts_after_the_task_of_its_index(slurm: MiniSlurm, tmp_path: Path) -> None:
+    """What --detach relies on: one whose task fails is cancelled alone, one whose task is requeued waits."""
+    script, log = tmp_path / "script.sh", tmp_path / "log.txt"
+    script.write_text(CORRESPONDING.format(log=log))
+    words = ["sbatch", "--parsable", f"--output={tmp_path}/%A_%a.txt", "--requeue", "--kill-on-invalid-dep=yes"]
+    first = slurm.call(*words, "--array=0-3", str(script), "first")
+    slurm.call(*words, "--array=1-3", f"--dependency=aftercorr:{first}", str(script), "second")
+    wait_for(lambda: not slurm.call("squeue", "-h"), "jobs stay", 300)
+    lines = log.read_text().splitlines()
+    assert lines.count("first 2") == 2 and "second 1" not in lines
+    assert all(lines.index(f"done {task}") < lines.index(f"second {task}") for task in (2, 3))
+
+
 def test_a_run_over_two_nodes_has_two_processes(slurm: MiniSlurm, tmp_path: Path) -> None:
     command = Command(tmp_path / "nodes", {**STUDY, "slurm": {**STUDY["slurm"], "nodes": 2}})  # type: ignore[dict-item]
     command.run("--engine", "slurm", "--only", "finetune-patchify-OST-seed0")

@@ -2,21 +2,23 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import UserError
-from recipes.run.engine import Engine, Job
+from recipes.run.engine import Engine, Job, TaskCommand
 from recipes.run.engines import LocalSlots, accelerate_command, build_forkserver
 from recipes.run.launching import PLAIN_CONFIG, SINGLE_PROCESS, launch_arguments
-from recipes.run.ray.client import connect
+from recipes.run.ray.capacity import lacking
+from recipes.run.ray.client import RayBusy, connect, import_ray
 from recipes.run.ray.engine import DEFAULT_JOBS as DEFAULT_RAY_JOBS
 from recipes.run.ray.engine import RayEngine
 from recipes.run.slots import choose_slots
-from recipes.run.slurm.engine import DEFAULT_JOBS, SlurmEngine, TaskCommand
+from recipes.run.slurm.engine import DEFAULT_JOBS, SlurmEngine
 from recipes.run.slurm.programs import check_programs
-from recipes.study.ray_section import RayEntry, build_ray, ray_resources
-from recipes.study.slurm_section import Resources, SlurmEntry, build_slurm
+from recipes.study.ray_section import RayEntry, build_ray
+from recipes.study.resources import Resources, resources_of
+from recipes.study.slurm_section import SlurmEntry, build_slurm
 from recipes.study.specification import BASELINES, Study
 
 
@@ -31,9 +33,11 @@ class EngineOptions:
     accelerate_args: tuple[str, ...] = SINGLE_PROCESS
     no_prefork: bool = False
     slurm_file: Path | None = None
+    """File of --slurm, whose keys `with_files` sets over those of the study."""
     detach: bool = False
     """Submit everything and return."""
     ray_file: Path | None = None
+    """File of --ray, in the same way."""
 
     def check(self) -> None:
         """Raise UserError for options that the engine does not have."""
@@ -78,6 +82,30 @@ def build_engine(options: EngineOptions, study: Study) -> Engine:
     return local_engine(options.jobs, options.accelerate_args, options.no_prefork)
 
 
+def check_engine(options: EngineOptions) -> None:
+    """Raise UserError for what `build_engine` would refuse for every study, before a study is sized, which takes minutes."""
+    options.check()
+    launch_arguments(options.accelerate_args)
+    if options.name == "slurm":
+        check_programs()
+    if options.name == "ray":
+        import_ray()
+
+
+def with_files(study: Study, slurm: Path | None, ray: Path | None) -> Study:
+    """Return a study with the keys of the files of --slurm and --ray over its sections.
+
+    Raise UserError for an invalid file, and for a stage that the study does not have.
+    """
+    stages = _stage_names(study)
+    return replace(study, slurm=build_slurm(study.slurm, slurm, stages), ray=build_ray(study.ray, ray, stages))
+
+
+def _stage_names(study: Study) -> tuple[str, ...]:
+    """Return the names of a study's stages, as its sections of engines use them."""
+    return (*(stage.name for stage in study.stages), *([BASELINES] if study.baselines else []))
+
+
 def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork: bool) -> LocalSlots:
     """Return an engine with `jobs` slots on this machine, by default as many as its GPUs, or its cores, suffice for.
 
@@ -91,39 +119,28 @@ def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork:
 
 def slurm_engine(options: EngineOptions, study: Study) -> SlurmEngine:
     """Return an engine that submits the runs to the Slurm cluster of this machine."""
-    entry = slurm_of(study, options.slurm_file)
+    entry = study.slurm or SlurmEntry()
     check_programs()
     return SlurmEngine(entry, node_command(launch_arguments()), options.jobs or DEFAULT_JOBS)
 
 
 def ray_engine(options: EngineOptions, study: Study) -> RayEngine:
     """Return an engine that runs on a Ray cluster, or on a Ray that it starts here."""
-    entry = ray_of(study, options.ray_file)
+    entry = study.ray or RayEntry()
     command = node_command(launch_arguments())
     cluster = connect(entry.address)
-    print(cluster.describe(), flush=True)
+    try:
+        print(cluster.describe(), flush=True)
+        nodes = cluster.nodes()
+    except RayBusy as error:
+        raise UserError(f"--engine ray: Ray does not answer: {error}") from error
     for stage in _stage_names(study) if cluster.is_own else ():
-        if lacking := cluster.lacking(ray_resources(entry, stage)):
+        if words := lacking(resources_of(entry, stage), nodes):
             raise UserError(
-                f"--engine ray: a run of the stage {stage} asks for {lacking}, which this machine does not have, and the study"
+                f"--engine ray: a run of the stage {stage} asks for {words}, which this machine does not have, and the study"
                 " starts a Ray of its own here. Ask for less in the section ray, or set its address to that of a cluster."
             )
     return RayEngine(entry, command, cluster, options.jobs or DEFAULT_RAY_JOBS)
-
-
-def slurm_of(study: Study, file: Path | None) -> SlurmEntry:
-    """Return what each run of a study asks of Slurm: the study's section, with the keys of a file over it."""
-    return build_slurm(study.slurm, file, _stage_names(study))
-
-
-def ray_of(study: Study, file: Path | None) -> RayEntry:
-    """Return the Ray cluster and what each run of a study asks of it: the study's section, with the keys of a file over it."""
-    return build_ray(study.ray, file, _stage_names(study))
-
-
-def _stage_names(study: Study) -> tuple[str, ...]:
-    """Return the names of a study's stages, as its sections of engines use them."""
-    return (*(stage.name for stage in study.stages), *([BASELINES] if study.baselines else []))
 
 
 def node_command(launch: tuple[str, ...]) -> TaskCommand:

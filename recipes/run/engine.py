@@ -1,9 +1,11 @@
 """What executes the runs of a study: the protocol `Engine`, and the jobs that it gets."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from recipes.study.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,10 @@ class Job:
     """Name of the stage in the study: an engine may give each stage other resources."""
     needs: Path | None = None
     """Folder of the run that this one starts from."""
+
+
+TaskCommand = Callable[[Job, Resources], list[str]]
+"""(job, what it asks for) -> the command of the job on its node, or on each of its nodes."""
 
 
 @dataclass(frozen=True)

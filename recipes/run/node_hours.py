@@ -8,8 +8,9 @@ from recipes.run.engines import default_jobs, visible_devices
 from recipes.run.runner import pluralize
 from recipes.run.states import State
 from recipes.study.plan import PlannedRun
-from recipes.study.ray_section import RayEntry, ray_resources
-from recipes.study.slurm_section import Resources, SlurmEntry, resources_of
+from recipes.study.ray_section import RayEntry
+from recipes.study.resources import Resources, resources_of
+from recipes.study.slurm_section import SlurmEntry
 
 
 def remaining_hours(
@@ -36,14 +37,15 @@ def node_hours(device_hours: Mapping[str, float], entry: SlurmEntry, ray: RayEnt
         return []
     here = default_jobs(visible_devices())
     by_stage = {stage: resources_of(entry, stage) for stage in device_hours}
+    by_stage_on_ray = {stage: resources_of(ray, stage) for stage in device_hours}
     slurm = sum(hours / by_stage[stage].processes_per_node for stage, hours in device_hours.items())
     shapes = dict.fromkeys(
         f"{pluralize(own.nodes, 'node')} with {pluralize(own.processes_per_node, 'process', 'processes')}"
         for own in by_stage.values()
     )
-    shared = {stage: _runs_per_node(ray_resources(ray, stage)) for stage in device_hours}
+    shared = {stage: _runs_per_node(own) for stage, own in by_stage_on_ray.items()}
     on_ray = sum(
-        hours / (shared[stage] * ray_resources(ray, stage).processes_per_node) for stage, hours in device_hours.items()
+        hours / (shared[stage] * by_stage_on_ray[stage].processes_per_node) for stage, hours in device_hours.items()
     )
     counts = " or ".join(pluralize(count, "run") for count in dict.fromkeys(shared.values()))
     return [
@@ -55,6 +57,6 @@ def node_hours(device_hours: Mapping[str, float], entry: SlurmEntry, ray: RayEnt
 
 def _runs_per_node(resources: Resources) -> int:
     """Return how many runs a node as large as this machine has at a time; 1 if it is too small for one."""
-    by_cores = available_cores() // (resources.processes_per_node * resources.cpus_per_process)
+    by_cores = available_cores() // resources.cpus_per_node
     by_gpus = len(visible_devices()) // resources.gpus_per_node if resources.gpus_per_node else by_cores
     return max(1, min(by_cores, by_gpus))

@@ -1,6 +1,7 @@
 """State of a run, from the result and the locks in its folder."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,9 @@ LOCK = "lock"
 LOG = "log.txt"
 END_PREFIX = "# failed: "
 """Begins the line of a run's log that says how it failed."""
+_END_BYTES = 65536
+_START = re.compile(r"^\$ ", re.MULTILINE)
+"""Begins the line of a run's log with the command that starts it."""
 
 
 def read_state(folder: Path) -> State:
@@ -47,19 +51,31 @@ def note_end(folder: Path, how: str) -> None:
         log.write(f"{END_PREFIX}{how}\n")
 
 
-def noted_end(folder: Path) -> str | None:
-    """Return how a run failed, if that is the end of its log: nothing has started it again since."""
+def log_end(folder: Path) -> str:
+    """Return the last lines of a run's log, of at most 64 KiB; an empty string if there is no log."""
     path = folder / LOG
     if not path_exists(path):
-        return None
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return ""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _END_BYTES))
+        text = file.read().decode("utf-8", "replace")
+    return text if size <= _END_BYTES else text[text.find("\n") + 1 :]
+
+
+def since_start(log: str) -> str:
+    """Return the part of a log since the run was last started: from the line with its command on."""
+    starts = list(_START.finditer(log))
+    return log[starts[-1].start() :] if starts else log
+
+
+def noted_end(log: str) -> str | None:
+    """Return how a run failed, if that is the end of its log: nothing has started it again since."""
+    lines = log.splitlines()
     return lines[-1].removeprefix(END_PREFIX) if lines and lines[-1].startswith(END_PREFIX) else None
 
 
 def log_tail(folder: Path, lines: int = 12) -> str:
-    """Return the last lines of a run's log, indented, for the message about its failure."""
-    path = folder / LOG
-    if not path_exists(path):
-        return "    (no log)"
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+    """Return the last lines of a run's log since it was last started, indented, for the message about its failure."""
+    text = since_start(log_end(folder))
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (no log)"

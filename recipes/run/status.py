@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from common.files import list_folder, path_exists
 from common.lock_owner import name_of
@@ -14,17 +15,16 @@ from common.locks import RUN_LOCK
 from recipes.result import read_result
 from recipes.run.ray.tasks import read_record as read_ray_record
 from recipes.run.runner import format_duration, pluralize
-from recipes.run.slurm.listing import ListedRun, Listing, last_record, places_of
+from recipes.run.slurm.listing import ListedRun, Listing, last_tasks, places_of
 from recipes.run.slurm.programs import SlurmBusy
-from recipes.run.states import LOG, noted_end, read_state
+from recipes.run.slurm.tasks import read_record
+from recipes.run.states import log_end, noted_end, read_state, since_start
 from recipes.run.tune import TUNING
 from recipes.study.display import display_path
 from recipes.study.stored_plan import read_plan
 
-_TAIL_BYTES = 65536
 _PROGRESS = re.compile(r"^step (\d+) of (\d+), (\d+) images/s, (\d+) s left", re.MULTILINE)
 """A line of a run's log (`common.training.progress`)."""
-_START = re.compile(r"^\$ ", re.MULTILINE)
 _ERROR = re.compile(r"^(?:error: |[\w.]*(?:Error|Exception)\b).*", re.MULTILINE)
 
 
@@ -57,8 +57,7 @@ def print_status(folder: Path) -> int:
     tuning = sorted(entry.name for entry in list_folder(folder / TUNING / "runs"))
     runs: dict[Path, str | None] = {folder / TUNING / "runs" / name: None for name in tuning}
     runs |= {folder / "runs" / run.id: run.needs for run in plan.runs}
-    queue, problem = _read_queue(list(runs))
-    statuses = [status_of(place, start, queue) for place, start in runs.items()]
+    statuses, problem = read_statuses(runs)
     print("\n".join(format_statuses(statuses)))
     counts = Counter(status.state for status in statuses)
     print(f"\n{pluralize(len(statuses), 'run')}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
@@ -68,9 +67,28 @@ def print_status(folder: Path) -> int:
     return 0
 
 
-def status_of(folder: Path, needs: str | None, queue: Mapping[Path, ListedRun]) -> RunStatus:
-    """Return the status of the run in `folder`, which starts from the run `needs` beside it."""
-    result, progress = read_result(folder), read_progress(folder)
+def read_statuses(runs: Mapping[Path, str | None]) -> tuple[list[RunStatus], str]:
+    """Return the statuses of runs, given by their folders with the runs that they start from; and what is not known, or nothing.
+
+    Slurm's queue and the submissions are read once, and of each run a few small files and the end of its log.
+    """
+    queue, problem = _read_queue(list(runs))
+    tasks = last_tasks(places_of(runs))
+    return [status_of(folder, needs, queue, tasks) for folder, needs in runs.items()], problem
+
+
+def status_of(
+    folder: Path,
+    needs: str | None,
+    queue: Mapping[Path, ListedRun],
+    tasks: Mapping[Path, tuple[Path, int]] = MappingProxyType({}),
+) -> RunStatus:
+    """Return the status of the run in `folder`, which starts from the run `needs` beside it.
+
+    `queue` and `tasks` are the runs in Slurm's queue and the last tasks of runs, by the runs' folders without links.
+    """
+    log = since_start(log_end(folder))
+    result, progress = read_result(folder), read_progress(log)
     listed = queue.get(folder.resolve())
     state, detail = read_state(folder), ""
     if result is not None and result.is_final:
@@ -78,12 +96,12 @@ def status_of(folder: Path, needs: str | None, queue: Mapping[Path, ListedRun]) 
         last = Progress(result.step, progress.steps, int(result.images_per_second), 0) if progress else None
         return RunStatus(folder.name, "done", last, f"{result.status}, {format_duration(result.seconds)}{reason}")
     if listed is not None and listed.queued.is_live:
-        task = listed.queued
-        if task.state == "PENDING":
-            return RunStatus(folder.name, "queued", progress, f"job {task.job} waits: {_waits_for(task.reason, needs)}")
-        return RunStatus(
-            folder.name, "running", progress, f"on {task.nodes or '?'}, job {task.job}, {task.state.lower()}"
-        )
+        queued = listed.queued
+        if queued.state == "PENDING":
+            waits_for = _waits_for(queued.reason, needs)
+            return RunStatus(folder.name, "queued", progress, f"job {queued.job} waits: {waits_for}")
+        where = f"on {queued.nodes or '?'}, job {queued.job}, {queued.state.lower()}"
+        return RunStatus(folder.name, "running", progress, where)
     on_ray = read_ray_record(folder)
     if state == "running":
         is_on_ray = on_ray is not None and on_ray.state == "started"
@@ -92,11 +110,10 @@ def status_of(folder: Path, needs: str | None, queue: Mapping[Path, ListedRun]) 
     if on_ray is not None and on_ray.state == "queued":
         given = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(on_ray.since))
         return RunStatus(folder.name, "queued", progress, f"given to Ray at {given}")
-    record = last_record(folder)
-    if (how := noted_end(folder)) is not None:
-        return RunStatus(
-            folder.name, "failed", progress, ": ".join(part for part in (how, _last_error(folder)) if part)
-        )
+    if (how := noted_end(log)) is not None:
+        return RunStatus(folder.name, "failed", progress, ": ".join(part for part in (how, _last_error(log)) if part))
+    task = tasks.get(folder.resolve())
+    record = read_record(*task) if task is not None else None
     if record is not None and record.state in ("failed", "skipped"):
         return RunStatus(folder.name, record.state, progress, record.reason)
     if state == "interrupted" and (progress is not None or result is not None):
@@ -109,11 +126,9 @@ def status_of(folder: Path, needs: str | None, queue: Mapping[Path, ListedRun]) 
     return RunStatus(folder.name, "waiting", None, f"for {needs}" if waits else "not started")
 
 
-def read_progress(folder: Path) -> Progress | None:
-    """Return how far a run is, from the last line about it in its log; None if it has none since it was last started."""
-    text = _tail(folder)
-    starts = list(_START.finditer(text))
-    lines = _PROGRESS.findall(text[starts[-1].start() :] if starts else text)
+def read_progress(log: str) -> Progress | None:
+    """Return how far a run is, from the last line about it in its log since it was last started; None if there is none."""
+    lines = _PROGRESS.findall(log)
     return Progress(*map(int, lines[-1])) if lines else None
 
 
@@ -153,17 +168,7 @@ def _owner(folder: Path) -> str:
     return name_of(path.read_text(encoding="utf-8", errors="replace")) if path_exists(path) else "starting"
 
 
-def _last_error(folder: Path) -> str:
-    """Return the last line of a run's log that names an error."""
-    found = _ERROR.findall(_tail(folder))
+def _last_error(log: str) -> str:
+    """Return the last line of a log that names an error; an empty string if none does."""
+    found = _ERROR.findall(log)
     return found[-1].strip() if found else ""
-
-
-def _tail(folder: Path) -> str:
-    """Return the end of a run's log."""
-    path = folder / LOG
-    if not path_exists(path):
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        return file.read().decode("utf-8", "replace")

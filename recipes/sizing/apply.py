@@ -92,6 +92,8 @@ def _keep(study: dict[str, Any], kept: list[str]) -> None:
             del study["axes"]["training"]["levels"][name]
     if "continued" not in kept:
         del study["stages"]["continue"]
+        for section in (study.get("slurm"), study.get("ray")):
+            ((section or {}).get("stages") or {}).pop("continue", None)
     study["report"]["starts"] = kept
     study["without"] = [each for each in study["without"] if each["training"] in kept]
     for key, holder in (("starts", study["report"]), ("without", study)):

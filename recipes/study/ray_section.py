@@ -20,7 +20,6 @@ from common.config_messages import Otherwise, Problem
 from common.config_types import AtLeastOne
 from recipes.study.section_files import merge_file
 from recipes.study.sections import FileSection
-from recipes.study.slurm_section import Resources
 
 AUTO = "auto"
 """Address of the Ray that runs on this machine, or that of the variable RAY_ADDRESS."""
@@ -75,15 +74,6 @@ class RayEntry(RayStageEntry):
         yield from super().problems()
         if self.address is not None and "://" in self.address:
             yield "address", f"{self.address}: {NO_RAY_CLIENT}"
-
-
-def ray_resources(entry: RayEntry, stage: str) -> Resources:
-    """Return what a run of a stage asks for."""
-    own = entry.stages.get(stage, RayStageEntry())
-    values = {name: getattr(own, name) for name in RayStageEntry.model_fields}
-    given = {name: getattr(entry, name) if value is None else value for name, value in values.items()}
-    given = {name: value for name, value in given.items() if value is not None}
-    return Resources(**{"processes_per_node": max(1, given.get("gpus_per_node", 0)), **given})
 
 
 def memory_bytes(memory: str) -> int:

@@ -12,7 +12,6 @@ It changes where runs are executed and no number of theirs: it is no part of a r
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from pydantic import Field
 
 from common.config_messages import Otherwise, Problem
 from common.config_types import AtLeastOne
+from recipes.study.sbatch_lines import problems_of_line
 from recipes.study.section_files import merge_file
 from recipes.study.sections import FileSection
 
@@ -73,11 +73,14 @@ class SlurmEntry(SlurmStageEntry):
     """Other values for single stages, by the stage's name."""
 
     def problems(self) -> Iterator[Problem]:
-        """Yield the problems of the keys, of lines that are several, and of a limit that leaves no time to train."""
+        """Yield the problems of the keys, of lines that are several or that the study would override, and of too short a limit."""
         yield from super().problems()
         for line in self.lines:
             if "\n" in line:
                 yield "lines", f"{line!r}: each entry must be one line. Give several entries."
+                continue
+            for problem in problems_of_line(line):
+                yield "lines", problem
         for name, entry in {"": self, **self.stages}.items():
             seconds = _seconds(entry.time) if entry.time else None
             if seconds is not None and 0 < seconds <= self.save_seconds + EARLY_SECONDS:
@@ -86,36 +89,6 @@ class SlurmEntry(SlurmStageEntry):
                     f"save_seconds = {self.save_seconds} and the {EARLY_SECONDS} s by which Slurm's signal may be early"
                 )
                 yield key, f"{entry.time}: must be longer than {least}, or nothing would be trained."
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What one job asks of Slurm. Jobs with equal resources may be one array."""
-
-    partition: str | None = None
-    account: str | None = None
-    time: str | None = None
-    memory: str | None = None
-    nodes: int = 1
-    gpus_per_node: int = 0
-    processes_per_node: int = 1
-    cpus_per_process: int = 1
-
-    @property
-    def num_processes(self) -> int:
-        """Return the number of processes of a run over all of its nodes."""
-        return self.nodes * self.processes_per_node
-
-
-def resources_of(entry: SlurmEntry, stage: str) -> Resources:
-    """Return what a run of a stage asks for."""
-    names = SlurmStageEntry.model_fields
-    own = entry.stages.get(stage, SlurmStageEntry())
-    values = {name: getattr(own, name) if getattr(own, name) is not None else getattr(entry, name) for name in names}
-    given = {name: value for name, value in values.items() if value is not None}
-    if "processes_per_node" not in given:
-        given["processes_per_node"] = max(1, given.get("gpus_per_node") or 0)
-    return Resources(**given)
 
 
 def build_slurm(section: SlurmEntry | None, path: Path | None, stages: tuple[str, ...]) -> SlurmEntry:

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from common.cores import available_cores
 from common.errors import UserError
 from recipes.run.engines import visible_devices
+from recipes.run.ray.capacity import Node, amounts
 from recipes.run.ray.tasks import Task
-from recipes.run.runner import pluralize
-from recipes.study.ray_section import AUTO, LOCAL, NO_RAY_CLIENT, memory_bytes
-from recipes.study.slurm_section import Resources
+from recipes.study.ray_section import AUTO, LOCAL, NO_RAY_CLIENT
+from recipes.study.resources import Resources
 from recipes.study.specification import REPOSITORY
 
 NAMESPACE = "two-stage-vit"
@@ -47,8 +47,8 @@ class RayClient(Protocol):
     def problem(self, name: str) -> str:
         """Return why an actor that this process created could not begin; an empty string if it could."""
 
-    def lacking(self, resources: Resources) -> str:
-        """Return what no node of the cluster has now, as `8 GPUs`; an empty string if a node has all."""
+    def nodes(self) -> list[Node]:
+        """Return what each node that is alive has; raise RayBusy if Ray does not answer."""
 
 
 class RayCluster:
@@ -70,13 +70,14 @@ class RayCluster:
         """Create the actor of a task; return False if there is one already. Raise RayBusy if Ray does not answer."""
         from recipes.run.ray.actor import RunActor
 
+        wanted = amounts(resources)
         options = {
             "name": task.name,
             "lifetime": "detached",
             "max_restarts": MAX_RESTARTS,
-            "num_cpus": resources.processes_per_node * resources.cpus_per_process,
-            "num_gpus": resources.gpus_per_node,
-            **({"memory": memory_bytes(resources.memory)} if resources.memory else {}),
+            "num_cpus": wanted["CPU"],
+            "num_gpus": wanted["GPU"],
+            **({"memory": wanted["memory"]} if wanted["memory"] else {}),
         }
         with _answered(self._ray):
             try:
@@ -91,7 +92,8 @@ class RayCluster:
     def stop(self, name: str, grace_seconds: float) -> None:
         """Ask an actor to stop its run within the grace; does not wait."""
         if (actor := self._find(name)) is not None:
-            actor.stop.remote(grace_seconds)
+            with _answered(self._ray):
+                actor.stop.remote(grace_seconds)
 
     def kill(self, name: str) -> None:
         """End an actor at once, or remove one that waits; its run gets SIGTERM, if it runs."""
@@ -100,9 +102,19 @@ class RayCluster:
                 self._ray.kill(actor, no_restart=True)
 
     def problem(self, name: str) -> str:
-        """Return why an actor that this process created could not begin; an empty string if it could."""
-        begun = self._begun.pop(name, None)
-        if begun is None or not self._ray.wait([begun], timeout=_SECONDS)[0]:
+        """Return why an actor that this process created could not begin; an empty string if it could.
+
+        Raise RayBusy if Ray does not answer.
+        """
+        if (begun := self._begun.pop(name, None)) is None:
+            return ""
+        try:
+            with _answered(self._ray):
+                is_known = self._ray.wait([begun], timeout=_SECONDS)[0]
+        except RayBusy:
+            self._begun[name] = begun  # asked again
+            raise
+        if not is_known:
             return ""
         try:
             self._ray.get(begun)
@@ -111,28 +123,22 @@ class RayCluster:
         except self._ray.exceptions.RayActorError as error:
             text = str(error).strip()
             return text.splitlines()[-1].strip() if "creation task" in text else ""
+        except self._ray.exceptions.RayError as error:  # such as an actor that no node can ever have
+            return _one_line(error)
         return ""
 
-    def lacking(self, resources: Resources) -> str:
-        """Return what no node of the cluster has now, as `8 GPUs`; an empty string if a node has all."""
-        cpus, gpus = resources.processes_per_node * resources.cpus_per_process, resources.gpus_per_node
-        wanted = {"CPU": cpus, "GPU": gpus, "memory": memory_bytes(resources.memory) if resources.memory else 0}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
-            return ""
-        words = {
-            "CPU": pluralize(cpus, "CPU"),
-            "GPU": pluralize(gpus, "GPU"),
-            "memory": f"{resources.memory} of memory",
-        }
-        return " with ".join(words[name] for name, amount in wanted.items() if amount)
+    def nodes(self) -> list[Node]:
+        """Return what each node that is alive has; raise RayBusy if Ray does not answer."""
+        with _answered(self._ray):
+            return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def describe(self) -> str:
-        """Return the address and the size of the cluster."""
-        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        total = {name: sum(node.get(name, 0) for node in alive) for name in ("CPU", "GPU")}
-        address = self._ray.get_runtime_context().gcs_address
-        return f"Ray at {address}: nodes: {len(alive)}, CPUs: {total['CPU']:g}, GPUs: {total['GPU']:g}"
+        """Return the address and the size of the cluster; raise RayBusy if Ray does not answer."""
+        nodes = self.nodes()
+        total = {name: sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")}
+        with _answered(self._ray):
+            address = self._ray.get_runtime_context().gcs_address
+        return f"Ray at {address}: nodes: {len(nodes)}, CPUs: {total['CPU']:g}, GPUs: {total['GPU']:g}"
 
     def _find(self, name: str) -> Any:
         """Return the actor of a name; None if it has ended."""
@@ -143,15 +149,21 @@ class RayCluster:
                 return None
 
 
+def import_ray() -> Any:
+    """Return the module ray; raise UserError if it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--engine ray: the package ray is not installed. Install it: pip install '.[ray]'") from error
+    return ray
+
+
 def connect(address: str | None) -> RayCluster:
     """Return a connection to the cluster at an address; None: that of RAY_ADDRESS, then one on this machine, then a new one here.
 
     Raise UserError if there is no Ray, no such cluster, or one of other versions.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("--engine ray: the package ray is not installed. Install it: pip install '.[ray]'") from error
+    ray = import_ray()
     import recipes.run.ray.actor  # noqa: F401 (pickled by value)
 
     if address in (None, AUTO) and "://" in os.environ.get("RAY_ADDRESS", ""):
@@ -161,21 +173,20 @@ def connect(address: str | None) -> RayCluster:
     if address != LOCAL:
         try:
             ray.init(address=address or AUTO, **words)
-            return RayCluster(ray)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises that itself, besides subclasses
             if address is not None or "RAY_ADDRESS" in os.environ:
                 where = f"address = {address}" if address is not None else f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}"
-                reason = " ".join(str(error).split())
-                raise UserError(f"--engine ray: {where}: no connection: {reason}") from error
-    cores, gpus = available_cores(), len(visible_devices())
-    ray.init(
-        address="local",
-        num_cpus=cores,
-        num_gpus=gpus,
-        include_dashboard=False,
-        object_store_memory=_STORE_BYTES,
-        **words,
-    )
+                raise UserError(f"--engine ray: {where}: no connection: {_one_line(error)}") from error
+        else:
+            return RayCluster(ray)
+    own = {"num_cpus": available_cores(), "num_gpus": len(visible_devices()), "object_store_memory": _STORE_BYTES}
+    try:
+        ray.init(address="local", include_dashboard=False, **own, **words)
+    except Exception as error:
+        raise UserError(
+            f"--engine ray: no Ray starts on this machine: {_one_line(error)}. Start one by hand (`ray start --head`), or set the"
+            " address of the section ray to that of a cluster."
+        ) from error
     return RayCluster(ray, is_own=True)
 
 
@@ -184,5 +195,10 @@ def _answered(ray: Any) -> Iterator[None]:
     """Raise RayBusy instead of Ray's errors of a connection that is lost, for now."""
     try:
         yield
-    except (ray.exceptions.RayError, ConnectionError) as error:
-        raise RayBusy(" ".join(str(error).split())[:200]) from error
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+        raise RayBusy(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    """Return the beginning of an error of Ray's, which may be many lines, on one line."""
+    return " ".join(str(error).split())[:400].rstrip(".")

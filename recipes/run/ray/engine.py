@@ -9,19 +9,18 @@ from pathlib import Path
 from common.locks import try_lock
 from recipes.result import read_result
 from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use, is_stuck, newest_checkpoint
-from recipes.run.engine import Job, JobEnd
+from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.environment import run_environment
+from recipes.run.ray.capacity import lacking
 from recipes.run.ray.client import RayBusy, RayClient
 from recipes.run.ray.tasks import Task, TaskRecord, place_of, read_record, record_path, write_record
-from recipes.study.ray_section import RayEntry, ray_resources
-from recipes.study.slurm_section import Resources
+from recipes.study.ray_section import RayEntry
+from recipes.study.resources import Resources, resources_of
 
 DEFAULT_JOBS = 1000
 """Default number of a study's runs in Ray at a time, waiting or running."""
 _KILLED_SECONDS = 10.0
 """Longest wait for actors that were killed to be gone."""
-TaskCommand = Callable[[Job, Resources], list[str]]
-"""Builds the command of a job on its node."""
 
 
 @dataclass
@@ -64,7 +63,10 @@ class RayEngine:
         self._looked_at = 0.0
         self._start_after = 0.0
         self._is_silent = False
+        self._asked_for: dict[Resources, None] = {}
+        """What actors ask for that were created since the nodes were last read."""
         self._lacking: set[str] = set()
+        """What was printed that no node has."""
 
     def start(self, jobs: Iterable[Job]) -> list[tuple[Job, bool]]:
         """Give jobs to Ray, or follow those that it has; return those that were taken, with False for a folder in use."""
@@ -77,6 +79,7 @@ class RayEngine:
             while len(self._followed) < self.slots and (job := next(remaining, None)) is not None:
                 names = self.client.names() if names is None else names
                 taken.append((job, self._start(job, names)))
+            self._say_lacking()
             if not all(is_started for _, is_started in taken):
                 self._start_after = time.monotonic() + self.poll_seconds
         except RayBusy as error:
@@ -86,7 +89,7 @@ class RayEngine:
 
     def _start(self, job: Job, names: set[str]) -> bool:
         """Create the actor of a job, or follow the one that there is; return False if another process uses its folder."""
-        resources = ray_resources(self.entry, job.stage)
+        resources = resources_of(self.entry, job.stage)
         task = self._task(job, resources)
         has_actor = task.name in names
         if not has_actor:
@@ -103,10 +106,17 @@ class RayEngine:
         self._holds_place(folder)
         write_record(folder, TaskRecord("queued", since=time.time(), lost_at=lost_at))
         is_created = self.client.submit(task, resources)
-        if (lacking := self.client.lacking(resources)) and lacking not in self._lacking:
-            self._lacking.add(lacking)
-            self.print_line(f"no node of Ray has {lacking} now: runs that ask for it wait until one joins")
+        self._asked_for[resources] = None
         return is_created
+
+    def _say_lacking(self) -> None:
+        """Print, once for each, what no node has of what the new actors ask for; raise RayBusy if Ray does not answer."""
+        nodes = self.client.nodes() if self._asked_for else []
+        for words in filter(None, (lacking(resources, nodes) for resources in self._asked_for)):
+            if words not in self._lacking:
+                self.print_line(f"no node of Ray has {words} now: runs that ask for it wait until one joins")
+            self._lacking.add(words)
+        self._asked_for.clear()
 
     def _task(self, job: Job, resources: Resources) -> Task:
         """Return the task of a job."""
@@ -129,13 +139,14 @@ class RayEngine:
         ends = []
         try:
             names = self.client.names()
-            self._is_silent = False
             for followed in list(self._followed.values()):
                 if followed.task.name in names:
                     followed.gone_since = None
                 elif (end := self._look(followed)) is not None:
                     del self._followed[followed.job.folder]
                     ends.append(end)
+            self._say_lacking()
+            self._is_silent = False
         except RayBusy as error:
             self._say_silent(error)
         return ends
@@ -164,7 +175,7 @@ class RayEngine:
         self.print_line(
             f"{folder.name}: its actor {'was stopped' if is_stopped else 'is gone'}{place and f' on {place}'}; again"
         )
-        followed.is_own = self._submit(followed.task, ray_resources(self.entry, followed.job.stage), lost_at)
+        followed.is_own = self._submit(followed.task, resources_of(self.entry, followed.job.stage), lost_at)
         followed.gone_since = None
         return None
 
@@ -220,8 +231,8 @@ def task_environment(resources: Resources) -> dict[str, str]:
     """Return the environment variables of a run: those of this process but Ray's own and the choice of this machine's GPUs."""
     here = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     here = {name: value for name, value in here.items() if not name.endswith("VISIBLE_DEVICES")}
-    on_cpu = resources.num_processes > 1 and not resources.gpus_per_node
-    return {**here, **run_environment(resources.cpus_per_process), **({"ACCELERATE_USE_CPU": "true"} if on_cpu else {})}
+    on_cpu = {"ACCELERATE_USE_CPU": "true"} if resources.is_on_cpu else {}
+    return {**here, **run_environment(resources.cpus_per_process), **on_cpu}
 
 
 def _place(record: TaskRecord | None) -> str:

@@ -3,24 +3,24 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from common.errors import UserError
 from common.locks import try_lock
 from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use
-from recipes.run.engine import Job, JobEnd
+from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.slurm.following import FollowedJob
 from recipes.run.slurm.listing import ListedRun, Listing, places_of
-from recipes.run.slurm.programs import SlurmBusy, cancel
-from recipes.run.slurm.submissions import MAX_TASKS, place_of, submit_tasks, write_task
+from recipes.run.slurm.programs import SlurmBusy, TooManyTasks, cancel
+from recipes.run.slurm.submissions import place_of
+from recipes.run.slurm.submitter import Submitter
 from recipes.run.states import read_state
-from recipes.study.slurm_section import Resources, SlurmEntry, resources_of
+from recipes.study.slurm_section import SlurmEntry
 
 DEFAULT_JOBS = 1000
 """Default number of a study's runs in Slurm's queue at a time."""
-TaskCommand = Callable[[Job, Resources], list[str]]
-"""Builds the command of a job on one node, or on each of its nodes."""
 
 
 class SlurmEngine:
@@ -43,13 +43,14 @@ class SlurmEngine:
         print_line: Callable[[str], None] = print,
     ) -> None:
         """Take what jobs ask for; `visible_seconds` is how long a result may take to be seen on this machine."""
-        self.entry, self.command, self.slots = entry, command, slots
+        self.slots, self.submitter = slots, Submitter(entry, command)
         self.poll_seconds, self.visible_seconds, self.print_line = poll_seconds, visible_seconds, print_line
         self._followed: dict[Path, FollowedJob] = {}
         self._listing = Listing()
         self._read_at: float | None = None
         self._submit_after = 0.0
-        self._is_silent = False
+        self._said: set[type[SlurmBusy]] = set()
+        """What was printed: that Slurm does not answer, that it takes no more jobs."""
         self._has_answered = False
 
     def start(self, jobs: Iterable[Job]) -> list[tuple[Job, bool]]:
@@ -81,40 +82,43 @@ class SlurmEngine:
         except SlurmBusy as error:
             if not self._has_answered:
                 raise UserError(f"--engine slurm: Slurm does not answer: {error}") from error
-            self._say_silent(error)
+            self._say_busy(error)
             self._submit_after = time.monotonic() + self.poll_seconds
         return taken
 
-    def submit(self, jobs: Sequence[Job], after: str | None = None) -> dict[Job, str]:
+    def submit(self, jobs: Sequence[Job]) -> dict[Job, str]:
         """Submit jobs that are not in the queue, as arrays of those that ask for the same; return their ids in Slurm.
 
-        They start once the job `after` has succeeded. Another process that submits runs of the same study is waited for; jobs that
-        are done or in the queue by then are not returned.
+        Another process that submits runs of the same study is waited for. Jobs that are done or in the queue by then are not
+        returned, nor are those that Slurm does not take for now.
 
-        Raise SlurmBusy where Slurm takes no jobs for now; some may have been submitted.
+        Raise SlurmBusy where Slurm takes none of the jobs for now.
         """
         submitted: dict[Job, str] = {}
-        groups: dict[tuple[Path, Resources], list[Job]] = {}
-        for job in jobs:
-            groups.setdefault((place_of(job.folder), resources_of(self.entry, job.stage)), []).append(job)
-        for (place, resources), alike in groups.items():
-            place.mkdir(parents=True, exist_ok=True)
-            lock = _wait_for_lock(place / "lock")
+        if not jobs:
+            return submitted
+        with self.locked([job.folder for job in jobs]) as queue:
+            new = [job for job in jobs if not _is_live(job, queue) and read_state(job.folder) != "done"]
             try:
-                queue = self.read(job.folder for job in alike)
-                alike = [job for job in alike if not _is_live(job, queue) and read_state(job.folder) != "done"]
-                for first in range(0, len(alike), MAX_TASKS):
-                    chunk = alike[first : first + MAX_TASKS]
-                    tasks = [write_task(job, self.command(job, resources), resources) for job in chunk]
-                    array = submit_tasks(place, tasks, resources, self.entry, after)
-                    submitted |= {job: f"{array}_{index}" for index, job in enumerate(chunk)}
-            except SlurmBusy:
+                for job, number in self.submitter.submit(new):
+                    submitted[job] = number
+            except SlurmBusy as error:
                 if not submitted:
                     raise
-                break
-            finally:
-                os.close(lock)
+                self._say_busy(error)
         return submitted
+
+    @contextmanager
+    def locked(self, folders: Sequence[Path]) -> Iterator[dict[Path, ListedRun]]:
+        """Lock the submissions of the studies that have runs; yield the runs in the queue, to which no other process adds any.
+
+        Raise SlurmBusy if Slurm does not answer.
+        """
+        with ExitStack() as stack:
+            for place in sorted(places_of(folders)):  # in one order, so that two processes do not wait for each other
+                place.mkdir(parents=True, exist_ok=True)
+                stack.callback(os.close, _wait_for_lock(place / "lock"))
+            yield self.read(folders)
 
     def read(self, folders: Iterable[Path]) -> dict[Path, ListedRun]:
         """Return the runs in Slurm's queue by their folders without links; raise SlurmBusy if it does not answer."""
@@ -131,9 +135,9 @@ class SlurmEngine:
         try:
             queue = self.read(self._followed)
         except SlurmBusy as error:
-            self._say_silent(error)
+            self._say_busy(error)
             return []
-        self._is_silent = False
+        self._said &= {TooManyTasks}
         ends = [end for followed in list(self._followed.values()) if (end := self._look(followed, queue)) is not None]
         for end in ends:
             del self._followed[end.job.folder]
@@ -153,7 +157,7 @@ class SlurmEngine:
         try:
             followed.is_own = bool(self.submit([followed.job])) or followed.is_own
         except SlurmBusy as error:
-            self._say_silent(error)
+            self._say_busy(error)
             followed.not_submitted()
 
     def stop(self, grace_seconds: float) -> None:
@@ -187,11 +191,12 @@ class SlurmEngine:
             if folder in folders and listed.queued.is_live
         }
 
-    def _say_silent(self, error: SlurmBusy) -> None:
-        """Print once that Slurm does not answer; it is asked again."""
-        if not self._is_silent:
+    def _say_busy(self, error: SlurmBusy) -> None:
+        """Print once that Slurm does not answer, or takes no more jobs for now; it is asked again."""
+        kind = TooManyTasks if isinstance(error, TooManyTasks) else SlurmBusy
+        if kind not in self._said:
             self.print_line(f"Slurm: {error}; trying again every {self.poll_seconds:.0f} s")
-        self._is_silent = True
+        self._said.add(kind)
 
 
 def _is_live(job: Job, queue: Mapping[Path, ListedRun]) -> bool:

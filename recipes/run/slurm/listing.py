@@ -7,7 +7,7 @@ from pathlib import Path
 from common.files import list_folder, path_exists
 from recipes.run.slurm.programs import QueuedTask, read_queue
 from recipes.run.slurm.submissions import place_of, submission_of
-from recipes.run.slurm.tasks import TASKS, Task, TaskRecord, read_record, read_tasks
+from recipes.run.slurm.tasks import JOB, TASKS, Task, TaskRecord, read_record, read_tasks, record_path
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ListedRun:
 class Listing:
     """Reads the queue, and knows which submissions its tasks belong to."""
 
-    _tasks: dict[Path, list[Task]] = field(default_factory=dict)
+    _tasks: dict[Path, dict[int, Task]] = field(default_factory=dict)
     """Tasks of the submissions that were read."""
     _submissions: dict[tuple[str, Path], Path | None] = field(default_factory=dict)
     """Submissions by the name of a job and the place of a study's submissions."""
@@ -42,7 +42,7 @@ class Listing:
         for queued in sorted(read_queue(), key=lambda task: (task.is_live, int(task.array), task.index)):
             for place in places:
                 submission = self._submission(queued, place)
-                if submission is not None and queued.index < len(self._tasks[submission]):
+                if submission is not None and queued.index in self._tasks[submission]:
                     found[Path(self._tasks[submission][queued.index].folder)] = ListedRun(queued, submission)
         return found
 
@@ -62,12 +62,17 @@ def places_of(folders: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(place_of(folder) for folder in folders))
 
 
-def last_record(folder: Path) -> TaskRecord | None:
-    """Return what the job that was last submitted for a run wrote about it; None if there is none, or it has not started."""
-    place = place_of(folder)
-    files = [file for entry in list_folder(place, "[0-9a-f]{8}") if path_exists(file := Path(entry.path) / TASKS)]
-    for submission in (file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)):
-        for index, task in enumerate(read_tasks(submission)):
-            if task.folder == str(folder.resolve()):
-                return read_record(submission, index)
-    return None
+def last_tasks(places: Iterable[Path]) -> dict[Path, tuple[Path, int]]:
+    """Return the last task of each run that Slurm took, as its submission and index, by the folders of the runs, without links.
+
+    A submission without the number of its job was not taken, unless a job has written about it: its study was killed meanwhile.
+    """
+    found: dict[Path, tuple[Path, int]] = {}
+    for place in places:
+        files = [file for entry in list_folder(place, "[0-9a-f]{8}") if path_exists(file := Path(entry.path) / TASKS)]
+        for submission in (file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)):
+            was_taken = path_exists(submission / JOB)
+            for index, task in read_tasks(submission).items():
+                if was_taken or path_exists(record_path(submission, index)):
+                    found[Path(task.folder)] = submission, index
+    return found

@@ -30,14 +30,33 @@ _SECONDS = 60.0
 """Longest time that a program of Slurm's may take: its own time limit for a message is 10 s, with several attempts."""
 _TRANSIENT = re.compile(
     r"unable to contact|socket timed out|connection (refused|timed out)|try again|temporarily|transport endpoint|"
-    r"zero bytes were transmitted|MaxSubmit",
+    r"zero bytes were transmitted",
     re.IGNORECASE,
 )
-"""Messages about a controller that does not answer, or a queue that is full, which pass."""
+"""Messages about a controller that does not answer, which pass."""
+_LOST = re.compile(r"timed out|transport endpoint|zero bytes", re.IGNORECASE)
+"""Those of a message that may have reached the controller."""
+_FULL = re.compile(r"(?:Max|Grp)SubmitJob", re.IGNORECASE)
+"""Names of the limits on a user's submitted jobs, of which each task of an array is one."""
+_TOO_LARGE = re.compile(r"invalid job array specification", re.IGNORECASE)
+"""Message about an array with an index of MaxArraySize or above."""
 
 
 class SlurmBusy(Exception):
     """Slurm does not answer, or takes no more jobs, for now."""
+
+
+class NoAnswer(SlurmBusy):
+    """Slurm does not answer, and may have done what it was asked."""
+
+
+class TooManyTasks(SlurmBusy):
+    """Slurm takes no array of so many tasks."""
+
+    def __init__(self, message: str, *, is_lasting: bool) -> None:
+        """Take Slurm's message; `is_lasting`: it never takes one, whatever else is in the queue."""
+        super().__init__(message)
+        self.is_lasting = is_lasting
 
 
 @dataclass(frozen=True)
@@ -78,12 +97,15 @@ def check_programs() -> None:
 def submit(script: Path, options: Sequence[str]) -> str:
     """Submit a batch script with options of sbatch; return the id of its job.
 
-    Raise SlurmBusy if that may succeed later, UserError if Slurm refuses it.
+    Raise SlurmBusy if that may succeed later, as NoAnswer if it may have succeeded, as TooManyTasks if a smaller array may succeed;
+    UserError if Slurm refuses it.
     """
     done = _call(["sbatch", "--parsable", *options, str(script)])
     if done.returncode:
+        if _FULL.search(done.stderr) or _TOO_LARGE.search(done.stderr):
+            raise TooManyTasks(_reason(done), is_lasting=not _FULL.search(done.stderr))
         raise UserError(
-            f"sbatch refuses the jobs: {_message(done)} Asked for: {' '.join(options)}. Change the study's section slurm, or the"
+            f"sbatch refuses the jobs: {_reason(done)}. Asked for: {' '.join(options)}. Change the study's section slurm, or the"
             " file of --slurm."
         )
     return done.stdout.strip().splitlines()[-1].partition(";")[0]
@@ -97,13 +119,18 @@ def read_queue() -> list[QueuedTask]:
     words = ["--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={_FORMAT}"]
     done = _call(["squeue", *words])
     if done.returncode:
-        raise SlurmBusy(_message(done))
+        raise SlurmBusy(_reason(done))
     lines = (line.strip().split("|", 6) for line in done.stdout.splitlines())
     return [
         QueuedTask(array, int(index), state, reason, nodes, left, name)
         for array, index, state, reason, nodes, left, name in (line for line in lines if len(line) == 7)
         if index.isdecimal()
     ]
+
+
+def job_named(name: str) -> str | None:
+    """Return the id of the job array with a name; None if there is none. Raise SlurmBusy if Slurm does not answer."""
+    return next((task.array for task in read_queue() if task.name == name), None)
 
 
 def state_of(job: str) -> str:
@@ -120,7 +147,7 @@ def cancel(jobs: Sequence[str], *options: str) -> None:
 def requeue(job: str) -> str:
     """Put a job back into the queue; return Slurm's message if it refuses, otherwise an empty string."""
     done = _call(["scontrol", "requeue", job])
-    return _message(done) if done.returncode else ""
+    return _reason(done) if done.returncode else ""
 
 
 def _call(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
@@ -136,15 +163,14 @@ def _call(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise SlurmBusy(f"{command[0]} gave no answer within {_SECONDS:.0f} s") from error
+        raise NoAnswer(f"{command[0]} gave no answer within {_SECONDS:.0f} s") from error
     except OSError as error:
         raise UserError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
     if done.returncode and _TRANSIENT.search(done.stderr):
-        raise SlurmBusy(_message(done))
+        raise (NoAnswer if _LOST.search(done.stderr) else SlurmBusy)(_reason(done))
     return done
 
 
-def _message(done: "subprocess.CompletedProcess[str]") -> str:
-    """Return what a program said about its failure, on one line, as a sentence."""
-    text = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-    return text if text.endswith(".") else f"{text}."
+def _reason(done: "subprocess.CompletedProcess[str]") -> str:
+    """Return what a program said about its failure, on one line, without a period."""
+    return (" ".join(done.stderr.split()) or f"exit code {done.returncode}").rstrip(".")

@@ -1,8 +1,8 @@
 """Submissions: the jobs that a study has given to Slurm, each an array of runs that ask for the same resources.
 
-A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the output of each task's script (`<index>.txt`) and
-what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue is known to belong to a study even
-if the program that submitted it was killed before it knew the job's number.
+A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the job's number (`job.txt`), the output of each
+task's script (`<index>.txt`) and what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue
+is known to belong to a study even if the program that submitted it was killed before it knew the job's number.
 """
 
 import json
@@ -11,23 +11,23 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from common.errors import UserError
 from common.files import path_exists, write_atomic
 from recipes.run.engine import Job
-from recipes.run.slurm.programs import QueuedTask, submit
-from recipes.run.slurm.tasks import TASKS, Task
-from recipes.study.slurm_section import Resources, SlurmEntry
+from recipes.run.slurm.programs import NoAnswer, QueuedTask, SlurmBusy, job_named, submit
+from recipes.run.slurm.tasks import JOB, TASKS, Task
+from recipes.study.resources import Resources
+from recipes.study.sbatch_lines import PREFIX
+from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import REPOSITORY
 
 FOLDER = "slurm"
 """Folder of the submissions in that of the study."""
 _NAME = re.compile(r"(.*)-([0-9a-f]{8})")
-MAX_TASKS = 1000
-"""Largest array that every cluster takes: Slurm's default of MaxArraySize is 1001."""
 
 
 def place_of(folder: Path) -> Path:
@@ -43,27 +43,28 @@ def write_task(job: Job, command: Sequence[str], resources: Resources) -> Task:
         needs=str(job.needs.resolve()) if job.needs is not None else None,
         nodes=resources.nodes,
         cpus_per_process=resources.cpus_per_process,
-        on_cpu=resources.num_processes > 1 and not resources.gpus_per_node,
+        on_cpu=resources.is_on_cpu,
     )
 
 
 def submit_tasks(
-    place: Path, tasks: Sequence[Task], resources: Resources, entry: SlurmEntry, after: str | None = None
+    place: Path, tasks: Mapping[int, Task], resources: Resources, entry: SlurmEntry, dependency: str = ""
 ) -> str:
-    """Submit tasks as one array, which starts once the job `after` has succeeded; return the array's job id.
+    """Submit tasks, by their indices, as one array; return its job id. `dependency` is what it waits for, as sbatch takes it.
 
-    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does; then there is no submission.
+    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does. Then there is no submission,
+    unless Slurm does not say whether it has taken the jobs: if it has, they are known by it.
     """
-    assert 0 < len(tasks) <= MAX_TASKS
     identifier = secrets.token_hex(4)
     folder = place / identifier
     folder.mkdir(parents=True)
-    write_atomic(folder / TASKS, json.dumps([asdict(task) for task in tasks], indent=1) + "\n")
+    write_atomic(folder / TASKS, json.dumps({index: asdict(task) for index, task in tasks.items()}, indent=1) + "\n")
     write_atomic(folder / "script.sh", _script(folder, entry))
     label = re.sub(r"[^A-Za-z0-9._+-]", "_", place.parent.name) or "study"
+    name = f"{label}-{identifier}"
     options = [
-        f"--job-name={label}-{identifier}",
-        f"--array=0-{len(tasks) - 1}",
+        f"--job-name={name}",
+        f"--array={format_indices(tasks)}",
         f"--chdir={Path.cwd()}",
         f"--output={str(folder).replace('%', '%%')}/%a.txt",
         "--open-mode=append",
@@ -71,14 +72,32 @@ def submit_tasks(
         "--requeue",
         f"--signal=B:USR1@{entry.save_seconds}",
         "--kill-on-invalid-dep=yes",
-        *([f"--dependency=afterok:{after}"] if after is not None else []),
+        *([f"--dependency={dependency}"] if dependency else []),
         *_resource_options(resources),
     ]
     try:
-        return submit(folder / "script.sh", options)
-    except UserError:
+        job = submit(folder / "script.sh", options)
+    except NoAnswer:
+        if (found := job_named(name)) is None:
+            shutil.rmtree(folder)
+            raise
+        job = found
+    except (SlurmBusy, UserError):
         shutil.rmtree(folder)
         raise
+    write_atomic(folder / JOB, f"{job}\n")
+    return job
+
+
+def format_indices(indices: Iterable[int]) -> str:
+    """Return the indices of an array as sbatch takes them: 0-3,7."""
+    runs: list[list[int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def _resource_options(resources: Resources) -> Iterator[str]:
@@ -88,15 +107,15 @@ def _resource_options(resources: Resources) -> Iterator[str]:
             yield f"--{option}={value}"
     yield f"--nodes={resources.nodes}"
     yield "--ntasks-per-node=1"
-    yield f"--cpus-per-task={resources.processes_per_node * resources.cpus_per_process}"
+    yield f"--cpus-per-task={resources.cpus_per_node}"
     if resources.gpus_per_node:
         yield f"--gpus-per-node={resources.gpus_per_node}"
 
 
 def _script(folder: Path, entry: SlurmEntry) -> str:
     """Return the batch script: the user's options, the user's commands, then the job."""
-    options = [line for line in entry.lines if line.startswith("#SBATCH")]
-    commands = [line for line in entry.lines if not line.startswith("#SBATCH")]
+    options = [line for line in entry.lines if line.startswith(PREFIX)]
+    commands = [line for line in entry.lines if not line.startswith(PREFIX)]
     # exec: Slurm sends the signal before the time limit to the process of the script
     job = f"exec {shlex.quote(sys.executable)} -m recipes.run.slurm.job {shlex.quote(str(folder))}"
     path = f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"

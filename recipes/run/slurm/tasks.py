@@ -13,6 +13,8 @@ from common.files import path_exists, write_atomic
 
 TASKS = "tasks.json"
 """File of a submission with its tasks."""
+JOB = "job.txt"
+"""File of a submission with the number of its job, once Slurm has taken it."""
 
 TaskState = Literal["started", "done", "interrupted", "stopped", "failed", "skipped"]
 """What became of a task. interrupted: saved, and to be started again; stopped: saved, because its study was stopped; skipped: the
@@ -48,13 +50,13 @@ class TaskRecord:
     """The newest checkpoint at each interruption."""
 
 
-def read_tasks(submission: Path) -> list[Task]:
-    """Return the tasks of a submission; raise UserError if its file is damaged."""
+def read_tasks(submission: Path) -> dict[int, Task]:
+    """Return the tasks of a submission by their indices; raise UserError if its file is damaged."""
     path = submission / TASKS
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [Task(**{**entry, "command": tuple(entry["command"])}) for entry in entries]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        entries = json.loads(path.read_text(encoding="utf-8")).items()
+        return {int(index): Task(**{**entry, "command": tuple(entry["command"])}) for index, entry in entries}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path}: not readable ({error}). Cancel the jobs of this study with scancel, then delete {submission}."
         ) from error

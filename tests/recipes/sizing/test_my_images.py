@@ -1,12 +1,17 @@
 """The study my_images on a folder of images: its plan is what the sizing chose."""
 
+import os
 import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from fake_slurm import install
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -266,19 +271,87 @@ def test_plan_prints_the_choices_with_their_reasons(
     assert "e12 MACs per second and device given" in printed
 
 
-def test_jobs_in_the_queue_of_a_cluster_are_no_slots_of_this_machine(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def no_sizing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End each command where it would size the study, on a machine with the programs of Slurm."""
+
     def size(*arguments: object, jobs: int, **options: object) -> None:
         raise UserError(f"sized for {jobs} runs at a time.")
 
     monkeypatch.setattr("recipes.__main__.complete_study", size)
+    install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_jobs_in_the_queue_of_a_cluster_are_no_slots_of_this_machine(
+    photos: Path, tmp_path: Path, no_sizing: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["run", "my_images", f"data.source={photos}", "--budget", "30m", "--out", str(tmp_path / "study")]
     assert main([*words, "--engine", "slurm", "--jobs", "5000"]) == 2
     printed = capsys.readouterr()
     assert "sized by the rate of this machine" in printed.out and "5000" not in printed.err
     assert main([*words, "--jobs", "5000"]) == 2
     assert "5000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--jobs", "0"], "--jobs 0: must be at least 1."),
+        (["--detach"], "--detach: is for --engine slurm"),
+        (["--engine", "slurm", "--no-prefork"], "--no-prefork: with --engine slurm no run is forked"),
+        (["--accelerate-args=--use_fsdp"], "--use_fsdp: no stage can use it"),
+        (["--engine", "slurm", "--slurm", "wrong.yaml"], "lines: #SBATCH --nodes=4: --nodes is set by the key nodes."),
+        (["--engine", "ray", "--ray", "wrong.yaml"], "lines: unknown key"),
+    ],
+)
+def test_options_of_an_engine_are_checked_before_the_study_is_sized(
+    photos: Path,
+    tmp_path: Path,
+    no_sizing: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    (tmp_path / "wrong.yaml").write_text("lines: ['#SBATCH --nodes=4']")
+    words = [str(tmp_path / word) if word == "wrong.yaml" else word for word in words]
+    assert main(["run", "my_images", f"data.source={photos}", "--out", str(tmp_path / "study"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "sized for" not in error
+
+
+def test_a_cluster_that_is_not_there_is_an_error_before_the_study_is_sized(
+    photos: Path,
+    tmp_path: Path,
+    no_sizing: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = ["run", "my_images", f"data.source={photos}", "--out", str(tmp_path / "study")]
+    assert main([*words, "--engine", "slurm"]) == 2
+    assert "sbatch, squeue, scancel, scontrol not found" in capsys.readouterr().err
+    assert main([*words, "--engine", "ray"]) == 2
+    assert "the package ray is not installed" in capsys.readouterr().err
+
+
+def test_what_a_stage_asks_of_a_cluster_is_no_error_where_the_sizing_removes_the_stage(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "slurm.yaml"
+    file.write_text("stages: {continue: {nodes: 2}}")
+    words = ["plan", "my_images", f"data.source={photos}", "--budget", "1h", "--public", "none"]
+    assert main([*words, "--out", str(tmp_path / "out"), "--slurm", str(file)]) == 0
+    assert "left out: public and continued" in capsys.readouterr().out
+    written = load_study(STUDIES / "my_images.yaml", (f"data.source={photos}",))
+    mapping = {**written.mapping, "slurm": {"stages": {"continue": {"nodes": 2}}}}
+    options = SizeOptions("1h", "none")
+    study = replace(written, mapping=mapping)
+    sized, _ = complete_study(study, tmp_path / "out", options, jobs=2, cores=2, print_line=lambda line: None)
+    assert "continue" not in sized["stages"] and sized["slurm"] == {"stages": {}}
 
 
 def test_plan_gives_one_account_of_the_images(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

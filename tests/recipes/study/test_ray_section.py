@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from recipes.study.ray_section import RayEntry, RayStageEntry, build_ray, memory_bytes, ray_resources
+from recipes.study.ray_section import RayEntry, RayStageEntry, build_ray, memory_bytes
+from recipes.study.resources import resources_of
 
 STAGES = ("pretrain", "finetune")
 
@@ -20,16 +21,10 @@ def written(folder: Path, text: str) -> Path:
 def test_values_of_a_stage_are_over_those_of_the_section_and_a_file_is_over_both(tmp_path: Path) -> None:
     section = RayEntry(address="auto", cpus_per_process=2, stages={"pretrain": RayStageEntry(gpus_per_node=8)})
     entry = build_ray(section, written(tmp_path, "address: 10.0.0.1:6379\ngpus_per_node: 1\nmemory: 2G"), STAGES)
-    pretrain, finetune = ray_resources(entry, "pretrain"), ray_resources(entry, "finetune")
+    pretrain, finetune = resources_of(entry, "pretrain"), resources_of(entry, "finetune")
     assert (entry.address, entry.retries) == ("10.0.0.1:6379", 3)
     assert (pretrain.gpus_per_node, pretrain.processes_per_node, pretrain.cpus_per_process) == (8, 8, 2)
     assert (finetune.gpus_per_node, finetune.num_processes, finetune.memory) == (1, 1, "2G")
-
-
-def test_a_run_without_keys_is_one_process_with_one_cpu() -> None:
-    resources = ray_resources(RayEntry(), "pretrain")
-    assert (resources.num_processes, resources.cpus_per_process, resources.gpus_per_node) == (1, 1, 0)
-    assert ray_resources(RayEntry(processes_per_node=3), "pretrain").num_processes == 3
 
 
 def test_memory_is_in_powers_of_1024() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from recipes.study.slurm_section import SlurmEntry, SlurmStageEntry, build_slurm, resources_of
+from recipes.study.resources import resources_of
+from recipes.study.slurm_section import SlurmEntry, SlurmStageEntry, build_slurm
 
 STAGES = ("pretrain", "finetune")
 
@@ -30,12 +31,6 @@ def test_values_of_a_stage_are_over_those_of_the_section_and_a_file_is_over_both
     assert (pretrain.processes_per_node, finetune.processes_per_node) == (8, 4)
 
 
-def test_processes_are_one_per_gpu_unless_their_number_is_given() -> None:
-    assert resources_of(SlurmEntry(), "pretrain").num_processes == 1
-    assert resources_of(SlurmEntry(nodes=2, gpus_per_node=8), "pretrain").num_processes == 16
-    assert resources_of(SlurmEntry(nodes=2, processes_per_node=3), "pretrain").num_processes == 6
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -46,6 +41,17 @@ def test_processes_are_one_per_gpu_unless_their_number_is_given() -> None:
         ("nodes: 0", "nodes: 0 must be at least 1."),
         ("partition: a b", "partition: 'a b': must be text on one line"),
         ("stages: {pretain: {nodes: 1}}", "slurm.stages.pretain: no stage of the study. Did you mean pretrain?"),
+        (
+            "lines: ['#SBATCH --nodes=4']",
+            "lines: #SBATCH --nodes=4: --nodes is set by the key nodes. Set that key instead.",
+        ),
+        ("lines: ['#SBATCH -C a100 -N 4  # big']", "-N is set by the key nodes."),
+        ("lines: ['#SBATCH --tim=08:00:00']", "--tim is set by the key time."),
+        ("lines: ['#SBATCH --signal=USR1@60']", "--signal is set by the key save_seconds."),
+        ("lines: ['#SBATCH --export=NONE']", "--export is set by the study for every job. Remove it."),
+        ("lines: ['#SBATCH --comment=\"a']", "No closing quotation. Close every quotation mark."),
+        ("lines: ['# SBATCH --exclusive']", "sbatch takes it for a comment. Options begin with #SBATCH."),
+        ("lines: [export OMP_NUM_THREADS=4]", "OMP_NUM_THREADS is set by the key cpus_per_process."),
         ("- a", "must be a mapping"),
         ("a: [", "not readable as YAML"),
     ],
@@ -54,3 +60,15 @@ def test_invalid_values_are_one_message(tmp_path: Path, text: str, message: str)
     with pytest.raises(UserError) as error:
         build_slurm(None, written(tmp_path, text), STAGES)
     assert message in str(error.value)
+
+
+def test_lines_that_the_study_does_not_override_are_kept(tmp_path: Path) -> None:
+    lines = (
+        "#SBATCH --constraint=a100 --time-min=60 -x n3",
+        "#SBATCH --gres=scratch:1 --mail-user=me --mem-bind=local  # not --nodes=2",
+        "module load cuda",
+        "export NCCL_DEBUG=INFO",
+        "##SBATCH --nodes=2",
+    )
+    text = "\n".join(["lines:", *(f"  - '{line}'" for line in lines)])
+    assert build_slurm(None, written(tmp_path, text), STAGES).lines == lines

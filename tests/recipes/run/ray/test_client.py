@@ -1,6 +1,7 @@
 """Connecting to a Ray, and asking it, with a module `ray` that is none: errors are one message, names are created once."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from recipes.run.build_engine import EngineOptions, ray_engine
 from recipes.run.ray.client import RayBusy, RayCluster, connect
 from recipes.run.ray.tasks import Task
 from recipes.study.ray_section import RayEntry, RayStageEntry
-from recipes.study.slurm_section import Resources
+from recipes.study.resources import Resources
 from recipes.study.specification import Study
 
 
@@ -49,15 +50,29 @@ class FakeModule:
             raise ConnectionError(f"Could not find any running Ray instance at {address}.")
 
     def _list(self) -> list[str]:
-        if self.error:
-            raise self.error
+        self._answer()
         return list(self.actors)
 
     def nodes(self) -> list[dict[str, Any]]:
+        self._answer()
         return self.nodes_
+
+    def get_actor(self, name: str) -> Any:
+        def call(*_: object) -> None:
+            self._answer()
+
+        return SimpleNamespace(stop=SimpleNamespace(remote=call))
+
+    def kill(self, actor: object, no_restart: bool) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        if self.error:
+            raise self.error
 
     def remote(self, _: type) -> Any:
         def create(options: dict[str, Any]) -> Any:
+            self._answer()
             if options["name"] in self.actors:
                 raise ValueError(f"The name {options['name']} is already taken.")
             self.actors[options["name"]] = options
@@ -66,6 +81,7 @@ class FakeModule:
         return SimpleNamespace(options=lambda **options: SimpleNamespace(remote=lambda *_: create(options)))
 
     def wait(self, things: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        self._answer()
         return things, []
 
     def get(self, thing: Any) -> None:
@@ -174,9 +190,53 @@ def test_what_ended_an_actor_before_it_began_is_its_last_line(module: FakeModule
     assert cluster.problem(task("other").name) == ""
 
 
-def test_what_no_node_has_is_named(module: FakeModule, cluster: RayCluster) -> None:
-    assert cluster.lacking(Resources(cpus_per_process=4, memory="8G")) == ""
-    assert cluster.lacking(Resources(gpus_per_node=2)) == "1 CPU with 2 GPUs"
-    assert cluster.lacking(Resources(memory="9G")) == "1 CPU with 9G of memory"
-    module.nodes_ = []
-    assert cluster.lacking(Resources()) == "1 CPU"
+def test_an_actor_that_ray_cannot_place_is_a_problem_with_its_reason(module: FakeModule, cluster: RayCluster) -> None:
+    cluster.submit(task(), Resources())
+    module.begins = RayError("The actor is not schedulable:\n the node is gone")
+    assert cluster.problem(task().name) == "The actor is not schedulable: the node is gone"
+
+
+@pytest.mark.parametrize("call", ["nodes", "describe", "problem", "stop", "kill", "submit"])
+def test_a_connection_that_is_lost_is_busy_whatever_is_asked(
+    module: FakeModule, cluster: RayCluster, call: str
+) -> None:
+    cluster.submit(task(), Resources())
+    calls: dict[str, Callable[[], object]] = {
+        "nodes": cluster.nodes,
+        "describe": cluster.describe,
+        "problem": lambda: cluster.problem(task().name),
+        "stop": lambda: cluster.stop(task().name, 1.0),
+        "kill": lambda: cluster.kill(task().name),
+        "submit": lambda: cluster.submit(task("other"), Resources()),
+    }
+    module.error = RayError("failed to connect to all addresses")
+    with pytest.raises(RayBusy, match="failed to connect"):
+        calls[call]()
+
+
+def test_why_an_actor_could_not_begin_is_asked_again_where_ray_does_not_answer(
+    module: FakeModule, cluster: RayCluster
+) -> None:
+    cluster.submit(task(), Resources())
+    module.error = RayError("failed to connect to all addresses")
+    with pytest.raises(RayBusy):
+        cluster.problem(task().name)
+    module.error, module.begins = None, RayActorError("error in its creation task\nRuntimeError: why")
+    assert cluster.problem(task().name) == "RuntimeError: why"
+
+
+def test_a_ray_that_does_not_answer_or_start_is_one_error(
+    module: FakeModule, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.error = RayError("failed to connect to all addresses")
+    with pytest.raises(UserError, match="--engine ray: Ray does not answer: failed to connect"):
+        ray_engine(EngineOptions("ray"), replace(study, ray=RayEntry(address="local")))
+
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(module, "init", fail)
+    with pytest.raises(
+        UserError, match="no Ray starts on this machine: The current node timed out during startup. Start"
+    ):
+        connect("local")

@@ -14,13 +14,15 @@ from fake_ray import FakeRay, processes_of
 from mini_slurm import wait_for
 
 from recipes.result import read_result
+from recipes.run.ray.capacity import Node
+from recipes.run.ray.client import RayBusy
 from recipes.run.ray.engine import RayEngine
 from recipes.run.ray.tasks import read_record
 from recipes.run.runner import StudyOutcome, StudyRunner, job_of
 from recipes.run.states import lock_run_folder, read_state
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.ray_section import RayEntry
-from recipes.study.slurm_section import Resources
+from recipes.study.resources import Resources
 
 SetBehavior = Callable[..., list[str]]
 
@@ -274,7 +276,8 @@ def test_an_actor_that_cannot_begin_is_a_failed_run_with_the_reason(study: Study
 def test_resources_that_no_node_has_are_said_once(study: Study, fake_stage: SetBehavior) -> None:
     study.run(gpus_per_node=8, processes_per_node=1)
     (line,) = [line for line in study.lines if "8 GPUs" in line]
-    assert line == "no node of Ray has 8 GPUs now: runs that ask for it wait until one joins"
+    assert line == "no node of Ray has 1 CPU with 8 GPUs now: runs that ask for it wait until one joins"
+    assert study.client.questions == 2  # with the first two runs, and with the four that start from one of them
 
 
 def test_no_process_is_left(study: Study, fake_stage: SetBehavior) -> None:
@@ -286,3 +289,24 @@ def test_no_process_is_left(study: Study, fake_stage: SetBehavior) -> None:
     engine.stop(0.0)
     wait_for(lambda: not processes_of(folder), "processes are left", 60)
     assert read_state(folder) != "running"
+
+
+def test_a_ray_that_does_not_say_what_its_nodes_have_is_asked_again_and_said_once(
+    study: Study, fake_stage: SetBehavior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_stage(pretrain="sleep")
+    known = study.client.nodes
+
+    def fail() -> list[Node]:
+        raise RayBusy("no answer about nodes")
+
+    monkeypatch.setattr(study.client, "nodes", fail)
+    thread = study.start(gpus_per_node=8, processes_per_node=1)
+    _, folder = study.sleeping()
+    time.sleep(0.5)
+    assert len([line for line in study.lines if "no answer about nodes" in line]) == 1
+    monkeypatch.setattr(study.client, "nodes", known)
+    wait_for(lambda: any("8 GPUs" in line for line in study.lines), "not said", 60)
+    os.kill(int((folder / "started").read_text()), signal.SIGTERM)
+    thread.join(120)
+    assert study.is_done() and len(fake_stage()) == 7

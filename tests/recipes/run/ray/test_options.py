@@ -13,7 +13,8 @@ from recipes.run.ray.tasks import TaskRecord, read_record, record_path, write_re
 from recipes.run.states import lock_run_folder, note_end
 from recipes.run.status import status_of
 from recipes.study.ray_section import RayEntry
-from recipes.study.slurm_section import Resources, SlurmEntry
+from recipes.study.resources import Resources
+from recipes.study.slurm_section import SlurmEntry
 
 
 @pytest.mark.parametrize(

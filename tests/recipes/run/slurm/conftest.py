@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from fake_slurm import FakeSlurm, install
 
+from recipes.run.engine import Job, TaskCommand
 from recipes.run.slurm.engine import SlurmEngine
+from recipes.study.resources import Resources
 from recipes.study.slurm_section import SlurmEntry
 
 BuildEngine = Callable[..., SlurmEngine]
@@ -25,13 +27,16 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
 
 @pytest.fixture
 def cluster(fake_slurm: FakeSlurm, tmp_path: Path) -> BuildEngine:
-    """Return a function that builds engines whose jobs run the fake stage."""
+    """Return a function that builds engines whose jobs run the fake stage, or another command."""
     script = str(tmp_path / "fake_stage.py")
 
-    def build(slots: int = 1000, **lines: object) -> SlurmEngine:
+    def run(job: Job, _: Resources) -> list[str]:
+        return [sys.executable, "-S", script, job.module, *job.arguments]
+
+    def build(slots: int = 1000, command: TaskCommand = run) -> SlurmEngine:
         return SlurmEngine(
             SlurmEntry(),
-            lambda job, _: [sys.executable, "-S", script, job.module, *job.arguments],
+            command,
             slots,
             poll_seconds=0.1,
             visible_seconds=5.0,

@@ -1,5 +1,7 @@
 """A detached study: everything is submitted at once, in the order of its dependencies, and nothing twice."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from recipes.__main__ import main
 from recipes.run.build_engine import EngineOptions
 from recipes.run.slurm.detach import submit_all
 from recipes.run.slurm.engine import SlurmEngine
+from recipes.run.slurm.programs import SlurmBusy
 from recipes.study.plan import Plan, PlannedRun, Resolver
 
 SetBehavior = Callable[..., list[str]]
@@ -29,6 +32,18 @@ def wait_until_empty(slurm: FakeSlurm) -> None:
     deadline = time.monotonic() + 240
     while {task["state"] for task in slurm.tasks().values()} & {"PENDING", "RUNNING", "COMPLETING"}:
         assert time.monotonic() < deadline, slurm.tasks()
+        time.sleep(0.05)
+
+
+def wake(folder: Path, slurm: FakeSlurm) -> None:
+    """End the sleep of each run that sleeps (it saves, and its job requeues itself), until no task waits or runs."""
+    deadline = time.monotonic() + 240
+    while {task["state"] for task in slurm.tasks().values()} & {"PENDING", "RUNNING", "COMPLETING"}:
+        assert time.monotonic() < deadline, slurm.tasks()
+        for path in folder.glob("*/started"):
+            if pid := path.read_text():
+                path.unlink()
+                os.kill(int(pid), signal.SIGTERM)
         time.sleep(0.05)
 
 
@@ -82,6 +97,81 @@ def test_runs_that_start_from_a_diverged_run_are_skipped(
     submit(runs, folder, cluster())
     wait_until_empty(fake_slurm)
     assert submit(runs, folder, cluster())[0] == {"done": 2, "skipped": 4}
+
+
+@pytest.fixture
+def pairs(plan: Plan) -> list[PlannedRun]:
+    """Return 18 runs: six pre-trainings, the fine-tuning of each, and as many from scratch."""
+    return list(plan.select("fraction0.1"))
+
+
+def test_runs_that_start_from_one_array_are_one_array_and_the_queue_is_read_once(
+    pairs: list[PlannedRun], tmp_path: Path, fake_stage: SetBehavior, fake_slurm: FakeSlurm, cluster: BuildEngine
+) -> None:
+    folder, squeue, asked = tmp_path / "study" / "runs", fake_slurm.folder / "squeue", tmp_path / "asked"
+    squeue.write_text(squeue.read_text().replace("exec ", f"echo asked >> {asked}\nexec "))
+    assert submit(pairs, folder, cluster())[0] == {"submitted": 18}
+    assert asked.read_text().split() == ["asked"]
+    tasks = fake_slurm.tasks()
+    arrays = [task["array"] for task in tasks.values()]
+    assert sorted(map(arrays.count, set(arrays))) == [6, 6, 6]
+    waits = {task["array"]: task["options"].get("dependency", "") for task in tasks.values()}
+    assert sorted(waits.values()) == ["", "", "aftercorr:1"]
+    wait_until_empty(fake_slurm)
+    assert submit(pairs, folder, cluster())[0] == {"done": 18} and len(fake_stage()) == 18
+
+
+def test_of_an_array_only_the_runs_that_start_from_a_failed_run_are_cancelled(
+    pairs: list[PlannedRun], tmp_path: Path, fake_stage: SetBehavior, fake_slurm: FakeSlurm, cluster: BuildEngine
+) -> None:
+    folder = tmp_path / "study" / "runs"
+    fake_stage(**{"pretrain-conv-seed1": "fail"})
+    submit(pairs, folder, cluster())
+    wait_until_empty(fake_slurm)
+    assert len(fake_stage()) == 17
+    assert submit(pairs, folder, cluster())[0] == {"submitted": 2, "done": 16}
+    wait_until_empty(fake_slurm)
+    assert submit(pairs, folder, cluster())[0] == {"done": 18}
+
+
+def test_runs_whose_runs_wait_in_the_queue_get_their_indices(
+    pairs: list[PlannedRun], tmp_path: Path, fake_stage: SetBehavior, fake_slurm: FakeSlurm, cluster: BuildEngine
+) -> None:
+    folder = tmp_path / "study" / "runs"
+    fake_stage(**{"pretrain-conv": "sleep"})
+    pretrainings = [run for run in pairs if run.stage == "pretrain"]
+    submit(pretrainings, folder, cluster())
+    live = ("PENDING", "RUNNING")
+    while [task["state"] in live for task in fake_slurm.tasks().values()].count(True) > 3:
+        time.sleep(0.02)
+    fake_stage()
+    assert submit(pairs, folder, cluster())[0] == {"done": 3, "in the queue": 3, "submitted": 12}
+    waiting = {name: task for name, task in fake_slurm.tasks().items() if task["options"].get("dependency")}
+    assert {task["options"]["dependency"] for task in waiting.values()} == {"aftercorr:1"}
+    sleeping = {
+        task["index"] for name, task in fake_slurm.tasks().items() if task["array"] == "1" and task["state"] in live
+    }
+    assert {task["index"] for task in waiting.values()} == sleeping
+    wake(folder, fake_slurm)
+    assert submit(pairs, folder, cluster())[0] == {"done": 18}
+
+
+def test_what_a_limit_of_submitted_jobs_does_not_allow_is_submitted_by_the_same_command_later(
+    pairs: list[PlannedRun], tmp_path: Path, fake_stage: SetBehavior, fake_slurm: FakeSlurm, cluster: BuildEngine
+) -> None:
+    folder, lines = tmp_path / "study" / "runs", list[str]()
+    fake_stage(pretrain="sleep")
+    fake_slurm.limit(submitted=5)
+    with pytest.raises(SlurmBusy, match="QOSMaxSubmitJobPerUserLimit"):
+        submit_all(pairs, folder, cluster(), lines.append)
+    assert lines == ["5 submitted, 13 not submitted"]
+    assert len(fake_slurm.tasks()) == 5
+    wake(folder, fake_slurm)
+    fake_slurm.limit()
+    fake_stage()
+    assert submit(pairs, folder, cluster())[0] == {"done": 5, "submitted": 13}
+    wait_until_empty(fake_slurm)
+    assert submit(pairs, folder, cluster())[0] == {"done": 18} and len(fake_stage()) == 18 + 5
 
 
 def test_the_command_submits_and_later_reports(

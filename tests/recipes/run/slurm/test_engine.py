@@ -95,7 +95,7 @@ def _replace(program: Path, text: str) -> None:
 def _task_of(study: Study, entry: dict[str, Any]) -> dict[str, Any]:
     """Return what the study has written about a task of Slurm's."""
     (submission,) = (path for path in (study.folder.parent / "slurm").iterdir() if entry["name"].endswith(path.name))
-    task: dict[str, Any] = json.loads((submission / "tasks.json").read_text())[entry["index"]]
+    task: dict[str, Any] = json.loads((submission / "tasks.json").read_text())[str(entry["index"])]
     return task
 
 
@@ -318,3 +318,65 @@ def test_a_refusal_says_what_was_asked_for_and_leaves_no_submission(
     with pytest.raises(UserError, match=f"{message}. Asked for: .*--cpus-per-task=1. Change the study's section slurm"):
         study.run()
     assert not any((study.folder.parent / "slurm").glob("*/"))
+
+
+def submissions(study: Study) -> list[Path]:
+    """Return the folders of submissions."""
+    return sorted((study.folder.parent / "slurm").glob("*/"))
+
+
+def test_what_a_limit_of_submitted_jobs_does_not_allow_is_submitted_later(
+    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm
+) -> None:
+    fake_stage(pretrain="sleep")
+    fake_slurm.limit(submitted=1)
+    thread = study.start()
+    sleeping_task(fake_slurm, study)
+    wait_for(lambda: any("Slurm: " in line for line in study.lines), "nothing is refused")
+    (folder,) = [path.parent for path in study.folder.glob("*/started")]
+    os.kill(int((folder / "started").read_text()), signal.SIGTERM)  # saves; its job requeues itself
+    thread.join(240)
+    assert study.is_done() and len(fake_stage()) == 7
+    arrays = [task["array"] for task in fake_slurm.tasks().values()]
+    assert len(arrays) == len(set(arrays)) == 6
+    (line,) = [line for line in study.lines if "Slurm: " in line]
+    assert "QOSMaxSubmitJobPerUserLimit" in line
+    assert len(submissions(study)) == len(set(arrays))  # what was refused has left no folder
+
+
+def test_arrays_are_as_large_as_the_cluster_has_them(
+    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm
+) -> None:
+    fake_slurm.limit(array_size=3)
+    assert study.run().exit_code == 0
+    arrays = [task["array"] for task in fake_slurm.tasks().values()]
+    assert len(arrays) == 6 and max(map(arrays.count, arrays)) == 2
+    assert not any("Slurm: " in line for line in study.lines) and len(submissions(study)) == len(set(arrays))
+
+
+def test_jobs_that_slurm_took_without_an_answer_are_followed(
+    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm
+) -> None:
+    sbatch = fake_slurm.folder / "sbatch"
+    message = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    _replace(sbatch, sbatch.read_text().replace("exec ", "") + f"echo '{message}' >&2\nexit 1\n")
+    assert study.run().exit_code == 0
+    assert study.is_done() and len(fake_stage()) == len(fake_slurm.tasks()) == 6
+    assert all((submission / "job.txt").is_file() for submission in submissions(study))
+
+
+@pytest.mark.parametrize("message", ["Unable to contact slurm controller", "Socket timed out on send/recv operation"])
+def test_an_attempt_that_fails_leaves_no_submission(
+    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm, message: str
+) -> None:
+    sbatch = fake_slurm.folder / "sbatch"
+    working = sbatch.read_text()
+    _replace(sbatch, f"#!/bin/sh\necho 'sbatch: error: {message}' >&2\nexit 1\n")
+    thread = study.start()
+    wait_for(lambda: any(message in line for line in study.lines), "no warning")
+    time.sleep(0.5)
+    assert len(submissions(study)) <= 1  # that of an attempt in this moment
+    _replace(sbatch, working)
+    thread.join(240)
+    assert study.is_done()
+    assert len(submissions(study)) == len({task["array"] for task in fake_slurm.tasks().values()})

@@ -29,9 +29,7 @@ def test_no_run_is_lost_or_repeated_on_a_cluster(
     tmp_path: Path, fake_slurm: FakeSlurm, cluster: Callable[..., SlurmEngine]
 ) -> None:
     def build(_: str, words: Sequence[str]) -> Engine:
-        engine = cluster(50)
-        engine.command = lambda job, _: [*words, *job.arguments]
-        return engine
+        return cluster(50, lambda job, _: [*words, *job.arguments])
 
     assert_all_run_once(tmp_path, build, "", seed=1)
     tasks = fake_slurm.tasks()
