@@ -51,9 +51,6 @@ class ShardPlace(Protocol):
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes from a position on, fewer at the end of the file; raise OSError if it cannot be read."""
 
-    def peek(self, offset: int, size: int) -> bytes:
-        """Return the same for a sample of the images, of which most are not read: a shard is not copied for it."""
-
 
 @dataclass(frozen=True)
 class LocalShard:
@@ -88,10 +85,6 @@ class LocalShard:
 
     def read(self, offset: int, size: int) -> bytes:
         """Open the file, read and close it."""
-        return self.peek(offset, size)
-
-    def peek(self, offset: int, size: int) -> bytes:
-        """Open the file, read and close it."""
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             return os.pread(descriptor, size, offset)
@@ -123,10 +116,6 @@ class RemoteShard:
         yield OpenShard(_total(headers), self.read)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return bytes from a position on, by one request."""
-        return self.peek(offset, size)
-
-    def peek(self, offset: int, size: int) -> bytes:
         """Return bytes from a position on, by one request."""
         return self._request(offset, size)[0] if size else b""
 
