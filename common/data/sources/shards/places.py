@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from common.data.sources.shards.connections import open_url
+
 _TRIES = 6
 _FIRST_WAIT_SECONDS = 0.5
 """Wait before a request is sent again; each further one is twice as long: 16 s in all."""
@@ -125,7 +127,7 @@ class RemoteShard:
         for number in range(_TRIES):
             last = number == _TRIES - 1
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+                with open_url(request, timeout=_TIMEOUT_SECONDS) as response:
                     if response.status != _PARTIAL:
                         raise OSError(
                             f"{self.url}: the server does not send ranges of bytes (status {response.status})"

@@ -33,12 +33,21 @@ from common.rng import SampleKey
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serve ranges of files; fail as often as `failures` says."""
+    """Serve ranges of files; fail as often as `failures` says, close connections without a word if `drops`."""
 
+    protocol_version = "HTTP/1.1"  # connections stay open
+    disable_nagle_algorithm = True  # as servers do: head and content are two packets
     folder: Path
     failures = 0
     requests = 0
+    connections = 0
     ranges = True
+    drops = False
+
+    def setup(self) -> None:
+        """Count a connection."""
+        type(self).connections += 1
+        super().setup()
 
     def do_GET(self) -> None:
         """Answer a request for a range."""
@@ -59,6 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(part)))
             self.end_headers()
             self.wfile.write(part)
+            self.close_connection |= kind.drops
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
@@ -294,6 +304,33 @@ def test_images_of_a_full_disk_come_from_the_server(
     keys = {"stage_to": str(tmp_path / "node"), "cache_megabytes": 0}
     train = open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True).train.copied_as_read()
     assert {train.image(index)[0, 0, 0] for index in range(20)} and "No space left" in caplog.text
+
+
+def test_connections_are_kept(server: tuple[type[Handler], str]) -> None:
+    """A process reads all its images over one connection, and a worker over one of its own."""
+    kind, address = server
+    keys = {"verify": "none", "cache_megabytes": 0, "duplicates": "ignore", "workers": 0}
+    train = open_splits(DataConfig(source=address + SHARDS, **keys), labeled=True).train
+    before = kind.connections
+    images = [train.image(index)[0, 0, 0] for index in range(len(train))]
+    assert kind.connections <= before + 1
+    before = kind.connections
+    assert read_by_loader(train, workers=2) == images
+    assert kind.connections == before + 2
+    assert [train.image(index)[0, 0, 0] for index in range(len(train))] == images  # the workers' end closed none
+    assert kind.connections == before + 2
+
+
+def test_a_connection_that_the_server_closes_is_opened_again(
+    server: tuple[type[Handler], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers close connections that are not used for a while; the next request does not wait."""
+    kind, address = server
+    train = open_splits(DataConfig(source=address + SHARDS, verify="none", cache_megabytes=0), labeled=True).train
+    images = [train.image(index)[0, 0, 0] for index in range(5)]
+    kind.drops = True
+    monkeypatch.setattr(places.time, "sleep", lambda _: pytest.fail("waits"))
+    assert [train.image(index)[0, 0, 0] for index in range(5)] == images
 
 
 def test_replacements_are_refused(server: tuple[type[Handler], str]) -> None:
