@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from common.errors import UserError
+from common.models.weights_error import AbsentWeights, WeightsError
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -24,10 +24,6 @@ _BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 """Files that describe the weights; a repository has some of them."""
 _SECONDS = 4.0
 """Time in which a server must answer."""
-
-
-class AbsentWeights(UserError):
-    """Published weights that are neither in the cache nor to be downloaded: there is no connection, or the server gives none."""
 
 
 def cached_weights(repository: str, file: str | None = None) -> Path | None:
@@ -45,7 +41,7 @@ def cached_weights(repository: str, file: str | None = None) -> Path | None:
 def fetch_weights(repository: str, init: str) -> Path:
     """Return the file of weights of a repository, from the cache or downloaded with the files that describe it.
 
-    Raise UserError if it is not in the cache and cannot be downloaded.
+    Raise WeightsError if it is not in the cache and cannot be downloaded.
     """
     if (path := cached_weights(repository)) is not None:
         return path
@@ -69,12 +65,12 @@ def fetch_weights(repository: str, init: str) -> Path:
         raise not_downloaded(init, error) from error
     weights = next((found[file] for file in WEIGHT_FILES if file in found), None)
     if weights is None:
-        raise UserError(f"init: {init!r} has none of the files {', '.join(WEIGHT_FILES)}; set init to other weights")
+        raise WeightsError(f"{init!r} has none of the files {', '.join(WEIGHT_FILES)}; use other weights")
     return weights
 
 
 def check_reachable(url: str, init: str) -> None:
-    """Raise UserError unless the server of a URL answers within a few seconds, through a proxy if one is set."""
+    """Raise AbsentWeights unless the server of a URL answers within a few seconds, through a proxy if one is set."""
     from huggingface_hub import constants
 
     answer: list[BaseException | None] = []
@@ -93,8 +89,8 @@ def not_downloaded(init: str, error: BaseException) -> AbsentWeights:
     """Return the error for weights that a server answered for, but did not give."""
     reason = " ".join(str(error).split())
     return AbsentWeights(
-        f"init: {init!r} could not be downloaded; check the name and the connection, or download the weights and set init to"
-        f" the file ({type(error).__name__}: {reason})"
+        f"{init!r} could not be downloaded; check the name and the connection, or download the weights and use the file"
+        f" ({type(error).__name__}: {reason})"
     )
 
 
@@ -103,8 +99,8 @@ def _absent(init: str, reason: str) -> AbsentWeights:
     from huggingface_hub import constants
 
     return AbsentWeights(
-        f"init: {init!r} is not in the cache {constants.HF_HUB_CACHE}, and {reason}; connect once, or copy the weights here and set"
-        " init to their file or folder"
+        f"{init!r} is not in the cache {constants.HF_HUB_CACHE}, and {reason}; connect once, or copy the weights here and use"
+        " their file or folder"
     )
 
 
@@ -122,7 +118,7 @@ def _ask(url: str) -> BaseException | None:
 def timm_arguments(name: str, init: str) -> dict[str, Any]:
     """Return the arguments with which `timm.create_model(name, pretrained=True)` takes weights from the cache, if they are there.
 
-    Raise UserError if they are not, and their server does not answer.
+    Raise AbsentWeights if they are not, and their server does not answer.
     """
     import timm
 

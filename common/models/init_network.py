@@ -22,6 +22,7 @@ from common.models.networks import OF_INIT, ModelConfig
 from common.models.patch_geometry import read_config, read_recipe
 from common.models.timm_networks import format_kwargs, is_timm_transformer, patch_of_name
 from common.models.weight_files import find_weights, read_weights
+from common.models.weights_error import WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +87,7 @@ def _network(init: str) -> dict[str, Any]:
     """Return the keys of the network of the weights."""
     try:
         network = network_of_init(init)
-    except UserError as error:
-        if "model.name" in str(error):
-            raise
+    except WeightsError as error:
         raise UserError(
             f"model.name: init stands for the network of the weights. Name it, or correct init.\n  {error}"
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy._core.multiarray import scalar
 
-from common.errors import UserError
+from common.models.weights_error import WeightsError
 
 PICKLES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 _NAMED = 3
@@ -54,7 +54,7 @@ def read_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
     PyTorch's weights-only unpickler reads it. Training programs put settings and callbacks beside the tensors: what is neither a
     tensor nor plain data is replaced by an empty mapping or object; nothing of it is imported or executed.
 
-    Raise UserError for a file that is damaged or cannot be read without such an object.
+    Raise WeightsError for a file that is damaged or cannot be read without such an object.
     """
     problem: Exception | None = None
     with torch.serialization.safe_globals(list(_PLAIN)):
@@ -69,11 +69,11 @@ def read_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
     raise refused(path, others) from problem
 
 
-def refused(path: Path, others: tuple[str, ...] = ()) -> UserError:
+def refused(path: Path, others: tuple[str, ...] = ()) -> WeightsError:
     """Return the error for a file whose tensors cannot be read as weights only; `others` are not plain data."""
     what = f" ({describe_others(others)})" if others else ""
-    return UserError(
-        f"init: {path} cannot be read as weights only: it is truncated, or a pickle with more than tensors{what}, which could"
+    return WeightsError(
+        f"{path} cannot be read as weights only: it is truncated, or a pickle with more than tensors{what}, which could"
         " execute code and is not loaded; if you trust it, convert it to safetensors"
     )
 

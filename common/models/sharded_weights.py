@@ -7,8 +7,9 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
-from common.errors import UserError, quoted
+from common.errors import quoted
 from common.files import path_exists
+from common.models.weights_error import WeightsError
 from common.tensor_files import SafetensorError, check_readable
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -30,15 +31,15 @@ def files_of_weights(path: Path) -> list[Path]:
 
 
 def shards_of(index: Path) -> list[Path]:
-    """Return the files that an index names, sorted; raise UserError if it is damaged or one is not beside it."""
+    """Return the files that an index names, sorted; raise WeightsError if it is damaged or one is not beside it."""
     return sorted({index.with_name(name) for name in _read_index(index).values()})
 
 
 def read_sharded(index: Path) -> dict[str, Tensor]:
     """Return the tensors that an index names, from its shards; other tensors in these are not read.
 
-    Raise UserError for a damaged index, and for a shard that is missing, incomplete or without one of its tensors; OSError if the
-    system cannot read one.
+    Raise WeightsError for a damaged index, and for a shard that is missing, incomplete or without one of its tensors; OSError if
+    the system cannot read one.
     """
     names_by_shard: dict[str, list[str]] = {}
     for name, shard in _read_index(index).items():
@@ -50,31 +51,31 @@ def read_sharded(index: Path) -> dict[str, Tensor]:
         try:
             with safe_open(path, "pt") as file:
                 if absent := sorted(set(names) - set(file.keys())):
-                    raise UserError(
-                        f"init: {path} lacks {len(absent)} of the tensors that {index.name} says it has: {quoted(absent, limit=3)};"
+                    raise WeightsError(
+                        f"{path} lacks {len(absent)} of the tensors that {index.name} says it has: {quoted(absent, limit=3)};"
                         " copy all files of one version of these weights"
                     )
                 tensors |= {name: file.get_tensor(name) for name in names}
         except SafetensorError as error:
-            raise UserError(f"init: {path} is not a complete safetensors file ({error}); copy it again") from error
+            raise WeightsError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
     return tensors
 
 
 def _read_index(index: Path) -> Mapping[str, str]:
-    """Return the file name of the shard of every tensor, all of which are there; raise UserError otherwise."""
+    """Return the file name of the shard of every tensor, all of which are there; raise WeightsError otherwise."""
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
         shards = {str(name): str(shard) for name, shard in content["weight_map"].items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"init: {index} is not an index of safetensors files (no mapping `weight_map`: {error}); copy it again"
+        raise WeightsError(
+            f"{index} is not an index of safetensors files (no mapping `weight_map`: {error}); copy it again"
         ) from error
     files = sorted(set(shards.values()))
     if outside := [name for name in files if Path(name).name != name]:
-        raise UserError(f"init: {index} names {quoted(outside, limit=3)}, which is not the name of a file beside it")
+        raise WeightsError(f"{index} names {quoted(outside, limit=3)}, which is not the name of a file beside it")
     if missing := [name for name in files if not path_exists(index.with_name(name))]:
-        raise UserError(
-            f"init: {index.parent} lacks {len(missing)} of the {len(files)} files that {index.name} names:"
+        raise WeightsError(
+            f"{index.parent} lacks {len(missing)} of the {len(files)} files that {index.name} names:"
             f" {quoted(missing, limit=3)}; copy them beside it"
         )
     return shards

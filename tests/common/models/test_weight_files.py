@@ -80,7 +80,7 @@ def test_folder_without_weights_and_unsupported_file_are_rejected(tmp_path: Path
 )
 def test_file_without_named_tensors_is_rejected_with_the_choices(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"init: .*w\.pth has no .*tensors.*; set init to a run folder"):
+    with pytest.raises(UserError, match=r"init: .*w\.pth has no .*tensors.*; use a run folder"):
         read_weights(str(tmp_path / "w.pth"))
 
 
