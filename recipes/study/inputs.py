@@ -21,7 +21,7 @@ def input_digests(config: Mapping[str, Any]) -> dict[str, str]:
             try:
                 path = find(config[key])
                 if path is not None:
-                    digests[key] = _digest(path, key)
+                    digests[key] = weights_sha256(path, key)
             except OSError as error:
                 raise UserError(
                     f"{key} = {config[key]}: cannot be read ({error.strerror or error}). Make it readable for this process."
@@ -45,7 +45,7 @@ def _token_labels(folder: str) -> Path | None:
     return path if path_exists(path) else None
 
 
-def _digest(path: Path, key: str) -> str:
+def weights_sha256(path: Path, key: str = "init") -> str:
     """Return the SHA-256 of a file; that of one that lists several files of weights covers these, too.
 
     Raise WeightsError, which names the key, if one of them is missing.
