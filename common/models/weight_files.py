@@ -19,6 +19,7 @@ from common.models.checkpointed import (
     recipe_of,
     step_names,
 )
+from common.models.distillation_token import without_distillation_token
 from common.models.hub import WEIGHT_FILES, cached_weights, fetch_weights, not_downloaded, timm_arguments
 from common.models.patch_geometry import (
     PatchGeometry,
@@ -68,6 +69,8 @@ class Weights:
     """Program in whose names the weights were saved: timm, DINOv2, DINOv3, CLIP, transformers' dinov2 ..."""
     num_heads: int | None = None
     """Number of attention heads, if the file tells it."""
+    had_distillation_token: bool = False
+    """Whether they are of a network with a distillation token, which is dropped with its position and classifier."""
     lacks_sums: bool = False
     """Whether they are from a checkpoint without its checksums, so that they are not verified."""
 
@@ -158,6 +161,7 @@ def _read_file(path: Path) -> Weights:
         geometry=geometry,
         layout=named.layout,
         num_heads=named.num_heads,
+        had_distillation_token=named.had_distillation_token,
         lacks_sums=is_state,
     )
 
@@ -218,8 +222,10 @@ def _read_timm(init: str, name: str) -> Weights:
         model = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # timm, the hub client and the network raise many types
         raise not_downloaded(init, error) from error
+    tensors, dropped = without_distillation_token(model.state_dict())
     return Weights(
         source=init,
-        network=ChosenNetwork(tensors=dict(model.state_dict())),
+        network=ChosenNetwork(tensors=tensors, dropped=count_parts(dropped)),
         geometry=geometry_of_model(model, init),
+        had_distillation_token=bool(dropped),
     )
