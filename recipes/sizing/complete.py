@@ -89,11 +89,9 @@ def _check_source(recipe: Path, given: Mapping[str, Any]) -> None:
 def describe(facts: ImageFacts, sizing: Sizing) -> str:
     """Return the choices as lines of text: group and key, value, reason."""
     kind = "gray" if facts.gray else f"{facts.channels} channels"
-    more = f" + {facts.unlabeled} for pre-training without a label" if facts.unlabeled else ""
-    total = facts.images + facts.validation + facts.test
     lines = [
         *facts.log,
-        f"images: {facts.labeled} for training{more} + {facts.validation} for validation + {facts.test} for testing = {total}",
+        facts.size().describe(),
         f"training images: {len(facts.class_counts)} classes of {min(facts.class_counts)} to {max(facts.class_counts)} images,"
         f" {facts.side} px, {kind}",
     ]

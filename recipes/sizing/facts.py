@@ -10,6 +10,7 @@ import numpy as np
 from common.errors import UserError
 from recipes.sizing.data_log import data_log
 from recipes.stages import FINETUNE, load_config
+from recipes.study.cost import DatasetSize
 from recipes.study.plan import format_value
 
 MEASURED = {"data.mean": "measured", "data.std": "measured"}
@@ -49,6 +50,12 @@ class ImageFacts:
     def images(self) -> int:
         """Return the number of training images of pre-training."""
         return self.labeled + self.unlabeled
+
+    def size(self) -> DatasetSize:
+        """Return the number of images of each part."""
+        return DatasetSize(
+            self.labeled, len(self.class_counts), self.class_counts, self.unlabeled, self.validation, self.test
+        )
 
     @property
     def labels_per_class(self) -> int:
