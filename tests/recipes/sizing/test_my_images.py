@@ -289,6 +289,19 @@ def test_a_validation_split_of_the_data_is_not_among_the_training_images(photos:
     assert size.evaluated_by(load_config(run.module, Path(run.recipe), run.overrides)) == 24
 
 
+def test_warnings_about_the_data_come_before_a_budget_that_is_too_short(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat", "dog"):
+        (photos / name).rename(tmp_path / name)
+        (photos / name).symlink_to(tmp_path / name)
+    (photos / "puss").symlink_to(tmp_path / "cat")
+    words = [f"data.source={photos}", "--budget", "1s", "--public", "none", "--out", str(tmp_path / "out")]
+    assert main(["plan", "my_images", *words]) == 2
+    printed = capsys.readouterr()
+    assert "are links to the same folder" in printed.out and "is too short for" in printed.err
+
+
 def test_hold_outs_are_among_the_choices(photos: Path, tmp_path: Path) -> None:
     def chosen(*words: str) -> dict[str, tuple[str, str]]:
         plan = planned(photos, tmp_path / "out", *words)
