@@ -93,7 +93,7 @@ def _is_program(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):  # a file of another kind, or damaged: loading it says so
+    except (OSError, zipfile.BadZipFile):  # a file of another kind, or damaged: that is found when it is loaded
         return False
 
 
