@@ -16,7 +16,7 @@ from recipes.run.states import State, read_state
 from recipes.run.tune import TUNING, describe_choices
 from recipes.stages import load_config
 from recipes.study.choices import Choices
-from recipes.study.cost import DatasetSize, RunCosts, measured_macs_per_second
+from recipes.study.cost import RunCosts, measured_macs_per_second
 from recipes.study.display import display_path
 from recipes.study.plan import Plan, PlannedRun
 from recipes.study.ray_section import RayEntry
@@ -150,7 +150,8 @@ def _costs(
     known = "; ".join(rates) or "no rate is known: give --tera-macs-per-second, or run something"
     others = {run.stage: found for run in runs if (found := run_costs.size(run)).num_classes != size.num_classes}
     of_others = "".join(f" ({stage}: {each.train_images}, {each.num_classes})" for stage, each in others.items())
-    lines.append(f"{_images(size, max(run_costs.size(run).num_unlabeled for run in runs))}{of_others}; hours: {known}")
+    images = size.describe(max(run_costs.size(run).num_unlabeled for run in runs))
+    lines.append(f"{images}, {size.num_classes} classes{of_others}; hours: {known}")
     rate_of = {
         stage: rate for stage in dict.fromkeys(run.stage for run in runs) if (rate := measured.get(stage, assumed))
     }
@@ -160,15 +161,6 @@ def _costs(
     if other:
         lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")
     return lines
-
-
-def _images(size: DatasetSize, num_unlabeled: int) -> str:
-    """Return the number of training images in words: after the hold-outs if they were counted, and before otherwise."""
-    unlabeled = f", for pre-training {num_unlabeled} more without a label" if num_unlabeled else ""
-    counted = size.class_counts is not None
-    number = sum(size.class_counts or ()) if counted else size.train_images
-    where = "" if counted or not number else " before any hold-out"
-    return f"{number} training images{where}{unlabeled}, {size.num_classes} classes"
 
 
 def _cost_line(stage: str, costs: Sequence[Cost], pending: Sequence[Cost], macs_per_second: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.files import path_exists
+from recipes.duplicate_record import DuplicateRecord, read_record
 
 RESULT = "result.json"
 DIVERGED = "diverged"
@@ -34,6 +35,8 @@ class Result:
     num_processes: int
     kind: str = ""
     """How the run diverged, such as `non_finite_loss`; empty for every other status."""
+    duplicates: DuplicateRecord | None = None
+    """Images that occur in several parts of the data; None: the run did not look for any."""
 
     @property
     def is_final(self) -> bool:
@@ -46,8 +49,8 @@ class Result:
         return self.is_final and self.status != DIVERGED
 
 
-RESULT_FIELDS = tuple(field.name for field in fields(Result) if field.name != "metrics")
-"""Names of the fields of a result beside its metrics."""
+RESULT_FIELDS = tuple(field.name for field in fields(Result) if field.name not in ("metrics", "duplicates"))
+"""Names of the numbers and words of a result beside its metrics."""
 
 
 def read_result(folder: Path) -> Result | None:
@@ -70,6 +73,7 @@ def read_result(folder: Path) -> Result | None:
             train_images=int(content["train_images"]),
             num_processes=int(content["num_processes"]),
             kind=str(content.get("kind") or ""),
+            duplicates=read_record(content),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(

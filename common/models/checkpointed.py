@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from common.checkpoint_files import SUMS, TENSORS, DamagedError, NewerFormatError, checkpoint_paths, read_checkpoint
-from common.errors import UserError
 from common.files import path_exists
 from common.models.patch_geometry import RECIPE_FILE, read_recipe
 from common.models.several_networks import ChosenNetwork, choose_from_state
+from common.models.weights_error import WeightsError
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -17,7 +17,7 @@ def is_checkpoint(path: Path) -> bool:
 def read_checkpointed(path: Path) -> ChosenNetwork:
     """Return the network that the run would export: DINO's teacher, the average of a fine-tuning, otherwise its network.
 
-    `path` is the file of the checkpoint's tensors. Raise UserError if a checksum does not match, for a checkpoint of a later
+    `path` is the file of the checkpoint's tensors. Raise WeightsError if a checksum does not match, for a checkpoint of a later
     version and for one without a network; OSError if the system cannot read it.
     """
     folder = path.parent
@@ -26,17 +26,16 @@ def read_checkpointed(path: Path) -> ChosenNetwork:
     except DamagedError as error:
         others = [name for name in step_names(folder.parent) if name != folder.name]
         there = f" ({', '.join(others)})" if others else ""
-        raise UserError(
-            f"init: the checkpoint {folder} is damaged ({error}); set init to another one{there} or to the run folder, or copy it"
-            " again"
+        raise WeightsError(
+            f"the checkpoint {folder} is damaged ({error}); use another one{there} or the run folder, or copy it again"
         ) from error
     except NewerFormatError as error:
-        raise UserError(f"init: the checkpoint {folder} {error}; use that version, or other weights") from error
+        raise WeightsError(f"the checkpoint {folder} {error}; use that version, or other weights") from error
     network = choose_from_state(checkpoint.tensors)
     if network is None:
         names = sorted({name.partition(".")[0] for name in checkpoint.tensors})
-        raise UserError(
-            f"init: the checkpoint {folder} holds no network, only {' and '.join(names)}; {_own_init(recipe_of(path))}"
+        raise WeightsError(
+            f"the checkpoint {folder} holds no network, only {' and '.join(names)}; {_own_init(recipe_of(path))}"
         )
     return network
 
@@ -60,13 +59,13 @@ def step_names(folder: Path) -> list[str]:
 def describe_folder_without_weights(folder: Path) -> str:
     """Return what is in a folder that has no weights, and the remedy."""
     if names := step_names(folder):
-        return f"has several checkpoints; set init to one of them: {', '.join(names)}"
+        return f"has several checkpoints; use one of them: {', '.join(names)}"
     steps, recipe = step_names(folder / "checkpoints"), folder / RECIPE_FILE
     stage = _stage(recipe)
     if stage is not None and stage not in ("pretrain", "finetune"):
         return f"is a run of the stage {stage}, which writes no network; {_own_init(recipe)}"
     text = "has neither export/model.safetensors nor model.safetensors; if it is a run, let it finish"
-    return f"{text}, or set init to one of its checkpoints: {folder}/checkpoints/{steps[-1]}" if steps else text
+    return f"{text}, or use one of its checkpoints: {folder}/checkpoints/{steps[-1]}" if steps else text
 
 
 def _stage(recipe: Path) -> str | None:
@@ -81,4 +80,4 @@ def _own_init(recipe: Path | None) -> str:
     """Return the remedy for a run whose backbone is frozen: its own starting weights."""
     init = read_recipe(recipe).get("init")
     own = f", {init}," if init else ""
-    return f"its backbone is frozen: set init to the weights{own} that this run started from"
+    return f"its backbone is frozen: use the weights{own} that this run started from"

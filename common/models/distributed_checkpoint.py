@@ -13,9 +13,10 @@ from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlan
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
-from common.errors import UserError, quoted
+from common.errors import quoted
 from common.files import path_exists
 from common.models.sharded_weights import METADATA_FILE
+from common.models.weights_error import WeightsError
 
 _CLASSES: dict[tuple[str, str], Any] = {
     **{
@@ -74,7 +75,7 @@ class _TensorReader(of_files.FileSystemReader):
 def read_distributed(metadata: Path) -> dict[str, Any]:
     """Return the tensors of the checkpoint with this file of metadata, nested as they were saved; other entries are not read.
 
-    Raise UserError for one that is damaged, contains more than tensors and plain data, or lacks a file; OSError if the system
+    Raise WeightsError for one that is damaged, contains more than tensors and plain data, or lacks a file; OSError if the system
     cannot read it.
     """
     tensors: dict[str, Any] = {}
@@ -82,21 +83,21 @@ def read_distributed(metadata: Path) -> dict[str, Any]:
         found = _read_metadata(metadata)
         names = {str(each.relative_path) for each in found.storage_data.values()}
         if missing := sorted(name for name in names if not path_exists(metadata.with_name(name))):
-            raise UserError(
-                f"init: {metadata.parent} lacks {len(missing)} of the {len(names)} files that its {METADATA_FILE} names:"
+            raise WeightsError(
+                f"{metadata.parent} lacks {len(missing)} of the {len(names)} files that its {METADATA_FILE} names:"
                 f" {quoted(missing, limit=3)}; copy the files of all processes into this folder"
             )
         planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
         reader = _TensorReader(metadata.parent, found)
         _load_state_dict(tensors, storage_reader=reader, planner=planner, no_dist=True)
-    except (UserError, OSError):
+    except (WeightsError, OSError):
         raise
     except (Exception, CheckpointException) as error:  # damaged files raise many types; this one is no Exception
         cause = _cause_of(error)
         if isinstance(cause, OSError):
             raise cause from error
-        raise UserError(
-            f"init: {metadata.parent} cannot be read as a checkpoint of torch.distributed.checkpoint: it is damaged, or contains"
+        raise WeightsError(
+            f"{metadata.parent} cannot be read as a checkpoint of torch.distributed.checkpoint: it is damaged, or contains"
             f" more than tensors ({type(cause).__name__}: {' '.join(str(cause).split())[:200]}); copy it again, or convert it to"
             " safetensors"
         ) from error

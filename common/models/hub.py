@@ -7,104 +7,131 @@ whether the hub answers is tested first, for a few seconds.
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from common.errors import UserError
+from common.errors import quoted
+from common.models.sharded_weights import INDEX_FILE, is_index, missing_shards, shards_of
+from common.models.weights_error import AbsentWeights, WeightsError
 
 WEIGHT_FILES = (
     "model.safetensors",
+    INDEX_FILE,
     "open_clip_model.safetensors",
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )
-"""Names of files of weights, the one to take first."""
+"""Names of files of weights, the one to take first. An index stands for the files that it names."""
 _BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 """Files that describe the weights; a repository has some of them."""
 _SECONDS = 4.0
 """Time in which a server must answer."""
 
 
-class AbsentWeights(UserError):
-    """Published weights that are neither in the cache nor to be downloaded: there is no connection, or the server gives none."""
-
-
 def cached_weights(repository: str, file: str | None = None) -> Path | None:
-    """Return the cached file of weights of a repository (`owner/name`, `owner/name@revision`), or None. No request is made."""
+    """Return the cached file of weights of a repository (`owner/name`, `owner/name@revision`), or None. No request is made.
+
+    An index counts only if all files that it names are cached. Raise WeightsError for an index that is damaged.
+    """
+    path = _cached(repository, (file,) if file else WEIGHT_FILES)
+    return None if path is None or _lacking(path) else path
+
+
+def _cached(repository: str, files: Sequence[str]) -> Path | None:
+    """Return the first of these files of a repository that is in the cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = repository.partition("@")
-    for candidate in [file] if file else WEIGHT_FILES:
-        path = try_to_load_from_cache(name, candidate, revision=revision or None)
-        if isinstance(path, str):
-            return Path(path)
-    return None
+    paths = (try_to_load_from_cache(name, file, revision=revision or None) for file in files)
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
+
+
+def _lacking(path: Path) -> list[str]:
+    """Return the names of the files that a cached file of weights stands for and that are not in the cache."""
+    return missing_shards(path) if is_index(path) else []
 
 
 def fetch_weights(repository: str, init: str) -> Path:
     """Return the file of weights of a repository, from the cache or downloaded with the files that describe it.
 
-    Raise UserError if it is not in the cache and cannot be downloaded.
+    Raise WeightsError if it is not in the cache and cannot be downloaded.
     """
     if (path := cached_weights(repository)) is not None:
         return path
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    incomplete = _cached(repository, WEIGHT_FILES)
+    from huggingface_hub import constants
 
-    check_reachable(constants.ENDPOINT, init)
-    name, _, revision = repository.partition("@")
-    found: dict[str, Path] = {}
+    check_reachable(constants.ENDPOINT, init, lacking=_lacking(incomplete) if incomplete else ())
     try:
-        for file in (*_BESIDE, *WEIGHT_FILES):
-            if file in WEIGHT_FILES and found.keys() & set(WEIGHT_FILES):
-                break
-            try:
-                found[file] = Path(hf_hub_download(name, file, revision=revision or None))
-            except LocalEntryNotFoundError:  # a kind of the next, for a connection that is lost
-                raise
-            except EntryNotFoundError:
-                continue
+        for file in _BESIDE:
+            _download(repository, file)
+        weights = next(filter(None, (_download(repository, file) for file in WEIGHT_FILES)), None)
+        if weights is None:
+            raise WeightsError(f"{init!r} has none of the files {', '.join(WEIGHT_FILES)}; use other weights")
+        for shard in shards_of(weights) if is_index(weights) else ():
+            if _download(repository, shard.name) is None:
+                raise WeightsError(
+                    f"{init!r} lacks the file {shard.name!r}, which its {weights.name} names; use other weights"
+                )
+    except WeightsError:
+        raise
     except Exception as error:  # the hub's client and the network raise many types
         raise not_downloaded(init, error) from error
-    weights = next((found[file] for file in WEIGHT_FILES if file in found), None)
-    if weights is None:
-        raise UserError(f"init: {init!r} has none of the files {', '.join(WEIGHT_FILES)}; set init to other weights")
     return weights
 
 
-def check_reachable(url: str, init: str) -> None:
-    """Raise UserError unless the server of a URL answers within a few seconds, through a proxy if one is set."""
+def _download(repository: str, file: str) -> Path | None:
+    """Return a file of a repository, from the cache or downloaded; None if the repository has none of this name."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    name, _, revision = repository.partition("@")
+    try:
+        return Path(hf_hub_download(name, file, revision=revision or None))
+    except LocalEntryNotFoundError:  # a kind of the next, for a connection that is lost
+        raise
+    except EntryNotFoundError:
+        return None
+
+
+def check_reachable(url: str, init: str, *, lacking: Sequence[str] = ()) -> None:
+    """Raise AbsentWeights unless the server of a URL answers within a few seconds, through a proxy if one is set.
+
+    `lacking` are the files that the cache lacks, if it has others of the weights.
+    """
     from huggingface_hub import constants
 
     answer: list[BaseException | None] = []
     if constants.HF_HUB_OFFLINE:
-        raise _absent(init, "HF_HUB_OFFLINE is set")
+        raise _absent(init, lacking, "HF_HUB_OFFLINE is set")
     thread = threading.Thread(target=lambda: answer.append(_ask(url)), daemon=True)  # name look-ups have no time limit
     thread.start()
     thread.join(_SECONDS)
     if not answer:
-        raise _absent(init, f"{url} does not answer within {_SECONDS:g} seconds")
+        raise _absent(init, lacking, f"{url} does not answer within {_SECONDS:g} seconds")
     if answer[0] is not None:
-        raise _absent(init, f"{url} cannot be reached: {answer[0]}") from answer[0]
+        raise _absent(init, lacking, f"{url} cannot be reached: {answer[0]}") from answer[0]
 
 
 def not_downloaded(init: str, error: BaseException) -> AbsentWeights:
     """Return the error for weights that a server answered for, but did not give."""
     reason = " ".join(str(error).split())
     return AbsentWeights(
-        f"init: {init!r} could not be downloaded; check the name and the connection, or download the weights and set init to"
-        f" the file ({type(error).__name__}: {reason})"
+        f"{init!r} could not be downloaded; check the name and the connection, or download the weights and use the file"
+        f" ({type(error).__name__}: {reason})"
     )
 
 
-def _absent(init: str, reason: str) -> AbsentWeights:
+def _absent(init: str, lacking: Sequence[str], reason: str) -> AbsentWeights:
     """Return the error for weights that are not in the cache, without a connection."""
     from huggingface_hub import constants
 
+    cache = f"in the cache {constants.HF_HUB_CACHE}"
+    found = f"{cache} without {quoted(lacking, limit=3)}" if lacking else f"not {cache}"
     return AbsentWeights(
-        f"init: {init!r} is not in the cache {constants.HF_HUB_CACHE}, and {reason}; connect once, or copy the weights here and set"
-        " init to their file or folder"
+        f"{init!r} is {found}, and {reason}; connect once, or copy the weights here and use their file or folder"
     )
 
 
@@ -122,7 +149,7 @@ def _ask(url: str) -> BaseException | None:
 def timm_arguments(name: str, init: str) -> dict[str, Any]:
     """Return the arguments with which `timm.create_model(name, pretrained=True)` takes weights from the cache, if they are there.
 
-    Raise UserError if they are not, and their server does not answer.
+    Raise AbsentWeights if they are not, and their server does not answer.
     """
     import timm
 

@@ -17,11 +17,13 @@ from common.config import Config, build, to_mapping
 from common.errors import UserError
 from common.models.architectures import ARCHITECTURES
 from common.models.checkpointed import is_checkpoint, recipe_of
+from common.models.distillation_token import without_distillation
 from common.models.network_of_weights import NamedNetwork, network_of_weights, patch_of_weights
 from common.models.networks import OF_INIT, ModelConfig
 from common.models.patch_geometry import read_config, read_recipe
 from common.models.timm_networks import format_kwargs, is_timm_transformer, patch_of_name
 from common.models.weight_files import find_weights, read_weights
+from common.models.weights_error import WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +88,7 @@ def _network(init: str) -> dict[str, Any]:
     """Return the keys of the network of the weights."""
     try:
         network = network_of_init(init)
-    except UserError as error:
-        if "model.name" in str(error):
-            raise
+    except WeightsError as error:
         raise UserError(
             f"model.name: init stands for the network of the weights. Name it, or correct init.\n  {error}"
         ) from error
@@ -116,7 +116,7 @@ def network_of_init(init: str) -> NamedNetwork:
 
 def _network_of_timm(name: str, arguments: Mapping[str, Any], init: str) -> NamedNetwork:
     """Return a network that timm names, one of this project if it is the same."""
-    base = name.partition(".")[0]
+    base = without_distillation(name.partition(".")[0])
     own = {f"vit_{size}_patch{patch}_224": f"vit_{size}" for size in ("tiny", "small", "base") for patch in (8, 16, 32)}
     kwargs = {key: value for key, value in arguments.items() if key not in _SHAPE_ARGUMENTS}
     if not kwargs and base in own:
@@ -162,7 +162,7 @@ def _patch(model: ModelConfig, init: str, *, fetch: bool) -> dict[str, Any]:
     if model.patch_size is not None or not is_patchify:
         return {}
     scheme, _, name = init.partition(":")
-    name = name if scheme == "timm" else init
+    name = without_distillation(name if scheme == "timm" else init)
     if (path := find_weights(init, fetch=fetch)) is None:
         patch = patch_of_name(name) if is_timm_transformer(name) else None
     else:

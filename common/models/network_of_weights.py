@@ -88,7 +88,7 @@ def network_of_weights(weights: Weights, config: Mapping[str, Any], init: str) -
     if patch is None or family is None or family.mlp_rows not in tensors:
         raise UserError(
             f"model.name: init stands for the network of {init}, which cannot be told from its tensors: they are not of a vision"
-            " transformer with a patchify stem and without a distillation token, as timm, DINO and CLIP have it; set"
+            " transformer with a patchify stem, as timm, DINO and CLIP have it; set"
             " model.name to its name"
         )
     width, depth = tensors[_STEM].shape[0], len(blocks)
@@ -123,8 +123,7 @@ def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family
     """Return the family of a vision transformer's weights in timm's names, or None if it is not known."""
     if "blocks.0.gamma_1" in tensors:
         return _dinov3(tensors, config) if "pos_embed" not in tensors else None
-    distilled = {"dist_token", "embeddings.distillation_token"} & tensors.keys()
-    if "pos_embed" not in tensors or "blocks.0.attn.qkv.weight" not in tensors or distilled:
+    if "pos_embed" not in tensors or "blocks.0.attn.qkv.weight" not in tensors:
         return None
     kwargs: dict[str, Any] = {} if "blocks.0.attn.qkv.bias" in tensors else {"qkv_bias": False}
     registers = tensors.get("reg_token")

@@ -1,6 +1,7 @@
 """Tensors of a PyTorch file (`torch.save`), read without executing code from it."""
 
 import argparse
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,16 @@ import numpy as np
 import torch
 from numpy._core.multiarray import scalar
 
-from common.errors import UserError
+from common.models.weights_error import WeightsError
 
 PICKLES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+_OF_CLIP = {
+    "ViT-B-32": "vit_base_patch32_clip_quickgelu_224",
+    "ViT-B-16": "vit_base_patch16_clip_quickgelu_224",
+    "ViT-L-14": "vit_large_patch14_clip_quickgelu_224",
+    "ViT-L-14-336px": "vit_large_patch14_clip_quickgelu_336",
+}
+"""Names of OpenAI's archives of CLIP, and timm's of their image towers, with the activation function of their training."""
 _NAMED = 3
 """Classes that a message names at most."""
 
@@ -54,8 +62,10 @@ def read_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
     PyTorch's weights-only unpickler reads it. Training programs put settings and callbacks beside the tensors: what is neither a
     tensor nor plain data is replaced by an empty mapping or object; nothing of it is imported or executed.
 
-    Raise UserError for a file that is damaged or cannot be read without such an object.
+    Raise WeightsError for a file that is damaged or cannot be read without such an object, and for a TorchScript archive.
     """
+    if _is_program(path):
+        raise _no_program(path)
     problem: Exception | None = None
     with torch.serialization.safe_globals(list(_PLAIN)):
         others = _other_globals(path)
@@ -69,13 +79,30 @@ def read_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
     raise refused(path, others) from problem
 
 
-def refused(path: Path, others: tuple[str, ...] = ()) -> UserError:
+def refused(path: Path, others: tuple[str, ...] = ()) -> WeightsError:
     """Return the error for a file whose tensors cannot be read as weights only; `others` are not plain data."""
     what = f" ({describe_others(others)})" if others else ""
-    return UserError(
-        f"init: {path} cannot be read as weights only: it is truncated, or a pickle with more than tensors{what}, which could"
+    return WeightsError(
+        f"{path} cannot be read as weights only: it is truncated, or a pickle with more than tensors{what}, which could"
         " execute code and is not loaded; if you trust it, convert it to safetensors"
     )
+
+
+def _is_program(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive: code, its constants and the weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):  # a file of another kind, or damaged: that is found when it is loaded
+        return False
+
+
+def _no_program(path: Path) -> WeightsError:
+    """Return the error for a TorchScript archive, with what stands for it if it is one of OpenAI's CLIP, by its name."""
+    same = _OF_CLIP.get(path.stem)
+    remedy = f"use timm:{same}.openai, the same weights" if same else "use the state_dict of its network"
+    what = "OpenAI's CLIP as a TorchScript archive" if same else "a TorchScript archive"
+    return WeightsError(f"{path} is {what}, a program with its weights, which is not run; {remedy}")
 
 
 def describe_others(others: tuple[str, ...]) -> str:

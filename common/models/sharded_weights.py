@@ -7,8 +7,9 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
-from common.errors import UserError, quoted
+from common.errors import quoted
 from common.files import path_exists
+from common.models.weights_error import WeightsError
 from common.tensor_files import SafetensorError, check_readable
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -23,23 +24,28 @@ def is_index(path: Path) -> bool:
 
 
 def files_of_weights(path: Path) -> list[Path]:
-    """Return the files that a file of weights stands for: itself, and those that an index or a checkpoint's metadata list."""
+    """Return the files that a file of weights stands for: itself, and those that an index or a checkpoint's metadata list.
+
+    Raise WeightsError for a damaged index, and if a file is not there.
+    """
     if is_index(path):
+        _check_shards(path)
         return [path, *shards_of(path)]
     return [path, *sorted(path.parent.glob("*.distcp"))] if path.name == METADATA_FILE else [path]
 
 
 def shards_of(index: Path) -> list[Path]:
-    """Return the files that an index names, sorted; raise UserError if it is damaged or one is not beside it."""
+    """Return the files that an index names, sorted; raise WeightsError if it is damaged."""
     return sorted({index.with_name(name) for name in _read_index(index).values()})
 
 
 def read_sharded(index: Path) -> dict[str, Tensor]:
     """Return the tensors that an index names, from its shards; other tensors in these are not read.
 
-    Raise UserError for a damaged index, and for a shard that is missing, incomplete or without one of its tensors; OSError if the
-    system cannot read one.
+    Raise WeightsError for a damaged index, and for a shard that is missing, incomplete or without one of its tensors; OSError if
+    the system cannot read one.
     """
+    _check_shards(index)
     names_by_shard: dict[str, list[str]] = {}
     for name, shard in _read_index(index).items():
         names_by_shard.setdefault(shard, []).append(name)
@@ -50,31 +56,40 @@ def read_sharded(index: Path) -> dict[str, Tensor]:
         try:
             with safe_open(path, "pt") as file:
                 if absent := sorted(set(names) - set(file.keys())):
-                    raise UserError(
-                        f"init: {path} lacks {len(absent)} of the tensors that {index.name} says it has: {quoted(absent, limit=3)};"
+                    raise WeightsError(
+                        f"{path} lacks {len(absent)} of the tensors that {index.name} says it has: {quoted(absent, limit=3)};"
                         " copy all files of one version of these weights"
                     )
                 tensors |= {name: file.get_tensor(name) for name in names}
         except SafetensorError as error:
-            raise UserError(f"init: {path} is not a complete safetensors file ({error}); copy it again") from error
+            raise WeightsError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
     return tensors
 
 
 def _read_index(index: Path) -> Mapping[str, str]:
-    """Return the file name of the shard of every tensor, all of which are there; raise UserError otherwise."""
+    """Return the file name of the shard of every tensor; raise WeightsError if an index is damaged."""
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
         shards = {str(name): str(shard) for name, shard in content["weight_map"].items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"init: {index} is not an index of safetensors files (no mapping `weight_map`: {error}); copy it again"
+        raise WeightsError(
+            f"{index} is not an index of safetensors files (no mapping `weight_map`: {error}); copy it again"
         ) from error
     files = sorted(set(shards.values()))
     if outside := [name for name in files if Path(name).name != name]:
-        raise UserError(f"init: {index} names {quoted(outside, limit=3)}, which is not the name of a file beside it")
-    if missing := [name for name in files if not path_exists(index.with_name(name))]:
-        raise UserError(
-            f"init: {index.parent} lacks {len(missing)} of the {len(files)} files that {index.name} names:"
+        raise WeightsError(f"{index} names {quoted(outside, limit=3)}, which is not the name of a file beside it")
+    return shards
+
+
+def missing_shards(index: Path) -> list[str]:
+    """Return the names of the files that an index names and that are not beside it; raise WeightsError if it is damaged."""
+    return [path.name for path in shards_of(index) if not path_exists(path)]
+
+
+def _check_shards(index: Path) -> None:
+    """Raise WeightsError if a file that an index names is not beside it."""
+    if missing := missing_shards(index):
+        raise WeightsError(
+            f"{index.parent} lacks {len(missing)} of the {len(shards_of(index))} files that {index.name} names:"
             f" {quoted(missing, limit=3)}; copy them beside it"
         )
-    return shards

@@ -1,4 +1,4 @@
-"""Weights of transformers' vision transformers (ViT, ViT-MAE, Dinov2, DINOv3 ViT, CLIP) in timm's names.
+"""Weights of transformers' vision transformers (ViT, DeiT, ViT-MAE, Dinov2, DINOv3 ViT, CLIP) in timm's names.
 
 transformers keeps queries, keys and values apart; here they are joined. Its names differ between versions: both are read.
 """
@@ -12,6 +12,7 @@ from torch import Tensor
 _RENAMES = (
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.distillation_token$", "dist_token"),
     (r"^embeddings\.position_embeddings?(\.weight)?$", "pos_embed"),
     (r"^embeddings\.patch_embeddings?\.(projection\.)?", "patch_embed.proj."),
     (r"^(encoder|model)\.layers?\.|^layers?\.", "blocks."),

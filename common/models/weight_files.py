@@ -11,7 +11,6 @@ import timm
 from torch import Tensor
 
 from common.checkpoint_files import TENSORS
-from common.errors import UserError
 from common.files import path_exists
 from common.models.checkpointed import (
     describe_folder_without_weights,
@@ -20,6 +19,7 @@ from common.models.checkpointed import (
     recipe_of,
     step_names,
 )
+from common.models.distillation_token import without_distillation_token
 from common.models.hub import WEIGHT_FILES, cached_weights, fetch_weights, not_downloaded, timm_arguments
 from common.models.patch_geometry import (
     PatchGeometry,
@@ -39,6 +39,7 @@ from common.models.several_networks import (
 )
 from common.models.sharded_weights import INDEX_FILE, METADATA_FILE, is_index, read_sharded
 from common.models.weight_layouts import to_timm_names
+from common.models.weights_error import WeightsError, naming_key
 from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
 
@@ -49,7 +50,7 @@ _SQUARE = ("DINOv2", "CLIP")
 
 WEIGHTS_FILE = "model.safetensors"
 _CHOICES = (
-    "set init to a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, an official .pth,"
+    "use a run folder, one of its checkpoints (<run folder>/checkpoints/step-...), a .safetensors file, an official .pth,"
     f" timm:<name>, hf-hub:<id> or local-dir:<folder with {WEIGHTS_FILE}>"
 )
 
@@ -68,47 +69,55 @@ class Weights:
     """Program in whose names the weights were saved: timm, DINOv2, DINOv3, CLIP, transformers' dinov2 ..."""
     num_heads: int | None = None
     """Number of attention heads, if the file tells it."""
+    had_distillation_token: bool = False
+    """Whether they are of a network with a distillation token, which is dropped with its position and classifier."""
     lacks_sums: bool = False
     """Whether they are from a checkpoint without its checksums, so that they are not verified."""
 
 
-def read_weights(init: str) -> Weights:
+def read_weights(init: str, *, key: str = "init") -> Weights:
     """Return the weights that the recipe key `init` names: the only reader of weights, of all stages and evaluations.
 
-    Raise UserError if the source does not exist, is incomplete, or cannot be downloaded.
+    `key` is another key or option that names them. Raise WeightsError if the source does not exist, is incomplete, or cannot be
+    downloaded, and UserError for a path that cannot be looked up.
     """
     scheme, _, name = init.partition(":")
-    path = find_weights(init)
-    if path is None:
-        return _read_timm(init, name if scheme == "timm" else init)
-    try:
-        check_readable(path)
-        return _read_file(path)
-    except OSError as error:
-        raise _unreadable(init, error) from error
+    with naming_key(key):
+        path = find_weights(init, key=key)
+        if path is None:
+            return _read_timm(init, name if scheme == "timm" else init)
+        try:
+            check_readable(path)
+            return _read_file(path)
+        except OSError as error:
+            raise _unreadable(init, error) from error
 
 
-def find_weights(init: str, *, fetch: bool = True) -> Path | None:
-    """Return the file of weights that the recipe key `init` names, or None for a model name of timm.
+def find_weights(init: str, *, fetch: bool = True, key: str = "init") -> Path | None:
+    """Return the file of weights that the recipe key `init`, or another `key`, names; None for a model name of timm.
 
     A repository of the hub is downloaded if it is not in the cache; with `fetch=False` it is None then.
-    Raise UserError if there is no such file.
+    Raise WeightsError if there is no such file, and UserError for a path that cannot be looked up.
     """
     scheme, _, name = init.partition(":")
-    if scheme == "hf-hub":
-        return fetch_weights(name, init) if fetch else cached_weights(name)
-    if scheme == "timm":
-        return None
-    path = _local_path(init)
+    with naming_key(key):
+        if scheme == "hf-hub":
+            return fetch_weights(name, init) if fetch else cached_weights(name)
+        return None if scheme == "timm" else _find_local(init, key)
+
+
+def _find_local(init: str, key: str) -> Path | None:
+    """Return the local file of weights that `init` names, or None for a model name of timm."""
+    path = _local_path(init, key)
     try:
         is_folder = path_exists(path) and path.is_dir()
         found = _find_in_folder(path) if is_folder else None
         if is_folder and found is None:
-            raise UserError(f"init: {init!r} {describe_folder_without_weights(path)}; otherwise {_CHOICES}")
+            raise WeightsError(f"{init!r} {describe_folder_without_weights(path)}; otherwise {_CHOICES}")
         path = found or path
         if path_exists(path):
             if not path.is_file():  # opening a pipe could wait forever
-                raise UserError(f"init: {path} is neither a file nor a folder; {_CHOICES}")
+                raise WeightsError(f"{path} is neither a file nor a folder; {_CHOICES}")
             return path
         existing = step_names(path.parent)
     except OSError as error:
@@ -116,13 +125,13 @@ def find_weights(init: str, *, fetch: bool = True) -> Path | None:
     if "/" not in init and timm.is_model(init.partition(".")[0]):
         return None
     there = f"; there are {', '.join(existing)}" if existing else ""
-    raise UserError(f"init: {init!r} is not a file, a folder or a model name of timm{there}; {_CHOICES}")
+    raise WeightsError(f"{init!r} is not a file, a folder or a model name of timm{there}; {_CHOICES}")
 
 
-def _unreadable(init: str, error: OSError) -> UserError:
+def _unreadable(init: str, error: OSError) -> WeightsError:
     """Return the error for weights that the system cannot read."""
-    return UserError(
-        f"init: {init!r} cannot be read ({error.strerror or error}: {error.filename}); check its permissions, or copy it elsewhere"
+    return WeightsError(
+        f"{init!r} cannot be read ({error.strerror or error}: {error.filename}); check its permissions, or copy it elsewhere"
     )
 
 
@@ -136,8 +145,8 @@ def _read_file(path: Path) -> Weights:
     if not isinstance(content, Mapping) or (network := choose(content)) is None or not network.tensors:
         if others:
             raise refused(path, others)
-        raise UserError(
-            f"init: {path} has no named tensors, neither itself nor under 'teacher', 'state_dict' or 'model'; {_CHOICES}"
+        raise WeightsError(
+            f"{path} has no named tensors, neither itself nor under 'teacher', 'state_dict' or 'model'; {_CHOICES}"
         )
     if others:
         logger.info("init: not read from %s, since they are no plain data: %s", path.name, describe_others(others))
@@ -152,6 +161,7 @@ def _read_file(path: Path) -> Weights:
         geometry=geometry,
         layout=named.layout,
         num_heads=named.num_heads,
+        had_distillation_token=named.had_distillation_token,
         lacks_sums=is_state,
     )
 
@@ -160,16 +170,16 @@ def find_local_weights(init: str) -> Path | None:
     """Return the local file that `init` refers to, or None if there is none; raise OSError if that cannot be determined."""
     if init.partition(":")[0] in ("hf-hub", "timm"):
         return None
-    path = _local_path(init)
+    path = _local_path(init, "init")
     if not path_exists(path):
         return None
     return _find_in_folder(path) if path.is_dir() else path
 
 
-def _local_path(init: str) -> Path:
-    """Return the local path that `init` names."""
+def _local_path(init: str, key: str) -> Path:
+    """Return the local path that `init` names, which the user gave for `key`."""
     scheme, _, name = init.partition(":")
-    return user_path(name if scheme == "local-dir" else init, "init")
+    return user_path(name if scheme == "local-dir" else init, key)
 
 
 def _find_in_folder(folder: Path) -> Path | None:
@@ -195,13 +205,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(path)
     except SafetensorError as error:
-        raise UserError(f"init: {path} is not a complete safetensors file ({error}); copy it again") from error
+        raise WeightsError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
 
 
 def _read_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
     """Read a PyTorch file of tensors; return its content and the classes in it that are no plain data."""
     if path.suffix not in PICKLES:
-        raise UserError(f"init: {path} is not a supported file type; {_CHOICES}")
+        raise WeightsError(f"{path} is not a supported file type; {_CHOICES}")
     return read_pickled(path)
 
 
@@ -212,8 +222,10 @@ def _read_timm(init: str, name: str) -> Weights:
         model = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # timm, the hub client and the network raise many types
         raise not_downloaded(init, error) from error
+    tensors, dropped = without_distillation_token(model.state_dict())
     return Weights(
         source=init,
-        network=ChosenNetwork(tensors=dict(model.state_dict())),
+        network=ChosenNetwork(tensors=tensors, dropped=count_parts(dropped)),
         geometry=geometry_of_model(model, init),
+        had_distillation_token=bool(dropped),
     )

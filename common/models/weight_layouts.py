@@ -9,17 +9,19 @@ The official programs name a vision transformer as timm does, with few exception
                                  a masked one; the periods of the rotary embedding are constants
     MAE in training              a decoder and a mask token
     CLIP                         names of its own, a projection
+    distilled DeiT               a distillation token, with a position and a classifier (`distillation_token`)
 
 Nothing is resized here: `load_init` does that for the network that loads the weights.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from common.models.distillation_token import without_distillation_token
 from common.models.transformers_layout import from_transformers
 
 _CHUNKED = re.compile(r"blocks\.\d+\.(\d+)\.(.+)")
@@ -40,13 +42,22 @@ class NamedWeights:
     """Names of the tensors that only training uses."""
     num_heads: int | None = None
     """Number of attention heads, if the file tells it."""
+    had_distillation_token: bool = False
+    """Whether the network has a distillation token, which is dropped."""
 
 
 def to_timm_names(weights: Mapping[str, Tensor], model_type: str | None = None) -> NamedWeights:
     """Return the weights of one network in timm's names; those that already are in timm's names unchanged.
 
-    `model_type` is that of transformers' config beside them, if there is one.
+    `model_type` is that of transformers' config beside them, if there is one. A distillation token is dropped.
     """
+    named = _rename(weights, model_type)
+    tensors, dropped = without_distillation_token(named.tensors)
+    return replace(named, tensors=tensors, dropped=[*named.dropped, *dropped], had_distillation_token=bool(dropped))
+
+
+def _rename(weights: Mapping[str, Tensor], model_type: str | None) -> NamedWeights:
+    """Return the weights of one network in timm's names."""
     if any(name.startswith("embeddings.") for name in weights):
         layout, found, dropped = from_transformers(weights, model_type)
         return NamedWeights(tensors=_registers(found) if "dinov2" in layout else found, layout=layout, dropped=dropped)

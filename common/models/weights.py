@@ -99,6 +99,11 @@ def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
     logger.info("init: %d tensors loaded from %s%s", report.num_loaded, report.source, layout)
     if (description := read.network.describe()) is not None:
         logger.info("init: %s", description)
+    if read.had_distillation_token:
+        logger.warning(
+            "init: warning: the weights are of a network with a distillation token, which is dropped with its position embedding"
+            " and classifier: until this network is trained further, its features and predictions differ from that one's"
+        )
     if differing := list(differing_settings(model, read_config(Path(read.source)))):
         logger.warning(
             "init: warning: the network of the weights has %s; model.name=init builds it so", " and ".join(differing)

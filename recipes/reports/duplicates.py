@@ -1,19 +1,13 @@
 """Images of a study that occur in several of its parts (training, validation, test), as its runs recorded them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from common.data.splits.fingerprint import DATA_FILE, read_fingerprint
-from common.errors import UserError
 from common.yaml_text import as_value
+from recipes.duplicate_record import PAIRS, DuplicateRecord, PairRecord
 from recipes.reports.results import RunRecord, StudyRecord
-from recipes.result import RESULT
-
-PAIRS = (("train", "test"), ("train", "validation"), ("validation", "test"))
-"""Pairs of parts, the one that matters most first."""
 
 
 @dataclass(frozen=True)
@@ -63,47 +57,36 @@ class DuplicateImages:
 
 def find_duplicates(study: StudyRecord) -> DuplicateImages:
     """Return what the results of a study's runs say about duplicates."""
-    records = [(run, found) for run in study.runs.values() if (found := read_duplicates(run)) is not None]
-    by_stage: dict[str, list[tuple[RunRecord, Mapping[str, Any]]]] = {}
-    for run, found in records:
-        by_stage.setdefault(run.planned.stage, []).append((run, found))
+    by_stage: dict[str, list[DuplicateRecord]] = {}
+    for run in study.runs.values():
+        if (record := read_duplicates(run)) is not None:
+            by_stage.setdefault(run.planned.stage, []).append(record)
     shared: dict[SharedImages, list[str]] = {}
     skipped: dict[tuple[str, str], dict[str, None]] = {}
-    conflicts = 0
     for stage, of_stage in by_stage.items():
-        for run, found in of_stage:
-            try:
-                conflicts = max(conflicts, int(found["label_conflicts"]))
-                for reason in found["skipped"].items():
-                    skipped.setdefault(reason, {})[stage] = None
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise _damaged(run, error) from error
+        for reason in (reason for record in of_stage for reason in record.skipped.items()):
+            skipped.setdefault(reason, {})[stage] = None
         for each in _most(of_stage):
             shared.setdefault(each, []).append(stage)
     return DuplicateImages(
         tuple(by_stage),
         tuple(replace(each, stages=tuple(stages)) for each, stages in shared.items()),
-        conflicts,
+        max((record.label_conflicts for of_stage in by_stage.values() for record in of_stage), default=0),
         {reason: tuple(stages) for reason, stages in skipped.items()},
     )
 
 
-def read_duplicates(run: RunRecord) -> Mapping[str, Any] | None:
-    """Return the entry `duplicates` of a run's result, with the number of images of each part as `splits`; None if it has none.
+def read_duplicates(run: RunRecord) -> DuplicateRecord | None:
+    """Return what a run recorded, with the number of images of each part, if that is known; None if it recorded nothing.
 
     Images are named relative to the run's data.source.
     """
-    if run.result is None:
-        return None
-    content = json.loads((run.folder / RESULT).read_text(encoding="utf-8"))
-    found = content.get("duplicates")
-    if not isinstance(found, dict):
+    record = None if run.result is None else run.result.duplicates
+    if record is None:
         return None
     folder = _source(run)
-    return {
-        **{name: _relative(entry, folder) for name, entry in found.items()},
-        "splits": content.get("splits") or _sizes(run),
-    }
+    pairs = {parts: _relative(pair, folder) for parts, pair in record.pairs.items()}
+    return replace(record, pairs=pairs, sizes=record.sizes or _sizes(run))
 
 
 def _source(run: RunRecord) -> str:
@@ -112,31 +95,26 @@ def _source(run: RunRecord) -> str:
     return f"{str(Path(str(as_value(given[-1]))).expanduser())}/" if given else ""
 
 
-def _relative(entry: Any, folder: str) -> Any:
-    """Return the entry of two parts with its examples named relative to a folder; any other entry as it is."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("examples"), list):
-        return entry
-    return {**entry, "examples": [[str(name).removeprefix(folder) for name in pair] for pair in entry["examples"]]}
+def _relative(pair: PairRecord, folder: str) -> PairRecord:
+    """Return the record of two parts with its examples named relative to a folder."""
+    examples = tuple((image.removeprefix(folder), other.removeprefix(folder)) for image, other in pair.examples)
+    return replace(pair, examples=examples)
 
 
 def _sizes(run: RunRecord) -> dict[str, int]:
     """Return the number of images of each part of a run's data, from its data.json."""
     saved = read_fingerprint(run.folder / DATA_FILE) or {}
     names = {"training": "train", "validation": "validation", "test": "test"}
-    return {name: part["images"] for entry, name in names.items() if isinstance(part := saved.get(entry), dict)}
+    parts = {name: saved[entry] for entry, name in names.items() if isinstance(saved.get(entry), dict)}
+    return {name: part["images"] for name, part in parts.items() if isinstance(part.get("images"), int)}
 
 
-def _most(records: Iterable[tuple[RunRecord, Mapping[str, Any]]]) -> list[SharedImages]:
+def _most(records: Iterable[DuplicateRecord]) -> list[SharedImages]:
     """Return the images that each pair of parts shares in the run of a stage that has the most, for pairs that share any."""
     found: dict[tuple[str, str], list[SharedImages]] = {}
-    for run, record in records:
-        for first, second in PAIRS:
-            entry = record.get(f"{first}/{second}")
-            if entry is not None:
-                try:
-                    found.setdefault((first, second), []).append(_shared(first, second, entry, record))
-                except (KeyError, TypeError, ValueError) as error:
-                    raise _damaged(run, error) from error
+    for record in records:
+        for parts in (each for each in PAIRS if each in record.pairs):
+            found.setdefault(parts, []).append(_shared(*parts, record))
     most = []
     for of_pair in found.values():
         best = max(of_pair, key=lambda each: (not each.is_excluded, each.count))
@@ -145,23 +123,16 @@ def _most(records: Iterable[tuple[RunRecord, Mapping[str, Any]]]) -> list[Shared
     return most
 
 
-def _shared(first: str, second: str, entry: Mapping[str, Any], record: Mapping[str, Any]) -> SharedImages:
-    """Return the images that two parts share, from the entry of a result."""
+def _shared(first: str, second: str, record: DuplicateRecord) -> SharedImages:
+    """Return the images that two parts share, from the record of a run."""
+    pair = record.pairs[first, second]
     return SharedImages(
         first=first,
         second=second,
-        same=int(entry["exact"]),
-        near=int(entry["near"]),
-        of_first=int(entry[f"{first}_images"]),
-        size=record["splits"].get(second),
-        examples=tuple((str(image), str(other)) for image, other in entry["examples"]),
-        is_excluded=first == "train" and bool(record["dropped"]),
-    )
-
-
-def _damaged(run: RunRecord, error: Exception) -> UserError:
-    """Return the error for a result whose entries cannot be read."""
-    return UserError(
-        f"{run.folder / RESULT}: not the result of a run (duplicates: {error!r}). Delete only this file: the run resumes from its"
-        " last checkpoint."
+        same=pair.same,
+        near=pair.near,
+        of_first=pair.of_first,
+        size=record.sizes.get(second),
+        examples=pair.examples,
+        is_excluded=first == "train" and bool(record.dropped),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from common.errors import UserError
 from recipes.run.runner import pluralize
 from recipes.stages import load_config
-from recipes.study.inputs import file_sha256
+from recipes.study.inputs import weights_sha256
 from recipes.study.plan import PlannedRun, format_value
 from recipes.study.specification import PublishedWeights, Study
 
@@ -48,7 +48,7 @@ def _check_digest(key: str, published: PublishedWeights) -> dict[str, str]:
     """Return init, file and SHA-256 of fetched weights; raise UserError if the study declares another SHA-256."""
     try:
         file = _weights_file(published.init)
-        digest = None if file is None else file_sha256(file)
+        digest = None if file is None else weights_sha256(file, key)
     except OSError as error:
         raise UserError(
             f"{key}: {error.filename or published.init} cannot be read ({error.strerror or error})."

@@ -43,8 +43,8 @@ def complete_study(
 ) -> tuple[dict[str, Any], float]:
     """Return the file of `study` with everything that its sizing chose, and the MACs per second that its runs should reach.
 
-    The choices are printed with their reasons. `folder` is that of the study, `jobs` the runs at a time. Raise UserError for images
-    or weights that cannot be used, and for a budget that is too short.
+    What the log says about the images is printed as they are read, then the choices with their reasons. `folder` is that of the
+    study, `jobs` the runs at a time. Raise UserError for images or weights that cannot be used, and for a budget that is too short.
     """
     mapping, size = study.mapping, study.mapping["size"]
     given = dict(mapping.get("set") or {})
@@ -55,7 +55,8 @@ def complete_study(
     recipes = {stage.name: (stage.module, stage.recipe) for stage in study.stages}
     data = {key.removeprefix("finetune."): value for key, value in given.items()}
     _check_source(recipes[FINETUNE][1], data)
-    facts = read_facts(recipes[FINETUNE][1], {k: v for k, v in data.items() if k.startswith("data.")})
+    settings = {key: value for key, value in data.items() if key.startswith("data.")}
+    facts = read_facts(recipes[FINETUNE][1], settings, print_line)
     public, skipped = find_public(None if wanted in (None, "", "none") else wanted)
     machine = find_machine(jobs, cores)
     known = read_rates(folder, machine)
@@ -89,11 +90,8 @@ def _check_source(recipe: Path, given: Mapping[str, Any]) -> None:
 def describe(facts: ImageFacts, sizing: Sizing) -> str:
     """Return the choices as lines of text: group and key, value, reason."""
     kind = "gray" if facts.gray else f"{facts.channels} channels"
-    more = f" + {facts.unlabeled} for pre-training without a label" if facts.unlabeled else ""
-    total = facts.images + facts.validation + facts.test
     lines = [
-        *facts.log,
-        f"images: {facts.labeled} for training{more} + {facts.validation} for validation + {facts.test} for testing = {total}",
+        facts.size().describe(),
         f"training images: {len(facts.class_counts)} classes of {min(facts.class_counts)} to {max(facts.class_counts)} images,"
         f" {facts.side} px, {kind}",
     ]

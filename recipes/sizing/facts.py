@@ -1,6 +1,7 @@
 """What the images of a study are: how many, of how many classes, of which size, gray or color."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from common.errors import UserError
 from recipes.sizing.data_log import data_log
 from recipes.stages import FINETUNE, load_config
+from recipes.study.cost import DatasetSize
 from recipes.study.plan import format_value
 
 MEASURED = {"data.mean": "measured", "data.std": "measured"}
@@ -37,8 +39,6 @@ class ImageFacts:
     """Test images."""
     hold_outs: Mapping[str, float] = field(default_factory=dict)
     """Fraction of the training images that was held out, of those of `validation` and `test` that no split of the data is."""
-    log: tuple[str, ...] = ()
-    """What the log of a run says about the images: where they are, what was passed over and why, and what each part is."""
 
     @property
     def labeled(self) -> int:
@@ -49,6 +49,12 @@ class ImageFacts:
     def images(self) -> int:
         """Return the number of training images of pre-training."""
         return self.labeled + self.unlabeled
+
+    def size(self) -> DatasetSize:
+        """Return the number of images of each part."""
+        return DatasetSize(
+            self.labeled, len(self.class_counts), self.class_counts, self.unlabeled, self.validation, self.test
+        )
 
     @property
     def labels_per_class(self) -> int:
@@ -61,19 +67,24 @@ class ImageFacts:
         return max(self.class_counts) / min(self.class_counts)
 
 
-def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
+def read_facts(recipe: Path, settings: Mapping[str, Any], print_line: Callable[[str], None]) -> ImageFacts:
     """Return what the images are that a recipe of fine-tuning with `settings` (keys of `data`) trains on.
 
     Files are listed and labels read; `SAMPLE` images, spread over the training images, are decoded. Raise UserError if the data
     cannot be opened or have no labels of two classes, or if none of the sampled images can be decoded.
+
+    What the log of a run says about the images is printed: where they are, what was passed over and why, what each part is, and
+    warnings.
     """
     from common.data.open_splits import open_splits
 
     keys = settings if settings.keys() & MEASURED.keys() else {**settings, **MEASURED}
     data = load_config(FINETUNE, recipe, tuple(f"{key}={format_value(value)}" for key, value in keys.items())).data
     data = data.model_copy(update={"verify": "none", "duplicates": "ignore", "on_corrupt": "stop"})
-    with data_log() as log:
+    with data_log(print_line) as log:
         splits = open_splits(data, labeled=True, decodes=False)
+        log.setLevel(logging.WARNING)  # the rest is the same again
+        unlabeled = open_splits(data, labeled=False, decodes=False).subset.num_unlabeled
     counts = tuple(count for count in splits.subset.class_counts.values() if count)
     sides, grays, problem = [], [], None
     for index in np.unique(np.linspace(0, len(splits.train) - 1, SAMPLE).astype(int)):
@@ -87,8 +98,6 @@ def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
     if not sides:
         assert problem is not None
         raise problem
-    with data_log():  # the same again
-        unlabeled = open_splits(data, labeled=False, decodes=False).subset.num_unlabeled
     fractions = {"validation": data.validation_fraction, "test": data.test_fraction}
     return ImageFacts(
         class_counts=counts,
@@ -99,5 +108,4 @@ def read_facts(recipe: Path, settings: Mapping[str, Any]) -> ImageFacts:
         validation=0 if splits.validation is None else len(splits.validation),
         test=0 if splits.test is None else len(splits.test),
         hold_outs={part: fraction for part, fraction in fractions.items() if part in splits.held_out},
-        log=tuple(log),
     )

@@ -1,7 +1,5 @@
 """Public weights of a sized study: whether they can be had, and what they are."""
 
-import re
-
 from common.errors import UserError, did_you_mean
 from recipes.sizing.from_public import PublicWeights
 
@@ -19,10 +17,10 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
         return None, ("public and continued: no public weights are given (--public none).",)
     import timm
 
-    from common.models.hub import AbsentWeights
     from common.models.init_network import is_own_weights, network_of_init
     from common.models.networks import ModelConfig, build_network
     from common.models.weight_files import read_weights
+    from common.models.weights_error import AbsentWeights
 
     scheme, _, name = init.partition(":")
     if scheme == "timm" and not timm.is_model(name.partition(".")[0]):
@@ -30,13 +28,15 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
             f"--public {init}: timm has no such model.{did_you_mean(name, timm.list_models())} Correct the name."
         )
     try:
-        read_weights(init)
+        read_weights(init, key="--public")
     except AbsentWeights as error:
-        reason = _of_public(error).splitlines()[0].rstrip(".")
-        return None, (f"public and continued: {init} cannot be had here ({reason}).",)
+        return None, (f"public and continued: {init} cannot be had here ({error.reason}).",)
+    try:
+        network = network_of_init(init)
     except UserError as error:
-        raise UserError(_of_public(error)) from error
-    network = network_of_init(init)
+        raise UserError(
+            f"--public {init}: a sized study compares with weights whose network is known. Give other weights.\n  {error}"
+        ) from error
     import torch
 
     model = ModelConfig(
@@ -54,11 +54,6 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
     assert patch is not None, "network_of_init names transformers alone"
     parameters = sum(parameter.numel() for parameter in built.parameters())
     return PublicWeights(init, side, patch, parameters, is_own_weights(init)), ()
-
-
-def _of_public(error: UserError) -> str:
-    """Return the message of an error about `init`, with the name that the weights have on this command line."""
-    return re.sub(r"^init:", "--public", str(error)).replace("set init to", "set --public to")
 
 
 def _side(init: str) -> int:

@@ -16,14 +16,19 @@ from recipes.study.scales import Scale
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """Size of a study's dataset: training images with all labels and before any hold-out, and classes."""
+    """Size of a study's dataset: training images with all labels, and classes."""
 
     train_images: int
+    """Training images after the hold-outs if they were counted, and before any hold-out if a scale declares them."""
     num_classes: int
     class_counts: tuple[int, ...] | None = None
-    """Training images of each class after the hold-outs, if they were counted; None: `data.validation_fraction` is held out."""
+    """Training images of each class, if they were counted; None: `data.validation_fraction` is held out of `train_images`."""
     num_unlabeled: int = 0
     """Training images without a label, which are in every label subset; not in `train_images`."""
+    num_validation: int = 0
+    """Validation images, if they were counted."""
+    num_test: int = 0
+    """Test images, if they were counted."""
 
     def images_of(self, data: Any) -> int:
         """Return the number of training images of a recipe's section `data`."""
@@ -32,6 +37,29 @@ class DatasetSize:
         pool = self.train_images - round(self.train_images * data.validation_fraction)
         count: int = round(pool * data.fraction)
         return count if data.images_per_class is None else int(data.images_per_class) * self.num_classes
+
+    def evaluated_by(self, config: Any) -> int:
+        """Return the number of images that an evaluation is about: validation and test images, or those of its key `split`."""
+        if self.class_counts is None:
+            held_out: int = round(self.train_images * config.data.validation_fraction)
+            return held_out
+        parts = {"validation": self.num_validation, "test": self.num_test}
+        return parts[config.split] if hasattr(config, "split") else sum(parts.values())
+
+    def describe(self, num_unlabeled: int | None = None) -> str:
+        """Return the number of images in words: those of each part with their total, if they were counted.
+
+        `num_unlabeled` is that of pre-training, if this is the size of another stage.
+        """
+        unlabeled = self.num_unlabeled if num_unlabeled is None else num_unlabeled
+        if self.class_counts is None:
+            return f"{self.train_images} training images{' before any hold-out' if self.train_images else ''}"
+        more = f" + {unlabeled} for pre-training without a label" if unlabeled else ""
+        total = self.train_images + unlabeled + self.num_validation + self.num_test
+        return (
+            f"images: {self.train_images} for training{more} + {self.num_validation} for validation + {self.num_test} for testing"
+            f" = {total}"
+        )
 
 
 @lru_cache(maxsize=256)
@@ -51,8 +79,7 @@ def estimate(run: PlannedRun, size: DatasetSize) -> Cost:
     config, function = planned_config(run), cost_function(run.module)
     sizes = {"num_classes": size.num_classes}
     if hasattr(config, "data"):
-        num_held_out = round(size.train_images * config.data.validation_fraction)
-        sizes |= {"num_images": size.images_of(config.data), "num_held_out": num_held_out}
+        sizes |= {"num_images": size.images_of(config.data), "num_held_out": size.evaluated_by(config)}
     parameters = inspect.signature(function).parameters
     cost: Cost = function(config, **{name: value for name, value in sizes.items() if name in parameters})
     return cost
@@ -101,13 +128,22 @@ def _count(data: Any, labeled: bool) -> DatasetSize:
     from common.data.open_splits import open_splits
 
     splits = open_splits(data, labeled=labeled, decodes=False)
-    held_out = len(splits.validation) if splits.validation is not None and data.validation_fraction else 0
     return DatasetSize(
-        len(splits.train) - splits.subset.num_unlabeled + held_out,
+        len(splits.train) - splits.subset.num_unlabeled,
         len(splits.class_names),
         tuple(splits.subset.class_counts.values()),
         splits.subset.num_unlabeled,
+        _num_evaluated(splits, "validation"),
+        _num_evaluated(splits, "test"),
     )
+
+
+def _num_evaluated(splits: Any, part: str) -> int:
+    """Return the number of validation or test images; of re-identification, those of queries and gallery."""
+    if (split := getattr(splits, part)) is not None:
+        return len(split)
+    sets = getattr(splits, "query_gallery", {}).get(part, ())
+    return sum(len(each.split) for each in sets)
 
 
 def measured_macs_per_second(

@@ -21,7 +21,7 @@ def input_digests(config: Mapping[str, Any]) -> dict[str, str]:
             try:
                 path = find(config[key])
                 if path is not None:
-                    digests[key] = _digest(path)
+                    digests[key] = weights_sha256(path, key)
             except OSError as error:
                 raise UserError(
                     f"{key} = {config[key]}: cannot be read ({error.strerror or error}). Make it readable for this process."
@@ -45,11 +45,16 @@ def _token_labels(folder: str) -> Path | None:
     return path if path_exists(path) else None
 
 
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file; that of one that lists several files of weights covers these, too."""
-    from common.models.sharded_weights import files_of_weights
+def weights_sha256(path: Path, key: str = "init") -> str:
+    """Return the SHA-256 of a file; that of one that lists several files of weights covers these, too.
 
-    files = files_of_weights(path)
+    Raise WeightsError, which names the key, if one of them is missing.
+    """
+    from common.models.sharded_weights import files_of_weights
+    from common.models.weights_error import naming_key
+
+    with naming_key(key):
+        files = files_of_weights(path)
     every = [file_sha256(each) for each in files]
     return every[0] if len(files) == 1 else hashlib.sha256("".join(every).encode()).hexdigest()
 

@@ -13,13 +13,13 @@ class JoinedImages:
     """The images of several collections in their order, such as labeled and unlabeled ones from different folders."""
 
     def __init__(self, parts: Sequence[Images]) -> None:
-        self._parts = tuple(parts)
-        self._ends = list(accumulate(map(len, self._parts)))
+        self.parts = tuple(parts)
+        self._ends = list(accumulate(map(len, self.parts)))
 
     @property
     def decoder(self) -> ImageDecoder:
         """Return the decoder, which is that of every collection of a data source."""
-        return self._parts[0].decoder
+        return self.parts[0].decoder
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -28,7 +28,7 @@ class JoinedImages:
     def _find(self, index: int) -> tuple[Images, int]:
         """Return the collection of image `index`, and its index there."""
         number = bisect_right(self._ends, index)
-        return self._parts[number], index - (self._ends[number - 1] if number else 0)
+        return self.parts[number], index - (self._ends[number - 1] if number else 0)
 
     def decode(self, index: int) -> ImageArray:
         """Decode image `index` of all."""
@@ -42,11 +42,11 @@ class JoinedImages:
 
     def file_names(self) -> list[str | None]:
         """Return the file names of all collections."""
-        return list(chain.from_iterable(images.file_names() for images in self._parts))
+        return list(chain.from_iterable(images.file_names() for images in self.parts))
 
     def image_ids(self) -> list[str]:
         """Return the ids of all collections; `Split.image_ids` numbers those that are equal."""
-        return list(chain.from_iterable(images.image_ids() for images in self._parts))
+        return list(chain.from_iterable(images.image_ids() for images in self.parts))
 
     def content(self, index: int) -> bytes:
         """Return the content of image `index` in its collection."""

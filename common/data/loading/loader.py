@@ -22,6 +22,7 @@ from common.data.loading.corrupt import CorruptImage, read_images
 from common.data.loading.sampler import EvaluationSampler
 from common.data.loading.worker import start_worker
 from common.data.loading.worker_failures import report_writer
+from common.data.sources.split import Split
 from common.data.token_labels.reader import TokenLabelBatch, TokenLabelSource
 from common.rng import SampleKey
 
@@ -156,7 +157,9 @@ def build_loader(
     page-locked memory, from which a GPU copies without making this process wait. A corrupt image raises
     UserError; with a `replacement_seed` it is replaced by another image, with that image's label (`read_images`). With
     `token_labels`, the workers also read those, and `transform` must return the geometry.
+    Images of a server's shards are copied to the node as the loader reads them, if there is a folder for copies (data.stage_to).
     """
+    split = split.copied_as_read() if isinstance(split, Split) else split
     return BatchLoader(
         _BatchDataset(split, transform, replacement_seed, token_labels),
         batch_sampler=batches,

@@ -15,12 +15,15 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def hold_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a file, which is created with its folder, once no other process holds it; log that `what` is waited for."""
+def hold_lock(path: Path, what: str | None = None) -> Iterator[None]:
+    """Hold the lock of a file, which is created with its folder, once no other process holds it.
+
+    With `what`, log that it is waited for.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     is_logged = False
     while (descriptor := try_lock(path)) is None:
-        if not is_logged:
+        if what is not None and not is_logged:
             _log.info("data: waiting for %s, which another process makes", what)
             is_logged = True
         time.sleep(_POLL_SECONDS)

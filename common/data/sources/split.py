@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.collections import Images, SelectedImages, content_hash
+from common.data.images.copied_as_read import copied_as_read
 
 UNLABELED = -1
 """Label of an image without one, in a partly labeled split."""
@@ -83,6 +84,10 @@ class Split:
         return replace(
             self, images=images, labels=labels, groups=None if self.groups is None else self.groups[selected]
         )
+
+    def copied_as_read(self) -> "Split":
+        """Return the same split, of which the images of a server's shards are copied to the node as they are read."""
+        return replace(self, images=copied_as_read(self.images))
 
     def labeled(self) -> "Split":
         """Return the images that have labels: the split itself, unless it is partly labeled."""

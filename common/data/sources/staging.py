@@ -7,11 +7,11 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from common.data.sources.file_lock import hold_lock
 from common.errors import UserError, is_disk_error
+from common.files import replace_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 def _copy_all(missing: Sequence[tuple[Path, Path]], folder: Path, *, title: str) -> None:
     """Copy files; raise UserError before the first one if there is too little room for all."""
     started, needed = time.monotonic(), sum(file.stat().st_size for file, _ in missing)
-    for leftover in folder.rglob(".*.staging"):  # of a process that was killed
+    for leftover in folder.rglob(".*.writing"):  # of a process that was killed
         leftover.unlink()
     free = shutil.disk_usage(folder).free
     freed = sum(copy.stat().st_size for _, copy in missing if copy.exists())  # copies that are replaced
@@ -85,20 +85,14 @@ def _copy_all(missing: Sequence[tuple[Path, Path]], folder: Path, *, title: str)
 
 
 def _copy(file: Path, copy: Path) -> None:
-    """Copy a file with its time of change under a temporary name, then rename it."""
-    temporary = copy.with_name(f".{copy.name}.staging")
+    """Copy a file with its time of change; a copy under its name is complete, and on the disk."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     before = _state(file)
-    try:
+    with replace_atomically(copy) as temporary:
         shutil.copyfile(file, temporary)
         shutil.copystat(file, temporary)
         if _state(temporary) != before:
             raise UserError(f"data.stage_to: {file} has changed while it was copied. Run the same command again.")
-        temporary.replace(copy)
-    except BaseException:
-        with suppress(OSError):  # the first error counts
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def _short_hash(text: str) -> str:

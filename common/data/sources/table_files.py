@@ -158,17 +158,19 @@ def open_table_files(
         {name: paths for name, paths in groups.items() if name not in apart},
         *({name: groups[name]} for name in apart),
     ]
-    opened, limit_bytes = dict[str, Any](), options.memory_bytes
+    opened, mapped, limit_bytes = dict[str, Any](), list[str](), options.memory_bytes
     for part in parts:
-        opened |= _open_part(title, part, limit_bytes, options.stage_to)
+        if (in_place := open_in_place(part, limit_bytes=limit_bytes)) is not None:
+            opened |= in_place
+            mapped += in_place if files[0].suffix.lower() == ".arrow" else ()
+        else:
+            opened |= _unpack(title, part, options.stage_to)
         limit_bytes -= unpacked_bytes([path for paths in part.values() for path in paths]) if apart else 0
-    return TableSource(title, opened, shards, options, base=root)
+    return TableSource(title, opened, shards, options, base=root, mapped=mapped)
 
 
-def _open_part(title: str, groups: dict[str, list[Path]], limit_bytes: int, unpack_to: Path | None) -> dict[str, Any]:
-    """Return the splits of files; those of one split have the same columns. Larger parquet files are unpacked into a folder."""
-    if (opened := open_in_place(groups, limit_bytes=limit_bytes)) is not None:
-        return opened
+def _unpack(title: str, groups: dict[str, list[Path]], unpack_to: Path | None) -> dict[str, Any]:
+    """Return the splits of files that cannot be read where they lie, unpacked into a folder, or else the library's cache."""
     files = [path for paths in groups.values() for path in paths]
     file_format = files[0].suffix.lower().removeprefix(".")
     data_files = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}

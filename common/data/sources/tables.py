@@ -3,7 +3,7 @@
 import logging
 import os
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ class TableOptions(NamedTuple):
     stage_to: Path | None = None
     """Folder on a disk of the node to which shards are copied before they are read."""
     stage_bytes: int | None = None
-    """Size of the copies of a server's shards from which on old ones are removed."""
+    """Size that the copies of a server's shards do not exceed."""
 
 
 class TableImages:
@@ -177,7 +177,10 @@ def _bytes_and_paths(chunk: Any) -> tuple[Any, Any | None]:
 
 
 class TableSource:
-    """Splits of Hugging Face datasets. Paths stored in rows are relative to the folder `base`."""
+    """Splits of Hugging Face datasets. Paths stored in rows are relative to the folder `base`.
+
+    `mapped` are the splits of arrow files that are read where they lie, and so from their copies on the node, if there are any.
+    """
 
     def __init__(
         self,
@@ -187,12 +190,14 @@ class TableSource:
         options: TableOptions,
         *,
         base: Path,
+        mapped: Collection[str] = (),
     ) -> None:
         self.title = title
         self._datasets = datasets
         self._shards = shards
         self._options = options
         self._base = base
+        self._mapped = frozenset(mapped)
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the splits."""
@@ -243,10 +248,11 @@ class TableSource:
         return Split(images=images, labels=labels, class_names=class_names, groups=groups)
 
     def _open(self, name: str, title: str) -> Any:
-        """Return the table of a split: arrow files are read in their copies on the node, if there are to be any."""
-        files = [Path(shard.title) for shard in self._shards[name]]
-        if self._options.stage_to is None or any(file.suffix.lower() != ".arrow" for file in files):
+        """Return the table of a split: mapped files are read in their copies on the node, if there are to be any."""
+        if self._options.stage_to is None or name not in self._mapped:
             return self._datasets[name]
+        files = [Path(shard.title) for shard in self._shards[name]]
         copies = stage_files(files, self._base, self._options.stage_to, title=title)
         opened = open_in_place({name: copies}, limit_bytes=self._options.memory_bytes)
-        return self._datasets[name] if opened is None else opened[name]
+        assert opened is not None, "copies of files that can be mapped"
+        return opened[name]

@@ -23,6 +23,7 @@ from common.models.networks import ModelConfig, build_network
 from common.models.patch_geometry import CONFIG_FILE, read_recipe
 from common.models.weight_files import find_local_weights, read_weights
 from common.models.weights import load_init
+from common.models.weights_error import naming_key
 from common.sizes import height_and_width
 from common.training.normalization import normalization_of
 
@@ -71,8 +72,10 @@ def _from_timm(init: str, name: str, data: DataConfig) -> tuple[nn.Module, dict[
     config = _config_of(name.removeprefix("local-dir:")) if is_folder else {}
     is_own = "network" in config  # an export of this project: its weights are read as `init` of every stage
     if name.startswith("hf-hub:"):
-        name = f"local-dir:{fetch_weights(name.removeprefix('hf-hub:'), init).parent}"
-    arguments = {} if name.startswith("local-dir:") else timm_arguments(name, init)
+        with naming_key("init"):
+            name = f"local-dir:{fetch_weights(name.removeprefix('hf-hub:'), init).parent}"
+    with naming_key("init"):
+        arguments = {} if name.startswith("local-dir:") else timm_arguments(name, init)
     try:
         teacher: nn.Module = timm.create_model(name, pretrained=not is_own, **arguments)
         own: dict[str, Any] = dict(teacher.pretrained_cfg)  # type: ignore[arg-type]

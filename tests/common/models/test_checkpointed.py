@@ -146,8 +146,8 @@ def test_a_linear_evaluation_says_where_its_backbone_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("", "let it finish, or set init to one of its checkpoints: .*/checkpoints/step-000000034"),
-        ("checkpoints", "has several checkpoints; set init to one of them: step-000000017, step-000000034"),
+        ("", "let it finish, or use one of its checkpoints: .*/checkpoints/step-000000034"),
+        ("checkpoints", "has several checkpoints; use one of them: step-000000017, step-000000034"),
         ("checkpoints/step-000000018", "is not a file.*; there are step-000000017, step-000000034"),
     ],
 )

@@ -58,7 +58,7 @@ def test_repository_in_the_cache_is_read_without_a_request(
     pretrained = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5]}
     config = {"architecture": "vit_small_patch14_reg4_dinov2", "model_args": options, "pretrained_cfg": pretrained}
     (folder / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(hub, "check_reachable", lambda *_: pytest.fail("a request"))
+    monkeypatch.setattr(hub, "check_reachable", lambda *_, **__: pytest.fail("a request"))
     init = f"hf-hub:someone/network{suffix}"
     weights = read_weights(init).network.tensors
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
@@ -71,7 +71,7 @@ def test_timm_name_in_the_cache_is_read_without_a_request(tmp_path: Path, monkey
     torch.manual_seed(0)
     network = timm.create_model("test_vit")
     save_file(network.state_dict(), _cache(tmp_path, f"timm/{NAME}") / "model.safetensors")
-    monkeypatch.setattr(hub, "check_reachable", lambda *_: pytest.fail("a request"))
+    monkeypatch.setattr(hub, "check_reachable", lambda *_, **__: pytest.fail("a request"))
     weights = read_weights(f"timm:{NAME}").network.tensors
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
 
@@ -112,7 +112,7 @@ def test_repository_is_downloaded_with_its_configs(tmp_path: Path, monkeypatch: 
             raise EntryNotFoundError(file)
         return str(tmp_path / file)
 
-    monkeypatch.setattr(hub, "check_reachable", lambda *_: None)
+    monkeypatch.setattr(hub, "check_reachable", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert read_weights("hf-hub:someone/network@abc").source == str(tmp_path / "pytorch_model.bin")
     assert ("someone/network", "config.json", "abc") in asked and (
@@ -122,6 +122,58 @@ def test_repository_is_downloaded_with_its_configs(tmp_path: Path, monkeypatch: 
     ) in asked
     (tmp_path / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match=r"has none of the files model\.safetensors"):
+        read_weights("hf-hub:someone/network")
+
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+def _save_sharded(folder: Path, network: Any) -> None:
+    """Write a network in two files, and their index."""
+    tensors = network.state_dict()
+    names = sorted(tensors)
+    parts = dict(zip(SHARDS, (names[::2], names[1::2]), strict=True))
+    for file, own in parts.items():
+        save_file({name: tensors[name].contiguous() for name in own}, folder / file)
+    index = {"weight_map": {name: file for file, own in parts.items() for name in own}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_repository_in_several_files_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, (network, _) = _cache(tmp_path, "someone/network"), _network()
+    _save_sharded(folder, network)
+    monkeypatch.setattr(hub, "check_reachable", lambda *_, **__: pytest.fail("a request"))
+    weights = read_weights("hf-hub:someone/network").network.tensors
+    assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_file_that_the_cache_lacks_of_several_is_named(tmp_path: Path) -> None:
+    folder, (network, _) = _cache(tmp_path, "someone/network"), _network()
+    _save_sharded(folder, network)
+    (folder / SHARDS[1]).unlink()
+    assert hub.cached_weights("someone/network") is None
+    with pytest.raises(UserError, match=rf"init: .* is in the cache .*cache without '{SHARDS[1]}', and http"):
+        read_weights("hf-hub:someone/network")
+
+
+def test_repository_in_several_files_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, _ = _network()
+    _save_sharded(tmp_path, network)
+    asked = []
+
+    def download(_: str, file: str, *, revision: str | None) -> str:
+        asked.append(file)
+        if not (tmp_path / file).exists():
+            raise EntryNotFoundError(file)
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(hub, "check_reachable", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    weights = read_weights("hf-hub:someone/network").network.tensors
+    assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
+    assert set(SHARDS) < set(asked) and "pytorch_model.bin" not in asked
+    (tmp_path / SHARDS[0]).unlink()
+    with pytest.raises(UserError, match=rf"init: .* lacks the file '{SHARDS[0]}', which its model.safetensors.index"):
         read_weights("hf-hub:someone/network")
 
 
@@ -138,7 +190,7 @@ def test_refusal_of_the_hub_and_a_lost_connection_are_one_message(
     def download(*_: Any, **__: Any) -> str:
         raise error
 
-    monkeypatch.setattr(hub, "check_reachable", lambda *_: None)
+    monkeypatch.setattr(hub, "check_reachable", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(UserError, match=f"could not be downloaded.*{type(error).__name__}: access is restricted"):
         network_of_init("hf-hub:facebook/dinov3")

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.models import weight_files
 from common.models.init_network import network_of_init
 from common.models.networks import ModelConfig, build_network
+from common.models.weight_files import read_weights
 from common.models.weights import load_init
 
 PATCH, SIZE = 8, 32
@@ -291,11 +292,53 @@ def test_backbone_within_another_network_of_transformers_is_taken(
     assert dropped in caplog.text and "warning" not in caplog.text
 
 
-def test_network_with_a_distillation_token_is_refused_by_name(tmp_path: Path) -> None:
-    distilled = timm.create_model("deit_tiny_distilled_patch16_224", embed_dim=64, depth=1, num_heads=1)
-    torch.save(distilled.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(UserError, match="without a distillation token"):
-        network_of_init(str(tmp_path / "w.pth"))
+def _without_distillation(distilled: Any, **options: Any) -> Any:
+    """Return timm's network without a distillation token and with the other weights of one that has it."""
+    state = {name: tensor for name, tensor in distilled.state_dict().items() if "dist" not in name}
+    positions = [index for index in range(state["pos_embed"].shape[1]) if index != 1]
+    plain = _timm("deit_tiny_patch16_224", **options)
+    plain.load_state_dict(state | {"pos_embed": state["pos_embed"][:, positions]})
+    return plain
+
+
+@pytest.mark.parametrize("form", ["DeiT's file", "timm's folder"])
+def test_distilled_deit_is_read_without_its_distillation_token(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    distilled = _timm("deit_tiny_distilled_patch16_224", num_classes=5)
+    init = tmp_path / "w.pth"
+    if form == "timm's folder":
+        init = tmp_path
+        save_file(distilled.state_dict(), init / "model.safetensors")
+        config = {"architecture": "deit_tiny_distilled_patch16_224", "num_classes": 5, "model_args": TINY}
+        (init / "config.json").write_text(json.dumps(config))
+    else:
+        torch.save({"model": distilled.state_dict()}, init)
+    caplog.set_level("INFO")
+    _assert_same(_loaded(init, num_classes=5), _without_distillation(distilled, num_classes=5))
+    assert "not loaded: dist_token (1 tensor), head_dist (2 tensors)" in caplog.text
+    assert "init: warning: the weights are of a network with a distillation token" in caplog.text
+
+
+def test_distilled_deit_of_transformers_is_read_without_its_distillation_token(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="reads transformers' own files")
+    config = transformers.DeiTConfig(**_SHAPE, intermediate_size=96)
+    reference = _randomize(transformers.DeiTForImageClassificationWithTeacher(config))
+    reference.save_pretrained(tmp_path)
+    network, embeddings = _loaded(tmp_path), reference.deit.embeddings
+    position = embeddings.position_embeddings[:, [0, *range(2, 2 + (SIZE // PATCH) ** 2)]]
+    assert torch.equal(network.pos_embed, position) and torch.equal(network.cls_token, embeddings.cls_token)
+
+
+def test_distilled_deit_of_timm_is_read_without_its_distillation_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    distilled = _timm("deit_tiny_distilled_patch16_224")
+    expected = _without_distillation(distilled).state_dict()
+    monkeypatch.setattr(weight_files, "timm_arguments", lambda *_: {})
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: distilled)
+    weights = read_weights("timm:deit_tiny_distilled_patch16_224.fb_in1k")
+    assert weights.had_distillation_token and weights.network.tensors.keys() == expected.keys()
+    assert all(torch.equal(weights.network.tensors[name], tensor) for name, tensor in expected.items())
+    assert network_of_init("timm:deit_base_distilled_patch16_384.fb_in1k").name == "deit_base_patch16_384"
 
 
 @pytest.mark.parametrize(

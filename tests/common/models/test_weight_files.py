@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from common.errors import UserError
+from common.models.pickled_tensors import _OF_CLIP
 from common.models.weight_files import read_weights
 from recipes.study.inputs import input_digests
 
@@ -80,7 +82,7 @@ def test_folder_without_weights_and_unsupported_file_are_rejected(tmp_path: Path
 )
 def test_file_without_named_tensors_is_rejected_with_the_choices(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"init: .*w\.pth has no .*tensors.*; set init to a run folder"):
+    with pytest.raises(UserError, match=r"init: .*w\.pth has no .*tensors.*; use a run folder"):
         read_weights(str(tmp_path / "w.pth"))
 
 
@@ -101,6 +103,26 @@ def test_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "weights.pth")
     with pytest.raises(UserError, match="neither a file nor a folder"):
         read_weights(str(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "ViT-B-32.pt",
+            r"is OpenAI's CLIP as a TorchScript archive, .* timm:vit_base_patch32_clip_quickgelu_224\.openai, the same weights$",
+        ),
+        ("other.pt", r"is a TorchScript archive, .* use the state_dict of its network$"),
+    ],
+)
+def test_torchscript_archive_is_named(tmp_path: Path, name: str, words: str) -> None:
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / name))
+    with pytest.raises(UserError, match=rf"^init: .*{words}"):
+        read_weights(str(tmp_path / name))
+
+
+def test_names_that_stand_for_archives_of_clip_are_timms() -> None:
+    assert all(timm.get_pretrained_cfg(f"{name}.openai").hf_hub_id for name in _OF_CLIP.values())
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_position_embedding_is_resized_to_the_grid_and_logged(tmp_path: Path, ca
 def test_all_mismatches_are_in_one_error_and_nothing_is_loaded(tmp_path: Path) -> None:
     weights, model = _weights(stem="patchify"), _build(stem="conv")
     del weights["norm.weight"], weights["blocks.2.attn.qkv.bias"]
-    weights |= {"dist_token": torch.zeros(1), "blocks.0.mlp.fc1.weight": torch.zeros(8, 64)}
+    weights |= {"other_token": torch.zeros(1), "blocks.0.mlp.fc1.weight": torch.zeros(8, 64)}
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
         load_init(model, _saved(tmp_path / "w.safetensors", weights))
@@ -152,7 +152,7 @@ def test_all_mismatches_are_in_one_error_and_nothing_is_loaded(tmp_path: Path) -
     for expected in (
         "init: the weights of",
         "set model.name, model.patch_size, model.stem",
-        "1 unexpected: dist_token",
+        "1 unexpected: other_token",
     ):
         assert expected in message
     assert "norm.weight" in message and "blocks.2.attn.qkv.bias" in message and "patch_embed.conv.0.weight" in message

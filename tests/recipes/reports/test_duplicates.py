@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from common.errors import UserError
+from recipes.__main__ import main
 from recipes.publish.stored_study import restored, store_study
 from recipes.reports.duplicate_words import DuplicateWords
 from recipes.reports.duplicates import find_duplicates
@@ -124,10 +125,46 @@ def test_sizes_of_fine_tuning_are_those_of_its_data(study_folder: Path) -> None:
     assert "of the 1,200 test images" in DuplicateWords(find_duplicates(read_study(study_folder))).warning()
 
 
-def test_damaged_record_names_its_file(study_folder: Path) -> None:
-    set_duplicates(study_folder, lambda run: {"train/test": {"exact": "some"}})
+DAMAGED: dict[str, Any] = {
+    "a word": {"train/test": {"exact": "some"}},
+    "a list": [1],
+    "a pair": record() | {"train/test": 3},
+    "examples": record({**NONE, "examples": [["one image"]]}),
+    "reasons": record() | {"skipped": None},
+    "a number": record() | {"dropped": "no"},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_record_names_its_file(study_folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report and the storage of results end in one error, with exit code 2."""
+    set_duplicates(study_folder, lambda run: DAMAGED[name])
+    assert main(["report", str(study_folder)]) == 2
+    assert "result.json: not the result of a run" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"result\.json: not the result of a run"):
-        find_duplicates(read_study(study_folder))
+        store_study(read_study(study_folder), study_folder / "stored")
+
+
+def test_number_of_images_that_cannot_be_told_is_not_stated(study_folder: Path) -> None:
+    set_duplicates(study_folder, leaked)
+    for path in (study_folder / "runs").glob("*/result.json"):
+        content = json.loads(path.read_text())
+        del content["splits"]
+        path.write_text(json.dumps(content))
+        (path.parent / "data.json").write_text(json.dumps({"test": {}, "training": {"images": 115}}))
+    assert "Up to 5 test images are also among" in DuplicateWords(find_duplicates(read_study(study_folder))).warning()
+
+
+@pytest.mark.parametrize("content", ["[1]", '["a word"]', "[", '[{"runs": ["none"]}]', '[{"duplicates": {}}]'])
+def test_damaged_stored_records_are_one_error(study_folder: Path, tmp_path: Path, content: str) -> None:
+    set_duplicates(study_folder, leaked)
+    store_study(read_study(study_folder), tmp_path / "stored")
+    (tmp_path / "stored" / "duplicates.json").write_text(content)
+    with (
+        pytest.raises(UserError, match=r"not the stored results of a study \(.*duplicates\.json"),
+        restored(tmp_path / "stored"),
+    ):
+        pass
 
 
 def test_images_are_named_relative_to_their_source(study_folder: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 from common.errors import UserError
-from common.models import weight_files, weights
+from common.models import init_network, weight_files, weights
 from common.models.networks import ModelConfig, build_network
 from recipes.__main__ import main
 from recipes.run.fetch_weights import describe, fetch_published
@@ -33,6 +33,11 @@ def planned(name: str, scale: str, *overrides: str) -> Plan:
 
 def inits(plan: Plan) -> set[str]:
     return {word for run in plan.runs for word in run.overrides if word.startswith("init=")}
+
+
+def test_no_patch_of_these_tests_outlasts_them() -> None:
+    """What reads weights for a recipe is imported before `read_weights` is patched, and so keeps the real one."""
+    assert init_network.read_weights is weight_files.read_weights
 
 
 @pytest.mark.parametrize("name", STUDIES_WITH_WEIGHTS)

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from common.errors import UserError
-from recipes.sizing.facts import read_facts
+from recipes.sizing.facts import ImageFacts, read_facts
 from recipes.study.specification import REPOSITORY
 
 RECIPE = REPOSITORY / "recipes" / "my_images" / "finetune.yaml"
 MakeFolder = Callable[..., Path]
+
+
+def facts_of(settings: dict[str, Any], lines: list[str] | None = None) -> ImageFacts:
+    return read_facts(RECIPE, settings, [].append if lines is None else lines.append)
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def folder(tmp_path: Path) -> MakeFolder:
 
 def test_facts_are_those_after_the_hold_outs(folder: MakeFolder) -> None:
     path = folder({"a": [(40, 60)] * 40, "b": [(80, 50)] * 20})
-    facts = read_facts(RECIPE, {"data.source": str(path)})
+    facts = facts_of({"data.source": str(path)})
     assert facts.labeled == pytest.approx(60 * 0.65, abs=2)
     assert facts.labels_per_class == int(np.median(facts.class_counts))
     assert facts.imbalance == pytest.approx(2.0, abs=0.1)
@@ -43,18 +48,18 @@ def test_facts_are_those_after_the_hold_outs(folder: MakeFolder) -> None:
 
 
 def test_rgb_with_equal_channels_is_gray(folder: MakeFolder) -> None:
-    assert read_facts(RECIPE, {"data.source": str(folder({"a": [(20, 20)] * 8, "b": [(20, 20)] * 8}, gray=True))}).gray
+    assert facts_of({"data.source": str(folder({"a": [(20, 20)] * 8, "b": [(20, 20)] * 8}, gray=True))}).gray
 
 
 def test_images_of_one_channel_need_no_normalization(folder: MakeFolder) -> None:
     path = folder({"a": [(20, 20)] * 8, "b": [(20, 20)] * 8}, gray=True)
-    facts = read_facts(RECIPE, {"data.source": str(path), "data.channels": 1})
+    facts = facts_of({"data.source": str(path), "data.channels": 1})
     assert (facts.gray, facts.channels) == (True, 1)
 
 
 def test_images_without_a_label_are_counted_apart(folder: MakeFolder) -> None:
     sizes = {"a": [(20, 20)] * 10, "b": [(20, 20)] * 10, "unlabeled": [(20, 20)] * 50}
-    facts = read_facts(RECIPE, {"data.source": str(folder(sizes))})
+    facts = facts_of({"data.source": str(folder(sizes))})
     assert facts.images == facts.labeled + facts.unlabeled
     assert (facts.unlabeled, facts.labeled) == (50, sum(facts.class_counts))
     assert facts.labeled < 20
@@ -63,13 +68,13 @@ def test_images_without_a_label_are_counted_apart(folder: MakeFolder) -> None:
 def test_one_class_is_refused(folder: MakeFolder) -> None:
     path = folder({"a": [(20, 20)] * 10})
     with pytest.raises(UserError, match="has a single class, 'a'; a classifier needs at least two"):
-        read_facts(RECIPE, {"data.source": str(path)})
+        facts_of({"data.source": str(path)})
 
 
 def test_a_corrupt_image_is_no_reason_to_stop(folder: MakeFolder) -> None:
     path = folder({"a": [(20, 20)] * 10, "b": [(20, 20)] * 10})
     (path / "a" / "000.png").write_bytes(b"no image")
-    assert read_facts(RECIPE, {"data.source": str(path)}).side == 20
+    assert facts_of({"data.source": str(path)}).side == 20
 
 
 def test_corrupt_images_alone_are_named(folder: MakeFolder) -> None:
@@ -77,4 +82,21 @@ def test_corrupt_images_alone_are_named(folder: MakeFolder) -> None:
     for file in path.glob("*/*.png"):
         file.write_bytes(b"no image")
     with pytest.raises(UserError, match=r"\.png"):
-        read_facts(RECIPE, {"data.source": str(path)})
+        facts_of({"data.source": str(path)})
+
+
+def test_warnings_come_before_the_error(folder: MakeFolder, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Also those of the reading without labels; nothing is said twice."""
+    path = folder({"a": [(20, 20)] * 10, "b": [(20, 20)] * 10})
+    outside = tmp_path_factory.mktemp("outside")
+    for number in range(5):
+        (path / "a" / f"{number:03}.png").rename(outside / f"{number:03}.png")
+    for name in ("c", "d"):
+        (path / name).symlink_to(outside)
+    for file in [*path.glob("*/*.png"), *outside.glob("*.png")]:
+        file.write_bytes(b"no image")
+    lines = list[str]()
+    with pytest.raises(UserError, match=r"\.png"):
+        facts_of({"data.source": str(path)}, lines)
+    assert len(set(lines)) == len(lines)
+    assert sum("are links to the same folder" in line for line in lines) == 1

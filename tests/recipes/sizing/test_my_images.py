@@ -29,9 +29,9 @@ from recipes.stages import load_config, resolve_by_config
 from recipes.study.command import run_command
 from recipes.study.cost import RunCosts
 from recipes.study.full_plan import make_full_plan, measure_with
-from recipes.study.plan import Plan
+from recipes.study.plan import Plan, make_plan
 from recipes.study.specification import STUDIES
-from recipes.study.study_file import build_study, load_study
+from recipes.study.study_file import build_study, find_study, load_study
 
 RATE = 1e10
 """MACs per second that the measurement is made to return."""
@@ -364,7 +364,39 @@ def test_plan_gives_one_account_of_the_images(photos: Path, tmp_path: Path, caps
     assert printed.out.count("data: passed over") == 1 and printed.err == ""
     assert "data: train: 82 of the 120 images of split 'train'\n" in printed.out
     assert "data: test: 24 images, held out from 'train'" in printed.out
-    assert "\n82 training images, 2 classes; hours: " in printed.out
+    account = "images: 82 for training + 14 for validation + 24 for testing = 120"
+    assert printed.out.count(f"{account}\n") == 1 and f"\n{account}, 2 classes; hours: " in printed.out
+
+
+def test_a_validation_split_of_the_data_is_not_among_the_training_images(photos: Path) -> None:
+    """Its images are counted once, as validation images; the cost of an evaluation has them, too."""
+    for part, count in (("validation", 5), ("test", 7), ("train", 60)):
+        for name in ("cat", "dog"):
+            (photos / part / name).mkdir(parents=True)
+            for path in sorted((photos / name).iterdir())[:count]:
+                path.rename(photos / part / name / path.name)
+    for name in ("cat", "dog"):
+        (photos / name).rmdir()
+    plan = make_plan(load_study(find_study("quickstart"), (f"data.source={photos}", "match=none")), resolve_by_config)
+    costs = RunCosts(None)
+    run = plan.runs[0]
+    size = costs.size(run)
+    assert (size.train_images, size.num_validation, size.num_test) == (96, 10, 14)
+    assert size.describe() == "images: 96 for training + 10 for validation + 14 for testing = 120"
+    assert size.evaluated_by(load_config(run.module, Path(run.recipe), run.overrides)) == 24
+
+
+def test_warnings_about_the_data_come_before_a_budget_that_is_too_short(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat", "dog"):
+        (photos / name).rename(tmp_path / name)
+        (photos / name).symlink_to(tmp_path / name)
+    (photos / "puss").symlink_to(tmp_path / "cat")
+    words = [f"data.source={photos}", "--budget", "1s", "--public", "none", "--out", str(tmp_path / "out")]
+    assert main(["plan", "my_images", *words]) == 2
+    printed = capsys.readouterr()
+    assert "are links to the same folder" in printed.out and "is too short for" in printed.err
 
 
 def test_hold_outs_are_among_the_choices(photos: Path, tmp_path: Path) -> None:

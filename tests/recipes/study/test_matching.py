@@ -20,7 +20,7 @@ from recipes.study.lengths import RunLength
 from recipes.study.matching import match_arms
 from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
 from recipes.study.scales import Scale
-from recipes.study.specification import Study
+from recipes.study.specification import REPOSITORY, Study
 from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 
@@ -200,6 +200,13 @@ def test_the_size_that_a_scale_declares_needs_no_data() -> None:
     assert size == DatasetSize(50, 3)
     with pytest.raises(UserError, match="/nowhere"):
         RunCosts(None).size(plan.runs[0])
+
+
+def test_queries_and_gallery_are_the_images_that_a_re_identification_is_tested_on() -> None:
+    run = make_plan(load_study(find_study("quickstart")), resolve_by_config).runs[0]
+    reid = replace(run, module="finetune", recipe=str(REPOSITORY / "recipes/reid/digits.yaml"), overrides=())
+    size = RunCosts(None).size(reid)
+    assert size.num_test > 0 and size.train_images == sum(size.class_counts or ())
 
 
 def test_runs_record_their_macs_and_older_files_are_read_without(tmp_path: Path) -> None:

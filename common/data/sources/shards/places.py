@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from common.data.sources.shards.connections import open_url
+
 _TRIES = 6
 _FIRST_WAIT_SECONDS = 0.5
 """Wait before a request is sent again; each further one is twice as long: 16 s in all."""
@@ -51,9 +53,6 @@ class ShardPlace(Protocol):
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes from a position on, fewer at the end of the file; raise OSError if it cannot be read."""
 
-    def peek(self, offset: int, size: int) -> bytes:
-        """Return the same for a sample of the images, of which most are not read: a shard is not copied for it."""
-
 
 @dataclass(frozen=True)
 class LocalShard:
@@ -88,10 +87,6 @@ class LocalShard:
 
     def read(self, offset: int, size: int) -> bytes:
         """Open the file, read and close it."""
-        return self.peek(offset, size)
-
-    def peek(self, offset: int, size: int) -> bytes:
-        """Open the file, read and close it."""
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             return os.pread(descriptor, size, offset)
@@ -124,10 +119,6 @@ class RemoteShard:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes from a position on, by one request."""
-        return self.peek(offset, size)
-
-    def peek(self, offset: int, size: int) -> bytes:
-        """Return bytes from a position on, by one request."""
         return self._request(offset, size)[0] if size else b""
 
     def _request(self, offset: int, size: int) -> tuple[bytes, email.message.Message]:
@@ -136,7 +127,7 @@ class RemoteShard:
         for number in range(_TRIES):
             last = number == _TRIES - 1
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+                with open_url(request, timeout=_TIMEOUT_SECONDS) as response:
                     if response.status != _PARTIAL:
                         raise OSError(
                             f"{self.url}: the server does not send ranges of bytes (status {response.status})"

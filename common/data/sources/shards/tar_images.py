@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
+from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.index import ShardIndex
 from common.data.sources.shards.places import LocalShard, ShardPlace
 from common.errors import ProcessError, UserError
@@ -34,6 +35,12 @@ class TarImages:
         self.decoder = decoder
         self._index, self._folder, self._shards = index, folder, tuple(shards)
         self._copies = self._shards if copies is None else tuple(copies)
+
+    def copied_as_read(self) -> "TarImages":
+        """Return the same images, of which those of a server's shards are copied to the node as they are read."""
+        shards = [shard.fetching() if isinstance(shard, FetchedShard) else shard for shard in self._shards]
+        copies = None if self._copies is self._shards else self._copies
+        return TarImages(self._index, self._folder, shards, decoder=self.decoder, copies=copies)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the arrays: a worker process maps them itself instead of receiving a copy."""
@@ -73,18 +80,17 @@ class TarImages:
     def content(self, index: int) -> bytes:
         """Return the encoded bytes of an image, none of a damaged one; raise ProcessError if a server fails to send them."""
         try:
-            return self._read(index, is_sample=True)
+            return self._read(index)
         except ProcessError:
             raise
         except UserError:
             return b""
 
-    def _read(self, index: int, *, is_sample: bool = False) -> bytes:
+    def _read(self, index: int) -> bytes:
         """Return the encoded bytes of an image; raise UserError if the shard cannot be read or has become shorter."""
         shard, offset, size = self._index.place(index)
         try:
-            place = self._copies[shard]
-            data = place.peek(offset, size) if is_sample else place.read(offset, size)
+            data = self._copies[shard].read(offset, size)
         except OSError as error:
             words = f"{self.name(index)}: cannot be read{self._place(shard)} ({error.strerror or error})."
             if isinstance(self._shards[shard], LocalShard):

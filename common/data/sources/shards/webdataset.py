@@ -12,10 +12,11 @@ import numpy as np
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.missing_labels import are_labels_used
 from common.data.sources.shards.addresses import expand_braces
-from common.data.sources.shards.fetching import FetchedShard, ShardCache
+from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.index_store import load_or_build
 from common.data.sources.shards.places import LocalShard, RemoteShard, ShardPlace
 from common.data.sources.shards.samples import read_samples
+from common.data.sources.shards.shard_cache import ShardCache
 from common.data.sources.shards.tar_images import TarImages
 from common.data.sources.split import UNLABELED, Split
 from common.data.sources.staging import stage_files

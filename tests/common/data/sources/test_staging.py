@@ -10,6 +10,7 @@ import datasets
 import pytest
 from tar_shards import png, write_labeled
 
+from common import files
 from common.data.config import DataConfig
 from common.data.open_splits import open_splits
 from common.data.sources import staging
@@ -74,13 +75,43 @@ def test_a_copy_is_made_once(tars: Path, tmp_path: Path, caplog: pytest.LogCaptu
         stage_files(files, tars, tmp_path / "node", title="the shards")
         assert not caplog.records and [path.stat().st_ino for path in (first, second)] == inodes
         second.write_bytes(second.read_bytes()[:100])
-        (second.parent / ".train-7.tar.staging").write_bytes(b"part")
+        (second.parent / ".train-7.tar.writing").write_bytes(b"part")
         stage_files(files, tars, tmp_path / "node", title="the shards")
         assert "1 shards are copied" in caplog.text and first.stat().st_ino == inodes[0]
-        assert second.read_bytes() == files[1].read_bytes() and not list(second.parent.glob(".*staging"))
+        assert second.read_bytes() == files[1].read_bytes() and not list(second.parent.glob(".*writing"))
         os.utime(files[0], (1, 1))
         stage_files(files, tars, tmp_path / "node", title="the shards")
         assert first.stat().st_mtime == 1
+
+
+def test_a_copy_is_flushed_to_the_disk_before_it_has_its_name(
+    tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure a copy of the right size and time would otherwise hold zeros."""
+    flushed = list[str]()
+
+    def fsync(path: Path) -> None:
+        flushed.append(path.name)
+        assert path.is_dir() or not (path.parent / path.name.strip(".").removesuffix(".writing")).exists()
+
+    monkeypatch.setattr(files, "fsync", fsync)
+    stage_files([tars / "train-0.tar"], tars, tmp_path / "node", title="the shards")
+    [copy] = (tmp_path / "node").rglob("*.tar")
+    assert flushed == [".train-0.tar.writing", copy.parent.name]
+
+
+def test_tables_that_are_unpacked_are_not_copied_as_well(arrows: Path, tmp_path: Path) -> None:
+    """Arrow files of one split whose features differ cannot be mapped as one table: they are unpacked on the node instead."""
+    plain = open_splits(DataConfig(source=str(arrows), cache_megabytes=0), labeled=True)
+    rows = datasets.Dataset.from_file(str(arrows / "train-1.arrow")).with_format("arrow")[:]
+    other = datasets.Features(image=datasets.Image(), label=datasets.Value("int64"))
+    datasets.Dataset(datasets.table.table_cast(rows, other.arrow_schema)).save_to_disk(tmp_path / "other")
+    [written] = (tmp_path / "other").glob("*.arrow")
+    written.replace(arrows / "train-1.arrow")
+    config = DataConfig(source=str(arrows), stage_to=str(tmp_path / "node"), cache_megabytes=0)
+    staged = open_splits(config, labeled=True)
+    assert [staged.train.image(n)[0, 0, 0] for n in range(28)] == [plain.train.image(n)[0, 0, 0] for n in range(28)]
+    assert list((tmp_path / "node").rglob("*.arrow")) and not list((tmp_path / "node").rglob("train-*.arrow"))
 
 
 def test_a_full_disk_is_named_before_anything_is_copied(

@@ -4,32 +4,50 @@ import http.server
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import datasets
 import pytest
+import torch
 from conftest import assert_same_run, problems_of
 from tar_shards import write_labeled
 
+from common.data.augment.multi_crop import Views
 from common.data.config import DataConfig
+from common.data.images import ImageArray
+from common.data.loading.loader import build_evaluation_loader
 from common.data.loading.sampler import EpochSampler
 from common.data.loading.shard_order import build_shard_order
 from common.data.open_splits import open_splits
-from common.data.sources.shards import places
+from common.data.sources.file_lock import hold_lock
+from common.data.sources.shards import fetching, places
 from common.data.sources.shards.addresses import expand_braces
-from common.data.sources.shards.fetching import FetchedShard, ShardCache
+from common.data.sources.shards.fetching import FetchedShard
+from common.data.sources.shards.shard_cache import ShardCache
+from common.data.sources.split import Split
+from common.data.splits.duplicates import find_duplicates
 from common.data.splits.fingerprint import describe_data
 from common.errors import ProcessError, UserError
+from common.rng import SampleKey
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serve ranges of files; fail as often as `failures` says."""
+    """Serve ranges of files; fail as often as `failures` says, close connections without a word if `drops`."""
 
+    protocol_version = "HTTP/1.1"  # connections stay open
+    disable_nagle_algorithm = True  # as servers do: head and content are two packets
     folder: Path
     failures = 0
     requests = 0
+    connections = 0
     ranges = True
+    drops = False
+
+    def setup(self) -> None:
+        """Count a connection."""
+        type(self).connections += 1
+        super().setup()
 
     def do_GET(self) -> None:
         """Answer a request for a range."""
@@ -50,6 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(part)))
             self.end_headers()
             self.wfile.write(part)
+            self.close_connection |= kind.drops
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
@@ -136,10 +155,10 @@ def test_shards_are_copied_as_they_are_read(server: tuple[type[Handler], str], t
     """After some images of a shard it is copied and read there; the pixels are the same, old copies make room for new ones."""
     kind, address = server
     plain = open_splits(DataConfig(source=address + SHARDS, cache_megabytes=0), labeled=True).train
-    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 5e-5}
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 1.2e-4}
     train = open_splits(
         DataConfig(source=address + SHARDS, cache_megabytes=0, verify="none", **keys), labeled=True
-    ).train
+    ).train.copied_as_read()
     order = EpochSampler(len(train), 4, seed=0, shard_order=build_shard_order(1, DataConfig(**keys), train)).order(0)
     kind.requests = 0
     images = {int(index): train.image(int(index))[0, 0, 0] for index in order}
@@ -148,8 +167,68 @@ def test_shards_are_copied_as_they_are_read(server: tuple[type[Handler], str], t
     assert len(copies) == 2 and all(re.fullmatch(r"a-train-0\d-[0-9a-f]{8}\.tar", name) for name in copies)
     assert not list((tmp_path / "node").rglob("*.fetching"))
     os.utime(next((tmp_path / "node").rglob("a-train-00-*.tar")), (1, 1))  # read long ago
-    ShardCache(tmp_path / "node", 50_000).make_room(1000)
+    cache = ShardCache(tmp_path / "node", 120_000)
+    assert cache.reserve(tmp_path / "node" / "b-01234567.tar", 50_000) is not None
     assert [path.name for path in (tmp_path / "node").rglob("a-train*.tar")] == copies[1:]
+
+
+def test_reading_without_a_loader_copies_nothing(server: tuple[type[Handler], str], tmp_path: Path) -> None:
+    """Verification, fingerprints and the search for duplicates read all images here, of every shard; a loader copies the shards."""
+    config = DataConfig(
+        source=server[1] + SHARDS, stage_to=str(tmp_path / "node"), cache_megabytes=0, verify="all", duplicates="warn"
+    )
+    splits = open_splits(config, labeled=True)
+    find_duplicates(splits, config)
+    describe_data(splits)
+    assert len(splits.train) > 20 and not list((tmp_path / "node").rglob("*.tar"))
+    images = [splits.train.image(index)[0, 0, 0] for index in range(len(splits.train))]
+    assert read_by_loader(splits.train) == images
+    assert {path.name[:10] for path in (tmp_path / "node").rglob("*.tar")} == {"a-train-00", "a-train-01"}
+
+
+def read_by_loader(split: Split, *, workers: int = 0) -> list[int]:
+    """Return the red value of the images of a split, as a data loader reads them."""
+    reds = list[int]()
+
+    def to_views(images: Sequence[ImageArray], _: Sequence[SampleKey]) -> Views:
+        return Views([torch.tensor([[[[int(image[0, 0, 0])]]] for image in images])], [], None, None)
+
+    for batch in build_evaluation_loader(split, to_views, 4, workers=workers):
+        reds += batch.views[0].flatten().tolist()
+    return reds
+
+
+def test_copies_never_exceed_the_limit(
+    server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has no room beside copies in use is requested from the server, with a warning; old copies make room."""
+    monkeypatch.setattr(fetching, "_READS_WITHOUT_ROOM", 0)
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 6e-5, "verify": "none", "cache_megabytes": 0}
+    train = open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True).train.copied_as_read()
+    plain = open_splits(DataConfig(source=server[1] + SHARDS, cache_megabytes=0), labeled=True).train
+
+    def read(indices: Iterable[int]) -> list[str]:
+        for index in indices:
+            assert (train.image(index) == plain.image(index)).all()
+        assert sum(path.stat().st_size for path in (tmp_path / "node").rglob("*") if path.is_file()) <= 60_000
+        return [path.name[:10] for path in (tmp_path / "node").rglob("a-*.tar")]
+
+    assert read(range(len(train))) == ["a-train-00"] and "copies that are in use leave no room" in caplog.text
+    os.utime(next((tmp_path / "node").rglob("a-*.tar")), (1, 1))  # read long ago
+    assert read(reversed(range(len(train)))) == ["a-train-01"]
+
+
+def test_room_for_copies_is_shared_by_processes(tmp_path: Path) -> None:
+    """A copy that another process is making counts with its whole size; one that nobody completes makes room."""
+    cache = ShardCache(tmp_path, 100)
+    mine, other = tmp_path / "a-00000000.tar", tmp_path / "b-00000000.tar"
+    with hold_lock(cache.lock_of(mine)):
+        assert (part := cache.reserve(mine, 60)) is not None
+        part.write_bytes(b"0123456789")
+        assert cache.reserve(other, 41) is None and cache.reserve(mine, 60) == part
+        assert cache.reserve(other, 40) is not None
+    assert cache.reserve(other, 91) is not None and not part.exists()
+    assert cache.reserve(other, 101) is None
 
 
 def test_files_of_the_user_in_the_folder_of_copies_are_kept(server: tuple[type[Handler], str], tmp_path: Path) -> None:
@@ -159,8 +238,8 @@ def test_files_of_the_user_in_the_folder_of_copies_are_kept(server: tuple[type[H
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(10**6))
         os.utime(path, (1, 1))
-    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 5e-5, "verify": "none", "cache_megabytes": 0}
-    train = open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True).train
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": 7e-5, "verify": "none", "cache_megabytes": 0}
+    train = open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True).train.copied_as_read()
     for index in range(len(train)):
         train.image(index)
     assert all(path.stat().st_size == 10**6 for path in mine)
@@ -173,6 +252,7 @@ def test_a_shard_that_changes_on_the_server_is_an_error(
     """Its images would be read at the positions of the old one."""
     keys = {"stage_to": str(tmp_path / "node"), "verify": "none", "cache_megabytes": 0, "duplicates": "ignore"}
     train = open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True, decodes=False).train
+    train = train.copied_as_read()
     monkeypatch.setattr(places.RemoteShard, "state", lambda shard: "another one")
     with pytest.raises(UserError, match="has changed on the server"):
         for index in range(len(train)):
@@ -217,12 +297,40 @@ def test_images_of_a_full_disk_come_from_the_server(
 ) -> None:
     """A copy that cannot be written is a warning, not a corrupt image."""
 
-    def refuse(_: FetchedShard) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(FetchedShard, "_copy", refuse)
-    train = open_splits(DataConfig(source=server[1] + SHARDS, stage_to=str(tmp_path / "node")), labeled=True).train
+    keys = {"stage_to": str(tmp_path / "node"), "cache_megabytes": 0}
+    train = open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True).train.copied_as_read()
     assert {train.image(index)[0, 0, 0] for index in range(20)} and "No space left" in caplog.text
+
+
+def test_connections_are_kept(server: tuple[type[Handler], str]) -> None:
+    """A process reads all its images over one connection, and a worker over one of its own."""
+    kind, address = server
+    keys = {"verify": "none", "cache_megabytes": 0, "duplicates": "ignore", "workers": 0}
+    train = open_splits(DataConfig(source=address + SHARDS, **keys), labeled=True).train
+    before = kind.connections
+    images = [train.image(index)[0, 0, 0] for index in range(len(train))]
+    assert kind.connections <= before + 1
+    before = kind.connections
+    assert read_by_loader(train, workers=2) == images
+    assert kind.connections == before + 2
+    assert [train.image(index)[0, 0, 0] for index in range(len(train))] == images  # the workers' end closed none
+    assert kind.connections == before + 2
+
+
+def test_a_connection_that_the_server_closes_is_opened_again(
+    server: tuple[type[Handler], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers close connections that are not used for a while; the next request does not wait."""
+    kind, address = server
+    train = open_splits(DataConfig(source=address + SHARDS, verify="none", cache_megabytes=0), labeled=True).train
+    images = [train.image(index)[0, 0, 0] for index in range(5)]
+    kind.drops = True
+    monkeypatch.setattr(places.time, "sleep", lambda _: pytest.fail("waits"))
+    assert [train.image(index)[0, 0, 0] for index in range(5)] == images
 
 
 def test_replacements_are_refused(server: tuple[type[Handler], str]) -> None:
