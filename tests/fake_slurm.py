@@ -90,7 +90,9 @@ def install(folder: Path) -> FakeSlurm:
 
 
 def _kill_tree(pid: int) -> None:
-    """Kill a process and its descendants, which may lead groups of their own."""
+    """Kill a process and its descendants, which may lead groups of their own, as at once: none acts on the end of another."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
     children = Path(f"/proc/{pid}/task/{pid}/children")
     with suppress(OSError):
         for child in children.read_text().split():
