@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
+
 from common import config as recipes
 from common.config import Config
 from common.errors import UserError
@@ -32,7 +34,8 @@ def choose_precision(config: Config, accelerator: "Accelerator") -> str:
 
     Every process calls it, and all get the same.
     """
-    chosen = _choose(config, accelerator) if accelerator.is_main_process else ""
+    folder = user_path(config.out, "out")  # type: ignore[attr-defined]  # an error of every process, so that none waits
+    chosen = _choose(folder, accelerator.device) if accelerator.is_main_process else ""
     return ProcessGroup(accelerator).gather(chosen)[0]
 
 
@@ -42,13 +45,16 @@ def with_precision(config: AnyConfig, precision: str) -> AnyConfig:
     return config.model_copy(update={"train": train.model_copy(update={"precision": precision})})
 
 
-def _choose(config: Config, accelerator: "Accelerator") -> str:
-    """Return the precision of the run, and log why."""
-    before = _precision_before(user_path(config.out, "out"))  # type: ignore[attr-defined]
+def _choose(folder: Path, device: torch.device) -> str:
+    """Return the precision of the run in a folder, and log why."""
+    before = _precision_before(folder)
     if before is not None:
         logger.info("train.precision = auto: %s, with which this run began", before)
         return before
-    ratio = measure_bf16(accelerator.device)
+    if device.type not in ("cpu", "cuda"):
+        logger.info("train.precision = auto: fp32, as bf16 is not measured on %s", device.type)
+        return "fp32"
+    ratio = measure_bf16(device)
     chosen = "bf16" if ratio >= WORTH else "fp32"
     logger.info(
         "train.precision = auto: %s; matrix products in bf16 are %.1f times as fast as in fp32 here (measured)",
