@@ -154,8 +154,8 @@ class ProbeConfig(Config):
     data: DataConfig = DataConfig()
     knn: VotesConfig = VotesConfig()
     max_products: Positive = 2e10
-    """Largest number of training images times features times classes for which logistic regression is fitted. 2e10 are one to two
-    hours on a CPU core with five strengths, the time of 1e9 is a twentieth."""
+    """Largest number of training images times features times classes for which logistic regression is fitted. 2e10 are two to three
+    hours on a CPU core with five strengths, 1e9 some eight minutes."""
     beyond: Literal["error", "knn"] = "error"
     """What to do beyond `max_products`. error: nothing, with an error before anything is computed; knn: k-NN alone."""
     train: InferenceConfig = InferenceConfig()

@@ -56,17 +56,18 @@ def is_fitted(num_images: int, dim: int, num_classes: int, config: ProbeConfig) 
     Raise UserError if it would take too long and `beyond` is error, or if the features take more memory than usual.
     """
     images = f"data.source: {num_images} training images with features of {dim} dimensions"
-    if num_images * dim > MAX_VALUES:
+    if num_images * dim > MAX_VALUES and config.beyond == "error":
         raise UserError(
             f"{images} take {4 * num_images * dim / 1e9:.0f} GB, and as much again. Use `common.evaluation linear` and "
-            "`common.evaluation knn` instead, or set data.fraction, data.images_per_class or data.image_size lower."
+            "`common.evaluation knn` instead, or set beyond=knn for k-NN alone, data.fraction, data.images_per_class or "
+            "data.image_size lower."
         )
     products = num_images * dim * num_classes
-    if products <= config.max_products:
+    if products <= config.max_products and num_images * dim <= MAX_VALUES:
         return True
     if config.beyond == "knn":
         logger.warning(
-            "warning: no logistic regression: %d images times %d features times %d classes are more than max_products = %g",
+            "warning: no logistic regression: %d images times %d features times %d classes are too many (max_products = %g)",
             num_images,
             dim,
             num_classes,

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from common.errors import UserError
+from common.models.feed_forward import Conv1dMlp
 
 KEY = "train.class_token_only"
-_PER_TOKEN = (Mlp, GluMlp, SwiGLU)
-"""Feed-forward blocks that treat every token alone."""
+_PER_TOKEN = (Mlp, GluMlp, SwiGLU, Conv1dMlp)
+"""Feed-forward blocks that treat every token alone, without batch norm."""
 
 
 class ClassTokenAttention(nn.Module):
@@ -91,8 +92,11 @@ def _problem(network: nn.Module) -> str | None:
     attention: Any = getattr(block, "attn", None)
     if type(block) is not Block or type(attention) is not Attention:
         return f"its last block is a {type(block).__name__} with {type(attention).__name__}"
-    if attention.gate is not None or attention.attn_drop.p or not isinstance(attention.norm, nn.Identity):
-        return "the attention of its last block has a gate, a norm or dropout"
-    if not isinstance(block.mlp, _PER_TOKEN):
+    if attention.gate is not None or not isinstance(attention.norm, nn.Identity):
+        return "the attention of its last block has a gate or a norm"
+    if any(isinstance(module, nn.Dropout) and module.p for module in block.modules()):
+        return "its last block has dropout, which would draw other numbers"
+    has_statistics = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in block.modules())
+    if has_statistics or not isinstance(block.mlp, _PER_TOKEN):
         return f"the feed-forward block {type(block.mlp).__name__} mixes tokens"
     return None

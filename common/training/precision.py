@@ -26,7 +26,7 @@ def configure_execution(network: nn.Module, train: TrainConfig, device: torch.de
     """
     on_cpu = device.type == "cpu"
     if train.class_token_only:
-        use_class_token_only(network)
+        use_class_token_only(getattr(network, "backbone", network))  # re-identification has more behind its backbone
     if train.precision in ("bf16", "fp16") if on_cpu else train.deterministic:
         disable_fused_attention(network)
     if device.type == "cuda":

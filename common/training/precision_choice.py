@@ -14,7 +14,7 @@ from common import config as recipes
 from common.config import Config
 from common.errors import UserError
 from common.paths import user_path
-from common.training.bf16 import measure_bf16
+from common.training.bf16 import measure_bf16, warn_of_slow_bf16
 from common.training.process_group import ProcessGroup
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def _choose(folder: Path, device: torch.device) -> str:
     before = _precision_before(folder)
     if before is not None:
         logger.info("train.precision = auto: %s, with which this run began", before)
+        if before == "bf16":
+            warn_of_slow_bf16(device)
         return before
     if device.type not in ("cpu", "cuda"):
         logger.info("train.precision = auto: fp32, as bf16 is not measured on %s", device.type)

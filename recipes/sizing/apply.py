@@ -8,6 +8,7 @@ from recipes import stages as registry
 from recipes.sizing.choices import SizingChoice
 from recipes.sizing.design import LENGTHS, TUNING_SEED
 from recipes.sizing.size import Sizing
+from recipes.study import specification
 from recipes.study.plan import format_value
 
 SCRATCH_LEVELS, PUBLIC_LEVELS = ("OST", "TST"), ("public", "continued")
@@ -63,6 +64,8 @@ def _apply(choice: SizingChoice, study: dict[str, Any]) -> None:
             _set_levels(levels, SCRATCH_LEVELS, choice)
         case registry.FINETUNE:
             _set_levels(levels, SCRATCH_LEVELS, choice)
+        case specification.BASELINES:
+            _set(study[specification.BASELINES], {choice.key: choice.value})
         case registry.PRETRAIN if choice.stem:
             stems[choice.stem] = {**stems[choice.stem], f"pretrain.{choice.key}": choice.value}
         case registry.PRETRAIN | "continue":

@@ -8,6 +8,7 @@ from common.errors import UserError
 from common.yaml_text import as_value
 from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.plan import format_value
+from recipes.study.specification import BASELINES
 
 GIVEN = "set on the command line"
 PREFIXES = {
@@ -18,6 +19,7 @@ PREFIXES = {
     "public": ("public.",),
     "continue": ("continue.", "public."),
     "public finetune": ("public.",),
+    BASELINES: (f"{BASELINES}.",),
 }
 """By group of runs, what stands before a key on the command line: `train.batch_size` is that of both stages from scratch."""
 

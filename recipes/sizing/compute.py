@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from common.yaml_text import as_value
 from recipes.sizing import from_public, from_scratch
 from recipes.sizing.choices import Chooser
 from recipes.sizing.design import PRETRAINING_PART, STEMS, Design
@@ -14,8 +15,9 @@ from recipes.sizing.machine import Machine
 from recipes.sizing.networks import NetworkAtSize
 from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.baselines import PIXELS_SIDE
+from recipes.study.specification import BASELINES
 
-CLASS_TOKEN_ONLY = "train.class_token_only"
+CLASS_TOKEN_ONLY, MAX_PRODUCTS = "train.class_token_only", "max_products"
 MOST_EPOCHS = 800
 """Epochs of pre-training beyond which more compute is not spent."""
 TRAINING = 3.0
@@ -24,12 +26,12 @@ SPEED = 0.7
 """Part of the rate of bare training that a run reaches, with data, evaluations and other runs beside it."""
 RUN_SECONDS = 4.0
 """Seconds that a run takes besides training: start, verification of images, evaluation of a small test set."""
-SECONDS_PER_IMAGE, SECONDS_PER_PRODUCT, MOST_PRODUCTS = 6e-4, 5e-7, 1e9
+SECONDS_PER_IMAGE, SECONDS_PER_PRODUCT = 6e-4, 5e-7
 """Seconds of a baseline on one core: for an image (k-NN among others), and for each training image, feature and class of its
-logistic regression, up to `max_products` of its recipe. Measured on an AMD EPYC (Zen 3) with 1,360 and 13,600 training images in
-8 classes at 24 px: 10 and 102 s on pixels, 8 and 21 s on 64 features."""
-FEATURES = 384
-"""Features of public weights; those of networks from scratch are at most as many."""
+logistic regression. Measured on an AMD EPYC (Zen 3) with 1,360 and 13,600 training images in 8 classes at 24 px: 10 and 102 s on
+pixels, 8 and 21 s on 64 features."""
+BASELINES_PART = 0.2
+"""Part of the budget that the logistic regressions may take; of the largest ones, k-NN alone is evaluated."""
 
 
 class Measures(Protocol):
@@ -73,12 +75,20 @@ class Compute:
         return max(0.0, min(most, seconds / seconds_per_mac))
 
     def least_seconds(self, design: Design, at: NetworkAtSize) -> float:
-        """Return the seconds of the shortest study without public weights, with an epoch of each stage."""
-        seconds_per_mac, seconds_of_runs = self._costs(design, at, None, 0)
-        return (seconds_of_runs + self.least(at) * seconds_per_mac) / self.machine.jobs
+        """Return the seconds from which on a study without public weights has an epoch of each stage, with its regressions."""
+        seconds_per_mac, seconds_of_runs = self._costs(design, at, None, 0, regressions=False)
+        needed = seconds_of_runs + self.least(at) * seconds_per_mac
+        return needed / self.machine.jobs / (1 - BASELINES_PART)
 
     def _costs(
-        self, design: Design, at: NetworkAtSize, public: PublicWeights | None, side: int, *, continued: bool = True
+        self,
+        design: Design,
+        at: NetworkAtSize,
+        public: PublicWeights | None,
+        side: int,
+        *,
+        continued: bool = True,
+        regressions: bool = True,
     ) -> tuple[float, float]:
         """Return the seconds of all runs together for each MAC of an arm's budget, and those that they take besides training."""
         both = (False, True)
@@ -87,30 +97,45 @@ class Compute:
             STEMS * sum(design.budgets(pretrained=each) for each in both),
         )
         runs = STEMS * sum(design.runs(pretrained=each) for each in both)
-        baselines = self._baseline_seconds(design, min(at.side, PIXELS_SIDE) ** 2 * self.facts.channels)
-        seconds_per_image = self.finetuning(at) / TRAINING / rate
-        baselines += STEMS * len(both) * self._baseline_seconds(design, at.network.width, seconds_per_image)
         seconds_per_mac = arms / rate
+        per_image = SECONDS_PER_IMAGE + STEMS * len(both) * self._feature_seconds(self.finetuning(at), rate)
         if public is not None:
             started = both if continued else (False,)
             rate = self._rate(start_settings(public, side, self.facts.channels), design)
             seconds_per_mac += sum(design.budgets(pretrained=each) for each in started) / rate
             runs += sum(design.runs(pretrained=each) for each in started)
-            seconds_per_image = self._public_macs(public, side) / TRAINING / rate
-            baselines += len(started) * self._baseline_seconds(design, FEATURES, seconds_per_image)
-        return seconds_per_mac / SPEED, RUN_SECONDS * runs + baselines
+            per_image += len(started) * self._feature_seconds(self._public_macs(public, side), rate)
+        images = sum(share * self.facts.labeled + self.facts.validation + self.facts.test for share in design.shares)
+        besides = RUN_SECONDS * runs + len(design.seeds) * images * per_image
+        if regressions:
+            most = self.most_products(design, at, public, continued=continued)
+            fitted = [each for each in self._regressions(design, at, public, continued=continued) if each <= most]
+            besides += SECONDS_PER_PRODUCT * sum(fitted)
+        return seconds_per_mac / SPEED, besides
 
-    def _baseline_seconds(self, design: Design, values: int, seconds_per_image: float = 0.0) -> float:
-        """Return the seconds of the baselines on so many values of an image, which a network computes in so many seconds."""
-        facts = self.facts
-        total = 0.0
-        for share in design.shares:
-            products = share * facts.labeled * values * len(facts.class_counts)
-            total += (share * facts.labeled + facts.validation + facts.test) * (
-                seconds_per_image / SPEED + SECONDS_PER_IMAGE
-            )
-            total += products * SECONDS_PER_PRODUCT if products <= MOST_PRODUCTS else 0.0
-        return len(design.seeds) * total
+    def _feature_seconds(self, training_macs: float, rate: float) -> float:
+        """Return the seconds in which a baseline computes and compares the features of an image."""
+        return training_macs / TRAINING / rate / SPEED + SECONDS_PER_IMAGE
+
+    def _regressions(
+        self, design: Design, at: NetworkAtSize, public: PublicWeights | None, *, continued: bool
+    ) -> list[float]:
+        """Return the products of every logistic regression of the study: training images times features times classes."""
+        values = [min(at.side, PIXELS_SIDE) ** 2 * self.facts.channels, *[at.network.width] * STEMS * 2]
+        values += [] if public is None else [public.width] * (1 + continued)
+        labels, classes = self.facts.labeled, len(self.facts.class_counts)
+        return [share * labels * value * classes for share in design.shares for value in values for _ in design.seeds]
+
+    def most_products(
+        self, design: Design, at: NetworkAtSize, public: PublicWeights | None = None, *, continued: bool = False
+    ) -> float:
+        """Return `max_products` of the baselines: beyond it, k-NN alone is evaluated."""
+        found = sorted(self._regressions(design, at, public, continued=continued))
+        seconds, most = BASELINES_PART * self.machine.jobs * self.seconds, 1.0
+        for products in dict.fromkeys(found):
+            if SECONDS_PER_PRODUCT * sum(each for each in found if each <= products) <= seconds:
+                most = products
+        return float(as_value(self.chooser.value(BASELINES, MAX_PRODUCTS, float(f"{1.01 * most:.3g}"))))
 
     def expected_rate(self, at: NetworkAtSize, design: Design) -> float:
         """Return the MACs per second that a run from scratch should reach."""
@@ -144,7 +169,12 @@ class Compute:
 
     def settings(self, at: NetworkAtSize) -> dict[str, Any]:
         """Return the recipe keys of a network, whatever its stem."""
-        return {**at.settings, CLASS_TOKEN_ONLY: self.chooser.value("scratch", CLASS_TOKEN_ONLY, True)}
+        return {**at.settings, CLASS_TOKEN_ONLY: self.chooser.value("scratch", CLASS_TOKEN_ONLY, self.is_standard)}
+
+    @property
+    def is_standard(self) -> bool:
+        """Return whether the command line leaves the blocks of the networks as they are: others may need all of their tokens."""
+        return not any(key.endswith(("model.ffn", "model.kwargs")) for key in self.chooser.given)
 
     def steps(self, at: NetworkAtSize, budget: float) -> float:
         """Return the steps of pre-training in a budget, 0 if it has no complete epoch of both stages."""

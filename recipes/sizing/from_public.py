@@ -22,6 +22,8 @@ class PublicWeights:
     """Side of the images they were trained on, in pixels."""
     patch: int
     parameters: int
+    width: int = 384
+    """Features of an image."""
     is_own: bool = False
     """Whether this program wrote them: then normalization is measured, which takes that of the weights."""
 

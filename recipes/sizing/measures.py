@@ -38,6 +38,8 @@ class RecipeMeasures:
         config = _config(FINETUNE, recipe, self._overrides(settings))
         model, size = config.model, config.data.image_size
         name = f"{model.name} patch {model.patch_size} at {size} px, batch {batch_size}"
+        name += f", {config.data.channels} channels" if config.data.channels != 3 else ""
+        name += ", class token only" if config.train.class_token_only else ""
         if name not in self.rates:
             channels = config.data.channels
             rate = measure_rate(

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.yaml_text import as_value
 from recipes.sizing import from_public, from_scratch
 from recipes.sizing.choices import Chooser, SizingChoice
-from recipes.sizing.compute import CLASS_TOKEN_ONLY, Compute, Measures
+from recipes.sizing.compute import BASELINES_PART, CLASS_TOKEN_ONLY, MAX_PRODUCTS, Compute, Measures
 from recipes.sizing.design import LENGTHS, PRETRAINING_PART, SEEDS, Design, designs, smallest_share
 from recipes.sizing.duration import format_seconds
 from recipes.sizing.facts import MEASURED, ImageFacts
@@ -20,6 +20,7 @@ from recipes.sizing.hold_outs import hold_outs
 from recipes.sizing.machine import Machine
 from recipes.sizing.networks import LEAST_SIDE, NETWORKS, SMALLER_SIDES, NetworkAtSize, candidates
 from recipes.stages import FINETUNE, PRETRAIN
+from recipes.study.specification import BASELINES
 
 STEPS = 1000
 """Steps of pre-training that a network must reach to be chosen; if none does, the cheapest one is."""
@@ -85,35 +86,21 @@ def size_study(
     batch = chooser.whole(PRETRAIN, *chooser.pick(PRETRAIN, *from_scratch.pretraining_batch(facts.images)))
     compute = Compute(facts, machine, budget_seconds, measures, chooser, batch)
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
-    for smallest in (LEAST_SIDE, *SMALLER_SIDES):
-        design, at = _choose_network(compute, options, smallest)
-        side = None if public is None else _public_side(compute, public, compute.budget(design, at))
-        if public is not None and side is not None:
-            budget = compute.budget(design, at, public, side)
-            if compute.steps(at, budget):
-                break
-        side, budget = None, compute.budget(design, at)
-        if compute.steps(at, budget):
-            break
-    else:
-        enough = format_seconds(1.1 * compute.least_seconds(design, at))
-        raise UserError(
-            f"--budget {format_seconds(budget_seconds)}: is too short for {facts.images} images on this machine: not every stage"
-            f" would see each of them once. Give one of about {enough} at least, or fewer images."
-        )
-    if public is not None and side is None:
+    found = _with_public(compute, options, public) if public is not None else None
+    if found is None and public is not None:
         skipped += (f"public and continued: the budget is too short to train the network of {public.init}.",)
-    continued = False
-    if public is not None and side is not None:
-        continued = compute.continued_steps(public, side, budget)[0] > 0
-        if not continued:
-            budget = compute.budget(design, at, public, side, continued=False)
-            skipped += (f"continued: the budget is too short for an epoch of pre-training from {public.init}.",)
+    design, at, budget = found.scratch if found is not None else _from_scratch(compute, options)
+    if public is not None and found is not None and not found.continued:
+        skipped += (f"continued: the budget is too short for an epoch of pre-training from {public.init}.",)
     _pick_scratch(compute, design, at, budget)
-    if public is not None and side is not None:
-        _pick_public(compute, public, side, budget, continued=continued)
+    trained = public if found is not None else None
+    most = compute.most_products(design, at, trained, continued=found is not None and found.continued)
+    why = f"k-NN alone beyond it: logistic regressions take at most {BASELINES_PART:.0%} of the budget"
+    chooser.pick(BASELINES, MAX_PRODUCTS, most, why)
+    if public is not None and found is not None:
+        _pick_public(compute, public, found.side, budget, continued=found.continued)
     if unused := _of_absent_arms(
-        chooser, *(() if side is not None else ("public.",)), *(() if continued else ("continue.",))
+        chooser, *(() if found else ("public.",)), *(() if found and found.continued else ("continue.",))
     ):
         skipped += (f"{', '.join(unused)}: set on the command line, without effect, as the arms are left out.",)
     if machine.device != "cpu":
@@ -124,13 +111,58 @@ def size_study(
         choices=tuple(chooser.choices),
         design=design,
         budget_macs=budget,
-        public=None if side is None else public,
-        continued=continued,
+        public=None if found is None else public,
+        continued=found is not None and found.continued,
         skipped=skipped,
         macs_per_second=compute.expected_rate(at, design),
         channels=facts.channels,
         imbalanced=facts.imbalance >= 2,
         taken=frozenset(chooser.taken),
+    )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a study with public weights trains."""
+
+    scratch: tuple[Design, NetworkAtSize, float]
+    """Design, network from scratch, and budget of an arm."""
+    side: int
+    """Side of the public network's input."""
+    continued: bool
+    """Whether pre-training continues from the weights, too."""
+
+
+def _with_public(compute: Compute, options: Sequence[Design], public: PublicWeights) -> _Start | None:
+    """Return the largest input of public weights at which both of their arms have an epoch, else fine-tuning alone; None if none
+    has.
+
+    The arms share the budget that is left when all of them, and the baselines on their features, are counted.
+    """
+    given = compute.chooser.whole_given("public", "data.image_size")
+    for smallest in (LEAST_SIDE, *SMALLER_SIDES):
+        design, at = _choose_network(compute, options, smallest)
+        for continued in (True, False):
+            for side in public.sides() if given is None else [given]:
+                budget = compute.budget(design, at, public, side, continued=continued)
+                if not compute.steps(at, budget) or not compute.can_finetune(public, side, budget, PUBLIC_STEPS):
+                    continue
+                if not continued or compute.continued_steps(public, side, budget)[0]:
+                    return _Start((design, at, budget), side, continued)
+    return None
+
+
+def _from_scratch(compute: Compute, options: Sequence[Design]) -> tuple[Design, NetworkAtSize, float]:
+    """Return design, network and budget without public weights; raise UserError that names a budget that is long enough."""
+    for smallest in (LEAST_SIDE, *SMALLER_SIDES):
+        design, at = _choose_network(compute, options, smallest)
+        budget = compute.budget(design, at)
+        if compute.steps(at, budget):
+            return design, at, budget
+    enough = format_seconds(1.1 * compute.least_seconds(design, at))
+    raise UserError(
+        f"--budget {format_seconds(compute.seconds)}: is too short for {compute.facts.images} images on this machine: not every"
+        f" stage would see each of them once. Give one of about {enough} at least, or fewer images."
     )
 
 
@@ -187,7 +219,12 @@ def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: f
     chooser.pick("scratch", "model.name", at.network.name, why)
     chooser.pick("scratch", "data.image_size", at.side, _why_side(facts, at))
     chooser.pick("scratch", "model.patch_size", at.patch, f"{(at.side // at.patch) ** 2} tokens")
-    chooser.pick("scratch", CLASS_TOKEN_ONLY, True, "the same steps up to rounding, for fewer MACs")
+    why = (
+        "the same steps up to rounding, for fewer MACs"
+        if compute.is_standard
+        else "the blocks are set on the command line"
+    )
+    chooser.pick("scratch", CLASS_TOKEN_ONLY, compute.is_standard, why)
     if at.conv_strides is not None:
         why = "the default conv stem costs more than this network; the second stride earlier saves most of it"
         chooser.pick("scratch", "model.stem_strides", at.conv_strides, why, stem="conv")
@@ -217,15 +254,6 @@ def _pick_length(chooser: Chooser, group: str, epochs: int, stem: str = "") -> i
     chooser.pick(group, "optim.warmup_epochs", warmup, f"{WARMUP[group]:.0%} of them", stem=stem)
     chooser.pick(group, "knn.every_epochs", max(1, length // 4), "some four evaluations", stem=stem)
     return length
-
-
-def _public_side(compute: Compute, public: PublicWeights, budget: float) -> int | None:
-    """Return the largest input side at which the budget allows both arms, else fine-tuning alone; None if there is none."""
-    given = compute.chooser.whole_given("public", "data.image_size")
-    options = public.sides() if given is None else [given]
-    sides = [side for side in options if compute.can_finetune(public, side, budget, PUBLIC_STEPS)]
-    both = (side for side in sides if compute.continued_steps(public, side, budget)[0])
-    return next(both, sides[0] if sides else None)
 
 
 def _pick_public(compute: Compute, public: PublicWeights, side: int, budget: float, *, continued: bool) -> None:

@@ -53,7 +53,7 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
     patch = model.patch()
     assert patch is not None, "network_of_init names transformers alone"
     parameters = sum(parameter.numel() for parameter in built.parameters())
-    return PublicWeights(init, side, patch, parameters, is_own_weights(init)), ()
+    return PublicWeights(init, side, patch, parameters, built.num_features, is_own_weights(init)), ()
 
 
 def _side(init: str) -> int:

@@ -1,7 +1,7 @@
 """Baselines of a study that train no network: k-NN and a linear probe on frozen features or raw pixels, for every cell.
 
-Section `baselines` of a study file: {recipe: recipes/digits/probe.yaml}. With the data, the seed and the network of a cell's last
-stage, it plans a run on
+Section `baselines` of a study file: {recipe: recipes/digits/probe.yaml}, with keys of that recipe in `set`. With the data, the seed
+and the network of a cell's last stage, it plans a run on
 
 - the features that the last stage starts from (`pre-trained`): those of the run that it starts from, of published weights that
   replace that run, or of the weights `init` that a level names; where it starts from any;
@@ -44,7 +44,7 @@ def with_baselines(plan: Plan, resolve: Resolver) -> Plan:
     for cell in plan.cells:
         for settings, levels, start in _baselines_of(plan.study, cell, runs, resolve):
             try:
-                run = build_run(stage, settings, levels, start, resolve, runs)
+                run = build_run(stage, {**stage.settings, **settings}, levels, start, resolve, runs)
                 runs[run.id] = run
             except UserError as error:
                 problems[str(error)] = None

@@ -272,7 +272,7 @@ def _build_baselines(
         problems.append(
             f"baselines: the names of a stage {BASELINES} and of an axis {FEATURES} are taken. Rename yours."
         )
-    entry = StageEntry(recipe=file.baselines.recipe, module=file.baselines.module)
+    entry = StageEntry(recipe=file.baselines.recipe, module=file.baselines.module, set=file.baselines.set)
     return _build_stage(BASELINES, entry, {}, scale, folder, types, problems, where=BASELINES)
 
 

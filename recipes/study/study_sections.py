@@ -47,6 +47,8 @@ class BaselinesEntry(FileSection):
     """Recipe, relative to the folder of the study, to the repository's root or to its folder recipes."""
     module: str = PROBE
     """What follows `accelerate launch -m`."""
+    set: Settings = {}
+    """Values of recipe keys; data, seed and network are those of the cell."""
 
 
 class SizeEntry(FileSection):

@@ -49,6 +49,7 @@ def step(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
         ("vit_mini", 16, {"multi_crop": True}),
         ("vit_p_mini", 16, {"ffn": "mlp_relu"}),
         ("vit_mini", 16, {"ffn": "no_norm"}),
+        ("vit_mini", 16, {"ffn": "conv1d"}),
         ("vit_mini", 16, {"lora": LoraConfig(rank=2)}),
         ("vit_small_patch14_reg4_dinov2", 28, {}),
     ],
@@ -94,6 +95,10 @@ def test_what_it_saves_in_closed_form(lora: LoraConfig | None) -> None:
     ("model", "words"),
     [
         ({"name": "vit_mini", "ffn": "conv1d_bn"}, "the feed-forward block Conv1dMlp mixes tokens"),
+        (
+            {"name": "vit_tiny_patch16_224", "kwargs": ("proj_drop_rate=0.1",), "stem": None},
+            "its last block has dropout",
+        ),
         ({"name": "volo_mini"}, "is not a vision transformer of timm's kind"),
         ({"name": "regnety_mini"}, "is not a vision transformer of timm's kind"),
         ({"name": "vit_small_patch16_dinov3"}, "is not a vision transformer of timm's kind"),
@@ -105,6 +110,13 @@ def test_networks_that_need_other_tokens_are_refused(model: dict[str, Any], word
         network = build_network(ModelConfig(**model), image_size=32, num_classes=0)
     with pytest.raises(UserError, match=f"train.class_token_only = true: .*{words}.*Set it to false"):
         use_class_token_only(network)
+
+
+def test_re_identification_computes_its_backbone_so(stage: Callable[..., int], tmp_path: Path) -> None:
+    words = ("objective=reid", "data.source=digits_identities", "data.images_per_class=4", "train.epochs=1")
+    for value in ("true", "false"):
+        assert stage("finetune", tmp_path / value, *words, f"train.class_token_only={value}") == 0
+    assert read_losses(tmp_path / "true") == pytest.approx(read_losses(tmp_path / "false"), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])

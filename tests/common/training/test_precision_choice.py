@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 from conftest import Killed, assert_same_run
+from forked_runs import fork_run, read_log
 
 from common.training import precision_choice
 from common.training.progress import Progress
@@ -74,4 +75,10 @@ def test_a_run_that_resumes_on_another_machine_keeps_its_precision(
 def test_every_stage_computes_in_it(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     measured(monkeypatch, 2.0)
     assert stage(name, tmp_path / "run", "train.precision=auto") == 0
-    assert chosen(tmp_path / "run") == "bf16"
+    assert chosen(tmp_path / "run") == AcceleratorState().mixed_precision == "bf16"
+
+
+def test_all_processes_have_the_same(tmp_path: Path) -> None:
+    assert fork_run("finetune", tmp_path / "run", "train.precision=auto", processes=2) == 0
+    assert chosen(tmp_path / "run") in ("fp32", "bf16")
+    assert "train.precision = auto: " in read_log(tmp_path / "run") and "auto" not in read_log(tmp_path / "run", rank=1)

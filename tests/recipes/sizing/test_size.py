@@ -136,6 +136,35 @@ def test_baselines_are_part_of_the_budget() -> None:
         assert 0 < training <= 20 * HOUR * MACHINE.jobs - len(design.seeds) * pixels
 
 
+@pytest.mark.parametrize(
+    "facts", [replace(PHOTOS, class_counts=(2_000,) * 10), PHOTOS, ImageFacts(class_counts=(9_000,) * 5, side=32)]
+)
+def test_arms_from_public_weights_have_an_epoch_within_the_budget_that_all_arms_share(facts: ImageFacts) -> None:
+    """The budget shrinks once these arms count: a side that was affordable before may have less than an epoch of fine-tuning."""
+    measures, found = FakeMeasures(), set()
+    for hours in [0.5 * 1.15**power for power in range(60)]:
+        sizing = size(facts, hours, public=PUBLIC)
+        found.add((sizing.public is not None, sizing.continued))
+        if sizing.public is not None:
+            side = chosen(sizing)["public.data.image_size"]
+            macs = measures.macs("finetune", {"model.name": "init", "data.image_size": side})
+            assert sizing.budget_macs / macs >= facts.labeled
+    assert {(False, False), (True, True)} <= found
+
+
+def test_regressions_take_a_fifth_of_a_budget_at_most() -> None:
+    facts = replace(PHOTOS, class_counts=(5_000,) * 8, side=32)
+    for hours in (0.6, 2, 20):
+        most = chosen(size(facts, hours))["baselines.max_products"]
+        assert 3 * most * SECONDS_PER_PRODUCT <= 1.02 * 0.2 * hours * HOUR * MACHINE.jobs
+    assert chosen(size(facts, given={"baselines.max_products": "5e7"}))["baselines.max_products"] == "5e7"
+
+
+def test_blocks_of_the_command_line_keep_all_their_tokens() -> None:
+    assert chosen(size())["scratch.train.class_token_only"] is True
+    assert chosen(size(given={"model.ffn": "conv1d_bn"}))["scratch.train.class_token_only"] is False
+
+
 def test_public_weights_that_would_take_the_budget_are_left_out() -> None:
     """At 518 px the features of 500,000 images alone take days."""
     facts = ImageFacts(class_counts=(50_000,) * 10, side=32)
