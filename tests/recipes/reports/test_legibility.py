@@ -123,6 +123,7 @@ def test_the_page_of_ten_stems_is_one_small_file_with_described_figures(ten_stem
     assert html.count(b"aria-describedby=") == len(descriptions)
 
 
+@pytest.mark.embedded_fonts
 def test_files_embed_their_fonts_and_have_no_date(ten_stems: ComparisonPage) -> None:
     name, fig, _ = next(page_figures(ten_stems))
     settle(fig)
