@@ -36,9 +36,9 @@ class FetchedShard:
     def fetching(self) -> "FetchedShard":
         """Return the same shard, which is copied once a process has read some of its images.
 
-        Only data loaders read so. Verification, fingerprints, statistics and the search for duplicates read a few images of many
-        shards, or each image once, before training: copies of all these shards would be of no use to them, and would take the
-        room from the shards that training reads.
+        Only data loaders of training and of complete splits read so. Verification, fingerprints, statistics, the search for
+        duplicates and evaluations of samples read a few images of many shards, or each image once, before training: copies of all
+        these shards would be of no use to them, and would take the room from the shards that training reads.
         """
         found = copy(self)
         found._fetches = True

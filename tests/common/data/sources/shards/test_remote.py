@@ -5,7 +5,9 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -29,6 +31,7 @@ from common.data.sources.split import Split
 from common.data.splits.duplicates import find_duplicates
 from common.data.splits.fingerprint import describe_data
 from common.errors import ProcessError, UserError
+from common.evaluation.inference import predict, sample_images
 from common.rng import SampleKey
 
 
@@ -193,9 +196,25 @@ def read_by_loader(split: Split, *, workers: int = 0) -> list[int]:
     def to_views(images: Sequence[ImageArray], _: Sequence[SampleKey]) -> Views:
         return Views([torch.tensor([[[[int(image[0, 0, 0])]]] for image in images])], [], None, None)
 
-    for batch in build_evaluation_loader(split, to_views, 4, workers=workers):
+    for batch in build_evaluation_loader(split, to_views, 4, workers=workers, copies_shards=True):
         reds += batch.views[0].flatten().tolist()
     return reds
+
+
+@pytest.mark.parametrize(("num_images", "copied"), [(12, False), (30, True)])
+def test_evaluating_a_sample_copies_nothing(
+    server: tuple[type[Handler], str], tmp_path: Path, num_images: int, copied: bool
+) -> None:
+    """The bank of pre-training reads 6 of the 20 images of each shard here; copies are for what reads most of them."""
+    keys = {"stage_to": str(tmp_path / "node"), "cache_megabytes": 0, "verify": "none", "duplicates": "ignore"}
+    keys |= {"validation_split": "none", "validation_fraction": 0, "workers": 0, "image_size": 4}
+    config = DataConfig(source=server[1] + SHARDS, **keys)
+    train = open_splits(config, labeled=True).train
+    bank = sample_images(train.labeled(), num_images, seed=0, stream="knn bank")
+    accelerator = SimpleNamespace(num_processes=1, autocast=nullcontext)
+    run = SimpleNamespace(num_processes=1, rank=0, device=torch.device("cpu"), accelerator=accelerator)
+    outputs, _ = predict(bank, torch.nn.Flatten(), run, config, crop_pct=1.0, batch_size=8)  # type: ignore[arg-type]
+    assert len(outputs) == num_images and bool(list((tmp_path / "node").rglob("a-*.tar"))) is copied
 
 
 def test_copies_never_exceed_the_limit(
@@ -350,7 +369,7 @@ def test_a_run_resumes_exactly(server: tuple[type[Handler], str], tmp_path: Path
         "train.epochs=2",
     )
     folder = (f"data.source={tmp_path / 'set'}", *keys)
-    remote = (f"data.source={server[1]}{SHARDS}", f"data.stage_to={tmp_path / 'node'}", *keys)
+    remote = (f"data.source={server[1]}{SHARDS}", f"data.stage_to={tmp_path / 'node'}", "data.cache_megabytes=0", *keys)
     assert stage("finetune", tmp_path / "folder", *folder) == 0
     assert stage("finetune", tmp_path / "remote", *remote, "train.checkpoint_steps=1") == 0
     (tmp_path / "remote" / "result.json").unlink()
@@ -358,4 +377,5 @@ def test_a_run_resumes_exactly(server: tuple[type[Handler], str], tmp_path: Path
     newest = checkpoints[-1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])  # damaged: the run resumes from the one before
     assert stage("finetune", tmp_path / "remote", *remote) == 0
+    assert {path.name[:10] for path in (tmp_path / "node").rglob("a-*.tar")} >= {"a-train-00", "a-train-01"}
     assert_same_run(tmp_path / "folder", tmp_path / "remote")
