@@ -237,6 +237,23 @@ def test_copies_never_exceed_the_limit(
     assert read(reversed(range(len(train)))) == ["a-train-01"]
 
 
+def test_a_shard_larger_than_the_limit_is_named_once_and_never_tried(
+    server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No other copy would have to go for it: the folder is not looked through, and the warning has the shard's size."""
+    monkeypatch.setattr(fetching, "_READS_WITHOUT_ROOM", 0)
+    monkeypatch.setattr(ShardCache, "reserve", lambda *_: pytest.fail("asks for room"))
+    size = write_labeled(tmp_path / "set" / "a-train-01.tar", range(20, 50)).stat().st_size
+    limit = (size - 1) / 1e9
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": limit, "verify": "none", "cache_megabytes": 0}
+    source = server[1] + "/set/a-{train-01,validation-00}.tar"
+    train = open_splits(DataConfig(source=source, **keys), labeled=True).train
+    assert len(set(read_by_loader(train))) == len(train) > 20
+    warnings = [record.getMessage() for record in caplog.records if "data.stage_gigabytes" in record.getMessage()]
+    assert len(warnings) == 1 and f"the largest, {server[1]}/set/a-train-01.tar, has {size / 1e9:g})" in warnings[0]
+    assert f"data.stage_gigabytes = {limit:g}: 1 of the 1 shards of the split 'train'" in warnings[0]
+
+
 def test_room_for_copies_is_shared_by_processes(tmp_path: Path) -> None:
     """A copy that another process is making counts with its whole size; one that nobody completes makes room."""
     cache = ShardCache(tmp_path, 100)
