@@ -4,6 +4,7 @@ import http.server
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,7 +24,7 @@ from common.data.loading.sampler import EpochSampler
 from common.data.loading.shard_order import build_shard_order
 from common.data.open_splits import open_splits
 from common.data.sources.file_lock import hold_lock
-from common.data.sources.shards import fetching, places
+from common.data.sources.shards import connections, fetching, places
 from common.data.sources.shards.addresses import expand_braces
 from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.shard_cache import ShardCache
@@ -36,7 +37,10 @@ from common.rng import SampleKey
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serve ranges of files; fail as often as `failures` says, close connections without a word if `drops`."""
+    """Serve ranges of files; fail as often as `failures` says, close connections without a word if `drops`.
+
+    The first `lost` connections answer nothing.
+    """
 
     protocol_version = "HTTP/1.1"  # connections stay open
     disable_nagle_algorithm = True  # as servers do: head and content are two packets
@@ -46,16 +50,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
     connections = 0
     ranges = True
     drops = False
+    lost = 0
 
     def setup(self) -> None:
         """Count a connection."""
         type(self).connections += 1
+        self.number = type(self).connections
         super().setup()
 
     def do_GET(self) -> None:
         """Answer a request for a range."""
         kind = type(self)
         kind.requests += 1
+        if self.number <= kind.lost:
+            return  # no answer; the connection stays open
         path = self.folder / self.path.lstrip("/")
         if kind.failures:
             kind.failures -= 1
@@ -367,6 +375,24 @@ def test_a_connection_that_the_server_closes_is_opened_again(
     kind.drops = True
     monkeypatch.setattr(places.time, "sleep", lambda _: pytest.fail("waits"))
     assert [train.image(index)[0, 0, 0] for index in range(5)] == images
+
+
+def test_a_connection_that_was_idle_is_not_used_again(
+    server: tuple[type[Handler], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router may have forgotten it silently: a request over it would wait for its timeout. Without a pause it is kept."""
+    kind, address = server
+    train = open_splits(DataConfig(source=address + SHARDS, verify="none", cache_megabytes=0), labeled=True).train
+    clock = [time.monotonic()]
+    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(places, "_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(places.time, "sleep", lambda _: pytest.fail("waits"))
+    image, before = train.image(0), kind.connections
+    clock[0] += 25
+    assert (train.image(0) == image).all() and kind.connections == before
+    clock[0] += 31
+    kind.lost = before
+    assert (train.image(0) == image).all() and kind.connections == before + 1
 
 
 def test_replacements_are_refused(server: tuple[type[Handler], str]) -> None:
