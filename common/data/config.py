@@ -64,8 +64,8 @@ class DataConfig(Config):
     """Configuration name of a Hub dataset that has several configurations."""
     stage_to: str | None = None
     """Folder on a disk of the node (each node's own) to which tar shards and arrow files are copied once before they are read, and
-    into which large parquet files are unpacked; shards on a server are copied when data loaders reach them. none: shards are read
-    where they are. It changes no number."""
+    into which large parquet files are unpacked; shards on a server are copied when training or an evaluation of at least half of a
+    split reaches them. none: shards are read where they are. It changes no number."""
     stage_gigabytes: Positive | None = None
     """Size that the copies of a server's shards in `stage_to` do not exceed, in 10^9 bytes: those that were read longest ago are
     removed, and while all are in use, images of further shards are requested from the server. Training then needs

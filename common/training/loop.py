@@ -238,6 +238,7 @@ def build_loop(
         pin_memory=run.device.type == "cuda",
         replacement_seed=train.seed,
         token_labels=token_labels,
+        copies_shards=True,
     )
     corrupt = build_corrupt_counter(data, splits, run.process_group)
     return Loop(run, train, batches, loader, networks, optimizer, monitor=monitor, watch=watch, corrupt=corrupt)

@@ -21,3 +21,12 @@ def copied_as_read(images: Images) -> Images:
     if isinstance(images, JoinedImages):
         return JoinedImages([copied_as_read(part) for part in images.parts])
     return images.copied_as_read() if isinstance(images, RemoteImages) else images
+
+
+def num_stored(images: Images) -> int:
+    """Return the number of images of the collections that `images` are selected from."""
+    if isinstance(images, SelectedImages):
+        return num_stored(images.images)
+    if isinstance(images, JoinedImages):
+        return sum(map(num_stored, images.parts))
+    return len(images)

@@ -150,6 +150,7 @@ def build_loader(
     pin_memory: bool = False,
     replacement_seed: int | None = None,
     token_labels: TokenLabelSource | None = None,
+    copies_shards: bool = False,
 ) -> BatchLoader[Batch]:
     """Return a loader of transformed `Batch`es of the images in `batches`, for example an `EpochBatches`.
 
@@ -157,9 +158,10 @@ def build_loader(
     page-locked memory, from which a GPU copies without making this process wait. A corrupt image raises
     UserError; with a `replacement_seed` it is replaced by another image, with that image's label (`read_images`). With
     `token_labels`, the workers also read those, and `transform` must return the geometry.
-    Images of a server's shards are copied to the node as the loader reads them, if there is a folder for copies (data.stage_to).
+    With `copies_shards`, a server's shards are copied to the node as the loader reads them, if there is a folder for copies
+    (data.stage_to): for training and complete splits, not for a sample, which would copy many images for each one that it reads.
     """
-    split = split.copied_as_read() if isinstance(split, Split) else split
+    split = split.copied_as_read() if copies_shards and isinstance(split, Split) else split
     return BatchLoader(
         _BatchDataset(split, transform, replacement_seed, token_labels),
         batch_sampler=batches,
@@ -185,12 +187,19 @@ def build_evaluation_loader(
     num_processes: int = 1,
     pin_memory: bool = False,
     replacement_seed: int | None = None,
+    copies_shards: bool = False,
 ) -> BatchLoader[Batch]:
     """Return a loader of the split in order, each image once over all processes, in batches of `batch_size` per process.
 
-    `pin_memory` and `replacement_seed` are those of `build_loader`.
+    `pin_memory`, `replacement_seed` and `copies_shards` are those of `build_loader`.
     """
     batches = EvaluationSampler(len(split), batch_size, rank=rank, num_processes=num_processes)
     return build_loader(
-        split, transform, batches, workers=workers, pin_memory=pin_memory, replacement_seed=replacement_seed
+        split,
+        transform,
+        batches,
+        workers=workers,
+        pin_memory=pin_memory,
+        replacement_seed=replacement_seed,
+        copies_shards=copies_shards,
     )

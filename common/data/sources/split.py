@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.collections import Images, SelectedImages, content_hash
-from common.data.images.copied_as_read import copied_as_read
+from common.data.images.copied_as_read import copied_as_read, num_stored
 
 UNLABELED = -1
 """Label of an image without one, in a partly labeled split."""
@@ -88,6 +88,13 @@ class Split:
     def copied_as_read(self) -> "Split":
         """Return the same split, of which the images of a server's shards are copied to the node as they are read."""
         return replace(self, images=copied_as_read(self.images))
+
+    def is_sample(self) -> bool:
+        """Return whether the split has less than half of the images of the source's splits that it is selected from.
+
+        Copies of the shards of a sample are mostly images that nobody reads.
+        """
+        return 2 * len(self.images) < num_stored(self.images)
 
     def labeled(self) -> "Split":
         """Return the images that have labels: the split itself, unless it is partly labeled."""

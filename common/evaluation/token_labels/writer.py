@@ -106,7 +106,8 @@ class TokenLabelWriter:
         """Return a loader of the complete images of each batch."""
         batches = [[SampleKey(0, row, row, 0) for row in batch.rows] for batch in plan]
         transform = WholeImageTransform(self.description.image_size)
-        return build_loader(self.splits.train, transform, batches, workers=self.workers)
+        train = self.splits.train
+        return build_loader(train, transform, batches, workers=self.workers, copies_shards=not train.is_sample())
 
     @torch.no_grad()
     def _predict(self, batch: Batch) -> tuple[Tensor, ...]:

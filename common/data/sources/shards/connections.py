@@ -7,9 +7,11 @@ import http.client
 import io
 import os
 import threading
+import time
 import urllib.error
 import urllib.request
 import urllib.response
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,11 +20,25 @@ _READ_AT_ONCE = (206, 301, 302, 303, 307, 308)
 closed, since what was not read of it would be taken for the next answer."""
 
 
+_IDLE_SECONDS = 30.0
+"""Time without a request after which a connection is not used again: routers and load balancers forget idle connections, some
+without a word, and a request over such a one waits for its timeout. They mostly do so after a minute or more."""
+
+
+@dataclass
+class _Connection:
+    """A connection that stays open."""
+
+    http: http.client.HTTPConnection
+    last_use: float
+    """Time of the last answer, in seconds of the monotonic clock."""
+
+
 class _Kept(threading.local):
     """The connections of a thread, by protocol, server and the server behind a proxy."""
 
     def __init__(self) -> None:
-        self.connections: dict[tuple[Any, ...], http.client.HTTPConnection] = {}
+        self.connections: dict[tuple[Any, ...], _Connection] = {}
 
 
 _kept = _Kept()
@@ -31,7 +47,7 @@ _kept = _Kept()
 def _close_in_child() -> None:
     """Close the connections in a fork: two processes would read each other's answers. The parent's stay open."""
     for connection in _kept.connections.values():
-        connection.close()
+        connection.http.close()
     _kept.connections.clear()
 
 
@@ -47,20 +63,23 @@ class _KeepingHandler(urllib.request.AbstractHTTPHandler):
         headers = {name.title(): value for name, value in {**req.headers, **req.unredirected_hdrs}.items()}
         of_proxy = {name: headers.pop(name) for name in [*headers] if tunnel and name == "Proxy-Authorization"}
         key = http_class, req.host, tunnel
-        connection = _kept.connections.get(key)
-        if connection is None:
-            connection = http_class(req.host, timeout=req.timeout, **http_conn_args)
+        kept = _kept.connections.get(key)
+        if kept is None:
+            kept = _Connection(http_class(req.host, timeout=req.timeout, **http_conn_args), time.monotonic())
             if tunnel:
-                connection.set_tunnel(tunnel, headers=of_proxy)
-            _kept.connections[key] = connection
-        response, content = _send(connection, req, headers)
+                kept.http.set_tunnel(tunnel, headers=of_proxy)
+            _kept.connections[key] = kept
+        elif time.monotonic() - kept.last_use > _IDLE_SECONDS:
+            kept.http.close()  # the request opens it again
+        response, content = _send(kept.http, req, headers)
         answer: Any = response
         if content is None:
             del _kept.connections[key]
-            if connection.sock is not None:  # the answer has the socket until it is closed
-                connection.sock.close()
-                connection.sock = None
+            if kept.http.sock is not None:  # the answer has the socket until it is closed
+                kept.http.sock.close()
+                kept.http.sock = None
         else:
+            kept.last_use = time.monotonic()
             answer = urllib.response.addinfourl(io.BytesIO(content), response.headers, req.full_url, response.status)
         answer.url, answer.msg = req.full_url, response.reason  # as urllib's handlers have them
         return answer

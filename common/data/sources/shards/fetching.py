@@ -3,13 +3,14 @@
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
 
 from common.data.sources.file_lock import hold_lock
-from common.data.sources.shards.places import OpenShard, RemoteShard
+from common.data.sources.shards.places import OpenShard, RemoteShard, ShardPlace, size_in
 from common.data.sources.shards.shard_cache import ShardCache
 from common.errors import is_disk_error
 from common.files import fsync
@@ -36,9 +37,9 @@ class FetchedShard:
     def fetching(self) -> "FetchedShard":
         """Return the same shard, which is copied once a process has read some of its images.
 
-        Only data loaders read so. Verification, fingerprints, statistics and the search for duplicates read a few images of many
-        shards, or each image once, before training: copies of all these shards would be of no use to them, and would take the
-        room from the shards that training reads.
+        Only data loaders of training and of complete splits read so. Verification, fingerprints, statistics, the search for
+        duplicates and evaluations of samples read a few images of many shards, or each image once, before training: copies of all
+        these shards would be of no use to them, and would take the room from the shards that training reads.
         """
         found = copy(self)
         found._fetches = True
@@ -69,14 +70,24 @@ class FetchedShard:
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes from the copy, or by a request where there is none.
 
-        If it is `fetching`, the shard is copied after the first requests.
+        If it is `fetching`, the shard is copied after the first requests, unless it is larger than the limit on all copies.
         """
         data = self._read_copy(offset, size)
-        if data is None and self._fetches:
+        if data is None and self._fetches and self.fits:
             if self._num_reads >= _READS_BEFORE_FETCH and self._fetch():
                 data = self._read_copy(offset, size)
             self._num_reads += 1
         return self._remote.read(offset, size) if data is None else data
+
+    @property
+    def size(self) -> int:
+        """Return the length of the file in bytes."""
+        return size_in(self._state)
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the shard alone is within the limit on all copies."""
+        return self._cache.can_hold(self.size)
 
     @property
     def _path(self) -> Path:
@@ -138,6 +149,24 @@ class FetchedShard:
             part.replace(path)
             fsync(path.parent)
         return True
+
+
+def warn_of_large_shards(shards: Sequence[ShardPlace], limit_bytes: int | None, *, title: str) -> None:
+    """Log how many of the shards of a split are larger than the limit on all copies, and the largest one."""
+    large = [shard for shard in shards if isinstance(shard, FetchedShard) and not shard.fits]
+    if limit_bytes is None or not large:
+        return
+    largest = max(large, key=lambda shard: shard.size)
+    _log.warning(
+        "data.stage_gigabytes = %g: %d of the %d shards of %s are larger and never copied (the largest, %s, has %g);"
+        " their images are requested from the server. Raise it, or write smaller shards.",
+        limit_bytes / 1e9,
+        len(large),
+        len(shards),
+        title,
+        largest.title,
+        largest.size / 1e9,
+    )
 
 
 @cache

@@ -45,7 +45,7 @@ class ShardPlace(Protocol):
         """Return its name within the dataset, which does not depend on where the dataset is."""
 
     def state(self) -> str:
-        """Return its size and what else tells whether it has changed; raise OSError if it cannot be read."""
+        """Return its size, a space and what else tells whether it has changed; raise OSError if it cannot be read."""
 
     def open(self) -> AbstractContextManager[OpenShard]:
         """Return a context in which it is open; raise OSError if it cannot be read."""
@@ -143,6 +143,11 @@ class RemoteShard:
                     raise OSError(f"{self.url}: {error}") from error
             time.sleep(_FIRST_WAIT_SECONDS * 2**number)
         raise AssertionError("the last try returns or raises")
+
+
+def size_in(state: str) -> int:
+    """Return the length in bytes of a file from its `state`."""
+    return int(state.partition(" ")[0])
 
 
 def _total(headers: email.message.Message) -> int:

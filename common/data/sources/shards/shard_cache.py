@@ -55,6 +55,10 @@ class ShardCache:
                 " it to less, or data.stage_to to a folder with more room."
             )
 
+    def can_hold(self, size: int) -> bool:
+        """Return whether a copy of `size` bytes is within the limit if there is no other."""
+        return self.limit_bytes is None or size <= self.limit_bytes
+
     def path_of(self, relative_name: str, digest: str) -> Path:
         """Return the path of the copy of a shard; `digest` are 8 hexadecimal digits that tell it from others of the same name."""
         path = self.folder / relative_name

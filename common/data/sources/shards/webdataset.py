@@ -12,7 +12,7 @@ import numpy as np
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.missing_labels import are_labels_used
 from common.data.sources.shards.addresses import expand_braces
-from common.data.sources.shards.fetching import FetchedShard
+from common.data.sources.shards.fetching import FetchedShard, warn_of_large_shards
 from common.data.sources.shards.index_store import load_or_build
 from common.data.sources.shards.places import LocalShard, RemoteShard, ShardPlace
 from common.data.sources.shards.samples import read_samples
@@ -56,6 +56,7 @@ class WebDatasetSource:
         title, shards = f"the split '{name}' of {self.title}", self._shards[name]
         column = self._options.label_column
         index, folder = load_or_build(shards, label_column=column, title=title)
+        warn_of_large_shards(shards, self._options.stage_bytes, title=title)
         copies = self._copies(shards, title)
         images = TarImages(index, folder, shards, decoder=self._options.decoder, copies=copies)
         unlabeled = Split(images=images, labels=None, class_names=())

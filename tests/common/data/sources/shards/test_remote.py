@@ -4,8 +4,11 @@ import http.server
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -21,7 +24,7 @@ from common.data.loading.sampler import EpochSampler
 from common.data.loading.shard_order import build_shard_order
 from common.data.open_splits import open_splits
 from common.data.sources.file_lock import hold_lock
-from common.data.sources.shards import fetching, places
+from common.data.sources.shards import connections, fetching, places
 from common.data.sources.shards.addresses import expand_braces
 from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.shard_cache import ShardCache
@@ -29,11 +32,15 @@ from common.data.sources.split import Split
 from common.data.splits.duplicates import find_duplicates
 from common.data.splits.fingerprint import describe_data
 from common.errors import ProcessError, UserError
+from common.evaluation.inference import predict, sample_images
 from common.rng import SampleKey
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serve ranges of files; fail as often as `failures` says, close connections without a word if `drops`."""
+    """Serve ranges of files; fail as often as `failures` says, close connections without a word if `drops`.
+
+    The first `lost` connections answer nothing.
+    """
 
     protocol_version = "HTTP/1.1"  # connections stay open
     disable_nagle_algorithm = True  # as servers do: head and content are two packets
@@ -43,16 +50,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
     connections = 0
     ranges = True
     drops = False
+    lost = 0
 
     def setup(self) -> None:
         """Count a connection."""
         type(self).connections += 1
+        self.number = type(self).connections
         super().setup()
 
     def do_GET(self) -> None:
         """Answer a request for a range."""
         kind = type(self)
         kind.requests += 1
+        if self.number <= kind.lost:
+            return  # no answer; the connection stays open
         path = self.folder / self.path.lstrip("/")
         if kind.failures:
             kind.failures -= 1
@@ -193,9 +204,25 @@ def read_by_loader(split: Split, *, workers: int = 0) -> list[int]:
     def to_views(images: Sequence[ImageArray], _: Sequence[SampleKey]) -> Views:
         return Views([torch.tensor([[[[int(image[0, 0, 0])]]] for image in images])], [], None, None)
 
-    for batch in build_evaluation_loader(split, to_views, 4, workers=workers):
+    for batch in build_evaluation_loader(split, to_views, 4, workers=workers, copies_shards=True):
         reds += batch.views[0].flatten().tolist()
     return reds
+
+
+@pytest.mark.parametrize(("num_images", "copied"), [(12, False), (30, True)])
+def test_evaluating_a_sample_copies_nothing(
+    server: tuple[type[Handler], str], tmp_path: Path, num_images: int, copied: bool
+) -> None:
+    """The bank of pre-training reads 6 of the 20 images of each shard here; copies are for what reads most of them."""
+    keys = {"stage_to": str(tmp_path / "node"), "cache_megabytes": 0, "verify": "none", "duplicates": "ignore"}
+    keys |= {"validation_split": "none", "validation_fraction": 0, "workers": 0, "image_size": 4}
+    config = DataConfig(source=server[1] + SHARDS, **keys)
+    train = open_splits(config, labeled=True).train
+    bank = sample_images(train.labeled(), num_images, seed=0, stream="knn bank")
+    accelerator = SimpleNamespace(num_processes=1, autocast=nullcontext)
+    run = SimpleNamespace(num_processes=1, rank=0, device=torch.device("cpu"), accelerator=accelerator)
+    outputs, _ = predict(bank, torch.nn.Flatten(), run, config, crop_pct=1.0, batch_size=8)  # type: ignore[arg-type]
+    assert len(outputs) == num_images and bool(list((tmp_path / "node").rglob("a-*.tar"))) is copied
 
 
 def test_copies_never_exceed_the_limit(
@@ -216,6 +243,23 @@ def test_copies_never_exceed_the_limit(
     assert read(range(len(train))) == ["a-train-00"] and "copies that are in use leave no room" in caplog.text
     os.utime(next((tmp_path / "node").rglob("a-*.tar")), (1, 1))  # read long ago
     assert read(reversed(range(len(train)))) == ["a-train-01"]
+
+
+def test_a_shard_larger_than_the_limit_is_named_once_and_never_tried(
+    server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No other copy would have to go for it: the folder is not looked through, and the warning has the shard's size."""
+    monkeypatch.setattr(fetching, "_READS_WITHOUT_ROOM", 0)
+    monkeypatch.setattr(ShardCache, "reserve", lambda *_: pytest.fail("asks for room"))
+    size = write_labeled(tmp_path / "set" / "a-train-01.tar", range(20, 50)).stat().st_size
+    limit = (size - 1) / 1e9
+    keys = {"stage_to": str(tmp_path / "node"), "stage_gigabytes": limit, "verify": "none", "cache_megabytes": 0}
+    source = server[1] + "/set/a-{train-01,validation-00}.tar"
+    train = open_splits(DataConfig(source=source, **keys), labeled=True).train
+    assert len(set(read_by_loader(train))) == len(train) > 20
+    warnings = [record.getMessage() for record in caplog.records if "data.stage_gigabytes" in record.getMessage()]
+    assert len(warnings) == 1 and f"the largest, {server[1]}/set/a-train-01.tar, has {size / 1e9:g})" in warnings[0]
+    assert f"data.stage_gigabytes = {limit:g}: 1 of the 1 shards of the split 'train'" in warnings[0]
 
 
 def test_room_for_copies_is_shared_by_processes(tmp_path: Path) -> None:
@@ -333,6 +377,24 @@ def test_a_connection_that_the_server_closes_is_opened_again(
     assert [train.image(index)[0, 0, 0] for index in range(5)] == images
 
 
+def test_a_connection_that_was_idle_is_not_used_again(
+    server: tuple[type[Handler], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router may have forgotten it silently: a request over it would wait for its timeout. Without a pause it is kept."""
+    kind, address = server
+    train = open_splits(DataConfig(source=address + SHARDS, verify="none", cache_megabytes=0), labeled=True).train
+    clock = [time.monotonic()]
+    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(places, "_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(places.time, "sleep", lambda _: pytest.fail("waits"))
+    image, before = train.image(0), kind.connections
+    clock[0] += 25
+    assert (train.image(0) == image).all() and kind.connections == before
+    clock[0] += 31
+    kind.lost = before
+    assert (train.image(0) == image).all() and kind.connections == before + 1
+
+
 def test_replacements_are_refused(server: tuple[type[Handler], str]) -> None:
     """An image that a server fails to send is not corrupt."""
     with pytest.raises(UserError, match="data.on_corrupt is 'skip', but data.source is on a server"):
@@ -350,7 +412,7 @@ def test_a_run_resumes_exactly(server: tuple[type[Handler], str], tmp_path: Path
         "train.epochs=2",
     )
     folder = (f"data.source={tmp_path / 'set'}", *keys)
-    remote = (f"data.source={server[1]}{SHARDS}", f"data.stage_to={tmp_path / 'node'}", *keys)
+    remote = (f"data.source={server[1]}{SHARDS}", f"data.stage_to={tmp_path / 'node'}", "data.cache_megabytes=0", *keys)
     assert stage("finetune", tmp_path / "folder", *folder) == 0
     assert stage("finetune", tmp_path / "remote", *remote, "train.checkpoint_steps=1") == 0
     (tmp_path / "remote" / "result.json").unlink()
@@ -358,4 +420,5 @@ def test_a_run_resumes_exactly(server: tuple[type[Handler], str], tmp_path: Path
     newest = checkpoints[-1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])  # damaged: the run resumes from the one before
     assert stage("finetune", tmp_path / "remote", *remote) == 0
+    assert {path.name[:10] for path in (tmp_path / "node").rglob("a-*.tar")} >= {"a-train-00", "a-train-01"}
     assert_same_run(tmp_path / "folder", tmp_path / "remote")
