@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHOSEN_PRECISION = "chosen_precision"
+"""Entry of environment.json: what `train.precision: auto` chose."""
 _EXECUTION = {"compiled": "compile", "deterministic": "deterministic"}
 """Arguments of `build_accelerator` and the keys of the section `train` that set them, which evaluations may lack."""
 
@@ -49,13 +51,13 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
     accelerator = build_accelerator("fp32" if precision == AUTO else precision, **execution)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    if precision == AUTO:
-        chosen = choose_precision(config, accelerator)
+    chosen = choose_precision(config, accelerator) if precision == AUTO else None
+    if chosen is not None:
         config = with_precision(config, chosen)
         accelerator = with_bf16() if chosen == "bf16" else accelerator
     elif precision == "bf16" and accelerator.is_main_process:
         warn_of_slow_bf16(accelerator.device)
-    run = Run(config, accelerator, stage=stage, overrides=overrides)
+    run = Run(config, accelerator, stage=stage, overrides=overrides, chosen_precision=chosen)
     run.signals.install()
     return run
 
@@ -63,7 +65,16 @@ def start_run(config: Any, *, stage: str, precision: str, overrides: list[str]) 
 class Run:
     """One run and its folder, as each of its processes sees them."""
 
-    def __init__(self, config: Any, accelerator: "Accelerator", *, stage: str, overrides: list[str]) -> None:
+    def __init__(
+        self,
+        config: Any,
+        accelerator: "Accelerator",
+        *,
+        stage: str,
+        overrides: list[str],
+        chosen_precision: str | None = None,
+    ) -> None:
+        self._chosen = {} if chosen_precision is None else {CHOSEN_PRECISION: chosen_precision}
         self.config, self.stage, self.folder = config, stage, user_path(config.out, "out")
         check_length(self.folder, "out")
         self.accelerator = accelerator
@@ -242,7 +253,7 @@ class Run:
         if self.files.epochs_before is None:
             self.write_recipe()
         self.files.write("overrides.txt", "".join(f"{word}\n" for word in overrides))
-        self.files.write("environment.json", to_json(environment(self.device), indent=2) + "\n")
+        self.files.write("environment.json", to_json({**environment(self.device), **self._chosen}, indent=2) + "\n")
 
     def _discard(self) -> None:
         """Remove what an unfinished attempt of a run without checkpoints left."""

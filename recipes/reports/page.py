@@ -15,7 +15,7 @@ from recipes.reports.duplicate_words import DuplicateWords
 from recipes.reports.duplicates import find_duplicates
 from recipes.reports.incomplete_runs import incomplete_runs
 from recipes.reports.results import StudyRecord
-from recipes.reports.run_files import read_environment, read_num_classes
+from recipes.reports.run_files import chosen_precisions, read_environment, read_num_classes
 from recipes.run.runner import format_duration
 from recipes.study.command import run_command
 from recipes.study.display import display_path
@@ -82,6 +82,13 @@ class Page(ABC):
         if len(failed):
             counts = ", ".join(f"{count} {status}" for status, count in failed.items())
             warnings.append(f"Not every run finished: {counts}. See “Status of the runs” before relying on an average.")
+        for stage, by_precision in chosen_precisions(self.study).items():
+            if len(by_precision) > 1:
+                found = ", ".join(f"{precision} in {count}" for precision, count in sorted(by_precision.items()))
+                warnings.append(
+                    f"train.precision=auto chose differently for the runs of {stage} ({found}), on unlike machines: differences"
+                    " between arms may be due to it. Name a precision."
+                )
         return [*warnings, *filter(None, [self.duplicates.warning()])]
 
     def facts(self) -> list[str]:

@@ -58,6 +58,10 @@ def _read_curve(
                 yield *place, name, float(value)
 
 
+CHOSEN_PRECISION = "chosen_precision"
+"""Entry of environment.json (`common.training.run`, which imports torch): what `train.precision: auto` chose."""
+
+
 @dataclass(frozen=True)
 class IntermediateValue:
     """A metric during training: its value after `epoch` of `epochs`."""
@@ -101,6 +105,18 @@ def read_environment(study: StudyRecord) -> dict[str, list[str]]:
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             counts[text] = counts.get(text, 0) + 1
     return {key: sorted(counts, key=lambda text: -counts[text]) for key, counts in counts_by_key.items()}
+
+
+def chosen_precisions(study: StudyRecord) -> dict[str, dict[str, int]]:
+    """Return how many runs of each stage have which precision, among those whose recipe left the choice to their machine."""
+    counts: dict[str, dict[str, int]] = {}
+    for run in study.runs.values():
+        path = run.folder / "environment.json"
+        chosen = _read_object(path).get(CHOSEN_PRECISION) if run.result is not None and path_exists(path) else None
+        if isinstance(chosen, str):
+            of_stage = counts.setdefault(run.planned.stage, {})
+            of_stage[chosen] = of_stage.get(chosen, 0) + 1
+    return counts
 
 
 def read_num_classes(study: StudyRecord) -> int | None:

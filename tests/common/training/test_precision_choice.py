@@ -1,5 +1,6 @@
 """`train.precision=auto`: the faster precision of the device, chosen once, and then as if the recipe named it."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def test_the_run_is_that_of_the_precision_chosen(
     measured(monkeypatch, ratio)
     assert stage("finetune", tmp_path / "auto", "train.precision=auto") == 0
     assert chosen(tmp_path / "auto") == precision
+    assert json.loads((tmp_path / "auto" / "environment.json").read_text())["chosen_precision"] == precision
     AcceleratorState._reset_state(True)
     assert stage("finetune", tmp_path / "named", f"train.precision={precision}") == 0
     assert_same_run(tmp_path / "named", tmp_path / "auto")

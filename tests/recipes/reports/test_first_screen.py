@@ -128,3 +128,14 @@ def test_contents_are_the_headings_with_unique_anchors() -> None:
         '<section aria-label="A &amp; b, 10%">\n<h2 id="section-a-b-10">A &amp; <i>b</i>, 10%</h2><p>1</p>'
     )
     assert all(found.html.count(f'id="{entry.anchor}"') == 1 for entry in found.entries)
+
+
+def test_runs_whose_machines_chose_unlike_precisions_are_named(study_folder: Path) -> None:
+    runs = [run for run in page_of(study_folder).study.plan.runs if run.stage == "finetune"]
+    for run in runs:
+        overwrite(study_folder, run, "environment.json", chosen_precision="bf16")
+    assert page_of(study_folder).warnings() == []
+    overwrite(study_folder, runs[0], "environment.json", chosen_precision="fp32")
+    (sentence,) = page_of(study_folder).warnings()
+    chosen = f"(bf16 in {len(runs) - 1}, fp32 in 1)"
+    assert sentence.startswith(f"train.precision=auto chose differently for the runs of finetune {chosen}")
