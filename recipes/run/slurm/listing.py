@@ -28,8 +28,8 @@ class Listing:
 
     _tasks: dict[Path, dict[int, Task]] = field(default_factory=dict)
     """Tasks of the submissions that were read."""
-    _submissions: dict[tuple[str, Path], Path | None] = field(default_factory=dict)
-    """Submissions by the name of a job and the place of a study's submissions."""
+    _submissions: dict[tuple[str, Path], Path] = field(default_factory=dict)
+    """Submissions by the name of a job and the place of a study's submissions; those that were not found may be seen later."""
 
     def read(self, places: Iterable[Path]) -> dict[Path, ListedRun]:
         """Return the tasks of the submissions in `places`, by the folders of their runs, without links.
@@ -38,23 +38,35 @@ class Listing:
 
         Raise SlurmBusy if Slurm does not answer.
         """
-        found: dict[Path, ListedRun] = {}
+        return dict(self.tasks(places))
+
+    def tasks(self, places: Iterable[Path]) -> list[tuple[Path, ListedRun]]:
+        """Return every task of the submissions in `places` with the folder of its run, that which counts for the run last.
+
+        Raise SlurmBusy if Slurm does not answer.
+        """
+        found: list[tuple[Path, ListedRun]] = []
+        places, absent = tuple(places), set[tuple[str, Path]]()
         for queued in sorted(read_queue(), key=lambda task: (task.is_live, int(task.array), task.index)):
             for place in places:
-                submission = self._submission(queued, place)
+                submission = self._submission(queued, place, absent)
                 if submission is not None and queued.index in self._tasks[submission]:
-                    found[Path(self._tasks[submission][queued.index].folder)] = ListedRun(queued, submission)
+                    found.append((Path(self._tasks[submission][queued.index].folder), ListedRun(queued, submission)))
         return found
 
-    def _submission(self, queued: QueuedTask, place: Path) -> Path | None:
-        """Return the submission of a queued task, with its tasks read; None if it belongs to no submission in `place`."""
+    def _submission(self, queued: QueuedTask, place: Path, absent: set[tuple[str, Path]]) -> Path | None:
+        """Return the submission of a queued task, with its tasks read; None if it belongs to no submission in `place`.
+
+        `absent` has what was not found by this reading of the queue: each is looked for once.
+        """
         key = queued.name, place
-        if key not in self._submissions:
-            submission = submission_of(queued, place)
-            if submission is not None:
+        if key not in self._submissions and key not in absent:
+            if (submission := submission_of(queued, place)) is not None:
                 self._tasks[submission] = read_tasks(submission)
-            self._submissions[key] = submission
-        return self._submissions[key]
+                self._submissions[key] = submission
+            else:
+                absent.add(key)
+        return self._submissions.get(key)
 
 
 def places_of(folders: Iterable[Path]) -> tuple[Path, ...]:
