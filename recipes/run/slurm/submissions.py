@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import path_exists, write_atomic
+from common.files import write_atomic
 from recipes.run.engine import Job
 from recipes.run.slurm.programs import NoAnswer, QueuedTask, SlurmBusy, job_named, submit
 from recipes.run.slurm.tasks import JOB, TASKS, Task
@@ -140,8 +140,6 @@ def _script(folder: Path, entry: SlurmEntry) -> str:
 
 
 def submission_of(task: QueuedTask, place: Path) -> Path | None:
-    """Return the submission of a queued task, if it is one of those in `place`."""
+    """Return where the submission of a queued task is if it is one of those in `place`; None if its name is no submission's."""
     found = _NAME.fullmatch(task.name)
-    if found is None or not path_exists(place / found[2] / TASKS):
-        return None
-    return place / found[2]
+    return place / found[2] if found is not None else None
