@@ -68,13 +68,15 @@ def print_status(folder: Path) -> int:
 
 
 def read_statuses(runs: Mapping[Path, str | None]) -> tuple[list[RunStatus], str]:
-    """Return the statuses of runs, given by their folders with the runs that they start from; and what is not known, or nothing.
+    """Return the statuses of runs, given by their folders with the runs that they start from; and lines about what is not known.
 
     Slurm's queue and the submissions are read once, and of each run a few small files and the end of its log.
     """
-    queue, problem = _read_queue(list(runs))
-    tasks = last_tasks(places_of(runs))
-    return [status_of(folder, needs, queue, tasks) for folder, needs in runs.items()], problem
+    problems: list[str] = []
+    queue = _read_queue(list(runs), problems)
+    tasks = last_tasks(places_of(runs), problems)
+    statuses = [status_of(folder, needs, queue, tasks) for folder, needs in runs.items()]
+    return statuses, "\n".join(dict.fromkeys(problems))
 
 
 def status_of(
@@ -144,17 +146,19 @@ def format_statuses(statuses: Sequence[RunStatus]) -> Iterator[str]:
         yield f"{status.state:<12}{status.name:<{width}}{step:>16}{rate:>10}{left:>9}  {status.detail}"
 
 
-def _read_queue(folders: Sequence[Path]) -> tuple[dict[Path, ListedRun], str]:
-    """Return the runs in Slurm's queue, and a sentence if it could not be read though runs were submitted."""
+def _read_queue(folders: Sequence[Path], problems: list[str]) -> dict[Path, ListedRun]:
+    """Return the runs in Slurm's queue; append a line to `problems` about what could not be read though runs were submitted."""
     places = [place for place in places_of(folders) if path_exists(place)]
     if not places:
-        return {}, ""
+        return {}
     if shutil.which("squeue") is None:
-        return {}, "squeue is not on this machine: whether a run waits in Slurm's queue is not known"
+        problems.append("squeue is not on this machine: whether a run waits in Slurm's queue is not known")
+        return {}
     try:
-        return Listing().read(places), ""
+        return Listing(problems).read(places)
     except SlurmBusy as error:
-        return {}, f"Slurm: {error}; whether a run waits in its queue is not known"
+        problems.append(f"Slurm: {error}; whether a run waits in its queue is not known")
+        return {}
 
 
 def _waits_for(reason: str, needs: str | None) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from common.errors import UserError
 from recipes.result import read_result
 from recipes.run.attempts import is_folder_in_use
 from recipes.run.engine import Job
@@ -25,12 +26,12 @@ def submit_all(
     `folder` contains the run folders. A run that failed is submitted again, with a line that says how it failed. Runs that start
     from a run that diverged, or that another process works on outside of Slurm, are not submitted.
 
-    Raise SlurmBusy, after the states are printed, where Slurm takes only some of the runs for now.
+    Raise SlurmBusy, after the states are printed, where Slurm takes only some of the runs for now, UserError where it refuses some.
     """
     states: dict[str, RunState] = {}
     numbers: dict[str, str] = {}
     """Slurm's ids of the jobs in the queue, by run."""
-    refusal: SlurmBusy | None = None
+    refusal: SlurmBusy | UserError | None = None
     with engine.locked([folder / run.id for run in runs]) as queue:
         for stage in dict.fromkeys(run.stage for run in runs):
             new: dict[Job, PlannedRun] = {}
@@ -52,7 +53,7 @@ def submit_all(
                     states[new[job].id], numbers[new[job].id] = "submitted", number
                     if (how := ends[job]) is not None:
                         print_line(f"FAILED before: {new[job].id}  {how}; submitted again")
-            except SlurmBusy as error:
+            except (SlurmBusy, UserError) as error:
                 refusal = error
     print_line(", ".join(f"{count} {state}" for state, count in Counter(states.values()).items()))
     if refusal is not None:

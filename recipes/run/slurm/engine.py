@@ -1,7 +1,6 @@
 """Engine of a Slurm cluster: gives runs to sbatch as job arrays, and follows them by squeue and the runs' own results."""
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,8 +12,9 @@ from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use
 from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.slurm.following import FollowedJob
 from recipes.run.slurm.listing import ListedRun, Listing, places_of
-from recipes.run.slurm.programs import SlurmBusy, TooManyTasks, cancel
-from recipes.run.slurm.submissions import place_of
+from recipes.run.slurm.programs import NoAnswer, SlurmBusy, TooManyTasks
+from recipes.run.slurm.stopping import stop_jobs
+from recipes.run.slurm.submissions import name_of, place_of
 from recipes.run.slurm.submitter import Submitter
 from recipes.run.states import read_state
 from recipes.study.slurm_section import SlurmEntry
@@ -42,20 +42,22 @@ class SlurmEngine:
         visible_seconds: float = VISIBLE_SECONDS,
         print_line: Callable[[str], None] = print,
     ) -> None:
-        """Take what jobs ask for; `visible_seconds` is how long a result may take to be seen on this machine."""
+        """Take what jobs ask for; `visible_seconds` is how long a result, or an array that Slurm took, may take to be seen."""
         self.slots, self.submitter = slots, Submitter(entry, command)
         self.poll_seconds, self.visible_seconds, self.print_line = poll_seconds, visible_seconds, print_line
         self._followed: dict[Path, FollowedJob] = {}
         self._listing = Listing()
         self._read_at: float | None = None
-        self._submit_after = 0.0
+        self._start_after = self._submit_after = 0.0
+        """When jobs are started again, and when those that are not in the queue are."""
         self._said: set[type[SlurmBusy]] = set()
         """What was printed: that Slurm does not answer, that it takes no more jobs."""
         self._has_answered = False
 
     def start(self, jobs: Iterable[Job]) -> list[tuple[Job, bool]]:
         """Submit jobs, or follow those that are in the queue; return those that were taken, with False for a folder in use."""
-        if time.monotonic() < self._submit_after:
+        now = time.monotonic()
+        if now < self._start_after:
             return []
         taken: list[tuple[Job, bool]] = []
         new: list[Job] = []
@@ -67,23 +69,25 @@ class SlurmEngine:
                 if place not in queues:
                     queues[place] = self.read([job.folder])
                 if _is_live(job, queues[place]):
-                    self._followed[job.folder] = FollowedJob(job, is_own=False)
+                    self._followed[job.folder] = FollowedJob(job)
                     taken.append((job, True))
+                elif now < self._submit_after:
+                    self._start_after = now + self.poll_seconds
                 elif is_folder_in_use(job.folder):
                     taken.append((job, False))
                 else:
                     new.append(job)
             submitted = self.submit(new)
             for job in submitted:
-                self._followed[job.folder] = FollowedJob(job, is_own=True)
+                self._followed[job.folder] = FollowedJob(job)
                 taken.append((job, True))
             if len(submitted) < len(new) or not all(is_started for _, is_started in taken):
-                self._submit_after = time.monotonic() + self.poll_seconds
+                self._start_after = time.monotonic() + self.poll_seconds
         except SlurmBusy as error:
             if not self._has_answered:
                 raise UserError(f"--engine slurm: Slurm does not answer: {error}") from error
             self._say_busy(error)
-            self._submit_after = time.monotonic() + self.poll_seconds
+            self._start_after = time.monotonic() + self.poll_seconds
         return taken
 
     def submit(self, jobs: Sequence[Job]) -> dict[Job, str]:
@@ -103,6 +107,8 @@ class SlurmEngine:
                 for job, number in self.submitter.submit(new):
                     submitted[job] = number
             except SlurmBusy as error:
+                if isinstance(error, NoAnswer):  # the array may be listed later: its runs are not to be submitted twice
+                    self._submit_after = time.monotonic() + self.visible_seconds
                 if not submitted:
                     raise
                 self._say_busy(error)
@@ -122,8 +128,14 @@ class SlurmEngine:
 
     def read(self, folders: Iterable[Path]) -> dict[Path, ListedRun]:
         """Return the runs in Slurm's queue by their folders without links; raise SlurmBusy if it does not answer."""
-        found = self._listing.read(places_of(folders))
+        return dict(self._tasks(places_of(folders)))
+
+    def _tasks(self, places: Iterable[Path]) -> list[tuple[Path, ListedRun]]:
+        """Return the tasks in `places` that Slurm lists, with the folders of their runs; raise SlurmBusy if it does not answer."""
+        found = self._listing.tasks(places)
         self._has_answered = True
+        for _, listed in found:
+            self.submitter.note_taken(listed.submission, listed.queued.array)
         return found
 
     def finished(self) -> list[JobEnd]:
@@ -155,41 +167,40 @@ class SlurmEngine:
     def _submit_again(self, followed: FollowedJob) -> None:
         """Submit a job whose run was lost. If Slurm does not take it, it counts as lost until it does."""
         try:
-            followed.is_own = bool(self.submit([followed.job])) or followed.is_own
+            self.submit([followed.job])
         except SlurmBusy as error:
             self._say_busy(error)
             followed.not_submitted()
 
     def stop(self, grace_seconds: float) -> None:
-        """Stop the jobs that this process submitted: waiting ones are cancelled, running ones save within `grace_seconds`."""
-        own = {followed.job.folder.resolve() for followed in self._followed.values() if followed.is_own}
-        if foreign := len(self._followed) - len(own):
-            self.print_line(
-                f"{foreign} runs that another process submitted stay in Slurm's queue; scancel removes them"
-            )
-        deadline, asked = time.monotonic() + grace_seconds, set[str]()
+        """Stop the jobs that this process submitted, followed or not: waiting ones are cancelled, running ones save first.
+
+        They have `grace_seconds` for that.
+        """
+        followed, submitter = {folder.resolve() for folder in self._followed}, self.submitter
         try:
-            while jobs := self._live_jobs(own):
-                waiting = [job for job, state in jobs.items() if state == "PENDING"]
-                running = [job for job, state in jobs.items() if state == "RUNNING" and job not in asked]
-                if time.monotonic() > deadline:
-                    cancel(list(jobs))
-                    return
-                cancel(waiting, "--state=PENDING")
-                cancel(running, "--batch", f"--signal={signal.SIGUSR2.name[3:]}")
-                asked.update(running)
-                time.sleep(min(2.0, self.poll_seconds))
+            others = {folder for folder, listed in self._live_tasks() if listed.submission not in submitter.submissions}
+            if foreign := len(followed & others):
+                self.print_line(
+                    f"{foreign} runs that another process submitted stay in Slurm's queue; scancel removes them"
+                )
+            stop_jobs(self._own_jobs, grace_seconds, min(2.0, self.poll_seconds))
         except SlurmBusy as error:
             self.print_line(f"Slurm does not answer ({error}); its jobs stay in the queue, and scancel removes them")
+        for name in sorted(map(name_of, submitter.unanswered)):
+            self.print_line(
+                f"sbatch gave no answer: Slurm may still take an array; scancel --name={name} removes it then"
+            )
 
-    def _live_jobs(self, folders: set[Path]) -> dict[str, str]:
-        """Return Slurm's ids and states of the live jobs of runs."""
-        queue = self.read(folders) if folders else {}
-        return {
-            listed.queued.job: listed.queued.state
-            for folder, listed in queue.items()
-            if folder in folders and listed.queued.is_live
-        }
+    def _own_jobs(self) -> dict[str, str]:
+        """Return Slurm's ids and states of the live tasks that this process submitted."""
+        own = [listed for _, listed in self._live_tasks() if listed.submission in self.submitter.submissions]
+        return {listed.queued.job: listed.queued.state for listed in own}
+
+    def _live_tasks(self) -> list[tuple[Path, ListedRun]]:
+        """Return the live tasks of the studies whose runs are followed or were submitted, with the folders of the runs."""
+        places = {*places_of(self._followed), *(submission.parent for submission in self.submitter.submissions)}
+        return [(folder, listed) for folder, listed in self._tasks(places) if listed.queued.is_live] if places else []
 
     def _say_busy(self, error: SlurmBusy) -> None:
         """Print once that Slurm does not answer, or takes no more jobs for now; it is asked again."""

@@ -28,8 +28,6 @@ class FollowedJob:
     """A job in Slurm's queue."""
 
     job: Job
-    is_own: bool
-    """Whether this process submitted it; otherwise another one did, or one that was killed."""
     _listed: ListedRun | None = None
     """Its task when it was last listed."""
     _gone_since: float | None = None

@@ -2,7 +2,7 @@
 
 A submission is a folder `<study>/slurm/<id>` with `script.sh`, `tasks.json`, the job's number (`job.txt`), the output of each
 task's script (`<index>.txt`) and what became of it (`<index>.json`). The id is part of the job's name. So a job in Slurm's queue
-is known to belong to a study even if the program that submitted it was killed before it knew the job's number.
+is known to belong to a study even if the program that submitted it was killed, or got no answer, before it knew the job's number.
 """
 
 import json
@@ -12,11 +12,12 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import path_exists, write_atomic
+from common.files import write_atomic
 from recipes.run.engine import Job
 from recipes.run.slurm.programs import NoAnswer, QueuedTask, SlurmBusy, job_named, submit
 from recipes.run.slurm.tasks import JOB, TASKS, Task
@@ -35,6 +36,17 @@ def place_of(folder: Path) -> Path:
     return folder.resolve().parent.parent / FOLDER
 
 
+def new_submission(place: Path) -> Path:
+    """Return the folder of a new submission in `place`, where a study has its submissions; it is not created."""
+    return place / secrets.token_hex(4)
+
+
+def name_of(submission: Path) -> str:
+    """Return the name of a submission's job."""
+    label = re.sub(r"[^A-Za-z0-9._+-]", "_", submission.parent.parent.name) or "study"
+    return f"{label}-{submission.name}"
+
+
 def write_task(job: Job, command: Sequence[str], resources: Resources) -> Task:
     """Return the task of a job."""
     return Task(
@@ -48,25 +60,23 @@ def write_task(job: Job, command: Sequence[str], resources: Resources) -> Task:
 
 
 def submit_tasks(
-    place: Path, tasks: Mapping[int, Task], resources: Resources, entry: SlurmEntry, dependency: str = ""
+    submission: Path, tasks: Mapping[int, Task], resources: Resources, entry: SlurmEntry, dependency: str = ""
 ) -> str:
     """Submit tasks, by their indices, as one array; return its job id. `dependency` is what it waits for, as sbatch takes it.
 
-    `place` is the folder of the study's submissions. Raise SlurmBusy or UserError as `submit` does. Then there is no submission,
-    unless Slurm does not say whether it has taken the jobs: if it has, they are known by it.
+    `submission` is a new folder. Raise SlurmBusy or UserError as `submit` does, and remove it. After NoAnswer it stays: Slurm may
+    take the jobs later, which then find their tasks in it and are known by its name.
     """
-    identifier = secrets.token_hex(4)
-    folder = place / identifier
-    folder.mkdir(parents=True)
-    write_atomic(folder / TASKS, json.dumps({index: asdict(task) for index, task in tasks.items()}, indent=1) + "\n")
-    write_atomic(folder / "script.sh", _script(folder, entry))
-    label = re.sub(r"[^A-Za-z0-9._+-]", "_", place.parent.name) or "study"
-    name = f"{label}-{identifier}"
+    submission.mkdir(parents=True)
+    write_atomic(
+        submission / TASKS, json.dumps({index: asdict(task) for index, task in tasks.items()}, indent=1) + "\n"
+    )
+    write_atomic(submission / "script.sh", _script(submission, entry))
     options = [
-        f"--job-name={name}",
+        f"--job-name={name_of(submission)}",
         f"--array={format_indices(tasks)}",
         f"--chdir={Path.cwd()}",
-        f"--output={str(folder).replace('%', '%%')}/%a.txt",
+        f"--output={str(submission).replace('%', '%%')}/%a.txt",
         "--open-mode=append",
         "--export=ALL",
         "--requeue",
@@ -76,17 +86,24 @@ def submit_tasks(
         *_resource_options(resources),
     ]
     try:
-        job = submit(folder / "script.sh", options)
+        job = submit(submission / "script.sh", options)
     except NoAnswer:
-        if (found := job_named(name)) is None:
-            shutil.rmtree(folder)
+        found = None
+        with suppress(SlurmBusy):
+            found = job_named(name_of(submission))
+        if found is None:
             raise
         job = found
     except (SlurmBusy, UserError):
-        shutil.rmtree(folder)
+        shutil.rmtree(submission)
         raise
-    write_atomic(folder / JOB, f"{job}\n")
+    write_job(submission, job)
     return job
+
+
+def write_job(submission: Path, job: str) -> None:
+    """Write the number of a submission's job, which Slurm has taken."""
+    write_atomic(submission / JOB, f"{job}\n")
 
 
 def format_indices(indices: Iterable[int]) -> str:
@@ -123,8 +140,6 @@ def _script(folder: Path, entry: SlurmEntry) -> str:
 
 
 def submission_of(task: QueuedTask, place: Path) -> Path | None:
-    """Return the submission of a queued task, if it is one of those in `place`."""
+    """Return where the submission of a queued task is if it is one of those in `place`; None if its name is no submission's."""
     found = _NAME.fullmatch(task.name)
-    if found is None or not path_exists(place / found[2] / TASKS):
-        return None
-    return place / found[2]
+    return place / found[2] if found is not None else None

@@ -6,7 +6,8 @@ from types import MappingProxyType
 
 from recipes.run.engine import Job, TaskCommand
 from recipes.run.slurm.array_sizes import ArraySizes
-from recipes.run.slurm.submissions import place_of, submit_tasks, write_task
+from recipes.run.slurm.programs import NoAnswer
+from recipes.run.slurm.submissions import new_submission, place_of, submit_tasks, write_job, write_task
 from recipes.study.resources import Resources, resources_of
 from recipes.study.slurm_section import SlurmEntry
 
@@ -20,6 +21,10 @@ class Submitter:
     def __init__(self, entry: SlurmEntry, command: TaskCommand) -> None:
         """Take what jobs ask for, and what builds their commands."""
         self.entry, self.command = entry, command
+        self.submissions: set[Path] = set()
+        """Every submission that was tried, whatever Slurm said about it."""
+        self.unanswered: set[Path] = set()
+        """Those that Slurm may have taken, or may take later."""
         self._sizes = ArraySizes()
 
     def submit(self, jobs: Sequence[Job], after: Mapping[Job, str] = MappingProxyType({})) -> Iterator[tuple[Job, str]]:
@@ -43,10 +48,22 @@ class Submitter:
         def submit_part(part: Sequence[IndexedJob]) -> str:
             jobs = _by_index(part).items()
             tasks = {index: write_task(job, self.command(job, resources), resources) for index, job in jobs}
-            return submit_tasks(place, tasks, resources, self.entry, dependency)
+            submission = new_submission(place)
+            self.submissions.add(submission)
+            try:
+                return submit_tasks(submission, tasks, resources, self.entry, dependency)
+            except NoAnswer:
+                self.unanswered.add(submission)
+                raise
 
         for array, part in self._sizes.submit(jobs, submit_part):
             yield from ((job, f"{array}_{index}") for index, job in _by_index(part).items())
+
+    def note_taken(self, submission: Path, array: str) -> None:
+        """Note that a submission is in Slurm's queue as `array`: that answers what sbatch did not."""
+        if submission in self.unanswered:
+            write_job(submission, array)
+            self.unanswered.remove(submission)
 
 
 def divide(jobs: Sequence[Job], after: Mapping[Job, str]) -> Iterator[tuple[str, list[IndexedJob]]]:

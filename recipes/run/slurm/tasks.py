@@ -51,14 +51,19 @@ class TaskRecord:
 
 
 def read_tasks(submission: Path) -> dict[int, Task]:
-    """Return the tasks of a submission by their indices; raise UserError if its file is damaged."""
+    """Return the tasks of a submission by their indices.
+
+    Raise UserError if its file is damaged, OSError if it cannot be read, such as FileNotFoundError if Slurm has refused the jobs.
+    """
     path = submission / TASKS
     try:
-        entries = json.loads(path.read_text(encoding="utf-8")).items()
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = enumerate(content) if isinstance(content, list) else content.items()  # a list: by an earlier version
         return {int(index): Task(**{**entry, "command": tuple(entry["command"])}) for index, entry in entries}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
-            f"{path}: not readable ({error}). Cancel the jobs of this study with scancel, then delete {submission}."
+            f"{path}: damaged ({error}). Cancel the job whose name ends in -{submission.name} with scancel, then delete"
+            f" {submission}."
         ) from error
 
 

@@ -109,11 +109,13 @@ def submit(folder: Path, number: int, names: list[str]) -> Path:
 def test_what_became_of_a_run_is_what_its_last_job_wrote(tmp_path: Path, folder: Path) -> None:
     write_record(submit(tmp_path, 1, ["other", folder.name]), 1, TaskRecord("failed", "of the first job", "n1", "7"))
     second = submit(tmp_path, 2, [folder.name])
-    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"])).state == "interrupted"  # it has not started
+    assert (
+        status_of(folder, None, {}, last_tasks([tmp_path / "slurm"], [])).state == "interrupted"
+    )  # it has not started
     (second / JOB).unlink()  # Slurm has not taken it
-    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"])).detail == "of the first job"
+    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"], [])).detail == "of the first job"
     write_record(second, 0, TaskRecord("failed", "of the second job", "n1", "8"))
-    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"])).detail == "of the second job"
+    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"], [])).detail == "of the second job"
 
 
 def test_the_status_of_a_thousand_runs_reads_each_log_and_each_submission_once(

@@ -26,6 +26,21 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
 
 
 @pytest.fixture
+def replace_program(fake_slurm: FakeSlurm) -> Callable[[str, str], str]:
+    """Return a function that replaces a program of the fake Slurm by another text, and returns the text that it had."""
+
+    def replace(name: str, text: str) -> str:
+        program, new = fake_slurm.folder / name, fake_slurm.folder / "new"
+        before = program.read_text()
+        new.write_text(text)
+        new.chmod(0o755)
+        new.replace(program)  # one that runs cannot be written to
+        return before
+
+    return replace
+
+
+@pytest.fixture
 def cluster(fake_slurm: FakeSlurm, tmp_path: Path) -> BuildEngine:
     """Return a function that builds engines whose jobs run the fake stage, or another command."""
     script = str(tmp_path / "fake_stage.py")

@@ -174,6 +174,18 @@ def test_what_a_limit_of_submitted_jobs_does_not_allow_is_submitted_by_the_same_
     assert submit(pairs, folder, cluster())[0] == {"done": 18} and len(fake_stage()) == 18 + 5
 
 
+def test_a_refusal_is_raised_once_it_is_printed_what_was_submitted(
+    pairs: list[PlannedRun], tmp_path: Path, fake_stage: SetBehavior, fake_slurm: FakeSlurm, cluster: BuildEngine
+) -> None:
+    folder, lines, sbatch = tmp_path / "study" / "runs", list[str](), fake_slurm.folder / "sbatch"
+    refusal = 'case "$*" in *--dependency=*) echo "sbatch: error: Invalid account" >&2; exit 1;; esac'
+    sbatch.write_text(sbatch.read_text().replace("exec ", f"{refusal}\nexec "))
+    with pytest.raises(UserError, match="Invalid account"):
+        submit_all(pairs, folder, cluster(), lines.append)
+    assert lines == ["12 submitted, 6 not submitted"]
+    wait_until_empty(fake_slurm)
+
+
 def test_the_command_submits_and_later_reports(
     study_file: Path,
     tmp_path: Path,

@@ -84,14 +84,6 @@ def sleeping_task(slurm: FakeSlurm, study: Study) -> str:
     return task
 
 
-def _replace(program: Path, text: str) -> None:
-    """Replace a program by another file: one that runs cannot be written to."""
-    new = program.with_name("new")
-    new.write_text(text)
-    new.chmod(0o755)
-    new.replace(program)
-
-
 def _task_of(study: Study, entry: dict[str, Any]) -> dict[str, Any]:
     """Return what the study has written about a task of Slurm's."""
     (submission,) = (path for path in (study.folder.parent / "slurm").iterdir() if entry["name"].endswith(path.name))
@@ -293,16 +285,16 @@ def test_a_job_that_finds_its_folder_in_use_waits_and_one_that_finds_it_done_end
 
 
 def test_a_controller_that_does_not_answer_is_asked_again(
-    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm
+    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm, replace_program: Callable[[str, str], str]
 ) -> None:
     fake_stage(pretrain="sleep")
     thread = study.start()
     sleeping_task(fake_slurm, study)
-    squeue = fake_slurm.folder / "squeue"
-    working = squeue.read_text()
-    _replace(squeue, "#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n")
+    working = replace_program(
+        "squeue", "#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n"
+    )
     wait_for(lambda: any("Unable to contact" in line for line in study.lines), "no warning")
-    _replace(squeue, working)
+    replace_program("squeue", working)
     (folder,) = [path.parent for path in study.folder.glob("*/started")]
     os.kill(int((folder / "started").read_text()), signal.SIGTERM)
     thread.join(240)
@@ -352,31 +344,3 @@ def test_arrays_are_as_large_as_the_cluster_has_them(
     arrays = [task["array"] for task in fake_slurm.tasks().values()]
     assert len(arrays) == 6 and max(map(arrays.count, arrays)) == 2
     assert not any("Slurm: " in line for line in study.lines) and len(submissions(study)) == len(set(arrays))
-
-
-def test_jobs_that_slurm_took_without_an_answer_are_followed(
-    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm
-) -> None:
-    sbatch = fake_slurm.folder / "sbatch"
-    message = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
-    _replace(sbatch, sbatch.read_text().replace("exec ", "") + f"echo '{message}' >&2\nexit 1\n")
-    assert study.run().exit_code == 0
-    assert study.is_done() and len(fake_stage()) == len(fake_slurm.tasks()) == 6
-    assert all((submission / "job.txt").is_file() for submission in submissions(study))
-
-
-@pytest.mark.parametrize("message", ["Unable to contact slurm controller", "Socket timed out on send/recv operation"])
-def test_an_attempt_that_fails_leaves_no_submission(
-    study: Study, fake_stage: SetBehavior, fake_slurm: FakeSlurm, message: str
-) -> None:
-    sbatch = fake_slurm.folder / "sbatch"
-    working = sbatch.read_text()
-    _replace(sbatch, f"#!/bin/sh\necho 'sbatch: error: {message}' >&2\nexit 1\n")
-    thread = study.start()
-    wait_for(lambda: any(message in line for line in study.lines), "no warning")
-    time.sleep(0.5)
-    assert len(submissions(study)) <= 1  # that of an attempt in this moment
-    _replace(sbatch, working)
-    thread.join(240)
-    assert study.is_done()
-    assert len(submissions(study)) == len({task["array"] for task in fake_slurm.tasks().values()})
