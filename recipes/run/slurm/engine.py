@@ -12,7 +12,7 @@ from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use
 from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.slurm.following import FollowedJob
 from recipes.run.slurm.listing import ListedRun, Listing, places_of
-from recipes.run.slurm.programs import NoAnswer, SlurmBusy, TooManyTasks
+from recipes.run.slurm.programs import NoAnswer, SlurmBusy, TooManyTasks, read_queue
 from recipes.run.slurm.stopping import stop_jobs
 from recipes.run.slurm.submissions import name_of, place_of
 from recipes.run.slurm.submitter import Submitter
@@ -128,13 +128,9 @@ class SlurmEngine:
 
     def read(self, folders: Iterable[Path]) -> dict[Path, ListedRun]:
         """Return the runs in Slurm's queue by their folders without links; raise SlurmBusy if it does not answer."""
-        return dict(self._tasks(places_of(folders)))
-
-    def _tasks(self, places: Iterable[Path]) -> list[tuple[Path, ListedRun]]:
-        """Return the tasks in `places` that Slurm lists, with the folders of their runs; raise SlurmBusy if it does not answer."""
-        found = self._listing.tasks(places)
+        found = self._listing.read(places_of(folders))
         self._has_answered = True
-        for _, listed in found:
+        for listed in found.values():
             self.submitter.note_taken(listed.submission, listed.queued.array)
         return found
 
@@ -177,14 +173,16 @@ class SlurmEngine:
 
         They have `grace_seconds` for that.
         """
-        followed, submitter = {folder.resolve() for folder in self._followed}, self.submitter
+        submitter = self.submitter
         try:
-            others = {folder for folder, listed in self._live_tasks() if listed.submission not in submitter.submissions}
-            if foreign := len(followed & others):
+            if submitter.submissions:
+                stop_jobs(self._own_jobs, grace_seconds, min(2.0, self.poll_seconds))
+            queue = self.read(self._followed) if self._followed else {}
+            left = [listed for job in self._followed if (listed := queue.get(job.resolve())) and listed.queued.is_live]
+            if foreign := sum(listed.submission not in submitter.submissions for listed in left):
                 self.print_line(
                     f"{foreign} runs that another process submitted stay in Slurm's queue; scancel removes them"
                 )
-            stop_jobs(self._own_jobs, grace_seconds, min(2.0, self.poll_seconds))
         except SlurmBusy as error:
             self.print_line(f"Slurm does not answer ({error}); its jobs stay in the queue, and scancel removes them")
         for name in sorted(map(name_of, submitter.unanswered)):
@@ -193,14 +191,12 @@ class SlurmEngine:
             )
 
     def _own_jobs(self) -> dict[str, str]:
-        """Return Slurm's ids and states of the live tasks that this process submitted."""
-        own = [listed for _, listed in self._live_tasks() if listed.submission in self.submitter.submissions]
-        return {listed.queued.job: listed.queued.state for listed in own}
-
-    def _live_tasks(self) -> list[tuple[Path, ListedRun]]:
-        """Return the live tasks of the studies whose runs are followed or were submitted, with the folders of the runs."""
-        places = {*places_of(self._followed), *(submission.parent for submission in self.submitter.submissions)}
-        return [(folder, listed) for folder, listed in self._tasks(places) if listed.queued.is_live] if places else []
+        """Return Slurm's ids and states of the live tasks that this process submitted; they are known by their names alone."""
+        own = {name_of(submission): submission for submission in self.submitter.submissions}
+        tasks = [task for task in read_queue() if task.name in own]
+        for task in tasks:
+            self.submitter.note_taken(own[task.name], task.array)
+        return {task.job: task.state for task in tasks if task.is_live}
 
     def _say_busy(self, error: SlurmBusy) -> None:
         """Print once that Slurm does not answer, or takes no more jobs for now; it is asked again."""

@@ -42,20 +42,13 @@ class Listing:
 
         Raise SlurmBusy if Slurm does not answer, UserError or OSError for a submission that cannot be read.
         """
-        return dict(self.tasks(places))
-
-    def tasks(self, places: Iterable[Path]) -> list[tuple[Path, ListedRun]]:
-        """Return every task of the submissions in `places` with the folder of its run, that which counts for the run last.
-
-        Raise SlurmBusy if Slurm does not answer, UserError or OSError for a submission that cannot be read.
-        """
-        found: list[tuple[Path, ListedRun]] = []
+        found: dict[Path, ListedRun] = {}
         places, absent = tuple(places), set[tuple[str, Path]]()
         for queued in sorted(read_queue(), key=lambda task: (task.is_live, int(task.array), task.index)):
             for place in places:
                 submission = self._submission(queued, place, absent)
                 if submission is not None and queued.index in self._tasks[submission]:
-                    found.append((Path(self._tasks[submission][queued.index].folder), ListedRun(queued, submission)))
+                    found[Path(self._tasks[submission][queued.index].folder)] = ListedRun(queued, submission)
         return found
 
     def _submission(self, queued: QueuedTask, place: Path, absent: set[tuple[str, Path]]) -> Path | None:

@@ -161,6 +161,36 @@ def test_a_refusal_of_a_later_array_does_not_leave_the_earlier_ones(
     assert not states(fake_slurm) & LIVE
 
 
+def test_a_damaged_submission_ends_a_study_whose_jobs_are_stopped(
+    jobs: list[Job], folder: Path, fake_stage: SetBehavior, fake_slurm: FakeSlurm, cluster: BuildEngine
+) -> None:
+    fake_stage(pretrain="sleep")
+    cluster().submit(jobs[:1])
+    (damaged,) = submissions(folder)
+    engine = cluster()
+    engine.start(jobs[1:])
+    (damaged / TASKS).write_text("")
+    engine._listing = Listing()
+    with pytest.raises(UserError, match="damaged"):
+        engine.finished()
+    with pytest.raises(UserError, match="damaged"):
+        engine.stop(60)
+    assert {name for name, task in fake_slurm.tasks().items() if task["state"] in LIVE} <= {"1_0"}
+
+
+def test_a_stopped_study_leaves_what_another_process_submitted(
+    jobs: list[Job], folder: Path, fake_stage: SetBehavior, fake_slurm: FakeSlurm, cluster: BuildEngine
+) -> None:
+    fake_stage(pretrain="sleep")
+    cluster().submit(jobs[:2])
+    engine, lines = cluster(), list[str]()
+    engine.print_line = lines.append
+    assert len(engine.start(jobs)) == 6
+    engine.stop(60)
+    assert lines == ["2 runs that another process submitted stay in Slurm's queue; scancel removes them"]
+    assert {name for name, task in fake_slurm.tasks().items() if task["state"] in LIVE} == {"1_0", "1_1"}
+
+
 @pytest.mark.parametrize(
     ("message", "left"), [("Unable to contact slurm controller", 0), ("Socket timed out on send/recv operation", 1)]
 )
