@@ -13,6 +13,7 @@ from common.paths import MAX_NAME_BYTES, check_length, user_path
 from common.pipes import exit_with
 from common.yaml_text import as_text
 from recipes.arguments import parse, parse_seeds
+from recipes.command_words import study_words, tune_command, words_of_size
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
 from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, check_engine, with_files
@@ -155,7 +156,7 @@ def _size(options: argparse.Namespace, path: Path, study: Study) -> tuple[Study,
     mapping, macs_per_second = complete_study(
         study,
         _folder(options.out, study),
-        SizeOptions(options.budget, options.public, shlex.join([*_study_words(options), *_words_of_size(options)])),
+        SizeOptions(options.budget, options.public, shlex.join([*study_words(options), *words_of_size(options)])),
         jobs=slots.count,
         cores=available_cores(),
         print_line=_print,
@@ -203,30 +204,6 @@ def _save(choices: Choices, path: Path) -> int:
     save_choices(choices, path)
     _print(f"saved: {display_path(path)}")
     return 0
-
-
-def tune_command(arguments: list[str]) -> str:
-    """Return the command that makes the choices again, from the arguments of `run` or `tune`."""
-    return shlex.join(["python", "-m", "recipes", "tune", *_study_words(parse(arguments))])
-
-
-def _study_words(options: argparse.Namespace) -> list[str]:
-    """Return the words of a command line that say which study it is, without its folder and without how it is run."""
-    names = ("scale", "seeds", "budget", "public")
-    more = (word for name in names if (value := getattr(options, name)) for word in (f"--{name}", value))
-    return [options.study, *options.overrides, *more]
-
-
-def _words_of_size(options: argparse.Namespace) -> list[str]:
-    """Return the words of a command line that a sized study depends on, too: how its runs are started here, and their length."""
-    words = []
-    if getattr(options, "engine", "local") == "local":
-        words += ["--jobs", str(options.jobs)] if getattr(options, "jobs", None) else []
-        usual = " ".join(SINGLE_PROCESS)
-        arguments = getattr(options, "accelerate_args", usual)
-        words += [f"--accelerate-args={arguments}"] if arguments != usual else []
-    factor = getattr(options, "epochs_factor", 1.0)
-    return words + (["--epochs-factor", f"{factor:g}"] if factor != 1 else [])
 
 
 def _print(line: str) -> None:

@@ -46,6 +46,7 @@ class Submitter:
         """Submit jobs that may be one array; yield each with its id in Slurm."""
 
         def submit_part(part: Sequence[IndexedJob]) -> str:
+            """Submit a part of them as one array; return its id."""
             jobs = _by_index(part).items()
             tasks = {index: write_task(job, self.command(job, resources), resources) for index, job in jobs}
             submission = new_submission(place)

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 
 from common.errors import UserError
 from common.models.networks import ModelConfig, build_network
-from recipes.__main__ import _study_words, _words_of_size, main
+from recipes.__main__ import main
 from recipes.arguments import parse
+from recipes.command_words import study_words, words_of_size
 from recipes.sizing import measures
 from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.sizing.compute import SPEED
@@ -161,7 +162,7 @@ def test_the_command_that_sized_a_study_is_stated_until_its_file_is_run_itself(p
 def test_a_sized_study_states_what_its_size_depends_on(words: list[str], stated: list[str]) -> None:
     command, *options = words
     parsed = parse([command, "my_images", "data.source=photos", "--budget", "1h", *options])
-    assert [*_study_words(parsed), *_words_of_size(parsed)] == [
+    assert [*study_words(parsed), *words_of_size(parsed)] == [
         *("my_images", "data.source=photos", "--budget", "1h"),
         *stated,
     ]
