@@ -70,9 +70,15 @@ def measure(variant: str, setting: dict[str, Any]) -> dict[str, float]:
 def compare_loops(title: str, setting: SupervisedSetting, variants: list[str], repeats: int) -> Table:
     """Return one table: the variants at one setting, and the fraction of the matmul rate that each reaches."""
     rows = compare_interleaved("benchmarks.finetune:measure", dict.fromkeys(variants, setting), repeats=repeats)
-    config = recipes.build(FinetuneConfig, recipe(setting, precision="fp32"), source="benchmark")
+    return Table(title, "ms per image", rows, describe_limit(setting, rows, partial(macs_per_image, setting)))
+
+
+def macs_per_image(setting: SupervisedSetting, class_token_only: bool) -> float:
+    """Return the MACs of a step per image."""
+    keys = recipe(setting, precision="fp32", class_token_only=class_token_only)
+    config = recipes.build(FinetuneConfig, keys, source="benchmark")
     cost = training_cost(config, num_images=setting.num_images, num_classes=setting.num_classes)
-    return Table(title, "ms per image", rows, describe_limit(setting, rows, cost.macs_per_image))
+    return cost.macs_per_image
 
 
 def run(repeats: int, variants: list[str] | None = None) -> list[Table]:

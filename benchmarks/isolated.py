@@ -222,13 +222,17 @@ def matmul_rates(setting: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def describe_limit(setting: Setting, rows: Sequence[Row], macs: float) -> str:
-    """Describe the compute per image, the matmul rates measured now, and the fraction of them that each row reaches."""
-    gigaflops, rates = 2 * macs / 1e9, call("benchmarks.isolated:matmul_rates", setting=setting)
+def describe_limit(setting: Setting, rows: Sequence[Row], macs: Callable[[bool], float]) -> str:
+    """Describe the compute per image, the matmul rates measured now, and the fraction of them that each row reaches.
+
+    `macs` returns the MACs per image of complete blocks, and with True those of a last block for the class token only.
+    """
+    gigaflops, rates = 2 * macs(False) / 1e9, call("benchmarks.isolated:matmul_rates", setting=setting)
     fractions = []
     for row in rows:
         precision = "bf16" if "bf16" in row.variant else "fp32"
-        fraction = gigaflops / row.median_ms * 1000 / rates[precision]
+        own = 2 * macs("class token only" in row.variant) / 1e9
+        fraction = own / row.median_ms * 1000 / rates[precision]
         fractions.append(f"{row.variant} {1000 / row.median_ms:.1f} images/s, {fraction:.0%} of the {precision} rate")
     return (
         f"{gigaflops:.1f} GFLOP per image; the best matrix products run at {rates['fp32']:.0f} GFLOP/s in fp32 and"

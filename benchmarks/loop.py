@@ -88,9 +88,14 @@ def available() -> list[str]:
 def compare_loops(title: str, setting: DinoSetting, variants: list[str], repeats: int) -> Table:
     """Return one table: the variants at one setting, and the fraction of the matmul rate that each reaches."""
     rows = compare_interleaved("benchmarks.loop:measure", dict.fromkeys(variants, setting), repeats=repeats)
-    config = recipes.build(PretrainConfig, recipe(setting, precision="fp32"), source="benchmark")
-    cost = training_cost(config, num_images=setting.num_images)
-    return Table(title, "ms per image", rows, describe_limit(setting, rows, cost.macs_per_image))
+    return Table(title, "ms per image", rows, describe_limit(setting, rows, partial(macs_per_image, setting)))
+
+
+def macs_per_image(setting: DinoSetting, class_token_only: bool) -> float:
+    """Return the MACs of a step per image."""
+    keys = recipe(setting, precision="fp32", class_token_only=class_token_only)
+    config = recipes.build(PretrainConfig, keys, source="benchmark")
+    return training_cost(config, num_images=setting.num_images).macs_per_image
 
 
 def run(repeats: int, variants: list[str] | None = None) -> list[Table]:

@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 CHOICES = ("fp32", "bf16")
 WORTH = 1.4
-"""Rate of products in bf16 relative to fp32 from which on it is chosen: 2 to 10 with a unit for bf16, 0.2 to 0.6 without one."""
+"""Rate of products in bf16 relative to fp32 from which on it is chosen. Measured: 6.9 on a CPU with AMX; without a unit for bf16
+0.22 on one with AVX-512 and 0.02 on one with AVX2 alone (Zen 3)."""
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 

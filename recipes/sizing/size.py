@@ -3,12 +3,10 @@
 Every choice has its reason, and the command line can set its key instead: what follows from it follows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import UserError
-from common.yaml_text import as_value
 from recipes.sizing import from_public, from_scratch
 from recipes.sizing.choices import Chooser, SizingChoice
 from recipes.sizing.compute import BASELINES_PART, CLASS_TOKEN_ONLY, MAX_PRODUCTS, Compute, Measures
@@ -18,18 +16,11 @@ from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.from_public import PublicWeights
 from recipes.sizing.hold_outs import hold_outs
 from recipes.sizing.machine import Machine
-from recipes.sizing.networks import LEAST_SIDE, NETWORKS, SMALLER_SIDES, NetworkAtSize, candidates
+from recipes.sizing.networks import LEAST_SIDE, NetworkAtSize
+from recipes.sizing.trained import STEPS, Trained, choose_trained
 from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.specification import BASELINES
 
-STEPS = 1000
-"""Steps of pre-training that a network must reach to be chosen; if none does, the cheapest one is."""
-DESIGN_STEPS = 300
-"""Steps of pre-training of the cheapest network from which on a second share of the labels, or chosen lengths, are added."""
-TUNED_STEPS = 1000
-"""Steps of one-stage training from which on lengths are chosen: with fewer, the whole budget is rarely too long."""
-PUBLIC_STEPS = 100
-"""Steps of fine-tuning public weights below which their arms are left out."""
 WARMUP = {PRETRAIN: 0.1, "continue": 0.2}
 """Part of the epochs of a pre-training during which its learning rate rises."""
 
@@ -86,130 +77,38 @@ def size_study(
     batch = chooser.whole(PRETRAIN, *chooser.pick(PRETRAIN, *from_scratch.pretraining_batch(facts.images)))
     compute = Compute(facts, machine, budget_seconds, measures, chooser, batch)
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
-    found = _with_public(compute, options, public) if public is not None else None
-    if found is None and public is not None:
+    trained = choose_trained(compute, options, public)
+    if public is not None and trained.public is None:
         skipped += (f"public and continued: the budget is too short to train the network of {public.init}.",)
-    design, at, budget = found.scratch if found is not None else _from_scratch(compute, options)
-    if public is not None and found is not None and not found.continued:
+    elif public is not None and not trained.continued:
         skipped += (f"continued: the budget is too short for an epoch of pre-training from {public.init}.",)
-    _pick_scratch(compute, design, at, budget)
-    trained = public if found is not None else None
-    most = compute.most_products(design, at, trained, continued=found is not None and found.continued)
-    why = f"k-NN alone beyond it: logistic regressions take at most {BASELINES_PART:.0%} of the budget"
-    chooser.pick(BASELINES, MAX_PRODUCTS, most, why)
-    if public is not None and found is not None:
-        _pick_public(compute, public, found.side, budget, continued=found.continued)
-    if unused := _of_absent_arms(
-        chooser, *(() if found else ("public.",)), *(() if found and found.continued else ("continue.",))
-    ):
+    _pick_scratch(compute, trained)
+    _pick_baselines(compute, trained)
+    if trained.public is not None:
+        _pick_public(compute, trained, trained.public)
+    if unused := _of_absent_arms(chooser, trained):
         skipped += (f"{', '.join(unused)}: set on the command line, without effect, as the arms are left out.",)
     if machine.device != "cpu":
         chooser.pick("every run", "train.precision", "bf16", "the GPU was measured with it")
         chooser.pick("every run", "data.workers", max(1, machine.threads - 1), "the cores of a run, less one")
-    _explain(compute, design, budget, may_tune=may_tune)
+    _explain(compute, trained.design, trained.budget, may_tune=may_tune)
     return Sizing(
         choices=tuple(chooser.choices),
-        design=design,
-        budget_macs=budget,
-        public=None if found is None else public,
-        continued=found is not None and found.continued,
+        design=trained.design,
+        budget_macs=trained.budget,
+        public=trained.public,
+        continued=trained.continued,
         skipped=skipped,
-        macs_per_second=compute.expected_rate(at, design),
+        macs_per_second=compute.expected_rate(trained.at, trained.design),
         channels=facts.channels,
         imbalanced=facts.imbalance >= 2,
         taken=frozenset(chooser.taken),
     )
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What a study with public weights trains."""
-
-    scratch: tuple[Design, NetworkAtSize, float]
-    """Design, network from scratch, and budget of an arm."""
-    side: int
-    """Side of the public network's input."""
-    continued: bool
-    """Whether pre-training continues from the weights, too."""
-
-
-def _with_public(compute: Compute, options: Sequence[Design], public: PublicWeights) -> _Start | None:
-    """Return the largest input of public weights at which both of their arms have an epoch, else fine-tuning alone; None if none
-    has.
-
-    The arms share the budget that is left when all of them, and the baselines on their features, are counted.
-    """
-    given = compute.chooser.whole_given("public", "data.image_size")
-    for smallest in (LEAST_SIDE, *SMALLER_SIDES):
-        design, at = _choose_network(compute, options, smallest)
-        for continued in (True, False):
-            for side in public.sides() if given is None else [given]:
-                budget = compute.budget(design, at, public, side, continued=continued)
-                if not compute.steps(at, budget) or not compute.can_finetune(public, side, budget, PUBLIC_STEPS):
-                    continue
-                if not continued or compute.continued_steps(public, side, budget)[0]:
-                    return _Start((design, at, budget), side, continued)
-    return None
-
-
-def _from_scratch(compute: Compute, options: Sequence[Design]) -> tuple[Design, NetworkAtSize, float]:
-    """Return design, network and budget without public weights; raise UserError that names a budget that is long enough."""
-    for smallest in (LEAST_SIDE, *SMALLER_SIDES):
-        design, at = _choose_network(compute, options, smallest)
-        budget = compute.budget(design, at)
-        if compute.steps(at, budget):
-            return design, at, budget
-    enough = format_seconds(1.1 * compute.least_seconds(design, at))
-    raise UserError(
-        f"--budget {format_seconds(compute.seconds)}: is too short for {compute.facts.images} images on this machine: not every"
-        f" stage would see each of them once. Give one of about {enough} at least, or fewer images."
-    )
-
-
-def _choose_network(compute: Compute, options: Sequence[Design], smallest: int) -> tuple[Design, NetworkAtSize]:
-    """Return the most informative design that the cheapest network can carry, and the costliest network for it.
-
-    Images are not reduced below the side `smallest`.
-    """
-    found = _allowed(compute, smallest)
-
-    def carries(design: Design) -> bool:
-        budget = compute.budget(design, found[-1])
-        enough = TUNED_STEPS * compute.finetuning_batch(design)[1] if design.tuned else 0
-        return budget / compute.finetuning(found[-1]) >= enough and compute.steps(found[-1], budget) >= DESIGN_STEPS
-
-    design = next((each for each in options if carries(each)), options[-1])
-    long = (at for at in found if compute.steps(at, compute.budget(design, at)) >= STEPS)
-    return design, next(long, found[-1])
-
-
-def _allowed(compute: Compute, smallest: int) -> list[NetworkAtSize]:
-    """Return the networks and input sizes that the command line allows, the costliest first; raise UserError if it allows none.
-
-    Images are not reduced below the side `smallest`.
-    """
-    chooser, facts = compute.chooser, compute.facts
-    side, patch = (chooser.whole_given("scratch", key) for key in ("data.image_size", "model.patch_size"))
-    is_given, name = chooser.value_given("scratch", "model.name")
-    known = [network.name for network in NETWORKS]
-    if is_given and str(as_value(name)) not in known:
-        raise UserError(f"model.name = {name}: a study that is sized trains one of {', '.join(known)} from scratch.")
-    images = max(network.least_images for network in NETWORKS) if is_given else facts.images
-    found = candidates(facts.side, images, side=side, patch=patch, smallest=smallest)
-    fitting = [
-        at for at in found if at.side % at.patch == 0 and (not is_given or at.network.name == str(as_value(name)))
-    ]
-    if not fitting:
-        raise UserError(
-            f"model.patch_size = {patch}: no input for images of {facts.side} px is a multiple of it. Also set data.image_size."
-            if side is None
-            else f"data.image_size = {side}: is not a multiple of model.patch_size = {patch or found[0].patch}. Set both."
-        )
-    return sorted(fitting, key=lambda at: -compute.pretraining(at))
-
-
-def _pick_scratch(compute: Compute, design: Design, at: NetworkAtSize, budget: float) -> None:
+def _pick_scratch(compute: Compute, trained: Trained) -> None:
     """Add the choices of training from scratch."""
+    design, at, budget = trained.design, trained.at, trained.budget
     facts, chooser, steps = compute.facts, compute.chooser, round(compute.steps(at, budget))
     epochs = {stem: compute.epochs(at, stem, budget) for stem in ("patchify", "conv")}
     why = (
@@ -256,21 +155,32 @@ def _pick_length(chooser: Chooser, group: str, epochs: int, stem: str = "") -> i
     return length
 
 
-def _pick_public(compute: Compute, public: PublicWeights, side: int, budget: float, *, continued: bool) -> None:
-    """Add the choices of the arms from public weights; `continued` is whether one continues pre-training from them."""
-    chooser = compute.chooser
+def _pick_baselines(compute: Compute, trained: Trained) -> None:
+    """Add the choice of the baselines."""
+    most = compute.most_products(trained.design, trained.at, trained.public, continued=trained.continued)
+    why = f"k-NN alone beyond it: logistic regressions take at most {BASELINES_PART:.0%} of the budget"
+    compute.chooser.pick(BASELINES, MAX_PRODUCTS, most, why)
+
+
+def _pick_public(compute: Compute, trained: Trained, public: PublicWeights) -> None:
+    """Add the choices of the arms from public weights."""
+    chooser, side = compute.chooser, trained.side
     chooser.note("public weights", public.init, "they can be had here")
     chooser.pick("public", "data.image_size", side, f"the weights know {public.side} px; the budget allows this")
     chooser.pick_all("public finetune", from_public.finetuning(public))
-    if continued:
-        epochs, steps = compute.continued_steps(public, side, budget)
+    if trained.continued:
+        epochs, steps = compute.continued_steps(public, side, trained.budget)
         chooser.pick_all("continue", compute.continued_settings(public, side))
         length = _pick_length(chooser, "continue", epochs)
         chooser.pick_all("continue", from_public.continued_schedule(length * steps))
 
 
-def _of_absent_arms(chooser: Chooser, *prefixes: str) -> list[str]:
-    """Return the keys of the command line for arms that are left out, by their prefixes, and take them over."""
+def _of_absent_arms(chooser: Chooser, trained: Trained) -> list[str]:
+    """Return the keys of the command line for arms that are left out, and take them over."""
+    prefixes = (
+        *(() if trained.public is not None else ("public.",)),
+        *(() if trained.continued else ("continue.",)),
+    )
     unused = [key for key in chooser.given if key.startswith(prefixes)]
     chooser.taken.update(unused)
     return unused
