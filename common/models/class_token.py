@@ -74,7 +74,7 @@ def use_class_token_only(network: nn.Module) -> None:
 
     Raise UserError for a network whose output depends on other tokens of the last block, or is computed in another way.
     """
-    problem = _problem(network)
+    problem = class_token_problem(network)
     if problem is not None:
         raise UserError(f"{KEY} = true: {problem}. Set it to false.")
     block = network.blocks[-1]  # type: ignore[index]
@@ -82,7 +82,7 @@ def use_class_token_only(network: nn.Module) -> None:
     block.__class__ = ClassTokenBlock
 
 
-def _problem(network: nn.Module) -> str | None:
+def class_token_problem(network: nn.Module) -> str | None:
     """Return why the last block of a network cannot compute its class token alone; None if it can."""
     if not isinstance(network, VisionTransformer):
         return f"{type(network).__name__} is not a vision transformer of timm's kind"

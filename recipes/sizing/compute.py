@@ -101,7 +101,7 @@ class Compute:
         per_image = SECONDS_PER_IMAGE + STEMS * len(both) * self._feature_seconds(self.finetuning(at), rate)
         if public is not None:
             started = both if continued else (False,)
-            rate = self._rate(start_settings(public, side, self.facts.channels), design)
+            rate = self._rate(self._start(public, side), design)
             seconds_per_mac += sum(design.budgets(pretrained=each) for each in started) / rate
             runs += sum(design.runs(pretrained=each) for each in started)
             per_image += len(started) * self._feature_seconds(self._public_macs(public, side), rate)
@@ -195,9 +195,14 @@ class Compute:
         images = budget / self._public_macs(public, side)
         return images >= max(self.facts.labeled, least_steps * min(32, self.facts.labeled))
 
+    def _start(self, public: PublicWeights, side: int) -> dict[str, Any]:
+        """Return the keys of every run that starts from public weights."""
+        only = self.chooser.value("public", CLASS_TOKEN_ONLY, True) if public.pools_class_token else False
+        return {**start_settings(public, side, self.facts.channels), CLASS_TOKEN_ONLY: only}
+
     def _public_macs(self, public: PublicWeights, side: int) -> float:
         """Return the MACs of supervised training of public weights for an image."""
-        return self.measures.macs(FINETUNE, start_settings(public, side, self.facts.channels))
+        return self.measures.macs(FINETUNE, self._start(public, side))
 
     def continued_settings(self, public: PublicWeights, side: int) -> list[Setting]:
         """Return the settings of continued pre-training that do not depend on its length."""
@@ -216,7 +221,7 @@ class Compute:
         settings = self._values("continue", self.continued_settings(public, side))
         batch = self.chooser.whole("continue", "train.batch_size", settings["train.batch_size"])
         steps = max(1, self.facts.images // batch)
-        macs = self.measures.macs("continue", {**start_settings(public, side, self.facts.channels), **settings})
+        macs = self.measures.macs("continue", {**self._start(public, side), **settings})
         can_follow = (1 - PRETRAINING_PART) * budget >= self.facts.labeled * self._public_macs(public, side)
         return int(PRETRAINING_PART * budget / (steps * batch * macs)) if can_follow else 0, steps
 

@@ -24,6 +24,8 @@ class PublicWeights:
     parameters: int
     width: int = 384
     """Features of an image."""
+    pools_class_token: bool = False
+    """Whether its last block may compute its class token alone (`train.class_token_only`)."""
     is_own: bool = False
     """Whether this program wrote them: then normalization is measured, which takes that of the weights."""
 

@@ -21,6 +21,7 @@ from recipes.sizing.trained import STEPS, Trained, choose_trained
 from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.specification import BASELINES
 
+FEWER_MACS = "the same steps up to rounding, for fewer MACs"
 WARMUP = {PRETRAIN: 0.1, "continue": 0.2}
 """Part of the epochs of a pre-training during which its learning rate rises."""
 
@@ -118,11 +119,7 @@ def _pick_scratch(compute: Compute, trained: Trained) -> None:
     chooser.pick("scratch", "model.name", at.network.name, why)
     chooser.pick("scratch", "data.image_size", at.side, _why_side(facts, at))
     chooser.pick("scratch", "model.patch_size", at.patch, f"{(at.side // at.patch) ** 2} tokens")
-    why = (
-        "the same steps up to rounding, for fewer MACs"
-        if compute.is_standard
-        else "the blocks are set on the command line"
-    )
+    why = FEWER_MACS if compute.is_standard else "the blocks are set on the command line"
     chooser.pick("scratch", CLASS_TOKEN_ONLY, compute.is_standard, why)
     if at.conv_strides is not None:
         why = "the default conv stem costs more than this network; the second stride earlier saves most of it"
@@ -167,6 +164,8 @@ def _pick_public(compute: Compute, trained: Trained, public: PublicWeights) -> N
     chooser, side = compute.chooser, trained.side
     chooser.note("public weights", public.init, "they can be had here")
     chooser.pick("public", "data.image_size", side, f"the weights know {public.side} px; the budget allows this")
+    if public.pools_class_token:
+        chooser.pick("public", CLASS_TOKEN_ONLY, True, FEWER_MACS)
     chooser.pick_all("public finetune", from_public.finetuning(public))
     if trained.continued:
         epochs, steps = compute.continued_steps(public, side, trained.budget)

@@ -17,6 +17,7 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
         return None, ("public and continued: no public weights are given (--public none).",)
     import timm
 
+    from common.models.class_token import class_token_problem
     from common.models.init_network import is_own_weights, network_of_init
     from common.models.networks import ModelConfig, build_network
     from common.models.weight_files import read_weights
@@ -53,7 +54,8 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
     patch = model.patch()
     assert patch is not None, "network_of_init names transformers alone"
     parameters = sum(parameter.numel() for parameter in built.parameters())
-    return PublicWeights(init, side, patch, parameters, built.num_features, is_own_weights(init)), ()
+    pools_class_token = class_token_problem(built) is None
+    return PublicWeights(init, side, patch, parameters, built.num_features, pools_class_token, is_own_weights(init)), ()
 
 
 def _side(init: str) -> int:

@@ -113,6 +113,7 @@ def test_arms_and_their_starts(photos: Path, weights: Path, tmp_path: Path) -> N
         config = load_config(run.module, Path(run.recipe), run.overrides)
         assert (config.init == str(weights)) == (cell.levels["training"] == "public")
         assert (config.model.name == "init") == (cell.levels["training"] in ("public", "continued"))
+        assert config.train.class_token_only  # in every arm: none pays for what its output does not depend on
     starts = {run.levels["training"] for run in plan.runs if run.levels.get("features") == "pre-trained"}
     assert starts == {"TST", "public", "continued"}
 
