@@ -90,6 +90,8 @@ def parse_options() -> argparse.Namespace:
         parser.error(f"{', '.join(unknown)}: not a benchmark; choose from {', '.join(NAMES)}")
     if options.growth and (unsupported := [name for name in options.names if name not in GROWING]):
         parser.error(f"--growth: not supported by {', '.join(unsupported)}; choose from {', '.join(GROWING)}")
+    if options.variant and options.growth:
+        parser.error("--variant: --growth has rows of its own; name one of them")
     if options.variant and (unsupported := [name for name in options.names if name not in WITH_VARIANTS]):
         parser.error(f"--variant: not supported by {', '.join(unsupported)}; choose from {', '.join(WITH_VARIANTS)}")
     for name in options.names if options.variant else ():

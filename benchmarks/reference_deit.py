@@ -77,6 +77,8 @@ def train(
     loader = reference_loader(setting, setting.images(), reference_transform(setting.image_size))
     network = reference_network(
         setting.model,
+        precision=precision,
+        device=setting.device,
         image_size=setting.image_size,
         patch=setting.patch,
         drop_path=0.1,

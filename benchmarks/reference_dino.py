@@ -57,10 +57,12 @@ class DinoSetting(Setting):
 class MultiCrop(nn.Module):
     """A backbone and its head: one forward pass of the backbone per resolution, one of the head for all views."""
 
-    def __init__(self, setting: DinoSetting, drop_path: float) -> None:
+    def __init__(self, setting: DinoSetting, drop_path: float, precision: ReferencePrecision = "fp32") -> None:
         super().__init__()
         self.backbone = reference_network(
             setting.model,
+            precision=precision,
+            device=setting.device,
             image_size=setting.global_size,
             patch=setting.patch,
             drop_path=drop_path,
@@ -119,7 +121,7 @@ def train(
     torch.manual_seed(0)
     device, num_views = torch.device(setting.device), 2 + setting.num_local
     loader = reference_loader(setting, setting.images(), ReferenceViews(setting.crops))
-    student, teacher = MultiCrop(setting, 0.1).to(device), MultiCrop(setting, 0.0).to(device)
+    student, teacher = (MultiCrop(setting, rate, precision).to(device) for rate in (0.1, 0.0))
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     if compiled:

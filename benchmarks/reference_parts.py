@@ -25,7 +25,14 @@ SIZES = {"vit_mini": (64, 4, 2), "vit_tiny": (192, 12, 3), "vit_small": (384, 12
 
 
 def reference_network(
-    model: str, *, image_size: int, patch: int, drop_path: float, **options: object
+    model: str,
+    *,
+    image_size: int,
+    patch: int,
+    drop_path: float,
+    precision: ReferencePrecision = "fp32",
+    device: str = "cpu",
+    **options: object,
 ) -> VisionTransformer:
     """Return timm's vision transformer of the size `model`.
 
@@ -42,20 +49,19 @@ def reference_network(
         drop_path_rate=drop_path,
         **options,
     )
-    if not is_fused_attention_faster(tokens=(image_size // patch) ** 2 + 1, heads=heads, width=width // heads):
+    tokens = (image_size // patch) ** 2 + 1
+    if device == "cpu" and not is_fused_attention_faster(precision, tokens=tokens, heads=heads, width=width // heads):
         for block in network.blocks:
             block.attn.fused_attn = False
     return network
 
 
 @cache
-def is_fused_attention_faster(*, tokens: int, heads: int, width: int) -> bool:
-    """Return whether torch's fused attention in fp32 takes less time than two products and a softmax, forward and backward.
+def is_fused_attention_faster(precision: ReferencePrecision, *, tokens: int, heads: int, width: int) -> bool:
+    """Return whether torch's fused attention takes less time on the CPU than two products and a softmax, forward and backward.
 
-    It depends on the processor: on one with AVX-512 and without AMX the written-out form is faster. With a GPU it is not asked.
+    It depends on the processor, the precision and the shapes.
     """
-    if torch.cuda.is_available():
-        return True
     with torch.random.fork_rng(devices=[]):
         images = max(1, 2**21 // (tokens * heads * width))
         q, k, v = (torch.randn(images, heads, tokens, width, requires_grad=True) for _ in range(3))
@@ -68,7 +74,9 @@ def is_fused_attention_faster(*, tokens: int, heads: int, width: int) -> bool:
     for _ in range(6):
         for way, attention in ways.items():
             started = time.perf_counter()
-            attention().sum().backward()
+            with torch.autocast("cpu", HALF.get(precision), enabled=precision in HALF):
+                output = attention()
+            output.float().sum().backward()
             seconds[way].append(time.perf_counter() - started)
     return statistics.median(seconds[True][1:]) <= statistics.median(seconds[False][1:])
 

@@ -81,7 +81,7 @@ def describe_probe(config: ProbeConfig) -> str:
         regression=f"{dim} features to {num_classes} classes, {len(config.l2)} strengths compared on "
         f"{len(choice_images(splits, config.data))} validation images"
         if fitted
-        else f"none: beyond max_products = {config.max_products:.12g}",
+        else f"none: {dim} features of so many images are too many (max_products = {config.max_products:.12g})",
         compute=_compute(cost),
     )
 

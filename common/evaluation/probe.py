@@ -53,7 +53,7 @@ class Probe:
 def is_fitted(num_images: int, dim: int, num_classes: int, config: ProbeConfig) -> bool:
     """Return whether a logistic regression of this size is fitted: its products, N * D * C, are the MACs of half an iteration.
 
-    Raise UserError if it would take too long and `beyond` is error, or if the features take more memory than usual.
+    Raise UserError if `beyond` is error and it would take too long, or more memory than usual.
     """
     images = f"data.source: {num_images} training images with features of {dim} dimensions"
     if num_images * dim > MAX_VALUES and config.beyond == "error":
@@ -67,11 +67,13 @@ def is_fitted(num_images: int, dim: int, num_classes: int, config: ProbeConfig) 
         return True
     if config.beyond == "knn":
         logger.warning(
-            "warning: no logistic regression: %d images times %d features times %d classes are too many (max_products = %g)",
+            "warning: no logistic regression: %d images times %d features times %d classes are too many (max_products = %g; at most"
+            " %g values)",
             num_images,
             dim,
             num_classes,
             config.max_products,
+            MAX_VALUES,
         )
         return False
     raise UserError(

@@ -191,5 +191,9 @@ def _outcome(metrics: Mapping[str, float], config: ProbeConfig) -> RunOutcome:
         for name, prefix in PREFIXES.items()
         if f"{prefix}knn_top1" in metrics
     ]
-    strength = f"l2 {metrics['probe_l2']:g}" if "probe_l2" in metrics else "no logistic regression, beyond max_products"
+    strength = (
+        f"l2 {metrics['probe_l2']:g}"
+        if "probe_l2" in metrics
+        else "no logistic regression, too many images, features and classes"
+    )
     return RunOutcome(RunStatus.FINISHED, f"top-1: {'; '.join(words)}; {strength}")

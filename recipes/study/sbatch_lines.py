@@ -11,7 +11,7 @@ _BY_KEY = {
     "time": ("time", "t"),
     "memory": ("mem", "mem-per-cpu", "mem-per-gpu"),
     "nodes": ("nodes", "N"),
-    "gpus_per_node": ("gpus-per-node", "gpus-per-task", "gpus", "G"),
+    "gpus_per_node": ("gpus-per-node", "gpus-per-task", "gpus-per-socket", "gpus", "G"),
     "processes_per_node": ("ntasks-per-node", "tasks-per-node", "ntasks", "n"),
     "cpus_per_process": ("cpus-per-task", "cpus-per-gpu", "c"),
     "save_seconds": ("signal",),
@@ -41,8 +41,10 @@ def problems_of_line(line: str) -> Iterator[str]:
     except ValueError as error:
         yield f"{line}: {error}. Close every quotation mark."
         return
-    for word in words:
+    for word, after in zip(words, [*words[1:], ""], strict=True):
         name = _name(word)
+        if name == "gres" and (word.partition("=")[2] or after).startswith("gpu"):
+            yield f"{line}: GPUs are set by the key gpus_per_node. Set that key instead."
         option = word.partition("=")[0] if word.startswith("--") else f"-{name}"
         if name in _KEYS:
             yield f"{line}: {option} is set by the key {_KEYS[name]}. Set that key instead."

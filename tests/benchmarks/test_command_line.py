@@ -33,6 +33,7 @@ def test_help_describes_every_benchmark(monkeypatch: pytest.MonkeyPatch, capsys:
         ["data", "--repeats", "0"],
         ["data", "--variant", "reference"],
         ["loop", "--variant", "ours"],
+        ["loop", "--variant", "reference", "--growth"],
     ],
 )
 def test_invalid_options_are_rejected(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

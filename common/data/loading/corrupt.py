@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from common.data.images import ImageArray
 from common.data.splits.verification import max_corrupt_problem
-from common.errors import SharedError, UserError
+from common.errors import ProcessError, SharedError, UserError
 from common.rng import SampleKey, generator
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def read_images(
     for key in keys:
         try:
             image, index = read(key.index), key.index
+        except ProcessError:
+            raise
         except UserError as error:
             corrupt.append(CorruptImage(key.index, str(error)))
             image, index = _draw_replacement(read, num_images, key, replacement_seed, str(error))
@@ -58,6 +60,8 @@ def _draw_replacement(
         index = int(rng.integers(num_images))
         try:
             return read(index), index
+        except ProcessError:
+            raise
         except UserError:
             continue
     raise UserError(f"{reason} No readable replacement was found in {_MAX_DRAWS} draws. Restore the dataset.")

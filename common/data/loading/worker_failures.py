@@ -122,7 +122,8 @@ def explain_start_failure(error: OSError | RuntimeError, workers: int) -> Proces
 def _explain_error_in_worker(error: BaseException, workers: int) -> ProcessError | None:
     """Return the message for an error that torch has passed on from a worker's main thread, if it is none of the code."""
     if isinstance(error, UserError):
-        return ProcessError(str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip())
+        name = f"{type(error).__module__}.{type(error).__name__}: "  # of the last line of the worker's traceback
+        return ProcessError(str(error).rpartition(name)[2].strip())
     last = str(error).strip().splitlines()[-1]
     message = _known_reason(last, workers) if isinstance(error, (OSError, RuntimeError)) else None
     return ProcessError(message) if message else None

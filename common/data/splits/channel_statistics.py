@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.sources.split import Split
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 from common.rng import generator
 
 _log = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ def measure_channels(split: Split) -> ChannelStatistics:
     for index in np.sort(order[:MAX_IMAGES]).tolist():
         try:
             values = _unit_values(split.image(index))
+        except ProcessError:
+            raise
         except UserError:  # reported by verification or in training
             continue
         moments.append(np.stack([values.mean(axis=0), np.square(values).mean(axis=0)]))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.sources.split import Split
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 
 SIDE = 16
 """Side of a thumbnail in pixels. A smaller image has no detail to compare: its thumbnail is black."""
@@ -70,6 +70,8 @@ def _thumbnails(split: Split, indices: range, is_over: threading.Event) -> Thumb
             break
         try:
             found[row] = thumbnail(split.image(index))
+        except ProcessError:
+            raise
         except UserError:  # reported by verification or in training
             continue
     return found

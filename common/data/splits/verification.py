@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from common.data.images.collections import PixelImages, SelectedImages
 from common.data.sources.split import Split
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 from common.rng import generator
 
 _log = logging.getLogger(__name__)
@@ -200,6 +200,8 @@ def _decode_block(split: Split, indices: list[int], is_over: threading.Event, *,
             break
         try:
             image = split.image(index)
+        except ProcessError:
+            raise
         except UserError as error:
             corrupt[index] = str(error)
             image = None

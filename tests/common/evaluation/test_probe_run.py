@@ -164,7 +164,7 @@ def test_too_many_images_are_refused_before_their_features_are_computed(
     assert "common.evaluation linear" in capsys.readouterr().err
     assert stage("probe", tmp_path / "run", PIXELS, limit, "--dry-run") == 2
     assert stage("probe", tmp_path / "run", PIXELS, limit, "beyond=knn", "--dry-run") == 0
-    assert f"none: beyond {limit[:12]} = 345599" in capsys.readouterr().out
+    assert "too many (max_products = 345599)" in capsys.readouterr().out
 
 
 def test_a_dry_run_of_pixels_counts_no_network(
@@ -186,6 +186,9 @@ def test_beyond_the_limit_there_is_k_nn_alone_where_the_recipe_asks_for_it(
     result, expected = read_result(alone), read_result(both)
     assert not [name for name in result["metrics"] if "probe" in name]
     assert result["metrics"] == {name: value for name, value in expected["metrics"].items() if "probe" not in name}
-    assert result["reason"].endswith("no logistic regression, beyond max_products") and result["choice_images"] == 0
+    assert (
+        result["reason"].endswith("no logistic regression, too many images, features and classes")
+        and result["choice_images"] == 0
+    )
     found = per_image(read_predictions(alone / "predictions.parquet"), "test_knn_top1")
     assert float(np.mean(found)) == pytest.approx(result["metrics"]["test_knn_top1"])

@@ -163,7 +163,9 @@ def test_regressions_take_a_fifth_of_a_budget_at_most() -> None:
 def test_public_weights_compute_the_class_token_only_where_they_pool_it() -> None:
     small = replace(PUBLIC, side=98)
     assert "public.train.class_token_only" not in chosen(size(hours=10, public=small))
-    assert chosen(size(hours=10, public=replace(small, pools_class_token=True)))["public.train.class_token_only"] is True
+    assert (
+        chosen(size(hours=10, public=replace(small, pools_class_token=True)))["public.train.class_token_only"] is True
+    )
 
 
 def test_blocks_of_the_command_line_keep_all_their_tokens() -> None:

@@ -50,6 +50,8 @@ def test_values_of_a_stage_are_over_those_of_the_section_and_a_file_is_over_both
         ("lines: ['#SBATCH --signal=USR1@60']", "--signal is set by the key save_seconds."),
         ("lines: ['#SBATCH --export=NONE']", "--export is set by the study for every job. Remove it."),
         ("lines: ['#SBATCH --comment=\"a']", "No closing quotation. Close every quotation mark."),
+        ("lines: ['#SBATCH --gres=gpu:a100:2']", "GPUs are set by the key gpus_per_node. Set that key instead."),
+        ("lines: ['#SBATCH --gres gpu:2']", "GPUs are set by the key gpus_per_node. Set that key instead."),
         ("lines: ['# SBATCH --exclusive']", "sbatch takes it for a comment. Options begin with #SBATCH."),
         ("lines: [export OMP_NUM_THREADS=4]", "OMP_NUM_THREADS is set by the key cpus_per_process."),
         ("- a", "must be a mapping"),

@@ -136,11 +136,16 @@ def test_errors_of_the_dataset_keep_their_type_and_message() -> None:
     def refuse(_: int) -> None:
         raise UserError("image 3: cannot be read.\nRestore it.")
 
+    def wait(_: int) -> None:
+        raise ProcessError("image 3: the server gives none.")
+
     def fail(_: int) -> None:
         raise RuntimeError("a bug")
 
     with pytest.raises(UserError, match=r"^image 3: cannot be read.\nRestore it.$"):
         list(loader_of(refuse))
+    with pytest.raises(ProcessError, match=r"^image 3: the server gives none.$"):
+        list(loader_of(wait))
     with pytest.raises(RuntimeError, match="(?s)Caught RuntimeError in DataLoader worker.*a bug") as bug:
         list(loader_of(fail))
     assert not isinstance(bug.value, WorkerBug)

@@ -19,6 +19,7 @@ from tar_shards import write_labeled
 from common.data.augment.multi_crop import Views
 from common.data.config import DataConfig
 from common.data.images import ImageArray
+from common.data.loading.corrupt import read_images
 from common.data.loading.loader import build_evaluation_loader
 from common.data.loading.sampler import EpochSampler
 from common.data.loading.shard_order import build_shard_order
@@ -29,8 +30,11 @@ from common.data.sources.shards.addresses import expand_braces
 from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.shard_cache import ShardCache
 from common.data.sources.split import Split
+from common.data.splits.channel_statistics import measure_channels
 from common.data.splits.duplicates import find_duplicates
 from common.data.splits.fingerprint import describe_data
+from common.data.splits.thumbnails import thumbnails
+from common.data.splits.verification import verify_and_cache
 from common.errors import ProcessError, UserError
 from common.evaluation.inference import predict, sample_images
 from common.rng import SampleKey
@@ -308,8 +312,16 @@ def test_a_server_that_fails_changes_no_fingerprint(server: tuple[type[Handler],
     """An image that it does not send is none that is damaged."""
     train = open_splits(DataConfig(source=server[1] + SHARDS, verify="none", cache_megabytes=0), labeled=True).train
     server[0].failures = 10**6
-    with pytest.raises(ProcessError, match="503"):
-        train.images.content(0)
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: train.images.content(0),
+        lambda: read_images(train.image, len(train), [SampleKey(0, 0, 0, 0)], replacement_seed=0),
+        lambda: measure_channels(train),
+        lambda: thumbnails(train, threads=1),
+        lambda: verify_and_cache({"train": train}, verify="all", cache_bytes=0, threads=1, max_corrupt=None),
+    )
+    for read in reads:
+        with pytest.raises(ProcessError, match="503"):
+            read()
 
 
 def test_addresses_that_differ_in_more_than_their_path_are_named(server: tuple[type[Handler], str]) -> None:
