@@ -25,7 +25,7 @@ from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.slots import choose_slots
 from recipes.run.slurm.detach import submit_all
 from recipes.run.slurm.engine import SlurmEngine
-from recipes.run.slurm.programs import SlurmBusy
+from recipes.run.slurm.programs import NoAnswer, SlurmBusy
 from recipes.run.stale_images import check_images
 from recipes.run.states import read_state
 from recipes.run.status import print_status
@@ -240,7 +240,13 @@ def _detach(runs: Sequence[PlannedRun], folder: Path, engine: SlurmEngine) -> in
     try:
         states = submit_all(runs, folder / "runs", engine, _print)
     except SlurmBusy as error:
-        raise UserError(f"Slurm: {error}. Run the command again: what was submitted is not submitted twice.") from error
+        engine.print_unanswered()
+        again = "Run the command again: what was submitted is not submitted twice."
+        if isinstance(error, NoAnswer):
+            again = (
+                "Run the command again after a minute, when squeue shows what was submitted: it is not submitted twice."
+            )
+        raise UserError(f"Slurm: {error}. {again}") from error
     if "done" in states.values():
         _report(folder)
     if {"submitted", "in the queue", "in use"} & set(states.values()):

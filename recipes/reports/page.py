@@ -49,6 +49,7 @@ class Page(ABC):
         self.study, self.costs = study, costs
         self.name, self.question = study.plan.study.name, study.plan.study.question
         self.duplicates = DuplicateWords(find_duplicates(study))
+        self.precisions = chosen_precisions(study)
 
     def advice(self) -> list[str]:
         """Return what to do and how sure that is, where a report recommends something."""
@@ -82,7 +83,7 @@ class Page(ABC):
         if len(failed):
             counts = ", ".join(f"{count} {status}" for status, count in failed.items())
             warnings.append(f"Not every run finished: {counts}. See “Status of the runs” before relying on an average.")
-        for stage, by_precision in chosen_precisions(self.study).items():
+        for stage, by_precision in self.precisions.items():
             if len(by_precision) > 1:
                 found = ", ".join(f"{precision} in {count}" for precision, count in sorted(by_precision.items()))
                 warnings.append(

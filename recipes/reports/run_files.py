@@ -96,24 +96,27 @@ def _read_epochs(config: Path) -> int:
 def read_environment(study: StudyRecord) -> dict[str, list[str]]:
     """Return the entries of the runs' environment.json (versions, hardware, code): values by key, most frequent first."""
     counts_by_key: dict[str, dict[str, int]] = {}
-    for run in study.runs.values():
-        path = run.folder / "environment.json"
-        if run.result is None or not path_exists(path):
-            continue
-        for key, value in flatten(_read_object(path)).items():
+    for _, environment in _environments(study):
+        for key, value in flatten(environment).items():
             counts = counts_by_key.setdefault(key, {})
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             counts[text] = counts.get(text, 0) + 1
     return {key: sorted(counts, key=lambda text: -counts[text]) for key, counts in counts_by_key.items()}
 
 
+def _environments(study: StudyRecord) -> Iterator[tuple[RunRecord, dict[str, Any]]]:
+    """Yield the runs that are done and have an environment.json, with its content."""
+    for run in study.runs.values():
+        path = run.folder / "environment.json"
+        if run.result is not None and path_exists(path):
+            yield run, _read_object(path)
+
+
 def chosen_precisions(study: StudyRecord) -> dict[str, dict[str, int]]:
     """Return how many runs of each stage have which precision, among those whose recipe left the choice to their machine."""
     counts: dict[str, dict[str, int]] = {}
-    for run in study.runs.values():
-        path = run.folder / "environment.json"
-        chosen = _read_object(path).get(CHOSEN_PRECISION) if run.result is not None and path_exists(path) else None
-        if isinstance(chosen, str):
+    for run, environment in _environments(study):
+        if isinstance(chosen := environment.get(CHOSEN_PRECISION), str):
             of_stage = counts.setdefault(run.planned.stage, {})
             of_stage[chosen] = of_stage.get(chosen, 0) + 1
     return counts

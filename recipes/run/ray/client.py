@@ -110,20 +110,22 @@ class RayCluster:
             return ""
         try:
             with _answered(self._ray):
-                is_known = self._ray.wait([begun], timeout=_SECONDS)[0]
+                return self._problem_of(begun) if self._ray.wait([begun], timeout=_SECONDS)[0] else ""
         except RayBusy:
             self._begun[name] = begun  # asked again
             raise
-        if not is_known:
-            return ""
+
+    def _problem_of(self, begun: Any) -> str:
+        """Return why an actor could not begin, of which Ray knows that; an empty string if it could."""
+        exceptions = self._ray.exceptions
         try:
             self._ray.get(begun)
-        except self._ray.exceptions.ActorUnavailableError:
+        except exceptions.ActorUnavailableError:
             return ""
-        except self._ray.exceptions.RayActorError as error:
+        except exceptions.RayActorError as error:
             text = str(error).strip()
             return text.splitlines()[-1].strip() if "creation task" in text else ""
-        except self._ray.exceptions.RayError as error:  # such as an actor that no node can ever have
+        except (exceptions.ActorUnschedulableError, exceptions.RuntimeEnvSetupError) as error:
             return _one_line(error)
         return ""
 

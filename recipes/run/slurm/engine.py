@@ -185,7 +185,12 @@ class SlurmEngine:
                 )
         except SlurmBusy as error:
             self.print_line(f"Slurm does not answer ({error}); its jobs stay in the queue, and scancel removes them")
-        for name in sorted(map(name_of, submitter.unanswered)):
+        finally:
+            self.print_unanswered()
+
+    def print_unanswered(self) -> None:
+        """Print how to remove the arrays that Slurm may still take: sbatch gave no answer."""
+        for name in sorted(map(name_of, self.submitter.unanswered)):
             self.print_line(
                 f"sbatch gave no answer: Slurm may still take an array; scancel --name={name} removes it then"
             )

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from conftest import Killed, assert_same_run
 from forked_runs import fork_run, read_log
 
+from common.config import build
 from common.training import precision_choice
 from common.training.progress import Progress
 from common.yaml_text import read_yaml, values_of
+from finetune.config import FinetuneConfig
 
 Stage = Callable[..., int]
 
@@ -78,6 +82,26 @@ def test_every_stage_computes_in_it(stage: Stage, tmp_path: Path, monkeypatch: p
     measured(monkeypatch, 2.0)
     assert stage(name, tmp_path / "run", "train.precision=auto") == 0
     assert chosen(tmp_path / "run") == AcceleratorState().mixed_precision == "bf16"
+
+
+def test_a_process_that_is_not_the_main_one_takes_what_that_one_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Group:
+        """The main process has chosen bf16."""
+
+        def __init__(self, accelerator: object) -> None:
+            pass
+
+        def gather(self, value: str) -> list[str]:
+            assert value == ""
+            return ["bf16", value]
+
+    monkeypatch.setattr(precision_choice, "ProcessGroup", Group)
+    monkeypatch.setattr(precision_choice, "measure_bf16", lambda device: pytest.fail("measured by every process"))
+    config = build(FinetuneConfig, {"out": str(tmp_path / "run"), "data": {"source": "digits"}}, source="a test")
+    other = SimpleNamespace(is_main_process=False, device=torch.device("cpu"))
+    assert precision_choice.choose_precision(config, other) == "bf16"  # type: ignore[arg-type]
 
 
 def test_all_processes_have_the_same(tmp_path: Path) -> None:

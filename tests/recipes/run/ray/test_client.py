@@ -25,6 +25,14 @@ class RayActorError(RayError):
     """The fake Ray's error of an actor that has ended."""
 
 
+class ActorUnschedulableError(RayError):
+    """An actor that no node can have."""
+
+
+class RuntimeEnvSetupError(RayError):
+    """An actor whose environment cannot be set up."""
+
+
 class ActorUnavailableError(RayActorError):
     """The fake Ray's error of an actor that does not answer now."""
 
@@ -40,7 +48,11 @@ class FakeModule:
         self.nodes_: list[dict[str, Any]] = [{"Alive": True, "Resources": {"CPU": 4.0, "memory": 8.0 * 2**30}}]
         self.cloudpickle = SimpleNamespace(register_pickle_by_value=lambda module: None)
         self.exceptions = SimpleNamespace(
-            RayError=RayError, RayActorError=RayActorError, ActorUnavailableError=ActorUnavailableError
+            RayError=RayError,
+            RayActorError=RayActorError,
+            ActorUnavailableError=ActorUnavailableError,
+            ActorUnschedulableError=ActorUnschedulableError,
+            RuntimeEnvSetupError=RuntimeEnvSetupError,
         )
         self.util = SimpleNamespace(list_named_actors=self._list)
 
@@ -192,7 +204,7 @@ def test_what_ended_an_actor_before_it_began_is_its_last_line(module: FakeModule
 
 def test_an_actor_that_ray_cannot_place_is_a_problem_with_its_reason(module: FakeModule, cluster: RayCluster) -> None:
     cluster.submit(task(), Resources())
-    module.begins = RayError("The actor is not schedulable:\n the node is gone")
+    module.begins = ActorUnschedulableError("The actor is not schedulable:\n the node is gone")
     assert cluster.problem(task().name) == "The actor is not schedulable: the node is gone"
 
 
@@ -221,6 +233,10 @@ def test_why_an_actor_could_not_begin_is_asked_again_where_ray_does_not_answer(
     module.error = RayError("failed to connect to all addresses")
     with pytest.raises(RayBusy):
         cluster.problem(task().name)
+    for lost in (RayError("the raylet died"), ConnectionError("no connection")):  # while its answer is fetched
+        module.error, module.begins = None, lost
+        with pytest.raises(RayBusy, match=str(lost)):
+            cluster.problem(task().name)
     module.error, module.begins = None, RayActorError("error in its creation task\nRuntimeError: why")
     assert cluster.problem(task().name) == "RuntimeError: why"
 
