@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from copy import copy
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 from common.data.sources.file_lock import hold_lock
-from common.data.sources.shards.places import OpenShard, RemoteShard, ShardPlace, size_in
+from common.data.sources.shards.places import OpenShard, RemoteShard, ShardChanged, ShardPlace, size_in
 from common.data.sources.shards.shard_cache import ShardCache
 from common.errors import is_disk_error
 from common.files import fsync
@@ -57,10 +57,6 @@ class FetchedShard:
 
     def state(self) -> str:
         """Return the state of the file on the server when it was first asked for."""
-        return self._state
-
-    @cached_property
-    def _state(self) -> str:
         return self._remote.state()
 
     def open(self) -> AbstractContextManager[OpenShard]:
@@ -82,7 +78,7 @@ class FetchedShard:
     @property
     def size(self) -> int:
         """Return the length of the file in bytes."""
-        return size_in(self._state)
+        return size_in(self.state())
 
     @property
     def fits(self) -> bool:
@@ -92,7 +88,7 @@ class FetchedShard:
     @property
     def _path(self) -> Path:
         """Return the path of the copy, which is another one for another server or state of the file."""
-        digest = hashlib.blake2b(f"{self._remote.url}\0{self._state}".encode(), digest_size=4).hexdigest()
+        digest = hashlib.blake2b(f"{self._remote.url}\0{self.state()}".encode(), digest_size=4).hexdigest()
         return self._cache.path_of(self._remote.relative_name, digest)
 
     def _read_copy(self, offset: int, size: int) -> bytes | None:
@@ -136,15 +132,16 @@ class FetchedShard:
                 return False
             with part.open("ab") as file:
                 while (position := file.tell()) < opened.size:
-                    data = opened.read(position, min(_CHUNK, opened.size - position))
+                    try:
+                        data = opened.read(position, min(_CHUNK, opened.size - position))
+                    except ShardChanged:
+                        part.unlink()
+                        raise
                     if not data:
                         raise OSError(
                             f"{self.title}: ends at byte {position} of {opened.size}; it has changed on the server"
                         )
                     file.write(data)
-            if self._remote.state() != self._state:
-                part.unlink()
-                raise OSError(f"{self.title}: has changed on the server; start the run again")
             fsync(part)
             part.replace(path)
             fsync(path.parent)

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -94,6 +95,10 @@ class LocalShard:
             os.close(descriptor)
 
 
+class ShardChanged(OSError):
+    """A file on a server is another one than when a run began to read it."""
+
+
 @dataclass(frozen=True)
 class RemoteShard:
     """A tar file on an HTTP server. A request that fails for a while is sent again."""
@@ -107,19 +112,26 @@ class RemoteShard:
         return self.url
 
     def state(self) -> str:
-        """Return the size and the server's tag or date of the file."""
-        _, headers = self._request(0, 1)
-        return f"{_total(headers)} {headers.get('ETag') or headers.get('Last-Modified') or ''}"
+        """Return the size and the server's tag or date of the file when it was first asked for."""
+        return self._state
+
+    @cached_property
+    def _state(self) -> str:
+        return _state_of(self._request(0, 1)[1])
 
     @contextmanager
     def open(self) -> Iterator[OpenShard]:
-        """Ask for the size; every read is a request."""
-        _, headers = self._request(0, 1)
-        yield OpenShard(_total(headers), self.read)
+        """Yield the file; every read is a request."""
+        yield OpenShard(size_in(self._state), self.read)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return bytes from a position on, by one request."""
-        return self._request(offset, size)[0] if size else b""
+        """Return bytes from a position on, by one request; raise ShardChanged if the file is another one than before."""
+        if not size:
+            return b""
+        data, headers = self._request(offset, size)
+        if data and _state_of(headers) != self._state:
+            raise ShardChanged(f"{self.url}: has changed on the server")
+        return data
 
     def _request(self, offset: int, size: int) -> tuple[bytes, email.message.Message]:
         """Return a range of the file, and the headers; raise OSError that names the address if the last try fails."""
@@ -143,6 +155,11 @@ class RemoteShard:
                     raise OSError(f"{self.url}: {error}") from error
             time.sleep(_FIRST_WAIT_SECONDS * 2**number)
         raise AssertionError("the last try returns or raises")
+
+
+def _state_of(headers: email.message.Message) -> str:
+    """Return the size and the server's tag or date of a file from the headers of a range of it."""
+    return f"{_total(headers)} {headers.get('ETag') or headers.get('Last-Modified') or ''}"
 
 
 def size_in(state: str) -> int:

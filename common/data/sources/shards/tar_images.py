@@ -12,7 +12,7 @@ from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
 from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.index import ShardIndex
-from common.data.sources.shards.places import LocalShard, ShardPlace
+from common.data.sources.shards.places import LocalShard, ShardChanged, ShardPlace
 from common.errors import ProcessError, UserError
 
 
@@ -95,7 +95,8 @@ class TarImages:
             words = f"{self.name(index)}: cannot be read{self._place(shard)} ({error.strerror or error})."
             if isinstance(self._shards[shard], LocalShard):
                 raise UserError(f"{words} Restore it.") from error
-            raise ProcessError(f"{words} Start the run again when the server answers.") from error
+            when = "" if isinstance(error, ShardChanged) else " when the server answers"
+            raise ProcessError(f"{words} Start the run again{when}.") from error
         if len(data) < size:
             raise UserError(
                 f"{self.name(index)}: the shard{self._place(shard)} ends before the image does. Copy it again."

@@ -294,17 +294,21 @@ def test_files_of_the_user_in_the_folder_of_copies_are_kept(server: tuple[type[H
     assert list((tmp_path / "node" / "fetched_shards").glob("a-train-0*-*.tar"))
 
 
+@pytest.mark.parametrize("copied", [True, False])
 def test_a_shard_that_changes_on_the_server_is_an_error(
-    server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: tuple[type[Handler], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
-    """Its images would be read at the positions of the old one."""
-    keys = {"stage_to": str(tmp_path / "node"), "verify": "none", "cache_megabytes": 0, "duplicates": "ignore"}
-    train = open_splits(DataConfig(source=server[1] + SHARDS, **keys), labeled=True, decodes=False).train
-    train = train.copied_as_read()
-    monkeypatch.setattr(places.RemoteShard, "state", lambda shard: "another one")
-    with pytest.raises(UserError, match="has changed on the server"):
-        for index in range(len(train)):
-            train.image(index)
+    """Its images would be read at the positions of the old one: by the next request, or by a copy that begins then."""
+    monkeypatch.setattr(fetching, "_READS_BEFORE_FETCH", 1)
+    keys = {"stage_to": str(tmp_path / "node")} if copied else {}
+    config = DataConfig(source=server[1] + SHARDS, verify="none", cache_megabytes=0, duplicates="ignore", **keys)
+    train = open_splits(config, labeled=True, decodes=False).train
+    train = train.copied_as_read() if copied else train
+    train.image(0)
+    with (tmp_path / "set" / "a-train-00.tar").open("ab") as file:
+        file.write(bytes(10240))
+    with pytest.raises(ProcessError, match=r"has changed on the server\)\. Start the run again\.$"):
+        train.image(1)
     assert not list((tmp_path / "node").rglob("*.fetching"))
 
 
