@@ -107,7 +107,7 @@ def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 
 
 def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().view(-1).view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _words(value: float) -> str:

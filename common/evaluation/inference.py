@@ -68,7 +68,6 @@ def predict(
         num_processes=run.num_processes,
         pin_memory=run.device.type == "cuda",
         replacement_seed=replacement_seed,
-        copies_shards=not split.is_sample(),
     )
     corrupt: list[CorruptImage] = []
     batches = _collect_corrupt(loader, corrupt)

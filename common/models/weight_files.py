@@ -37,7 +37,7 @@ from common.models.several_networks import (
     count_parts,
     is_training_state,
 )
-from common.models.sharded_weights import INDEX_FILE, METADATA_FILE, is_index, read_sharded
+from common.models.sharded_weights import METADATA_FILE, is_index, read_sharded
 from common.models.weight_layouts import to_timm_names
 from common.models.weights_error import WeightsError, naming_key
 from common.paths import user_path
@@ -184,7 +184,7 @@ def _local_path(init: str, key: str) -> Path:
 
 def _find_in_folder(folder: Path) -> Path | None:
     """Return the weights file of a run folder (in its export), an export or a checkpoint, or what lists several; or None."""
-    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, INDEX_FILE, *WEIGHT_FILES, METADATA_FILE)
+    names = (Path("export") / WEIGHTS_FILE, WEIGHTS_FILE, TENSORS, *WEIGHT_FILES, METADATA_FILE)
     candidates = [folder / name for name in names]
     return next((candidate for candidate in candidates if path_exists(candidate)), None)
 

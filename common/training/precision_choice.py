@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from common import config as recipes
 from common.config import Config
-from common.errors import UserError
+from common.models.patch_geometry import RECIPE_FILE, read_recipe
 from common.paths import user_path
 from common.training.bf16 import measure_bf16, warn_of_slow_bf16
 from common.training.process_group import ProcessGroup
+from common.yaml_text import values_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -68,11 +68,10 @@ def _choose(folder: Path, device: torch.device) -> str:
 
 
 def _precision_before(folder: Path) -> str | None:
-    """Return what `auto` chose for the run in a folder; None without one. A damaged recipe is reported by `RunFolder`."""
-    path = folder / "config.yaml"
+    """Return what `auto` chose for the run in a folder; None without one. What cannot be read is reported by `RunFolder`."""
     try:
-        train = recipes.resolve(path).get("train") if path.is_file() else None
-    except (UserError, OSError):
+        train = values_of(read_recipe(folder / RECIPE_FILE)).get("train")
+    except OSError:
         return None
     found = train.get("precision") if isinstance(train, dict) else None
-    return str(found) if found in CHOICES else None
+    return found if found in CHOICES else None

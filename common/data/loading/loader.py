@@ -187,11 +187,10 @@ def build_evaluation_loader(
     num_processes: int = 1,
     pin_memory: bool = False,
     replacement_seed: int | None = None,
-    copies_shards: bool = False,
 ) -> BatchLoader[Batch]:
     """Return a loader of the split in order, each image once over all processes, in batches of `batch_size` per process.
 
-    `pin_memory`, `replacement_seed` and `copies_shards` are those of `build_loader`.
+    `pin_memory` and `replacement_seed` are those of `build_loader`; the shards of complete splits are copied as there.
     """
     batches = EvaluationSampler(len(split), batch_size, rank=rank, num_processes=num_processes)
     return build_loader(
@@ -201,5 +200,5 @@ def build_evaluation_loader(
         workers=workers,
         pin_memory=pin_memory,
         replacement_seed=replacement_seed,
-        copies_shards=copies_shards,
+        copies_shards=isinstance(split, Split) and not split.is_sample(),
     )

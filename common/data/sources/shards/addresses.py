@@ -1,7 +1,6 @@
 """Addresses of several shards in one text, as webdataset writes them."""
 
 import re
-from collections.abc import Sequence
 
 from common.errors import UserError
 
@@ -22,24 +21,21 @@ def expand_braces(text: str) -> list[str]:
             done[each] = None
             continue
         before, inside, after = match.groups()
-        parts: Sequence[str | int] = inside.split(",")
-        if _RANGE.fullmatch(inside):
-            parts = _numbers(inside, text)
-        width = len(inside.partition("..")[0]) if isinstance(parts, range) else 0
+        parts = _numbers(inside, text) if _RANGE.fullmatch(inside) else inside.split(",")
         if len(done) + len(pending) + len(parts) > _MAX_SHARDS:
             raise _too_many(text)
-        pending += [f"{before}{str(part).zfill(width)}{after}" for part in parts]
+        pending += [f"{before}{part}{after}" for part in parts]
     return sorted(done)
 
 
-def _numbers(inside: str, text: str) -> range:
-    """Return the numbers of a range; raise UserError for an empty one."""
+def _numbers(inside: str, text: str) -> list[str]:
+    """Return the numbers of a range, of at least as many digits as its first; raise UserError for an empty range."""
     first, last = inside.split("..")
     if int(last) < int(first):
         raise UserError(f"data.source '{text}': {{{inside}}} is empty. Write the smaller number first.")
     if int(last) - int(first) >= _MAX_SHARDS:
         raise _too_many(text)
-    return range(int(first), int(last) + 1)
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
 def _too_many(text: str) -> UserError:

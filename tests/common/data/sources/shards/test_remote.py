@@ -208,7 +208,7 @@ def read_by_loader(split: Split, *, workers: int = 0) -> list[int]:
     def to_views(images: Sequence[ImageArray], _: Sequence[SampleKey]) -> Views:
         return Views([torch.tensor([[[[int(image[0, 0, 0])]]] for image in images])], [], None, None)
 
-    for batch in build_evaluation_loader(split, to_views, 4, workers=workers, copies_shards=True):
+    for batch in build_evaluation_loader(split, to_views, 4, workers=workers):
         reds += batch.views[0].flatten().tolist()
     return reds
 
