@@ -133,12 +133,12 @@ def mini_slurm(folder: Path) -> Iterator[MiniSlurm]:
         os.environ.pop("SLURM_CONF", None)
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 def _free_ports(number: int) -> list[int]:

@@ -15,7 +15,7 @@ from common.locks import RUN_LOCK
 from recipes.result import read_result
 from recipes.run.ray.tasks import read_record as read_ray_record
 from recipes.run.runner import format_duration, pluralize
-from recipes.run.slurm.listing import ListedRun, Listing, last_tasks, places_of
+from recipes.run.slurm.listing import ListedRun, Listing, places_of
 from recipes.run.slurm.programs import SlurmBusy
 from recipes.run.slurm.tasks import read_record
 from recipes.run.states import log_end, noted_end, read_state, since_start
@@ -73,10 +73,11 @@ def read_statuses(runs: Mapping[Path, str | None]) -> tuple[list[RunStatus], str
     Slurm's queue and the submissions are read once, and of each run a few small files and the end of its log.
     """
     problems: list[str] = []
-    queue = _read_queue(list(runs), problems)
-    tasks = last_tasks(places_of(runs), problems)
+    listing, places = Listing(problems), places_of(runs)
+    queue = _read_queue(listing, places, problems)
+    tasks = listing.last_tasks(places)
     statuses = [status_of(folder, needs, queue, tasks) for folder, needs in runs.items()]
-    return statuses, "\n".join(dict.fromkeys(problems))
+    return statuses, "\n".join(problems)
 
 
 def status_of(
@@ -146,16 +147,16 @@ def format_statuses(statuses: Sequence[RunStatus]) -> Iterator[str]:
         yield f"{status.state:<12}{status.name:<{width}}{step:>16}{rate:>10}{left:>9}  {status.detail}"
 
 
-def _read_queue(folders: Sequence[Path], problems: list[str]) -> dict[Path, ListedRun]:
+def _read_queue(listing: Listing, places: Sequence[Path], problems: list[str]) -> dict[Path, ListedRun]:
     """Return the runs in Slurm's queue; append a line to `problems` about what could not be read though runs were submitted."""
-    places = [place for place in places_of(folders) if path_exists(place)]
+    places = [place for place in places if path_exists(place)]
     if not places:
         return {}
     if shutil.which("squeue") is None:
         problems.append("squeue is not on this machine: whether a run waits in Slurm's queue is not known")
         return {}
     try:
-        return Listing(problems).read(places)
+        return listing.read(places)
     except SlurmBusy as error:
         problems.append(f"Slurm: {error}; whether a run waits in its queue is not known")
         return {}

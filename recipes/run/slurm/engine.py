@@ -90,22 +90,22 @@ class SlurmEngine:
             self._start_after = time.monotonic() + self.poll_seconds
         return taken
 
-    def submit(self, jobs: Sequence[Job]) -> dict[Job, str]:
-        """Submit jobs that are not in the queue, as arrays of those that ask for the same; return their ids in Slurm.
+    def submit(self, jobs: Sequence[Job]) -> list[Job]:
+        """Submit jobs that are not in the queue, as arrays of those that ask for the same; return those that Slurm took.
 
         Another process that submits runs of the same study is waited for. Jobs that are done or in the queue by then are not
         returned, nor are those that Slurm does not take for now.
 
         Raise SlurmBusy where Slurm takes none of the jobs for now.
         """
-        submitted: dict[Job, str] = {}
+        submitted: list[Job] = []
         if not jobs:
             return submitted
         with self.locked([job.folder for job in jobs]) as queue:
             new = [job for job in jobs if not _is_live(job, queue) and read_state(job.folder) != "done"]
             try:
-                for job, number in self.submitter.submit(new):
-                    submitted[job] = number
+                for job, _ in self.submitter.submit(new):
+                    submitted.append(job)
             except SlurmBusy as error:
                 if isinstance(error, NoAnswer):  # the array may be listed later: its runs are not to be submitted twice
                     self._submit_after = time.monotonic() + self.visible_seconds
@@ -185,6 +185,8 @@ class SlurmEngine:
                 )
         except SlurmBusy as error:
             self.print_line(f"Slurm does not answer ({error}); its jobs stay in the queue, and scancel removes them")
+        except UserError as error:  # what it submitted is stopped; what else is in the queue is not known
+            self.print_line(str(error))
         finally:
             self.print_unanswered()
 
@@ -206,8 +208,14 @@ class SlurmEngine:
     def _say_busy(self, error: SlurmBusy) -> None:
         """Print once that Slurm does not answer, or takes no more jobs for now; it is asked again."""
         kind = TooManyTasks if isinstance(error, TooManyTasks) else SlurmBusy
+        is_unanswered = time.monotonic() < self._submit_after
+        again = (
+            f"in {self.visible_seconds:.0f} s if it has not taken them"
+            if is_unanswered
+            else f"every {self.poll_seconds:.0f} s"
+        )
         if kind not in self._said:
-            self.print_line(f"Slurm: {error}; trying again every {self.poll_seconds:.0f} s")
+            self.print_line(f"Slurm: {error}; trying again {again}")
         self._said.add(kind)
 
 

@@ -28,7 +28,8 @@ from recipes.study.specification import REPOSITORY
 
 FOLDER = "slurm"
 """Folder of the submissions in that of the study."""
-_NAME = re.compile(r"(.*)-([0-9a-f]{8})")
+_ID_DIGITS = 8
+_ID = re.compile(r"[0-9a-f]{8}")
 
 
 def place_of(folder: Path) -> Path:
@@ -38,7 +39,7 @@ def place_of(folder: Path) -> Path:
 
 def new_submission(place: Path) -> Path:
     """Return the folder of a new submission in `place`, where a study has its submissions; it is not created."""
-    return place / secrets.token_hex(4)
+    return place / secrets.token_hex(_ID_DIGITS // 2)
 
 
 def name_of(submission: Path) -> str:
@@ -140,6 +141,6 @@ def _script(folder: Path, entry: SlurmEntry) -> str:
 
 
 def submission_of(task: QueuedTask, place: Path) -> Path | None:
-    """Return where the submission of a queued task is if it is one of those in `place`; None if its name is no submission's."""
-    found = _NAME.fullmatch(task.name)
-    return place / found[2] if found is not None else None
+    """Return where the submission of a queued task is, if it has the name of one of those in `place`; otherwise None."""
+    submission = place / task.name[-_ID_DIGITS:]
+    return submission if _ID.fullmatch(submission.name) and task.name == name_of(submission) else None

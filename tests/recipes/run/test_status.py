@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from recipes.run.slurm.listing import ListedRun, last_tasks
+from recipes.run.slurm.listing import ListedRun, Listing
 from recipes.run.slurm.programs import QueuedTask
 from recipes.run.slurm.tasks import JOB, TASKS, TaskRecord, write_record
 from recipes.run.states import lock_run_folder, log_tail, note_end
@@ -110,12 +110,12 @@ def test_what_became_of_a_run_is_what_its_last_job_wrote(tmp_path: Path, folder:
     write_record(submit(tmp_path, 1, ["other", folder.name]), 1, TaskRecord("failed", "of the first job", "n1", "7"))
     second = submit(tmp_path, 2, [folder.name])
     assert (
-        status_of(folder, None, {}, last_tasks([tmp_path / "slurm"], [])).state == "interrupted"
+        status_of(folder, None, {}, Listing().last_tasks([tmp_path / "slurm"])).state == "interrupted"
     )  # it has not started
     (second / JOB).unlink()  # Slurm has not taken it
-    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"], [])).detail == "of the first job"
+    assert status_of(folder, None, {}, Listing().last_tasks([tmp_path / "slurm"])).detail == "of the first job"
     write_record(second, 0, TaskRecord("failed", "of the second job", "n1", "8"))
-    assert status_of(folder, None, {}, last_tasks([tmp_path / "slurm"], [])).detail == "of the second job"
+    assert status_of(folder, None, {}, Listing().last_tasks([tmp_path / "slurm"])).detail == "of the second job"
 
 
 def test_the_status_of_a_thousand_runs_reads_each_log_and_each_submission_once(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fake_slurm import FakeSlurm
+from mini_slurm import wait_for
 
 from common.errors import UserError
 from recipes.result import read_result
@@ -62,14 +63,6 @@ def study(plan: Plan, tmp_path: Path, cluster: BuildEngine) -> Study:
     """Return six runs: a pre-training, its four fine-tunings, and one training from scratch."""
     runs = [run for run in plan.select("conv*seed0") if run.levels.get("training") != "OST" or "0.1" in run.id]
     return Study(runs, tmp_path / "study" / "runs", cluster)
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def sleeping_task(slurm: FakeSlurm, study: Study) -> str:
