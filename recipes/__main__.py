@@ -105,8 +105,6 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             tera_macs_per_second=options.tera_macs_per_second or (macs_per_second and macs_per_second / 1e12),
             verbose=options.verbose,
             tuning=None if tuning is None else TuningState(tuning, found),
-            slurm=study.slurm,
-            ray=study.ray,
         )
     if options.command == "tune" and tuning is None:
         raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")

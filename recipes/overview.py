@@ -19,9 +19,7 @@ from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts, measured_macs_per_second
 from recipes.study.display import display_path
 from recipes.study.plan import Plan, PlannedRun
-from recipes.study.ray_section import RayEntry
 from recipes.study.scales import load_scale, scale_names
-from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import STUDIES
 from recipes.study.study_file import load_study
 from recipes.study.tuning import Tuning
@@ -57,13 +55,8 @@ def print_plan(
     tera_macs_per_second: float | None,
     verbose: bool,
     tuning: TuningState | None = None,
-    slurm: SlurmEntry | None = None,
-    ray: RayEntry | None = None,
 ) -> int:
-    """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours.
-
-    `slurm` and `ray` say what a run has on a node of a cluster, for the node-hours.
-    """
+    """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours."""
     if tera_macs_per_second is not None and tera_macs_per_second <= 0:
         raise UserError(f"--tera-macs-per-second {tera_macs_per_second:g}: must be above 0.")
     runs = plan.select(only) if only else plan.runs
@@ -89,7 +82,7 @@ def print_plan(
             print(f"{'':{len(stage.name)}}  ({stage.name}.published=none runs it)")
     if tuning is not None:
         print("\n".join(_describe_tuning(tuning, folder, costs)))
-    print("\n".join(_costs(plan, runs, states, results, costs, tera_macs_per_second, slurm, ray)))
+    print("\n".join(_costs(plan, runs, states, results, costs, tera_macs_per_second)))
     print(f"folder: {display_path(folder)}")
     return 0
 
@@ -129,8 +122,6 @@ def _costs(
     results: Mapping[str, Result],
     run_costs: RunCosts,
     tera_macs_per_second: float | None,
-    slurm: SlurmEntry | None,
-    ray: RayEntry | None,
 ) -> list[str]:
     """Return the cost table: a line per stage with runs, steps, images, MACs, device-hours and remaining device-hours."""
     scale = load_scale(plan.study.scale) if plan.study.scale else None
@@ -156,7 +147,7 @@ def _costs(
         stage: rate for stage in dict.fromkeys(run.stage for run in runs) if (rate := measured.get(stage, assumed))
     }
     hours = remaining_hours(runs, costs, states, rate_of)
-    lines += node_hours(hours, slurm or SlurmEntry(), ray or RayEntry())
+    lines += node_hours(hours, plan.study.slurm, plan.study.ray)
     other = Counter(result.status for result in results.values() if result.status != "finished")
     if other:
         lines.append(f"other outcomes: {', '.join(f'{count} {status}' for status, count in other.items())}")

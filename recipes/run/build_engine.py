@@ -16,9 +16,9 @@ from recipes.run.ray.engine import RayEngine
 from recipes.run.slots import choose_slots
 from recipes.run.slurm.engine import DEFAULT_JOBS, SlurmEngine
 from recipes.run.slurm.programs import check_programs
-from recipes.study.ray_section import RayEntry, build_ray
+from recipes.study.ray_section import build_ray
 from recipes.study.resources import Resources, resources_of
-from recipes.study.slurm_section import SlurmEntry, build_slurm
+from recipes.study.slurm_section import build_slurm
 from recipes.study.specification import BASELINES, Study
 
 
@@ -119,28 +119,26 @@ def local_engine(jobs: int | None, accelerate_args: tuple[str, ...], no_prefork:
 
 def slurm_engine(options: EngineOptions, study: Study) -> SlurmEngine:
     """Return an engine that submits the runs to the Slurm cluster of this machine."""
-    entry = study.slurm or SlurmEntry()
     check_programs()
-    return SlurmEngine(entry, node_command(launch_arguments()), options.jobs or DEFAULT_JOBS)
+    return SlurmEngine(study.slurm, node_command(launch_arguments()), options.jobs or DEFAULT_JOBS)
 
 
 def ray_engine(options: EngineOptions, study: Study) -> RayEngine:
     """Return an engine that runs on a Ray cluster, or on a Ray that it starts here."""
-    entry = study.ray or RayEntry()
     command = node_command(launch_arguments())
-    cluster = connect(entry.address)
+    cluster = connect(study.ray.address)
     try:
-        print(cluster.describe(), flush=True)
         nodes = cluster.nodes()
+        print(cluster.describe(nodes), flush=True)
     except RayBusy as error:
         raise UserError(f"--engine ray: Ray does not answer: {error}") from error
     for stage in _stage_names(study) if cluster.is_own else ():
-        if words := lacking(resources_of(entry, stage), nodes):
+        if words := lacking(resources_of(study.ray, stage), nodes):
             raise UserError(
                 f"--engine ray: a run of the stage {stage} asks for {words}, which this machine does not have, and the study"
                 " starts a Ray of its own here. Ask for less in the section ray, or set its address to that of a cluster."
             )
-    return RayEngine(entry, command, cluster, options.jobs or DEFAULT_RAY_JOBS)
+    return RayEngine(study.ray, command, cluster, options.jobs or DEFAULT_RAY_JOBS)
 
 
 def node_command(launch: tuple[str, ...]) -> TaskCommand:

@@ -83,9 +83,9 @@ def memory_bytes(memory: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-def build_ray(section: RayEntry | None, path: Path | None, stages: tuple[str, ...]) -> RayEntry:
+def build_ray(section: RayEntry, path: Path | None, stages: tuple[str, ...]) -> RayEntry:
     """Return the section of a study with the keys of the file `path` over it; raise UserError for an invalid file.
 
     `stages` are the names of the study's stages.
     """
-    return merge_file("ray", RayEntry, section or RayEntry(), path, stages)
+    return merge_file("ray", RayEntry, section, path, stages)

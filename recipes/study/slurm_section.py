@@ -91,12 +91,12 @@ class SlurmEntry(SlurmStageEntry):
                 yield key, f"{entry.time}: must be longer than {least}, or nothing would be trained."
 
 
-def build_slurm(section: SlurmEntry | None, path: Path | None, stages: tuple[str, ...]) -> SlurmEntry:
+def build_slurm(section: SlurmEntry, path: Path | None, stages: tuple[str, ...]) -> SlurmEntry:
     """Return the section of a study with the keys of the file `path` over it; raise UserError for an invalid file.
 
     `stages` are the names of the study's stages.
     """
-    return merge_file("slurm", SlurmEntry, section or SlurmEntry(), path, stages)
+    return merge_file("slurm", SlurmEntry, section, path, stages)
 
 
 def _seconds(text: str) -> int | None:

@@ -206,9 +206,9 @@ class Study:
     """Combinations of levels that are no cells (`without`)."""
     sizing: tuple[StatedChoice, ...] = ()
     """How the study was sized, for the report."""
-    slurm: SlurmEntry | None = None
+    slurm: SlurmEntry = field(default_factory=SlurmEntry)
     """What each run asks of a Slurm cluster."""
-    ray: RayEntry | None = None
+    ray: RayEntry = field(default_factory=RayEntry)
     """The Ray cluster, and what each run asks of it."""
     adjusted: Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Keys by stage that a cell gets on top of everything else: by `cell_key`, lengths and choices of `matching` and `tuning`."""

@@ -43,8 +43,10 @@ from recipes.study.published_weights import (
     published_weights,
     replacement_conflicts,
 )
+from recipes.study.ray_section import RayEntry
 from recipes.study.report_spec import build_report_spec
 from recipes.study.scales import Scale, load_scale
+from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import (
     BASELINES,
     FEATURES,
@@ -150,8 +152,8 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         epochs_factor=file.epochs_factor,
         without=without,
         budget_macs=budget,
-        slurm=file.slurm,
-        ray=file.ray,
+        slurm=file.slurm or SlurmEntry(),
+        ray=file.ray or RayEntry(),
         sizing=tuple(entry.stated() for entry in file.sizing),
     )
     if budget is not None and match != "compute":

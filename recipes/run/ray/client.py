@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -134,9 +134,8 @@ class RayCluster:
         with _answered(self._ray):
             return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
-    def describe(self) -> str:
-        """Return the address and the size of the cluster; raise RayBusy if Ray does not answer."""
-        nodes = self.nodes()
+    def describe(self, nodes: Sequence[Node]) -> str:
+        """Return the address and the size of the cluster, of these nodes; raise RayBusy if Ray does not answer."""
         total = {name: sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")}
         with _answered(self._ray):
             address = self._ray.get_runtime_context().gcs_address

@@ -53,5 +53,5 @@ def test_memory_is_in_powers_of_1024() -> None:
 )
 def test_invalid_values_are_one_message(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        build_ray(None, written(tmp_path, text), STAGES)
+        build_ray(RayEntry(), written(tmp_path, text), STAGES)
     assert message in str(error.value) and "--ray" in str(error.value) or "ray.stages" in str(error.value)

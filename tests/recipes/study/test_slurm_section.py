@@ -60,7 +60,7 @@ def test_values_of_a_stage_are_over_those_of_the_section_and_a_file_is_over_both
 )
 def test_invalid_values_are_one_message(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        build_slurm(None, written(tmp_path, text), STAGES)
+        build_slurm(SlurmEntry(), written(tmp_path, text), STAGES)
     assert message in str(error.value)
 
 
@@ -73,4 +73,4 @@ def test_lines_that_the_study_does_not_override_are_kept(tmp_path: Path) -> None
         "##SBATCH --nodes=2",
     )
     text = "\n".join(["lines:", *(f"  - '{line}'" for line in lines)])
-    assert build_slurm(None, written(tmp_path, text), STAGES).lines == lines
+    assert build_slurm(SlurmEntry(), written(tmp_path, text), STAGES).lines == lines

@@ -69,6 +69,10 @@ class FakeModule:
         self._answer()
         return self.nodes_
 
+    def get_runtime_context(self) -> SimpleNamespace:
+        self._answer()
+        return SimpleNamespace(gcs_address="here")
+
     def get_actor(self, name: str) -> Any:
         def call(*_: object) -> None:
             self._answer()
@@ -151,10 +155,7 @@ def test_a_cluster_of_the_environment_that_does_not_answer_is_an_error(
         connect(None)
 
 
-def test_a_ray_of_the_study_that_lacks_what_a_run_asks_for_is_an_error(
-    module: FakeModule, study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "get_runtime_context", lambda: SimpleNamespace(gcs_address="here"), raising=False)
+def test_a_ray_of_the_study_that_lacks_what_a_run_asks_for_is_an_error(module: FakeModule, study: Study) -> None:
     asking = replace(study, ray=RayEntry(address="local", stages={"finetune": RayStageEntry(gpus_per_node=2)}))
     with pytest.raises(UserError, match="a run of the stage finetune asks for 2 CPUs with 2 GPUs, which this machine"):
         ray_engine(EngineOptions("ray"), asking)
@@ -215,7 +216,7 @@ def test_a_connection_that_is_lost_is_busy_whatever_is_asked(
     cluster.submit(task(), Resources())
     calls: dict[str, Callable[[], object]] = {
         "nodes": cluster.nodes,
-        "describe": cluster.describe,
+        "describe": lambda: cluster.describe([]),
         "problem": lambda: cluster.problem(task().name),
         "stop": lambda: cluster.stop(task().name, 1.0),
         "kill": lambda: cluster.kill(task().name),
