@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 TABLE_EXTENSIONS = (".parquet", ".arrow")
 _SHARD = re.compile(r"(-\d+-of-\d+.*|[-_.]?\d+)$")
+_CACHE = re.compile(r"cache-[0-9a-f]{16}(_\d{5}_of_\d{5})?\.arrow")
+"""Names of the files in which `datasets` keeps what `map` and `filter` returned, beside the tables that they were given."""
 _ROLES = (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)
 
 
@@ -51,7 +53,20 @@ def find_table_files(folder: Path, *, only_with_images: bool = False) -> list[Pa
         if has_images and only_with_images and not _has_image_column(found[0]):
             _log.info("data: %s has no column of images and is not read: the image files beside it are", found[0])
             return []
-    return sorted(path for path in found if path.suffix.lower() == found[0].suffix.lower())
+    kept = _without_caches(found)
+    return sorted(path for path in kept if path.suffix.lower() == kept[0].suffix.lower())
+
+
+def _without_caches(files: list[Path]) -> list[Path]:
+    """Return tables without those that `datasets` derived from others, unless there are no others."""
+    others = [path for path in files if not _CACHE.fullmatch(path.name)]
+    if others and len(others) < len(files):
+        words = (len(files) - len(others), files[0].parent)
+        _log.info(
+            "data: %d tables in %s are not read: by their names, datasets derived them from others",
+            *words,
+        )
+    return others or files
 
 
 def _has_image_column(path: Path) -> bool:
@@ -74,7 +89,7 @@ def _has_image_column(path: Path) -> bool:
 
 def match_files(pattern: str, allowed: Sequence[str] = TABLE_EXTENSIONS) -> list[Path]:
     """Return the sorted files that match a glob pattern; raise UserError if none match, or if their extensions differ."""
-    files = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    files = _without_caches(sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file()))
     if not files:
         raise UserError(f"data.source '{pattern}': no file matches the pattern.")
     extensions = {path.suffix.lower() for path in files}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.data.sources.file_lock import hold_lock
 from common.data.sources.shards.index import ShardIndex, ShardPart, build_index
-from common.data.sources.shards.places import ShardPlace
+from common.data.sources.shards.places import LocalShard, ShardPlace
 from common.data.sources.shards.samples import read_samples
 from common.errors import UserError, is_disk_error, system_error_message
 
@@ -44,7 +44,7 @@ def load_or_build(shards: Sequence[ShardPlace], *, label_column: str | None, tit
     try:
         folder = index_folder() / fingerprint(shards, label_column=label_column)
     except OSError as error:
-        raise _unreadable(title, error) from error
+        raise _unreadable(shards, title, error) from error
     if (index := _load(folder)) is not None:
         return index, folder
     try:
@@ -54,7 +54,7 @@ def load_or_build(shards: Sequence[ShardPlace], *, label_column: str | None, tit
             _build(shards, folder, label_column=label_column, title=title)
     except OSError as error:
         if not is_disk_error(error):
-            raise _unreadable(title, error) from error
+            raise _unreadable(shards, title, error) from error
         raise UserError(
             f"data.source: the index of {title} is stored in {folder.parent}, which cannot be written"
             f" ({error.strerror or error}). Set HF_HOME or HF_DATASETS_CACHE to a folder with room that all nodes share."
@@ -62,10 +62,11 @@ def load_or_build(shards: Sequence[ShardPlace], *, label_column: str | None, tit
     return ShardIndex.load(folder), folder
 
 
-def _unreadable(title: str, error: OSError) -> UserError:
-    return UserError(
-        f"data.source: {title}: {system_error_message(error)} A server must know every address and send ranges of bytes."
-    )
+def _unreadable(shards: Sequence[ShardPlace], title: str, error: OSError) -> UserError:
+    """Return the error of shards that cannot be read on their disk or server."""
+    of_servers = " A server must know every address and send ranges of bytes."
+    remedy = "" if isinstance(shards[0], LocalShard) else of_servers
+    return UserError(f"data.source: {title}: {system_error_message(error)}{remedy}")
 
 
 def fingerprint(shards: Sequence[ShardPlace], *, label_column: str | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features
+from datasets import ClassLabel, Dataset, DatasetDict, Features, load_from_disk
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -123,6 +123,22 @@ def test_tables_are_found_in_subfolders_unless_an_image_comes_first(tmp_path: Pa
     (tmp_path / "i" / "a" / "1.png").write_bytes(png(1))
     assert find_table_files(tmp_path / "t") == [tmp_path / "t" / name / "0.parquet" for name in ("test", "train")]
     assert find_table_files(tmp_path / "i") == []
+
+
+def test_what_datasets_derived_from_tables_is_not_read_with_them(tmp_path: Path) -> None:
+    table = dataset(6)
+    table.save_to_disk(tmp_path)
+    loaded = load_from_disk(str(tmp_path))
+    loaded.map(lambda row: {"twice": 2 * row["label"]})
+    loaded.filter(lambda row: row["label"] == 0, num_proc=2)
+    assert len(list(tmp_path.glob("cache-*.arrow"))) == 3
+    for found in (find_table_files(tmp_path), match_files(str(tmp_path / "*.arrow"))):
+        assert [path.name for path in found] == ["data-00000-of-00001.arrow"]
+    plain_parquet(tmp_path / "other" / "train.parquet", rows(2))
+    (tmp_path / "data-00000-of-00001.arrow").unlink()
+    assert [path.name for path in find_table_files(tmp_path)] == ["train.parquet"]
+    (tmp_path / "other" / "train.parquet").unlink()
+    assert len(find_table_files(tmp_path)) == 3, "there is nothing else"
 
 
 def test_glob_pattern_selects_tables(tmp_path: Path) -> None:

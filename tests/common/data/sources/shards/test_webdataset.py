@@ -140,6 +140,12 @@ def test_images_beside_a_tar_file_are_the_source(tmp_path: Path) -> None:
     assert open_folder(tmp_path).read("train", labeled=True).class_names == ("bus", "tram")
 
 
+def test_a_shard_that_disappears_is_named_without_advice_about_servers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="gone.tar") as raised:
+        load_or_build([LocalShard(tmp_path / "gone.tar", tmp_path)], label_column=None, title="the shards")
+    assert "server" not in str(raised.value)
+
+
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the folder and the variables that set another."""
     write_labeled(tmp_path / "train.tar", range(4))
