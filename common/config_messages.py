@@ -16,9 +16,9 @@ from common.yaml_text import Unreadable, values_of
 Problem = tuple[str, str]
 """A key and a message about its value, which begins with the value."""
 
-TYPE, VALUE, RULES, FORM = "wrong_type", "wrong_value", "broken_rules", "wrong_form"
+TYPE, VALUE, RULES, FORM, WORD = "wrong_type", "wrong_value", "broken_rules", "wrong_form", "wrong_word"
 """Kinds of our own errors: a value of another type, a value out of its bounds, rules that involve several fields, a section in
-none of its forms."""
+none of its forms, a value that is neither of a type nor one of some words."""
 
 _NAMES: dict[Any, str] = {
     int: "an integer",
@@ -63,12 +63,24 @@ def is_about_types(error: ValidationError) -> bool:
 
 def describe_problems(hint: Any, error: ValidationError, where: tuple[str, ...] = ()) -> list[str]:
     """Return one line for each problem of a value at the key `where` that is not a `hint`."""
-    lines: list[str] = []
+    found: dict[str, list[tuple[Place, Any]]] = {}
     for each in error.errors(include_url=False):
         place = locate(hint, each["loc"], where)
-        if _is_of_the_alternative_meant(place.rest, each["input"]):
-            lines += _describe(place, each)
-    return lines
+        found.setdefault(place.key, []).append((place, each))
+    return [line for errors in found.values() for each in _of_one_key(errors) for line in _describe(*each)]
+
+
+def _of_one_key(errors: list[tuple[Place, Any]]) -> list[tuple[Place, Any]]:
+    """Return the errors of one key that are about what its value was meant as; no word and no value of other types is one error."""
+    errors = [each for each in errors if _is_of_the_alternative_meant(each[0].rest, each[1]["input"])] or errors
+    others = [each for each in errors if each[1]["type"] != "literal_error"]
+    if not others or len(others) == len(errors):
+        return errors
+    if any(error["type"] not in _WRONG_TYPES for _, error in others):  # it is of that type
+        return others
+    place, value = others[0][0], others[0][1]["input"]
+    hint = did_you_mean(str(value), list(map(str, _literals(place.hint))))
+    return [(place, {"type": WORD, "input": value, "msg": f"must be {type_name(bare(place.hint))}.{hint}"})]
 
 
 def _is_of_the_alternative_meant(rest: tuple[int | str, ...], value: Any) -> bool:
@@ -98,6 +110,8 @@ def _describe(place: Place, error: Any) -> Iterator[str]:
         yield f"{key}: {error['msg']}"
     elif kind == TYPE:
         yield f"{key}{position} = {_shown(value)}: {error['msg']}"
+    elif kind == WORD:
+        yield f"{key}{position} = {_quoted(value)}: {error['msg']}"
     elif kind == "finite_number":
         yield f"{key}{position} = {_shown(value)}: must be a finite number."
     elif kind == "literal_error":

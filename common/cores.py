@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+SHARE = "TWO_STAGE_VIT_CORES"
+"""Environment variable with the cores of each process of a run, which whoever starts several runs divides among them."""
 V1_HIERARCHIES = ("cpu", "cpu,cpuacct")
 """Folders in which the controller `cpu` of cgroup v1 is mounted."""
 
@@ -17,6 +19,14 @@ def available_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def process_cores() -> int:
+    """Return the number of cores for this process: its share (`SHARE`), or those of the machine over a run's processes there."""
+    share, processes = (os.environ.get(name, "") for name in (SHARE, "LOCAL_WORLD_SIZE"))
+    if share.isdecimal() and int(share):
+        return int(share)
+    return max(1, available_cores() // max(1, int(processes) if processes.isdecimal() else 1))
 
 
 def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:

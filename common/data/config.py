@@ -129,9 +129,12 @@ class DataConfig(Config):
     std: _Deviation | tuple[_Deviation, ...] | Literal["measured"] = (0.229, 0.224, 0.225)
     """Standard deviation of each channel that normalization divides by, for pixel values in [0, 1]; one number is that of all. Or
     measured, with `mean`."""
-    workers: Annotated[int, Field(ge=0, le=1024), Otherwise("must be at least 0 and at most 1024")] = 2
-    """Data loader worker processes per training process; 0 loads in the training process. The same number of threads decodes
-    images before training; images smaller than 48 x 48 pixels are decoded by a single thread."""
+    workers: (
+        Annotated[int, Field(ge=0, le=1024), Otherwise("must be at least 0 and at most 1024")] | Literal["auto"]
+    ) = "auto"
+    """Data loader worker processes per training process; 0 loads in the training process. auto: on a GPU the cores of the process
+    less one, at most 16 and at most one for each 256 MiB of shared memory; on a CPU 2. The same number of threads decodes images
+    before training (auto: the cores, at most 16); images smaller than 48 x 48 pixels are decoded by a single thread."""
     verify: Literal["auto", "all", "sample", "none"] = "auto"
     """Which images are decoded before training to find corrupt ones: all, a sample of 1,000, none, or auto: all if there are
     at most 20,000, otherwise a sample."""

@@ -22,6 +22,7 @@ from common.data.splits.roles import Splits, assign_roles
 from common.data.splits.subset import Subset, read_subset
 from common.data.splits.unlabeled import divide, join, log_unlabeled, read_unlabeled, usable
 from common.data.splits.verification import VerifiedSplits, verify_and_cache
+from common.data.worker_count import count_threads
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _verify(parts: dict[str, Split], config: DataConfig, *, decodes: bool) -> Ve
         parts,
         verify=config.verify,
         cache_bytes=config.cache_megabytes * 2**20,
-        threads=max(1, config.workers),
+        threads=count_threads(config.workers),
         max_corrupt=config.max_corrupt if config.on_corrupt == "skip" else None,
     )
 

@@ -12,6 +12,7 @@ from common.data.config import DataConfig
 from common.data.loading.corrupt import CorruptImage, CorruptImageCounter
 from common.data.loading.loader import Batch, build_evaluation_loader
 from common.data.sources.split import Split
+from common.data.worker_count import count_workers
 from common.errors import UserError
 from common.evaluation.features import gather_shards, network_outputs
 from common.interruption import WaitInterrupted
@@ -59,14 +60,15 @@ def predict(
             f"data.source: a split of {len(split)} images is too small for {run.num_processes} processes. Use fewer processes."
         )
     transform = EvaluationTransform(data.image_size, crop_pct, squash=squash)
+    on_gpu = run.device.type == "cuda"
     loader = build_evaluation_loader(
         split,
         transform,
         local_batch(run, batch_size),
-        workers=data.workers,
+        workers=count_workers(data.workers, on_gpu=on_gpu),
         rank=run.rank,
         num_processes=run.num_processes,
-        pin_memory=run.device.type == "cuda",
+        pin_memory=on_gpu,
         replacement_seed=replacement_seed,
     )
     corrupt: list[CorruptImage] = []

@@ -24,6 +24,7 @@ from common.data.loading.corrupt import CorruptImageCounter, build_corrupt_count
 from common.data.loading.loader import Batch, build_loader
 from common.data.loading.sampler import EpochBatches, Sampler
 from common.data.splits.roles import Splits
+from common.data.worker_count import count_workers
 from common.interruption import WaitInterrupted
 from common.training.config import TrainConfig
 from common.training.loss_monitor import LossMonitor
@@ -229,13 +230,13 @@ def build_loop(
     token_labels: Any = None,
 ) -> Loop:
     """Return the loop over the batches of the training images that `sampler` draws and `view` transforms."""
-    batches = EpochBatches(sampler)
+    batches, on_gpu = EpochBatches(sampler), run.device.type == "cuda"
     loader = build_loader(
         splits.train,
         view,
         batches,
-        workers=data.workers,
-        pin_memory=run.device.type == "cuda",
+        workers=count_workers(data.workers, on_gpu=on_gpu),
+        pin_memory=on_gpu,
         replacement_seed=train.seed,
         token_labels=token_labels,
         copies_shards=True,

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from common.cores import SHARE
+
 OPENMP_WAIT_VARIABLES = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
 """Environment variables that set how OpenMP threads wait."""
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -16,6 +18,7 @@ def run_environment(threads: int) -> dict[str, str]:
     """
     path = os.pathsep.join(part for part in (str(_REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
     variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONPATH": path}
+    variables[SHARE] = str(threads)
     variables["PYTHONUNBUFFERED"] = "1"
     variables["PYTHONSAFEPATH"] = "1"  # a folder `common` or `recipes` in the working directory is not ours
     if not OPENMP_WAIT_VARIABLES & os.environ.keys():

@@ -20,10 +20,10 @@ from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Any, NoReturn
 
+from common.data.worker_count import SHARED_MEMORY
 from common.errors import ProcessError, UserError
 from common.json_text import to_json
 
-SHARED_MEMORY = "/dev/shm"
 _MAX_REPORT = 3000
 """Characters of a traceback in a report, few enough for a write to a pipe that is atomic."""
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid|Pin memory thread exited unexpectedly")

@@ -15,6 +15,7 @@ from common.data.splits.near_duplicates import NearIndex, Partners, common_featu
 from common.data.splits.roles import Splits
 from common.data.splits.thumbnails import BLOCK_LENGTH, SIDE, thumbnail_blocks, thumbnails
 from common.data.splits.verification import MAX_VERIFY_ALL, is_decoded
+from common.data.worker_count import count_threads
 from common.errors import UserError, quoted
 
 _log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class Duplicates:
 def find_duplicates(splits: Splits, config: DataConfig) -> Duplicates:
     """Compare the parts of a run with each other; `data.duplicates` says how far (`DataConfig`)."""
     parts = {part: split for part in ("train", "validation", "test") if (split := getattr(splits, part)) is not None}
-    threads, mode = max(1, config.workers), config.duplicates
+    threads, mode = count_threads(config.workers), config.duplicates
     reasons = {"exact": _why_not_exact(parts, mode), "near": _why_not_near(parts, mode)}
     skipped = {what: reason for what, reason in reasons.items() if reason is not None}
     hashes = (

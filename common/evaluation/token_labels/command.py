@@ -10,6 +10,7 @@ from common.command import run_stage
 from common.data.open_splits import open_splits
 from common.data.splits.roles import Splits
 from common.data.token_labels.files import MANIFEST, MAX_CLASSES, TokenLabelsDescription, count_correct
+from common.data.worker_count import count_workers
 from common.errors import UserError
 from common.evaluation.config import WriteTokenLabelsConfig
 from common.evaluation.token_labels.teacher import build_teacher, token_logits, weights_hash
@@ -95,7 +96,7 @@ def write(config: WriteTokenLabelsConfig, overrides: list[str]) -> int:
         teacher.to(run.device),
         description,
         batch_size=config.train.batch_size,
-        workers=config.data.workers,
+        workers=count_workers(config.data.workers, on_gpu=run.device.type == "cuda"),
     )
     if writer.write_missing():
         return run.finish(run.interrupted(), step=0, images=writer.images, train_images=len(splits.train), metrics={})
