@@ -3,7 +3,9 @@
 import errno
 import os
 import re
+import socket
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,10 +61,13 @@ def write_atomic(path: Path, content: str | bytes, *, concurrent_writers: bool =
 def replace_atomically(path: Path, *, concurrent_writers: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to; then flush it to disk and rename it to `path`, or remove it after an exception.
 
-    A reader sees the old file or the new one, never a part. `concurrent_writers`: other processes may write the file at the same
-    time; the last one wins.
+    A reader sees the old file or the new one, never a part. `concurrent_writers`: other threads, processes and machines may write the
+    file at the same time; the last one wins.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}" if concurrent_writers else f".{path.name}.writing")
+    writer = (
+        f"{socket.gethostname()[:32]}.{os.getpid()}.{threading.get_native_id()}" if concurrent_writers else "writing"
+    )
+    temporary = path.with_name(f".{path.name}.{writer}")
     with naming(path):
         temporary.unlink(missing_ok=True)  # left by a killed process, perhaps with other permissions
         try:

@@ -116,13 +116,15 @@ def test_failed_write_leaves_the_old_file_and_no_partial_one(
     ).read_text() == "old"
 
 
-def test_concurrent_writers_do_not_interfere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two studies finish at the same time: the other process writes between this one's write and its rename."""
-    original, process_id = files.fsync, os.getpid()
+@pytest.mark.parametrize("other", ["os.getpid", "socket.gethostname", "threading.get_native_id"])
+def test_concurrent_writers_do_not_interfere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    """Two studies finish at the same time: another process, machine or thread writes between one's write and its rename."""
+    original, number_of_writes = files.fsync, 0
 
     def fsync(path: Path) -> None:
-        if path.name.startswith(".study") and os.getpid() == process_id:
-            monkeypatch.setattr(os, "getpid", lambda: process_id + 1)
+        nonlocal number_of_writes
+        if path.name.startswith(".study") and (number_of_writes := number_of_writes + 1) == 1:
+            monkeypatch.setattr(other, lambda: "7")
             write_atomic(tmp_path / "study.yaml", "other", concurrent_writers=True)
             assert (tmp_path / "study.yaml").read_text() == "other"
         original(path)
