@@ -61,8 +61,8 @@ def write_atomic(path: Path, content: str | bytes, *, concurrent_writers: bool =
 def replace_atomically(path: Path, *, concurrent_writers: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to; then flush it to disk and rename it to `path`, or remove it after an exception.
 
-    A reader sees the old file or the new one, never a part. `concurrent_writers`: other threads, processes and machines may write the
-    file at the same time; the last one wins.
+    A reader sees the old file or the new one, never a part. `concurrent_writers`: other threads, processes and machines may write
+    the file at the same time; the last one wins.
     """
     writer = (
         f"{socket.gethostname()[:32]}.{os.getpid()}.{threading.get_native_id()}" if concurrent_writers else "writing"
