@@ -68,12 +68,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a run, by the fixtures below or as processes of their own."""
+    """Mark the tests that start a run, by the fixtures below or as processes of their own; put the long ones first."""
     starters, processes = {"stage", "fake_stage", "study_folder"}, {"subprocess", "multiprocessing", "fork_run"}
     for item in items:
         fixtures, names = set(getattr(item, "fixturenames", ())), vars(getattr(item, "module", object))
         if fixtures & starters or names.keys() & processes:
             item.add_marker(pytest.mark.run)
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_same_run, can_use_kernels, has_compiler, read_losses
 from forked_runs import Fault, fork_run
 
-pytestmark = pytest.mark.skipif(not has_compiler(), reason="requires a C++ compiler")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not has_compiler(), reason="requires a C++ compiler")]
 SETTINGS = (
     "train.compile=true",
     "crops.num_local=0",

@@ -7,6 +7,8 @@ import pytest
 from conftest import assert_same_run, read_result
 from forked_runs import Fault, fork_run, read_log
 
+pytestmark = pytest.mark.long
+
 KILLED = -9
 SAM = (
     "optim.name=sam",

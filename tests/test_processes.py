@@ -16,6 +16,8 @@ from forked_runs import fork_run, read_log
 
 from common.command import USER_ERROR
 
+pytestmark = pytest.mark.long
+
 Stage = Callable[..., int]
 
 ROOT = RECIPES.parent

@@ -21,7 +21,11 @@ from recipes.run.ray.engine import RayEngine
 from recipes.run.ray.tasks import TaskRecord, read_record
 from recipes.study.ray_section import RayEntry
 
-pytestmark = [pytest.mark.run, pytest.mark.skipif(bool(reason_to_skip()), reason=f"no Ray: {reason_to_skip()}")]
+pytestmark = [
+    pytest.mark.run,
+    pytest.mark.long,
+    pytest.mark.skipif(bool(reason_to_skip()), reason=f"no Ray: {reason_to_skip()}"),
+]
 
 
 @pytest.fixture(scope="module")

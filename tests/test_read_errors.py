@@ -20,6 +20,8 @@ from common.command import USER_ERROR
 from common.evaluation.__main__ import main as evaluate
 from common.training import checkpoints
 
+pytestmark = pytest.mark.long
+
 Stage = Callable[..., int]
 
 

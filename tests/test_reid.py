@@ -16,6 +16,8 @@ from common.training.progress import Progress
 from finetune.config import FinetuneConfig
 from finetune.reid.objective import ReidNetwork
 
+pytestmark = pytest.mark.long
+
 Stage = Callable[..., int]
 RECIPE = RECIPES / "reid" / "digits.yaml"
 # 16 identities x 2 images, 5 steps per epoch.

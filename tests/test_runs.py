@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from common.tensor_files import write_tensors
 
+pytestmark = pytest.mark.long
+
 Stage = Callable[..., int]
 
 

@@ -15,7 +15,11 @@ from mini_slurm import MiniSlurm, mini_slurm, reason_to_skip, wait_for
 from common.cores import available_cores
 
 ROOT = RECIPES.parent
-pytestmark = [pytest.mark.run, pytest.mark.skipif(bool(reason_to_skip()), reason=f"no Slurm: {reason_to_skip()}")]
+pytestmark = [
+    pytest.mark.run,
+    pytest.mark.long,
+    pytest.mark.skipif(bool(reason_to_skip()), reason=f"no Slurm: {reason_to_skip()}"),
+]
 
 WHOLE = pytest.mark.skipif(
     os.environ.get("TEST_SLURM") != "all", reason="a study takes minutes on two cores; TEST_SLURM=all runs it"

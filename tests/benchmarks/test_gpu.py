@@ -43,6 +43,7 @@ def call_here(function: str, *, setting: Setting, **arguments: Any) -> dict[str,
     return result
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", gpu.STAGES)
 def test_the_table_of_a_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "call", call_here)

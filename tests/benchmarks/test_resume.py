@@ -49,6 +49,7 @@ def start_forked(case: Case, out: Path) -> Forked:
     return Forked(start_fork(case.stage, [recipe, *SMALL[case.stage], *case.words, f"out={out}"], resume._output(out)))
 
 
+@pytest.mark.long
 def test_a_resumed_run_is_bit_equal_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "_start", start_forked)
     words = ("model.drop_path=0.1", "augment.mixup=0.8", "ema_decay=0.9")

@@ -43,6 +43,7 @@ def draw(folder: Path, code: str = DRAW_REPORT, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_figures_do_not_depend_on_the_users_settings(tmp_path: Path) -> None:
     settings = "".join(f"{key}: {value}\n" for key, value in SETTINGS.items())
     for name in ("own", "home/.config/matplotlib", "damaged"):

@@ -93,6 +93,7 @@ def test_deit_small_has_the_published_number_of_parameters(stem: str, digits: in
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, digits) == millions
 
 
+@pytest.mark.long
 def test_command_prints_every_network_and_finds_no_disagreement(capsys: pytest.CaptureFixture[str]) -> None:
     code = table.main([])
     output = capsys.readouterr().out

@@ -11,7 +11,7 @@ from recipes.run.engine import Engine
 from recipes.run.ray.engine import RayEngine
 from recipes.study.ray_section import RayEntry
 
-pytestmark = pytest.mark.run
+pytestmark = [pytest.mark.run, pytest.mark.long]
 
 
 def build(folder: str, words: Sequence[str]) -> Engine:

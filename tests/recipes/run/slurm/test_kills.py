@@ -11,6 +11,8 @@ from recipes.run.engine import Engine
 from recipes.run.engines import LocalSlots
 from recipes.run.slurm.engine import SlurmEngine
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
