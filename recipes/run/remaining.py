@@ -8,6 +8,10 @@ from recipes.study.plan import PlannedRun
 from recipes.study.specification import BASELINES
 
 
+_LONGEST_START = 30.0
+"""What a run needs at most besides computing, in seconds: of a run that takes longer, most is computing."""
+
+
 class Finished(NamedTuple):
     """A finished run and its duration in seconds."""
 
@@ -19,8 +23,8 @@ def expected_seconds(run: PlannedRun, finished: Sequence[Finished]) -> float | N
     """Return how long a run should take; None if nothing that is finished tells.
 
     It is the mean of the finished runs of its stage that have the most levels in common with it, in proportion to the planned MACs
-    where they are known. Without one of its stage: the shortest run so far, for what every run needs besides computing, and its
-    MACs at the highest rate of a stage so far. Baselines train nothing, so their rate tells nothing about others.
+    where they are known. Without one of its stage: the shortest run so far, but at most half a minute, for what every run needs
+    besides computing, and its MACs at the highest rate of a stage so far. Baselines train nothing, so their rate tells nothing about others.
     """
     of_stage = [each for each in finished if each.run.stage == run.stage]
     if of_stage:
@@ -30,7 +34,7 @@ def expected_seconds(run: PlannedRun, finished: Sequence[Finished]) -> float | N
     rates = [rate for stage in dict.fromkeys(each.run.stage for each in finished) if (rate := _rate(stage, finished))]
     if not rates or run.macs is None:
         return None
-    return min(each.seconds for each in finished) + run.macs / max(rates)
+    return min(_LONGEST_START, *(each.seconds for each in finished)) + run.macs / max(rates)
 
 
 def _common_levels(run: PlannedRun, other: PlannedRun) -> int:

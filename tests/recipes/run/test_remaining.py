@@ -15,7 +15,8 @@ def test_without_a_run_of_its_stage_macs_at_the_highest_rate_tell(run_of: RunOf)
     pretrain = replace(run_of("pretrain"), macs=8e9)
     tuned = replace(run_of("finetune", training="OST"), macs=4e9)
     assert expected_seconds(tuned, []) is None
-    assert expected_seconds(tuned, [Finished(pretrain, 80.0)]) == pytest.approx(80.0 + 40.0)
+    assert expected_seconds(tuned, [Finished(pretrain, 80.0)]) == pytest.approx(30.0 + 40.0)
+    assert expected_seconds(tuned, [Finished(pretrain, 8000.0)]) == pytest.approx(30.0 + 4000.0)
     quick = replace(run_of("finetune"), stage="baselines", macs=1e6)
     assert expected_seconds(tuned, [Finished(pretrain, 80.0), Finished(quick, 4.0)]) == pytest.approx(4.0 + 40.0)
 
