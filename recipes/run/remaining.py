@@ -7,7 +7,6 @@ from typing import NamedTuple
 from recipes.study.plan import PlannedRun
 from recipes.study.specification import BASELINES
 
-
 _LONGEST_START = 30.0
 """What a run needs at most besides computing, in seconds: of a run that takes longer, most is computing."""
 
@@ -24,7 +23,8 @@ def expected_seconds(run: PlannedRun, finished: Sequence[Finished]) -> float | N
 
     It is the mean of the finished runs of its stage that have the most levels in common with it, in proportion to the planned MACs
     where they are known. Without one of its stage: the shortest run so far, but at most half a minute, for what every run needs
-    besides computing, and its MACs at the highest rate of a stage so far. Baselines train nothing, so their rate tells nothing about others.
+    besides computing, and its MACs at the highest rate of a stage so far. Baselines train nothing: their rate tells nothing about
+    others.
     """
     of_stage = [each for each in finished if each.run.stage == run.stage]
     if of_stage:
