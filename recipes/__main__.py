@@ -43,7 +43,7 @@ from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
 from recipes.study.display import display_path
 from recipes.study.folder_names import folder_name
-from recipes.study.full_plan import make_full_plan, measure_with, with_macs
+from recipes.study.full_plan import largest_step, make_full_plan, measure_with, with_macs
 from recipes.study.plan import Plan, PlannedRun, Resolver
 from recipes.study.scales import load_scale
 from recipes.study.specification import Study
@@ -109,6 +109,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     if options.command == "tune" and tuning is None:
         raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")
     check_folder(plan, folder)
+    engine_options = engine_options.sharing_gpus(lambda: largest_step(plan, costs), _print)
     engine = engine_builder(engine_options, study)
     if tuning is not None and not found and engine_options.detach:
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from common.errors import UserError
 from recipes.run.engine import Engine, Job, TaskCommand
 from recipes.run.engines import LocalSlots, accelerate_command, build_forkserver
+from recipes.run.gpu_sharing import runs_per_gpu
 from recipes.run.launching import PLAIN_CONFIG, SINGLE_PROCESS, launch_arguments
 from recipes.run.ray.capacity import lacking
 from recipes.run.ray.client import RayBusy, connect, import_ray
@@ -66,6 +67,16 @@ class EngineOptions:
             raise UserError(f"--no-prefork: with --engine {self.name} no run is forked. Remove the option.")
         if self.detach and self.jobs is not None:
             raise UserError(f"--jobs {self.jobs}: with --detach all runs are submitted at once. Remove one of the two.")
+
+    def sharing_gpus(self, step_macs: Callable[[], float | None], print_line: Callable[[str], None]) -> "EngineOptions":
+        """Return the options with several runs per GPU of this machine, where --jobs is not given and `runs_per_gpu` allows it."""
+        if self.name != "local" or self.jobs is not None or self.accelerate_args != SINGLE_PROCESS:
+            return self
+        devices = choose_slots(None).devices
+        if (per_gpu := runs_per_gpu(devices, step_macs)) == 1:
+            return self
+        print_line(f"{per_gpu} runs share a GPU, as their steps are small; --jobs {len(devices)} runs one on each")
+        return replace(self, jobs=per_gpu * len(devices))
 
 
 EngineBuilder = Callable[[EngineOptions, Study], Engine]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from common.errors import UserError
+from common.training.cost import Cost
 from recipes.study.baselines import with_baselines
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
@@ -73,9 +74,26 @@ def with_macs(plan: Plan, costs: RunCosts) -> Plan:
     return replace(plan, runs=tuple(replace(run, macs=_macs(run, costs)) for run in plan.runs))
 
 
+def largest_step(plan: Plan, costs: RunCosts) -> float | None:
+    """Return the MACs of the largest training step of a plan's runs; None if those of a run are not known, or none trains."""
+    found = [_cost(run, costs) for run in plan.runs]
+    known = [cost for cost in found if cost is not None]
+    return (
+        max((cost.macs / cost.steps for cost in known if cost.steps), default=None)
+        if len(known) == len(found)
+        else None
+    )
+
+
 def _macs(run: PlannedRun, costs: RunCosts) -> float | None:
-    """Return the MACs of a run, or None if its data cannot be opened here."""
+    """Return the MACs of a run, or None if they are not known here."""
+    cost = _cost(run, costs)
+    return cost.macs if cost is not None else None
+
+
+def _cost(run: PlannedRun, costs: RunCosts) -> Cost | None:
+    """Return the cost of a run, or None if its data or weights cannot be opened here."""
     try:
-        return costs.of(run).macs
+        return costs.of(run)
     except UserError:
         return None
