@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from recipes.sizing.data_log import data_log
 from recipes.stages import FINETUNE, load_config
 from recipes.study.cost import DatasetSize
 from recipes.study.plan import format_value
+
+if TYPE_CHECKING:
+    from common.data.sources.split import Split
 
 MEASURED = {"data.mean": "measured", "data.std": "measured"}
 """Normalization of images of any number of channels."""
@@ -37,6 +40,8 @@ class ImageFacts:
     """Validation images."""
     test: int = 0
     """Test images."""
+    test_counts: Mapping[str, int] = field(default_factory=dict)
+    """Test images of every class, in the order of the classes, those without any among them."""
     hold_outs: Mapping[str, float] = field(default_factory=dict)
     """Fraction of the training images that was held out, of those of `validation` and `test` that no split of the data is."""
 
@@ -85,19 +90,8 @@ def read_facts(recipe: Path, settings: Mapping[str, Any], print_line: Callable[[
         splits = open_splits(data, labeled=True, decodes=False)
         log.setLevel(logging.WARNING)  # the rest is the same again
         unlabeled = open_splits(data, labeled=False, decodes=False).subset.num_unlabeled
+        sides, grays = _sample(splits.train)
     counts = tuple(count for count in splits.subset.class_counts.values() if count)
-    sides, grays, problem = [], [], None
-    for index in np.unique(np.linspace(0, len(splits.train) - 1, SAMPLE).astype(int)):
-        try:
-            image = splits.train.image(int(index))
-        except UserError as error:
-            problem = error
-            continue
-        sides.append(min(image.shape[:2]))
-        grays.append(image.shape[2] == 1 or bool((image == image[..., :1]).all()))
-    if not sides:
-        assert problem is not None
-        raise problem
     fractions = {"validation": data.validation_fraction, "test": data.test_fraction}
     return ImageFacts(
         class_counts=counts,
@@ -107,5 +101,31 @@ def read_facts(recipe: Path, settings: Mapping[str, Any], print_line: Callable[[
         channels=data.channels,
         validation=0 if splits.validation is None else len(splits.validation),
         test=0 if splits.test is None else len(splits.test),
+        test_counts={} if splits.test is None else splits.test.class_counts() or {},
         hold_outs={part: fraction for part, fraction in fractions.items() if part in splits.held_out},
     )
+
+
+def _sample(train: "Split") -> tuple[list[int], list[bool]]:
+    """Decode `SAMPLE` images; return the shorter side of each, and whether it is gray. Log those that are entirely white.
+
+    Raise UserError if none of them can be decoded.
+    """
+    from common.data.splits.white_images import is_white, warn_of_white
+
+    sides, grays, white, problem = list[int](), list[bool](), list[str](), None
+    for index in np.unique(np.linspace(0, len(train) - 1, SAMPLE).astype(int)).tolist():
+        try:
+            image = train.image(index)
+        except UserError as error:
+            problem = error
+            continue
+        sides.append(min(image.shape[:2]))
+        grays.append(image.shape[2] == 1 or bool((image == image[..., :1]).all()))
+        if is_white(image):
+            white.append(train.name(index))
+    if not sides:
+        assert problem is not None
+        raise problem
+    warn_of_white(white, len(sides))
+    return sides, grays

@@ -16,6 +16,7 @@ from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.from_public import PublicWeights
 from recipes.sizing.hold_outs import hold_outs
 from recipes.sizing.machine import Machine
+from recipes.sizing.metric import is_balanced, metric_notes
 from recipes.sizing.networks import LEAST_SIDE, NetworkAtSize
 from recipes.sizing.trained import STEPS, Trained, choose_trained
 from recipes.stages import FINETUNE, PRETRAIN
@@ -75,6 +76,8 @@ def size_study(
     chooser = Chooser(dict(given or {}))
     for key, value, reason in hold_outs(facts):
         chooser.state("hold-outs", key, value, reason)
+    for name, value, reason in metric_notes(facts):
+        chooser.note(name, value, reason)
     batch = chooser.whole(PRETRAIN, *chooser.pick(PRETRAIN, *from_scratch.pretraining_batch(facts.images)))
     compute = Compute(facts, machine, budget_seconds, measures, chooser, batch)
     options = designs(facts, seeds or SEEDS, may_tune=may_tune)
@@ -102,7 +105,7 @@ def size_study(
         skipped=skipped,
         macs_per_second=compute.expected_rate(trained.at, trained.design),
         channels=facts.channels,
-        imbalanced=facts.imbalance >= 2,
+        imbalanced=is_balanced(facts),
         taken=frozenset(chooser.taken),
     )
 

@@ -2,16 +2,17 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from common.data.images.collections import PixelImages, SelectedImages
 from common.data.sources.split import Split
+from common.data.splits.white_images import is_white, warn_of_white
 from common.errors import ProcessError, UserError
 from common.rng import generator
 
@@ -29,7 +30,7 @@ _MAX_LISTED = 10
 
 
 class Block(NamedTuple):
-    """Decoded consecutive images: flat pixels, (n, 2) heights and widths, and the errors of corrupt images by index.
+    """Decoded consecutive images: flat pixels, (n, 2) heights and widths, errors of corrupt images and white images by index.
 
     A corrupt image has no pixels, and height and width 0.
     """
@@ -37,6 +38,23 @@ class Block(NamedTuple):
     pixels: npt.NDArray[Any]
     shapes: npt.NDArray[np.int64]
     corrupt: dict[int, str]
+    white: list[int]
+
+
+class Found(NamedTuple):
+    """What is wrong with images: the errors of corrupt ones by index, and the indices of entirely white ones."""
+
+    corrupt: dict[int, str]
+    white: list[int]
+
+    @classmethod
+    def of(cls, blocks: Iterable[Block]) -> Self:
+        """Return what was found in decoded images."""
+        corrupt, white = dict[int, str](), list[int]()
+        for block in blocks:
+            corrupt |= block.corrupt
+            white += block.white
+        return cls(corrupt, white)
 
 
 class VerifiedSplits(NamedTuple):
@@ -59,6 +77,7 @@ def verify_and_cache(
     """
     verified = dict(splits)
     corrupt: dict[str, dict[int, str]] = {}
+    white: list[str] = []
     num_decoded = 0
     for part, split in splits.items():
         if is_decoded(split):
@@ -66,11 +85,11 @@ def verify_and_cache(
         image_bytes = _estimate_bytes(split)
         num_threads = threads if image_bytes >= _MIN_BYTES_FOR_THREADS else 1
         fits = cache_bytes > 0 and len(split) * image_bytes <= cache_bytes
-        images, errors = _load(split, cache_bytes, num_threads) if fits else (None, None)
-        if errors is None:
+        images, found = _load(split, cache_bytes, num_threads) if fits else (None, None)
+        if found is None:
             indices = select_to_verify(len(split), verify if max_corrupt is None or part == "train" else "all")
             _log.info("data: decoding %d of %d %s images once to find corrupt ones", len(indices), len(split), part)
-            errors = _find_corrupt(split, indices, num_threads)
+            found = _inspect(split, indices, num_threads)
             num_decoded += len(indices)
         else:
             num_decoded += len(split)
@@ -78,7 +97,9 @@ def verify_and_cache(
             cache_bytes -= images.num_bytes
             verified[part] = replace(split, images=images)
             _log.info("data: %d decoded %s images in memory, %.1f MiB", len(split), part, images.num_bytes / 2**20)
-        corrupt[part] = errors
+        corrupt[part] = found.corrupt
+        white += [split.name(index) for index in found.white]
+    warn_of_white(white, num_decoded)
     if max_corrupt is not None:
         return _exclude_corrupt(verified, corrupt, max_corrupt)
     problems = [problem for errors in corrupt.values() for problem in errors.values()]
@@ -145,8 +166,8 @@ def _estimate_bytes(split: Split) -> float:
     return sum(block.pixels.nbytes for block in blocks) / max(1, num_valid)
 
 
-def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | None, dict[int, str] | None]:
-    """Return all images decoded, and the errors by index; (None, None) if they need more than `cache_bytes`."""
+def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | None, Found | None]:
+    """Return all images decoded, and what was found; (None, None) if they need more than `cache_bytes`."""
     blocks: list[Block] = []
     num_bytes = 0
     for block in _decode(split, list(range(len(split))), threads, keep=True):
@@ -154,7 +175,7 @@ def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | N
         num_bytes += block.pixels.nbytes
         if num_bytes > cache_bytes:
             return None, None
-    corrupt = {index: problem for block in blocks for index, problem in block.corrupt.items()}
+    found = Found.of(blocks)
     shapes = np.concatenate([block.shapes for block in blocks]) if blocks else np.zeros((0, 2), np.int64)
     pixels = [block.pixels for block in blocks]
     images = PixelImages(
@@ -163,15 +184,14 @@ def _load(split: Split, cache_bytes: int, threads: int) -> tuple[PixelImages | N
         block_length=BLOCK_LENGTH,
         decoder=split.images.decoder,
         origin=split.images,
-        corrupt=corrupt,
+        corrupt=found.corrupt,
     )
-    return images, corrupt
+    return images, found
 
 
-def _find_corrupt(split: Split, indices: list[int], threads: int) -> dict[int, str]:
-    """Return the errors of the images at `indices`, by index."""
-    blocks = _decode(split, indices, threads, keep=False)
-    return {index: problem for block in blocks for index, problem in block.corrupt.items()}
+def _inspect(split: Split, indices: list[int], threads: int) -> Found:
+    """Return what is wrong with the images at `indices`."""
+    return Found.of(_decode(split, indices, threads, keep=False))
 
 
 def _decode(split: Split, indices: list[int], threads: int, *, keep: bool) -> Iterator[Block]:
@@ -195,6 +215,7 @@ def _decode_block(split: Split, indices: list[int], is_over: threading.Event, *,
     pixels: list[npt.NDArray[Any]] = []
     shapes: list[tuple[int, ...]] = []
     corrupt: dict[int, str] = {}
+    white: list[int] = []
     for index in indices:
         if is_over.is_set():
             break
@@ -205,12 +226,14 @@ def _decode_block(split: Split, indices: list[int], is_over: threading.Event, *,
         except UserError as error:
             corrupt[index] = str(error)
             image = None
+        if image is not None and is_white(image):
+            white.append(index)
         if keep:
             shapes.append((0, 0) if image is None else image.shape[:2])
         if keep and image is not None:
             pixels.append(image.reshape(-1))
     flat = np.concatenate(pixels) if pixels else np.zeros(0, np.uint8)
-    return Block(flat, np.array(shapes, dtype=np.int64).reshape(-1, 2), corrupt)
+    return Block(flat, np.array(shapes, dtype=np.int64).reshape(-1, 2), corrupt, white)
 
 
 def max_corrupt_problem(num_corrupt: int, num_images: int, part: str, *, max_corrupt: float) -> str | None:

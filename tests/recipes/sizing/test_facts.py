@@ -100,3 +100,18 @@ def test_warnings_come_before_the_error(folder: MakeFolder, tmp_path_factory: py
         facts_of({"data.source": str(path)}, lines)
     assert len(set(lines)) == len(lines)
     assert sum("are links to the same folder" in line for line in lines) == 1
+
+
+def test_test_images_of_every_class_are_counted(folder: MakeFolder) -> None:
+    facts = facts_of({"data.source": str(folder({"a": [(20, 20)] * 20, "b": [(20, 20)] * 3, "c": [(20, 20)]}))})
+    assert facts.test_counts == {"a": 4, "b": 1, "c": 0}
+
+
+def test_white_images_are_named(tmp_path: Path) -> None:
+    for name, value in (("a", 255), ("b", 9)):
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            Image.fromarray(np.full((9, 9, 3), value, np.uint8)).save(tmp_path / name / f"{number}.png")
+    lines: list[str] = []
+    facts_of({"data.source": str(tmp_path)}, lines)
+    assert len([line for line in lines if "5 of 10 decoded images are entirely white" in line]) == 1

@@ -282,6 +282,49 @@ def test_classes_of_unequal_size_are_noticed() -> None:
     assert size(replace(PHOTOS, class_counts=(100, 200))).imbalanced
 
 
+def test_the_metric_is_a_choice_with_a_reason() -> None:
+    reasons = {each.value: each.reason for each in size().choices if each.key == "metric"}
+    assert reasons == {
+        "top-1 accuracy": "classes of 500 to 500 training images: the largest has less than 2 times as many as the smallest"
+    }
+    reasons = {
+        each.value: each.reason for each in size(replace(PHOTOS, class_counts=(9, 168))).choices if each.key == "metric"
+    }
+    assert reasons == {
+        "balanced accuracy": "classes of 9 to 168 training images: every class counts alike, whatever its size"
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "value", "reasons"),
+    [
+        ({"a": 10, "b": 50}, None, []),
+        (
+            {"a": 1, "b": 50, "c": 9, "d": 20},
+            "1 to 50",
+            ["fewer than 10 in 2 of 4 classes, so the intervals are over seeds alone: one image of 'a' is 25.0 points"],
+        ),
+        (
+            {"a": 10, "b": 50, "rare": 0},
+            "0 to 50",
+            ["none of 'rare', of which no metric tells anything"],
+        ),
+    ],
+)
+def test_classes_with_few_test_images_are_named_before_anything_runs(
+    counts: dict[str, int], value: str | None, reasons: list[str]
+) -> None:
+    sizing = size(replace(PHOTOS, class_counts=(10, 200), test_counts=counts))
+    notes = [each for each in sizing.choices if each.key == "test images of a class"]
+    assert [each.value for each in notes] == ([] if value is None else [value])
+    assert all(reason in note.reason for note, reason in zip(notes, reasons, strict=True))
+
+
+def test_few_test_images_of_a_class_do_not_matter_where_images_count_alike() -> None:
+    sizing = size(replace(PHOTOS, class_counts=(20, 30), test_counts={"a": 5, "b": 8}))
+    assert not [each for each in sizing.choices if each.key == "test images of a class"]
+
+
 def test_a_key_of_the_command_line_counts_and_what_follows_follows() -> None:
     given = {"model.name": "vit_compact", "data.image_size": 32, "pretrain.train.epochs": 3, "public.optim.lr": 1e-5}
     sizing = size(hours=24, given=given, public=replace(PUBLIC, side=98))

@@ -188,3 +188,20 @@ def test_skip_stops_above_max_corrupt_and_names_images(tmp_path: Path, part: str
     first, *names = str(caught.value).splitlines()
     assert first.startswith(f"data.max_corrupt = 0.1: 2 of the 10 {part} images are corrupt")
     assert [name.split(":")[0].strip() for name in names] == [str(tmp_path / "two" / f"00{n}.png") for n in (1, 2)]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**6])
+def test_white_drawings_that_disappear_are_named(
+    tmp_path: Path, cache_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, color in (("white", (255, 255, 255)), ("red", (255, 0, 0))):
+        drawing = np.zeros((8, 8, 4), np.uint8)
+        drawing[2:6, 2:6] = [*color, 255]
+        Image.fromarray(drawing).save(tmp_path / f"{name}.png")
+    split = FolderSource(tmp_path, decoder=ImageDecoder()).read("train", labeled=False)
+    with caplog.at_level(logging.WARNING):
+        verified({"train": split}, cache_bytes=cache_bytes)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "1 of 2 decoded images are entirely white, such as " in message
+    assert "white.png'. Transparent pixels are composited on white" in message
+    assert "red" not in message
