@@ -22,7 +22,7 @@ from typing import Any
 
 from common.errors import UserError
 from recipes.study.plan import Cell, Plan, PlannedRun, Resolver, build_run
-from recipes.study.specification import FEATURES, PIXELS, Axis, Stage, Study
+from recipes.study.specification import FEATURES, PIXELS, UNTRAINED, Axis, Stage, Study
 
 SHARED_KEYS = ("data.", "train.seed")
 NETWORK_KEYS = ("model.",)
@@ -68,7 +68,7 @@ def _baselines_of(
         yield own, {**_levels_of_start(study, last, cell, start), FEATURES: "pre-trained"}, start
     if network.get("model.name") != OF_INIT:
         named = _levels(study, last, cell, NETWORK_KEYS, among=_named_networks)
-        yield {**network, "init": None}, {**named, FEATURES: "untrained"}, None
+        yield {**network, "init": None}, {**named, FEATURES: UNTRAINED}, None
         pixels = {**_with_prefix(settings, SHARED_KEYS), **_reduced(settings), "init": None, FEATURES: PIXELS}
         named = _levels(study, last, cell, (), among=_named_networks)
         yield pixels, {**named, FEATURES: PIXELS}, None

@@ -23,7 +23,7 @@ BASELINES = "baselines"
 """Name of the stage of a study's baselines."""
 FEATURES = "features"
 """Key of a baseline's levels that says what it classifies: pre-trained, untrained or pixels."""
-PIXELS = "pixels"
+PIXELS, UNTRAINED = "pixels", "untrained"
 """The value of `FEATURES` of a baseline that has no network."""
 
 RUN_COLUMNS = ("run", "stage", "state", *RESULT_FIELDS, "macs", "data_digest", "starts_from")

@@ -43,10 +43,19 @@ class ComparisonPage(Page):
         self.recommendation = self._recommend()
 
     def advice(self) -> list[str]:
-        """Return the recommendation, how sure it is, and what speaks against it: a failed pre-training, a baseline as good."""
+        """Return the recommendation, how sure it is, and what speaks against it: a failed pre-training, a baseline as good.
+
+        Where a baseline is above the best arm's interval at every amount of labels, that comes first: the arms have learned too
+        little.
+        """
+        outdone, recommendation = self.tables.outdone(), self.recommendation.sentence()
         effect = next(claim for claim in self.findings.claims if claim.name == "effect")
         sentences = [
-            self.recommendation.sentence(),
+            *(
+                [outdone, f"Among the arms: {recommendation[:1].lower()}{recommendation[1:]}"]
+                if outdone
+                else [recommendation]
+            ),
             *self.recommendation.certainty(),
             self.words.below_start(effect),
             self.tables.sufficient_baseline(),

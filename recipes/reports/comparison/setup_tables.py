@@ -8,7 +8,7 @@ import numpy as np
 from recipes.reports.comparison.tables import ComparisonTables
 from recipes.reports.formatting import number, signed
 from recipes.reports.run_tables import Table
-from recipes.study.specification import BASELINES, FEATURES, PIXELS
+from recipes.study.specification import BASELINES, FEATURES, PIXELS, UNTRAINED
 
 NO_LEVEL = "–"
 """The level of pixels on an axis of networks."""
@@ -22,8 +22,14 @@ BASELINE_METRICS = ("test_top1", "test_top5", "test_balanced_accuracy", "test_ma
 class BestBaseline:
     """The best baseline at an amount of labels, and the best arm there."""
 
-    reached: str
-    """What the baseline is, and what it reaches."""
+    name: str
+    """Classifier and features of the baseline."""
+    value: str
+    """What it reaches."""
+    labels: str
+    """The amount of labels."""
+    is_pretrained: bool
+    """Whether its features are those of a pre-trained network."""
     of_pixels: tuple[str, float] | None
     """Classifier and value of the best one on raw pixels, if the best of all is not one of them."""
     arm: str
@@ -31,6 +37,13 @@ class BestBaseline:
     """What the best arm reaches."""
     is_sufficient: bool
     """Whether the baseline reaches as much as the best arm."""
+    is_above: bool
+    """Whether it is above the interval of the best arm."""
+
+    @property
+    def reached(self) -> str:
+        """Return what the baseline is, and what it reaches."""
+        return f"{self.name} reaches {self.value} with {self.labels}"
 
 
 class SetupTables(ComparisonTables):
@@ -75,6 +88,22 @@ class SetupTables(ComparisonTables):
                 )
         return ""
 
+    def outdone(self) -> str:
+        """Return that a baseline is above the best arm's interval at every amount of labels, and what follows; empty if not."""
+        found = [self._best_baseline(x) for x in self.findings.x]
+        most = found[-1]
+        if most is None or not all(each is None or each.is_above for each in found):
+            return ""
+        if most.is_pretrained:
+            return (
+                f"Use {most.name}, or train longer: that reaches {most.value} without training a network on the labels, and"
+                f" the best arm {most.of_arm}."
+            )
+        return (
+            f"Train longer before you compare: {most.name} reaches {most.value} without training a network, and the best arm"
+            f" {most.of_arm}."
+        )
+
     def _best_baseline(self, x: str) -> BestBaseline | None:
         """Return the best baseline and the best arm at an amount of labels; None if the study's metric is not one of baselines."""
         axis = self.findings.spec.x
@@ -88,11 +117,15 @@ class SetupTables(ComparisonTables):
         source = "raw pixels" if features == PIXELS else f"{features} features" + (f" ({network})" if network else "")
         pixels = max(((value, names[-1]) for value, names in found if names[0] == PIXELS), default=None)
         return BestBaseline(
-            reached=f"{classifier} on {source} reaches {number(value)} with {self.words.labels(x)}",
+            name=f"{classifier} on {source}",
+            value=number(value),
+            labels=self.words.labels(x),
+            is_pretrained=features not in (PIXELS, UNTRAINED),
             of_pixels=None if pixels is None or features == PIXELS else (pixels[1], pixels[0]),
             arm=", ".join(self.title(best.levels[name]) for name in self.findings.arm_axes),
             of_arm=number(best.interval.mean),
             is_sufficient=value >= best.interval.mean,
+            is_above=value > float(np.nanmax([best.interval.mean, best.interval.high])),
         )
 
     def choices(self) -> Table:

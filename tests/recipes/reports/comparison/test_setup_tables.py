@@ -97,6 +97,27 @@ def test_the_first_screen_says_that_no_arm_is_above_a_baseline(record: StudyReco
     assert not [each for each in ComparisonPage(better).advice() if "baseline" in each]
 
 
+def test_arms_below_a_baseline_at_every_amount_of_labels_are_not_what_the_first_screen_begins_with(
+    record: StudyRecord,
+) -> None:
+    """They have not learned enough to be compared; frozen features that are better are what to use."""
+    close = {
+        name: _with(run, test_top1=91.0 + SCATTER[run.planned.levels["seed"]]) for name, run in record.runs.items()
+    }
+    assert not ComparisonPage(replace(record, runs=close)).tables.outdone(), "92.0 is within the arms' interval"
+    weak = {name: _with(run, test_top1=40.0) if "baselines" not in name else run for name, run in record.runs.items()}
+    advice = ComparisonPage(replace(record, runs=weak)).advice()
+    assert advice[0] == (
+        "Train longer before you compare: k-NN on raw pixels reaches 92.0 without training a network, and the best arm 40.0."
+    )
+    assert advice[1].startswith("Among the arms: ") and advice[1][16].islower()
+    frozen = {
+        name: _with(run, test_knn_top1=97.0) if run.planned.levels.get("features") == "pre-trained" else run
+        for name, run in weak.items()
+    }
+    assert ComparisonPage(replace(record, runs=frozen)).advice()[0].startswith("Use k-NN on pre-trained features (")
+
+
 @pytest.mark.parametrize("metric", ["test_balanced_accuracy", "test_loss"])
 def test_baselines_are_compared_with_arms_in_the_same_metric_or_not_at_all(record: StudyRecord, metric: str) -> None:
     """An accuracy of 90% beside a balanced accuracy of 60% would say that a baseline wins."""
