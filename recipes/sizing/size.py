@@ -18,7 +18,7 @@ from recipes.sizing.hold_outs import hold_outs
 from recipes.sizing.machine import Machine
 from recipes.sizing.metric import is_balanced, metric_notes
 from recipes.sizing.networks import LEAST_SIDE, NetworkAtSize
-from recipes.sizing.trained import STEPS, Trained, choose_trained
+from recipes.sizing.trained import DESIGN_STEPS, STEPS, Trained, choose_trained
 from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.specification import BASELINES
 
@@ -134,6 +134,11 @@ def _pick_scratch(compute: Compute, trained: Trained) -> None:
     chooser.pick_all(PRETRAIN, from_scratch.schedule(steps, at, compute.batch, facts, of_stems))
     for stem in ("patchify", "conv"):
         _pick_length(chooser, PRETRAIN, epochs[stem], stem)
+    if steps < DESIGN_STEPS and not {"train.epochs", "pretrain.train.epochs"} & chooser.given.keys():
+        longer = format_seconds(compute.seconds * STEPS / max(1, steps))
+        chooser.note(
+            "steps of pre-training", f"{steps}", f"too few to learn from; {STEPS} would take a budget of about {longer}"
+        )
     batch = chooser.whole(FINETUNE, *chooser.pick(FINETUNE, *compute.finetuning_batch(design)))
     chooser.pick_all(FINETUNE, from_scratch.finetuning(facts, at, batch))
 

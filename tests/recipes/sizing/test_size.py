@@ -74,6 +74,17 @@ def test_reason_of_the_momentum_counts_the_steps_of_both_stems() -> None:
     assert reason.endswith(f"{steps['patchify']} with patchify and {steps['conv']} with conv")
 
 
+def test_a_budget_in_which_pre_training_cannot_learn_names_one_in_which_it_can() -> None:
+    def notes(hours: float, **given: Any) -> list[tuple[Any, str]]:
+        choices = size(hours=hours, given=given).choices
+        return [(each.value, each.reason) for each in choices if each.key == "steps of pre-training"]
+
+    ((steps, reason),) = notes(0.1)
+    assert int(steps) < 300 and reason.startswith("too few to learn from; 1000 would take a budget of about ")
+    assert notes(0.1 * 1000 / int(steps)) == notes(24) == []
+    assert notes(0.1, **{"pretrain.train.epochs": 3}) == []
+
+
 @pytest.mark.parametrize(
     ("images", "largest"),
     [(1, "vit_mini"), (1_999, "vit_mini"), (2_000, "vit_micro"), (29_999, "vit_compact"), (10**7, "vit_small")],
