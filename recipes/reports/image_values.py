@@ -45,7 +45,9 @@ def _by_image(run: RunRecord, metric: Metric) -> tuple[list[str], Values, float]
     except KeyError:
         return f"{metric.name} is not a mean over test images"
     if rare := rare_classes(predictions, metric.name):
-        return f"{rare} of the classes have fewer than {MIN_IMAGES} test images each, too few for {metric.name}"
+        count = len(np.unique(predictions.target))
+        name = metric.name.removeprefix("test_").replace("_", " ")
+        return f"{rare} of the {count} classes have fewer than {MIN_IMAGES} test images each, too few for {name}"
     counted = np.flatnonzero(~np.isnan(values))
     expected = run.result.metrics[metric.name]
     if abs(float(values[counted].mean()) - expected) > TOLERANCE * (metric.span or max(abs(expected), 1.0)):

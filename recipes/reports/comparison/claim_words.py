@@ -67,18 +67,18 @@ class ClaimWords(StartWords):
         count = f"all {len(runs)}" if len(collapsed) == len(runs) else f"{len(collapsed)} of the {len(runs)}"
         return f"{count} {stage} runs behind it collapsed"
 
-    def below_start(self, claim: Claim) -> str:
-        """Return how many of the earlier runs behind a claim have features that are worse than at their start, if any have."""
+    def not_improved(self, claim: Claim) -> str:
+        """Return how many of the earlier runs behind a claim have features no better than at their start, if any have."""
         earlier = self.findings.earlier
         runs = earlier.of(map(self.findings.values.key, claim.cells))
-        below = [run for run in runs if run in earlier.below_start]
+        below = [run for run in runs if run in earlier.not_improved]
         if not below:
             return ""
         stages = dict.fromkeys(earlier.stages[run] for run in below)
         count = pluralize(sum(earlier.stages[run] in stages for run in runs), f"{listed(list(stages))} run")
-        return (
-            f"{len(below)} of the {count} ended with features below those at the start, by k-NN on validation images: the"
-            " comparison is with a pre-training that did not improve them."
+        return capital(
+            f"{self.with_panel(claim.levels)}{len(below)} of the {count} did not improve the features: k-NN on validation images is"
+            " no better at their end than at their start."
         )
 
     def _has_diverged(self, claim: Claim) -> bool:

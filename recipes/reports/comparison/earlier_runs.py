@@ -24,8 +24,8 @@ class EarlierRuns:
     """Stage of each run."""
     collapsed: Mapping[str, str]
     """Status of the runs that collapsed."""
-    below_start: frozenset[str]
-    """Runs that did not collapse, but whose features ended with a k-NN accuracy on validation images below that at their start."""
+    not_improved: frozenset[str]
+    """Runs that did not collapse, but whose k-NN accuracy on validation images is no better at their end than at their start."""
     published: Mapping[Key, str]
     """Stage whose published weights all repeats of a cell start from."""
 
@@ -54,9 +54,9 @@ def find_earlier_runs(study: StudyRecord, values: StudyValues, repeats: str) -> 
     statuses = {name: run.result.status for name, run in study.runs.items() if run.result}
     collapsed = {name: status for name, status in statuses.items() if status.startswith(COLLAPSED)}
     metrics = {name: run.result.metrics for name, run in study.runs.items() if run.result and name not in collapsed}
-    below = frozenset(name for name, found in metrics.items() if found.get(KNN, 0.0) < found.get(KNN_AT_START, 0.0))
+    same = frozenset(name for name, found in metrics.items() if found.get(KNN, 0.0) <= found.get(KNN_AT_START, -1.0))
     stages = {name: run.planned.stage for name, run in study.runs.items()}
-    return EarlierRuns(by_cell, stages, collapsed, below, published)
+    return EarlierRuns(by_cell, stages, collapsed, same, published)
 
 
 def collapsed_runs(earlier: EarlierRuns, values: StudyValues, cells: Iterable[Levels]) -> tuple[list[str], list[str]]:

@@ -57,7 +57,7 @@ class ComparisonPage(Page):
                 else [recommendation]
             ),
             *self.recommendation.certainty(),
-            self.words.below_start(effect),
+            self.words.not_improved(effect),
             self.tables.sufficient_baseline(),
         ]
         return [sentence for sentence in sentences if sentence]

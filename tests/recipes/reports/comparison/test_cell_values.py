@@ -159,7 +159,7 @@ def test_variance_of_rare_classes_is_not_estimated(record: StudyRecord) -> None:
         content["metrics"]["test_macro_f1"] = float(per_image(read_predictions(path), "macro_f1").mean())
         (run.folder / "result.json").write_text(json.dumps(content))
     values = values_of(read_runs(record.plan, record.folder), "test_macro_f1")
-    assert values.problems == ("1 of the classes have fewer than 10 test images each, too few for test_macro_f1",)
+    assert values.problems == ("1 of the 2 classes have fewer than 10 test images each, too few for macro f1",)
     assert {cell.values.shape for cell in values.cells.values()} == {(3, 1)} and values.image_weight == 1
 
 
