@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.config import DataConfig
-from common.data.sources.split import Split
+from common.data.sources.split import UNLABELED, Split
 from common.data.splits.content_hashes import Hashes, content_hashes, exact_duplicates, label_conflicts, mean_bytes
 from common.data.splits.near_duplicates import NearIndex, Partners, common_features
 from common.data.splits.roles import Splits
@@ -110,6 +110,14 @@ class Duplicates:
                     "; ".join(" = ".join(names) for names in count["examples"][:_MAX_LOGGED]),
                     self._consequence(pair),
                 )
+            if others := self._with_other_labels(pair):
+                _log.warning(
+                    "data: %d of these %s images %s another label than their duplicate, such as %s. Correct the labels.",
+                    len(others),
+                    pair.second,
+                    "has" if len(others) == 1 else "have",
+                    "; ".join(others[:_MAX_LOGGED]),
+                )
         if self.conflicts:
             _log.warning(
                 "data: %d training images have the same content as another one and another label, such as %s. Correct the labels,"
@@ -119,6 +127,17 @@ class Duplicates:
             )
         for what, reason in self.skipped.items():
             _log.info("data: %s duplicates are not looked for: %s", what, reason)
+
+    def _with_other_labels(self, pair: PairOfParts) -> list[str]:
+        """Return the images of the second part that have another label than their duplicate in the first, with both labels."""
+        first, second = self.parts[pair.first], self.parts[pair.second]
+        if first.labels is None or second.labels is None or first.class_names != second.class_names:
+            return []
+        partners = pair.partners().of_second
+        found = np.flatnonzero(partners >= 0)
+        one, two = first.labels[partners[found]], second.labels[found]
+        differ = found[(one != two) & (one != UNLABELED) & (two != UNLABELED)]
+        return [f"{_labeled(second, i)} = {_labeled(first, partners[i])}" for i in differ.tolist()]
 
     def _consequence(self, pair: PairOfParts) -> str:
         """Return what is done about the duplicates of two parts."""
@@ -130,9 +149,13 @@ class Duplicates:
 
     def _conflict(self, first: int, later: int) -> str:
         """Return both images with their labels."""
-        train = self.parts["train"]
-        assert train.labels is not None
-        return " = ".join(f"{train.name(i)} ('{train.class_names[train.labels[i]]}')" for i in (first, later))
+        return " = ".join(_labeled(self.parts["train"], index) for index in (first, later))
+
+
+def _labeled(split: Split, index: int) -> str:
+    """Return the name of a labeled image with its label."""
+    assert split.labels is not None
+    return f"{split.name(int(index))} ('{split.class_names[split.labels[index]]}')"
 
 
 def find_duplicates(splits: Splits, config: DataConfig) -> Duplicates:

@@ -101,6 +101,23 @@ def test_log_has_a_line_per_pair_of_parts_and_one_for_labels(root: Path, caplog:
     assert f"{root}/train/cat/08.png ('cat') = {root}/train/dog/09.png ('dog')" in lines[3]
 
 
+def test_test_images_with_another_label_than_their_duplicate_are_named(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such an image makes a metric too low, not too good."""
+    (root / "train/dog/00.png").write_bytes((root / "test/cat/05.png").read_bytes())
+    _, found = opened(root, duplicates="warn")
+    caplog.clear()
+    found.log()
+    (line,) = [record.getMessage() for record in caplog.records if "another label than their" in record.getMessage()]
+    assert line == (
+        "data: 1 of these test images has another label than their duplicate, such as"
+        f" {root}/test/cat/05.png ('cat') = {root}/train/dog/00.png ('dog'). Correct the labels."
+    )
+    _, unlabeled = opened(root, labeled=False, duplicates="warn")
+    unlabeled.log()
+
+
 def test_drop_excludes_the_same_training_images_in_both_stages(root: Path) -> None:
     all_names = names(opened(root)[0])
     dropped = {"cat/00.png", "cat/01.png", "dog/02.png"}
