@@ -226,6 +226,8 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunC
     if detach:
         assert isinstance(engine, SlurmEngine)
         return _detach(runs, folder, engine)
+    if any(state != "done" for state in map(read_state, places.values())):
+        _print(f"how far each run is: python -m recipes status {shlex.quote(str(display_path(folder)))}")
     outcome = StudyRunner(runs, folder / "runs", engine, _print, plan.study.report.metric).run()
     if outcome.signal_number is None:
         _report(folder)
