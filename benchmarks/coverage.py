@@ -10,10 +10,10 @@ those of public weights against the best training from scratch (benchmarks/start
 
 import argparse
 import itertools
-import multiprocessing
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -309,7 +309,7 @@ def run(
     """Return a row per scenario, number of seeds and kind of interval: mean, smallest and largest coverage over its intervals."""
     batch = max(1, number_of_draws // (4 * processes))
     rows = []
-    with multiprocessing.Pool(processes) as pool:
+    with ProcessPoolExecutor(processes) as pool:  # a multiprocessing.Pool ends by SIGTERM, which a process may handle
         for title in titles:
             for seeds in SEEDS:
                 jobs = [
@@ -317,7 +317,7 @@ def run(
                     for start in range(0, number_of_draws, batch)
                 ]
                 total: dict[tuple[str, str], Tally] = defaultdict(Tally)
-                for part in pool.imap_unordered(partial(simulate, real=real), jobs):
+                for part in pool.map(partial(simulate, real=real), jobs):
                     for key, tally in part.items():
                         total[key].merge(tally)
                 rows += _rows(title, seeds, total)

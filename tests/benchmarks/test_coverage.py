@@ -1,6 +1,7 @@
 """The simulation of the intervals' coverage."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,15 @@ def test_rows_of_a_small_simulation(tmp_path: Path, capsys: pytest.CaptureFixtur
     cells = next(row for row in rows if row["kind"] == "mean of a cell")
     assert (cells["intervals"], cells["draws"]) == (12, 6)
     assert "no effect, 3 seeds, 359 test images" in capsys.readouterr().out
+
+
+def test_processes_end_where_sigterm_is_handled() -> None:
+    """As in a process that has trained: a handler is inherited by the processes of the simulation."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        assert main(["--draws", "1", "--scenarios", "no effect", "--processes", "2"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_draws_have_the_accuracies_of_their_scenario() -> None:
