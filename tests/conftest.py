@@ -1,10 +1,11 @@
 """Shared fixtures: tiny runs of the stages on the bundled digits, started through their command lines."""
 
 import json
+import logging
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from common.config import Config, build
 from common.cores import available_cores
 from common.errors import UserError
 from common.evaluation.__main__ import main as evaluation_main
+from common.interruption import stop_signals
 from common.models.kernels.library import kernels_available
 from common.training.compilers import check_compiler
 from finetune.__main__ import main as finetune_main
@@ -29,6 +31,8 @@ Result = TypeVar("Result")
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and then by every process that the tests start
 
+HANDLERS = {number: signal.getsignal(number) for number in stop_signals()}
+"""How this process reacted to signals before any test."""
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 TINY = {
@@ -75,6 +79,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if fixtures & starters or names.keys() & processes:
             item.add_marker(pytest.mark.run)
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(autouse=True)
+def as_a_new_process() -> Iterator[None]:
+    """Take back what a stage that ran in this process leaves: handlers of signals, and those of logs, whose stream is closed."""
+    yield
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
+    root = logging.getLogger()
+    for each in [each for each in root.handlers if type(each) is logging.StreamHandler]:
+        root.removeHandler(each)
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(autouse=True)
