@@ -4,9 +4,6 @@ The hub's client repeats requests for up to a minute without a connection. Here 
 whether the hub answers is tested first, for a few seconds.
 """
 
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from urllib.parse import urlsplit
 from common.errors import quoted
 from common.models.sharded_weights import INDEX_FILE, is_index, missing_shards, shards_of
 from common.models.weights_error import AbsentWeights, WeightsError
+from common.servers import why_unreachable
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -26,8 +24,6 @@ WEIGHT_FILES = (
 """Names of files of weights, the one to take first. An index stands for the files that it names."""
 _BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 """Files that describe the weights; a repository has some of them."""
-_SECONDS = 4.0
-"""Time in which a server must answer."""
 
 
 def cached_weights(repository: str, file: str | None = None) -> Path | None:
@@ -103,16 +99,11 @@ def check_reachable(url: str, init: str, *, lacking: Sequence[str] = ()) -> None
     """
     from huggingface_hub import constants
 
-    answer: list[BaseException | None] = []
     if constants.HF_HUB_OFFLINE:
         raise _absent(init, lacking, "HF_HUB_OFFLINE is set")
-    thread = threading.Thread(target=lambda: answer.append(_ask(url)), daemon=True)  # name look-ups have no time limit
-    thread.start()
-    thread.join(_SECONDS)
-    if not answer:
-        raise _absent(init, lacking, f"{url} does not answer within {_SECONDS:g} seconds")
-    if answer[0] is not None:
-        raise _absent(init, lacking, f"{url} cannot be reached: {answer[0]}") from answer[0]
+    if (found := why_unreachable(url)) is not None:
+        reason, error = found
+        raise _absent(init, lacking, reason) from error
 
 
 def not_downloaded(init: str, error: BaseException) -> AbsentWeights:
@@ -133,17 +124,6 @@ def _absent(init: str, lacking: Sequence[str], reason: str) -> AbsentWeights:
     return AbsentWeights(
         f"{init!r} is {found}, and {reason}; connect once, or copy the weights here and use their file or folder"
     )
-
-
-def _ask(url: str) -> BaseException | None:
-    """Return None if a server answers, whatever it answers, otherwise the error."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_SECONDS - 0.5):
-            return None
-    except urllib.error.HTTPError:
-        return None
-    except Exception as error:  # also http.client's; a wrong certificate counts as no answer
-        return getattr(error, "reason", None) if isinstance(getattr(error, "reason", None), BaseException) else error
 
 
 def timm_arguments(name: str, init: str) -> dict[str, Any]:

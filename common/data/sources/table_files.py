@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
 from common.files import path_exists
+from common.servers import why_unreachable, without_requests
 
 _log = logging.getLogger(__name__)
 
@@ -252,18 +254,25 @@ def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
 
 
 def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | None, revision: str | None) -> TableSource:
-    """Open a dataset of the Hugging Face Hub at a revision; the first call downloads it into the cache."""
+    """Open a dataset of the Hugging Face Hub at a revision; the first call downloads it into the cache.
+
+    Where the Hub cannot be reached, the cache alone is used at once.
+    """
     import datasets
+    from huggingface_hub import constants
 
     title = f"the Hub dataset {name}" + (f" at revision {revision}" if revision else "")
-    opened = dict(
-        _load(
-            title,
-            lambda: datasets.load_dataset(name, name=config_name, revision=revision),
-            remedy=f" There is no local file or folder '{name}' either. Check the spelling, data.config_name and"
-            " data.revision, and run `hf auth login` for a private dataset.",
-        )
+    unreachable = None if constants.HF_HUB_OFFLINE else why_unreachable(constants.ENDPOINT)
+    remedy = (
+        f" There is no local file or folder '{name}' either. Check the spelling, data.config_name and data.revision, and run"
+        " `hf auth login` for a private dataset."
     )
+    if unreachable is not None:
+        remedy = f" It is not in the cache, and {unreachable[0]}.{remedy}"
+    with nullcontext() if unreachable is None else without_requests():
+        opened = dict(
+            _load(title, lambda: datasets.load_dataset(name, name=config_name, revision=revision), remedy=remedy)
+        )
     shards = {split: (Shard(f"{name} {split}", len(table), split),) for split, table in opened.items()}
     return TableSource(title, opened, shards, options, base=Path())
 

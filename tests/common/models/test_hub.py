@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 
+from common import servers
 from common.errors import UserError
 from common.evaluation.config import KnnEvaluationConfig
 from common.models import hub
@@ -87,15 +88,15 @@ def test_weights_that_are_not_there_fail_at_once_without_a_connection(init: str)
 
 
 def test_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_SECONDS", 0.1)
-    monkeypatch.setattr(hub, "_ask", lambda _: time.sleep(30))
+    monkeypatch.setattr(servers, "_SECONDS", 0.1)
+    monkeypatch.setattr(servers, "_ask", lambda _: time.sleep(30))
     with pytest.raises(UserError, match=r"does not answer within 0\.1 seconds"):
         read_weights("hf-hub:someone/network")
 
 
 def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "_ask", lambda _: pytest.fail("a request"))
+    monkeypatch.setattr(servers, "_ask", lambda _: pytest.fail("a request"))
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         read_weights("hf-hub:someone/network")
 

@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, load_from_disk
 from datasets import Image as ImageFeature
+from huggingface_hub import constants
 from PIL import Image
 
 from common.data.images.decode import ImageDecoder
+from common.data.sources import table_files
 from common.data.sources.table_files import (
     find_table_files,
     group_by_split,
@@ -176,6 +178,12 @@ def test_arrow_file_opens(tmp_path: Path) -> None:
     assert values(split) == [0, 1, 2, 3] and split.class_names == ("cat", "dog")
 
 
+@pytest.fixture
+def hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_files, "why_unreachable", lambda url: None)
+
+
+@pytest.mark.usefixtures("hub_answers")
 def test_revision_and_configuration_are_passed_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple] = []
 
@@ -191,6 +199,7 @@ def test_revision_and_configuration_are_passed_to_the_hub(monkeypatch: pytest.Mo
     assert source.title == "the Hub dataset owner/images at revision v1"
 
 
+@pytest.mark.usefixtures("hub_answers")
 def test_hub_failure_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(path: str, **options: object) -> DatasetDict:
         raise ConnectionError("Couldn't reach 'owner/images' on the Hub.\nmore")
@@ -202,6 +211,26 @@ def test_hub_failure_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
         "data.source: the Hub dataset owner/images cannot be opened (ConnectionError: Couldn't reach 'owner/images' on"
         " the Hub). There is no local file or folder 'owner/images' either."
     )
+
+
+def test_without_a_connection_only_the_cache_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+
+    def load_dataset(path: str, **options: object) -> DatasetDict:
+        modes.append((constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE))
+        if path == "owner/cached":
+            return DatasetDict(train=dataset(4))
+        raise ConnectionError("Couldn't reach it (offline mode).")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert open_hub_dataset("owner/cached", OPTIONS, config_name=None, revision=None).names() == ("train",)
+    with pytest.raises(
+        UserError, match=r"not in the cache, and http://127\.0\.0\.1:9 cannot be reached: .*no local file"
+    ):
+        open_hub_dataset("owner/images", OPTIONS, config_name=None, revision=None)
+    assert modes == [(True, True)] * 2 and not constants.HF_HUB_OFFLINE
 
 
 def test_rows_may_contain_paths_instead_of_bytes(tmp_path: Path) -> None:
