@@ -2,12 +2,11 @@
 
 from functools import lru_cache
 
-import torch
-
 from common.models.class_token import use_class_token_only
 from common.models.complexity import Complexity, measure
 from common.models.freezing import FreezeConfig, adapt_network
 from common.models.lora import LoraConfig
+from common.models.meta import on_meta_device
 from common.models.networks import ModelConfig, build_network
 from common.training.cost import Cost, count_steps
 from finetune.config import FinetuneConfig
@@ -54,7 +53,7 @@ def _measure(
     class_token_only: bool,
 ) -> tuple[Complexity, int]:
     """Return the complexity of a network and the dimension of its features; a study has few networks and many runs."""
-    with torch.device("meta"):
+    with on_meta_device():
         network = build_network(model, image_size=image_size, num_classes=num_classes, in_chans=channels)
         adapt_network(network, freeze, lora)
         if class_token_only:

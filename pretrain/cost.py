@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from torch import nn
 
 from common.models.class_token import use_class_token_only
 from common.models.complexity import Complexity, measure
 from common.models.freezing import FreezeConfig, adapt_network
 from common.models.lora import LoraConfig
+from common.models.meta import on_meta_device
 from common.models.networks import ModelConfig, build_network
 from common.training.cost import Cost, count_steps
 from pretrain.config import DinoConfig, PretrainConfig
@@ -55,7 +55,7 @@ def _measure(
     class_token_only: bool,
 ) -> DINOComplexity:
     """Return the complexity of backbone and head; a study has few networks and many runs."""
-    with torch.device("meta"):
+    with on_meta_device():
         resamples = global_size != image_size
         global_backbone = build_network(
             model, image_size=image_size, num_classes=0, in_chans=channels, multi_crop=resamples

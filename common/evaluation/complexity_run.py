@@ -1,9 +1,8 @@
 """Complexity as a stage: parameters, MACs and activations of a network, as in the complexity table of Early Convolutions."""
 
-import torch
-
 from common.evaluation.config import ComplexityConfig
 from common.models.complexity import Complexity, measure
+from common.models.meta import on_meta_device
 from common.models.networks import build_network
 from common.training.run import start_run
 from common.training.status import RunOutcome, RunStatus
@@ -11,7 +10,7 @@ from common.training.status import RunOutcome, RunStatus
 
 def count(config: ComplexityConfig) -> Complexity:
     """Return the complexity of one image's forward pass; the network is built on the meta device, nothing is computed."""
-    with torch.device("meta"):
+    with on_meta_device():
         network = build_network(config.model, image_size=config.image_size, num_classes=config.num_classes)
     return measure(network, config.image_size)
 

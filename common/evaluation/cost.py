@@ -1,20 +1,25 @@
 """Compute cost of an evaluation, from its recipe alone: forward passes of the frozen backbone; everything else is negligible."""
 
-import torch
+from functools import lru_cache
 
 from common.evaluation.config import ComplexityConfig, KnnEvaluationConfig, LinearConfig, ProbeConfig, TokensConfig
 from common.models.complexity import Complexity, measure
-from common.models.networks import build_network
+from common.models.meta import on_meta_device
+from common.models.networks import ModelConfig, build_network
 from common.training.cost import Cost, count_steps
 
 
 def network_complexity(config: LinearConfig | KnnEvaluationConfig | ProbeConfig | TokensConfig) -> Complexity:
     """Return the complexity of the network without a classifier; nothing is computed or loaded."""
-    with torch.device("meta"):
-        network = build_network(
-            config.model, image_size=config.data.image_size, num_classes=0, in_chans=config.data.channels
-        )
-    return measure(network, config.data.image_size)
+    return _measure(config.model, config.data.image_size, config.data.channels)
+
+
+@lru_cache(maxsize=256)
+def _measure(model: ModelConfig, image_size: int | tuple[int, int], channels: int) -> Complexity:
+    """Return the complexity of a network; a study has few networks and many runs."""
+    with on_meta_device():
+        network = build_network(model, image_size=image_size, num_classes=0, in_chans=channels)
+    return measure(network, image_size)
 
 
 def linear_cost(config: LinearConfig, *, num_images: int) -> Cost:

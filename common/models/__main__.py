@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from common.models.complexity import Complexity, measure
 from common.models.feed_forward import FEED_FORWARDS
+from common.models.meta import on_meta_device
 from common.models.networks import ARCHITECTURES, ModelConfig, build_network
 from common.models.stem_registry import ALIASES, PAPER_STEMS, StemSpec, parse_stem
 from common.pipes import exit_with
@@ -106,7 +106,7 @@ def networks() -> Iterator[tuple[ModelConfig, int]]:
 
 def measure_row(config: ModelConfig, image_size: int, published: list[dict[str, Any]]) -> Row:
     """Build a network on the meta device, count its complexity, and find its published values."""
-    with torch.device("meta"):
+    with on_meta_device():
         model = build_network(config, image_size=image_size, num_classes=1000)
     architecture = ARCHITECTURES[config.name]
     row: dict[str, Any] = {}

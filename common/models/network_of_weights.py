@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.models.meta import on_meta_device
 from common.models.networks import ModelConfig, build_network
 from common.models.patch_geometry import read_config
 from common.models.timm_networks import format_kwargs, is_timm_transformer
@@ -196,7 +196,7 @@ def _names(family: _Family, size: tuple[int, int]) -> Iterator[str]:
 
 def _fits(network: NamedNetwork, tensors: Mapping[str, Tensor], num_heads: int) -> bool:
     """Return whether a network has these tensors and as many heads, whatever its grid and its classifier."""
-    with torch.device("meta"):
+    with on_meta_device():
         model: Any = build_network(
             network.config(), image_size=16 * (network.patch_size or 1), num_classes=0, in_chans=tensors[_STEM].shape[1]
         )

@@ -65,6 +65,7 @@ def measure_rate(
 
     from common.models.class_token import use_class_token_only
     from common.models.complexity import measure
+    from common.models.meta import on_meta_device
     from common.models.networks import build_network
 
     def build() -> torch.nn.Module:
@@ -74,7 +75,7 @@ def measure_rate(
         return network
 
     device = torch.device(machine.device)
-    with torch.device("meta"):
+    with on_meta_device():
         counted = measure(build(), image_size)
     macs = batch_size * (counted.macs + counted.backward_macs)
     with torch.random.fork_rng(devices=[]), _threads(machine.threads):

@@ -19,6 +19,7 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
 
     from common.models.class_token import class_token_problem
     from common.models.init_network import is_own_weights, network_of_init
+    from common.models.meta import on_meta_device
     from common.models.networks import ModelConfig, build_network
     from common.models.weight_files import read_weights
     from common.models.weights_error import AbsentWeights
@@ -38,8 +39,6 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
         raise UserError(
             f"--public {init}: a sized study compares with weights whose network is known. Give other weights.\n  {error}"
         ) from error
-    import torch
-
     model = ModelConfig(
         name=network.name,
         patch_size=network.patch_size,
@@ -49,7 +48,7 @@ def find_public(init: str | None) -> tuple[PublicWeights | None, tuple[str, ...]
         ffn=network.ffn,
     )
     side = _side(init)
-    with torch.device("meta"):
+    with on_meta_device():
         built = build_network(model, image_size=side, num_classes=0, in_chans=3)
     patch = model.patch()
     assert patch is not None, "network_of_init names transformers alone"

@@ -1,5 +1,9 @@
 """Tests of the compute cost of evaluations against counts by hand."""
 
+from typing import Any
+
+import pytest
+
 from common.data.config import DataConfig
 from common.evaluation.config import (
     InferenceConfig,
@@ -10,7 +14,7 @@ from common.evaluation.config import (
     TokensConfig,
 )
 from common.evaluation.cost import knn_cost, linear_cost, network_complexity, probe_cost, tokens_cost
-from common.models.networks import ModelConfig
+from common.models.networks import ModelConfig, Network, build_network
 from common.training.config import TrainConfig
 
 COMMON = {"out": "runs/x", "init": None, "model": ModelConfig(name="vit_mini"), "data": DataConfig(image_size=12)}
@@ -36,3 +40,19 @@ def test_probe_costs_one_forward_pass_per_image_and_pixels_cost_nothing() -> Non
     cost = probe_cost(network, num_images=90, num_held_out=30)
     assert (cost.steps, cost.images, cost.macs) == (0, 120, 120 * network_complexity(network).macs)
     assert probe_cost(pixels, num_images=90, num_held_out=30).macs == 0
+
+
+def test_a_network_is_built_once_for_all_evaluations_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[object] = []
+
+    def build(*args: Any, **options: Any) -> Network:
+        built.append(args)
+        return build_network(*args, **options)
+
+    monkeypatch.setattr("common.evaluation.cost.build_network", build)
+    common = {**COMMON, "data": DataConfig(image_size=20)}
+    costs = [probe_cost(ProbeConfig(**common), num_images=number, num_held_out=30) for number in range(90, 95)]
+    costs.append(knn_cost(KnnEvaluationConfig(**common), num_images=90, num_held_out=30))
+    assert len(built) == 1 and len({cost.macs_per_image for cost in costs}) == 1
+    other = {**common, "data": DataConfig(image_size=28)}
+    assert probe_cost(ProbeConfig(**other), num_images=90, num_held_out=30).macs_per_image > costs[0].macs_per_image
