@@ -13,7 +13,7 @@ import yaml
 from common.config import flatten
 from common.errors import UserError
 from common.files import path_exists
-from common.yaml_text import reason_of
+from common.yaml_text import read_dumped, reason_of
 from recipes.reports.results import RunRecord, StudyRecord
 
 
@@ -86,7 +86,7 @@ def read_at_fraction(run: RunRecord, metric: str, fraction: float) -> Intermedia
 def _read_epochs(config: Path) -> int:
     """Return `train.epochs` of a run's config.yaml."""
     try:
-        return int(yaml.safe_load(config.read_text(encoding="utf-8"))["train"]["epochs"])
+        return int(read_dumped(config.read_text(encoding="utf-8"))["train"]["epochs"])
     except (ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"{config}: not the recipe of a run ({reason_of(error)}). Delete this file: the report does without it."

@@ -10,7 +10,7 @@ import yaml
 
 from common.errors import UserError
 from common.files import path_exists
-from common.yaml_text import reason_of
+from common.yaml_text import read_dumped, reason_of
 from recipes.reports.results import RunRecord
 from recipes.study.downloads import without_downloads
 
@@ -24,7 +24,7 @@ def read_recipe(run: RunRecord) -> Mapping[str, Any]:
     """Return the content of a run's config.yaml; raise UserError if there is none with a data source."""
     path = run.folder / CONFIG
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path_exists(path) else None
+        content = read_dumped(path.read_text(encoding="utf-8")) if path_exists(path) else None
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{CONFIG} of {run.planned.id} is not the recipe of a run ({reason_of(error)})") from error
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict) or not content["data"].get("source"):

@@ -7,7 +7,7 @@ import yaml
 from common.data.splits.fingerprint import DATA_FILE, read_fingerprint
 from common.errors import UserError
 from common.files import path_exists
-from common.yaml_text import reason_of
+from common.yaml_text import read_dumped, reason_of
 from recipes.reports.results import RunRecord, StudyRecord
 
 _PARTS = (
@@ -54,7 +54,7 @@ def _source(run: RunRecord) -> tuple[str, ...]:
     """Return what the run's recipe says about its test images."""
     path = run.folder / "config.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path_exists(path) else None
+        content = read_dumped(path.read_text(encoding="utf-8")) if path_exists(path) else None
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"{path}: not the recipe of a run ({reason_of(error)}). Delete this file: the report does without it."

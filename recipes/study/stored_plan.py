@@ -10,7 +10,7 @@ import yaml
 from common.config import to_mapping
 from common.errors import UserError
 from common.files import path_exists, write_atomic
-from common.yaml_text import dump_yaml, parse_yaml
+from common.yaml_text import dump_yaml, parse_dumped, parse_yaml
 from recipes.study.choices import choices_of
 from recipes.study.plan import Cell, Plan, PlannedRun
 from recipes.study.study_file import build_study
@@ -75,7 +75,7 @@ def read_plan(folder: Path) -> Plan:
             f"{folder}: contains no study.yaml, so it is not the folder of a study. Give the --out of a `run`."
         )
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_dumped(path.read_text(encoding="utf-8"))
         runs = tuple(PlannedRun(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in content["runs"])
         cells = tuple(Cell(entry["levels"], entry["runs"]) for entry in content["cells"])
         # A study of an earlier version has no match, and its arms have none.

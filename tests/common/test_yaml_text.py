@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from common.config import Config, load, to_yaml
 from common.errors import UserError
-from common.yaml_text import Word, as_text, as_value, dump_yaml, parse_override, parse_yaml, read_yaml, values_of
+from common.yaml_text import (
+    Word,
+    as_text,
+    as_value,
+    dump_yaml,
+    parse_dumped,
+    parse_override,
+    parse_yaml,
+    read_dumped,
+    read_yaml,
+    values_of,
+)
 
 WORDS = (
     "1234_56", "2024_05_01", "photos #1", "*.parquet", "010", "no", "1e3", "12:30", "56e1234", "on", "off", "0123", "2.10",
@@ -47,6 +58,15 @@ class Recipe(Config):
     deep: bool = False
     """A truth value."""
     data: Section = Section()
+
+
+def described(content: Any) -> Any:
+    """Return content with the type of every scalar, and the value of every word."""
+    if isinstance(content, dict):
+        return [(described(key), described(value)) for key, value in content.items()]
+    if isinstance(content, list):
+        return [described(value) for value in content]
+    return type(content), repr(content), repr(as_value(content))
 
 
 def write(folder: Path, text: str) -> Path:
@@ -233,6 +253,7 @@ def test_words_survive_copies() -> None:
 def test_what_is_written_reads_back_the_same(content: Any) -> None:
     written = dump_yaml(content)
     assert read_yaml(written) == content
+    assert described(parse_dumped(written)) == described(parse_yaml(written))
 
 
 @pytest.mark.parametrize("word", ["010", "1.0e-3", "on", "~", ".inf", "2024_05_01", "photos #1", ""])
@@ -259,3 +280,25 @@ def test_words_of_the_command_line_read_back_the_same(word: str) -> None:
         assert as_text(again) == as_text(typed) == word
     else:
         assert repr(as_value(again)) == repr(as_value(typed))
+
+
+@pytest.mark.parametrize("word", IN_FILES)
+def test_dumped_words_are_read_as_those_of_a_user(word: str) -> None:
+    written = dump_yaml({"typed": parse_yaml(f"- {word}\n"), word: word})
+    assert described(parse_dumped(written)) == described(parse_yaml(written))
+    assert repr(read_dumped(written)) == repr(read_yaml(written))
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2\n", "[1]: 2", "\0", "a: &a [*a]", "a: b: c", "- a\nb: 1\n"])
+def test_damaged_content_is_the_same_kind_of_error_for_both(text: str) -> None:
+    for parse in (parse_yaml, parse_dumped):
+        with pytest.raises(yaml.YAMLError):
+            parse(text)
+
+
+def test_plans_are_parsed_by_libyaml_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yaml.scanner.Scanner.check_token", None)
+    if yaml.__with_libyaml__:
+        assert parse_dumped("a: [1, no, x]\n") == {"a": [1, "no", "x"]}
+    else:
+        pytest.skip("requires PyYAML with libyaml")
