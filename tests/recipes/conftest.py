@@ -3,13 +3,15 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from common.figures import Figure
+from recipes.reports import report
 from recipes.reports.figure_style import STYLE
 from recipes.run.engines import LocalSlots
 from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
@@ -140,6 +142,27 @@ def study_folder(plan: Plan, tmp_path: Path) -> Path:
             (place / "export" / "config.json").write_text('{"num_classes": 10}')
             write_result(place, metrics=more, train_images=images, images=images * 60, seconds=3 + images / 200)
     return folder
+
+
+@pytest.fixture
+def draw_only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that leaves out all figures of pages but those whose names begin so: all take ten seconds to draw."""
+
+    def leave_out(*beginnings: str) -> None:
+        drawn = report.page_figures
+
+        def some(page: report.Report) -> Iterator[tuple[str, Figure, str]]:
+            return (each for each in drawn(page) if each[0].startswith(beginnings))
+
+        monkeypatch.setattr(report, "page_figures", some if beginnings else lambda page: iter(()))
+
+    return leave_out
+
+
+@pytest.fixture
+def without_figures(draw_only: Callable[..., None]) -> None:
+    """Write pages without figures, for tests of their words and tables."""
+    draw_only()
 
 
 @pytest.fixture

@@ -61,9 +61,12 @@ def test_disk_that_takes_no_report_is_one_message(
     study_folder: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    draw_only: Callable[..., None],
     name: str,
     number: int,
 ) -> None:
+    draw_only("accuracy")
+
     def failing(write: Callable[..., int]) -> Callable[..., int]:
         def fail(path: Path, *content: Any, **options: Any) -> int:
             if name in path.name:

@@ -54,6 +54,7 @@ def leaked(run: PlannedRun) -> dict[str, Any]:
     return record(LEAKED if run.levels["fraction"] == "1" else {**NONE, "near": 1})
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_report_names_test_images_that_were_trained_on_and_what_they_mean(study_folder: Path) -> None:
     set_duplicates(study_folder, leaked)
     page = write_report(study_folder)
@@ -109,6 +110,7 @@ def test_nothing_found_and_what_was_not_looked_for_are_stated(study_folder: Path
     ]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_runs_that_recorded_nothing_have_no_section(study_folder: Path) -> None:
     page = write_report(study_folder)
     assert page.duplicates.sentences() == []

@@ -60,6 +60,7 @@ def test_runs_that_failed_or_are_missing_are_named(study_folder: Path, run_of: C
     assert "conv stem, one-stage training (OST), fraction 10%, seed 1. 4 finetune runs waiting" in texts["report.md"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_title_is_the_recommendation(study_folder: Path) -> None:
     page = write_report(study_folder)
     assert isinstance(page, ComparisonPage)
@@ -69,6 +70,7 @@ def test_title_is_the_recommendation(study_folder: Path) -> None:
     assert (study_folder / "report.md").read_text().startswith(f"# known: {sentence}\n")
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_command_prints_the_recommendation_first(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(study_folder)]) == 0
     page = page_of(study_folder)
@@ -77,7 +79,8 @@ def test_command_prints_the_recommendation_first(study_folder: Path, capsys: pyt
     assert printed[: len(expected)] == expected
 
 
-def test_figure_of_the_first_screen_is_not_repeated(study_folder: Path) -> None:
+def test_figure_of_the_first_screen_is_not_repeated(study_folder: Path, draw_only: Callable[..., None]) -> None:
+    draw_only("accuracy")
     write_report(study_folder)
     html, markdown = ((study_folder / f"report.{kind}").read_text() for kind in ("html", "md"))
     assert html.count("Top-1 accuracy over fraction of the labels. Lines connect") == 1 + html.count(

@@ -170,6 +170,7 @@ def test_negative_effect_is_reported_as_underperformance(study_folder: Path) -> 
     )
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_one_seed_gives_numbers_without_intervals(study_folder: Path) -> None:
     for run in read_study(study_folder).plan.runs:
         if run.levels["seed"] != "0":
@@ -188,6 +189,7 @@ def test_page_of_a_study_without_results(study_folder: Path) -> None:
     assert not (study_folder / "figures").exists()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_crash_is_listed_with_its_step_and_excluded_from_the_means(
     study_folder: Path, run_of: Callable[..., PlannedRun]
 ) -> None:
@@ -296,6 +298,7 @@ def test_command_includes_scale_and_seeds_and_parses_back(report: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_page_of_a_study_with_a_single_comparison(study_folder: Path) -> None:
     path = study_folder / "study.yaml"
     content = yaml.safe_load(path.read_text())
@@ -334,7 +337,9 @@ def test_amounts_other_than_fractions_are_formatted_unchanged(study_folder: Path
     assert Words(with_counts).format_x(10.0) == "10"
 
 
-def test_report_with_predictions_covers_seeds_and_test_images(tmp_path: Path) -> None:
+def test_report_with_predictions_covers_seeds_and_test_images(tmp_path: Path, draw_only: Callable[..., None]) -> None:
+    draw_only("accuracy")
+
     def value(at: Mapping[str, str]) -> float:
         return (
             (80, 88, 96)[("0.1", "0.25", "1").index(at["fraction"])]

@@ -95,7 +95,9 @@ def test_confusion_is_the_mean_over_the_seeds_in_percent_of_the_true_class(pair:
     ]
 
 
-def test_many_classes_are_cut_to_both_ends_and_their_confusion_to_a_table(tmp_path: Path) -> None:
+def test_many_classes_are_cut_to_both_ends_and_their_confusion_to_a_table(
+    tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
     def wrong(at: Mapping[str, str]) -> Mapping[int, tuple[int, int]]:
         is_other = at["training"] == "TST"
         return {number: (number + 1, number % 10 + 1) for number in range(30 * is_other, 30 + 9 * is_other)}
@@ -105,6 +107,7 @@ def test_many_classes_are_cut_to_both_ends_and_their_confusion_to_a_table(tmp_pa
     assert len(rows) == 2 * EXTREMES
     gains = [row.difference.mean for row in rows]
     assert gains == sorted(gains, reverse=True) and gains[0] == pytest.approx(50.0) and gains[-1] < 0
+    draw_only("confusion")
     write_pages(page.study)
     assert not list((tmp_path / "figures").glob("confusion_*"))
     text = (tmp_path / "report.md").read_text()
@@ -113,7 +116,8 @@ def test_many_classes_are_cut_to_both_ends_and_their_confusion_to_a_table(tmp_pa
     assert "The most confused pairs of classes:" in text
 
 
-def test_few_classes_have_a_heat_map_at_both_ends_of_x(tmp_path: Path) -> None:
+def test_few_classes_have_a_heat_map_at_both_ends_of_x(tmp_path: Path, draw_only: Callable[..., None]) -> None:
+    draw_only("confusion")
     page = classes_page(tmp_path, 3, three_classes)
     write_pages(page.study)
     assert {path.name for path in (tmp_path / "figures").glob("confusion_*.png")} == {
@@ -136,6 +140,7 @@ def test_titles_of_the_heat_maps_are_on_the_canvas(tmp_path: Path) -> None:
         assert all(text_bounds(fig, title).y1 <= fig.bbox.height for title in titles)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_there_is_no_section_without_predictions_of_the_same_images(tmp_path: Path) -> None:
     page = classes_page(tmp_path, 3, three_classes)
     for run in page.study.of_stage("finetune"):

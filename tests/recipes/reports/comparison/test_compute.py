@@ -1,6 +1,6 @@
 """Accuracy over compute and curves of the last stage: what a run spent counts its earlier stages, and no diverged run is drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,7 +76,10 @@ def test_a_run_that_lacks_a_position_has_the_value_between_its_neighbors(page: C
     assert table[first][90] == pytest.approx(neighbors.mean())
 
 
-def test_figures_and_headings_of_compute_and_curves_are_on_the_page(page: ComparisonPage) -> None:
+def test_figures_and_headings_of_compute_and_curves_are_on_the_page(
+    page: ComparisonPage, draw_only: Callable[..., None]
+) -> None:
+    draw_only("compute", "curves")
     write_pages(page.study)
     names = ("compute_macs", "compute_hours", "compute_curves", "curves_loss", "curves_validation")
     assert all((page.study.folder / "figures" / f"{name}.png").exists() for name in names)

@@ -101,6 +101,7 @@ def test_the_first_crops_are_of_the_first_batch_in_the_order_of_the_run(digits) 
     )
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_page_has_its_pictures_again_when_the_data_is_gone(
     record: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_page_has_its_pictures_again_when_the_data_is_gone(
     assert [(record.folder / name).read_text() for name in ("report.html", "report.md")] == texts
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_without_the_data_a_page_names_the_images_and_why(record: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (mistakes, crops):
         monkeypatch.setattr(module, "open_run_splits", refuse)

@@ -42,6 +42,7 @@ def test_saved_labels_are_weighed_against_the_device_hours_of_one_run(page: Comp
     assert low < middle < high and middle == pytest.approx(first.hours / first.labels)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_page_gives_the_break_even_in_the_currency_of_the_study(page: ComparisonPage) -> None:
     write_pages(page.study)
     for name in ("report.html", "report.md"):

@@ -152,6 +152,7 @@ def test_choices_have_every_candidate_and_what_twice_the_epochs_gain(record: Stu
     assert rows["conv stem", "two-stage training (TST)", "100%"] == ["0.5", "40", "91.2, –", "91.2", "–", "unknown"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_page_of_a_tuned_study_names_the_command_and_marks_what_has_not_converged(record: StudyRecord) -> None:
     write_pages(record)
     for name in ("report.html", "report.md"):

@@ -107,6 +107,7 @@ def test_every_figure_and_table_of_arms_has_the_starts(page: ComparisonPage) -> 
     ]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_is_skipped_and_the_sizing_are_on_the_page(tmp_path: Path) -> None:
     mapping = starts_mapping(with_report=True)
     mapping["report"]["skipped"] = ["msn: timm:x is not in the local cache and cannot be downloaded."]
