@@ -14,6 +14,7 @@ from common.evaluation.config import TokensConfig
 from common.evaluation.frozen import build_frozen
 from common.evaluation.inference import StopRequested, num_batches, predict, sample_images
 from common.evaluation.token_similarity import LayerSimilarities, layer_names
+from common.evaluation.token_similarity_figure import draw_similarity
 from common.files import write_atomic
 from common.training.normalization import with_normalization
 from common.training.open_images import open_images
@@ -100,26 +101,7 @@ def _write(run: Run, names: list[str], by_image_NL: Tensor) -> RunOutcome:
         writer.writerow([layer, *row, len(by_image_NL)])
     table, figure = run.folder / "tokens.csv", run.folder / "tokens.png"
     run.write(table, lambda: write_atomic(table, text.getvalue()))
-    run.write(figure, lambda: write_atomic(figure, _draw(means, deviations)))
+    run.write(figure, lambda: write_atomic(figure, draw_similarity(means, deviations)))
     return RunOutcome(
         RunStatus.FINISHED, f"cosine similarity of tokens: stem {means[0]:.3f}, last block {means[-1]:.3f}"
     )
-
-
-def _draw(means: list[float], deviations: list[float]) -> bytes:
-    """Return a plot of similarity over layers, with a band of one standard deviation over images, as a PNG file."""
-    from common.figures import Figure, figure_settings, png_bytes
-
-    with figure_settings({}):
-        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-        axes = figure.subplots()
-        layers = list(range(len(means)))
-        low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
-        high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
-        axes.fill_between(layers, low, high, color="#1559c7", alpha=0.15, linewidth=0)
-        axes.plot(layers, means, color="#1559c7", marker="o", markersize=4)
-        axes.set(xlabel="layer (0 stem, 1 position embedding, then the blocks)", ylabel="cosine similarity of tokens")
-        axes.grid(color="#dde2ea")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    return png_bytes(figure, {})

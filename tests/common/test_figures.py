@@ -21,8 +21,8 @@ content = to_png(fig) + to_svg(fig, "name", "what").encode() + to_pdf(fig)
 print(hashlib.sha256(content).hexdigest())
 """
 DRAW = f"""{DRAW_REPORT}
-from common.evaluation.token_similarity_run import _draw
-print(hashlib.sha256(_draw([0.1, 0.5], [0.0, 0.1])).hexdigest())
+from common.evaluation.token_similarity_figure import draw_similarity
+print(hashlib.sha256(draw_similarity([0.1, 0.5], [0.0, 0.1])).hexdigest())
 """
 SETTINGS = {
     "text.usetex": True,
