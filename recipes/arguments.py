@@ -145,6 +145,14 @@ def _add_study_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seeds", metavar="0,1,2", help="seeds of the repeats (default: those of the scale or study)")
     command.add_argument(
+        "--levels",
+        action="append",
+        default=[],
+        metavar="AXIS=LEVEL,...",
+        help="only these levels of an axis, such as fraction=0.1: a study of its own, whose runs are those of the whole one; may"
+        " be repeated for other axes",
+    )
+    command.add_argument(
         "--budget", metavar="TIME", help="time that a study sized to its images may take here, such as 30m or 2h"
     )
     command.add_argument(

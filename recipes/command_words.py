@@ -16,7 +16,8 @@ def study_words(options: argparse.Namespace) -> list[str]:
     """Return the words of a command line that say which study it is, without its folder and without how it is run."""
     names = ("scale", "seeds", "budget", "public")
     more = (word for name in names if (value := getattr(options, name)) for word in (f"--{name}", value))
-    return [options.study, *options.overrides, *more]
+    levels = (word for each in options.levels for word in ("--levels", each))
+    return [options.study, *options.overrides, *more, *levels]
 
 
 def words_of_size(options: argparse.Namespace) -> list[str]:

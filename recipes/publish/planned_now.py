@@ -1,5 +1,6 @@
 """The runs that the present code would start for a stored study: results of others are older than the code."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import UserError
@@ -43,9 +44,10 @@ def plan_now(stored: Plan) -> Plan:
     measure = measure_with(RunCosts(load_scale(study.scale) if study.scale else None))
     choices = None
     if study.tune:
-        tuning = plan_tuning(study, resolve_by_config, measure)
         found = (stored.choices, read_choices(shipped_choices(study, path)))
-        choices = next((each for each in found if each is not None and each.digest == tuning.digest), None)
+        studies = [study, *([_study_now(stored.study, path, with_levels=False)] if "levels" in study.mapping else [])]
+        digests = {plan_tuning(each, resolve_by_config, measure).digest for each in studies}
+        choices = next((each for each in found if each is not None and each.digest in digests), None)
     return make_full_plan(study, resolve_by_config, measure, choices)
 
 
@@ -55,8 +57,8 @@ def _study_file(stored: Study) -> Path:
     return path if path.is_file() else find_study(stored.source)
 
 
-def _study_now(stored: Study, path: Path) -> Study:
-    """Return a stored study as its file says now, with the overrides, scale and seeds of the command that ran it.
+def _study_now(stored: Study, path: Path, *, with_levels: bool = True) -> Study:
+    """Return a stored study as its file says now, with the overrides, scale, seeds and levels of the command that ran it.
 
     A study that was sized to its images is its own file: sizing it again would need the machine.
     """
@@ -64,6 +66,7 @@ def _study_now(stored: Study, path: Path) -> Study:
     if mapping.get("sized_by"):
         return build_study(mapping, stored.source, folder=path.parent)
     words = [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
-    words += [f"match={stored.match}"]
+    words += [f"match={stored.match}", *([] if isinstance(mapping.get("tune", {}), Mapping) else ["tune=none"])]
     seeds = tuple(int(seed) for seed in mapping.get("seeds", ()))
-    return load_study(path, tuple(words), mapping.get("scale"), seeds, float(stored.epochs_factor))
+    levels = mapping.get("levels", {}) if with_levels else {}
+    return load_study(path, tuple(words), mapping.get("scale"), seeds, float(stored.epochs_factor), levels)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from recipes.study.plan import format_value
+from recipes.study.scale_rules import name_value
 from recipes.study.specification import ReportSpec, Study
 
 RUN = ("python", "-m", "recipes", "run")
@@ -27,5 +28,7 @@ def run_command(study: Study) -> list[str]:
     words += ["tune=none"] if "tune" in mapping and not isinstance(mapping["tune"], Mapping) else []
     words += ["--scale", str(mapping["scale"])] if "scale" in mapping else []
     words += ["--seeds", ",".join(map(str, mapping["seeds"]))] if "seeds" in mapping else []
+    for axis, levels in mapping.get("levels", {}).items():
+        words += ["--levels", f"{axis}={','.join(map(name_value, levels))}"]
     words += ["--epochs-factor", f"{factor:g}"] if (factor := mapping.get("epochs_factor", 1)) != 1 else []
     return [*RUN, *words]

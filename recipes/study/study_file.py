@@ -16,15 +16,17 @@ A complete study file:
     report: {metric: test_top1, x: fraction, repeats: seed, compare: {training: [OST, TST], stem: [patchify, conv]}}
     match: compute                # the arms get the same MACs (`matching`); compute is the default where levels are compared
     set: {data.workers: 1}        # overrides for every run, like those of the command line
+    levels: {fraction: [0.1]}     # only these levels, like --levels; omitted: all
 
 A key is a recipe key of every stage, or of one stage if that stage's name is its prefix. A stage that `starts_from` another one
 gets `init=<folder of that stage's run>`; a level may change what a stage starts from (`sections`). `factors` multiply the values
 that are set. A stage may be replaced by published weights (`published_weights`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -35,6 +37,7 @@ from common.yaml_text import parse_override, parse_yaml, reason_of
 from recipes.study.axes import make_axis, unknown_starts
 from recipes.study.axis_forms import ValuesAxis
 from recipes.study.display import display_path
+from recipes.study.kept_levels import kept_levels, still_compared, unknown_axes
 from recipes.study.key_types import KeyTypes
 from recipes.study.published_weights import (
     PUBLISHED,
@@ -44,6 +47,7 @@ from recipes.study.published_weights import (
     replacement_conflicts,
 )
 from recipes.study.ray_section import RayEntry
+from recipes.study.report_forms import ComparisonReport
 from recipes.study.report_spec import build_report_spec
 from recipes.study.scales import Scale, load_scale
 from recipes.study.slurm_section import SlurmEntry
@@ -82,8 +86,11 @@ def load_study(
     scale: str | None = None,
     seeds: tuple[int, ...] = (),
     epochs_factor: float = 1.0,
+    levels: Mapping[str, Sequence[Any]] = MappingProxyType({}),
 ) -> Study:
     """Return the study at `path` as it is written, optionally at `scale` and with `seeds` as the levels of its repeats.
+
+    `levels` are those that are run, by axis (`recipes.study.kept_levels`).
 
     A study that is sized to its images (`size`) is completed by `recipes.sizing`. A file that such a study wrote is run as it is,
     so the command that sized it is not its own.
@@ -107,6 +114,8 @@ def load_study(
         mapping["scale"] = scale
     if seeds:
         mapping["seeds"] = list(seeds)
+    if levels:
+        mapping["levels"] = {axis: list(names) for axis, names in levels.items()}
     if epochs_factor != 1:
         mapping["epochs_factor"] = epochs_factor
     return build_study(mapping, display_path(path), folder=path.parent)
@@ -126,11 +135,14 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         _build_stage(name, entry, file.set, scale, folder, types, problems) for name, entry in file.stages.items()
     )
     problems += overrides_of_unknown_stages(file.set, names)
-    axes, scaled_away = _build_axes(file, scale, types, problems)
+    axes, left_out = _build_axes(file, scale, types, problems)
     problems += unknown_starts(stages, axes, names)
     if file.report is None or not axes or len(axes) < len(mapping["axes"]):
         raise problems_error(f"study {source}", problems)
-    spec = build_report_spec(file.report, axes, problems)
+    entry = file.report
+    if file.levels and isinstance(entry, ComparisonReport):
+        entry = entry.model_copy(update={"compare": still_compared(entry.compare, file.levels, axes)})
+    spec = build_report_spec(entry, axes, problems)
     if whole is None:
         raise problems_error(f"study {source}", problems)
     spec = replace(spec, notes=(*spec.notes, *(published_note(stage) for stage in stages if stage.published)))
@@ -143,7 +155,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         problems.append(f"match = {match}: no axis has levels that start from different stages. Remove the key.")
     tune = build_tune(file.tune, study, file.axes, problems) if file.tune is not None else None
     baselines = _build_baselines(file, axes, scale, folder, types, problems)
-    without = build_without(file.without, axes, spec, scaled_away, problems)
+    without = build_without(file.without, axes, spec, left_out, problems)
     budget = file.budget_macs
     study = replace(
         study,
@@ -186,10 +198,10 @@ def _select_scale(file: StudyFile) -> Scale | None:
 def _build_axes(
     file: StudyFile, scale: Scale | None, types: KeyTypes, problems: list[str]
 ) -> tuple[dict[str, Axis], dict[str, list[str]]]:
-    """Return the axes by name, with the seeds of the command line or the scale, and the levels that the scale excludes."""
+    """Return the axes by name, with the given seeds or the scale's, and the levels that the scale or `levels` leaves out."""
     repeats = file.report.repeats if file.report is not None else None
     seeds = file.seeds or (scale.seeds if scale else ())
-    axes, scaled_away = {}, {}
+    axes, left_out = {}, {}
     for name, entry in file.axes.items():
         if name in RUN_COLUMNS:
             problems.append(f"axes.{name}: is the name of a column of results.csv. Choose another name for the axis.")
@@ -202,9 +214,11 @@ def _build_axes(
                 )
         axis = make_axis(name, entry, types, problems)
         kept = [level for level in axis.levels if scale is None or scale.keeps(axis.columns.get(level, {name: level}))]
+        kept = kept_levels(axis, kept, file.levels, problems)
         axes[name] = replace(axis, levels={level: axis.levels[level] for level in kept})
-        scaled_away[name] = [level for level in axis.levels if level not in kept]
-    return axes, scaled_away
+        left_out[name] = [level for level in axis.levels if level not in kept]
+    problems += unknown_axes(file.levels, axes.values())
+    return axes, left_out
 
 
 def _conflicts(study: Study) -> Iterator[str]:

@@ -125,6 +125,10 @@ class StudyFile(FileSection):
     """Scale at which it runs."""
     seeds: tuple[Seed, ...] = ()
     """Levels of the axis of the repeats, instead of those of the study or the scale."""
+    levels: dict[
+        str, Annotated[tuple[Any, ...], Field(min_length=1), Otherwise("is empty: name a level of the axis.")]
+    ] = {}
+    """Levels that are run, by axis; those of other axes are all run. The report is on these alone."""
     epochs_factor: Positive = 1.0
     """Factor on the epochs of every stage of every arm, after matching and choices; warm-ups keep their share of the run."""
 
