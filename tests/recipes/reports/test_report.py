@@ -22,7 +22,10 @@ from recipes.reports.comparison.words import Words
 from recipes.reports.report import write_pages, write_report
 from recipes.reports.results import read_study
 from recipes.reports.run_files import read_curves
-from recipes.study.plan import PlannedRun
+from recipes.study.plan import PlannedRun, Resolver, make_plan
+from recipes.study.specification import Study
+from recipes.study.stored_plan import write_plan
+from recipes.study.study_file import build_study
 
 
 def page_of(folder: Path) -> ComparisonPage:
@@ -462,3 +465,18 @@ def test_figures_of_a_loss_have_its_unit(tmp_path: Path) -> None:
     figures = {name: fig for name, fig, _ in comparison_figures(ComparisonPage(record))}
     assert figures["differences"].axes[0].get_ylabel() == "TST − OST, test loss"
     assert figures["effects"].axes[0].get_xlabel() == "test loss"
+
+
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize("levels", [{"stem": ["conv"]}, {"fraction": [0.1]}, {"stem": ["conv"], "fraction": [0.1]}])
+def test_a_part_of_a_study_has_a_page_that_lacks_nothing(
+    study: Study, study_folder: Path, echo_config: Resolver, levels: dict[str, list[object]]
+) -> None:
+    part = make_plan(build_study({**study.mapping, "levels": levels}, "known.yaml"), echo_config)
+    write_plan(part, study_folder)
+    page = write_report(study_folder)
+    assert isinstance(page, ComparisonPage) and page.warnings() == [] and page.findings.claims
+    text = (study_folder / "report.md").read_text()
+    assert "missing" not in text and "nan" not in text
+    assert ("patchify" in text) == ("stem" not in levels)
+    assert ("has results at only one amount" in text) == ("fraction" in levels)
