@@ -127,15 +127,19 @@ def _first_line(error: BaseException) -> str:
 
 def _parser(cls: type[Any], stage: str) -> argparse.ArgumentParser:
     """Return the argument parser of a stage; its help lists every recipe key."""
+    name = stage.split()[-1]
+    example = f"recipes/{'imagenet1k' if name == 'complexity' else 'digits'}/{name}.yaml"
     parser = argparse.ArgumentParser(
         prog=f"accelerate launch -m {stage}",
         description=f"Run the stage `{stage}` from a recipe. Rerunning the same command resumes a stopped run.",
         epilog=f"recipe keys:\n{describe(cls)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", help="recipe (a YAML file), for example recipes/digits/pretrain.yaml")
+    parser.add_argument("recipe", help=f"recipe (a YAML file), for example {example}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of recipe keys")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved recipe, model size, steps and images, then exit"
+        "--dry-run",
+        action="store_true",
+        help="print the resolved recipe, model size, steps, images and compute, then exit",
     )
     return parser

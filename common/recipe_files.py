@@ -87,13 +87,13 @@ def _list_recipes(path: Path) -> str:
 
 def _parse_overrides(overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
     """Return `key=value` overrides as plain containers; dotted keys nest, values are YAML."""
-    wrong = [override for override in overrides if "=" not in override or override.startswith("=")]
+    wrong = [override for override in overrides if "=" not in override or override.lstrip().startswith("=")]
     if wrong:
         raise UserError(f"{', '.join(wrong)}: an override must have the form key=value, for example optim.lr=1e-3.")
     tree: dict[str, Any] = {}
     for override in overrides:
         key, _, text = override.partition("=")
-        *parents, last = key.split(".")
+        *parents, last = key.strip().split(".")
         section = tree
         for name in parents:
             section = section.setdefault(name, {})

@@ -108,7 +108,8 @@ def _add_engine_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--jobs",
         type=int,
-        help="number of runs at a time (default: one per GPU, or per core without a GPU; 1000 in Slurm's queue or in Ray)",
+        help="number of runs at a time (default: one per GPU, up to four where steps are small; without a GPU one per core, at most"
+        " 8; 1000 in Slurm's queue or in Ray)",
     )
     command.add_argument(
         "--no-prefork",
@@ -153,12 +154,20 @@ def _add_study_arguments(command: argparse.ArgumentParser) -> None:
         " be repeated for other axes",
     )
     command.add_argument(
-        "--budget", metavar="TIME", help="time that a study sized to its images may take here, such as 30m or 2h"
+        "--budget",
+        metavar="TIME",
+        help="time that a study sized to its images may take here, such as 30m, 2h or 1d (default: 2h)",
     )
     command.add_argument(
-        "--public", metavar="WEIGHTS", help="public weights that it compares with, in the forms of init; none: none"
+        "--public",
+        metavar="WEIGHTS",
+        help="public weights that such a study compares with, in the forms of init (default: DINOv2); none: without",
     )
-    command.add_argument("--out", metavar="DIR", help="folder of the study (default: outputs/[<scale>/]<name>)")
+    command.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the study (default: outputs/[<scale>/]<name>; of a study sized to its images <name>_<their name>)",
+    )
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:

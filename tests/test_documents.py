@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from common.config import load
+from common.config_help import all_fields
+from common.errors import UserError
 from common.evaluation.config import CONFIGS
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
@@ -81,6 +83,34 @@ def test_named_files_exist(document: Path) -> None:
 def test_commands_load_their_recipes(document: Path) -> None:
     for stage, recipe, overrides in stage_commands(document):
         assert isinstance(load(STAGES[stage], ROOT / recipe, overrides), STAGES[stage])
+
+
+def is_refused(stage: str, key: str, override: str, recipe: Path) -> bool:
+    """Return whether a stage has a key and refuses its value, in an override of a recipe."""
+    fields = STAGES[stage].model_fields
+    given = [f"{name}={value}" for name, value in (("out", "runs/run"), ("init", "none")) if name in fields]
+    try:
+        load(STAGES[stage], recipe, [*given, override])
+    except UserError as error:
+        return f"\n  {key} = " in str(error)
+    return False
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda path: path.name
+)
+def test_values_of_keys_in_sentences_are_possible(document: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "empty.yaml"
+    recipe.write_text("")
+    keys = {stage: {key for key, _ in all_fields(cls)} for stage, cls in STAGES.items()}
+    wrong = []
+    for words in re.findall(r"`((?:[a-z_.]+=[^`\s<]+ ?)+)`", text_of(document)):
+        for override in shlex.split(words):
+            key = override.partition("=")[0]
+            stages = [stage for stage in STAGES if key in keys[stage]]
+            if stages and all(is_refused(stage, key, override, recipe) for stage in stages):
+                wrong.append(override)
+    assert wrong == []
 
 
 def test_commands_are_found() -> None:

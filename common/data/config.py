@@ -77,9 +77,10 @@ class DataConfig(Config):
     test_split: str | None = None
     """Name of the test split, evaluated once after training; none: found by its usual names, else held out."""
     image_column: str | None = None
-    """Image column of a table; none: the only column that holds images."""
+    """Image column of a table, or column of the file names in a list; none: the only column that holds images, or `file_name`."""
     label_column: str | None = None
-    """Label column of a table; none: the only column that holds class labels."""
+    """Label column of a table or a list, in tar shards the extension or the key of .json that holds the label; none: found by its
+    name, its type and its values."""
     group_column: str | None = None
     """Column of a table, or of the metadata beside images, with the group of each image (patient, site, camera): all images of a
     group are held out together. none: any image may be held out."""
@@ -133,13 +134,16 @@ class DataConfig(Config):
         Annotated[int, Field(ge=0, le=1024), Otherwise("must be at least 0 and at most 1024")] | Literal["auto"]
     ) = "auto"
     """Data loader worker processes per training process; 0 loads in the training process. auto: on a GPU the cores of the process
-    less one, at most 16 and at most one for each 256 MiB of shared memory; on a CPU 2. The same number of threads decodes images
-    before training (auto: the cores, at most 16); images smaller than 48 x 48 pixels are decoded by a single thread."""
+    less one, at most 16 and at most one for each 256 MiB of shared memory (2 where it has less than 512); on a CPU 2. The same
+    number of threads decodes images before training (auto: the cores, at most 16); images smaller than 48 x 48 pixels are decoded
+    by a single thread."""
     verify: Literal["auto", "all", "sample", "none"] = "auto"
     """Which images are decoded before training to find corrupt ones: all, a sample of 1,000, none, or auto: all if there are
     at most 20,000, otherwise a sample."""
     cache_megabytes: Annotated[int, Field(ge=0, le=2**30), Otherwise(f"must be at least 0 and at most {2**30}")] = 1024
-    """Memory for decoded images, in MiB. A split that fits is decoded once, before training. 0 disables the cache."""
+    """Memory for decoded images, in MiB, of all splits together. A split that fits into what is left is decoded once, before
+    training. 0 disables the cache. Parquet tables that unpack to at most as much are read into memory, larger ones are unpacked
+    once, into a cache on a disk."""
     on_corrupt: Literal["stop", "skip"] = "stop"
     """How corrupt images are handled. stop: the run ends with an error that names them. skip: a corrupt training image is
     replaced by another training image, drawn from the seed, with that image's label; all validation and test images are
@@ -154,9 +158,9 @@ class DataConfig(Config):
     start short: contents of at most 100,000 images and 2 GiB, near duplicates of at most 20,000 images, if they are in memory
     (`cache_megabytes`) or have at most 256 MiB. ignore: only contents are compared, within the same limits."""
     init_overlap: Literal["refuse", "allow"] = "refuse"
-    """What a supervised run does whose test images are among those that the weights `init` were trained on, as where
-    pre-training had other hold-outs: refuse, or allow, which result.json reports as `init_overlap`. It is known for weights of runs
-    with `data.duplicates` within its limits."""
+    """What a supervised run does if more than 1% of its test images are among those that the weights `init` were trained on, as
+    where pre-training had other hold-outs: refuse, or allow, which result.json reports as `init_overlap`. It is known for weights
+    of runs with `data.duplicates` within its limits."""
     max_megapixels: _Megapixels = DEFAULT_MAX_PIXELS // 10**6
     """Size limit of an image, in millions of pixels. An image whose header declares more is treated as corrupt and is not
     decoded: a file of a few kilobytes can decompress to gigabytes, and every worker holds 3 bytes per pixel."""

@@ -56,7 +56,8 @@ class TrainConfig(Config):
     """Whether the same recipe ends with the same bits on a GPU, too: deterministic algorithms, attention without the fused kernel.
     It is slower. On CPUs every run does so without it, for a given number of threads."""
     evaluate_every: AtLeastOne = 10
-    """Epochs between evaluations on the validation images; the last epoch is always evaluated."""
+    """Epochs between evaluations on the validation images; the last epoch is always evaluated. Pre-training has `knn.every_epochs`
+    instead."""
     checkpoint_minutes: Positive = 10.0
     """Minutes between checkpoints; one is also written when a signal stops the run, and at the end."""
     checkpoint_steps: AtLeastOne | None = None

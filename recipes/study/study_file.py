@@ -103,10 +103,10 @@ def load_study(
     if not isinstance(mapping, dict):
         raise UserError(f"study {path}: must be a mapping with name, question, stages, axes and report.")
     mapping.pop("sized_by", None)
-    invalid = [word for word in overrides if not word.partition("=")[1] or word.startswith("=")]
+    invalid = [word for word in overrides if not word.partition("=")[1] or word.lstrip().startswith("=")]
     if invalid:
         raise UserError(f"{', '.join(invalid)}: an override is key=value or <stage>.key=value, such as data.workers=1.")
-    values = {key: parse_override(value) for key, value in (word.split("=", 1) for word in overrides)}
+    values = {key.strip(): parse_override(value) for key, value in (word.split("=", 1) for word in overrides)}
     mapping |= {name: values.pop(name) for name in ("match", "tune") if name in values}
     if values and isinstance(mapping.get("set", {}), dict):
         mapping["set"] = mapping.get("set", {}) | values

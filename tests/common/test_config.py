@@ -112,6 +112,11 @@ def test_invalid_recipe_file_is_named(tmp_path: Path, text: str) -> None:
         resolve(write(tmp_path, "r.yaml", text))
 
 
+def test_space_around_key_and_value_of_an_override_does_not_count(tmp_path: Path) -> None:
+    path = write(tmp_path, "r.yaml", "out: x\n")
+    assert load(Recipe, path, [" optim.lr = 2e-3 "]).optim.lr == 2e-3
+
+
 def test_malformed_override_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="epochs3: an override must have the form key=value"):
         resolve(write(tmp_path, "r.yaml", "out: x\n"), ["epochs3"])

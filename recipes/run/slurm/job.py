@@ -84,7 +84,9 @@ class RunJob:
         """Put the job back into the queue, unless Slurm has ended it; return its exit code."""
         progress = (*(self.before.progress if self.before else ()), newest_checkpoint(self.folder))
         if is_stuck(progress, MAX_REQUEUES):
-            reason = f"no checkpoint was written in {MAX_REQUEUES} starts: its time limit is too short, or it is killed"
+            reason = (
+                f"no checkpoint was written in {MAX_REQUEUES + 1} starts: its time limit is too short, or it is killed"
+            )
             return self._end("failed", reason, 1)
         self._record("interrupted", "saved; resumes from its checkpoint", progress)
         # Not SLURM_JOB_ID: that of an array's last task is the array's, which stands for all of its tasks.

@@ -74,6 +74,11 @@ def test_an_override_of_a_key_that_an_axis_varies_is_an_error(study_file: Path) 
         load_study(study_file, ("finetune.data.fraction=0.3",))
 
 
+def test_space_around_the_key_of_an_override_does_not_count(study_file: Path) -> None:
+    study = load_study(study_file, ("finetune.train.epochs = 5", " tune = none"))
+    assert study.stages[1].overrides == {"finetune.train.epochs": 5} and study.tune is None
+
+
 def test_a_word_that_is_not_an_override_is_an_error(study_file: Path) -> None:
     with pytest.raises(UserError, match="epochs: an override is key=value"):
         load_study(study_file, ("epochs",))
