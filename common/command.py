@@ -131,7 +131,8 @@ def _parser(cls: type[Any], stage: str) -> argparse.ArgumentParser:
     example = f"recipes/{'imagenet1k' if name == 'complexity' else 'digits'}/{name}.yaml"
     parser = argparse.ArgumentParser(
         prog=f"accelerate launch -m {stage}",
-        description=f"Run the stage `{stage}` from a recipe. Rerunning the same command resumes a stopped run.",
+        description=f"Run the stage `{stage}` from a recipe. Rerunning the same command finishes a stopped run, from its last"
+        " checkpoint if the stage writes any.",
         epilog=f"recipe keys:\n{describe(cls)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
