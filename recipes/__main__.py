@@ -44,7 +44,7 @@ from recipes.study.cost import RunCosts
 from recipes.study.display import display_path
 from recipes.study.folder_names import folder_name
 from recipes.study.full_plan import largest_step, make_full_plan, measure_with, with_macs
-from recipes.study.kept_levels import parse_levels
+from recipes.study.kept_levels import name_of_part, parse_levels
 from recipes.study.plan import Plan, PlannedRun, Resolver
 from recipes.study.scales import load_scale
 from recipes.study.specification import Study
@@ -86,23 +86,19 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     """Plan, tune or run a study; return the exit code."""
     path = find_study(options.study)
     words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), getattr(options, "epochs_factor", 1.0)
-    levels = parse_levels(options.levels)
     engine_options = _engine_options(options)
     if options.command != "plan":
         check_engine(engine_options)
-    study = with_files(load_study(path, *words, levels), engine_options.slurm_file, engine_options.ray_file)
+    study = with_files(
+        load_study(path, *words, parse_levels(options.levels)), engine_options.slurm_file, engine_options.ray_file
+    )
     study, macs_per_second = _size(options, path, study)
     costs = RunCosts(load_scale(study.scale) if study.scale else None)
     measure = measure_with(costs)
     folder = _folder(options.out, study)
     shipped = shipped_choices(study, path)
-    tuning, found = None, None
-    if study.tune and levels and not study.mapping.get("size"):  # choices for the whole study serve every part of it
-        tuning = plan_tuning(load_study(path, *words), resolve, measure)
-        found = find_choices(tuning, folder, shipped)
-    if study.tune and not found:
-        tuning = plan_tuning(study, resolve, measure)
-        found = find_choices(tuning, folder, shipped)
+    tuning = plan_tuning(study, resolve, measure) if study.tune else None
+    found = find_choices(tuning, folder, shipped) if tuning else None
     plan = make_full_plan(study, resolve, measure, found[0] if found else None)
     if options.command == "plan":
         return print_plan(
@@ -194,6 +190,7 @@ def _folder(out: str | None, study: Study) -> Path:
     """Return the folder of a study: `--out`, or the default; raise UserError if it is too long for the files of a run."""
     is_sized = study.mapping.get("size") is not None or study.mapping.get("sized_by")
     name = f"{study.name}_{_source_name(study)}" if is_sized else study.name
+    name = "_".join(filter(None, (name, name_of_part(study.mapping))))
     default = Path("outputs", *([study.scale] if study.scale else []), folder_name(name))
     folder = user_path(out or str(default), "--out")
     check_length(folder / "runs" / ("x" * MAX_NAME_BYTES), "--out")

@@ -23,6 +23,7 @@ from recipes.reports.replication.page import TablePage
 from recipes.reports.report import Report, page_of
 from recipes.reports.results import StudyRecord, read_study
 from recipes.reports.same_images import check_same_images
+from recipes.study.kept_levels import name_of_part
 from recipes.study.specification import Study
 
 FIGURE, CAPTION = "figure:", "caption:"
@@ -91,9 +92,11 @@ def store(folder: Path, root: Path, name: str | None, note: str) -> Path:
 
 
 def default_name(study: Study) -> str:
-    """Return the name under which a study is stored: its name, its scale, and its factor on the epochs."""
+    """Return the name under which a study is stored: its name, its scale, its levels, and its factor on the epochs."""
     factor = f"epochs_x{study.epochs_factor:g}" if study.epochs_factor != 1 else ""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "_".join(filter(None, (study.name, study.scale, factor))))
+    return re.sub(
+        r"[^A-Za-z0-9_.-]+", "_", "_".join(filter(None, (study.name, study.scale, name_of_part(study.mapping), factor)))
+    )
 
 
 def refresh(root: Path, *, write: bool) -> list[str]:

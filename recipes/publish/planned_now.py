@@ -44,10 +44,9 @@ def plan_now(stored: Plan) -> Plan:
     measure = measure_with(RunCosts(load_scale(study.scale) if study.scale else None))
     choices = None
     if study.tune:
+        tuning = plan_tuning(study, resolve_by_config, measure)
         found = (stored.choices, read_choices(shipped_choices(study, path)))
-        studies = [study, *([_study_now(stored.study, path, with_levels=False)] if "levels" in study.mapping else [])]
-        digests = {plan_tuning(each, resolve_by_config, measure).digest for each in studies}
-        choices = next((each for each in found if each is not None and each.digest in digests), None)
+        choices = next((each for each in found if each is not None and each.digest == tuning.digest), None)
     return make_full_plan(study, resolve_by_config, measure, choices)
 
 
@@ -57,7 +56,7 @@ def _study_file(stored: Study) -> Path:
     return path if path.is_file() else find_study(stored.source)
 
 
-def _study_now(stored: Study, path: Path, *, with_levels: bool = True) -> Study:
+def _study_now(stored: Study, path: Path) -> Study:
     """Return a stored study as its file says now, with the overrides, scale, seeds and levels of the command that ran it.
 
     A study that was sized to its images is its own file: sizing it again would need the machine.
@@ -68,5 +67,6 @@ def _study_now(stored: Study, path: Path, *, with_levels: bool = True) -> Study:
     words = [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
     words += [f"match={stored.match}", *([] if isinstance(mapping.get("tune", {}), Mapping) else ["tune=none"])]
     seeds = tuple(int(seed) for seed in mapping.get("seeds", ()))
-    levels = mapping.get("levels", {}) if with_levels else {}
-    return load_study(path, tuple(words), mapping.get("scale"), seeds, float(stored.epochs_factor), levels)
+    return load_study(
+        path, tuple(words), mapping.get("scale"), seeds, float(stored.epochs_factor), mapping.get("levels", {})
+    )

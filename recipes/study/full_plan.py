@@ -8,6 +8,7 @@ from common.training.cost import Cost
 from recipes.study.baselines import with_baselines
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
+from recipes.study.kept_levels import kept_cells, kept_plan
 from recipes.study.lengths import RunLength, run_length
 from recipes.study.matching import MeasureRun, match_arms
 from recipes.study.plan import Plan, PlannedRun, Resolver, make_plan
@@ -28,7 +29,13 @@ def make_full_plan(study: Study, resolve: Resolver, measure: MeasureRun, choices
         plan = make_plan(adjusted, resolve)
     if study.epochs_factor != 1:
         plan = make_plan(_scale_epochs(plan, measure), resolve)
-    return replace(with_baselines(plan, resolve), choices=choices)
+    whole = replace(with_baselines(plan, resolve), choices=choices)
+    if not study.kept:
+        return whole
+    of_part = with_baselines(replace(plan, cells=kept_cells(whole)), resolve)
+    return kept_plan(
+        whole, [run.digest for run in of_part.runs if study.baselines and run.stage == study.baselines.name]
+    )
 
 
 def measure_with(costs: RunCosts) -> MeasureRun:

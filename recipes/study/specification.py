@@ -204,6 +204,8 @@ class Study:
     """Factor on the epochs of every stage of every arm, after matching and choices."""
     without: tuple[Mapping[str, str], ...] = ()
     """Combinations of levels that are no cells (`without`)."""
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Levels that are run of the axes that are not run whole (`kept_levels`)."""
     sizing: tuple[StatedChoice, ...] = ()
     """How the study was sized, for the report."""
     slurm: SlurmEntry = field(default_factory=SlurmEntry)

@@ -12,7 +12,9 @@ from common.errors import UserError
 from common.files import path_exists, write_atomic
 from common.yaml_text import dump_yaml, parse_dumped, parse_yaml
 from recipes.study.choices import choices_of
+from recipes.study.kept_levels import kept_study, name_of_part
 from recipes.study.plan import Cell, Plan, PlannedRun
+from recipes.study.specification import Study
 from recipes.study.study_file import build_study
 
 _SOURCE = "data.source"
@@ -48,12 +50,26 @@ def check_folder(plan: Plan, folder: Path) -> None:
             raise UserError(
                 f"--out {folder}: contains the study {other.title}, not {plan.study.title}. Choose another folder."
             )
+        if name_of_part(other.mapping) != name_of_part(plan.study.mapping):
+            raise UserError(
+                f"--out {folder}: contains {_part(other)}, not {_part(plan.study)}. Choose another folder beside it: runs that are"
+                " done are not repeated."
+            )
         known, source = (each.mapping.get("set", {}).get(_SOURCE) for each in (other, plan.study))
         if known != source and not {run.id for run in plan.runs} & {run.id for run in written.runs}:
             raise UserError(
                 f"--out {folder}: contains the study {other.title} of {_images(known)}, not of {_images(source)}. Choose another"
                 " folder for it, or remove this one."
             )
+
+
+def _part(study: Study) -> str:
+    """Return which levels of a study are run, in words."""
+    return (
+        f"the part {name_of_part(study.mapping)} of {study.title}"
+        if study.mapping.get("levels")
+        else f"all of {study.title}"
+    )
 
 
 def _images(source: object) -> str:
@@ -81,7 +97,7 @@ def read_plan(folder: Path) -> Plan:
         # A study of an earlier version has no match, and its arms have none.
         study = {"match": "none", **content["study"]}
         choices = choices_of(content["choices"], path) if "choices" in content else None
-        return Plan(build_study(study, content["file"]), runs, cells, choices)
+        return Plan(kept_study(build_study(study, content["file"])), runs, cells, choices)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"{path}: not written by `python -m recipes run` ({error}). Delete only this file and"

@@ -33,11 +33,11 @@ import yaml
 
 from common.config import problems_error, read
 from common.errors import UserError, did_you_mean
-from common.yaml_text import parse_override, parse_yaml, reason_of
+from common.yaml_text import parse_override, parse_yaml, reason_of, values_of
 from recipes.study.axes import make_axis, unknown_starts
 from recipes.study.axis_forms import ValuesAxis
 from recipes.study.display import display_path
-from recipes.study.kept_levels import kept_levels, still_compared, unknown_axes
+from recipes.study.kept_levels import find_kept
 from recipes.study.key_types import KeyTypes
 from recipes.study.published_weights import (
     PUBLISHED,
@@ -47,7 +47,6 @@ from recipes.study.published_weights import (
     replacement_conflicts,
 )
 from recipes.study.ray_section import RayEntry
-from recipes.study.report_forms import ComparisonReport
 from recipes.study.report_spec import build_report_spec
 from recipes.study.scales import Scale, load_scale
 from recipes.study.slurm_section import SlurmEntry
@@ -115,7 +114,7 @@ def load_study(
     if seeds:
         mapping["seeds"] = list(seeds)
     if levels:
-        mapping["levels"] = {axis: list(names) for axis, names in levels.items()}
+        mapping["levels"] = (mapping.get("levels") or {}) | {axis: list(names) for axis, names in levels.items()}
     if epochs_factor != 1:
         mapping["epochs_factor"] = epochs_factor
     return build_study(mapping, display_path(path), folder=path.parent)
@@ -135,14 +134,11 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         _build_stage(name, entry, file.set, scale, folder, types, problems) for name, entry in file.stages.items()
     )
     problems += overrides_of_unknown_stages(file.set, names)
-    axes, left_out = _build_axes(file, scale, types, problems)
+    axes, scaled_away = _build_axes(file, scale, types, problems)
     problems += unknown_starts(stages, axes, names)
     if file.report is None or not axes or len(axes) < len(mapping["axes"]):
         raise problems_error(f"study {source}", problems)
-    entry = file.report
-    if file.levels and isinstance(entry, ComparisonReport):
-        entry = entry.model_copy(update={"compare": still_compared(entry.compare, file.levels, axes)})
-    spec = build_report_spec(entry, axes, problems)
+    spec = build_report_spec(file.report, axes, problems)
     if whole is None:
         raise problems_error(f"study {source}", problems)
     spec = replace(spec, notes=(*spec.notes, *(published_note(stage) for stage in stages if stage.published)))
@@ -155,10 +151,15 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         problems.append(f"match = {match}: no axis has levels that start from different stages. Remove the key.")
     tune = build_tune(file.tune, study, file.axes, problems) if file.tune is not None else None
     baselines = _build_baselines(file, axes, scale, folder, types, problems)
-    without = build_without(file.without, axes, spec, left_out, problems)
+    without = build_without(file.without, axes, spec, scaled_away, problems)
     budget = file.budget_macs
+    if file.levels and file.size is not None:
+        problems.append(
+            f"levels = {values_of(dict(file.levels))}: {file.name} is sized to its images, all of it. Remove the key."
+        )
     study = replace(
         study,
+        kept=find_kept(file.levels, axes, spec, problems) if file.levels and file.size is None else {},
         tune=tune,
         baselines=baselines,
         epochs_factor=file.epochs_factor,
@@ -198,10 +199,10 @@ def _select_scale(file: StudyFile) -> Scale | None:
 def _build_axes(
     file: StudyFile, scale: Scale | None, types: KeyTypes, problems: list[str]
 ) -> tuple[dict[str, Axis], dict[str, list[str]]]:
-    """Return the axes by name, with the given seeds or the scale's, and the levels that the scale or `levels` leaves out."""
+    """Return the axes by name, with the given seeds or the scale's, and the levels that the scale excludes."""
     repeats = file.report.repeats if file.report is not None else None
     seeds = file.seeds or (scale.seeds if scale else ())
-    axes, left_out = {}, {}
+    axes, scaled_away = {}, {}
     for name, entry in file.axes.items():
         if name in RUN_COLUMNS:
             problems.append(f"axes.{name}: is the name of a column of results.csv. Choose another name for the axis.")
@@ -214,11 +215,9 @@ def _build_axes(
                 )
         axis = make_axis(name, entry, types, problems)
         kept = [level for level in axis.levels if scale is None or scale.keeps(axis.columns.get(level, {name: level}))]
-        kept = kept_levels(axis, kept, file.levels, problems)
         axes[name] = replace(axis, levels={level: axis.levels[level] for level in kept})
-        left_out[name] = [level for level in axis.levels if level not in kept]
-    problems += unknown_axes(file.levels, axes.values())
-    return axes, left_out
+        scaled_away[name] = [level for level in axis.levels if level not in kept]
+    return axes, scaled_away
 
 
 def _conflicts(study: Study) -> Iterator[str]:

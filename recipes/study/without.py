@@ -23,12 +23,12 @@ def build_without(
     entries: Sequence[Mapping[str, Any]],
     axes: Mapping[str, Axis],
     report: ReportSpec | TableReportSpec,
-    left_out: Mapping[str, Sequence[str]],
+    scaled_away: Mapping[str, Sequence[str]],
     problems: list[str],
 ) -> Entries:
     """Return the entries with their levels by name; append a problem for each that cannot be removed.
 
-    Entries with a level that the scale or `levels` leaves out (`left_out`, by axis) are dropped: they have no cells.
+    Entries with a level that a scale excludes (`scaled_away`, by axis) are dropped: they have no cells.
     """
     found: list[Mapping[str, str]] = []
     invalid = len(problems)
@@ -39,10 +39,10 @@ def build_without(
         levels = {
             axis: level
             for axis, value in entry.items()
-            if (level := _level(where, axis, value, axes, left_out, problems))
+            if (level := _level(where, axis, value, axes, scaled_away, problems))
         }
         problems += _partial(where, levels, report)
-        if len(levels) == len(entry) and not any(level in left_out.get(axis, ()) for axis, level in levels.items()):
+        if len(levels) == len(entry) and not any(level in scaled_away.get(axis, ()) for axis, level in levels.items()):
             found.append(levels)
     if len(problems) == invalid:
         problems += _needed(found, axes, report)
@@ -54,7 +54,7 @@ def _level(
     axis: str,
     value: Any,
     axes: Mapping[str, Axis],
-    left_out: Mapping[str, Sequence[str]],
+    scaled_away: Mapping[str, Sequence[str]],
     problems: list[str],
 ) -> str | None:
     """Return a level by its name, or None, with a problem, if there is none."""
@@ -62,7 +62,7 @@ def _level(
         problems.append(f"{where}.{axis}: no such axis.{did_you_mean(axis, axes)} Known axes: {', '.join(axes)}.")
         return None
     known = list(axes[axis].levels)
-    level = find_level(value, [*known, *left_out.get(axis, ())])
+    level = find_level(value, [*known, *scaled_away.get(axis, ())])
     if level is None:
         name = name_value(value)
         problems.append(
