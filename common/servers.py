@@ -23,8 +23,13 @@ def why_unreachable(url: str) -> tuple[str, BaseException | None] | None:
 
 
 def _ask(url: str) -> BaseException | None:
-    """Return None if a server answers, whatever it answers, otherwise the error."""
+    """Return None if a server answers, whatever it answers, otherwise the error; the Hub is asked as its own client asks it."""
+    from huggingface_hub import constants, get_session
+
     try:
+        if url == constants.ENDPOINT:
+            get_session().head(url, timeout=_SECONDS - 0.5)
+            return None
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_SECONDS - 0.5):
             return None
     except urllib.error.HTTPError:
@@ -35,7 +40,7 @@ def _ask(url: str) -> BaseException | None:
 
 @contextmanager
 def without_requests() -> Iterator[None]:
-    """Make the Hugging Face libraries use their caches alone within the block."""
+    """Make the Hugging Face libraries use their caches alone within the block; not for several threads at a time."""
     import datasets.config
     from huggingface_hub import constants
 

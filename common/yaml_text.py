@@ -28,8 +28,11 @@ _INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
 _PREFIXED_INTEGER = re.compile(r"[-+]?0(?:x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_BEYOND_YAML = re.compile(r"[#*\t]")
-"""Characters that may belong to words which YAML does not have."""
+_NOT_DUMPED = re.compile(
+    r"[#*\t\ufeff]|^[%?]|^ *\? |(?:^|[-:] ) *(?:[&!]|[\[{](?![\]}]))| {500}|(?:- ){200}", re.MULTILINE
+)
+"""What `dump_yaml` does not write, or only in words that YAML does not have: libyaml reads some of it in another way, and thousands
+of levels until its stack overflows."""
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _END_OF_VALUE = "\0"
 """Separates the value from what a comment would be, inside a scanned scalar; YAML allows no such character."""
@@ -75,7 +78,7 @@ def parse_yaml(text: str) -> Any:
 
 def parse_dumped(text: str) -> Any:
     """Return what `parse_yaml` returns, of text from `dump_yaml`, in a tenth of the time: plans may have 100,000 lines."""
-    return parse_yaml(text) if _BEYOND_YAML.search(text) else yaml.load(text, Loader=_DumpedLoader)
+    return parse_yaml(text) if _NOT_DUMPED.search(text) else yaml.load(text, Loader=_DumpedLoader)
 
 
 def parse_override(text: str) -> Any:
@@ -176,6 +179,8 @@ class _Words:
 
     def construct_word(self, node: yaml.ScalarNode) -> Any:
         """Return a scalar: quoted text, or a word."""
+        if not isinstance(node, yaml.ScalarNode):
+            raise ConstructorError(None, None, "expected a word, but found a list or a mapping", node.start_mark)
         if node.style:  # none or empty for a scalar without quotes
             return node.value
         value, _, rest = node.value.partition(_END_OF_VALUE)
@@ -203,6 +208,8 @@ class _Words:
                 if not key.tag.endswith("merge"):
                     seen.add(key.value)
             self.flatten_mapping(node)  # type: ignore[attr-defined]
+        else:
+            raise ConstructorError(None, None, "expected a mapping, but found something else", node.start_mark)
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
 

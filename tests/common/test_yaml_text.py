@@ -1,6 +1,7 @@
 """YAML where text stays text: words on the command line and in files, values, what is written reads back the same."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -289,16 +290,50 @@ def test_dumped_words_are_read_as_those_of_a_user(word: str) -> None:
     assert repr(read_dumped(written)) == repr(read_yaml(written))
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2\n", "[1]: 2", "\0", "a: &a [*a]", "a: b: c", "- a\nb: 1\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["a: [1", "a: 1\na: 2\n", "[1]: 2", "\0", "a: &a [*a]", "a: b: c", "- a\nb: 1\n", "a: !!str [1]", "a: !!map [1]"],
+)
 def test_damaged_content_is_the_same_kind_of_error_for_both(text: str) -> None:
     for parse in (parse_yaml, parse_dumped):
         with pytest.raises(yaml.YAMLError):
             parse(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n\ufeffb: 1",
+        "a: {a: b?c}",
+        "- [x?]",
+        "a: {lr:, b: 1}",
+        "%FOO 1\n---\na: 1",
+        "a: &x 1\nb: *x",
+        "a: photos #1",
+        "? a\n: 1",
+    ],
+)
+def test_what_is_written_by_hand_is_read_as_that_of_a_user(text: str) -> None:
+    def read(parse: Callable[[str], Any]) -> Any:
+        try:
+            return described(parse(text))
+        except yaml.YAMLError:
+            return "an error"
+
+    assert read(parse_dumped) == read(parse_yaml)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "a: " + "{a: " * 50_000, "- " * 50_000, "\n".join(" " * n + "a:" for n in range(3000))]
+)
+def test_thousands_of_levels_are_an_error_of_python(text: str) -> None:
+    with pytest.raises((yaml.YAMLError, RecursionError)):
+        parse_dumped(text)
+
+
 def test_plans_are_parsed_by_libyaml_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yaml.scanner.Scanner.check_token", None)
     if yaml.__with_libyaml__:
-        assert parse_dumped("a: [1, no, x]\n") == {"a": [1, "no", "x"]}
+        assert parse_dumped("a:\n- 1\n- no\n- x\n") == {"a": [1, "no", "x"]}
     else:
         pytest.skip("requires PyYAML with libyaml")

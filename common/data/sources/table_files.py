@@ -34,6 +34,7 @@ TABLE_EXTENSIONS = (".parquet", ".arrow")
 _SHARD = re.compile(r"(-\d+-of-\d+.*|[-_.]?\d+)$")
 _CACHE = re.compile(r"cache-[0-9a-f]{16}(_\d{5}_of_\d{5})?\.arrow")
 """Names of the files in which `datasets` keeps what `map` and `filter` returned, beside the tables that they were given."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ROLES = (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)
 
 
@@ -262,19 +263,36 @@ def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | Non
     from huggingface_hub import constants
 
     title = f"the Hub dataset {name}" + (f" at revision {revision}" if revision else "")
-    unreachable = None if constants.HF_HUB_OFFLINE else why_unreachable(constants.ENDPOINT)
+    is_offline = constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE
+    unreachable = None if is_offline else why_unreachable(constants.ENDPOINT)
     remedy = (
         f" There is no local file or folder '{name}' either. Check the spelling, data.config_name and data.revision, and run"
         " `hf auth login` for a private dataset."
     )
     if unreachable is not None:
-        remedy = f" It is not in the cache, and {unreachable[0]}.{remedy}"
+        remedy = f" {unreachable[0]}, so that only what is in the cache can be used.{remedy}"
     with nullcontext() if unreachable is None else without_requests():
         opened = dict(
             _load(title, lambda: datasets.load_dataset(name, name=config_name, revision=revision), remedy=remedy)
         )
+    if unreachable is not None or is_offline:
+        _check_commit(title, opened, revision)
+        _log.warning(
+            "data.source: %s is taken from the cache%s", title, f", as {unreachable[0]}" if unreachable else ""
+        )
     shards = {split: (Shard(f"{name} {split}", len(table), split),) for split, table in opened.items()}
     return TableSource(title, opened, shards, options, base=Path())
+
+
+def _check_commit(title: str, opened: Mapping[str, Any], revision: str | None) -> None:
+    """Raise UserError if a dataset was asked for at a commit, and its cached files are in the folder of another."""
+    files = [Path(file["filename"]) for table in opened.values() for file in table.cache_files]
+    if revision is None or not _COMMIT.fullmatch(revision) or not files:
+        return
+    if others := sorted({file.parent.name for file in files if _COMMIT.fullmatch(file.parent.name)} - {revision}):
+        raise UserError(
+            f"data.source: {title} is not in the cache, only the commit {others[0]}. Connect once, or set data.revision to that."
+        )
 
 
 def _load(title: str, load: Callable[[], Any], *, remedy: str = "", num_bytes: int | None = None) -> Any:

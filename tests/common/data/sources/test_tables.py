@@ -227,10 +227,24 @@ def test_without_a_connection_only_the_cache_is_asked_at_once(monkeypatch: pytes
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert open_hub_dataset("owner/cached", OPTIONS, config_name=None, revision=None).names() == ("train",)
     with pytest.raises(
-        UserError, match=r"not in the cache, and http://127\.0\.0\.1:9 cannot be reached: .*no local file"
+        UserError,
+        match=r"http://127\.0\.0\.1:9 cannot be reached: .*, so that only what is in the cache .*no local file",
     ):
         open_hub_dataset("owner/images", OPTIONS, config_name=None, revision=None)
     assert modes == [(True, True)] * 2 and not constants.HF_HUB_OFFLINE
+
+
+def test_another_commit_in_the_cache_is_not_the_one_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / ("a" * 40)
+    dataset(4).save_to_disk(place)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: DatasetDict(train=load_from_disk(str(place))))
+    for revision in (None, "main", "a" * 40):
+        assert open_hub_dataset("owner/images", OPTIONS, config_name=None, revision=revision).names() == ("train",)
+    with pytest.raises(UserError, match=f"is not in the cache, only the commit {'a' * 40}"):
+        open_hub_dataset("owner/images", OPTIONS, config_name=None, revision="b" * 40)
 
 
 def test_rows_may_contain_paths_instead_of_bytes(tmp_path: Path) -> None:
