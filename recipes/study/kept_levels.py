@@ -37,7 +37,8 @@ def parse_levels(words: Sequence[str]) -> dict[str, list[Any]]:
 
 def name_of_part(mapping: Mapping[str, Any]) -> str:
     """Return what the names of the folders of a part add to that of the study; empty for a whole study."""
-    return "_".join(f"{axis}{'-'.join(map(name_value, names))}" for axis, names in mapping.get("levels", {}).items())
+    parts = (f"{axis}{'-'.join(map(name_value, names))}" for axis, names in (mapping.get("levels") or {}).items())
+    return re.sub(r"[^\w.+-]+", "_", "_".join(parts))
 
 
 def find_kept(

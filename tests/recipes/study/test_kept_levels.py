@@ -210,3 +210,11 @@ def test_a_part_has_the_choices_of_the_whole_study(
 def test_a_stored_part_is_planned_as_a_part(tmp_path: Path) -> None:
     plan = full_plan(load_study(QUICKSTART, ("tune=none",), levels=parse_levels(["fraction=0.1"])))
     assert {run.id for run in plan_now(plan).runs} == {run.id for run in plan.runs}
+
+
+def test_names_of_folders_have_no_brackets() -> None:
+    assert (
+        name_of_part({"levels": parse_levels(["stride=[2, 1, 1, 8]", "fraction=0.1,1"])})
+        == "stride_2_1_1_8__fraction0.1-1"
+    )
+    assert name_of_part({}) == name_of_part({"levels": {}}) == ""
