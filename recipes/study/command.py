@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recipes.study.plan import format_value
 from recipes.study.scale_rules import name_value
-from recipes.study.specification import ReportSpec, Study
+from recipes.study.specification import REPOSITORY, STUDIES, ReportSpec, Study
 
 RUN = ("python", "-m", "recipes", "run")
 
@@ -20,7 +20,7 @@ def run_command(study: Study) -> list[str]:
     if mapping.get("sized_by"):
         return [*RUN, *shlex.split(mapping["sized_by"])]
     name = Path(study.source).stem
-    is_ours = Path(study.source) == Path("recipes", "studies", f"{name}.yaml")
+    is_ours = REPOSITORY / study.source == STUDIES / f"{name}.yaml"  # named from any working directory
     words = [name if is_ours else study.source]
     words += [f"{key}={format_value(value)}" for key, value in mapping.get("set", {}).items()]
     usual = "compute" if isinstance(study.report, ReportSpec) else "none"

@@ -218,3 +218,9 @@ def test_names_of_folders_have_no_brackets() -> None:
         == "stride_2_1_1_8__fraction0.1-1"
     )
     assert name_of_part({}) == name_of_part({"levels": {}}) == ""
+
+
+def test_a_study_of_ours_is_named_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = load_study(find_study("quickstart"))
+    assert Path(study.source).is_absolute() and run_command(study) == ["python", "-m", "recipes", "run", "quickstart"]
