@@ -90,7 +90,8 @@ class Recommendation(OpenClaims):
             equal = f"they are equivalent within {self.words.margin()} ({self._difference(claim)})"
             return f"{start}use {both}: {equal}{self._exception()}"
         use = self.words.title(decision.use[main.axis])
-        return f"{start}use {use}: {self._effect('it')}{self._exception()}{self._elsewhere()}"
+        elsewhere = self._elsewhere(decision.use[main.axis])
+        return f"{start}use {use}: {self._effect('it')}{self._exception()}{elsewhere}"
 
     def _by_both(self) -> str:
         """Return the recommendation of an arm that both the effect and the alternative support."""
@@ -102,7 +103,7 @@ class Recommendation(OpenClaims):
             text += f"it outperforms {self.arm(loser)} by {gain}, and {self._effect('it', ' there')}"
         else:
             text += f"{self._effect('it', ' there')}, and {self.arm(winner)} outperforms {self.arm(loser)} by {gain}"
-        return text + self._exception() + self._elsewhere()
+        return text + self._exception() + self._elsewhere(decision.use[self.findings.main.axis])
 
     def _by_alternative(self) -> str:
         """Return the preference between the two sides of the alternative, and what the effect says."""
@@ -115,7 +116,7 @@ class Recommendation(OpenClaims):
             level = {Outcome.BETTER: main.other, Outcome.WORSE: main.base}.get(effect.outcome)
             if level is None:
                 return f"{text}; {panel}{self._equivalent()}"
-            return f"{text}; {panel}{self.words.title(level)} is better by {self._gain(effect.interval)}"
+            return f"{text}; {panel}{self.words.title(level)} is better by {self._gain(effect.interval)}{self._elsewhere(level)}"
         ways = self._ways(effect)
         return f"{text}; {self._question(effect)} is open" + (
             f" (about {ways[0]} would settle it {UNCHANGED})" if ways else ""
@@ -156,10 +157,9 @@ class Recommendation(OpenClaims):
         title = self.words.title(self.decision.exception)
         return f"; but with {self.words.labels(self.findings.saving_x)}, use {title}, which is better there by {gain}"
 
-    def _elsewhere(self) -> str:
-        """Return the clause on the other panels in which the effect is significantly opposite; they are exploratory."""
+    def _elsewhere(self, use: str) -> str:
+        """Return the clause on the other panels in which not `use` but the other level is significantly better: exploratory."""
         main = self.findings.main
-        use = self.decision.use[main.axis]
         others = [each for each in main.by_panel if self._is_opposite(each, use)]
         if not others:
             return ""

@@ -182,11 +182,11 @@ def test_budget_is_named_where_an_arm_has_not_converged(findings: Findings, monk
     assert len(recommend(with_outcomes(findings, claims)).certainty()) == 1
 
 
-def study_page(folder: Path, gains: Mapping[str, float], **options: Any) -> ComparisonPage:
-    """Return the page of a study in which two-stage training gains so many points with each stem."""
+def study_page(folder: Path, gains: Mapping[str, float], *, conv: float = 0.0, **options: Any) -> ComparisonPage:
+    """Return the page of a study in which two-stage training gains so many points with each stem, and the conv stem `conv`."""
 
     def value(at: Mapping[str, str]) -> float:
-        return 80 + SCATTER[at["seed"]] + gains[at["stem"]] * (at["training"] == "TST")
+        return 80 + SCATTER[at["seed"]] + gains[at["stem"]] * (at["training"] == "TST") + conv * (at["stem"] == "conv")
 
     return page_of(write_comparison(comparison_study(**options.pop("study", {})), folder, value, **options))
 
@@ -197,6 +197,15 @@ def test_opposite_effects_by_stem_are_named_with_the_stem(tmp_path: Path) -> Non
     assert "; one-stage training (OST) is better with the conv stem by 4.0 points (" in text
     assert text.endswith("which is exploratory.")
     assert "exploratory" not in study_page(tmp_path / "same", {"patchify": 4.0, "conv": 4.0}).recommendation.sentence()
+
+
+def test_an_arm_that_is_preferred_is_not_left_with_the_effect_of_the_other_stem_alone(tmp_path: Path) -> None:
+    text = study_page(tmp_path, {"patchify": 3.0, "conv": -3.0}, conv=10.0).recommendation.sentence()
+    assert text.startswith("Prefer the conv stem with one-stage training (OST) to the patchify stem with two-stage")
+    assert "; with the patchify stem, two-stage training (TST) is better by 3.0 points (" in text
+    assert re.search(
+        r"; one-stage training \(OST\) is better with the conv stem by 3\.0 points .*, which is exploratory\.$", text
+    )
 
 
 @pytest.mark.parametrize("below", [0, 1, 3])
