@@ -29,7 +29,10 @@ from pretrain.__main__ import main as pretrain_main
 
 Result = TypeVar("Result")
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and then by every process that the tests start
+# Ignored under nohup, and in the background of a script, and then by every process that the tests start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HANDLERS = {number: signal.getsignal(number) for number in stop_signals()}
 """How this process reacted to signals before any test."""
