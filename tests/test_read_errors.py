@@ -174,11 +174,11 @@ def test_run_files_have_the_permissions_of_the_umask(stage: Stage, tmp_path: Pat
 
 @pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="requires a C compiler")
 def test_no_valid_checkpoint_is_lost_when_reads_fail_at_random() -> None:
-    words = ["--kills=1", "--read-errors=3", "--stages=finetune"]
+    words = ["--kills=1", "--read-errors=5", "--stages=finetune"]
     command = [sys.executable, "-m", "benchmarks.kills", *words]
     done = subprocess.run(command, cwd=RECIPES.parent, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = re.search(
         r"(\d+) kills, (\d+) attempts ended with a read error, (\d+) runs finished, all bitwise equal", done.stdout
     )
-    assert summary and int(summary[1]) >= 1 and int(summary[2]) >= 3 and int(summary[3]) >= 1
+    assert summary and int(summary[1]) >= 1 and int(summary[2]) >= 5 and int(summary[3]) >= 1

@@ -7,12 +7,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-_INITIALIZERS = {
-    getattr(torch.Tensor, name)
-    for name in ("add_", "bernoulli_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_")
-    + ("trunc_normal_", "uniform_", "zero_")
-    if hasattr(torch.Tensor, name)
-}
+_NAMES = ("add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_")
+_INITIALIZERS = {getattr(torch.Tensor, name) for name in _NAMES}
 """Methods with which networks set their first weights."""
 
 

@@ -101,9 +101,6 @@ def _unknown(levels: Levels, axes: Iterable[Axis]) -> Iterator[str]:
 
 def kept_plan(plan: Plan, baselines: Iterable[str]) -> Plan:
     """Return the part of a plan that its study keeps; `baselines` are the hashes of the baselines of the cells that are kept."""
-    study = plan.study
-    if not study.kept:
-        return plan
     cells = kept_cells(plan)
     by_id, digests = {run.id: run for run in plan.runs}, set(baselines)
     needed = [name for cell in cells for name in cell.runs.values()]
@@ -114,7 +111,9 @@ def kept_plan(plan: Plan, baselines: Iterable[str]) -> Plan:
         ids.add(name)
         if (start := by_id[name].needs) is not None and start not in ids:
             needed.append(start)
-    return replace(plan, study=kept_study(study), runs=tuple(run for run in plan.runs if run.id in ids), cells=cells)
+    return replace(
+        plan, study=kept_study(plan.study), runs=tuple(run for run in plan.runs if run.id in ids), cells=cells
+    )
 
 
 def kept_cells(plan: Plan) -> tuple[Cell, ...]:

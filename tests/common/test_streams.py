@@ -82,10 +82,12 @@ def test_full_pipe_of_a_non_blocking_stream_is_waited_for() -> None:
 PACKAGES = ("common", "pretrain", "finetune", "recipes", "benchmarks")
 COMMAND_LINES = {
     "pretrain recipes/digits/pretrain.yaml --dry-run": 0,
+    "common.evaluation --help": 0,
     "common.evaluation token_labels recipes/digits/token_labels.yaml --dry-run": 2,
     "recipes list": 0,
     "recipes plan nothing": 2,
     "recipes report nowhere": 2,
+    "common.models vit_mini": 0,
     "benchmarks --help": 0,
 }
 """Words after `python -m`, and exit codes."""
