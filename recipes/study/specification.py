@@ -207,7 +207,7 @@ class Study:
     kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Levels that are run of the axes that are not run whole (`kept_levels`)."""
     sizing: tuple[StatedChoice, ...] = ()
-    """How the study was sized, for the report."""
+    """How it was sized, for the report."""
     slurm: SlurmEntry = field(default_factory=SlurmEntry)
     """What each run asks of a Slurm cluster."""
     ray: RayEntry = field(default_factory=RayEntry)

@@ -8,7 +8,7 @@ Face datasets, which this module describes before it is written.
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +177,27 @@ def cache_error(title: str, error: BaseException, *, num_bytes: int | None = Non
 def _size(num_bytes: int) -> str:
     """Return a size in readable units."""
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{max(num_bytes / 1e6, 0.1):.1f} MB"
+
+
+def load_explained(title: str, load: Callable[[], Any], *, remedy: str = "", num_bytes: int | None = None) -> Any:
+    """Return `load()`; convert an exception of any class into UserError with the first line of its message.
+
+    `num_bytes` is the size of the cache that it writes, if that is known.
+    """
+    try:
+        return load()
+    except UserError:
+        raise
+    except Exception as error:
+        if (problem := cache_error(title, error, num_bytes=num_bytes)) is not None:
+            raise problem from error
+        cause = _first_cause(error)
+        reason = (str(cause).strip().splitlines() or [""])[0].rstrip(".")
+        raise UserError(f"data.source: {title} cannot be opened ({type(cause).__name__}: {reason}).{remedy}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the error from which the library raised one of its own that hides the reason."""
+    while type(error).__name__.startswith("DatasetGeneration") and (cause := error.__cause__ or error.__context__):
+        error = cause
+    return error

@@ -12,6 +12,7 @@ from common.data.sources.digits import DigitsSource
 from common.data.sources.folders import FolderSource
 from common.data.sources.folders_or_lists import labels_of_folders
 from common.data.sources.groups import GroupedSource, groups_of_list, groups_of_names
+from common.data.sources.hub_tables import open_hub_dataset
 from common.data.sources.listing import Listing
 from common.data.sources.metadata import MetadataSource, split_groups
 from common.data.sources.metadata_files import MetadataFile, find_metadata, read_metadata
@@ -25,7 +26,6 @@ from common.data.sources.table_files import (
     group_by_split,
     is_saved_dataset,
     match_files,
-    open_hub_dataset,
     open_saved_dataset,
     open_table_files,
 )

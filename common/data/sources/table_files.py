@@ -5,8 +5,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 from common.data.images.formats import FIRST_BYTES, describe_other
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.local_tables import (
-    cache_error,
     check_columns,
     have_same_columns,
+    load_explained,
     load_with_cache,
     open_in_place,
     unpacked_bytes,
@@ -26,7 +25,6 @@ from common.data.sources.split_names import TEST_NAMES, TRAIN_NAMES, VALIDATION_
 from common.data.sources.tables import Shard, TableOptions, TableSource
 from common.errors import UserError
 from common.files import path_exists
-from common.servers import why_unreachable, without_requests
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +32,6 @@ TABLE_EXTENSIONS = (".parquet", ".arrow")
 _SHARD = re.compile(r"(-\d+-of-\d+.*|[-_.]?\d+)$")
 _CACHE = re.compile(r"cache-[0-9a-f]{16}(_\d{5}_of_\d{5})?\.arrow")
 """Names of the files in which `datasets` keeps what `map` and `filter` returned, beside the tables that they were given."""
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ROLES = (*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES)
 
 
@@ -198,7 +195,7 @@ def _unpack(title: str, groups: dict[str, list[Path]], unpack_to: Path | None) -
     loaded = dict[str, Any]()
     for part in parts:
         load = partial(load_with_cache, title, file_format, part, num_bytes=size, unpack_to=unpack_to)
-        loaded |= dict(_load(title, load, num_bytes=size))
+        loaded |= dict(load_explained(title, load, num_bytes=size))
     return loaded
 
 
@@ -247,73 +244,8 @@ def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
     import datasets
 
     title = f"the saved dataset {folder}"
-    opened = _load(title, lambda: datasets.load_from_disk(str(folder)))
+    opened = load_explained(title, lambda: datasets.load_from_disk(str(folder)))
     splits = dict(opened) if isinstance(opened, dict) else {"train": opened}
     folders = {name: str(folder / name) if isinstance(opened, dict) else str(folder) for name in splits}
     shards = {name: (Shard(folders[name], len(split), name),) for name, split in splits.items()}
     return TableSource(title, splits, shards, options, base=folder)
-
-
-def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | None, revision: str | None) -> TableSource:
-    """Open a dataset of the Hugging Face Hub at a revision; the first call downloads it into the cache.
-
-    Where the Hub cannot be reached, the cache alone is used at once.
-    """
-    import datasets
-    from huggingface_hub import constants
-
-    title = f"the Hub dataset {name}" + (f" at revision {revision}" if revision else "")
-    is_offline = constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE
-    unreachable = None if is_offline else why_unreachable(constants.ENDPOINT)
-    remedy = (
-        f" There is no local file or folder '{name}' either. Check the spelling, data.config_name and data.revision, and run"
-        " `hf auth login` for a private dataset."
-    )
-    if unreachable is not None:
-        remedy = f" {unreachable[0]}, so that only what is in the cache can be used.{remedy}"
-    with nullcontext() if unreachable is None else without_requests():
-        opened = dict(
-            _load(title, lambda: datasets.load_dataset(name, name=config_name, revision=revision), remedy=remedy)
-        )
-    if unreachable is not None or is_offline:
-        _check_commit(title, opened, revision)
-        _log.warning(
-            "data.source: %s is taken from the cache%s", title, f", as {unreachable[0]}" if unreachable else ""
-        )
-    shards = {split: (Shard(f"{name} {split}", len(table), split),) for split, table in opened.items()}
-    return TableSource(title, opened, shards, options, base=Path())
-
-
-def _check_commit(title: str, opened: Mapping[str, Any], revision: str | None) -> None:
-    """Raise UserError if a dataset was asked for at a commit, and its cached files are in the folder of another."""
-    files = [Path(file["filename"]) for table in opened.values() for file in table.cache_files]
-    if revision is None or not _COMMIT.fullmatch(revision) or not files:
-        return
-    if others := sorted({file.parent.name for file in files if _COMMIT.fullmatch(file.parent.name)} - {revision}):
-        raise UserError(
-            f"data.source: {title} is not in the cache, only the commit {others[0]}. Connect once, or set data.revision to that."
-        )
-
-
-def _load(title: str, load: Callable[[], Any], *, remedy: str = "", num_bytes: int | None = None) -> Any:
-    """Return `load()`; convert an exception of any class into UserError with the first line of its message.
-
-    `num_bytes` is the size of the cache that it writes, if that is known.
-    """
-    try:
-        return load()
-    except UserError:
-        raise
-    except Exception as error:
-        if (problem := cache_error(title, error, num_bytes=num_bytes)) is not None:
-            raise problem from error
-        cause = _first_cause(error)
-        reason = (str(cause).strip().splitlines() or [""])[0].rstrip(".")
-        raise UserError(f"data.source: {title} cannot be opened ({type(cause).__name__}: {reason}).{remedy}") from error
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return the error from which the library raised one of its own that hides the reason."""
-    while type(error).__name__.startswith("DatasetGeneration") and (cause := error.__cause__ or error.__context__):
-        error = cause
-    return error

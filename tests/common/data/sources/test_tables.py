@@ -15,12 +15,12 @@ from huggingface_hub import constants
 from PIL import Image
 
 from common.data.images.decode import ImageDecoder
-from common.data.sources import table_files
+from common.data.sources import hub_tables
+from common.data.sources.hub_tables import open_hub_dataset
 from common.data.sources.table_files import (
     find_table_files,
     group_by_split,
     match_files,
-    open_hub_dataset,
     open_saved_dataset,
     open_table_files,
 )
@@ -180,7 +180,7 @@ def test_arrow_file_opens(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_files, "why_unreachable", lambda url: None)
+    monkeypatch.setattr(hub_tables, "why_unreachable", lambda url: None)
 
 
 @pytest.mark.usefixtures("hub_answers")

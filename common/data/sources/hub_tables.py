@@ -1,0 +1,60 @@
+"""Opening of datasets of the Hugging Face Hub: downloaded, or from the cache where the Hub cannot be reached."""
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from common.data.sources.local_tables import load_explained
+from common.data.sources.tables import Shard, TableOptions, TableSource
+from common.errors import UserError
+from common.servers import why_unreachable, without_requests
+
+_log = logging.getLogger(__name__)
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | None, revision: str | None) -> TableSource:
+    """Open a dataset of the Hugging Face Hub at a revision; the first call downloads it into the cache.
+
+    Where the Hub cannot be reached, the cache alone is used at once.
+    """
+    import datasets
+    from huggingface_hub import constants
+
+    title = f"the Hub dataset {name}" + (f" at revision {revision}" if revision else "")
+    is_offline = constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE
+    unreachable = None if is_offline else why_unreachable(constants.ENDPOINT)
+    remedy = (
+        f" There is no local file or folder '{name}' either. Check the spelling, data.config_name and data.revision, and run"
+        " `hf auth login` for a private dataset."
+    )
+    if unreachable is not None:
+        remedy = f" {unreachable[0]}, so that only what is in the cache can be used.{remedy}"
+    with nullcontext() if unreachable is None else without_requests():
+        opened = dict(
+            load_explained(
+                title, lambda: datasets.load_dataset(name, name=config_name, revision=revision), remedy=remedy
+            )
+        )
+    if unreachable is not None or is_offline:
+        _check_commit(title, opened, revision)
+        _log.warning(
+            "data.source: %s is taken from the cache%s", title, f", as {unreachable[0]}" if unreachable else ""
+        )
+    shards = {split: (Shard(f"{name} {split}", len(table), split),) for split, table in opened.items()}
+    return TableSource(title, opened, shards, options, base=Path())
+
+
+def _check_commit(title: str, opened: Mapping[str, Any], revision: str | None) -> None:
+    """Raise UserError if a dataset was asked for at a commit, and its cached files are in the folder of another."""
+    files = [Path(file["filename"]) for table in opened.values() for file in table.cache_files]
+    if revision is None or not _COMMIT.fullmatch(revision) or not files:
+        return
+    if others := sorted({file.parent.name for file in files if _COMMIT.fullmatch(file.parent.name)} - {revision}):
+        raise UserError(
+            f"data.source: {title} is not in the cache, only the commit {others[0]}. Connect once, or set data.revision to that."
+        )
