@@ -133,7 +133,7 @@ class Finetuning:
                 self.config.optim.clip_grad,
                 per_parameter=self.config.optim.clip_per_parameter,
             )
-        skipped = guarded_step(self.optimizer, self.network.parameters())
+        skipped = guarded_step(self.optimizer)
         if self.average is not None:
             update_ema(self.average.parameters(), self.network.parameters(), self.schedules["average momentum"][step])
             for ours, theirs in zip(self.average.buffers(), self.network.buffers(), strict=True):

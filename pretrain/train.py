@@ -144,7 +144,7 @@ class Pretraining:
             )
         if step < self.config.dino.freeze_last_layer_epochs * self.steps_per_epoch:
             self.dino.freeze_last_layer()
-        skipped = guarded_step(self.optimizer, self.dino.student_parameters())
+        skipped = guarded_step(self.optimizer)
         self.dino.update_teacher(self.schedules["teacher momentum"][step])
         return parts, skipped
 

@@ -170,7 +170,7 @@ class LinearEvaluation:
                 self.config.optim.clip_grad,
                 per_parameter=self.config.optim.clip_per_parameter,
             )
-        return loss.detach(), guarded_step(self.optimizer, self.classifier.parameters())
+        return loss.detach(), guarded_step(self.optimizer)
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
         """Return every schedule of a run of so many epochs, step by step."""

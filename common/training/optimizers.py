@@ -226,13 +226,14 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, *, per_p
     return total
 
 
-def guarded_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> Tensor:
+def guarded_step(optimizer: torch.optim.Optimizer) -> Tensor:
     """Step unless a gradient is not finite, without synchronizing; return 1.0, on the device, if the step was skipped.
 
     The flag is passed to the fused kernel, which then leaves weights and moments unchanged. Under fp16 the gradient scaler checks
     the gradients itself and skips the step; this is normal, so divergence detection must tolerate some skipped steps.
     """
     wrapped: Any = getattr(optimizer, "optimizer", optimizer)
+    parameters = (parameter for group in wrapped.param_groups for parameter in group["params"])
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     skipped = 1.0 - torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()).float()
     if getattr(optimizer, "scaler", None) is not None:

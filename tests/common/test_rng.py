@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.rng import generator
+from common.rng import SampleKey, generator, generators
 
 KEYS = [
     {},
@@ -44,3 +44,15 @@ def test_every_field_of_the_key_selects_another_stream() -> None:
 @pytest.mark.parametrize("seed", [-1, 2**64 - 1])
 def test_seeds_are_taken_modulo_2_to_the_64(seed: int) -> None:
     assert draw(seed=seed) == draw(seed=2**64 - 1)
+
+
+def test_generators_are_those_of_each_key_whatever_was_drawn_before() -> None:
+    keys = [SampleKey(0, 0, 5, 0), SampleKey(3, 1, 2**33, 1), SampleKey(0, 2, 5, 0)]
+    drawn = [
+        (rng.random(number), rng.integers(2**32, size=number, dtype=np.uint32))
+        for number, rng in enumerate(generators(-7, keys, stream="policy"), start=1)
+    ]
+    for number, (key, (uniforms, integers)) in enumerate(zip(keys, drawn, strict=True), start=1):
+        rng = generator(-7, epoch=key.epoch, index=key.index, repeat=key.repeat, stream="policy")
+        assert np.array_equal(uniforms, rng.random(number))
+        assert np.array_equal(integers, rng.integers(2**32, size=number, dtype=np.uint32))

@@ -46,6 +46,9 @@ class ColorOps(NamedTuple):
     solarize: bool
 
 
+_NO_COLOR = ColorOps(before=None, hue=0, after=None, kernel=None, solarize=False)
+
+
 @cache
 def constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return the identity, the grayscale map and the operation orders; cached, because each copy to a device synchronizes."""
@@ -125,8 +128,18 @@ def for_channels(linear: Tensor, from_mean: Tensor, channels: int) -> tuple[Tens
     return linear[..., :1, :1] * identity, from_mean[..., :1, :].sum(-1, keepdim=True) * identity
 
 
+def _changes_nothing(parameters: Tensor) -> bool:
+    """Return whether every row of (N, P) parameters leaves colors alone, as where the recipe has no color augmentation."""
+    values = parameters.numpy()
+    factors = values[:, columns.BRIGHTNESS : columns.SATURATION + 1]
+    others = values[:, [columns.HUE, columns.GRAYSCALE, columns.BLUR_SIGMA, columns.SOLARIZE]]
+    return bool((factors == 1).all() and not others.any())
+
+
 def color_ops(parameters: Tensor, channels: int = 3) -> list[ColorOps]:
     """Return the color operations of each row of (N, P) parameters, as `apply_on_crop` takes them."""
+    if _changes_nothing(parameters):
+        return [_NO_COLOR] * len(parameters)
     linear, from_mean, constant, hue = color_maps(parameters)
     linear, from_mean = for_channels(linear, from_mean, channels)
     has_mean = from_mean.flatten(2).any(dim=2)

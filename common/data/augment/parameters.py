@@ -12,7 +12,7 @@ from itertools import permutations
 
 import numpy as np
 
-from common.rng import SampleKey, generator
+from common.rng import SampleKey, generators
 
 (TOP, LEFT, HEIGHT, WIDTH, FLIP, ANGLE, TRANSLATE_X, TRANSLATE_Y) = range(8)
 """Geometry: the crop in pixels of the image, 1 for a flip, the rotation in degrees, the translation in fractions of the view."""
@@ -57,8 +57,8 @@ def draw_uniforms(seed: int, keys: Sequence[SampleKey], num_views: int, *, strea
     A sample's generator is keyed by the first four; view v uses the v-th block of U numbers of its stream.
     """
     uniforms = np.empty((len(keys), num_views, _NUM_UNIFORMS))
-    for row, key in zip(uniforms, keys, strict=True):
-        generator(seed, epoch=key.epoch, index=key.index, repeat=key.repeat, stream=stream).random(out=row)
+    for row, rng in zip(uniforms, generators(seed, keys, stream=stream), strict=True):
+        rng.random(out=row)
     return uniforms
 
 

@@ -178,17 +178,22 @@ class SupervisedTransform:
         erasures: list[tuple[tuple[int, ...], Any]] = []
         with preserve_global_rng():
             for sample, (image, key, view_parameters) in enumerate(zip(images, keys, parameters, strict=True)):
-                rng = generator(self.seed, epoch=key.epoch, index=key.index, repeat=key.repeat, stream="policy")
-                crop = self._crop(image, view_parameters, rng.random(2).tolist())
-                if self.policy is not None:
+                rng = self._generator(key)
+                crop = self._crop(image, view_parameters, (0.0, 0.0) if rng is None else rng.random(2).tolist())
+                if rng is not None and self.policy is not None:
                     crop = apply_policy(self.policy, crop, int(rng.integers(2**32)))
                 write_view(apply_on_crop(crop, ops[sample]), planes[sample])
-                box = draw_erasure(rng, self.size, self.random_erasing_prob)
-                if box is not None:
+                if rng is not None and (box := draw_erasure(rng, self.size, self.random_erasing_prob)) is not None:
                     noise = rng.standard_normal(channels * box[2] * box[3], dtype=np.float32)
                     erasures.append(((sample, *box), noise))
         geometry = self._geometry(np.array(parameters), heights, widths) if self.with_geometry else None
         return Views([block], [], stack_erasures(erasures) if self.random_erasing_prob else None, geometry)
+
+    def _generator(self, key: SampleKey) -> np.random.Generator | None:
+        """Return the generator of a sample's draws beyond its view's parameters; None where nothing draws from it."""
+        if not self.padding and self.policy is None and not self.random_erasing_prob:
+            return None
+        return generator(self.seed, epoch=key.epoch, index=key.index, repeat=key.repeat, stream="policy")
 
     def _geometry(self, parameters: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> Tensor:
         """Return the (B, 2, 3) maps from views to images, from the (B, P) parameters as updated by `_crop`."""

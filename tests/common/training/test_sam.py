@@ -54,7 +54,7 @@ def test_a_non_finite_first_gradient_skips_the_step(bad: float) -> None:
     next(network.parameters()).grad[0, 0] = bad
     with SharpnessAware(network.parameters(), 0.5).perturbed():
         network(inputs).square().sum().backward()
-    assert guarded_step(optimizer, network.parameters()) == 1
+    assert guarded_step(optimizer) == 1
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 

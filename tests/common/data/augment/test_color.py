@@ -166,6 +166,16 @@ def test_neutral_parameters_change_nothing(run):
     assert np.array_equal(run(crop, view_parameters()), crop)
 
 
+@pytest.mark.parametrize(
+    "change", [{}, {"BRIGHTNESS": 0.5}, {"HUE": 0.2}, {"GRAYSCALE": 1}, {"BLUR_SIGMA": 1.0}, {"SOLARIZE": 1}]
+)
+def test_no_color_operations_where_no_view_of_the_batch_has_any(change):
+    """Bit by bit what the composed maps give, which a batch takes as soon as one of its views is changed."""
+    crop = photograph(20, 1)
+    batch = torch.cat([view_parameters(**change), view_parameters(CONTRAST=0.5)])
+    assert np.array_equal(apply_on_crop(crop, color_ops(batch)[0]), apply_on_crop(crop, color_ops(batch[:1])[0]))
+
+
 @pytest.mark.parametrize("run", [on_crop, on_device])
 def test_solarize_inverts_values_of_128_and_above(run):
     crop = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)

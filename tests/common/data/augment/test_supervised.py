@@ -20,6 +20,9 @@ PLAIN = {"auto_augment": "", "random_erasing_prob": 0.0, "hflip_prob": 0.0}
 BICUBIC = reference.InterpolationMode.BICUBIC
 
 
+NOTHING_DRAWN = {"auto_augment": "", "random_erasing_prob": 0.0, "padding": 0}
+
+
 def pictures(count, height=40, width=50):
     generator = torch.Generator().manual_seed(0)
     small = torch.randint(0, 256, (count, 3, 6, 6), generator=generator).float()
@@ -56,6 +59,17 @@ def test_a_sample_depends_only_on_its_key():
     assert not torch.equal(transform(images, repeated).blocks[0], batch.blocks[0])
     other = build_supervised_transform(AugmentConfig(), 24, seed=2, mean=MEAN)
     assert not torch.equal(other(images, keys(6)).blocks[0], batch.blocks[0])
+
+
+def test_views_do_not_depend_on_draws_that_nothing_uses(monkeypatch):
+    """Without padding, policy and erasing no generator is built, and the views are those of a transform that erases nothing."""
+    images, plain = pictures(4), build_supervised_transform(AugmentConfig(**NOTHING_DRAWN), 24, seed=1, mean=MEAN)
+    erasing = build_supervised_transform(
+        AugmentConfig(**NOTHING_DRAWN | {"random_erasing_prob": 1e-9}), 24, seed=1, mean=MEAN
+    )
+    expected = erasing(images, keys(4)).blocks[0]
+    monkeypatch.setattr("common.data.augment.supervised.generator", None)
+    assert torch.equal(plain(images, keys(4)).blocks[0], expected)
 
 
 def test_global_random_states_are_unchanged():
