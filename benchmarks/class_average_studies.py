@@ -21,7 +21,7 @@ from recipes.reports.comparison.estimator import Estimator
 from recipes.reports.crossed_effects import CellValues
 from recipes.reports.metrics import find_metric
 from recipes.reports.statistics import Interval
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 
 AXES = {"training": ["OST", "TST"], "fraction": ["1.0"]}
 STRENGTHS = (3.0, 3.3)

@@ -1,6 +1,6 @@
 """What the reports of simulated studies compare: two stems, trained in one stage and in two."""
 
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 
 SPEC = ReportSpec(
     "test_top1",

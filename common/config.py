@@ -28,7 +28,8 @@ from common.config_places import section_in
 from common.errors import UserError
 from common.paths import is_text
 from common.recipe_files import resolve as resolve
-from common.yaml_text import as_text, as_value, dump_yaml, values_of
+from common.yaml_text import dump_yaml
+from common.yaml_words import as_text, as_value, values_of
 
 Section = TypeVar("Section", bound="Config")
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from common.config_places import Place, bare, locate
 from common.errors import did_you_mean
-from common.yaml_text import Unreadable, values_of
+from common.yaml_words import Unreadable, values_of
 
 Problem = tuple[str, str]
 """A key and a message about its value, which begins with the value."""

@@ -9,7 +9,8 @@ from typing import Any
 from common.errors import UserError, did_you_mean
 from common.files import path_exists
 from common.paths import user_path
-from common.yaml_text import as_text, as_value, parse_override, parse_yaml, reason_of
+from common.yaml_text import parse_override, parse_yaml, reason_of
+from common.yaml_words import as_text, as_value
 
 
 def resolve(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:

@@ -11,23 +11,13 @@ with `*` where no alias can stand (`*.parquet`); for a key whose type is text a 
 
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
 
-_NULLS = ("", "~", "null", "Null", "NULL")
-_BOOLS = {
-    spelling: value
-    for words, value in (("true yes on", True), ("false no off", False))
-    for word in words.split()
-    for spelling in (word, word.title(), word.upper())
-}
-_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
-_PREFIXED_INTEGER = re.compile(r"[-+]?0(?:x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)")
-_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
-_SPECIAL_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+from common.yaml_words import Unreadable, Word, as_value, scalar_value, values_of, word_of
+
 _BEYOND_YAML = ("#", "*", "\t", "\ufeff")
 """Characters that may belong to words which YAML does not have, or that libyaml drops."""
 _DEEP = (" " * 500, "- " * 200)
@@ -37,34 +27,6 @@ _BY_HAND = re.compile(r"^%|^ *\?(?= |$)|[&!]|[\[{](?![\]}])", re.MULTILINE)
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _END_OF_VALUE = "\0"
 """Separates the value from what a comment would be, inside a scanned scalar; YAML allows no such character."""
-
-
-class Word(str):
-    """A scalar without quotes whose text is not that of its value: the text as it was typed, and the value."""
-
-    value: Any
-
-    def __new__(cls, text: str, value: Any) -> "Word":
-        """Return a word of a text and the value that YAML reads from it."""
-        word = super().__new__(cls, text)
-        word.value = value
-        return word
-
-    def __getnewargs__(self) -> tuple[str, Any]:  # type: ignore[override]
-        """Return the arguments of `__new__`, for copies."""
-        return str(self), self.value
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """Value of a word that begins like a list or a mapping but is none: its text, and the reason."""
-
-    text: str
-    reason: str
-
-    def __repr__(self) -> str:
-        """Return the text in quotes, as of a word."""
-        return repr(self.text)
 
 
 def parse_yaml(text: str) -> Any:
@@ -105,7 +67,7 @@ def parse_override(text: str) -> Any:
         return Word(text, Unreadable(text, reason_of(error))) if begins in ("[", "{") else text
     if isinstance(value, dict | list):
         return value if begins in ("[", "{") else text
-    return value if begins in ("'", '"') else _word(text, as_value(value))
+    return value if begins in ("'", '"') else word_of(text, as_value(value))
 
 
 def reason_of(error: Exception) -> str:
@@ -123,62 +85,12 @@ def read_dumped(text: str) -> Any:
     return values_of(parse_dumped(text))
 
 
-def values_of(content: Any) -> Any:
-    """Return content of `parse_yaml` with every word replaced by its value."""
-    if isinstance(content, dict):
-        return {key: values_of(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [values_of(value) for value in content]
-    return as_value(content)
-
-
-def as_value(scalar: Any) -> Any:
-    """Return the value of a scalar."""
-    return scalar.value if isinstance(scalar, Word) else scalar
-
-
-def as_text(scalar: Any) -> str:
-    """Return the text of a scalar as it was typed."""
-    if isinstance(scalar, str):
-        return str(scalar)
-    return _canonical_text(scalar)
-
-
 def dump_yaml(content: Any, *, width: int = 120) -> str:
     """Return plain dicts, lists and scalars as YAML, with lists and mappings in block style and keys in order.
 
     Words stand as they were typed, and text that would be read as a word is quoted, so that `parse_yaml` returns the same content.
     """
     text: str = yaml.dump(content, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, width=width)
-    return text
-
-
-def _word(text: str, value: Any) -> Any:
-    """Return a value if its text is `text`, otherwise the word of both."""
-    return value if _canonical_text(value) == text else Word(text, value)
-
-
-def _canonical_text(value: Any) -> str:
-    """Return the text that stands for a value."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "null" if value is None else str(value)
-
-
-def _scalar_value(text: str) -> Any:
-    """Return the value of an unquoted scalar: none, a boolean, a number, or the text itself."""
-    if text in _NULLS:
-        return None
-    if text in _BOOLS:
-        return _BOOLS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text.replace("_", ""))
-    if _PREFIXED_INTEGER.fullmatch(text):
-        return int(text.replace("_", ""), 0)
-    if _FLOAT.fullmatch(text):
-        return float(text.replace("_", ""))
-    if _SPECIAL_FLOAT.fullmatch(text):
-        return float(text.replace(".", ""))
     return text
 
 
@@ -196,7 +108,7 @@ class _Words:
         if node.style:  # none or empty for a scalar without quotes
             return node.value
         value, _, rest = node.value.partition(_END_OF_VALUE)
-        return _word(value + rest, _scalar_value(value))
+        return word_of(value + rest, scalar_value(value))
 
     yaml_constructors = {**yaml.SafeLoader.yaml_constructors, _TEXT_TAG: construct_word}
 
@@ -276,7 +188,7 @@ def _reads_back(word: Word) -> bool:
 def _is_plainly_text(text: str) -> bool:
     """Return whether text without quotes is read as the same text."""
     try:
-        return _scalar_value(text) is text and not re.search("[\x85\u2028\u2029]", text)
+        return scalar_value(text) is text and not re.search("[\x85\u2028\u2029]", text)
     except ValueError:  # a number of thousands of digits
         return False
 

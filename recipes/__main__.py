@@ -11,7 +11,7 @@ from common.cores import available_cores
 from common.errors import USER_ERROR, UserError, system_error_message
 from common.paths import MAX_NAME_BYTES, check_length, user_path
 from common.pipes import exit_with
-from common.yaml_text import as_text
+from common.yaml_words import as_text
 from recipes.arguments import parse, parse_seeds
 from recipes.command_words import study_words, tune_command, words_of_size
 from recipes.json_schemas import write_schemas

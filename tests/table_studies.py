@@ -8,7 +8,8 @@ from typing import Any
 
 from recipes.reports.results import StudyRecord, read_runs
 from recipes.study.plan import Plan, make_plan
-from recipes.study.specification import Axis, Figure, Pair, Stage, Study, TableReportSpec
+from recipes.study.report_specification import Figure, Pair, TableReportSpec
+from recipes.study.specification import Axis, Stage, Study
 
 TITLES = {
     "lr": "lr",

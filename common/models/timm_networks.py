@@ -15,7 +15,8 @@ from timm.models import Eva, VisionTransformer, model_entrypoint
 from torch import nn
 
 from common.errors import UserError
-from common.yaml_text import as_value, parse_override
+from common.yaml_text import parse_override
+from common.yaml_words import as_value
 
 MODULES = ("timm.models.vision_transformer", "timm.models.eva", "timm.models.deit")
 _PATCH = re.compile(r"_patch(\d+)_?")

@@ -15,7 +15,7 @@ from common.models.patch_geometry import RECIPE_FILE, read_recipe
 from common.paths import user_path
 from common.training.bf16 import measure_bf16, warn_of_slow_bf16
 from common.training.process_group import ProcessGroup
-from common.yaml_text import values_of
+from common.yaml_words import values_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

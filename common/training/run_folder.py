@@ -18,7 +18,7 @@ from common.json_text import to_json
 from common.paths import PATH_KEYS, is_local, is_same_path
 from common.training.schedules import Schedule
 from common.training.tracker import TRACKER_FILE
-from common.yaml_text import values_of
+from common.yaml_words import values_of
 
 logger = logging.getLogger(__name__)
 

@@ -43,7 +43,8 @@ from recipes.publish.stored_predictions import (
 from recipes.reports.results import StudyRecord, read_study
 from recipes.reports.run_files import read_at_fraction, read_curves, read_num_classes
 from recipes.result import RESULT
-from recipes.study.specification import REPOSITORY, ReportSpec, TableReportSpec
+from recipes.study.report_specification import ReportSpec, TableReportSpec
+from recipes.study.specification import REPOSITORY
 
 FILES = ("study.yaml", "runs.csv", "origin.json", "images.csv", "predictions.csv", "curves.csv", DUPLICATES)
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")

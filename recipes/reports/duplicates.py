@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.data.splits.fingerprint import DATA_FILE, read_fingerprint
-from common.yaml_text import as_value
+from common.yaml_words import as_value
 from recipes.duplicate_record import PAIRS, DuplicateRecord, PairRecord
 from recipes.reports.results import RunRecord, StudyRecord
 

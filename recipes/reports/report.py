@@ -16,7 +16,7 @@ from recipes.reports.replication.figures import table_figures
 from recipes.reports.replication.page import TablePage
 from recipes.reports.results import StudyRecord, read_study, write_csv
 from recipes.reports.same_images import check_same_images
-from recipes.study.specification import TableReportSpec
+from recipes.study.report_specification import TableReportSpec
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import UserError
-from common.yaml_text import as_value
+from common.yaml_words import as_value
 from recipes.stages import FINETUNE, PRETRAIN
 from recipes.study.plan import format_value
 from recipes.study.specification import BASELINES

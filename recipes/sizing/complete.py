@@ -7,7 +7,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.paths import is_local
-from common.yaml_text import as_text
+from common.yaml_words import as_text
 from recipes.sizing.apply import sized_mapping
 from recipes.sizing.choices import SizingChoice
 from recipes.sizing.duration import read_duration

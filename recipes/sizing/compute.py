@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from common.yaml_text import as_value
+from common.yaml_words import as_value
 from recipes.sizing import from_public, from_scratch
 from recipes.sizing.choices import Chooser
 from recipes.sizing.design import PRETRAINING_PART, STEMS, Design

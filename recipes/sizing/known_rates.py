@@ -6,7 +6,8 @@ from pathlib import Path
 import yaml
 
 from common.files import write_atomic
-from common.yaml_text import as_text, as_value, dump_yaml, read_yaml
+from common.yaml_text import dump_yaml, read_yaml
+from common.yaml_words import as_text, as_value
 from recipes.sizing.machine import Machine
 
 FILE = "sizing.yaml"

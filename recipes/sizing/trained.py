@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import UserError
-from common.yaml_text import as_value
+from common.yaml_words import as_value
 from recipes.sizing.compute import Compute
 from recipes.sizing.design import Design
 from recipes.sizing.duration import format_seconds

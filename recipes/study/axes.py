@@ -19,7 +19,7 @@ from typing import Any
 
 from common.config import read
 from common.errors import did_you_mean
-from common.yaml_text import Word, as_text, values_of
+from common.yaml_words import Word, as_text, values_of
 from recipes.study.axis_forms import AxisEntry, DrawsAxis, LevelsAxis, RowsAxis, ValuesAxis
 from recipes.study.key_types import KeyTypes
 from recipes.study.published import load_published_table

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from common.config_messages import FORM, TYPE, Otherwise, Problem
 from common.config_types import Seed
 from common.errors import did_you_mean
-from common.yaml_text import values_of
+from common.yaml_words import values_of
 from recipes.study.published import published_table_names
 from recipes.study.scale_rules import is_numeric
 from recipes.study.sections import NAMED, FileSection, Level, RecipeKey

@@ -9,7 +9,8 @@ import yaml
 from common.config import read, to_mapping
 from common.errors import UserError
 from common.files import path_exists, write_atomic
-from common.yaml_text import dump_yaml, read_yaml, reason_of, values_of
+from common.yaml_text import dump_yaml, read_yaml, reason_of
+from common.yaml_words import values_of
 from recipes.study.sections import FileSection
 from recipes.study.specification import Match
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from recipes.study.plan import format_value
+from recipes.study.report_specification import ReportSpec
 from recipes.study.scale_rules import name_value
-from recipes.study.specification import REPOSITORY, STUDIES, ReportSpec, Study
+from recipes.study.specification import REPOSITORY, STUDIES, Study
 
 RUN = ("python", "-m", "recipes", "run")
 

@@ -14,8 +14,9 @@ from typing import Any
 from common.errors import UserError, did_you_mean
 from common.yaml_text import parse_override
 from recipes.study.plan import Cell, Plan
+from recipes.study.report_specification import ReportSpec, TableReportSpec
 from recipes.study.scale_rules import find_level, format_level, name_value
-from recipes.study.specification import Axis, ReportSpec, Study, TableReportSpec
+from recipes.study.specification import Axis, Study
 
 Levels = Mapping[str, Sequence[Any]]
 Kept = Mapping[str, tuple[str, ...]]

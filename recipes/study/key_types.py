@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic_core import PydanticCustomError
 
 from common.config import read_value
-from common.yaml_text import Word, values_of
+from common.yaml_words import Word, values_of
 from recipes.stages import STAGES
 from recipes.study.scale_rules import ScaleRule
 from recipes.study.schema_types import type_in_schema

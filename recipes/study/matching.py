@@ -22,7 +22,8 @@ from typing import Any
 from common.errors import UserError
 from recipes.study.lengths import RunLength
 from recipes.study.plan import Cell, Plan, PlannedRun
-from recipes.study.specification import ReportSpec, Study
+from recipes.study.report_specification import ReportSpec
+from recipes.study.specification import Study
 
 MeasureRun = Callable[[PlannedRun], RunLength]
 """Run as planned -> its length and cost."""

@@ -19,7 +19,8 @@ import yaml
 
 from common.errors import UserError
 from common.training.numerics import FIRST, numerics_version
-from common.yaml_text import Word, as_text, parse_override
+from common.yaml_text import parse_override
+from common.yaml_words import Word, as_text
 from recipes.stages import canonical_stem
 from recipes.study.choices import Choices
 from recipes.study.display import display_path

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from common.config_messages import TYPE
 from common.errors import did_you_mean
-from common.yaml_text import as_value, values_of
+from common.yaml_words import as_value, values_of
 from recipes.study.sections import FileSection
 from recipes.study.specification import PublishedWeights, Stage, Study
 

@@ -21,10 +21,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import did_you_mean
-from common.yaml_text import Word, values_of
+from common.yaml_words import Word, values_of
 from recipes.study.report_forms import ComparisonReport, MetricDuringTraining, PairEntry, TableReport
+from recipes.study.report_specification import Figure, Pair, Price, ReportSpec, TableReportSpec
 from recipes.study.scale_rules import find_level, format_level, is_number, name_value
-from recipes.study.specification import Axis, Figure, Pair, Price, ReportSpec, TableReportSpec
+from recipes.study.specification import Axis
 
 
 def build_report_spec(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import UserError
-from common.yaml_text import Word, as_text, as_value
+from common.yaml_words import Word, as_text, as_value
 
 MAX_NUMBER = 1e300
 """Bound of the numbers that are multiplied and compared."""

@@ -33,7 +33,8 @@ import yaml
 
 from common.config import problems_error, read
 from common.errors import UserError, did_you_mean
-from common.yaml_text import parse_override, parse_yaml, reason_of, values_of
+from common.yaml_text import parse_override, parse_yaml, reason_of
+from common.yaml_words import values_of
 from recipes.study.axes import make_axis, unknown_starts
 from recipes.study.axis_forms import ValuesAxis
 from recipes.study.display import display_path
@@ -48,20 +49,10 @@ from recipes.study.published_weights import (
 )
 from recipes.study.ray_section import RayEntry
 from recipes.study.report_spec import build_report_spec
+from recipes.study.report_specification import ReportSpec
 from recipes.study.scales import Scale, load_scale
 from recipes.study.slurm_section import SlurmEntry
-from recipes.study.specification import (
-    BASELINES,
-    FEATURES,
-    REPOSITORY,
-    RUN_COLUMNS,
-    STUDIES,
-    Axis,
-    Match,
-    ReportSpec,
-    Stage,
-    Study,
-)
+from recipes.study.specification import BASELINES, FEATURES, REPOSITORY, RUN_COLUMNS, STUDIES, Axis, Match, Stage, Study
 from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 from recipes.study.tune_forms import build_tune
 from recipes.study.without import build_without

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from common.config import read
 from common.config_messages import TYPE, Otherwise
 from common.config_types import Positive, Seed
-from common.yaml_text import values_of
+from common.yaml_words import values_of
 from recipes.stages import PROBE
 from recipes.study.axis_forms import AxisEntry
 from recipes.study.published_weights import PublishedEntry

@@ -13,8 +13,9 @@ from typing import Any
 
 from common.errors import did_you_mean
 from recipes.study.absent_cells import is_removed
+from recipes.study.report_specification import ReportSpec, TableReportSpec
 from recipes.study.scale_rules import find_level, name_value
-from recipes.study.specification import Axis, ReportSpec, TableReportSpec
+from recipes.study.specification import Axis
 
 Entries = tuple[Mapping[str, str], ...]
 

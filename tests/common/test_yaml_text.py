@@ -12,18 +12,8 @@ from hypothesis import strategies as st
 
 from common.config import Config, load, to_yaml
 from common.errors import UserError
-from common.yaml_text import (
-    Word,
-    as_text,
-    as_value,
-    dump_yaml,
-    parse_dumped,
-    parse_override,
-    parse_yaml,
-    read_dumped,
-    read_yaml,
-    values_of,
-)
+from common.yaml_text import dump_yaml, parse_dumped, parse_override, parse_yaml, read_dumped, read_yaml
+from common.yaml_words import Word, as_text, as_value, values_of
 
 WORDS = (
     "1234_56", "2024_05_01", "photos #1", "*.parquet", "010", "no", "1e3", "12:30", "56e1234", "on", "off", "0123", "2.10",

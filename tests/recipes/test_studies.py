@@ -7,8 +7,9 @@ from planned_studies import SCALES, planned, study_file
 
 from recipes.study.cost import DatasetSize, estimate
 from recipes.study.published import CRASH, load_published_table, published_table_names
+from recipes.study.report_specification import TableReportSpec
 from recipes.study.scales import load_scale
-from recipes.study.specification import REPOSITORY, TableReportSpec
+from recipes.study.specification import REPOSITORY
 from recipes.study.study_file import load_study
 
 PLANNED = [pytest.param(name, scale, id=f"{name}-{scale}") for name, scales in SCALES.items() for scale in scales]

@@ -11,7 +11,7 @@ from recipes.reports.crossed_effects import Term
 from recipes.reports.estimates import cell_mean, weighted_sum
 from recipes.reports.metrics import Metric
 from recipes.reports.statistics import Interval, paired_differences
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 
 Levels = Mapping[str, str]
 

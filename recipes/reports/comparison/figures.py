@@ -35,7 +35,8 @@ from recipes.reports.results import StudyRecord
 from recipes.reports.run_figures import LEARNING, draw_cost, draw_learning
 from recipes.reports.run_files import read_curves
 from recipes.reports.series import Series, assign_series
-from recipes.study.specification import ReportSpec, Study
+from recipes.study.report_specification import ReportSpec
+from recipes.study.specification import Study
 
 DIFFERENCE = Series(INK, "o", "-", "")
 """Look of differences, which belong to no arm."""

@@ -18,7 +18,7 @@ from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import read_num_classes
 from recipes.reports.statistics import Interval, rate_interval
 from recipes.study.choices import Choices
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 
 
 @dataclass(frozen=True)

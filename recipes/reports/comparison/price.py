@@ -17,7 +17,7 @@ from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.label_savings import Saving
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.results import StudyRecord
-from recipes.study.specification import Price
+from recipes.study.report_specification import Price
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.tables import ComparisonTables
 from recipes.reports.formatting import capital, signed_distinctly, within_95
 from recipes.reports.run_tables import NOTHING, Table
-from recipes.study.specification import Price
+from recipes.study.report_specification import Price
 
 EXAMPLE = "report.price, such as {label: 0.05, device_hour: 1.5, currency: USD}"
 

@@ -9,7 +9,7 @@ from recipes.reports.comparison.findings import Divergence, Findings
 from recipes.reports.formatting import capital, listed, signed_distinctly, within_95
 from recipes.reports.statistics import MIN_SEEDS, Interval, chance_of_false_mark
 from recipes.run.runner import pluralize
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 
 MOST_PANELS = 4
 """Number of panels up to which each has its part of a sentence; the tables have all of them."""

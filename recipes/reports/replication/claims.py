@@ -11,7 +11,7 @@ from recipes.reports.replication.differences import RowDifference, Weights, bosc
 from recipes.reports.replication.findings import Row, TableFindings
 from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval, holm
 from recipes.study.published import PublishedValue, entries_match
-from recipes.study.specification import Pair
+from recipes.study.report_specification import Pair
 
 MOST_RUNS = 12
 """Largest number of runs of a row that is proposed where one diverges and the other does not."""

@@ -21,8 +21,9 @@ from recipes.reports.statistics import student_interval
 from recipes.result import DIVERGED
 from recipes.study.plan import Cell
 from recipes.study.published import PublishedTable, load_published_table
+from recipes.study.report_specification import TableReportSpec
 from recipes.study.scales import PAPER_SCALE
-from recipes.study.specification import Study, TableReportSpec
+from recipes.study.specification import Study
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from forked_runs import fork_run, read_log
 from common.config import build
 from common.training import precision_choice
 from common.training.progress import Progress
-from common.yaml_text import read_yaml, values_of
+from common.yaml_text import read_yaml
+from common.yaml_words import values_of
 from finetune.config import FinetuneConfig
 
 Stage = Callable[..., int]

@@ -17,7 +17,7 @@ from recipes.reports.figure_style import STYLE, WIDTH, figure, legend_above, nar
 from recipes.reports.rendering import compact_path, is_of_narrow_width, settle, to_pdf
 from recipes.reports.replication.page import TablePage
 from recipes.reports.report import page_figures, write_pages
-from recipes.study.specification import Figure as FigureSpec
+from recipes.study.report_specification import Figure as FigureSpec
 
 STEMS = ("patchify", "conv", *(f"{number}Conv+{number}BN+{number}ReLU+1Proj" for number in range(1, 9)))
 RATES, OPTIMIZERS = (1e-4, 3e-4, 5e-4, 1e-3, 2e-3), ("adamw", "sam")

@@ -17,7 +17,8 @@ from recipes.study.cost import RunCosts
 from recipes.study.full_plan import make_full_plan, measure_with
 from recipes.study.kept_levels import find_kept, kept_study, name_of_part, parse_levels
 from recipes.study.plan import Plan, make_plan
-from recipes.study.specification import Axis, Figure, ReportSpec, Study, TableReportSpec
+from recipes.study.report_specification import Figure, ReportSpec, TableReportSpec
+from recipes.study.specification import Axis, Study
 from recipes.study.stored_plan import check_folder, read_plan, write_plan
 from recipes.study.study_file import find_study, load_study
 

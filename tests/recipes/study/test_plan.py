@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from common.yaml_text import Word, as_value, parse_override, values_of
+from common.yaml_text import parse_override
+from common.yaml_words import Word, as_value, values_of
 from recipes.stages import resolve_by_config
 from recipes.study.plan import Plan, PlannedRun, Resolver, format_value, make_plan
 from recipes.study.specification import Study

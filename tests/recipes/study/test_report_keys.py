@@ -6,7 +6,7 @@ import pytest
 from starts_study import starts_mapping
 
 from common.errors import UserError
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 from recipes.study.stated_choice import StatedChoice
 from recipes.study.study_file import build_study
 

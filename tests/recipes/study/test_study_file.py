@@ -14,9 +14,10 @@ from common.errors import UserError
 from common.yaml_text import read_yaml
 from recipes.stages import resolve_by_config
 from recipes.study.plan import make_plan
+from recipes.study.report_specification import TableReportSpec
 from recipes.study.scales import ScaleFile
 from recipes.study.sections import Level
-from recipes.study.specification import STUDIES, Study, TableReportSpec
+from recipes.study.specification import STUDIES, Study
 from recipes.study.stored_plan import read_plan, write_plan
 from recipes.study.study_file import build_study, find_study, load_study
 from recipes.study.study_sections import StudyFile

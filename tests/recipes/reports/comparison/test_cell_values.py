@@ -18,7 +18,7 @@ from recipes.reports.comparison.findings import compute_findings
 from recipes.reports.crossed_effects import CellValues
 from recipes.reports.metrics import find_metric
 from recipes.reports.results import RunRecord, StudyRecord, read_runs
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 
 IMAGES = 200
 Levels = Mapping[str, str]

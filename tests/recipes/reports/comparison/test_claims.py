@@ -15,7 +15,7 @@ from recipes.reports.comparison.estimator import Estimator, Levels
 from recipes.reports.crossed_effects import CellValues
 from recipes.reports.metrics import Metric, find_metric
 from recipes.reports.statistics import Interval, Variance, holm, interval
-from recipes.study.specification import ReportSpec
+from recipes.study.report_specification import ReportSpec
 
 AXES = {"stem": ["patchify", "conv"], "training": ["OST", "TST"], "fraction": ["0.1", "1"]}
 TOP1 = find_metric("test_top1")

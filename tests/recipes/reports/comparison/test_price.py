@@ -12,7 +12,7 @@ from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.comparison.price import Weighing, point_costs, weighings
 from recipes.reports.comparison.price_words import amount
 from recipes.reports.report import write_pages
-from recipes.study.specification import Price
+from recipes.study.report_specification import Price
 
 PRICE = {"label": 0.05, "device_hour": 1.5, "currency": "EUR"}
 ACCURACY = {"0.1": 80.0, "0.25": 88.0, "1": 96.0}

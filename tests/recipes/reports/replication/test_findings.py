@@ -25,7 +25,8 @@ from recipes.reports.replication.claims import Outcome, claim_step, find_claims
 from recipes.reports.replication.divergences import count_diverged, find_divergences
 from recipes.reports.replication.findings import TableFindings, compute_table_findings
 from recipes.reports.statistics import bounded_interval, holm, student_interval
-from recipes.study.specification import Axis, Figure, Pair
+from recipes.study.report_specification import Figure, Pair
+from recipes.study.specification import Axis
 
 PUBLISHED = (79.8, -math.inf, 80.0, 79.6, 81.6, 81.9, -math.inf, 81.7)
 

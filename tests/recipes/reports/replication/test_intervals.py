@@ -18,7 +18,8 @@ from recipes.reports.replication.claims import find_claims
 from recipes.reports.replication.findings import Row, compute_table_findings
 from recipes.reports.replication.page import TablePage
 from recipes.reports.results import StudyRecord
-from recipes.study.specification import Axis, Figure, Study
+from recipes.study.report_specification import Figure
+from recipes.study.specification import Axis, Study
 
 METRIC = find_metric("test_top1")
 IMAGES = 400

@@ -16,7 +16,8 @@ from recipes.reports.replication.figures import table_figures
 from recipes.reports.replication.page import TablePage
 from recipes.reports.report import page_of, render, write_pages
 from recipes.reports.results import StudyRecord
-from recipes.study.specification import Axis, Figure, Pair
+from recipes.study.report_specification import Figure, Pair
+from recipes.study.specification import Axis
 
 Texts = tuple[str, str]
 """Page and Markdown of a report as plain text."""

@@ -23,7 +23,8 @@ from recipes.reports.replication.claims import Outcome
 from recipes.reports.replication.page import TablePage
 from recipes.reports.report import page_of, render
 from recipes.reports.results import StudyRecord
-from recipes.study.specification import Figure, Pair, Study
+from recipes.study.report_specification import Figure, Pair
+from recipes.study.specification import Study
 
 Levels = Mapping[str, str]
 Build = Callable[..., TablePage]
