@@ -1,4 +1,4 @@
-"""Images that are entirely white: mostly white drawings that disappear when their transparent ground becomes white."""
+"""Images that are entirely white: blank ones, and white drawings that disappear when their transparent ground becomes white."""
 
 import logging
 
@@ -17,11 +17,11 @@ def is_white(image: ImageArray) -> bool:
 
 
 def warn_of_white(names: list[str], num_decoded: int) -> None:
-    """Log which of the decoded images are entirely white: mostly white drawings whose ground is transparent."""
+    """Log which of the decoded images are entirely white, and what to do if they were drawings on a transparent ground."""
     if names:
         _log.warning(
-            "data: warning: %d of %d decoded images are entirely white, such as %s. Transparent pixels are composited on white,"
-            " where white drawings disappear: save them on another ground, or leave them out with data.leave_out",
+            "data: warning: %d of %d decoded images are entirely white, such as %s. Leave blank images out with data.leave_out;"
+            " save white drawings on a transparent ground, which becomes white, on another ground",
             len(names),
             num_decoded,
             quoted(names, limit=3),
