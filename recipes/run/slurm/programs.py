@@ -90,6 +90,11 @@ class QueuedTask:
         """Return whether it waits, runs, or will run again."""
         return self.state not in ENDED
 
+    @property
+    def is_completing(self) -> bool:
+        """Return whether it has ended but for what Slurm does afterwards, which may take hours on a node that is in trouble."""
+        return self.state == "COMPLETING"
+
 
 def check_programs() -> None:
     """Raise UserError if this machine has no Slurm."""
