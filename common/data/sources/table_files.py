@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.images.formats import FIRST_BYTES, describe_other
+from common.data.sources.column_types import columns_to_read, log_unread_columns
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.local_tables import (
     check_columns,
@@ -164,6 +165,7 @@ def open_table_files(
     num_rows = {path: _count_rows(path) for path in files}
     groups = {name: [path for path in paths if num_rows[path]] or paths[:1] for name, paths in groups.items()}
     check_columns(groups)
+    log_unread_columns(title, files)
     shards = {
         name: tuple(Shard(str(path), num_rows[path], path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
@@ -194,7 +196,8 @@ def _unpack(title: str, groups: dict[str, list[Path]], unpack_to: Path | None) -
     parts = [data_files] if have_same_columns(groups) else [{name: paths} for name, paths in data_files.items()]
     loaded = dict[str, Any]()
     for part in parts:
-        load = partial(load_with_cache, title, file_format, part, num_bytes=size, unpack_to=unpack_to)
+        columns = columns_to_read(groups[next(iter(part))][0])
+        load = partial(load_with_cache, title, file_format, part, num_bytes=size, unpack_to=unpack_to, columns=columns)
         loaded |= dict(load_explained(title, load, num_bytes=size))
     return loaded
 

@@ -104,6 +104,24 @@ def test_columns_without_features_and_of_other_schemas_give_the_same(tmp_path: P
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.parametrize("memory_bytes", [2**30, 0], ids=["memory", "cache"])
+def test_columns_of_types_that_are_not_read_do_not_matter(
+    folder: Path, memory_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DuckDB, Spark and polars write maps and UUIDs."""
+    expected = contents(open_tables(folder, memory_bytes))
+    for path in folder.iterdir():
+        table = pq.read_table(path)
+        pairs = pa.array([[("a", 1)]] * len(table), pa.map_(pa.string(), pa.int64()))
+        pq.write_table(
+            table.append_column("tags", pairs).append_column("key", pa.array([b"0" * 16] * len(table), pa.uuid())), path
+        )
+    with caplog.at_level(logging.INFO):
+        found = contents(open_tables(folder, memory_bytes))
+    assert found == expected
+    assert "not read of the tables, for their types: 'tags' (map<" in caplog.text and "'key' (ext" in caplog.text
+
+
 def test_cache_is_described_before_it_is_written(folder: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         open_tables(folder, 0)
