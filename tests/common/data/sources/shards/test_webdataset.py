@@ -164,3 +164,16 @@ def test_json_that_is_no_object_is_named(tmp_path: Path, text: str) -> None:
     write_shard(tmp_path / "train-0.tar", {"a.png": png(1), "a.json": text.encode()})
     with pytest.raises(UserError, match=r"a.json in .* not an object with keys. Write labels to .cls"):
         open_splits(DataConfig(source=str(tmp_path), kind="webdataset"), labeled=True)
+
+
+def test_labels_apart_from_their_images_are_an_error(tmp_path: Path) -> None:
+    """`tar` without `--sort=name` takes files in the order of the folder."""
+    write_shard(tmp_path / "train.tar", {"a.png": png(1), "b.png": png(2), "a.cls": b"0", "b.cls": b"1"})
+    with pytest.raises(UserError, match=r"train\.tar the label of the sample a does not follow its image.*--sort=name"):
+        open_folder(tmp_path, kind="webdataset").read("train", labeled=False)
+
+
+def test_names_with_dots_are_explained(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train.tar", {"22.05.png": png(1), "22.06.png": png(2)})
+    with pytest.raises(UserError, match=r"sample 22 of .* several images: .*ends at the first dot of its file's name"):
+        open_folder(tmp_path, kind="webdataset").read("train", labeled=False)
