@@ -10,7 +10,7 @@ _NEVER = re.compile(
     r"BadConstraints|Never|NotAllowed|Invalid|PerJob|MaxMemPerLimit|Partition(?:Config|TimeLimit|NodeLimit)",
     re.IGNORECASE,
 )
-"""Reasons that what was asked for is not to be had: Slurm takes such jobs all the same on many clusters."""
+"""Reasons for which a job never starts as it is: on many clusters Slurm takes such jobs all the same."""
 
 
 def describe_held(tasks: Iterable[QueuedTask]) -> Iterator[tuple[str, str]]:

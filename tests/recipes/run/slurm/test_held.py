@@ -1,4 +1,4 @@
-"""Jobs that Slurm holds, cannot start, or does not complete: a study says so, and does not wait for what is done."""
+"""Jobs that Slurm holds, cannot start, or does not complete: a study prints it, and does not wait for what is done."""
 
 import json
 from collections.abc import Callable
