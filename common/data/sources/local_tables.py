@@ -6,6 +6,7 @@ Face datasets, which this module describes before it is written.
 """
 
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -90,6 +91,17 @@ def check_columns(groups: Mapping[str, Sequence[Path]]) -> None:
                     f"data.source: {first_path} and {path} are of the split '{name}', but only one of them has {quoted(different)}."
                     " Give them the same columns, or set data.source to a folder with files of one kind."
                 )
+
+
+def check_path(path: Path, *, expands: bool = True, remedy: str = "") -> None:
+    """Raise UserError for a path in which the library sees more: file systems chained by `::`, or variables (`expands`)."""
+    text = str(path.absolute())
+    sign = "::" if "::" in text else "$" if expands and os.path.expandvars(text) != text else None
+    if sign is not None:
+        raise UserError(
+            f"data.source: Hugging Face datasets cannot open {text}: it does not take '{sign}' for a part of a name. Rename the"
+            f" folder, set data.source to a link to it{remedy}."
+        )
 
 
 def have_same_columns(groups: Mapping[str, Sequence[Path]]) -> bool:

@@ -15,6 +15,7 @@ from common.data.sources.column_types import columns_to_read, log_unread_columns
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.local_tables import (
     check_columns,
+    check_path,
     have_same_columns,
     load_explained,
     load_with_cache,
@@ -192,6 +193,8 @@ def _unpack(title: str, groups: dict[str, list[Path]], unpack_to: Path | None) -
     file_format = files[0].suffix.lower().removeprefix(".")
     data_files = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
     size = unpacked_bytes(files)
+    for path in files:
+        check_path(path, remedy=f", or data.cache_megabytes={size // 2**20 + 1} to read the table into memory")
     # Splits with different columns are not one data set for the library.
     parts = [data_files] if have_same_columns(groups) else [{name: paths} for name, paths in data_files.items()]
     loaded = dict[str, Any]()
@@ -247,6 +250,7 @@ def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
     import datasets
 
     title = f"the saved dataset {folder}"
+    check_path(folder, expands=False)
     opened = load_explained(title, lambda: datasets.load_from_disk(str(folder)))
     splits = dict(opened) if isinstance(opened, dict) else {"train": opened}
     folders = {name: str(folder / name) if isinstance(opened, dict) else str(folder) for name in splits}

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from common.data.images.decode import ImageDecoder
 from common.data.images.shard_numbers import shard_numbers
 from common.data.sources import local_tables
-from common.data.sources.table_files import find_table_files, open_table_files
+from common.data.sources.table_files import find_table_files, open_saved_dataset, open_table_files
 from common.data.sources.tables import TableOptions, TableSource
 from common.errors import UserError
 
@@ -44,8 +45,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+OPTIONS = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder(), memory_bytes=0)
+
+
 def open_tables(folder: Path, memory_bytes: int) -> TableSource:
-    options = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder(), memory_bytes=memory_bytes)
+    options = OPTIONS._replace(memory_bytes=memory_bytes)
     return open_table_files(find_table_files(folder), folder, options, title="the tables", declared=())
 
 
@@ -172,3 +176,18 @@ def test_the_files_of_a_table_are_its_shards(folder: Path) -> None:
     train = open_tables(folder, 10**9).read("train", labeled=True)
     assert shard_numbers(train.images).tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert shard_numbers(train.select([6, 0, 4]).images).tolist() == [1, 0, 1]
+
+
+def test_signs_in_a_path_that_the_library_does_not_take_are_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAME", "other")
+    for sign, name in (("::", "a::b"), ("$", "$NAME")):
+        other = folder.rename(tmp_path / name)
+        assert contents(open_tables(other, 2**30))  # from memory
+        with pytest.raises(UserError, match=rf"'{re.escape(sign)}' for a part of a name.*data\.cache_megabytes=1 "):
+            open_tables(other, 0)
+        folder = other
+    Dataset.from_dict({"a": [1]}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(UserError, match="'::' for a part of a name"):
+        open_saved_dataset((tmp_path / "saved").rename(tmp_path / "c::d"), OPTIONS)
