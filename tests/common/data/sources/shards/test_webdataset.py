@@ -1,7 +1,9 @@
 """Tar shards: images and labels by webdataset's rules, errors that name the shard and the member."""
 
+import errno
 import json
 import logging
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ from common.data.sources.open_source import open_source
 from common.data.sources.shards.index_store import load_or_build
 from common.data.sources.shards.places import LocalShard
 from common.data.sources.source import Source
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +104,17 @@ def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.tar").write_bytes(b"")
     with pytest.raises(UserError, match="train.tar member b.png: the shard ends before the image does"):
         split.image(1)
+
+
+def test_a_failure_of_the_storage_is_not_one_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = open_folder(write_labeled(tmp_path / "train.tar", range(2))).read("train", labeled=True)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(ProcessError, match="Stale file handle.*no fault of the image"):
+        split.image(0)
 
 
 def test_the_index_is_built_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
