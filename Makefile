@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Whatever a site sets for its own Python: no installation beside the environment, and no packages counted that are not in it.
+PIP := env -u PYTHONPATH PIP_USER=0 $(BIN)/python -m pip
 OUT ?= outputs/quickstart
 
 .PHONY: help quickstart test quick lint typecheck networks clean
@@ -11,7 +13,7 @@ help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 quickstart: $(STAMP)  ## Run the quick-start study on the bundled digits and write its report
-	$(BIN)/python -m recipes run recipes/studies/quickstart.yaml --out $(OUT)
+	$(BIN)/python -m recipes run recipes/studies/quickstart.yaml --out "$(OUT)"
 
 test: $(STAMP) lint typecheck  ## Run every check and every test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -36,6 +38,8 @@ clean:  ## Remove runs and caches, keep the virtual environment
 $(STAMP): pyproject.toml constraints.txt $(wildcard common/data/augment/bicubic_kernel/*)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip \
+		|| { echo "No pip in $(VENV). Install Python's venv (Debian: apt install python3-venv), or remove $(VENV)"; exit 1; }
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)

@@ -17,6 +17,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.files import path_exists
 from common.lock_owner import HEARTBEAT_SECONDS, OBSERVE_SECONDS, OwnerLine, OwnerWatch, name_of
+from common.ranks import copies_of_launch
 
 RUN_LOCK = "run.lock"
 """Lock file of a run folder: locked while a run uses the folder; its text names the process and its host."""
@@ -76,7 +77,7 @@ def _in_use(folder: Path, owner: str) -> UserError:
     """Return the error for a folder that another process uses."""
     return UserError(
         f"out = {folder}: in use by another process{f' ({owner})' if owner else ''}. Stop it there or wait until it has finished,"
-        " or set out to another folder; nothing was changed."
+        f" or set out to another folder; nothing was changed.{copies_of_launch(os.environ)}"
     )
 
 

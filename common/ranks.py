@@ -7,6 +7,8 @@ from common.errors import UserError
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 
+_TASKS = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpirun"}
+"""Variables with the number of processes that a launcher of any program has started, and its name."""
 _REMEDY = (
     "A launcher sets {names} together (docs/several_machines.md). For one process alone run `unset {present}` and the same "
     "command again."
@@ -52,6 +54,19 @@ def leave_launch(environment: MutableMapping[str, str]) -> None:
         )
     for name in RANKS:
         environment.pop(name, None)
+
+
+def copies_of_launch(environment: Mapping[str, str]) -> str:
+    """Return a sentence for a process that srun or mpirun has started several times without a group; otherwise an empty string."""
+    if environment.get("WORLD_SIZE", "1") != "1":
+        return ""
+    for name, program in _TASKS.items():
+        if (number := environment.get(name, "")).isdecimal() and int(number) > 1:
+            return (
+                f" {program} has started this process {number} times ({name}), and without {', '.join(RANKS)} each trains a copy:"
+                " set them as docs/several_machines.md shows, or start one process with `python -m common.launch`."
+            )
+    return ""
 
 
 def _number(name: str, environment: Mapping[str, str]) -> int | None:

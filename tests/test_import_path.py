@@ -1,6 +1,7 @@
 """Folders and modules of the user's own that have our packages' names do not take their place."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,9 @@ def test_program_lists_its_commands(tmp_path: Path) -> None:
     assert done.returncode == 0 and "evaluate" in done.stdout
     done = run_python(tmp_path, "-m", "two_stage_vit", "train", path=path)
     assert done.returncode == 2 and done.stderr.startswith("error: train: no such command")
+
+
+def test_windows_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ImportError, match="does not run on Windows itself. Install it in WSL"):
+        runpy.run_path(str(ROOT / "common" / "__init__.py"))

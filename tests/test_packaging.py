@@ -1,9 +1,13 @@
 """An installation contains every module and every data file that the modules read."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from setuptools import find_namespace_packages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +39,33 @@ def test_all_package_data_is_installed() -> None:
         patterns = SETTINGS["package-data"].get(name, [])
         installed = {path for pattern in patterns for path in (ROOT / name).glob(pattern)}
         assert sorted(files - installed) == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_makefile_installs_into_an_environment_with_or_without_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_pip: bool
+) -> None:
+    """uv makes one without pip; Debian's python3 leaves one behind where the package of venv is missing."""
+    log = tmp_path / "log"
+    fake = f'''#!/bin/sh
+echo "$PIP_USER $PYTHONPATH $@" >> "{log}"
+[ "$*" != "-m pip --version" ] || {"true" if has_pip else "false"}
+'''
+    program = tmp_path / "env" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(fake)
+    program.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.setenv("PIP_USER", "1")  # as sites set it, which pip refuses in an environment
+    monkeypatch.setenv("PYTHONPATH", "/site/packages")
+    words = ["make", "-C", str(tmp_path), "env/.installed", "VENV=env", f"PYTHON={sys.executable}"]
+    subprocess.run(words, check=True, capture_output=True)
+    calls = log.read_text().splitlines()
+    assert any("-m ensurepip" in call for call in calls) is not has_pip
+    installed = [call for call in calls if "pip install" in call]
+    assert len(installed) == 2 and all(line.startswith("0  -m pip install") for line in installed)
 
 
 def test_makefile_reinstalls_when_compiled_sources_change() -> None:

@@ -8,7 +8,7 @@ from common.data.reid.open_identities import open_identities
 from common.data.reid.partition import partition_identities
 from common.data.sources.missing_labels import is_unlabeled_name
 from common.data.sources.open_source import open_source, reject_keys
-from common.data.sources.source import Source
+from common.data.sources.source import Source, unused_names
 from common.data.sources.split import Split
 from common.data.splits.duplicates import drop_duplicates, find_duplicates
 from common.data.splits.partition import (
@@ -71,6 +71,8 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     )
     _log_splits(source, full_train, subset, partition)
     unlabeled = _unlabeled_images(source, config, rest, partition, labeled=labeled)
+    if unused := unused_names(source):
+        _log.warning("data.leave_out: nothing that is read of %s is called %s", source.title, quoted(unused))
     subset = replace(subset, num_unlabeled=sum(map(len, unlabeled)))
     train = join(full_train.select(subset.indices), unlabeled)
     parts = {"train": train, "validation": partition.validation, "test": partition.test}

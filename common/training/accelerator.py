@@ -14,6 +14,7 @@ from common.fp32 import allow_tf32
 from common.training.determinism import set_deterministic
 from common.training.launch_environment import TRUE, UNUSABLE, check_environment
 from common.training.rendezvous import explained_rendezvous
+from common.training.unused_gpus import warn_of_unused_gpus
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,6 +50,7 @@ def build_accelerator(precision: str, *, compiled: bool = False, deterministic: 
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
         raise UserError(_no_process_group(accelerator.num_processes))
     limit_threads(os.environ)
+    warn_of_unused_gpus(os.environ)
     return accelerator
 
 

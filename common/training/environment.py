@@ -1,5 +1,6 @@
 """Record of a run's environment: library versions, hardware, git state of the checkout."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import torch
 
 from common.cores import available_cores
 from common.data.augment import bicubic
+
+_ROOT = Path(__file__).resolve().parents[2]
+_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -57,12 +61,23 @@ def _cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
-def _git(*words: str) -> str:
-    """Return the output of a git command in the checkout, or an empty string without git."""
-    root = Path(__file__).resolve().parents[2]
+def _git(*words: str, root: Path = _ROOT) -> str:
+    """Return the output of a git command in the checkout; an empty string without git, and for a copy that is no checkout.
+
+    A copy may lie in a repository of somebody else's, whose state says nothing about it. Git is not to lock its index, for which
+    other commands of the user's would fail, nor to take the repository of a hook in which this process runs.
+    """
+    if not (root / ".git").exists():
+        return ""
+    variables = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
     try:
         return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, encoding="utf-8", errors="replace", timeout=10
+            ["git", "--no-optional-locks", "-C", str(root), *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
+            env=variables,
         ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -23,7 +23,16 @@ _OURS = {
     "kill-on-invalid-dep",
 }  # fmt: skip
 """Options that a study sets for every job, without a key."""
-_LONG = tuple(name for name in (*_KEYS, *_OURS) if len(name) > 1)
+_VAIN = {
+    **dict.fromkeys(
+        ("clusters", "M"),
+        "the study would not find its jobs. Remove it, and name the cluster in the environment variable SLURM_CLUSTERS.",
+    ),
+    **dict.fromkeys(("wait", "W"), "sbatch would not return before the runs have ended. Remove it."),
+    "test-only": "sbatch would submit nothing. Remove it; `python -m recipes plan` lists the runs.",
+}
+"""Options with which a study cannot follow its jobs, and why."""
+_LONG = tuple(name for name in (*_KEYS, *_OURS, *_VAIN) if len(name) > 1)
 _THREADS = re.compile(r"\s*(?:export\s+)?((?:OMP|MKL)_NUM_THREADS)=")
 _ALMOST = re.compile(r"\s*#\s*SBATCH\b")
 
@@ -50,6 +59,8 @@ def problems_of_line(line: str) -> Iterator[str]:
             yield f"{line}: {option} is set by the key {_KEYS[name]}. Set that key instead."
         elif name in _OURS:
             yield f"{line}: {option} is set by the study for every job. Remove it."
+        elif name in _VAIN:
+            yield f"{line}: with {option} {_VAIN[name]}"
 
 
 def _name(word: str) -> str:

@@ -65,7 +65,10 @@ def test_second_process_is_rejected_until_the_first_exits(
     assert is_locked(tmp_path / RUN_LOCK)
     with pytest.raises(UserError, match=r"in use by another process \(process \d+ on \S+\)") as caught:
         lock_folder(tmp_path)
-    assert str(caught.value).startswith(f"out = {tmp_path}: ")
+    assert str(caught.value).startswith(f"out = {tmp_path}: ") and "srun" not in str(caught.value)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(UserError, match="srun has started this process 2 times"):
+        lock_folder(tmp_path)
     other()
     lock_folder(tmp_path)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import UserError
-from common.ranks import leave_launch, read_rank
+from common.ranks import copies_of_launch, leave_launch, read_rank
 
 ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 SECOND_OF_TWO = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", **ADDRESS}
@@ -68,3 +68,20 @@ def test_study_is_no_process_of_a_launch() -> None:
     assert environment == ADDRESS
     with pytest.raises(UserError, match="WORLD_SIZE = '2'.*--accelerate-args"):
         leave_launch(dict(SECOND_OF_TWO))
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "8"}, "srun has started this process 8 times (SLURM_STEP_NUM_TASKS)"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun has started this process 2 times"),
+        ({"PMI_SIZE": "2", "WORLD_SIZE": "1"}, "mpirun has started this process 2 times"),
+    ],
+)
+def test_copies_of_a_run_are_told_how_to_be_one(environment: dict[str, str], words: str) -> None:
+    assert words in copies_of_launch(environment)
+
+
+@pytest.mark.parametrize("environment", [{}, {"PMI_SIZE": "1"}, {"SLURM_STEP_NUM_TASKS": "2", **SECOND_OF_TWO}])
+def test_a_process_alone_or_in_a_group_is_no_copy(environment: dict[str, str]) -> None:
+    assert copies_of_launch(environment) == ""

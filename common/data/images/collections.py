@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
+from common.data.images.storage_failures import read_file
 from common.errors import UserError
 
 
@@ -37,7 +38,10 @@ class Images(Protocol):
         """Return a name of every image that does not depend on where the dataset is: a relative path, or table and row."""
 
     def content(self, index: int) -> bytes:
-        """Return the content of the image as bytes, for fingerprints; empty if it cannot be read."""
+        """Return the content of the image as bytes, for fingerprints; empty if it cannot be read.
+
+        Raise ProcessError if the storage is at fault, or a limit.
+        """
 
 
 class FileImages:
@@ -56,7 +60,7 @@ class FileImages:
         """Read and decode file `index`."""
         name = self.name(index)
         try:
-            data = self._path(index).read_bytes()
+            data = read_file(self._path(index))
         except OSError as error:
             raise UserError(f"{name}: cannot be read ({error.strerror or error}). Restore or remove it.") from error
         return self.decoder.decode(data, name)
@@ -80,7 +84,7 @@ class FileImages:
     def content(self, index: int) -> bytes:
         """Return the bytes of file `index`."""
         try:
-            return self._path(index).read_bytes()
+            return read_file(self._path(index))
         except OSError:
             return b""
 

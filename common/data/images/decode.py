@@ -4,6 +4,7 @@ Files are untrusted: the size is read from the header and checked before any pix
 """
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +78,11 @@ class ImageDecoder:
             raise UserError(
                 f"{name}: the image exceeds the limit of Pillow ({error}). Downscale or remove it."
             ) from error
+        except ImportError:
+            raise  # of a library that decodes: the image is not at fault
         except Exception as error:  # damaged data raises OSError, SyntaxError, RuntimeError, struct.error, ...
+            if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+                raise  # another module has the name of the library
             reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
             raise UserError(
                 f"{name}: the image is truncated or damaged ({reason[0]}). Restore or remove it."

@@ -141,6 +141,10 @@ class FolderSource:
         """Return the names of the split folders, or 'train' if there are none, and of folders called unlabeled beside them."""
         return (*self._splits.paths, *self._splits.unlabeled)
 
+    def unused_names(self) -> list[str]:
+        """Return the names to be left out that nothing had in the splits that were read."""
+        return self._listing.unused()
+
     def class_folders(self, name: str) -> dict[str, list[str]]:
         """Return the class folders of split `name` by the class names, sorted; a link to a parent or to another class is none."""
         return self._divide(self._splits.paths[name])[0]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.sources.listing import normalized
-from common.data.sources.source import Source
+from common.data.sources.source import Source, unused_names
 from common.data.sources.split import Split
 from common.errors import UserError, quoted
 
@@ -35,6 +35,10 @@ class GroupedSource:
         """Return split `name` with the groups of its images."""
         split = self._source.read(name, labeled=labeled)
         return replace(split, groups=self._find(split, f"the split '{name}' of {self.title}"))
+
+    def unused_names(self) -> list[str]:
+        """Return the names to be left out that nothing had in the splits that were read."""
+        return unused_names(self._source)
 
 
 def groups_of_names(pattern: str) -> Callable[[Split, str], Groups]:

@@ -9,12 +9,14 @@ from typing import Any
 
 from common.data.sources.local_tables import load_explained
 from common.data.sources.tables import Shard, TableOptions, TableSource
-from common.errors import UserError
+from common.errors import UserError, quoted
 from common.servers import why_unreachable, without_requests
 
 _log = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_CONFIGURATIONS = re.compile(r"(?:available configs|configurations in the cache)[^:\n]*:(.+)", re.IGNORECASE)
+"""Where the library lists the configurations, one of which must be named."""
 
 
 def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | None, revision: str | None) -> TableSource:
@@ -22,7 +24,7 @@ def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | Non
 
     Where the Hub cannot be reached, the cache alone is used at once.
     """
-    import datasets
+    import datasets.config
     from huggingface_hub import constants
 
     title = f"the Hub dataset {name}" + (f" at revision {revision}" if revision else "")
@@ -35,11 +37,7 @@ def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | Non
     if unreachable is not None:
         remedy = f" {unreachable[0]}, so that only what is in the cache can be used.{remedy}"
     with nullcontext() if unreachable is None else without_requests():
-        opened = dict(
-            load_explained(
-                title, lambda: datasets.load_dataset(name, name=config_name, revision=revision), remedy=remedy
-            )
-        )
+        opened = dict(load_explained(title, lambda: _load(title, name, config_name, revision), remedy=remedy))
     if unreachable is not None or is_offline:
         _check_commit(title, opened, revision)
         _log.warning(
@@ -47,6 +45,29 @@ def open_hub_dataset(name: str, options: TableOptions, *, config_name: str | Non
         )
     shards = {split: (Shard(f"{name} {split}", len(table), split),) for split, table in opened.items()}
     return TableSource(title, opened, shards, options, base=Path())
+
+
+def _load(title: str, name: str, config_name: str | None, revision: str | None) -> Any:
+    """Return a dataset as the library loads it; raise UserError where a key answers what it asks for."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(name, name=config_name, revision=revision)
+    except (ValueError, RuntimeError) as error:
+        text = str(error)
+        if (found := _CONFIGURATIONS.search(text)) is not None:
+            names = [part.strip(" '\"") for part in found[1].strip(" []").split(",")]
+            first = text.partition("\n")[0].rstrip(".")
+            raise UserError(
+                f"data.source: {title} cannot be opened ({first}). Set data.config_name to one of its configurations:"
+                f" {quoted(names, limit=20)}."
+            ) from error
+        if "scripts are no longer supported" in text:
+            raise UserError(
+                f"data.source: {title} is a script, which is not run. Set data.revision=refs/convert/parquet, where the Hub keeps"
+                " the tables of many such datasets, or set data.source to a copy of it in files."
+            ) from error
+        raise
 
 
 def _check_commit(title: str, opened: Mapping[str, Any], revision: str | None) -> None:

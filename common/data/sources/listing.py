@@ -59,6 +59,8 @@ class Listing:
     """Number of entries that were passed over, by the reason."""
     inner: dict[str, list[str]] = field(default_factory=dict)
     """Names of the folders in each folder that `images` went through, by its path; only where there are any."""
+    used: set[str] = field(default_factory=set)
+    """Names in `left_out` that something had."""
     _said: dict[str, Path] = field(default_factory=dict)
     """Folders outside of the source whose links were logged, and the first link to each."""
 
@@ -146,10 +148,22 @@ class Listing:
         elif kind == "folder" and entry.name.lower() in SYSTEM_FOLDERS:
             self.skipped[f"folders '{entry.name}'"] += 1
             return ""
-        elif any(fnmatch(entry.name, pattern) for pattern in self.left_out):
+        elif self._is_left_out(entry.name):
             self.skipped[f"{kind}s in data.leave_out"] += 1
             return ""
         return kind
+
+    def _is_left_out(self, name: str) -> bool:
+        """Return whether the configuration leaves out a name: as it stands, whatever signs it has, or by a wildcard."""
+        found = [
+            pattern for pattern in self.left_out if name == pattern or fnmatch(normalized(name), normalized(pattern))
+        ]
+        self.used.update(found)
+        return bool(found)
+
+    def unused(self) -> list[str]:
+        """Return the names that the configuration leaves out and that nothing had so far."""
+        return [pattern for pattern in self.left_out if pattern not in self.used]
 
     def _walk(self, top: Path, top_prefix: str) -> Iterator[str]:
         """Yield the images in a folder and its subfolders. A stack, not recursion: folders may be thousands deep."""

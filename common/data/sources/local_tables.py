@@ -6,12 +6,15 @@ Face datasets, which this module describes before it is written.
 """
 
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from common.data.sources.column_types import features_of, schema_of
 from common.errors import UserError, is_disk_error, os_error_of, quoted
 
 _log = logging.getLogger(__name__)
@@ -66,7 +69,7 @@ def open_in_place(groups: Mapping[str, Sequence[Path]], *, limit_bytes: int) -> 
         opened = {}
         for name, group in groups.items():  # the splits may have different columns: test images often have no labels
             readers = [pyarrow.parquet.ParquetFile(path) for path in group]
-            features = [datasets.Features.from_arrow_schema(reader.schema_arrow) for reader in readers]
+            features = [features_of(reader.schema_arrow) for reader in readers]
             if not _all_equal(features):
                 return None
             opened[name] = ParquetTable(group, features[0], sum(reader.metadata.num_rows for reader in readers))
@@ -78,7 +81,7 @@ def open_in_place(groups: Mapping[str, Sequence[Path]], *, limit_bytes: int) -> 
 def check_columns(groups: Mapping[str, Sequence[Path]]) -> None:
     """Raise UserError for files without or with twice the same column, and for files of a split that have different columns."""
     for name, paths in groups.items():
-        schemas = [(path, _schema(path)) for path in paths]
+        schemas = [(path, schema_of(path)) for path in paths]
         for path, schema in schemas:
             if twice := [column for column, count in Counter(schema.names).items() if count > 1]:
                 raise UserError(f"data.source: {path} has two columns called {quoted(twice)}. Rename one of them.")
@@ -90,22 +93,20 @@ def check_columns(groups: Mapping[str, Sequence[Path]]) -> None:
                 )
 
 
+def check_path(path: Path, *, expands: bool = True, remedy: str = "") -> None:
+    """Raise UserError for a path in which the library sees more: file systems chained by `::`, or variables (`expands`)."""
+    text = str(path.absolute())
+    sign = "::" if "::" in text else "$" if expands and os.path.expandvars(text) != text else None
+    if sign is not None:
+        raise UserError(
+            f"data.source: Hugging Face datasets cannot open {text}: it does not take '{sign}' for a part of a name. Rename the"
+            f" folder, set data.source to a link to it{remedy}."
+        )
+
+
 def have_same_columns(groups: Mapping[str, Sequence[Path]]) -> bool:
     """Return whether all splits have the same columns."""
-    return _all_equal([set(_schema(path).names) for paths in groups.values() for path in paths])
-
-
-def _schema(path: Path) -> Any:
-    """Return the Arrow schema of a table."""
-    import pyarrow
-    import pyarrow.parquet
-
-    if path.suffix.lower() == ".parquet":
-        return pyarrow.parquet.read_schema(path)
-    with pyarrow.memory_map(str(path)) as mapped:
-        is_file = mapped.read(6) == b"ARROW1"
-        mapped.seek(0)
-        return (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(mapped).schema
+    return _all_equal([set(schema_of(path).names) for paths in groups.values() for path in paths])
 
 
 def _all_equal(values: Sequence[Any]) -> bool:
@@ -133,15 +134,17 @@ def load_with_cache(
     *,
     num_bytes: int,
     unpack_to: Path | None = None,
+    columns: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """Return tables as a dataset in the library's cache, or in `unpack_to`; log where it is and its size before it is written.
 
-    Raise UserError if there is too little room for it.
+    `columns` are those to be read, as options of the library (`columns_to_read`); none: all. Raise UserError if there is too little
+    room.
     """
     import datasets
 
     cache_dir = None if unpack_to is None else str(unpack_to)
-    builder = datasets.load_dataset_builder(file_format, data_files=data_files, cache_dir=cache_dir)
+    builder = datasets.load_dataset_builder(file_format, data_files=data_files, cache_dir=cache_dir, **columns)
     folder = Path(builder.cache_dir)
     if not folder.is_dir():
         existing = next(parent for parent in folder.parents if parent.is_dir())
@@ -156,7 +159,7 @@ def load_with_cache(
                 f" {_size(free)} free; nothing was written. Set {setting} to a folder with more room, or"
                 f" data.cache_megabytes={num_bytes // 2**20 + 1} to read the table into memory instead."
             )
-    return datasets.load_dataset(file_format, data_files=data_files, cache_dir=cache_dir)
+    return datasets.load_dataset(file_format, data_files=data_files, cache_dir=cache_dir, **columns)
 
 
 def cache_error(title: str, error: BaseException, *, num_bytes: int | None = None) -> UserError | None:

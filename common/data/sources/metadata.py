@@ -76,6 +76,10 @@ class MetadataSource:
         """Return the names of the split folders, or 'train' if there are none, and of folders called unlabeled beside them."""
         return (*self._splits.paths, *self._splits.unlabeled)
 
+    def unused_names(self) -> list[str]:
+        """Return the names to be left out that nothing had in the splits that were read."""
+        return self._listing.unused()
+
     def read(self, name: str, *, labeled: bool) -> Split:
         """Return the listed images of split `name` with their labels, sorted by path; raise UserError if labels are missing."""
         if name in self._splits.unlabeled:

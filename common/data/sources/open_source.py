@@ -210,16 +210,17 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     reject_keys(config, "a folder of image files; only tar shards and tables are copied", "stage_to")
     if config.kind not in ("auto", "metadata"):
         reject_keys(config, f"read without a list (data.kind={config.kind})", "metadata_file")
+    left_out = _names_left_out(config)
     plain = FolderSource(
         folder,
         decoder=options.decoder,
         declared=declared,
         kind=config.kind,
-        left_out=config.leave_out,
+        left_out=left_out,
         keeps_unlabeled=options.keeps_unlabeled,
     )
     if config.kind in ("auto", "metadata"):
-        metadata, groups = split_groups(_metadata_files(folder, plain.root, config), config.group_column)
+        metadata, groups = split_groups(_metadata_files(folder, plain.root, config, left_out), config.group_column)
         source: Source = plain
         is_wanted = config.kind == "metadata" or (config.metadata_file is not None and config.group_column is None)
         if metadata and (is_wanted or not labels_of_folders(plain, metadata, config.label_column)):
@@ -229,7 +230,7 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
                 decoder=options.decoder,
                 label_column=config.label_column,
                 declared=declared,
-                left_out=config.leave_out,
+                left_out=left_out,
                 keeps_unlabeled=options.keeps_unlabeled,
             )
         if metadata and config.group_column is not None:
@@ -240,7 +241,18 @@ def _open_folder(folder: Path, config: DataConfig, options: TableOptions, declar
     return plain
 
 
-def _metadata_files(folder: Path, root: Path, config: DataConfig) -> list[MetadataFile]:
+def _names_left_out(config: DataConfig) -> tuple[str, ...]:
+    """Return data.leave_out without slashes at the ends, which a shell completes; raise UserError for a path."""
+    names = tuple(name.rstrip("/") for name in config.leave_out)
+    if path := next((name for name in names if "/" in name), None):
+        raise UserError(
+            f"data.leave_out: '{path}' is a path. It takes names of files and folders, wherever they lie in the source, such as"
+            f" '{path.rpartition('/')[2]}'."
+        )
+    return names
+
+
+def _metadata_files(folder: Path, root: Path, config: DataConfig, left_out: tuple[str, ...]) -> list[MetadataFile]:
     """Return the metadata files of a folder, found from `root` on; those without file names are not read."""
     if config.metadata_file is not None:
         paths = [folder / config.metadata_file]
@@ -249,10 +261,10 @@ def _metadata_files(folder: Path, root: Path, config: DataConfig) -> list[Metada
                 f"data.metadata_file = {config.metadata_file}: {paths[0]} does not exist. Correct the path."
             )
     else:
-        paths = find_metadata(root, Listing(folder, config.leave_out))
+        paths = find_metadata(root, Listing(folder, left_out))
     found = []
     for path in paths:
-        file = read_metadata(path, Listing(folder, config.leave_out), file_column=config.image_column)
+        file = read_metadata(path, Listing(folder, left_out), file_column=config.image_column)
         if file is not None:
             found.append(file)
             continue

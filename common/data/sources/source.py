@@ -18,3 +18,9 @@ class Source(Protocol):
 
         Images without a label beside labeled ones have the label UNLABELED, where the source keeps them (data.unlabeled).
         """
+
+
+def unused_names(source: Source) -> list[str]:
+    """Return the names that the configuration leaves out (data.leave_out) and that nothing had in the splits that were read."""
+    find = getattr(source, "unused_names", None)  # of folders alone
+    return [] if find is None else [*find()]

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from common.data.images.formats import FIRST_BYTES, describe_other
+from common.data.sources.column_types import columns_to_read, log_unread_columns
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.local_tables import (
     check_columns,
+    check_path,
     have_same_columns,
     load_explained,
     load_with_cache,
@@ -164,6 +166,7 @@ def open_table_files(
     num_rows = {path: _count_rows(path) for path in files}
     groups = {name: [path for path in paths if num_rows[path]] or paths[:1] for name, paths in groups.items()}
     check_columns(groups)
+    log_unread_columns(title, files)
     shards = {
         name: tuple(Shard(str(path), num_rows[path], path.relative_to(root).as_posix()) for path in paths)
         for name, paths in groups.items()
@@ -190,11 +193,14 @@ def _unpack(title: str, groups: dict[str, list[Path]], unpack_to: Path | None) -
     file_format = files[0].suffix.lower().removeprefix(".")
     data_files = {name: [glob.escape(str(path.absolute())) for path in group] for name, group in groups.items()}
     size = unpacked_bytes(files)
+    for path in files:
+        check_path(path, remedy=f", or data.cache_megabytes={size // 2**20 + 1} to read the table into memory")
     # Splits with different columns are not one data set for the library.
     parts = [data_files] if have_same_columns(groups) else [{name: paths} for name, paths in data_files.items()]
     loaded = dict[str, Any]()
     for part in parts:
-        load = partial(load_with_cache, title, file_format, part, num_bytes=size, unpack_to=unpack_to)
+        columns = columns_to_read(groups[next(iter(part))][0])
+        load = partial(load_with_cache, title, file_format, part, num_bytes=size, unpack_to=unpack_to, columns=columns)
         loaded |= dict(load_explained(title, load, num_bytes=size))
     return loaded
 
@@ -244,6 +250,7 @@ def open_saved_dataset(folder: Path, options: TableOptions) -> TableSource:
     import datasets
 
     title = f"the saved dataset {folder}"
+    check_path(folder, expands=False)
     opened = load_explained(title, lambda: datasets.load_from_disk(str(folder)))
     splits = dict(opened) if isinstance(opened, dict) else {"train": opened}
     folders = {name: str(folder / name) if isinstance(opened, dict) else str(folder) for name in splits}

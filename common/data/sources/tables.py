@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
+from common.data.images.storage_failures import read_file
 from common.data.sources.columns import (
     check_column,
     find_image_column,
@@ -25,7 +26,7 @@ from common.data.sources.local_tables import open_in_place
 from common.data.sources.missing_labels import are_labels_used
 from common.data.sources.split import UNLABELED, Split
 from common.data.sources.staging import stage_files
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -138,6 +139,8 @@ class TableImages:
         """Return the encoded bytes of row `index`."""
         try:
             return self._read(index)
+        except ProcessError:
+            raise
         except UserError:
             return b""
 
@@ -156,7 +159,7 @@ class TableImages:
         if path is None:
             raise UserError(f"{self.name(index)}: the row contains no image. Remove it.")
         try:
-            return (self._base / path).read_bytes()
+            return read_file(self._base / path)
         except OSError as error:
             raise UserError(
                 f"{self.name(index)}: the row contains no bytes, only the path {path}, which cannot be read"

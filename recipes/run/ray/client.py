@@ -151,7 +151,12 @@ class RayCluster:
 
 
 def import_ray() -> Any:
-    """Return the module ray; raise UserError if it is not installed."""
+    """Return the module ray; raise UserError if it is not installed.
+
+    Where `uv run` has started the study, Ray would copy the working directory to each node, with the images and outputs in it, and
+    let workers install an environment of their own there. The nodes share this one instead.
+    """
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # read when ray is imported
     try:
         import ray
     except ImportError as error:

@@ -11,6 +11,7 @@ from common.locks import try_lock
 from recipes.run.attempts import VISIBLE_SECONDS, is_folder_in_use
 from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.slurm.following import FollowedJob
+from recipes.run.slurm.held import describe_held
 from recipes.run.slurm.listing import ListedRun, Listing, places_of
 from recipes.run.slurm.programs import NoAnswer, SlurmBusy, TooManyTasks, read_queue
 from recipes.run.slurm.stopping import stop_jobs
@@ -52,6 +53,8 @@ class SlurmEngine:
         """When jobs are started again, and when those that are not in the queue are."""
         self._said: set[type[SlurmBusy]] = set()
         """What was printed: that Slurm does not answer, that it takes no more jobs."""
+        self._said_held: set[str] = set()
+        """The reasons, which do not pass by themselves, that were printed."""
         self._has_answered = False
 
     def start(self, jobs: Iterable[Job]) -> list[tuple[Job, bool]]:
@@ -149,7 +152,16 @@ class SlurmEngine:
         ends = [end for followed in list(self._followed.values()) if (end := self._look(followed, queue)) is not None]
         for end in ends:
             del self._followed[end.job.folder]
+        self._say_held(queue)
         return ends
+
+    def _say_held(self, queue: Mapping[Path, ListedRun]) -> None:
+        """Print, once for each reason, which of the jobs that are followed wait for something that does not come by itself."""
+        own = [listed.queued for folder in self._followed if (listed := queue.get(folder.resolve())) is not None]
+        for reason, line in describe_held(own):
+            if reason not in self._said_held:
+                self.print_line(line)
+                self._said_held.add(reason)
 
     def _look(self, followed: FollowedJob, queue: dict[Path, ListedRun]) -> JobEnd | None:
         """Return the end of a job, or None while it is in the queue or is submitted again."""

@@ -42,12 +42,13 @@ class FollowedJob:
         """
         now = time.monotonic()
         self._listed = listed or self._listed
+        if listed is None or not listed.queued.is_live or listed.queued.is_completing:
+            result = read_result(self.job.folder)
+            if result is not None and result.is_final:
+                return End("done")
         if listed is not None and listed.queued.is_live:
             self._gone_since = None
             return None
-        result = read_result(self.job.folder)
-        if result is not None and result.is_final:
-            return End("done")
         record = self._listed.record() if self._listed is not None else None
         self._gone_since = self._gone_since or now
         if not (record is not None and record.state == "failed") and now - self._gone_since < visible_seconds:

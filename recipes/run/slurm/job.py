@@ -35,6 +35,8 @@ MAX_REQUEUES = 3
 """How often a run is started again at the same checkpoint before it counts as failed."""
 MAIN_PROCESS = "RECIPES_MAIN_PROCESS"
 """Environment variable with the host and port of the first process of a run on several nodes."""
+MAIN_HOST = "RECIPES_MAIN_HOST"
+"""Environment variable with the name under which the other nodes find the first one, where that is not its own; set by the user."""
 
 
 class RunJob:
@@ -170,7 +172,8 @@ class RunJob:
         if self.task.nodes > 1:
             with socket.socket() as free:
                 free.bind(("", 0))
-                variables[MAIN_PROCESS] = f"{socket.gethostname()}:{free.getsockname()[1]}"
+                host = os.environ.get(MAIN_HOST) or socket.gethostname()
+                variables[MAIN_PROCESS] = f"{host}:{free.getsockname()[1]}"
         return variables
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:

@@ -29,17 +29,24 @@ _FORMAT = "%F|%K|%T|%r|%N|%L|%j"
 _SECONDS = 60.0
 """Longest time that a program of Slurm's may take: its own time limit for a message is 10 s, with several attempts."""
 _TRANSIENT = re.compile(
-    r"unable to contact|socket timed out|connection (refused|timed out)|try again|temporarily|transport endpoint|"
-    r"zero bytes were transmitted",
+    r"unable to contact|socket timed out|connection (refused|timed out|failure)|try again|temporarily|transport endpoint|"
+    r"zero bytes were transmitted|message (send|receive) failure|standby mode",
     re.IGNORECASE,
 )
 """Messages about a controller that does not answer, which pass."""
-_LOST = re.compile(r"timed out|transport endpoint|zero bytes", re.IGNORECASE)
+_LOST = re.compile(r"timed out|transport endpoint|zero bytes|receive failure", re.IGNORECASE)
 """Those of a message that may have reached the controller."""
 _FULL = re.compile(r"(?:Max|Grp)SubmitJob", re.IGNORECASE)
 """Names of the limits on a user's submitted jobs, of which each task of an array is one."""
 _TOO_LARGE = re.compile(r"invalid job array specification", re.IGNORECASE)
 """Message about an array with an index of MaxArraySize or above."""
+_JOB = re.compile(r"(?:Submitted batch job )?(\d+)(?:;\S+)?(?: on cluster \S+)?")
+"""A line of sbatch with the number of a job: as `--parsable` demands, or as a wrapper that a site has put around it prints."""
+_CHOOSES_CLUSTER = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS"})
+"""Variables that say which Slurm the programs ask."""
+_OPTIONS = ("SLURM_", "SQUEUE_", "SCANCEL_")
+"""Beginnings of the names of variables that stand for options of the programs, or describe a job."""
+_TOKEN = "SLURM_JWT"
 
 
 class SlurmBusy(Exception):
@@ -83,6 +90,11 @@ class QueuedTask:
         """Return whether it waits, runs, or will run again."""
         return self.state not in ENDED
 
+    @property
+    def is_completing(self) -> bool:
+        """Return whether it has ended but for what Slurm does afterwards, which may take hours on a node that is in trouble."""
+        return self.state == "COMPLETING"
+
 
 def check_programs() -> None:
     """Raise UserError if this machine has no Slurm."""
@@ -108,7 +120,10 @@ def submit(script: Path, options: Sequence[str]) -> str:
             f"sbatch refuses the jobs: {_reason(done)}. Asked for: {' '.join(options)}. Change the study's section slurm, or the"
             " file of --slurm."
         )
-    return done.stdout.strip().splitlines()[-1].partition(";")[0]
+    found = filter(None, map(_JOB.fullmatch, map(str.strip, done.stdout.splitlines())))
+    if (line := next(found, None)) is None:
+        raise NoAnswer(f"sbatch printed no number of a job, but {done.stdout.strip()[:200]!r}")
+    return line[1]
 
 
 def read_queue() -> list[QueuedTask]:
@@ -135,7 +150,8 @@ def job_named(name: str) -> str | None:
 
 def state_of(job: str) -> str:
     """Return Slurm's state of a job; an empty string if it is not known."""
-    return _call(["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"]).stdout.strip()
+    done = _call(["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"])
+    return (done.stdout.split() or [""])[-1]  # where SLURM_CLUSTERS is set, the cluster's name stands above it
 
 
 def cancel(jobs: Sequence[str], *options: str) -> None:
@@ -153,13 +169,11 @@ def requeue(job: str) -> str:
 def _call(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     """Run a program of Slurm's; raise SlurmBusy if its controller does not answer.
 
-    The variables of a job in which this process runs are removed: a job that it submits would take them over. A Ctrl-C that stops
-    the study does not end the program.
+    A Ctrl-C that stops the study does not end the program.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS, env=kept,
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS, env=_environment(),
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
@@ -169,6 +183,24 @@ def _call(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     if done.returncode and _TRANSIENT.search(done.stderr):
         raise (NoAnswer if _LOST.search(done.stderr) else SlurmBusy)(_reason(done))
     return done
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables of this process without those of the job in which it runs, which a job that it submits would take over.
+
+    Nor are there those that stand for a user's options of squeue and scancel, or let sbatch wait for the end of a job: they would
+    hide jobs, or ask before they are cancelled. A token counts outside of jobs alone: in one it has mostly expired, and the
+    node has credentials of its own.
+    """
+    kept = _CHOOSES_CLUSTER if "SLURM_JOB_ID" in os.environ else _CHOOSES_CLUSTER | {_TOKEN}
+    found = {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not (name.startswith(_OPTIONS) or name == "SBATCH_WAIT")
+    }
+    if clusters := found.get("SBATCH_CLUSTERS"):  # of sbatch alone: the other programs would look elsewhere
+        found["SLURM_CLUSTERS"] = clusters
+    return found
 
 
 def _reason(done: "subprocess.CompletedProcess[str]") -> str:

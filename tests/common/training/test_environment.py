@@ -1,7 +1,9 @@
 """The record of a run's environment: what tells machines apart."""
 
+import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from common.training import environment as module
@@ -48,3 +50,26 @@ def test_the_record_names_model_and_instructions() -> None:
     assert record["processor"] == module.processor()
     assert record["processor_model"] == module.processor_model()
     assert record["instructions"] == torch.backends.cpu.get_cpu_capability()
+
+
+def test_a_copy_within_a_repository_of_somebody_elses_has_no_commit(tmp_path: Path) -> None:
+    commit(tmp_path)
+    (tmp_path / "site-packages").mkdir()
+    assert len(module._git("rev-parse", "HEAD", root=tmp_path)) == 40
+    assert module._git("rev-parse", "HEAD", root=tmp_path / "site-packages") == ""
+
+
+def test_the_repository_of_a_hook_is_not_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(tmp_path / "own")
+    commit(tmp_path / "hook", "another")
+    expected = module._git("rev-parse", "HEAD", root=tmp_path / "own")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "hook" / ".git"))
+    assert module._git("rev-parse", "HEAD", root=tmp_path / "own") == expected
+
+
+def commit(folder: Path, message: str = "first") -> None:
+    """Make a repository with a commit."""
+    folder.mkdir(exist_ok=True)
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    for words in (("init", "-q"), (*author, "commit", "-q", "--allow-empty", "-m", message)):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)

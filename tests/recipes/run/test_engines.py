@@ -66,6 +66,25 @@ def test_devices_are_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> 
     assert visible_devices() == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "devices"),
+    [
+        ("NoDevFiles", ()),  # in a job of Slurm without GPUs
+        ("-1", ()),
+        ("all", ()),
+        ("0, 1", ("0", "1")),
+        ("0,-1,1", ("0",)),
+        ("1,1", ()),
+        ("GPU-8932f937-d72c,MIG-89c850dc", ("GPU-8932f937-d72c", "MIG-89c850dc")),
+    ],
+)
+def test_devices_are_counted_as_cuda_counts_them(
+    monkeypatch: pytest.MonkeyPatch, text: str, devices: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
+    assert visible_devices() == devices
+
+
 def test_the_log_has_command_and_output_of_a_job_and_its_exit_code_is_returned(tmp_path: Path) -> None:
     command = [sys.executable, "-S", "-c", "import sys; print('output'); sys.exit(4)"]
     slots = LocalSlots(1, lambda job: command)

@@ -49,6 +49,10 @@ def test_values_of_a_stage_are_over_those_of_the_section_and_a_file_is_over_both
         ("lines: ['#SBATCH --tim=08:00:00']", "--tim is set by the key time."),
         ("lines: ['#SBATCH --signal=USR1@60']", "--signal is set by the key save_seconds."),
         ("lines: ['#SBATCH --export=NONE']", "--export is set by the study for every job. Remove it."),
+        ("lines: ['#SBATCH -M big']", "name the cluster in the environment variable SLURM_CLUSTERS."),
+        ("lines: ['#SBATCH --clusters=big']", "with --clusters the study would not find its jobs."),
+        ("lines: ['#SBATCH --wait']", "with --wait sbatch would not return before the runs have ended."),
+        ("lines: ['#SBATCH --test-only']", "with --test-only sbatch would submit nothing."),
         ("lines: ['#SBATCH --comment=\"a']", "No closing quotation. Close every quotation mark."),
         ("lines: ['#SBATCH --gres=gpu:a100:2']", "GPUs are set by the key gpus_per_node. Set that key instead."),
         ("lines: ['#SBATCH --gres gpu:2']", "GPUs are set by the key gpus_per_node. Set that key instead."),
@@ -66,7 +70,7 @@ def test_invalid_values_are_one_message(tmp_path: Path, text: str, message: str)
 
 def test_lines_that_the_study_does_not_override_are_kept(tmp_path: Path) -> None:
     lines = (
-        "#SBATCH --constraint=a100 --time-min=60 -x n3",
+        "#SBATCH --constraint=a100 --time-min=60 -x n3 --wait-all-nodes=1 --cluster-constraint=x",
         "#SBATCH --gres=scratch:1 --mail-user=me --mem-bind=local  # not --nodes=2",
         "module load cuda",
         "export NCCL_DEBUG=INFO",

@@ -20,6 +20,8 @@ _TRIES = 6
 _FIRST_WAIT_SECONDS = 0.5
 """Wait before a request is sent again; each further one is twice as long: 16 s in all."""
 _TIMEOUT_SECONDS = 60.0
+_MOST_WAIT_SECONDS = 300.0
+"""Longest wait that a server may ask for: limits on the number of requests mostly count those of some minutes."""
 _RETRIED = (408, 429, 500, 502, 503, 504)
 """HTTP statuses after which a request is sent again."""
 _PARTIAL, _BEYOND_END = 206, 416
@@ -137,7 +139,7 @@ class RemoteShard:
         """Return a range of the file, and the headers; raise OSError that names the address if the last try fails."""
         request = urllib.request.Request(self.url, headers={"Range": f"bytes={offset}-{offset + size - 1}"})
         for number in range(_TRIES):
-            last = number == _TRIES - 1
+            last, wait = number == _TRIES - 1, _FIRST_WAIT_SECONDS * 2**number
             try:
                 with open_url(request, timeout=_TIMEOUT_SECONDS) as response:
                     if response.status != _PARTIAL:
@@ -150,11 +152,18 @@ class RemoteShard:
                     return b"", error.headers
                 if last or error.code not in _RETRIED:
                     raise OSError(f"{self.url}: {error}") from error
+                wait = max(wait, _asked_wait(error.headers))
             except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 if last:
                     raise OSError(f"{self.url}: {error}") from error
-            time.sleep(_FIRST_WAIT_SECONDS * 2**number)
+            time.sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+
+def _asked_wait(headers: email.message.Message) -> float:
+    """Return the seconds that a server asks to wait before the next request (`Retry-After`), 0 if it asks for none."""
+    seconds = headers.get("Retry-After", "").strip()
+    return min(float(seconds), _MOST_WAIT_SECONDS) if seconds.isdecimal() else 0.0
 
 
 def _state_of(headers: email.message.Message) -> str:

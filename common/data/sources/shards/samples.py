@@ -39,19 +39,34 @@ def read_samples(shard: ShardPlace, *, label_column: str | None) -> Iterator[Sam
 def _samples(file: TarFile, label_column: str | None) -> Iterator[Sample]:
     """Yield the samples of an open tar file."""
     extensions = _LABEL_EXTENSIONS if label_column is None else (label_column.lower(),)
-    current, images, texts = "", list[Member](), dict[str, str]()
+    current, images, texts, unlabeled = "", list[Member](), dict[str, str](), set[str]()
     for member in file.members():
         stem, extension = _stem_and_extension(member.name)
         if not extension:
             continue  # a hidden file, or one without an extension
         if stem != current:
-            yield from _sample(file.title, current, images, _find_label(file.title, current, texts, label_column))
+            label = _find_label(file.title, current, texts, label_column)
+            _check_order(file.title, current, images, label, unlabeled)
+            yield from _sample(file.title, current, images, label)
             current, images, texts = stem, [], {}
         if f".{extension.rpartition('.')[2]}" in IMAGE_EXTENSIONS:
             images.append(member)
         elif extension in (*extensions, "json"):
             texts[extension] = _text(file, member)
-    yield from _sample(file.title, current, images, _find_label(file.title, current, texts, label_column))
+    label = _find_label(file.title, current, texts, label_column)
+    _check_order(file.title, current, images, label, unlabeled)
+    yield from _sample(file.title, current, images, label)
+
+
+def _check_order(title: str, stem: str, images: list[Member], label: str | None, unlabeled: set[str]) -> None:
+    """Raise UserError for a label apart from its image; add the name to the images without a label if there is none yet."""
+    if images and label is None:
+        unlabeled.add(stem)
+    elif not images and label is not None and stem in unlabeled:
+        raise UserError(
+            f"data.source: in {title} the label of the sample {stem} does not follow its image: the members of a sample are"
+            " consecutive. Write the shard again, with `tar --sort=name`."
+        )
 
 
 def _stem_and_extension(name: str) -> tuple[str, str]:
@@ -65,8 +80,8 @@ def _sample(title: str, stem: str, images: list[Member], label: str | None) -> I
     """Yield the sample of members that share a name, unless they have no image."""
     if len(images) > 1:
         raise UserError(
-            f"data.source: the sample {stem} of {title} has several images: {quoted([image.name for image in images])}. Write"
-            " shards with one image for each name."
+            f"data.source: the sample {stem} of {title} has several images: {quoted([image.name for image in images])}. The name"
+            " of a sample ends at the first dot of its file's name. Write shards with one image for each name."
         )
     if images:
         yield Sample(images[0], label)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from common.data.images import ImageArray
 from common.data.images.decode import ImageDecoder
+from common.data.images.storage_failures import raise_storage_failure
 from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.index import ShardIndex
 from common.data.sources.shards.places import LocalShard, ShardChanged, ShardPlace
@@ -94,6 +95,7 @@ class TarImages:
         except OSError as error:
             words = f"{self.name(index)}: cannot be read{self._place(shard)} ({error.strerror or error})."
             if isinstance(self._shards[shard], LocalShard):
+                raise_storage_failure(error, self.name(index))
                 raise UserError(f"{words} Restore it.") from error
             when = "" if isinstance(error, ShardChanged) else " when the server answers"
             raise ProcessError(f"{words} Start the run again{when}.") from error

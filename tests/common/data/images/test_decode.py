@@ -176,6 +176,18 @@ def test_jpeg_without_end_marker_is_truncated() -> None:
         ImageDecoder().decode(encode(picture(), "JPEG")[:-4], "x.jpg")
 
 
+@pytest.mark.parametrize("error", [ImportError("libGL.so.1: cannot open"), AttributeError("no imdecode", obj=cv2)])
+def test_a_library_that_cannot_decode_is_not_damage_of_an_image(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("common.data.images.decode.open_image", fail)
+    with pytest.raises(type(error), match=str(error)):
+        ImageDecoder().decode(b"an image", "a.png")
+
+
 def test_empty_file_is_reported() -> None:
     with pytest.raises(UserError, match=r"^x\.jpg: the image is empty \(0 bytes\)"):
         ImageDecoder().decode(b"", "x.jpg")

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from common.data.images.decode import ImageDecoder
 from common.data.images.shard_numbers import shard_numbers
 from common.data.sources import local_tables
-from common.data.sources.table_files import find_table_files, open_table_files
+from common.data.sources.table_files import find_table_files, open_saved_dataset, open_table_files
 from common.data.sources.tables import TableOptions, TableSource
 from common.errors import UserError
 
@@ -44,8 +45,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+OPTIONS = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder(), memory_bytes=0)
+
+
 def open_tables(folder: Path, memory_bytes: int) -> TableSource:
-    options = TableOptions(image_column=None, label_column=None, decoder=ImageDecoder(), memory_bytes=memory_bytes)
+    options = OPTIONS._replace(memory_bytes=memory_bytes)
     return open_table_files(find_table_files(folder), folder, options, title="the tables", declared=())
 
 
@@ -104,6 +108,24 @@ def test_columns_without_features_and_of_other_schemas_give_the_same(tmp_path: P
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.parametrize("memory_bytes", [2**30, 0], ids=["memory", "cache"])
+def test_columns_of_types_that_are_not_read_do_not_matter(
+    folder: Path, memory_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DuckDB, Spark and polars write maps and UUIDs."""
+    expected = contents(open_tables(folder, memory_bytes))
+    for path in folder.iterdir():
+        table = pq.read_table(path)
+        pairs = pa.array([[("a", 1)]] * len(table), pa.map_(pa.string(), pa.int64()))
+        pq.write_table(
+            table.append_column("tags", pairs).append_column("key", pa.array([b"0" * 16] * len(table), pa.uuid())), path
+        )
+    with caplog.at_level(logging.INFO):
+        found = contents(open_tables(folder, memory_bytes))
+    assert found == expected
+    assert "not read of the tables, for their types: 'tags' (map<" in caplog.text and "'key' (ext" in caplog.text
+
+
 def test_cache_is_described_before_it_is_written(folder: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         open_tables(folder, 0)
@@ -154,3 +176,18 @@ def test_the_files_of_a_table_are_its_shards(folder: Path) -> None:
     train = open_tables(folder, 10**9).read("train", labeled=True)
     assert shard_numbers(train.images).tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert shard_numbers(train.select([6, 0, 4]).images).tolist() == [1, 0, 1]
+
+
+def test_signs_in_a_path_that_the_library_does_not_take_are_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAME", "other")
+    for sign, name in (("::", "a::b"), ("$", "$NAME")):
+        other = folder.rename(tmp_path / name)
+        assert contents(open_tables(other, 2**30))  # from memory
+        with pytest.raises(UserError, match=rf"'{re.escape(sign)}' for a part of a name.*data\.cache_megabytes=1 "):
+            open_tables(other, 0)
+        folder = other
+    Dataset.from_dict({"a": [1]}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(UserError, match="'::' for a part of a name"):
+        open_saved_dataset((tmp_path / "saved").rename(tmp_path / "c::d"), OPTIONS)

@@ -190,3 +190,14 @@ def test_a_list_that_the_kind_does_not_read_is_refused(tmp_path: Path, kind: str
     config = DataConfig(source=str(tmp_path), kind=kind, metadata_file="labels.csv")
     with pytest.raises(UserError, match=rf"data\.metadata_file is 'labels\.csv'.*data\.kind={kind}.*Remove the key"):
         open_source(config, ImageDecoder())
+
+
+def test_a_name_that_is_left_out_may_have_the_signs_of_a_pattern(tmp_path: Path) -> None:
+    root = fill(tmp_path, "a/1.png", "b/1.png", "old [2019]/1.png", "cafe\u0301/1.png")
+    assert classes(root, leave_out=("old [2019]", "caf\u00e9/")) == ("a", "b")
+
+
+def test_a_path_to_be_left_out_is_refused(tmp_path: Path) -> None:
+    root = fill(tmp_path, "train/a/1.png", "train/bad/1.png", "test/a/1.png")
+    with pytest.raises(UserError, match=r"data\.leave_out: 'train/bad' is a path\. It takes names .* such as 'bad'"):
+        classes(root, leave_out=("train/bad",))

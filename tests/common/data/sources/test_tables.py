@@ -213,6 +213,42 @@ def test_hub_failure_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.usefixtures("hub_answers")
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ValueError(
+                "Config name is missing.\nPlease pick one among the available configs: ['full', '320px']\nExample: ..."
+            ),
+            "(Config name is missing). Set data.config_name to one of its configurations: 'full', '320px'.",
+        ),
+        (
+            ValueError("Couldn't find cache for images for config 'default'\nAvailable configs in the cache: ['full']"),
+            "for config 'default'). Set data.config_name to one of its configurations: 'full'.",
+        ),
+        (
+            ValueError("There are multiple 'images' configurations in the cache: full, 320px\nPlease specify which"),
+            "Set data.config_name to one of its configurations: 'full', '320px'.",
+        ),
+        (
+            RuntimeError("Dataset scripts are no longer supported, but found images.py"),
+            "is a script, which is not run. Set data.revision=refs/convert/parquet,",
+        ),
+    ],
+)
+def test_what_the_hub_asks_for_is_answered_by_a_key(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def load_dataset(path: str, **options: object) -> DatasetDict:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(UserError) as caught:
+        open_hub_dataset("owner/images", OPTIONS, config_name=None, revision=None)
+    assert message in str(caught.value) and "no local file" not in str(caught.value)
+
+
 def test_without_a_connection_only_the_cache_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 

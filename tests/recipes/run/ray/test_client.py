@@ -1,5 +1,6 @@
 """Connecting to a Ray, and asking it, with a module `ray` that is none: errors are one message, names are created once."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from common.errors import UserError
 from recipes.run.build_engine import EngineOptions, ray_engine
-from recipes.run.ray.client import RayBusy, RayCluster, connect
+from recipes.run.ray.client import RayBusy, RayCluster, connect, import_ray
 from recipes.run.ray.tasks import Task
 from recipes.study.ray_section import RayEntry, RayStageEntry
 from recipes.study.resources import Resources
@@ -129,6 +130,16 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"the package ray is not installed. Install it: pip install '.\[ray\]'"):
         connect(None)
+
+
+def test_workers_use_this_environment_where_uv_has_started_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    monkeypatch.delenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", raising=False)
+    import_ray()
+    assert os.environ.pop("RAY_ENABLE_UV_RUN_RUNTIME_ENV") == "0"
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "1")
+    import_ray()
+    assert os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "1"
 
 
 def test_a_cluster_of_this_machine_is_used_and_otherwise_a_ray_is_started(module: FakeModule) -> None:

@@ -50,6 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # as servers do: head and content are two packets
     folder: Path
     failures = 0
+    retry_after = ""
     requests = 0
     connections = 0
     ranges = True
@@ -69,7 +70,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.number <= kind.lost:
             return  # no answer; the connection stays open
         path = self.folder / self.path.lstrip("/")
-        if kind.failures:
+        if kind.failures and kind.retry_after:
+            kind.failures -= 1
+            self.send_response(429)
+            self.send_header("Retry-After", kind.retry_after)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif kind.failures:
             kind.failures -= 1
             self.send_error(503)
         elif not path.is_file():
@@ -134,6 +141,20 @@ def test_a_request_is_sent_again(server: tuple[type[Handler], str]) -> None:
     kind.failures = 100
     with pytest.raises(UserError, match=r"a-train-00.tar member image_\d+.png: cannot be read .*503"):
         splits.train.image(0)
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("30", 30.0), ("86400", 300.0), ("0", 0.001), ("soon", 0.001)])
+def test_a_server_that_limits_requests_is_waited_for_as_it_asks(
+    server: tuple[type[Handler], str], monkeypatch: pytest.MonkeyPatch, asked: str, waited: float
+) -> None:
+    kind, address = server
+    shard = places.RemoteShard(f"{address}/set/a-train-00.tar", "a-train-00.tar")
+    waits = list[float]()
+    monkeypatch.setattr(places, "_FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(places.time, "sleep", waits.append)
+    kind.failures, kind.retry_after = 1, asked
+    assert int(shard.state().partition(" ")[0]) > 0
+    assert waits == [waited]
 
 
 @pytest.mark.parametrize(

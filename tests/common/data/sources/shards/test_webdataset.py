@@ -1,7 +1,9 @@
 """Tar shards: images and labels by webdataset's rules, errors that name the shard and the member."""
 
+import errno
 import json
 import logging
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ from common.data.sources.open_source import open_source
 from common.data.sources.shards.index_store import load_or_build
 from common.data.sources.shards.places import LocalShard
 from common.data.sources.source import Source
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +106,17 @@ def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
         split.image(1)
 
 
+def test_a_failure_of_the_storage_is_not_one_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = open_folder(write_labeled(tmp_path / "train.tar", range(2))).read("train", labeled=True)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(ProcessError, match="Stale file handle.*no fault of the image"):
+        split.image(0)
+
+
 def test_the_index_is_built_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The next run maps it, from another folder with the same files, too; a shard that has changed is read again."""
     path = write_labeled(tmp_path / "one" / "train.tar", range(8))
@@ -164,3 +177,16 @@ def test_json_that_is_no_object_is_named(tmp_path: Path, text: str) -> None:
     write_shard(tmp_path / "train-0.tar", {"a.png": png(1), "a.json": text.encode()})
     with pytest.raises(UserError, match=r"a.json in .* not an object with keys. Write labels to .cls"):
         open_splits(DataConfig(source=str(tmp_path), kind="webdataset"), labeled=True)
+
+
+def test_labels_apart_from_their_images_are_an_error(tmp_path: Path) -> None:
+    """`tar` without `--sort=name` takes files in the order of the folder."""
+    write_shard(tmp_path / "train.tar", {"a.png": png(1), "b.png": png(2), "a.cls": b"0", "b.cls": b"1"})
+    with pytest.raises(UserError, match=r"train\.tar the label of the sample a does not follow its image.*--sort=name"):
+        open_folder(tmp_path, kind="webdataset").read("train", labeled=False)
+
+
+def test_names_with_dots_are_explained(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train.tar", {"22.05.png": png(1), "22.06.png": png(2)})
+    with pytest.raises(UserError, match=r"sample 22 of .* several images: .*ends at the first dot of its file's name"):
+        open_folder(tmp_path, kind="webdataset").read("train", labeled=False)
