@@ -165,12 +165,16 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load an optimizer's moments and counters."""
+    """Load an optimizer's moments and counters.
+
+    They are copied: PyTorch would take the tensors themselves, which on a CPU are mapped from the checkpoint's file. It would keep
+    its space on the disk once it is removed, and on NFS could not be removed.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for dotted, tensor in tensors.items():
         if dotted.startswith("optimizer."):
             _, index, name = dotted.split(".")
-            state.setdefault(int(index), {})[name] = tensor
+            state.setdefault(int(index), {})[name] = tensor.clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

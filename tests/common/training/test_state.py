@@ -12,6 +12,7 @@ from conftest import last_weights
 from torch import nn
 
 from common.checkpoint_files import Checkpoint
+from common.tensor_files import read_tensors, write_tensors
 from common.training.config import TrainConfig
 from common.training.state import Stateful, TrainingState
 
@@ -44,6 +45,17 @@ def build(seed: int, scaler: Any = None) -> TrainingState:
         name: Count(seed + place) for place, name in enumerate(("monitor", "watch", "errors"))
     }
     return TrainingState(run, config, networks, optimizer, parts)  # type: ignore[arg-type]
+
+
+def test_nothing_that_is_restored_shares_memory_with_the_checkpoint(tmp_path: Path) -> None:
+    """The tensors of a checkpoint are mapped from its file, which could not be freed while they are in use."""
+    tensors, values = build(1).take()
+    write_tensors(tensors, tmp_path / "state.safetensors")
+    mapped, restored = read_tensors(tmp_path / "state.safetensors"), build(2)
+    restored.load(Checkpoint(1, mapped, values))
+    shared = {tensor.untyped_storage().data_ptr() for tensor in mapped.values()}
+    kept, _ = restored.take()
+    assert [name for name, tensor in kept.items() if tensor.untyped_storage().data_ptr() in shared] == []
 
 
 def test_everything_is_restored_from_json_and_tensors() -> None:
