@@ -1,4 +1,4 @@
-"""Going on from the weights of a collapsed run is warned of, with the evidence of the run."""
+"""Weights of a collapsed run are loaded with a warning that has the evidence of the run."""
 
 import json
 import logging

@@ -60,7 +60,7 @@ def test_nothing_that_is_restored_shares_memory_with_the_checkpoint(tmp_path: Pa
 
 @pytest.mark.parametrize("shapes", [[(3,), (2, 3)], [(2, 3)]], ids=["other order", "fewer parameters"])
 def test_moments_of_other_parameters_are_not_taken(shapes: list[tuple[int, ...]]) -> None:
-    """They are told apart by their place, which another version of timm or PyTorch may change."""
+    """They are identified by their position, which another version of timm or PyTorch may change."""
     optimizers = []
     for sizes in ([(2, 3), (3,)], shapes):
         parameters = [nn.Parameter(torch.ones(size)) for size in sizes]
