@@ -14,6 +14,7 @@ from common.data.splits.roles import Splits
 from common.data.token_labels.reader import TokenLabelSource
 from common.evaluation.classifier_evaluator import ClassifierEvaluator
 from common.evaluation.supervised_monitor import SupervisedMonitor
+from common.training.micro_batches import evaluation_batch
 from common.training.run import Run
 from finetune.build import build_classifier, export_classifier
 from finetune.config import FinetuneConfig
@@ -60,7 +61,7 @@ class Classification:
             run,
             self.splits,
             self.config.data,
-            batch_size=train.batch_size,
+            batch_size=evaluation_batch(train, run.num_processes),
             crop_pct=augment.crop_pct,
             squash=augment.crop_mode == "squash",
         )

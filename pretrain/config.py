@@ -22,7 +22,7 @@ from common.training.status import TeacherStatusConfig
 class DinoConfig(Config):
     """Hyperparameters of DINO (Caron et al. 2021, section 3 and appendix)."""
 
-    out_dim: Annotated[int, Field(ge=1, le=2**22)] = 65536
+    out_dim: Annotated[int, Field(ge=2, le=2**22)] = 65536
     """Number of prototypes K, the head's output dimension; at most about the number of images, a few hundred for a few thousand."""
     hidden_dim: Annotated[int, Field(ge=1, le=2**22)] = 2048
     """Hidden dimension of the head's MLP."""
@@ -119,7 +119,9 @@ class PretrainConfig(Config):
                 f"{of_crops} is larger than data.image_size = {of_images}, the size at which features are evaluated. Use at most "
                 "that.",
             )
-        patch = self.model.patch_size
+        patch = None if any(self.model.problems()) else self.model.patch()
+        of_network = f"{patch}, the patch size of {self.model.name}"
+        words = f"model.patch_size = {patch}" if self.model.patch_size else of_network
         sizes = [("global_size", self.crops.global_size)]
         if self.crops.num_local:
             sizes.append(("local_size", self.crops.local_size))
@@ -128,6 +130,6 @@ class PretrainConfig(Config):
             if patch and tuple(fitting) != height_and_width(size):
                 yield (
                     f"crops.{name}",
-                    f"{describe_size(size)} is not a multiple of model.patch_size = {patch}. Try"
+                    f"{describe_size(size)} is not a multiple of {words}. Try"
                     f" {fitting[0] if isinstance(size, int) else fitting}.",
                 )

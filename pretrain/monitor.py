@@ -11,6 +11,7 @@ from common.data.splits.roles import Splits
 from common.evaluation.features import feature_rank
 from common.evaluation.inference import predict, sample_images
 from common.evaluation.knn import knn_accuracy
+from common.training.micro_batches import evaluation_batch
 from common.training.run import Run
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts
@@ -153,7 +154,7 @@ class Monitor:
             self.run,
             self.config.data,
             crop_pct=self.config.knn.crop_pct,
-            batch_size=self.config.train.batch_size,
+            batch_size=evaluation_batch(self.config.train, self.run.num_processes),
             replacement_seed=replacement_seed,
         )
 

@@ -120,7 +120,7 @@ class Pretraining:
         """Train to the last step, a signal or a divergence; evaluate, export and write the result; return the exit code."""
         loop = self.loop
         loop.restore(self._schedules)
-        if loop.step == 0:
+        if loop.step == 0 and not self.monitor.untrained:  # a checkpoint of step 0 has it
             self.monitor.evaluate(self.dino.teacher, step=0, epoch=0)
         for step, batch in loop:
             parts, skipped = self._train_step(self._views(batch), step)

@@ -6,7 +6,7 @@ from common.data.augment.multi_crop import COLOR_KEYS
 from common.models.freezing import adaptation_warnings
 from common.sizes import describe_size, height_and_width
 from common.training.optimizers import schedule_warnings
-from pretrain.config import PretrainConfig
+from pretrain.config import DinoConfig, PretrainConfig
 
 
 def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> Iterator[str]:
@@ -15,7 +15,7 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
     if dino.out_dim > 2 * num_images:
         yield (
             f"dino.out_dim = {dino.out_dim} prototypes for {num_images} images: most prototypes are never assigned an image, and "
-            f"the loss fits noise. Try {max(64, num_images // 4)} or fewer."
+            f"the loss fits noise. Try {min(max(64, num_images // 4), 2 * num_images)} or fewer."
         )
     memory = 1 / max(1 - dino.momentum_teacher, 1e-12)
     start = "its random initialization" if config.init is None else "the weights of init"
@@ -32,13 +32,26 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
             f"dino.freeze_last_layer_epochs = {dino.freeze_last_layer_epochs} covers all {config.train.epochs} epochs: the "
             f"last layer is never trained. Try {min(1, config.train.epochs - 1)}."
         )
-    if dino.warmup_teacher_temp_epochs > config.train.epochs:
-        yield (
-            f"dino.warmup_teacher_temp_epochs = {dino.warmup_teacher_temp_epochs} is longer than train.epochs = "
-            f"{config.train.epochs}: the teacher temperature never reaches dino.teacher_temp. Try fewer epochs of warm-up."
-        )
+    yield from _temperature_warnings(dino, config.train.epochs)
     if config.train.batch_size < 32:
         yield f"train.batch_size = {config.train.batch_size}: the center of such a small batch is noisy. Use 64 or more."
+
+
+def _temperature_warnings(dino: DinoConfig, epochs: int) -> Iterator[str]:
+    """Yield a warning for a teacher that is no sharper than the student, and for a warm-up over all epochs."""
+    warmup = dino.warmup_teacher_temp_epochs
+    names = ["teacher_temp", "warmup_teacher_temp"] if warmup else ["teacher_temp"]
+    for name in names:
+        if (temperature := getattr(dino, name)) >= dino.student_temp:
+            yield (
+                f"dino.{name} = {temperature:g} is not below dino.student_temp = {dino.student_temp:g}: the teacher's targets are "
+                f"no sharper than what the student predicts, and both become uniform. Try {0.4 * dino.student_temp:.2g}."
+            )
+    if warmup and warmup >= epochs:
+        yield (
+            f"dino.warmup_teacher_temp_epochs = {warmup} is not less than train.epochs = {epochs}: the teacher temperature reaches "
+            f"dino.teacher_temp not before the last epoch. Try {epochs * 3 // 10}."
+        )
 
 
 def _view_warnings(config: PretrainConfig) -> Iterator[str]:

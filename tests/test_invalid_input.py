@@ -107,8 +107,13 @@ def test_invalid_key_or_value_is_reported(
         ("dino.center_momentum=0.5", "dino.center_momentum: 0.5: centering=sinkhorn has no center"),
         ("dino.warmup_teacher_temp=0.01", "dino.warmup_teacher_temp: 0.01 has no effect without a warm-up"),
         ("dino.out_dim=100000000", "dino.out_dim: 100000000 must be at most 4194304"),
+        ("dino.out_dim=1", "dino.out_dim: 1 must be at least 2"),
         ("dino.hidden_dim=1000000000000", "dino.hidden_dim: 1000000000000 must be at most"),
         ("crops.num_global=1001", "crops.num_global: 1001: the loss compares global views, use 2 to 1000"),
+        (
+            "model.patch_size=none; crops={num_local: 2, local_size: 9}",
+            "crops.local_size: 9 is not a multiple of 4, the patch size of vit_mini. Try 8",
+        ),
         ("crops.local_size=100000", "crops.local_size: 100000 is not a valid size"),
         ("crops.blur_sigma=[1,1e16]", "crops.blur_sigma: (1.0, 1e+16) removes all detail"),
     ],
@@ -116,7 +121,7 @@ def test_invalid_key_or_value_is_reported(
 def test_invalid_value_in_pretraining_is_reported(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
 ) -> None:
-    assert stage("pretrain", tmp_path / "run", override) == 2
+    assert stage("pretrain", tmp_path / "run", *override.split("; ")) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
 

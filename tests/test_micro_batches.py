@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from conftest import read_losses, read_result
 from forked_runs import fork_run, read_log
 from safetensors.torch import load_file
 
+from common.evaluation import inference
 from common.training.micro_batches import micro_batches
 
 Stage = Callable[..., int]
@@ -42,6 +44,22 @@ def test_micro_batches_give_the_weights_of_the_full_batch(
     assert stage(name, tmp_path / "full", *overrides) == 0
     assert stage(name, tmp_path / "micro", *overrides, "train.micro_batch_size=6") == 0
     assert_close(tmp_path / "full", tmp_path / "micro")
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_evaluations_take_no_more_images_at_a_time_than_training(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A batch that does not fit into memory for a step may not fit for an evaluation, either."""
+    sizes, build = [], inference.build_evaluation_loader
+
+    def note_size(split: Any, transform: Any, batch_size: int, **options: Any) -> Any:
+        sizes.append(batch_size)
+        return build(split, transform, batch_size, **options)
+
+    monkeypatch.setattr(inference, "build_evaluation_loader", note_size)
+    assert stage(name, tmp_path / "run", "train.epochs=1", "train.micro_batch_size=6") == 0
+    assert set(sizes) == {6}
 
 
 def test_micro_batches_on_two_processes_give_the_weights_of_the_full_batch(tmp_path: Path) -> None:

@@ -88,6 +88,23 @@ def test_rewound_run_that_is_killed_ends_the_same(
     assert read_result(uninterrupted)["rewinds"] == read_result(resumed)["rewinds"]
 
 
+def test_run_killed_after_its_initial_checkpoint_evaluates_the_untrained_network_once(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    assert stage("pretrain", uninterrupted, *REWIND) == 0
+
+    def die(self: Progress, step: int) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Progress, "advance", die)
+        stage("pretrain", resumed, *REWIND)
+    assert [path.name for path in (resumed / "checkpoints").iterdir()] == ["step-000000000"]
+    assert stage("pretrain", resumed, *REWIND) == 0
+    assert_same_run(uninterrupted, resumed)
+
+
 def test_diverged_state_is_never_saved(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Divergence is detected one step late; a checkpoint due at the diverged step waits for the detection."""
     poison(monkeypatch, "finetune", {3})

@@ -4,6 +4,11 @@ from typing import Any
 
 from torch import nn
 
+REGISTERS = "reg_token"
+"""Name of the registers in timm's networks, which older versions of timm neither number nor exempt from weight decay."""
+_EARLY = rf"|{REGISTERS}|norm_pre\."
+"""Pattern of what precedes the blocks and is not in the stem of older versions of timm, which would train it as the last layer."""
+
 
 def layer_numbers(network: nn.Module) -> dict[str, int]:
     """Return the layer number of each parameter: the stem and the embeddings are layer 0, the classifier is the last layer.
@@ -14,10 +19,9 @@ def layer_numbers(network: nn.Module) -> dict[str, int]:
     from timm.models import group_parameters
 
     prefix, inner = _with_matcher(network)
-    layers = {
-        f"{prefix}{name}": number
-        for name, number in group_parameters(inner, inner.group_matcher(coarse=False), reverse=True).items()
-    }
+    matcher = dict(inner.group_matcher(coarse=False))
+    matcher["stem"] += _EARLY
+    layers = {f"{prefix}{name}": number for name, number in group_parameters(inner, matcher, reverse=True).items()}
     others = [name for name, _ in network.named_parameters() if name not in layers]
     return layers | dict.fromkeys(others, max(layers.values()) + 1)
 

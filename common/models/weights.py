@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from common.checkpoint_files import SUMS
 from common.errors import UserError
 from common.models.classifier import classifier_names
+from common.models.failed_run import failure_of_run
 from common.models.network_of_weights import describe_network
 from common.models.patch_geometry import read_config
 from common.models.position_embedding import NAME as POSITION_EMBEDDING
@@ -99,6 +100,8 @@ def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
     logger.info("init: %d tensors loaded from %s%s", report.num_loaded, report.source, layout)
     if (description := read.network.describe()) is not None:
         logger.info("init: %s", description)
+    if (failure := failure_of_run(Path(read.source))) is not None:
+        logger.warning("init: warning: the run of these weights ended as %s", failure)
     if read.had_distillation_token:
         logger.warning(
             "init: warning: the weights are of a network with a distillation token, which is dropped with its position embedding"

@@ -29,7 +29,7 @@ class TrainConfig(Config):
     micro_batch_size: _MicroBatch | None = None
     """Images per forward pass of one process, for a batch that does not fit into memory: gradients are accumulated over the
     micro-batches, and the step is the same up to rounding. none = the complete batch. Batch norm in a conv stem is the exception:
-    its statistics come from a single micro-batch. Drop path draws anew for each micro-batch."""
+    its statistics come from a single micro-batch. Drop path draws anew for each micro-batch. Evaluations take as many at a time."""
     seed: Seed = 0
     """Seed of the weights, the order of the images and every random draw."""
     shuffle_shards: AtLeastOne | None = None

@@ -31,7 +31,24 @@ def average_momenta(decay: float | None, span: float | None, *, steps: int, warm
     return momenta
 
 
-def span_warnings(span: float | None, *, steps: int) -> Iterator[str]:
+MAX_INITIAL_SHARE = 0.05
+"""Share of its initial weights in an average at the end, above which it is warned of: as after three times its length."""
+
+
+def average_warnings(decay: float | None, span: float | None, *, steps: int, warmup_steps: int) -> Iterator[str]:
+    """Yield a warning for an average that equals the weights, and for one that still consists of its initial weights at the end."""
+    yield from _span_warnings(span, steps=steps)
+    momenta = average_momenta(decay, span, steps=steps, warmup_steps=warmup_steps)
+    share = 0.0 if momenta is None else float(np.prod(momenta))
+    if steps and share > MAX_INITIAL_SHARE:
+        key, remedy = ("ema_decay", "ema_decay=none ema_span=0.1") if span is None else ("ema_span", "ema_span=0.1")
+        yield (
+            f"{key} = {decay if span is None else span:g}: after the run's {steps} steps the average, which is evaluated and "
+            f"exported, still holds {share:.0%} of the weights that it began with. Try {remedy}."
+        )
+
+
+def _span_warnings(span: float | None, *, steps: int) -> Iterator[str]:
     """Yield a warning for a span of at most one step, for which the average equals the weights."""
     if span is not None and span * steps <= 1:
         yield (

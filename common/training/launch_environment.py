@@ -3,12 +3,12 @@
 # Every variable that accelerate 1.15 and PyTorch 2.15 read was looked at. Those that are not below are
 # - overridden by what `build_accelerator` passes to Accelerator or sets itself: ACCELERATE_GRADIENT_ACCUMULATION_STEPS,
 #   ACCELERATE_MIXED_PRECISION, ACCELERATE_FP8_*, ACCELERATE_DYNAMO_*, ACCELERATE_USE_IPEX, TORCH_ALLOW_TF32_CUBLAS_OVERRIDE (which
-#   NVIDIA's containers set), ACCELERATE_LOG_LEVEL;
+#   NVIDIA's containers set), ACCELERATE_LOG_LEVEL, or by `enable_grad_checkpointing`: TIMM_REENTRANT_CKPT;
 # - without effect unless one of those below is set: FSDP_*, MEGATRON_LM_*, PARALLELISM_CONFIG_*, ACCELERATE_DEEPSPEED_*,
 #   ACCELERATE_GRADIENT_CLIPPING, ACCELERATE_CONFIG_DS_FIELDS, ACCELERATE_ALLOW_CP_STANDALONE, ACCELERATE_SAGEMAKER_*;
 # - without effect on numbers: ACCELERATE_USE_CPU (the device, which environment.json records), ACCELERATE_DEBUG_MODE,
 #   ACCELERATE_CPU_AFFINITY, ACCELERATE_BYPASS_DEVICE_MAP and ACCELERATE_INIT_INCLUDE_BUFFERS (models in parts), split and even
-#   batches (of accelerate's loaders, which are not used), KMP_*, NCCL_*, GLOO_*, PYTORCH_ALLOC_CONF, TIMM_REENTRANT_CKPT;
+#   batches (of accelerate's loaders, which are not used), KMP_*, NCCL_*, GLOO_*, PYTORCH_ALLOC_CONF;
 # - a choice between algorithms of the same precision, as between two machines: OMP_NUM_THREADS, ATEN_CPU_CAPABILITY, MKL_CBWR,
 #   ONEDNN_MAX_CPU_ISA, CUBLAS_WORKSPACE_CONFIG, TORCH_CUDNN_*, PYTORCH_TUNABLEOP_*, other TORCHINDUCTOR_* variables.
 

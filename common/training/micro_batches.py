@@ -11,6 +11,8 @@ from torch import nn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from common.training.config import TrainConfig
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +39,12 @@ def micro_batches(num_images: int, size: int | None) -> Iterator[MicroBatch]:
     for first in range(0, num_images, step):
         stop = min(first + step, num_images)
         yield MicroBatch(slice(first, stop), (stop - first) / num_images, stop == num_images)
+
+
+def evaluation_batch(train: "TrainConfig", num_processes: int) -> int:
+    """Return the images of a batch of an evaluation, over all processes: no more at a time than a step takes."""
+    size = train.micro_batch_size
+    return train.batch_size if size is None else min(train.batch_size, size * num_processes)
 
 
 def warn_of_batch_norm(network: nn.Module, micro_batch_size: int | None) -> None:

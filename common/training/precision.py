@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from timm.layers import set_reentrant_ckpt
 from torch import nn
 
 from common.errors import UserError
@@ -71,7 +72,11 @@ def disable_fused_attention(network: nn.Module) -> None:
 
 
 def enable_grad_checkpointing(network: nn.Module) -> None:
-    """Store only the input of each block, and recompute its activations in the backward pass (activation checkpointing)."""
+    """Store only the input of each block, and recompute its activations in the backward pass (activation checkpointing).
+
+    PyTorch's reentrant form, which TIMM_REENTRANT_CKPT asks for, is turned off: blocks on frozen embeddings get no gradient in it.
+    """
+    set_reentrant_ckpt(False)
     stem = {id(module) for name, module in network.named_modules() if name.startswith("patch_embed")}
     outside = (module for module in network.modules() if id(module) not in stem)
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in outside):

@@ -46,6 +46,15 @@ def test_votes_match_brute_force(k: int) -> None:
     assert torch.allclose(votes, brute_force(queries, bank, labels, 4, k), rtol=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [0.01, 1e-3, 1e-6])
+def test_votes_of_a_low_temperature_neither_overflow_nor_vanish(temperature: float) -> None:
+    """exp(1 / 0.01) is above single precision, exp(-1 / 0.01) below: without care the first class would win both."""
+    similarities = torch.tensor([[0.999, 0.9], [-0.9, -0.999]])
+    votes = count_votes(similarities, torch.tensor([[2, 1], [2, 1]]), num_classes=3, temperature=temperature)
+    assert votes.argmax(1).tolist() == [2, 2]
+    assert torch.isfinite(votes).all() and (votes.sum(1) > 0).all()
+
+
 def test_k_is_clamped_to_the_size_of_the_bank() -> None:
     bank, labels = torch.eye(3), torch.tensor([0, 1, 2])
     accuracies = knn_accuracy(torch.eye(3), labels, bank, labels, num_classes=3, ks=(200, 1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.training.ema import average_momenta, update_ema
+from common.training.ema import average_momenta, average_warnings, update_ema
 
 
 def test_update_matches_the_loop() -> None:
@@ -57,3 +57,27 @@ def test_the_lag_of_a_span_is_a_fraction_of_the_run() -> None:
             update_ema(average, [weight], momentum)
         lags.append((weight - average[0]).item())
     assert lags == pytest.approx([0.05 * 1000 - 1, 0.05 * 8000 - 1], abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("decay", "span", "steps", "share"), [(0.9999, None, 100, "99%"), (0.99, None, 100, "37%"), (None, 1.0, 100, "37%")]
+)
+def test_an_average_that_holds_its_initial_weights_at_the_end_is_warned_of(
+    decay: float | None, span: float | None, steps: int, share: str
+) -> None:
+    (text,) = average_warnings(decay, span, steps=steps, warmup_steps=0)
+    assert f"{steps} steps" in text and f"still holds {share} of the weights" in text
+    average, momenta = [torch.ones(1)], average_momenta(decay, span, steps=steps, warmup_steps=0)
+    assert momenta is not None
+    for momentum in momenta:
+        update_ema(average, [torch.zeros(1)], momentum)
+    assert f"{average[0].item():.0%}" == share
+
+
+@pytest.mark.parametrize(
+    ("decay", "span", "warmup"), [(0.97, None, 0), (None, 0.1, 0), (None, 1.0, 1), (None, None, 0)]
+)
+def test_an_average_that_forgets_its_initial_weights_is_not_warned_of(
+    decay: float | None, span: float | None, warmup: int
+) -> None:
+    assert not list(average_warnings(decay, span, steps=100, warmup_steps=warmup))

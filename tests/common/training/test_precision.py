@@ -1,12 +1,17 @@
 """Tests that attention kernels and activation checkpointing do not change a step, and that unavailable options are reported."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from conftest import problems_of
+from timm.layers import set_reentrant_ckpt
 from torch import nn
 
 from common.errors import UserError
 from common.evaluation.features import evaluation_mode
+from common.models.freezing import FreezeConfig, adapt_network
+from common.models.lora import LoraConfig
 from common.models.networks import ModelConfig, build_network
 from common.training.config import TrainConfig
 from common.training.precision import (
@@ -49,6 +54,25 @@ def test_attention_is_unfused_only_in_bf16_on_a_cpu(precision: str, fused: bool)
     model = network()
     configure_execution(model, TrainConfig(precision=precision), torch.device("cuda"))
     assert {block.attn.fused_attn for block in model.blocks} == {True}
+
+
+@pytest.fixture
+def reentrant() -> Iterator[None]:
+    """Let timm use PyTorch's reentrant checkpointing, as with TIMM_REENTRANT_CKPT=1."""
+    set_reentrant_ckpt(True)
+    yield
+    set_reentrant_ckpt(False)
+
+
+@pytest.mark.usefixtures("reentrant")
+def test_grad_checkpointing_of_blocks_on_frozen_embeddings_keeps_their_gradients() -> None:
+    model = network()
+    adapt_network(model, FreezeConfig(embeddings=True), LoraConfig())
+    configure_execution(model, TrainConfig(grad_checkpointing=True), CPU)
+    found = gradients(model, torch.randn(2, 3, 16, 16))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert "blocks.0.attn.qkv.weight" in trained
+    assert {name for name, gradient in found.items() if gradient is not None} == trained
 
 
 @pytest.mark.parametrize("stem", ["patchify", "conv"])

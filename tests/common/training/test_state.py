@@ -12,8 +12,9 @@ from conftest import last_weights
 from torch import nn
 
 from common.checkpoint_files import Checkpoint
+from common.tensor_files import read_tensors, write_tensors
 from common.training.config import TrainConfig
-from common.training.state import Stateful, TrainingState
+from common.training.state import Stateful, TrainingState, load_optimizer_state, optimizer_state
 
 Stage = Callable[..., int]
 
@@ -44,6 +45,34 @@ def build(seed: int, scaler: Any = None) -> TrainingState:
         name: Count(seed + place) for place, name in enumerate(("monitor", "watch", "errors"))
     }
     return TrainingState(run, config, networks, optimizer, parts)  # type: ignore[arg-type]
+
+
+def test_nothing_that_is_restored_shares_memory_with_the_checkpoint(tmp_path: Path) -> None:
+    """The tensors of a checkpoint are mapped from its file, which could not be freed while they are in use."""
+    tensors, values = build(1).take()
+    write_tensors(tensors, tmp_path / "state.safetensors")
+    mapped, restored = read_tensors(tmp_path / "state.safetensors"), build(2)
+    restored.load(Checkpoint(1, mapped, values))
+    shared = {tensor.untyped_storage().data_ptr() for tensor in mapped.values()}
+    kept, _ = restored.take()
+    assert [name for name, tensor in kept.items() if tensor.untyped_storage().data_ptr() in shared] == []
+
+
+@pytest.mark.parametrize("shapes", [[(3,), (2, 3)], [(2, 3)]], ids=["other order", "fewer parameters"])
+def test_moments_of_other_parameters_are_not_taken(shapes: list[tuple[int, ...]]) -> None:
+    """They are identified by their position, which another version of timm or PyTorch may change."""
+    optimizers = []
+    for sizes in ([(2, 3), (3,)], shapes):
+        parameters = [nn.Parameter(torch.ones(size)) for size in sizes]
+        optimizers.append(torch.optim.AdamW(parameters))
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizers[-1].step()
+    before = optimizer_state(optimizers[1])
+    with pytest.raises(ValueError, match=r"optimizer\.[01]\.exp_avg.*of the shape"):
+        load_optimizer_state(optimizers[1], optimizer_state(optimizers[0]))
+    after = optimizer_state(optimizers[1])
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 def test_everything_is_restored_from_json_and_tensors() -> None:
