@@ -46,9 +46,12 @@ def nearest_neighbors(
 
 @torch.no_grad()
 def count_votes(similarities_QK: Tensor, labels_QK: Tensor, *, num_classes: int, temperature: float) -> Tensor:
-    """Return the votes (Q, num_classes): a neighbor of cosine similarity s votes for its class with exp(s / temperature)."""
+    """Return the votes (Q, num_classes): a neighbor of cosine similarity s votes for its class with exp(s / temperature).
+
+    All votes of a query are divided by that of its nearest neighbor, the first one, so that no temperature is too low for fp32.
+    """
     votes = torch.zeros(len(similarities_QK), num_classes, device=similarities_QK.device)
-    return votes.scatter_add_(1, labels_QK, (similarities_QK / temperature).exp())
+    return votes.scatter_add_(1, labels_QK, ((similarities_QK - similarities_QK[:, :1]) / temperature).exp())
 
 
 def knn_accuracy(
