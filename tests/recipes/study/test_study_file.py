@@ -105,6 +105,12 @@ def test_a_missing_recipe_is_an_error(study_file: Path) -> None:
     )
 
 
+def test_a_seed_that_is_given_twice_is_an_error(study_file: Path) -> None:
+    """It was one repeat fewer than was asked for, and nothing said so."""
+    with pytest.raises(UserError, match="seeds: 0 is there twice. Remove one of them"):
+        load_study(study_file, seeds=(0, 0, 1))
+
+
 def test_seeds_that_no_axis_uses_are_an_error(study_file: Path) -> None:
     axes = yaml.safe_load(study_file.read_text())["axes"] | {"seed": {"levels": {"0": {"train.seed": 0}}}}
     assert "seeds = [1, 2]: axes.seed has no list of values" in error_message(study_file, axes=axes, seeds=[1, 2])
