@@ -11,7 +11,7 @@ from finetune.config import FinetuneConfig
 
 def config_warnings(config: FinetuneConfig, *, steps: int) -> Iterator[str]:
     """Yield a warning, with its remedy, for every such setting in a run of `steps` steps."""
-    yield from schedule_warnings(config.optim, config.train.epochs)
+    yield from schedule_warnings(config.optim, config.train.epochs, batch_size=config.train.batch_size)
     yield from span_warnings(config.ema_span, steps=steps)
     yield from color_warnings(config.augment, channels=config.data.channels)
     yield from adaptation_warnings(config.freeze, config.lora, config.init)

@@ -149,8 +149,29 @@ def test_nesterov_without_momentum_is_rejected() -> None:
 def test_warmup_and_cooldown_that_leave_no_cosine_are_warned_about(
     warmup: float, cooldown: float, warning: str | None
 ) -> None:
-    warnings = list(schedule_warnings(OptimConfig(warmup_epochs=warmup, cooldown_epochs=cooldown), 30))
+    warnings = list(schedule_warnings(OptimConfig(warmup_epochs=warmup, cooldown_epochs=cooldown), 30, batch_size=64))
     assert warnings == [] if warning is None else len(warnings) == 1 and warning in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "warnings"),
+    [
+        ({"lr": 1e-6, "min_lr": 1e-6, "warmup_lr": 1e-6}, []),
+        (
+            {"lr": 1e-7},
+            ["optim.min_lr = 1e-06 is above the peak, 1e-07: the learning rate rises to its end. Try 1e-09."],
+        ),
+        ({"lr": 2e-6, "lr_base_batch_size": 256}, ["optim.min_lr = 1e-06 is above the peak, 5e-07"]),
+        ({"lr": 1e-7, "min_lr": 1.0, "relative_ends": True}, []),
+        ({"warmup_lr": 0.1}, ["optim.warmup_lr = 0.1 is above the peak, 0.0005: the learning rate falls during the"]),
+        ({"warmup_lr": 0.1, "warmup_epochs": 0}, []),
+    ],
+)
+def test_ends_of_the_learning_rate_above_its_peak_are_warned_about(
+    settings: dict[str, Any], warnings: list[str]
+) -> None:
+    found = list(schedule_warnings(OptimConfig(**settings), 30, batch_size=64))
+    assert len(found) == len(warnings) and all(map(str.startswith, found, warnings))
 
 
 def test_layer_decay_decreases_from_the_classifier_to_the_stem() -> None:
