@@ -110,6 +110,11 @@ class FinetuneConfig(Config):
                 f"{self.train.batch_size}: is odd, but MixToken needs pairs of images. Set an even number, or"
                 " token_labels.mix_token=0.",
             )
+        if self.loss != LossConfig() and self.augment.label_smoothing == 1:
+            yield (
+                "augment.label_smoothing",
+                "1: no target depends on its label, so there is nothing that the section loss could correct. Set a lower value.",
+            )
         if self.objective == "classification":
             yield from mixing_problems(self.augment, self.train.batch_size)
         if self.objective == "token_labels" and not isinstance(self.data.image_size, int):
