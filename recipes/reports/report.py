@@ -51,19 +51,25 @@ def page_of(study: StudyRecord) -> Report:
 
 def render(page: Report, figures: Mapping[str, RenderedFigure]) -> dict[str, str]:
     """Return the text of report.html and report.md, by file name."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=lambda name: bool(name and ".html" in name),
-    )
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + CSS
     texts = {}
     for kind in ("html", "md"):
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=kind == "html",
+            finalize=None if kind == "html" else _without_tags,
+        )
         text = environment.get_template(f"{page.template}.{kind}.j2").render(page=page, figures=figures, style=style)
         texts[f"report.{kind}"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
     return texts
+
+
+def _without_tags(value: object) -> object:
+    """Return an expression of a Markdown template with names such as <unknown> escaped: they would be taken for HTML."""
+    return re.sub(r"(?<!\\)<(?=[a-zA-Z/!?])", r"\\<", value) if isinstance(value, str) else value
 
 
 def _draw(page: Report) -> dict[str, RenderedFigure]:
