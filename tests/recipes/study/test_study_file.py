@@ -128,7 +128,20 @@ def test_a_start_must_be_a_stage(study_file: Path) -> None:
     [
         ("x", "labels", "report.x = labels: no such axis. Known axes: stem, training, fraction, seed."),
         ("x", "stem", "report.x: level patchify of stem is not a number."),
-        ("compare", {"training": ["OST"]}, "must be two levels of an axis, [base, other]; training has OST, TST"),
+        (
+            "compare",
+            {"training": ["OST"]},
+            "must be two different levels of an axis, [base, other]; training has OST, TST",
+        ),
+        (
+            "compare",
+            {"training": ["TST", "TST"]},
+            "must be two different levels of an axis, [base, other]; training has",
+        ),
+        ("compare", {"fraction": [0.1, 1.0]}, "report.compare.fraction: is report.x, too. Compare levels of another"),
+        ("compare", {"seed": [0, 1]}, "report.compare.seed: is report.repeats, too."),
+        ("x", "seed", "report.repeats = seed: is report.x, too. Name the axis of the seeds, or another x."),
+        ("x", "seed", "report.x: level 0 of seed is not above 0, and x has a logarithmic scale."),
         ("compare", {"stems": ["a", "b"]}, "stems has none"),
     ],
 )
