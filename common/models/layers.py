@@ -1,8 +1,14 @@
 """Layers of a network as timm's `group_matcher` numbers them, for layer-wise learning rate decay and for freezing."""
 
+import re
 from typing import Any
 
 from torch import nn
+
+REGISTERS = "reg_token"
+"""Name of the registers in timm's networks."""
+_OF_STEM = re.compile(rf"{REGISTERS}$|norm_pre\.")
+"""Parameters before the first block that the patterns of timm before 1.0.28 count to the last layers."""
 
 
 def layer_numbers(network: nn.Module) -> dict[str, int]:
@@ -15,7 +21,7 @@ def layer_numbers(network: nn.Module) -> dict[str, int]:
 
     prefix, inner = _with_matcher(network)
     layers = {
-        f"{prefix}{name}": number
+        f"{prefix}{name}": 0 if _OF_STEM.match(name) else number
         for name, number in group_parameters(inner, inner.group_matcher(coarse=False), reverse=True).items()
     }
     others = [name for name, _ in network.named_parameters() if name not in layers]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from common.config import Config
 from common.config_messages import VALUE, Otherwise
 from common.config_types import NonNegative, Positive
-from common.models.layers import layer_numbers
+from common.models.layers import REGISTERS, layer_numbers
 from common.training.schedules import Schedule, cosine
 
 
@@ -63,7 +63,7 @@ class OptimConfig(Config):
     ) = None
     """Weight decay at the last step, reached on a cosine schedule; none = constant."""
     decay_embeddings: bool = True
-    """Whether weight decay applies to the class token and the position embedding (DINO: yes, DeiT: no)."""
+    """Whether weight decay applies to the class token, registers and the position embedding (DINO: yes, DeiT: no)."""
     decay_bias_and_norm: bool = False
     """Whether weight decay applies to biases and 1-D parameters, such as those of norms (pycls: yes)."""
     layer_decay: _LayerDecay = 1.0
@@ -182,7 +182,7 @@ def parameter_groups(
     """Return parameter groups with `lr_scale` and `decayed`.
 
     By default, weight decay does not apply to biases and 1-D parameters; with `decay_embeddings` false, also not to the parameters
-    that the network exempts (`no_weight_decay()`: class token, position embedding). With L layers as the network's
+    that the network exempts (`no_weight_decay()`: class token, registers, position embedding). With L layers as the network's
     `group_matcher` counts them, layer l has lr_scale = layer_decay ** (L - 1 - l); the stem is layer 0, the classifier or DINO's
     head the last. Frozen parameters are in no group.
     """
@@ -204,12 +204,15 @@ def parameter_groups(
 
 
 def _exempt(model: nn.Module) -> set[str]:
-    """Return the names in `model` of the parameters that it or a network in it exempts from weight decay."""
+    """Return the names in `model` of the parameters that it or a network in it exempts from weight decay.
+
+    Registers are exempt as the class token is, which timm's networks do not say in all of its versions.
+    """
     return {
         f"{prefix}.{name}".removeprefix(".")
         for prefix, network in model.named_modules()
         if hasattr(network, "no_weight_decay")
-        for name in network.no_weight_decay()
+        for name in {*network.no_weight_decay(), REGISTERS}
     }
 
 
