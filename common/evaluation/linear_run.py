@@ -188,6 +188,7 @@ class LinearEvaluation:
         if outcome.complete:
             self.loop.save()
             facts = self.monitor.test(self.evaluated)
+            outcome = self.monitor.checked(outcome)
         parameters = [*self.features.parameters(), *self.classifier.parameters()]
         return self.loop.finish(
             outcome,
