@@ -31,10 +31,15 @@ def average_momenta(decay: float | None, span: float | None, *, steps: int, warm
     return momenta
 
 
-def span_warnings(span: float | None, *, steps: int) -> Iterator[str]:
-    """Yield a warning for a span of at most one step, for which the average equals the weights."""
+def average_warnings(decay: float | None, span: float | None, *, steps: int) -> Iterator[str]:
+    """Yield a warning for an average over at most one step, which equals the weights, or over more than a quarter of the run."""
     if span is not None and span * steps <= 1:
         yield (
             f"ema_span = {span:g}: at most one of the run's {steps} steps, so the average equals the weights. Set it to "
             f"{min(1.0, 3 / steps):.2g} or more, or none."
+        )
+    if decay is not None and 1 / (1 - decay) > steps / 4:
+        yield (
+            f"ema_decay = {decay:g} averages over {1 / (1 - decay):.0f} steps, but the run has {steps}: {decay**steps:.0%} of the "
+            "average, which is evaluated and exported, are the weights it began with. Try ema_span=0.1 instead."
         )

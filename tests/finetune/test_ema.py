@@ -50,6 +50,8 @@ def test_ema_decay_and_ema_span_exclude_each_other(
     ("overrides", "warning"),
     [
         (("ema_span=0.1",), "ema_span = 0.1: at most one of the run's 8 steps"),
+        (("ema_decay=0.99",), "ema_decay = 0.99 averages over 100 steps, but the run has 8: 92% of the average"),
+        (("ema_decay=0.4",), None),
         (("optim.warmup_epochs=2",), "optim.warmup_epochs = 2 is not less than train.epochs = 2"),
         (("optim.cooldown_epochs=1",), "leave none of train.epochs = 2 for the cosine"),
         (("ema_span=0.5", "optim.warmup_epochs=0.5", "optim.cooldown_epochs=1"), None),
