@@ -1,6 +1,7 @@
 """Engine of this machine: `LocalSlots` starts a process for each run."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -97,7 +98,7 @@ class LocalSlots:
         try:
             with (job.folder / LOG).open("ab", buffering=0) as log:
                 with naming(job.folder / LOG):
-                    log.write(f"$ {' '.join(command)}\n".encode(errors="surrogateescape"))
+                    log.write(f"$ {shlex.join(command)}\n".encode(errors="surrogateescape"))
                 if self.forkserver is not None:
                     slot.process = self.forkserver.start(
                         job.module, job.arguments, slot.environment, log.fileno(), lock
