@@ -49,7 +49,7 @@ def draw(folder: Path, code: str = DRAW_REPORT, **environment: str) -> str:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["$5_to_$10", r"a$\frac$", "_conv", "猫 <b> & co"])
+@pytest.mark.parametrize("name", ["$5_to_$10", r"a$\frac$", "_conv", "猫 <b> & co", "sans-serif", "#c96f00"])
 def test_names_are_drawn_as_they_are(name: str) -> None:
     r"""matplotlib reads `$` as the begin of a formula, ended with a traceback at `$\frac$`, and warned of each of 猫."""
     with figure(3.0, 2.0, 1) as (fig, (axes,)):
