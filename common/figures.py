@@ -9,6 +9,7 @@ import importlib.util
 import io
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ with _no_user_settings():
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import findfont, get_font
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     from matplotlib.text import Text
@@ -56,6 +58,7 @@ __all__ = [
     "Patch",
     "Text",
     "figure_settings",
+    "missing_characters",
     "pdf_bytes",
     "png_bytes",
     "svg_text",
@@ -69,10 +72,14 @@ DOTS_PER_INCH = 200
 
 @contextmanager
 def figure_settings(style: Mapping[str, Any]) -> Iterator[None]:
-    """Apply matplotlib's defaults and `style` within a `with` block; figures are built and rendered under the same settings."""
-    with matplotlib.rc_context():
+    """Apply matplotlib's defaults and `style` within a `with` block; figures are built and rendered under the same settings.
+
+    A dollar sign in a name is one. Characters that the font lacks cause no warning for each of them (`missing_characters`).
+    """
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style)
+        matplotlib.rcParams.update({"text.parse_math": False, **style})
         yield
 
 
@@ -106,6 +113,13 @@ def svg_text(figure: Figure, style: Mapping[str, Any], *, transparent: bool = Tr
         figure.set_facecolor(color)
         figure.dpi = dots_per_inch
     return buffer.getvalue()
+
+
+def missing_characters(figure: Figure, style: Mapping[str, Any]) -> set[str]:
+    """Return the characters of a figure's texts that the style's font lacks: PNG and PDF files have boxes in their place."""
+    texts = "".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+    known = get_font(findfont(style["font.family"])).get_charmap()
+    return {character for character in texts if character.isprintable() and ord(character) not in known}
 
 
 def update_layout(figure: Figure) -> None:

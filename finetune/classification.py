@@ -29,7 +29,7 @@ class Classification:
 
     def __init__(self, config: FinetuneConfig, splits: Splits) -> None:
         self.config, self.splits = config, splits
-        self.cross_entropy = ClassificationLoss(config.loss, splits.train)
+        self.cross_entropy = ClassificationLoss(config.loss, splits.train, smoothing=config.augment.label_smoothing)
         self.mixing = build_mixing(config.augment, config.train.seed, len(splits.class_names))
 
     def build_network(self) -> nn.Module:
@@ -84,8 +84,7 @@ class Classification:
     def chance(self) -> float | None:
         """Return the cross-entropy of the best constant prediction."""
         assert self.splits.train.labels is not None
-        num_classes = len(self.splits.class_names)
-        return self.cross_entropy.chance(self.splits.train.labels, num_classes, self.config.augment.label_smoothing)
+        return self.cross_entropy.chance(self.splits.train.labels, len(self.splits.class_names))
 
     def export(self, network: nn.Module, metrics: dict[str, float], folder: Path) -> None:
         """Export the network with its classifier."""

@@ -8,6 +8,7 @@ from pydantic import Field
 from common.config import Config
 from common.config_messages import Otherwise
 from common.config_types import NonNegative
+from common.data.augment.mixing import mixing_problems
 from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import DataConfig
 from common.models.freezing import FreezeConfig, adaptation_problems
@@ -103,6 +104,19 @@ class FinetuneConfig(Config):
                 "augment.mixup",
                 "token_labels mixes tokens (MixToken) only. Set augment.mixup=0 augment.cutmix=0.",
             )
+        if self.objective == "token_labels" and self.token_labels.mix_token and self.train.batch_size % 2:
+            yield (
+                "train.batch_size",
+                f"{self.train.batch_size}: is odd, but MixToken needs pairs of images. Set an even number, or"
+                " token_labels.mix_token=0.",
+            )
+        if self.loss != LossConfig() and self.augment.label_smoothing == 1:
+            yield (
+                "augment.label_smoothing",
+                "1: no target depends on its label, so there is nothing that the section loss could correct. Set a lower value.",
+            )
+        if self.objective == "classification":
+            yield from mixing_problems(self.augment, self.train.batch_size)
         if self.objective == "token_labels" and not isinstance(self.data.image_size, int):
             yield (
                 "data.image_size",

@@ -50,22 +50,27 @@ class LossConfig(Config):
             )
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor, weights_C: Tensor | None = None) -> Tensor:
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy in float32 over images (B, C), or over images and tokens (B, N, C), with soft targets.
 
-    With weights, that of a row is -sum_c weight_c target_c ln p_c. The sum is divided by the number of rows, as PyTorch does for
+    That of a row is -sum_c target_c ln p_c, for targets of any sum. The sum is divided by the number of rows, as PyTorch does for
     soft targets, not by the sum of their weights: the mean of micro-batches and of processes is then that of the batch.
     """
     # One sum per row, then the mean: reduction="mean" sums over everything at once, with other rounding.
-    rows = cross_entropy(logits.float().flatten(0, -2), targets.flatten(0, -2), weight=weights_C, reduction="none")
-    return rows.mean()
+    return cross_entropy(logits.float().flatten(0, -2), targets.flatten(0, -2), reduction="none").mean()
 
 
 class ClassificationLoss:
-    """Cross-entropy with soft targets, with the class weights or the logit adjustment of a recipe."""
+    """Cross-entropy with soft targets, with the class weights or the logit adjustment of a recipe.
 
-    def __init__(self, config: LossConfig, train: Split) -> None:
-        """Take the training images; raise UserError if one of the classes has none, unless nothing is corrected."""
+    Both correct the labels alone. What `augment.label_smoothing` spreads over the classes is no observation of them: weighted with
+    them, a rare class would have more of an image's target than the image's own class. With weights it is spread evenly and has the
+    weight of the label; with logit adjustment, in proportion to what is added to the probabilities, so that it is even without it.
+    """
+
+    def __init__(self, config: LossConfig, train: Split, *, smoothing: float) -> None:
+        """Take the training images and the smoothing of the targets; raise UserError if a class has none and must have some."""
+        self.smoothing = smoothing
         self.weights_C: Tensor | None = None
         self.adjustment_C: Tensor | None = None
         if config == LossConfig():
@@ -80,25 +85,34 @@ class ClassificationLoss:
             self.adjustment_C = torch.tensor(adjustment, dtype=torch.float32)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean over images (B, C), or over images and tokens (B, N, C)."""
-        if self.weights_C is not None:
-            self.weights_C = self.weights_C.to(logits.device)
+        """Return the mean over images (B, C), or over images and tokens (B, N, C), of smoothed targets."""
+        if self.weights_C is None and self.adjustment_C is None:
+            return soft_cross_entropy(logits, targets)
         if self.adjustment_C is not None:
             self.adjustment_C = self.adjustment_C.to(logits.device)
             logits = logits.float() + self.adjustment_C
-        return soft_cross_entropy(logits, targets, self.weights_C)
+        labels = (targets - self.smoothing / targets.shape[-1]) / (1 - self.smoothing)
+        return soft_cross_entropy(logits, self._corrected(labels))
 
-    def chance(self, labels: npt.NDArray[np.int64], num_classes: int, smoothing: float) -> float:
-        """Return the loss of the best constant prediction: -sum_c a_c ln(a_c / sum a), where a_c = weight_c * mean target_c.
+    def chance(self, labels: npt.NDArray[np.int64], num_classes: int) -> float:
+        """Return the loss of the best constant prediction: -sum_c a_c ln(a_c / sum a), where a is the mean corrected target.
 
-        A constant added to the logits of a constant prediction gives another one, so that logit adjustment does not change it.
+        A constant added to the logits of a constant prediction gives another one, so that logit adjustment adds nothing to it.
         """
-        if self.weights_C is None:
-            return chance_loss(labels, num_classes, smoothing)
-        fractions = np.bincount(labels, minlength=num_classes) / len(labels)
-        targets = (1 - smoothing) * fractions + smoothing / num_classes
-        weighted = self.weights_C.cpu().numpy().astype(np.float64) * targets
-        return float(-(weighted * np.log(weighted / weighted.sum())).sum())
+        if self.weights_C is None and self.adjustment_C is None:
+            return chance_loss(labels, num_classes, self.smoothing)
+        mean = self._corrected(torch.from_numpy(np.bincount(labels, minlength=num_classes) / len(labels))).double()
+        return float(-(mean * (mean / mean.sum()).log()).sum())
+
+    def _corrected(self, labels: Tensor) -> Tensor:
+        """Return the weighted, smoothed targets of labels (..., C) without smoothing."""
+        if self.weights_C is not None:
+            self.weights_C = self.weights_C.to(labels.device)
+            labels = labels * self.weights_C
+        spread: Tensor | float = 1 / labels.shape[-1]
+        if self.adjustment_C is not None:
+            spread = self.adjustment_C.to(labels.device).softmax(0)
+        return (1 - self.smoothing) * labels + self.smoothing * labels.sum(-1, keepdim=True) * spread
 
 
 def class_weights(counts_C: npt.NDArray[np.int64], beta: float | None) -> npt.NDArray[np.float64]:

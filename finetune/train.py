@@ -175,6 +175,7 @@ class Finetuning:
         if outcome.complete:
             self.loop.save()
             facts = self.monitor.test(self.evaluated)
+            outcome = self.monitor.checked(outcome)
             folder, metrics = self.run.folder / "export", self.monitor.result()
             self.run.write(folder, lambda: self.objective.export(self.evaluated, metrics, folder))
         return self.loop.finish(

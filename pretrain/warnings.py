@@ -24,7 +24,7 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
             f"dino.momentum_teacher = {dino.momentum_teacher} averages over {memory:.0f} steps, but the run has {steps}: the "
             f"teacher stays close to {start}. Try {max(0.5, 1 - 20 / steps):.3f}."
         )
-    yield from schedule_warnings(config.optim, config.train.epochs)
+    yield from schedule_warnings(config.optim, config.train.epochs, batch_size=config.train.batch_size)
     yield from _view_warnings(config)
     yield from adaptation_warnings(config.freeze, config.lora, config.init)
     if dino.freeze_last_layer_epochs >= config.train.epochs:

@@ -106,7 +106,9 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             folder,
             options.only,
             costs=costs,
-            tera_macs_per_second=options.tera_macs_per_second or (macs_per_second and macs_per_second / 1e12),
+            tera_macs_per_second=(macs_per_second and macs_per_second / 1e12)
+            if options.tera_macs_per_second is None
+            else options.tera_macs_per_second,
             verbose=options.verbose,
             tuning=None if tuning is None else TuningState(tuning, found),
         )

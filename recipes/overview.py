@@ -1,5 +1,7 @@
 """Output of `list` and `plan`: the studies, and a study's runs with their cost."""
 
+import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +59,8 @@ def print_plan(
     tuning: TuningState | None = None,
 ) -> int:
     """Print a study's runs and their cost, which `tera_macs_per_second` (1e12 MACs per second and device) converts to hours."""
-    if tera_macs_per_second is not None and tera_macs_per_second <= 0:
-        raise UserError(f"--tera-macs-per-second {tera_macs_per_second:g}: must be above 0.")
+    if tera_macs_per_second is not None and not 0 < tera_macs_per_second < math.inf:
+        raise UserError(f"--tera-macs-per-second {tera_macs_per_second:g}: must be a finite number above 0.")
     runs = plan.select(only) if only else plan.runs
     places, shared = locate_runs(runs, folder)
     states = {name: read_state(place) for name, place in places.items()}
@@ -70,7 +72,7 @@ def print_plan(
         start = f"  from {run.needs}" if run.needs else ""
         print(f"{states[run.id]:<11} {run.id}{format_peak_lr(run)}{start}{outcome}{place}")
         if verbose:
-            print(f"{'':<11} accelerate launch -m {run.package} {' '.join(run.arguments(folder / 'runs'))}")
+            print(f"{'':<11} accelerate launch -m {run.package} {shlex.join(run.arguments(folder / 'runs'))}")
     num_done = sum(state == "done" for state in states.values())
     sharing = f"; {len(shared)} shared with other studies" if shared else ""
     counts = f"{pluralize(len(runs), 'run')} for {pluralize(len(plan.cells), 'cell')}; {num_done} done{sharing}"

@@ -33,8 +33,18 @@ def classification_metrics(logits_NC: Tensor, labels_N: Tensor) -> dict[str, flo
 
 @torch.no_grad()
 def top_classes(logits_NC: Tensor) -> Tensor:
-    """Return (N, min(5, C)): the most probable classes that top1 and top5 count, best first."""
-    return logits_NC.float().topk(min(5, logits_NC.shape[1]), dim=1).indices
+    """Return (N, min(5, C)): the most probable classes that top1 and top5 count, best first.
+
+    From the second on, -1 takes the place of classes with the logit -inf, of which topk takes any.
+    """
+    return without_impossible(*logits_NC.float().topk(min(5, logits_NC.shape[1]), dim=1), kept=1)
+
+
+def without_impossible(values_NK: Tensor, classes_NK: Tensor, *, kept: int = 0) -> Tensor:
+    """Return classes with -1 where their value is -inf, except in the first `kept` columns."""
+    is_impossible = values_NK.isneginf()
+    is_impossible[:, :kept] = False
+    return classes_NK.masked_fill(is_impossible, -1)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from pydantic import Field
 from common.config import Config, default_of
 from common.config_messages import Otherwise
 from common.config_types import AtLeastOne, CropFraction, Positive
+from common.data.augment.mixing import mixing_problems
 from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import MEASURED, DataConfig
 from common.models.networks import ModelConfig
@@ -101,6 +102,7 @@ class LinearConfig(Config):
             )
         for name, message in channel_problems(self.augment, channels=self.data.channels, bits=self.data.bit_depth):
             yield f"augment.{name}", message
+        yield from mixing_problems(self.augment, self.train.batch_size)
         if self.optim.name == "sam":
             yield "optim.name", "sam is only for fine-tuning; train a linear classifier with sgd or adamw."
         if self.optim.layer_decay != 1:

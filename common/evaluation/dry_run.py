@@ -10,7 +10,7 @@ from common.evaluation.config import KnnEvaluationConfig, LinearConfig, ProbeCon
 from common.evaluation.cost import knn_cost, linear_cost, network_complexity, probe_cost, tokens_cost
 from common.evaluation.frozen import build_frozen, feature_dim
 from common.evaluation.knn_run import choose_bank, held_out
-from common.evaluation.linear_run import build_features
+from common.evaluation.linear_run import build_features, linear_warnings
 from common.evaluation.probe import is_fitted
 from common.evaluation.probe_run import build_features as build_probe_features
 from common.evaluation.probe_run import choice_images
@@ -18,7 +18,7 @@ from common.evaluation.token_similarity import layer_names
 from common.evaluation.token_similarity_run import build_similarities, choose_images
 from common.models.complexity import Complexity
 from common.training.cost import Cost
-from common.training.optimizers import peak_lr, schedule_warnings
+from common.training.optimizers import peak_lr
 
 
 def describe_linear(config: LinearConfig) -> str:
@@ -29,15 +29,15 @@ def describe_linear(config: LinearConfig) -> str:
     batch, num_classes = config.train.batch_size, len(splits.class_names)
     cost = linear_cost(config, num_images=len(splits.train))
     evaluated = {name: split for name in ("validation", "test") if (split := getattr(splits, name)) is not None}
-    return _lines(
+    lines = _lines(
         network=_network(config.model.name, size, config.data.image_size, config.init),
         classifier=f"{dim} features to {num_classes} classes: {(dim + 1) * num_classes / 1e6:.3f} M parameters",
         images=_images({"for training": splits.train, **evaluated}),
         steps=f"{cost.steps} of {batch} images, {cost.images} images in {config.train.epochs} epochs",
         learning_rate=f"{peak_lr(config.optim, batch):.3g} (peak)",
         compute=_compute(cost),
-        **dict(zip(["warning"], schedule_warnings(config.optim, config.train.epochs))),  # at most one
     )
+    return "\n".join([lines, *(f"warning       {text}" for text in linear_warnings(config))])
 
 
 def describe_knn(config: KnnEvaluationConfig) -> str:

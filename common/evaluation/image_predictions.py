@@ -15,7 +15,7 @@ from common.data.reid.identities import PersonImages
 from common.data.sources.split import Split
 from common.evaluation.auroc import auroc_by_image
 from common.evaluation.class_averages import MAX_MATRIX_CLASSES, confusion_matrix, confusion_matrix_csv
-from common.evaluation.classification import CLASS_AVERAGES, top_classes
+from common.evaluation.classification import CLASS_AVERAGES, top_classes, without_impossible
 from common.evaluation.predictions import Predictions, write_predictions
 from common.evaluation.reid import Retrieval
 from common.files import write_atomic
@@ -64,7 +64,7 @@ def classifier_predictions(
         split,
         labels_N,
         classes,
-        logits.softmax(1).gather(1, classes),
+        _scores(logits.softmax(1), classes),
         metrics={f"{prefix}{name}": name for name in names},
         class_names=class_names,
         loss=_floats(cross_entropy(logits, labels_N, reduction="none")),
@@ -139,13 +139,19 @@ def _class_predictions(
 
 
 def _most_probable(values_NC: Tensor, first_NF: Tensor) -> Tensor:
-    """Return the (N, min(C, 10)) classes of the largest values, best first.
+    """Return the (N, min(C, 10)) classes of the largest values, best first; -1 where only the value -inf is left.
 
     They begin with `first_NF`, which a metric has already chosen: topk breaks ties in another order for another number of classes.
     """
     count = min(values_NC.shape[1], MAX_CLASSES) - first_NF.shape[1]
-    others = values_NC.scatter(1, first_NF, -torch.inf).topk(count, dim=1).indices
+    # Where `first_NF` has a -1, all other values are -inf, so that it does not matter which one is left out.
+    others = without_impossible(*values_NC.scatter(1, first_NF.clamp(min=0), -torch.inf).topk(count, dim=1))
     return torch.cat([first_NF, others], dim=1)
+
+
+def _scores(probabilities_NC: Tensor, classes_NK: Tensor) -> Tensor:
+    """Return (N, K) the probabilities of classes; 0 for -1."""
+    return probabilities_NC.gather(1, classes_NK.clamp(min=0)).masked_fill(classes_NK < 0, 0.0)
 
 
 def _integers(values: Tensor) -> npt.NDArray[np.int32]:

@@ -11,9 +11,6 @@ from common.evaluation.class_averages import balanced_accuracy, macro_f1
 MAX_SIMILARITIES = 2**25
 """Number of similarities in memory at a time: 128 MiB in fp32."""
 
-SAFE_TEMPERATURE = 1 / 80
-"""Temperature from which on exp(s / temperature) is a normal number in single precision for all cosine similarities s."""
-
 
 class NeighborClassification(NamedTuple):
     """The result of a k-NN classification."""
@@ -51,13 +48,10 @@ def nearest_neighbors(
 def count_votes(similarities_QK: Tensor, labels_QK: Tensor, *, num_classes: int, temperature: float) -> Tensor:
     """Return the votes (Q, num_classes): a neighbor of cosine similarity s votes for its class with exp(s / temperature).
 
-    Neighbors are ordered, nearest first. Below `SAFE_TEMPERATURE` all votes of a query are divided by that of its nearest neighbor.
+    All votes of a query are divided by that of its nearest neighbor, the first one, so that no temperature is too low for fp32.
     """
-    exponents = similarities_QK / temperature
-    if temperature < SAFE_TEMPERATURE:
-        exponents = exponents - exponents[:, :1]
     votes = torch.zeros(len(similarities_QK), num_classes, device=similarities_QK.device)
-    return votes.scatter_add_(1, labels_QK, exponents.exp())
+    return votes.scatter_add_(1, labels_QK, ((similarities_QK - similarities_QK[:, :1]) / temperature).exp())
 
 
 def knn_accuracy(

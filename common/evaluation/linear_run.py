@@ -5,6 +5,7 @@ schedule to 0 (by step here, by epoch there). The last epoch is reported; the be
 """
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -72,6 +73,12 @@ def build_classifier(dim: int, num_classes: int, *, seed: int) -> nn.Linear:
     return classifier
 
 
+def linear_warnings(config: LinearConfig) -> Iterator[str]:
+    """Yield a warning, with its remedy, for every setting that is valid but has no or another effect than meant."""
+    yield from schedule_warnings(config.optim, config.train.epochs, batch_size=config.train.batch_size)
+    yield from color_warnings(config.augment, channels=config.data.channels)
+
+
 class LinearEvaluation:
     """One linear evaluation: the frozen features, the classifier on top of them, and the step."""
 
@@ -97,11 +104,7 @@ class LinearEvaluation:
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
         self.steps_per_epoch = sampler.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
-        warnings = (
-            *schedule_warnings(config.optim, config.train.epochs),
-            *color_warnings(config.augment, channels=config.data.channels),
-        )
-        for warning in warnings:
+        for warning in linear_warnings(config):
             logger.warning("warning: %s", warning)
         evaluator = ClassifierEvaluator(
             run,
@@ -185,6 +188,7 @@ class LinearEvaluation:
         if outcome.complete:
             self.loop.save()
             facts = self.monitor.test(self.evaluated)
+            outcome = self.monitor.checked(outcome)
         parameters = [*self.features.parameters(), *self.classifier.parameters()]
         return self.loop.finish(
             outcome,

@@ -55,7 +55,7 @@ class Predictions:
     loss: Floats | None = None
     """(N,) cross-entropy in nats, in float32. Not the target's probability, which is 0 above 103 nats, so that no loss follows."""
     classes: Integers | None = None
-    """(N, K) most probable classes, best first; the first is the prediction."""
+    """(N, K) most probable classes, best first; the first is the prediction. -1 where the classifier knows no further class."""
     scores: Floats | None = None
     """(N, K) their probabilities: softmax, or for k-NN the fraction of the votes."""
     auroc: Floats | None = None

@@ -1,5 +1,6 @@
 """Monitoring of supervised training: mean training loss, validation metrics every few epochs, test metrics once."""
 
+import math
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from common.evaluation.image_predictions import save_predictions
 from common.evaluation.predictions import Predictions
 from common.training.run import Run
+from common.training.status import DivergenceKind, RunOutcome, RunStatus
 
 Part = Literal["validation", "test"]
 
@@ -75,6 +77,21 @@ class SupervisedMonitor:
         if evaluation.predictions is not None:
             save_predictions(self.run, evaluation.predictions)
         return evaluation.details
+
+    def checked(self, outcome: RunOutcome) -> RunOutcome:
+        """Return the outcome of a training, or a divergence if its last evaluations have a metric that is not finite.
+
+        Of an image whose logits are NaN the first class is the prediction: the accuracy is a number, and says nothing.
+        """
+        values = {name: self._metrics[name] for name in self._metrics if name.startswith(("validation_", "test_"))}
+        unusable = next((name for name, value in values.items() if not math.isfinite(value)), None)
+        if outcome.status is not RunStatus.FINISHED or unusable is None:
+            return outcome
+        reason = (
+            f"{unusable} is {values[unusable]}: outputs of the network are not finite, so that no metric means anything. Try"
+            " another train.precision."
+        )
+        return RunOutcome(RunStatus.DIVERGED, reason, kind=DivergenceKind.NON_FINITE_OUTPUT, complete=outcome.complete)
 
     def summary(self) -> str:
         """Return the latest metrics in one line."""

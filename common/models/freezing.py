@@ -24,7 +24,7 @@ class FreezeConfig(Config):
     """
 
     embeddings: bool = False
-    """Whether the stem, the position embedding and (except in VOLO) the class token are frozen."""
+    """Whether the stem, the position embedding, the registers and (except in VOLO) the class token are frozen."""
     blocks: Annotated[int, Field(ge=0)] = 0
     """Number of blocks frozen, from the first one. They are counted as for `optim.layer_decay` (timm's `group_matcher`): the final
     norm belongs to the last block, VOLO's downsampling is a block, and a RegNetY has residual blocks. Only with `freeze.embeddings`

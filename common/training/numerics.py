@@ -16,8 +16,12 @@ def numerics_version(stage: str, config: Mapping[str, Any]) -> int:
     """Return the numerics version of `stage` for a recipe (its dotted keys; keys at their default may be missing).
 
     pretrain, 2: position embeddings are interpolated for local views as in DINO's official program. finetune with token labels,
-    2: MixToken's boxes have even sides, as in VOLO's official program.
+    2: MixToken's boxes have even sides, as in VOLO's official program. finetune with class weights or logit adjustment, one more:
+    they leave label smoothing as it is.
     """
-    if stage == "pretrain" or (stage == "finetune" and config.get("objective") == "token_labels"):
+    if stage == "pretrain":
         return 2
-    return FIRST
+    if stage != "finetune":
+        return FIRST
+    is_corrected = config.get("loss.class_weights", "none") != "none" or config.get("loss.logit_adjustment", 0) != 0
+    return FIRST + int(config.get("objective") == "token_labels") + int(is_corrected)

@@ -106,8 +106,8 @@ def peak_lr(config: OptimConfig, batch_size: int) -> float:
     return config.lr * batch_size / config.lr_base_batch_size if config.lr_base_batch_size else config.lr
 
 
-def schedule_warnings(config: OptimConfig, epochs: int) -> Iterator[str]:
-    """Yield a warning if warm-up and cool-down leave no epochs for the cosine of the learning rate."""
+def schedule_warnings(config: OptimConfig, epochs: int, *, batch_size: int) -> Iterator[str]:
+    """Yield a warning if warm-up and cool-down leave no epochs for the cosine, and for each end of it above the peak."""
     warmup, cooldown = config.warmup_epochs, config.cooldown_epochs
     if warmup >= epochs and warmup > 0:
         yield (
@@ -119,6 +119,14 @@ def schedule_warnings(config: OptimConfig, epochs: int) -> Iterator[str]:
             f"optim.warmup_epochs = {warmup:g} and optim.cooldown_epochs = {cooldown:g} leave none of train.epochs = {epochs} for "
             f"the cosine: the learning rate drops from its peak to its end in one step. Try optim.cooldown_epochs={epochs / 30:g}."
         )
+    peak = peak_lr(config, batch_size)
+    ends = {"warmup_lr": "falls during the warm-up"} if warmup else {}
+    for name, effect in (ends | {"min_lr": "rises to its end"}).items():
+        if not config.relative_ends and getattr(config, name) > peak:
+            yield (
+                f"optim.{name} = {getattr(config, name):g} is above the peak, {peak:.3g}: the learning rate {effect}. "
+                f"Try {peak / 100:.2g}."
+            )
 
 
 def learning_rates(config: OptimConfig, *, batch_size: int, steps: int, steps_per_epoch: int) -> Schedule:
@@ -196,7 +204,10 @@ def parameter_groups(
 
 
 def _exempt(model: nn.Module) -> set[str]:
-    """Return the names in `model` of the parameters that it or a network in it exempts from weight decay."""
+    """Return the names in `model` of the parameters that it or a network in it exempts from weight decay.
+
+    Registers are exempt as the class token is, which timm's networks do not say in all of its versions.
+    """
     return {
         f"{prefix}.{name}".removeprefix(".")
         for prefix, network in model.named_modules()

@@ -30,6 +30,8 @@ class DivergenceKind(StrEnum):
 
     NON_FINITE_LOSS = "non_finite_loss"
     NON_FINITE_GRADIENT = "non_finite_gradient"
+    NON_FINITE_OUTPUT = "non_finite_output"
+    """The trained network's outputs for validation or test images are not finite, such as in fp16."""
     CHANCE_LEVEL = "chance_level"
     """The loss never fell below that of a constant prediction."""
     LOSS_REBOUND = "loss_rebound"

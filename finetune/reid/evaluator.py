@@ -1,5 +1,7 @@
 """Evaluation of re-identification: retrieval metrics of queries against a gallery."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -24,12 +26,15 @@ class ReidEvaluator:
     def evaluate(self, network: nn.Module, part: Part) -> Evaluation | None:
         """Return mAP and CMC ranks, with the CMC curve and the number of queries as details, and for the test queries predictions.
 
-        Return None without queries. Every process ranks the complete gallery.
+        Return None without queries, and a mAP of NaN if a feature is not finite. Every process ranks the complete gallery.
         """
         if part not in self.query_gallery:
             return None
         query, gallery = self.query_gallery[part]
-        retrieval = rank_gallery(self._features(network, query), self._features(network, gallery))
+        both = self._features(network, query), self._features(network, gallery)
+        if not all(bool(each.features.isfinite().all()) for each in both):
+            return Evaluation({"map": math.nan}, {"queries": len(query.split)})
+        retrieval = rank_gallery(*both)
         predictions = retrieval_predictions(retrieval, query) if part == "test" else None
         return Evaluation(retrieval.metrics(), {"cmc": retrieval.cmc, "queries": retrieval.num_queries}, predictions)
 

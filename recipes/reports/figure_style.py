@@ -12,7 +12,7 @@ from textwrap import fill, shorten
 from typing import Any
 
 from common.figures import Axes, Figure, figure_settings
-from recipes.reports.figure_text import describe, fit_legend
+from recipes.reports.figure_text import describe, fit_legend, labeled_lines
 from recipes.reports.formatting import number
 from recipes.reports.series import SERIES, Series, series_number
 from recipes.reports.statistics import Interval
@@ -167,8 +167,7 @@ def label_y(fig: Figure, panels: Sequence[Axes], text: str) -> None:
 
 def legend_above(fig: Figure, axes: Axes) -> None:
     """Draw the legend of `axes` at the top left of the figure, in as many columns as fit."""
-    handles, labels = axes.get_legend_handles_labels()
-    fit_legend(fig, dict(zip(labels, handles, strict=True)))
+    fit_legend(fig, dict(labeled_lines(axes)))
 
 
 def draw_interval(

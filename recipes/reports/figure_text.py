@@ -1,6 +1,7 @@
 """Text of figures: placed so that no two texts overlap and none leaves the canvas; and what a figure shows, in sentences."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -8,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from common.figures import Axes, Bounds, Figure, FixedLocator, Text, text_bounds, update_layout
+from common.figures import Axes, Bounds, Figure, FixedLocator, Line2D, Text, text_bounds, update_layout
 
 END_LABEL = "end label"
 """`gid` of a text that `fit_text` keeps left of the right end of its axes, by a longer axis."""
@@ -30,20 +31,25 @@ def describe(fig: Figure, *sentences: str) -> None:
 
 def description_of(fig: Figure) -> str:
     """Return the description of a figure: what was added by `describe`, or else the values of its labeled lines."""
-    sentences = _descriptions.get(fig) or list(_labeled_lines(fig))
+    sentences = _descriptions.get(fig) or list(_described_lines(fig))
     hidden = len(sentences) - MOST_SENTENCES
     more = [f"{hidden} more values are in the tables of this page"] if hidden > 0 else []
     return " ".join(f"{sentence.rstrip('.')}." for sentence in [*sentences[:MOST_SENTENCES], *more])
 
 
-def _labeled_lines(fig: Figure) -> Iterable[str]:
+def labeled_lines(axes: Axes) -> list[tuple[str, Line2D]]:
+    """Return the lines that have a label, with it; matplotlib's legends leave out labels that begin with an underscore."""
+    lines = [(str(line.get_label()), line) for line in axes.get_lines()]
+    return [(label, line) for label, line in lines if not re.fullmatch(r"_child\d+", label)]
+
+
+def _described_lines(fig: Figure) -> Iterable[str]:
     """Yield the first and the last value of every labeled line."""
     for axes in fig.axes:
         title = axes.get_title(loc="left")
-        for line in axes.get_lines():
-            label = str(line.get_label())
+        for label, line in labeled_lines(axes):
             values = [float(value) for value in np.asarray(line.get_ydata(), dtype=float) if math.isfinite(value)]
-            if values and not label.startswith("_"):
+            if values:
                 yield f"{f'{title}, ' if title else ''}{label}: from {values[0]:.4g} to {values[-1]:.4g}"
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from recipes.reports.statistics import MIN_SEEDS, Interval
+from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval
 
 NO_DIFFERENCE = 1e-9
 """Absolute value up to which a difference is an error of rounding."""
@@ -43,8 +43,11 @@ def _why_unknown(interval: Interval) -> str:
 
 
 def p_text(p_value: float) -> str:
-    """Return a p-value as text."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+    """Return a p-value as text, with more digits where two would put it on the other side of 0.05."""
+    if p_value < 0.001:
+        return "p < 0.001"
+    texts = (f"{p_value:.{digits}g}" for digits in range(2, 18))
+    return f"p = {next(text for text in texts if (float(text) < SIGNIFICANCE) == (p_value < SIGNIFICANCE))}"
 
 
 def conclusion(interval: Interval) -> str:

@@ -2,12 +2,13 @@
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
 
+from common.errors import did_you_mean
 from common.yaml_text import dump_yaml
 from recipes.reports.arm_costs import stage_seconds
 from recipes.reports.contents import Contents, find_contents
@@ -19,6 +20,7 @@ from recipes.reports.run_files import chosen_precisions, read_environment, read_
 from recipes.run.runner import format_duration
 from recipes.study.command import run_command
 from recipes.study.display import display_path
+from recipes.study.report_specification import TableReportSpec
 
 LEAD_FIGURES = ("accuracy", "table_")
 """Beginnings of the names of figures that show the result itself."""
@@ -72,9 +74,9 @@ class Page(ABC):
         """Return the axes by which the table of all metrics is grouped."""
 
     def warnings(self) -> list[str]:
-        """Return the warnings: runs that are not done or did not finish normally, and test images that were trained on."""
+        """Return the warnings: a metric that no run has, runs that are not done, and test images that were trained on."""
         statuses = self.study.frame["status"].dropna()
-        warnings = []
+        warnings = [*self._unknown_metrics()]
         if len(statuses) < len(self.study.runs):
             warnings.append(
                 f"{len(statuses)} of {len(self.study.runs)} runs are done; these numbers do not include the others."
@@ -91,6 +93,20 @@ class Page(ABC):
                     " between arms may be due to it. Name a precision."
                 )
         return [*warnings, *filter(None, [self.duplicates.warning()])]
+
+    def _unknown_metrics(self) -> Iterator[str]:
+        """Yield a sentence for each reported metric that no usable run of the last stage has."""
+        stage, spec = self.study.last_stage, self.study.plan.study.report
+        known = {
+            name for run in self.study.of_stage(stage) if run.result and run.is_usable for name in run.result.metrics
+        }
+        for metric in spec.metrics.values() if isinstance(spec, TableReportSpec) else [spec.metric]:
+            is_measured = "@" in metric or not known.isdisjoint((metric, f"{metric}_00"))
+            if known and not is_measured:
+                yield (
+                    f"No run of {stage} has the metric {metric}.{did_you_mean(metric, known)} They have"
+                    f" {', '.join(sorted(known))}. Set it in the section report: runs that are done are not repeated."
+                )
 
     def facts(self) -> list[str]:
         """Return the size of the study, in a few short phrases."""

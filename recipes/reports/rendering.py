@@ -63,12 +63,8 @@ def to_svg(fig: Figure, name: str, label: str, *, kind: str = "") -> str:
     """
     text = svg_text(fig, STYLE)
     text = re.sub(r"<(metadata|style)\b.*?</\1>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
-    for color, variable in VARIABLES.items():
-        text = text.replace(color, f"var({variable})")
-    text = text.replace("'DejaVu Sans'", "inherit").replace("sans-serif", "inherit")
-    text = _without_groups(_compact(text))
-    text = re.sub(r'id="', f'id="{name}-', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = _without_groups(_compact(re.sub(r"<[^>]*>", lambda tag: _themed(tag[0]), text)))
+    text = re.sub(r"<[^>]*>", lambda tag: _named(tag[0], name), text)
     tag = re.sub(r' (width|height|version|xmlns)="[^"]*"', "", text[: text.index(">")])
     attributes = f' class="figure-{kind}"' if kind else ""
     attributes += f' role="img" aria-label="{html.escape(label)}"'
@@ -77,6 +73,18 @@ def to_svg(fig: Figure, name: str, label: str, *, kind: str = "") -> str:
         attributes += f' aria-describedby="{name}-description"'
         content = f'<desc id="{name}-description">{html.escape(description, quote=False)}</desc>{content}'
     return f"{tag.replace('<svg', f'<svg{attributes}', 1)}>{content}"
+
+
+def _themed(tag: str) -> str:
+    """Return a tag with the colors and the font of the page. Texts are not changed: a class may be called sans-serif."""
+    for color, variable in VARIABLES.items():
+        tag = tag.replace(color, f"var({variable})")
+    return tag.replace("'DejaVu Sans'", "inherit").replace("sans-serif", "inherit")
+
+
+def _named(tag: str, name: str) -> str:
+    """Return a tag whose ids, and links to others, begin with `name`."""
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", tag.replace('id="', f'id="{name}-'))
 
 
 def _compact(text: str) -> str:

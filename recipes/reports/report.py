@@ -1,22 +1,26 @@
 """Writing of a study's report from its run folders: page, Markdown, CSV and figures."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.figures import Figure
+from common.errors import quoted
+from common.figures import Figure, missing_characters
 from common.files import write_atomic
 from recipes.reports.comparison.figures import comparison_figures
 from recipes.reports.comparison.page import ComparisonPage
-from recipes.reports.figure_style import narrow_layout
+from recipes.reports.figure_style import STYLE, narrow_layout
 from recipes.reports.rendering import CSS, RenderedFigure, is_of_narrow_width, settle, to_pdf, to_png, to_svg
 from recipes.reports.replication.figures import table_figures
 from recipes.reports.replication.page import TablePage
 from recipes.reports.results import StudyRecord, read_study, write_csv
 from recipes.reports.same_images import check_same_images
 from recipes.study.report_specification import TableReportSpec
+
+logger = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -47,29 +51,36 @@ def page_of(study: StudyRecord) -> Report:
 
 def render(page: Report, figures: Mapping[str, RenderedFigure]) -> dict[str, str]:
     """Return the text of report.html and report.md, by file name."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=lambda name: bool(name and ".html" in name),
-    )
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + CSS
     texts = {}
     for kind in ("html", "md"):
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=kind == "html",
+            finalize=None if kind == "html" else _without_tags,
+        )
         text = environment.get_template(f"{page.template}.{kind}.j2").render(page=page, figures=figures, style=style)
         texts[f"report.{kind}"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
     return texts
 
 
+def _without_tags(value: object) -> object:
+    """Return an expression of a Markdown template with names such as <unknown> escaped: they would be taken for HTML."""
+    return re.sub(r"(?<!\\)<(?=[a-zA-Z/!?])", r"\\<", value) if isinstance(value, str) else value
+
+
 def _draw(page: Report) -> dict[str, RenderedFigure]:
     """Write the figures of a page as PNG and PDF files; return them by name."""
-    folder, figures = page.study.folder / "figures", {}
+    folder, figures, missing = page.study.folder / "figures", {}, set[str]()
     with narrow_layout():
         narrow = {name: fig for name, fig, _ in page_figures(page) if is_of_narrow_width(fig)}
     for name, fig, caption in page_figures(page):
         folder.mkdir(exist_ok=True)
         settle(fig)
+        missing |= missing_characters(fig, STYLE)
         for suffix, content in (("png", to_png(fig)), ("pdf", to_pdf(fig))):
             write_atomic(folder / f"{name}.{suffix}", content, concurrent_writers=True)
         elements = [to_svg(fig, name, caption, kind="wide" if name in narrow else "")]
@@ -77,6 +88,13 @@ def _draw(page: Report) -> dict[str, RenderedFigure]:
             settle(narrow[name])
             elements.append(to_svg(narrow[name], f"{name}-narrow", caption, kind="narrow"))
         figures[name] = RenderedFigure(f"figures/{name}.png", f"figures/{name}.pdf", "\n".join(elements), caption)
+    if missing:
+        logger.warning(
+            "figures: the font of the PNG and PDF files in %s lacks %s and shows boxes instead; the figures in report.html have the"
+            " fonts of the browser.",
+            folder,
+            quoted(sorted(missing)),
+        )
     return figures
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special, stats
 
-CONFIDENCE = 0.95
-SIGNIFICANCE = 1 - CONFIDENCE
+SIGNIFICANCE = 0.05
+"""p-value below which a difference is significant."""
+CONFIDENCE = 1 - SIGNIFICANCE
 MOST_DEGREES = 1e6
 """Degrees of freedom from which Student's t is normal."""
 MIN_SEEDS = 3

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -100,7 +101,7 @@ class LocalSlots:
         try:
             with (job.folder / LOG).open("ab", buffering=0) as log:
                 with naming(job.folder / LOG):
-                    log.write(f"$ {' '.join(command)}\n".encode(errors="surrogateescape"))
+                    log.write(f"$ {shlex.join(command)}\n".encode(errors="surrogateescape"))
                 if self.forkserver is not None:
                     slot.process = self.forkserver.start(
                         job.module, job.arguments, slot.environment, log.fileno(), lock

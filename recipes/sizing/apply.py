@@ -6,7 +6,7 @@ from typing import Any
 
 from recipes import stages as registry
 from recipes.sizing.choices import SizingChoice
-from recipes.sizing.design import LENGTHS, TUNING_SEED
+from recipes.sizing.design import LENGTHS
 from recipes.sizing.size import Sizing
 from recipes.study import specification
 from recipes.study.plan import format_value
@@ -41,7 +41,7 @@ def sized_mapping(mapping: Mapping[str, Any], sizing: Sizing, command: str) -> d
         study["report"] |= {"metric": f"test_{BALANCED}", "metric_name": "balanced accuracy"}
     if sizing.design.tuned:
         metric = f"validation_subset_{BALANCED if sizing.imbalanced else 'top1'}"
-        study["tune"] = {"seeds": [TUNING_SEED], "lengths": list(LENGTHS), "metric": metric}
+        study["tune"] = {"seeds": [sizing.design.tuning_seed], "lengths": list(LENGTHS), "metric": metric}
     study["budget_macs"] = float(f"{sizing.budget_macs:.6g}")
     if sizing.skipped:
         study["report"]["skipped"] = list(sizing.skipped)

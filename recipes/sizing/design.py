@@ -1,12 +1,13 @@
 """Design of a sized study: shares of the labels, seeds, whether lengths are chosen, and how its compute divides among its runs."""
 
+import itertools
 from dataclasses import dataclass
 
 from recipes.sizing.facts import ImageFacts
 
 SEEDS = (0, 1, 2)
 """Reported seeds: fewer than three decide nothing (docs/statistics.md)."""
-TUNING_SEED = 100
+FIRST_TUNING_SEED = 100
 LENGTHS = (0.25, 0.5, 1.0)
 DOUBLED = 2.0
 """Upper bound of the length of the run that says whether an arm has converged, in budgets."""
@@ -27,6 +28,11 @@ class Design:
     shares: tuple[float, ...]
     tuned: bool
     seeds: tuple[int, ...] = SEEDS
+
+    @property
+    def tuning_seed(self) -> int:
+        """Return the seed on which lengths are chosen: the first from 100 on that is not reported."""
+        return next(seed for seed in itertools.count(FIRST_TUNING_SEED) if seed not in self.seeds)
 
     def budgets(self, *, pretrained: bool) -> float:
         """Return what an arm costs in the whole study, in budgets of a run with all of its stages.

@@ -24,7 +24,7 @@ from recipes.study.axis_forms import AxisEntry, DrawsAxis, LevelsAxis, RowsAxis,
 from recipes.study.key_types import KeyTypes
 from recipes.study.published import load_published_table
 from recipes.study.random_search import Interval, draw_points
-from recipes.study.scale_rules import find_level, format_level, name_value
+from recipes.study.scale_rules import find_level, format_level, name_value, repeated_names
 from recipes.study.sections import LevelEntry, level_entry
 from recipes.study.specification import Axis, Stage
 
@@ -41,7 +41,7 @@ def make_axis(name: str, entry: Any, types: KeyTypes, problems: list[str]) -> Ax
     if isinstance(entry, LevelsAxis):
         return _from_levels(name, {level: level_entry(each) for level, each in entry.levels.items()}, {}, types)
     if isinstance(entry, ValuesAxis):
-        return _from_values(name, entry, types)
+        return _from_values(name, entry, types, problems)
     if isinstance(entry, DrawsAxis):
         return _from_draws(name, entry)
     rows = (
@@ -65,10 +65,11 @@ def _from_levels(
     )
 
 
-def _from_values(name: str, entry: ValuesAxis, types: KeyTypes) -> Axis:
+def _from_values(name: str, entry: ValuesAxis, types: KeyTypes, problems: list[str]) -> Axis:
     """Return an axis whose levels are the values of a key."""
     keys = [entry.key] if isinstance(entry.key, str) else entry.key
     values = [types.read(keys[0], value) for value in entry.values]
+    problems += [f"axes.{name}.values: {problem}" for problem in repeated_names(values)]
     return Axis(
         name,
         {format_level(value): dict.fromkeys(keys, value) for value in values},

@@ -17,7 +17,7 @@ report:
       other: {stem: conv, lr: 1.0e-3, optimizer: adamw, warmup_epochs: 5}
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.errors import did_you_mean
@@ -46,6 +46,13 @@ def build_report_spec(
     if entry.x in axes:
         invalid = [level for level in axes[entry.x].levels if not is_number(level)]
         problems += [f"report.x: level {level} of {entry.x} is not a number." for level in invalid]
+        low = [level for level in axes[entry.x].levels if level not in invalid and float(level) <= 0]
+        problems += [
+            f"report.x: level {level} of {entry.x} is not above 0, and x has a logarithmic scale. Remove the level, or compare it"
+            " as a level of another axis."
+            for level in low
+        ]
+    problems += _two_roles(entry)
     compare = {
         name: pair for name, levels in entry.compare.items() if (pair := _compared(name, levels, axes, problems))
     }
@@ -66,6 +73,16 @@ def build_report_spec(
         _starts(entry, compare, axes, problems),
         tuple(" ".join(sentence.split()) for sentence in entry.skipped),
     )
+
+
+def _two_roles(entry: ComparisonReport) -> Iterator[str]:
+    """Yield a problem for every axis that the report names for two purposes."""
+    if entry.repeats == entry.x:
+        yield f"report.repeats = {entry.repeats}: is report.x, too. Name the axis of the seeds, or another x."
+    for name in entry.compare:
+        for key in ("x", "repeats"):
+            if name == getattr(entry, key):
+                yield f"report.compare.{name}: is report.{key}, too. Compare levels of another axis."
 
 
 def _starts(
@@ -118,11 +135,11 @@ def _compared(
     """Return the two levels of an axis that are compared, or None if they are not two of its levels."""
     levels = list(axes[name].levels) if name in axes else []
     found = [find_level(level, levels) for level in pair]
-    if len(found) == 2 and found[0] is not None and found[1] is not None:
+    if len(found) == 2 and found[0] is not None and found[1] is not None and found[0] != found[1]:
         return found[0], found[1]
     known = f"{name} has {', '.join(levels) or 'none'}"
     problems.append(
-        f"report.compare.{name} = {values_of(pair)}: must be two levels of an axis, [base, other]; {known}."
+        f"report.compare.{name} = {values_of(pair)}: must be two different levels of an axis, [base, other]; {known}."
     )
     return None
 

@@ -1,6 +1,6 @@
 """Scale rules: how a study's values change at another scale, by a factor or by a table of values; and names of levels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,21 @@ def find_level(value: Any, names: Iterable[str]) -> str | None:
     if not is_numeric(number):
         return None
     return next((name for name in names if is_number(name) and float(name) == number), None)
+
+
+def repeated_names(values: Iterable[Any]) -> Iterator[str]:
+    """Yield what is wrong, with its remedy, for every value with the name of an earlier one: both would be the same level."""
+    first: dict[str, Any] = {}
+    for value in values:
+        name, plain = format_level(value), as_value(value)
+        if name not in first:
+            first[name] = plain
+        elif first[name] == plain:
+            yield f"{name} is there twice. Remove one of them."
+        else:
+            yield (
+                f"{first[name]!r} and {plain!r} have the same name, {name}: names of numbers have six digits. Remove one of them."
+            )
 
 
 def is_numeric(value: Any) -> bool:

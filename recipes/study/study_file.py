@@ -50,6 +50,7 @@ from recipes.study.published_weights import (
 from recipes.study.ray_section import RayEntry
 from recipes.study.report_spec import build_report_spec
 from recipes.study.report_specification import ReportSpec
+from recipes.study.scale_rules import repeated_names
 from recipes.study.scales import Scale, load_scale
 from recipes.study.slurm_section import SlurmEntry
 from recipes.study.specification import BASELINES, FEATURES, REPOSITORY, RUN_COLUMNS, STUDIES, Axis, Match, Stage, Study
@@ -193,13 +194,14 @@ def _build_axes(
     """Return the axes by name, with the given seeds or the scale's, and the levels that the scale excludes."""
     repeats = file.report.repeats if file.report is not None else None
     seeds = file.seeds or (scale.seeds if scale else ())
+    problems += [f"seeds: {problem}" for problem in repeated_names(seeds)]
     axes, scaled_away = {}, {}
     for name, entry in file.axes.items():
         if name in RUN_COLUMNS:
             problems.append(f"axes.{name}: is the name of a column of results.csv. Choose another name for the axis.")
         if name == repeats and seeds:
             if isinstance(entry, ValuesAxis):
-                entry = entry.model_copy(update={"values": seeds})
+                entry = entry.model_copy(update={"values": tuple(dict.fromkeys(seeds))})
             elif file.seeds:
                 problems.append(
                     f"seeds = {list(seeds)}: axes.{name} has no list of values that the seeds could replace."

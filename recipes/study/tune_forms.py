@@ -18,7 +18,7 @@ from common.config_types import Seed
 from recipes.study.axis_forms import AxisEntry, ValuesAxis
 from recipes.study.key_types import KeyTypes
 from recipes.study.report_forms import MetricName
-from recipes.study.scale_rules import format_level
+from recipes.study.scale_rules import format_level, repeated_names
 from recipes.study.sections import FileSection
 from recipes.study.specification import Axis, Study, Tune
 
@@ -62,6 +62,9 @@ def build_tune(entry: TuneEntry, study: Study, forms: Mapping[str, AxisEntry], p
     axis = next((axis for axis in study.axes if axis.name == repeats), Axis(repeats, {}))
     if not isinstance(forms.get(repeats), ValuesAxis):
         problems.append(f"tune.seeds: axes.{repeats} has no list of values that these seeds could replace.")
+    problems += [f"tune.seeds: {problem}" for problem in repeated_names(entry.seeds)]
+    lengths = tuple(dict.fromkeys(entry.lengths))
+    problems += [f"tune.lengths: {problem}" for problem in repeated_names(lengths)]
     for seed in entry.seeds:
         if format_level(seed) in axis.levels:
             known = ", ".join(axis.levels)
@@ -75,7 +78,8 @@ def build_tune(entry: TuneEntry, study: Study, forms: Mapping[str, AxisEntry], p
         if own in study.keys_of(last, last.overrides):
             problems.append(f"{key}: tune.values has candidates for it. Remove the override, or the candidates.")
         values[own] = tuple(types.read(key, value) for value in candidates)
-    return Tune(entry.seeds, tuple(dict.fromkeys(entry.lengths)), values, entry.metric)
+        problems += [f"tune.values.{key}: {problem}" for problem in repeated_names(values[own])]
+    return Tune(entry.seeds, lengths, values, entry.metric)
 
 
 def value_combinations(tune: Tune) -> list[dict[str, Any]]:

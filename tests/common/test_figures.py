@@ -1,5 +1,6 @@
 """Figures: the same bytes whatever the environment and the user's settings of matplotlib are."""
 
+import html
 import os
 import re
 import subprocess
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from common.figures import missing_characters
+from recipes.reports.figure_style import STYLE, figure, legend_above
+from recipes.reports.rendering import settle, to_pdf, to_png, to_svg
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRAW_REPORT = """
@@ -41,6 +46,23 @@ def draw(folder: Path, code: str = DRAW_REPORT, **environment: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["$5_to_$10", r"a$\frac$", "_conv", "猫 <b> & co", "sans-serif", "#c96f00"])
+def test_names_are_drawn_as_they_are(name: str) -> None:
+    r"""matplotlib reads `$` as the begin of a formula, ended with a traceback at `$\frac$`, and warned of each of 猫."""
+    with figure(3.0, 2.0, 1) as (fig, (axes,)):
+        axes.plot([1, 2], [3, 4], label=name)
+        axes.set_title(name)
+        legend_above(fig, axes)
+    settle(fig)
+    to_png(fig)
+    to_pdf(fig)
+    assert (
+        to_svg(fig, "name", "what").count(html.escape(name, quote=False)) == 4
+    )  # title, legend, two in the description
+    assert missing_characters(fig, STYLE) == {"猫"} & set(name)
 
 
 @pytest.mark.long

@@ -22,7 +22,7 @@ from common.errors import UserError
 from common.training.loss_monitor import chance_loss
 from common.training.micro_batches import micro_batches
 from finetune.config import FinetuneConfig
-from finetune.loss import ClassificationLoss, LossConfig, class_weights, soft_cross_entropy
+from finetune.loss import ClassificationLoss, LossConfig, class_weights
 
 Stage = Callable[..., int]
 COUNTS = [60, 30, 10]
@@ -42,11 +42,11 @@ def train_split(counts: list[int]) -> Split:
     return Split(images=images, labels=labels, class_names=tuple(map(str, range(len(counts)))))
 
 
-def soft_batch(images: int = 8) -> tuple[Tensor, Tensor]:
+def soft_batch(images: int = 8, smoothing: float = 0.1) -> tuple[Tensor, Tensor]:
     """Return logits and mixed, smoothed targets of three classes."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (images,), generator=generator)
-    targets = torch.lerp(smooth_targets(labels.flip(0), 3, 0.1), smooth_targets(labels, 3, 0.1), 0.7)
+    targets = torch.lerp(smooth_targets(labels.flip(0), 3, smoothing), smooth_targets(labels, 3, smoothing), 0.7)
     return torch.randn(images, 3, generator=generator), targets
 
 
@@ -59,37 +59,75 @@ def test_weights_by_hand() -> None:
     assert class_weights(np.array(COUNTS), 0.0) == pytest.approx([1, 1, 1])
 
 
-def test_soft_targets_are_weighted_as_by_pytorch() -> None:
-    logits, targets = soft_batch()
-    weights = torch.tensor([0.5, 1.0, 4.0])
-    expected = -(weights * targets * logits.log_softmax(1)).sum() / len(logits)
-    assert float(soft_cross_entropy(logits, targets, weights)) == pytest.approx(float(expected))
-    assert float(cross_entropy(logits, targets, weight=weights)) == pytest.approx(float(expected))
-    found = ClassificationLoss(LossConfig(class_weights="balanced"), train_split(COUNTS))(logits, targets)
+def corrected(config: LossConfig, counts: list[int] = COUNTS, smoothing: float = 0.1) -> ClassificationLoss:
+    """Return the loss over training images of so many of each class."""
+    return ClassificationLoss(config, train_split(counts), smoothing=smoothing)
+
+
+def test_mixed_targets_are_weighted_as_by_pytorch() -> None:
+    logits, targets = soft_batch(smoothing=0.0)
     weights = torch.tensor(class_weights(np.array(COUNTS), None), dtype=torch.float32)
-    assert float(found) == pytest.approx(float(cross_entropy(logits, targets, weight=weights)))
+    expected = cross_entropy(logits, targets, weight=weights)
+    assert float(corrected(LossConfig(class_weights="balanced"), smoothing=0.0)(logits, targets)) == pytest.approx(
+        float(expected)
+    )
+
+
+def test_smoothing_has_the_weight_of_its_label() -> None:
+    """A mixed, smoothed target is worth what its two images are worth, each by the weight of its label."""
+    logits, targets = soft_batch()
+    labels = torch.randint(3, (len(logits),), generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor(class_weights(np.array(COUNTS), None), dtype=torch.float32)
+    parts = [
+        weights[own] * cross_entropy(logits, own, label_smoothing=0.1, reduction="none")
+        for own in (labels, labels.flip(0))
+    ]
+    expected = (0.7 * parts[0] + 0.3 * parts[1]).mean()
+    assert float(corrected(LossConfig(class_weights="balanced"))(logits, targets)) == pytest.approx(float(expected))
 
 
 def test_logit_adjustment_adds_the_logarithm_of_the_priors() -> None:
-    logits, targets = soft_batch()
+    logits, targets = soft_batch(smoothing=0.0)
     adjusted = logits + 1.5 * torch.tensor([0.6, 0.3, 0.1]).log()
     expected = -(targets * adjusted.log_softmax(1)).sum(1).mean()
-    found = ClassificationLoss(LossConfig(logit_adjustment=1.5), train_split(COUNTS))(logits, targets)
-    assert float(found) == pytest.approx(float(expected))
+    assert float(corrected(LossConfig(logit_adjustment=1.5), smoothing=0.0)(logits, targets)) == pytest.approx(
+        float(expected)
+    )
+
+
+@pytest.mark.parametrize("config", [*CORRECTIONS[::2], LossConfig(class_weights="effective_number")])
+def test_a_network_that_knows_every_label_predicts_it_whatever_the_smoothing(config: LossConfig) -> None:
+    """One class of 1,000: its weight times its 5% of every target outweighed the own class of all other images."""
+    loss, logits = corrected(config, [999, 1]), nn.Parameter(torch.zeros(2, 2))
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(logits, smooth_targets(torch.arange(2), 2, 0.1))
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    assert logits.argmax(1).tolist() == [0, 1]
+    if config.logit_adjustment != 1.5:
+        assert logits.softmax(1).tolist() == [
+            pytest.approx([0.95, 0.05], abs=5e-3),
+            pytest.approx([0.05, 0.95], abs=5e-3),
+        ]
 
 
 def test_without_corrections_the_loss_is_bit_equal_to_the_plain_one() -> None:
     logits, targets = soft_batch()
-    loss = ClassificationLoss(LossConfig(), train_split(COUNTS))
+    loss = corrected(LossConfig())
     assert torch.equal(loss(logits, targets), cross_entropy(logits, targets, reduction="none").mean())
     labels = train_split(COUNTS).labels
-    assert labels is not None and loss.chance(labels, 3, 0.1) == chance_loss(labels, 3, 0.1)
+    assert labels is not None and loss.chance(labels, 3) == chance_loss(labels, 3, 0.1)
 
 
 @pytest.mark.parametrize("config", CORRECTIONS)
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_micro_batches_give_the_gradient_of_the_batch(config: LossConfig, size: int) -> None:
-    loss = ClassificationLoss(config, train_split(COUNTS))
+    loss = corrected(config)
     logits, targets = soft_batch()
     whole, parts = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     loss(whole, targets).backward()
@@ -104,7 +142,7 @@ def test_micro_batches_give_the_gradient_of_the_batch(config: LossConfig, size: 
 def test_chance_is_the_loss_of_the_best_constant_prediction(config: LossConfig, smoothing: float) -> None:
     split = train_split(COUNTS)
     assert split.labels is not None
-    loss, targets = ClassificationLoss(config, split), smooth_targets(torch.tensor(split.labels), 3, smoothing)
+    loss, targets = corrected(config, smoothing=smoothing), smooth_targets(torch.tensor(split.labels), 3, smoothing)
     constant = nn.Parameter(torch.zeros(3))
     optimizer = torch.optim.LBFGS([constant], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -115,7 +153,7 @@ def test_chance_is_the_loss_of_the_best_constant_prediction(config: LossConfig, 
         return float(value)
 
     optimizer.step(closure)
-    assert loss.chance(split.labels, 3, smoothing) == pytest.approx(closure(), abs=1e-5)
+    assert loss.chance(split.labels, 3) == pytest.approx(closure(), abs=1e-5)
 
 
 @pytest.mark.parametrize("config", [CORRECTIONS[0], CORRECTIONS[2]])
@@ -123,8 +161,8 @@ def test_a_class_without_training_images_is_an_error(config: LossConfig) -> None
     with pytest.raises(
         UserError, match=r"loss\.(class_weights|logit_adjustment): 1 of the 3 classes .* frequency is 0: '1'"
     ):
-        ClassificationLoss(config, train_split([5, 0, 3]))
-    ClassificationLoss(LossConfig(), train_split([5, 0, 3]))
+        corrected(config, [5, 0, 3])
+    corrected(LossConfig(), [5, 0, 3])
 
 
 @pytest.mark.parametrize(
@@ -138,6 +176,14 @@ def test_a_class_without_training_images_is_an_error(config: LossConfig) -> None
 )
 def test_contradictory_keys(values: dict[str, Any], key: str) -> None:
     assert problems_of(LossConfig, **values).keys() == {key}
+
+
+def test_smoothing_that_leaves_nothing_of_the_labels_is_refused_with_a_correction() -> None:
+    smooth = {"label_smoothing": 1}
+    assert problems_of(FinetuneConfig, out="x", augment=smooth, loss={"logit_adjustment": 1.0}).keys() == {
+        "augment.label_smoothing"
+    }
+    assert not problems_of(FinetuneConfig, out="x", augment=smooth)
 
 
 def test_reidentification_refuses_the_section() -> None:

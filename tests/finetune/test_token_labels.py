@@ -12,6 +12,7 @@ from common.data.augment.erasing import Erasures
 from common.data.loading.loader import Batch
 from common.data.token_labels.reader import TokenLabelBatch
 from common.errors import UserError
+from common.evaluation.config import LinearConfig
 from finetune.config import FinetuneConfig, TokenLabelsConfig
 from finetune.objectives import build_objective
 from finetune.token_labels import TokenLabels, _interval, draw_box
@@ -166,6 +167,16 @@ def test_odd_batch_size_is_refused_only_with_mixtoken():
     with pytest.raises(UserError, match="even number"):
         make_objective().inputs(batch(3), epoch=0, step=0)
     make_objective(mix_token=0.0).inputs(batch(3), epoch=0, step=0)
+
+
+def test_an_odd_batch_is_refused_before_anything_is_read():
+    """A dry run and the plan of a study accepted it, and every run failed at its first step."""
+    odd, unmixed = {"batch_size": 33}, {"mixup": 0, "cutmix": 0}
+    labels = {"objective": "token_labels", "augment": unmixed}
+    for config, keys in ((FinetuneConfig, {}), (FinetuneConfig, labels), (LinearConfig, {"init": None})):
+        assert problems_of(config, out="none", train=odd, **keys).keys() == {"train.batch_size"}
+    assert not problems_of(FinetuneConfig, out="none", train=odd, augment=unmixed)
+    assert not problems_of(FinetuneConfig, out="none", train=odd, token_labels={"mix_token": 0}, **labels)
 
 
 def test_invalid_values_of_the_section_are_reported():

@@ -1,5 +1,6 @@
 """Command line of the studies: its output and exit codes."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def test_plan_prints_every_run_and_starts_none(
     assert "known: 54 runs for 48 cells; 0 done" in printed
     assert not (tmp_path / "out").exists()
     assert fake_stage() == []
+
+
+def test_commands_of_a_plan_are_words_of_a_shell(
+    call: Call, study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    word = "optim.betas=[0.9, 0.99]"
+    assert call("plan", study_file, word, "--verbose", "--out", tmp_path / "out") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.lstrip().startswith("accelerate launch")]
+    assert len(lines) == 54 and all(word in shlex.split(line) for line in lines)
 
 
 @pytest.mark.parametrize(("scale", "rate"), [("imagenet1k", "0.002"), ("cifar10", "0.002"), ("digits", "0.004")])
@@ -103,6 +113,14 @@ def test_a_failed_run_gives_exit_code_1(
         (("plan", "quickstart", "epochs"), "an override is key=value"),
         (("report", "nowhere"), "contains no study.yaml"),
         (("plan", "quickstart", "--only", "mlp"), "--only mlp: matches no run"),
+        (
+            ("plan", "quickstart", "--tera-macs-per-second", "0"),
+            "--tera-macs-per-second 0: must be a finite number above",
+        ),
+        (
+            ("plan", "quickstart", "--tera-macs-per-second", "nan"),
+            "--tera-macs-per-second nan: must be a finite number",
+        ),
     ],
 )
 def test_invalid_input_gives_one_message_and_exit_code_2(

@@ -3,6 +3,7 @@
 Shapes: B samples of this process, C classes, H and W pixels.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,16 @@ class MixingDraw(NamedTuple):
     """Weight of an image itself in its target (lambda)."""
     box: tuple[int, int, int, int] | None
     """Top, bottom, left, right of the rectangle that cutmix takes from the partner; None for mixup."""
+
+
+def mixing_problems(config: AugmentConfig, batch_size: int) -> Iterator[tuple[str, str]]:
+    """Yield (field, message) for a batch over all processes that leaves an image without a partner on any number of them."""
+    if batch_size % 2 and (config.mixup or config.cutmix):
+        yield (
+            "train.batch_size",
+            f"{batch_size}: is odd, but mixup and cutmix need pairs of images. Set an even number, or augment.mixup=0"
+            " augment.cutmix=0.",
+        )
 
 
 def build_mixing(config: AugmentConfig, seed: int, num_classes: int) -> "Mixing":

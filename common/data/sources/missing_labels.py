@@ -63,7 +63,8 @@ def are_labels_used(
     if labeled:
         raise UserError(
             f"data.label_column: {len(missing)} of {len(labels)} images of {title} have no label in the column '{column}'; the"
-            f" first is {name_of(int(missing[0]))}. Add the labels, remove the rows, select another split or column, or {REMEDY}."
+            f" first is {name_of(int(missing[0]))}. A missing, negative or blank value is no label. Add the labels, remove the"
+            f" rows, select another split or column, or {REMEDY}."
         )
     if len(missing) == len(labels):
         _log.info("data: %s has no labels: the column '%s' holds none", title, column)

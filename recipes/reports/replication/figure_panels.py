@@ -6,7 +6,7 @@ from typing import Any
 
 from common.figures import Axes, Figure, Line2D
 from recipes.reports.figure_style import INK
-from recipes.reports.figure_text import fit_legend
+from recipes.reports.figure_text import fit_legend, labeled_lines
 from recipes.reports.replication.findings import Row, TableFindings
 from recipes.reports.replication.words import TableWords
 from recipes.reports.series import Series, assign_series, series_number
@@ -71,11 +71,7 @@ def title_panel(axes: Axes, findings: TableFindings, words: TableWords, entry: A
 
 def draw_legend(fig: Figure, panels: Sequence[Axes], *, published: bool) -> None:
     """Draw one legend above the figure, with every line once and, if `published`, the hollow marker of the paper."""
-    handles = {
-        shorten(label, 60, placeholder="…"): handle
-        for axes in panels
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    handles = {shorten(label, 60, placeholder="…"): line for axes in panels for label, line in labeled_lines(axes)}
     if published:
         handles["the paper (hollow)"] = Line2D([], [], color=INK, marker="o", **PAPER)
     fit_legend(fig, handles)

@@ -5,6 +5,7 @@ for, on this node or on another one that counts as lost.
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -131,7 +132,7 @@ class NodeRun:
         """Run the command until it ends; return its exit code, that of a signal negative."""
         arguments = [str(lock), str(ORPHAN_SECONDS), *self.task.command]
         with (self.folder / LOG).open("ab", buffering=0) as log:
-            start = f"$ {' '.join(self.task.command)}\n# actor {self.task.name} of Ray on {self.node}\n"
+            start = f"$ {shlex.join(self.task.command)}\n# actor {self.task.name} of Ray on {self.node}\n"
             log.write(start.encode(errors="surrogateescape"))
             process = subprocess.Popen(
                 [sys.executable, "-S", guard.__file__, *arguments],

@@ -9,6 +9,7 @@ puts itself back into the queue, unless its study is stopped or Slurm has ended 
 """
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -143,7 +144,7 @@ class RunJob:
         command = [*self._srun(), *self.task.command]
         with (self.folder / LOG).open("ab", buffering=0) as log:
             job, where = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_JOB_NODELIST", socket.gethostname())
-            log.write(f"$ {' '.join(command)}\n# job {job} of Slurm on {where}\n".encode(errors="surrogateescape"))
+            log.write(f"$ {shlex.join(command)}\n# job {job} of Slurm on {where}\n".encode(errors="surrogateescape"))
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

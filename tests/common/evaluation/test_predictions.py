@@ -44,6 +44,17 @@ def round_trip(predictions: Predictions, path: Path) -> Predictions:
     return read_predictions(path)
 
 
+def test_classes_that_a_classifier_cannot_predict_count_for_nothing(tmp_path: Path) -> None:
+    """Of 12 classes it knows three: of the others, topk took any, some of them twice, and top5 counted them as hits."""
+    logits, labels = torch.full((4, 12), -torch.inf), torch.tensor([1, 4, 8, 9])
+    logits[:, [1, 4, 7]] = torch.tensor([3.0, 2.0, 1.0])
+    predictions = round_trip(classify(logits, labels), tmp_path / "predictions.parquet")
+    assert predictions.classes is not None and predictions.scores is not None
+    assert predictions.classes.tolist() == [[1, 4, 7, *[-1] * 7]] * 4
+    assert predictions.scores[:, 3:].max() == 0 and np.allclose(predictions.scores.sum(axis=1), 1)
+    assert classification_metrics(logits, labels)["top5"] == 50.0 == per_image(predictions, "top5").mean()
+
+
 def mean(values: np.ndarray) -> float:
     """Return the mean of 0 and 100 in the metric's arithmetic: float32."""
     return 100 * float(torch.as_tensor(values / 100).float().mean())

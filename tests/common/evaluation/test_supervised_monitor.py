@@ -1,12 +1,15 @@
 """Tests of the supervised monitor: mean losses, the best epoch, missing splits, state."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from common.evaluation.supervised_monitor import Evaluation, SupervisedMonitor
+from common.training.status import RunOutcome, RunStatus
 
 
 class Run:
@@ -83,3 +86,16 @@ def test_state_continues_a_partial_mean() -> None:
     for each in (one, other):
         each.add(torch.tensor(2.0), step=2, epoch=0, last=False)
     assert other.result() == one.result() and other.result()["train_loss"] == 1.5
+
+
+@pytest.mark.parametrize(("last", "status"), [(80.0, "finished"), (math.nan, "diverged")])
+def test_a_run_whose_last_outputs_are_not_finite_has_diverged(last: float, status: str) -> None:
+    """Its accuracy is that of a constant prediction, which looked like the result of a network that learns nothing."""
+    one, finished = monitor(math.nan, 70.0, last), RunOutcome(RunStatus.FINISHED, "done", complete=True)
+    one.validate(nn.Identity(), step=1, epoch=0)
+    assert one.checked(finished).kind == "non_finite_output"
+    one.validate(nn.Identity(), step=2, epoch=1)
+    one.test(nn.Identity())
+    assert one.checked(finished).status == status and one.checked(finished).complete
+    stopped = RunOutcome(RunStatus.INTERRUPTED, "a signal")
+    assert one.checked(stopped) is stopped

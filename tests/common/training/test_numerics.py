@@ -20,6 +20,10 @@ def test_stages_whose_numerics_changed_have_a_higher_version() -> None:
     assert numerics_version("pretrain", {}) == 2
     assert numerics_version("finetune", {"objective": "token_labels"}) == 2
     assert numerics_version("finetune", {}) == numerics_version("finetune", {"objective": "classification"}) == FIRST
+    for changed in ({"loss.class_weights": "balanced"}, {"loss.logit_adjustment": 1.0}):
+        assert numerics_version("finetune", changed) == 2
+        assert numerics_version("finetune", {"objective": "token_labels", **changed}) == 3
+    assert numerics_version("finetune", {"loss.class_weights": "none", "loss.logit_adjustment": 0.0}) == FIRST
     assert numerics_version("linear", {}) == numerics_version("common.evaluation linear", {}) == FIRST
 
 

@@ -90,6 +90,15 @@ def test_figure_of_the_first_screen_is_not_repeated(study_folder: Path, draw_onl
     assert markdown.index("](figures/accuracy.png)") < markdown.index("## Declared claims")
 
 
+def test_a_metric_that_no_run_has_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    """The page said that no pair of runs is complete, although all of them were."""
+    record = write_comparison(comparison_study(metric="test_topl"), tmp_path, lambda at: 90.0)
+    warning = ComparisonPage(record).warnings()[0]
+    assert warning.startswith("No run of finetune has the metric test_topl. Did you mean test_top1? They have ")
+    known = write_comparison(comparison_study(), tmp_path / "known", lambda at: 90.0)
+    assert ComparisonPage(known).warnings() == []
+
+
 def test_caption_of_one_amount_of_labels_mentions_no_lines(tmp_path: Path) -> None:
     record = write_comparison(comparison_study(fractions=(1.0,)), tmp_path, lambda at: 90.0)
     captions = {name: text for name, _, text in comparison_figures(ComparisonPage(record))}

@@ -209,7 +209,7 @@ def test_crash_is_listed_with_its_step_and_excluded_from_the_means(
     assert page.findings.claims[0].outcome is Outcome.BETTER  # the claim on the other stem is as before
     assert page.findings.claims[2].outcome is Outcome.FEW_SEEDS  # two are left, which point where all three do
     assert "a loss of &lt;b&gt;nan&lt;/b&gt; |" in (study_folder / "report.html").read_text()
-    assert r"nan</b> \| at step 41" in (study_folder / "report.md").read_text()
+    assert r"nan\</b> \| at step 41" in (study_folder / "report.md").read_text()
 
 
 def test_cost_of_pretraining_is_amortized_over_the_runs_that_start_from_it(study_folder: Path) -> None:

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from recipes.reports.formatting import p_text
 from recipes.reports.statistics import (
     MIN_SEEDS,
+    SIGNIFICANCE,
     Interval,
     Variance,
     bounded_interval,
@@ -33,6 +35,23 @@ def wilson(p: float, n: float, z: float) -> tuple[float, float]:
 def of_error(mean: float, error: float, *, count: int = 5, degrees: float = 4.0, images: int = 0) -> Interval:
     """Return an interval of a given standard error."""
     return interval(mean, Variance(error**2, 0.0, 0.0), count=count, degrees=degrees, images=images)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"),
+    [
+        (0.00099, "p < 0.001"),
+        (0.0123, "p = 0.012"),
+        (0.0494, "p = 0.049"),
+        (0.0499, "p = 0.0499"),
+        (0.0499996, "p = 0.0499996"),
+        (0.05, "p = 0.05"),
+        (0.0501, "p = 0.05"),
+        (0.9999, "p = 1"),
+    ],
+)
+def test_a_p_value_is_on_the_same_side_of_the_level_as_its_text(p_value: float, text: str) -> None:
+    assert p_text(p_value) == text and (p_value < SIGNIFICANCE) is (text < "p = 0.05")
 
 
 def test_interval_of_three_values_matches_the_textbook_formula() -> None:

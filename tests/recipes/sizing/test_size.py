@@ -261,6 +261,13 @@ def test_what_a_second_share_or_chosen_lengths_would_take_is_named() -> None:
     assert reason(size(hours=24, may_tune=False), "lengths, in budgets") == "nothing is chosen: tune=none"
 
 
+@pytest.mark.parametrize(("seeds", "tuned_on"), [((0, 1, 2), 100), ((99, 100, 101), 102), ((101, 102, 103), 100)])
+def test_lengths_are_chosen_on_a_seed_that_is_not_reported(seeds: tuple[int, ...], tuned_on: int) -> None:
+    """A sizing with the seed 100 ended with an error about a section that the user had not written."""
+    design = size(hours=20, seeds=seeds).design
+    assert design.tuned and design.seeds == seeds and design.tuning_seed == tuned_on
+
+
 def test_few_labels_leave_one_share() -> None:
     few = replace(PHOTOS, class_counts=(9,) * 10, unlabeled=5000)
     assert size(few, 24).design.shares == (1.0,)

@@ -47,8 +47,12 @@ def test_runs_with_long_levels_have_distinct_folders(echo_config: Resolver, tmp_
     levels: dict[str, Any] = {
         f"{'long' * 70}{end}": {"model.stem": stem} for end, stem in (("a", "conv"), ("b", "patchify"))
     }
-    axes = {"stem": {"levels": levels}, "seed": {"key": "train.seed", "values": [0]}}
-    report = {"metric": "test_top1", "x": "seed", "repeats": "seed", "compare": {"stem": list(levels)}}
+    axes = {
+        "stem": {"levels": levels},
+        "fraction": {"key": "data.fraction", "values": [1.0]},
+        "seed": {"key": "train.seed", "values": [0]},
+    }
+    report = {"metric": "test_top1", "x": "fraction", "repeats": "seed", "compare": {"stem": list(levels)}}
     mapping = {"name": "n", "question": "?", "stages": STAGES, "axes": axes, "report": report, "match": "none"}
     runs = make_plan(build_study(mapping, "n.yaml"), echo_config).runs
     assert len({run.id for run in runs}) == 2

@@ -106,6 +106,12 @@ def test_a_missing_recipe_is_an_error(study_file: Path) -> None:
     )
 
 
+def test_a_seed_that_is_given_twice_is_an_error(study_file: Path) -> None:
+    """It was one repeat fewer than was asked for, and nothing said so."""
+    with pytest.raises(UserError, match="seeds: 0 is there twice. Remove one of them"):
+        load_study(study_file, seeds=(0, 0, 1))
+
+
 def test_seeds_that_no_axis_uses_are_an_error(study_file: Path) -> None:
     axes = yaml.safe_load(study_file.read_text())["axes"] | {"seed": {"levels": {"0": {"train.seed": 0}}}}
     assert "seeds = [1, 2]: axes.seed has no list of values" in error_message(study_file, axes=axes, seeds=[1, 2])
@@ -123,7 +129,20 @@ def test_a_start_must_be_a_stage(study_file: Path) -> None:
     [
         ("x", "labels", "report.x = labels: no such axis. Known axes: stem, training, fraction, seed."),
         ("x", "stem", "report.x: level patchify of stem is not a number."),
-        ("compare", {"training": ["OST"]}, "must be two levels of an axis, [base, other]; training has OST, TST"),
+        (
+            "compare",
+            {"training": ["OST"]},
+            "must be two different levels of an axis, [base, other]; training has OST, TST",
+        ),
+        (
+            "compare",
+            {"training": ["TST", "TST"]},
+            "must be two different levels of an axis, [base, other]; training has",
+        ),
+        ("compare", {"fraction": [0.1, 1.0]}, "report.compare.fraction: is report.x, too. Compare levels of another"),
+        ("compare", {"seed": [0, 1]}, "report.compare.seed: is report.repeats, too."),
+        ("x", "seed", "report.repeats = seed: is report.x, too. Name the axis of the seeds, or another x."),
+        ("x", "seed", "report.x: level 0 of seed is not above 0, and x has a logarithmic scale."),
         ("compare", {"stems": ["a", "b"]}, "stems has none"),
     ],
 )

@@ -137,6 +137,7 @@ def test_missing_labels_are_counted_and_the_first_is_named(missing: int | None, 
     with pytest.raises(UserError) as caught:
         source.read("train", labeled=True)
     assert "2 of 6 images" in str(caught.value) and "the first is x.parquet row 2" in str(caught.value)
+    assert "A missing, negative or blank value is no label." in str(caught.value)  # of the classes -1 and 1, too
     assert source.read("train", labeled=False).labels is None
 
 

@@ -1,6 +1,7 @@
 """Accuracy by class and confused classes, from the predictions of the declared arms."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,9 @@ Wrong = Callable[[Mapping[str, str]], Mapping[int, tuple[int, int]]]
 """Levels of a run -> by class, the class it is taken for, and how many of its first images are."""
 
 
-def classes_page(folder: Path, num_classes: int, wrong: Wrong, *, per_class: int = PER_CLASS) -> ComparisonPage:
+def classes_page(
+    folder: Path, num_classes: int, wrong: Wrong, *, per_class: int = PER_CLASS, names: Sequence[str] = ()
+) -> ComparisonPage:
     """Return the page of a study whose runs are right except for what `wrong` says, with confidence 0.9 and 0.6."""
     record = write_comparison(comparison_study(fractions=(0.1, 1.0)), folder, lambda at: 90.0)
     target = np.repeat(np.arange(num_classes, dtype=np.int32), per_class)
@@ -45,7 +48,7 @@ def classes_page(folder: Path, num_classes: int, wrong: Wrong, *, per_class: int
             metrics={"top1": "top1"},
             split="test",
             fingerprint="known",
-            class_names=tuple(f"class {number}" for number in range(num_classes)),
+            class_names=tuple(names or (f"class {number}" for number in range(num_classes))),
             classes=classes,
             scores=np.stack([scores, 1 - scores], axis=1).astype(np.float32),
         )
@@ -114,6 +117,15 @@ def test_many_classes_are_cut_to_both_ends_and_their_confusion_to_a_table(
     assert "The 10 classes of 40 that gain most and the 10 that lose most are shown." in text
     assert len(page.sections.classes[0].pairs.rows) == MOST_PAIRS  # type: ignore[union-attr]
     assert "The most confused pairs of classes:" in text
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_names_of_classes_are_text_in_both_forms(tmp_path: Path) -> None:
+    """Markdown took `<unk>` for HTML, which shows nothing; `|` ends a cell."""
+    write_pages(classes_page(tmp_path, 3, three_classes, names=["<unk>", "a|b", "5 < 6"]).study)
+    markdown, page = ((tmp_path / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert r"| \<unk> |" in markdown and r"| a\|b |" in markdown and "| 5 < 6 |" in markdown
+    assert "<unk>" not in re.sub(r"\\<unk>", "", markdown) and "<unk>" not in page and "&lt;unk&gt;" in page
 
 
 def test_few_classes_have_a_heat_map_at_both_ends_of_x(tmp_path: Path, draw_only: Callable[..., None]) -> None:

@@ -270,4 +270,4 @@ def test_text_of_a_study_is_escaped(tmp_path: Path) -> None:
     study = table_study([row_axis(TABLE1[:2]), seed_axis(2)], Figure("rows"), pairs=(pair,))
     page = page_of(write_study(study, tmp_path, lambda stage, levels: {"value": 80.0 + int(levels["row"][3:])}))
     files = render(page, {})
-    assert "&lt;b&gt;a | b&lt;/b&gt;" in files["report.html"] and r"<b>a \| b</b>" in files["report.md"]
+    assert "&lt;b&gt;a | b&lt;/b&gt;" in files["report.html"] and r"\<b>a \| b\</b>" in files["report.md"]
