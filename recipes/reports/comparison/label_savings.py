@@ -138,8 +138,8 @@ def _accepted(difference: Difference, positions: Sequence[float]) -> tuple[float
 
 
 def _excess(found: Interval) -> float:
-    """Return by how much an interval misses zero; at most 0 if it contains it."""
-    return abs(found.mean) - found.half_width
+    """Return by how much an interval misses zero; at most 0 if it contains it. One of unknown width is its mean alone."""
+    return abs(found.mean) - (found.half_width if found.is_known else 0.0)
 
 
 def _root(difference: Difference, left: float, right: float) -> float:
