@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Whatever a site sets for its own Python: no installation beside the environment, and no packages counted that are not in it.
-PIP := env -u PYTHONPATH PIP_USER=0 $(BIN)/python -m pip
+OWN := env -u PYTHONPATH PIP_USER=0 $(BIN)/python
+PIP := $(OWN) -m pip
 OUT ?= outputs/quickstart
 
 .PHONY: help quickstart test quick lint typecheck networks clean
@@ -38,7 +39,7 @@ clean:  ## Remove runs and caches, keep the virtual environment
 $(STAMP): pyproject.toml constraints.txt $(wildcard common/data/augment/bicubic_kernel/*)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip \
+	$(PIP) --version > /dev/null 2>&1 || $(OWN) -m ensurepip \
 		|| { echo "No pip in $(VENV). Install Python's venv (Debian: apt install python3-venv), or remove $(VENV)"; exit 1; }
 	$(PIP) install --quiet --upgrade pip
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'

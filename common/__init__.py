@@ -3,6 +3,6 @@
 import sys
 
 if sys.platform == "win32":
-    raise ImportError(
-        "two-stage-vit does not run on Windows itself. Install it in WSL (`wsl --install`), where all commands work."
+    raise SystemExit(
+        "error: two-stage-vit does not run on Windows itself. Install it in WSL (`wsl --install`), where all commands work."
     )

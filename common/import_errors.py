@@ -35,10 +35,11 @@ def explain_import(error: Exception, environment: Mapping[str, str] = os.environ
     if not after or after[0].f_code.co_name != "<module>":
         return None
     text = " ".join(str(error).split())
-    named = [sys.modules[word] for word in re.findall(r"\w+", text) if word in sys.modules]
     imported = {str(frame.f_globals.get("__name__")).partition(".")[0]: frame.f_globals for frame in reversed(after)}
-    files = {name: str(names.get("__file__")) for name, names in imported.items()}
-    files |= {module.__name__: str(getattr(module, "__file__", None)) for module in named}
+    files = {
+        name: str(names.get("__file__")) for name, names in imported.items()
+    }  # not in sys.modules if its import has failed
+    files |= {name: _file_of(name) for name in (*imported, *re.findall(r"\w+", text)) if name in sys.modules}
     reason = f"{type(error).__name__}: {text[:300]}".rstrip(".")
     if (message := _explain_other_module(files, environment, reason)) is not None:
         return message
@@ -58,13 +59,19 @@ def explain_import(error: Exception, environment: Mapping[str, str] = os.environ
 
 
 def _modules_lacking(error: Exception) -> dict[str, str]:
-    """Return the file of the module, by its name, that lacks what an error is about."""
-    module: object = None
-    if isinstance(error, AttributeError):
-        module = error.obj
-    elif isinstance(error, ImportError) and error.name:
-        module = sys.modules.get(error.name.partition(".")[0])
-    return {module.__name__: str(getattr(module, "__file__", None))} if isinstance(module, ModuleType) else {}
+    """Return the file of the library, by its name, that lacks what an error is about."""
+    name: str | None = None
+    if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        name = error.obj.__name__
+    elif isinstance(error, ImportError):
+        name = error.name
+    library = (name or "").partition(".")[0]
+    return {library: _file_of(library)} if library in sys.modules else {}
+
+
+def _file_of(library: str) -> str:
+    """Return the file of an imported module or package."""
+    return str(getattr(sys.modules[library], "__file__", None))
 
 
 def _explain_other_module(files: Mapping[str, str], environment: Mapping[str, str], reason: str = "") -> str | None:
@@ -72,7 +79,7 @@ def _explain_other_module(files: Mapping[str, str], environment: Mapping[str, st
     folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     users = site.getusersitepackages()
     for name, file in files.items():
-        installed = PathFinder.find_spec(name, folders) if "." not in name else None
+        installed = PathFinder.find_spec(name, folders)
         if not Path(file).is_absolute() or installed is None or not installed.origin:
             continue
         if any(Path(file).is_relative_to(folder) for folder in folders) or _is_own(file):

@@ -76,5 +76,5 @@ def test_program_lists_its_commands(tmp_path: Path) -> None:
 
 def test_windows_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(ImportError, match="does not run on Windows itself. Install it in WSL"):
+    with pytest.raises(SystemExit, match="error: two-stage-vit does not run on Windows itself. Install it in WSL"):
         runpy.run_path(str(ROOT / "common" / "__init__.py"))

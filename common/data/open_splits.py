@@ -72,7 +72,12 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     _log_splits(source, full_train, subset, partition)
     unlabeled = _unlabeled_images(source, config, rest, partition, labeled=labeled)
     if unused := unused_names(source):
-        _log.warning("data.leave_out: nothing that is read of %s is called %s", source.title, quoted(unused))
+        _log.warning(
+            "data.leave_out: nothing that was read of %s is called %s. Correct or remove such names, unless they are in a split"
+            " that this stage does not read",
+            source.title,
+            quoted(unused),
+        )
     subset = replace(subset, num_unlabeled=sum(map(len, unlabeled)))
     train = join(full_train.select(subset.indices), unlabeled)
     parts = {"train": train, "validation": partition.validation, "test": partition.test}

@@ -58,10 +58,12 @@ def _load(title: str, name: str, config_name: str | None, revision: str | None) 
         if (found := _CONFIGURATIONS.search(text)) is not None:
             names = [part.strip(" '\"") for part in found[1].strip(" []").split(",")]
             first = text.partition("\n")[0].rstrip(".")
-            raise UserError(
-                f"data.source: {title} cannot be opened ({first}). Set data.config_name to one of its configurations:"
-                f" {quoted(names, limit=20)}."
-            ) from error
+            listed = quoted(names, limit=20)
+            if "in the cache" in found[0].lower():
+                remedy = f"Without a connection data.config_name must be one of those in the cache: {listed}."
+            else:
+                remedy = f"Set data.config_name to one of its configurations: {listed}."
+            raise UserError(f"data.source: {title} cannot be opened ({first}). {remedy}") from error
         if "scripts are no longer supported" in text:
             raise UserError(
                 f"data.source: {title} is a script, which is not run. Set data.revision=refs/convert/parquet, where the Hub keeps"

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common.data.images.formats import FIRST_BYTES, Format, find_format
+from common.data.images.storage_failures import raise_storage_failure
 from common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -138,7 +139,8 @@ class Listing:
         """Return folder or file; count the entry and return nothing if it is passed over."""
         try:
             kind = "folder" if entry.is_dir() else "file" if entry.is_file() else ""
-        except OSError:  # a link to itself
+        except OSError as error:  # a link to itself
+            raise_storage_failure(error, printable(entry.path))
             kind = ""
         if not kind:
             self.skipped["dangling links" if entry.is_symlink() else "special files"] += 1
@@ -155,8 +157,13 @@ class Listing:
 
     def _is_left_out(self, name: str) -> bool:
         """Return whether the configuration leaves out a name: as it stands, whatever signs it has, or by a wildcard."""
+        if not self.left_out:
+            return False
+        compared = normalized(name)
         found = [
-            pattern for pattern in self.left_out if name == pattern or fnmatch(normalized(name), normalized(pattern))
+            pattern
+            for pattern in self.left_out
+            if name == pattern or compared == normalized(pattern) or fnmatch(compared, normalized(pattern))
         ]
         self.used.update(found)
         return bool(found)
@@ -223,5 +230,6 @@ def _format_of(path: Path) -> Format | None:
     try:
         with path.open("rb") as file:
             return find_format(file.read(FIRST_BYTES))
-    except OSError:
+    except OSError as error:
+        raise_storage_failure(error, printable(str(path)))
         return None

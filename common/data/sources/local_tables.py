@@ -99,8 +99,8 @@ def check_path(path: Path, *, expands: bool = True, remedy: str = "") -> None:
     sign = "::" if "::" in text else "$" if expands and os.path.expandvars(text) != text else None
     if sign is not None:
         raise UserError(
-            f"data.source: Hugging Face datasets cannot open {text}: it does not take '{sign}' for a part of a name. Rename the"
-            f" folder, set data.source to a link to it{remedy}."
+            f"data.source: Hugging Face datasets cannot open {text}: it does not take '{sign}' for a part of a name. Rename"
+            f" what has it in its name, or set data.source to a link{remedy}."
         )
 
 

@@ -20,8 +20,8 @@ def warn_of_white(names: list[str], num_decoded: int) -> None:
     """Log which of the decoded images are entirely white, and what to do if they were drawings on a transparent ground."""
     if names:
         _log.warning(
-            "data: warning: %d of %d decoded images are entirely white, such as %s. Leave blank images out with data.leave_out;"
-            " save white drawings on a transparent ground, which becomes white, on another ground",
+            "data: warning: %d of %d decoded images are entirely white, such as %s. Transparent pixels become white,"
+            " where white drawings disappear: save those on another background. Leave blank images out with data.leave_out",
             len(names),
             num_decoded,
             quoted(names, limit=3),

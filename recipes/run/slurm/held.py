@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 
 from recipes.run.slurm.programs import QueuedTask
 
-_HELD = re.compile("held|hold", re.IGNORECASE)
+_HELD = re.compile(r"JobHeld|JobHold|\bheld\b", re.IGNORECASE)
 _NEVER = re.compile(
-    r"BadConstraints|Never|NotAllowed|Invalid|PerJob|MaxMemPerLimit|Partition(?:Config|TimeLimit|NodeLimit)",
+    r"BadConstraints|Never|NotAllowed|Invalid|PerJob|MaxMemPerLimit|Partition(?:Config|TimeLimit)",
     re.IGNORECASE,
 )
 """Reasons for which a job never starts as it is: on many clusters Slurm takes such jobs all the same."""
@@ -23,8 +23,13 @@ def describe_held(tasks: Iterable[QueuedTask]) -> Iterator[tuple[str, str]]:
         jobs = (
             f"{len(found)} jobs ({reason}), such as {found[0].job}" if len(found) > 1 else f"{found[0].job} ({reason})"
         )
-        if _HELD.search(reason):
-            yield reason, f"Slurm holds {jobs}: `scontrol release {found[0].job}` lets it start"
+        if "admin" in reason.lower():
+            yield reason, f"Slurm holds {jobs}: the cluster's administrators can release what they hold"
+        elif _HELD.search(reason):
+            yield (
+                reason,
+                f"Slurm holds {jobs}: `scontrol release {','.join(task.job for task in found)}` lets them start",
+            )
         else:
             yield (
                 reason,

@@ -313,4 +313,4 @@ def test_splits_for_fingerprints_are_opened_without_decoding(tmp_path: Path, mon
 def test_a_name_to_be_left_out_that_nothing_has_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = class_folders(tmp_path / "data", 4, names=("cat", "dog", "notes"))
     open_splits(DataConfig(source=str(root), leave_out=("notes", "cats")), labeled=True)
-    assert "data.leave_out: nothing that is read of" in caplog.text and "is called 'cats'" in caplog.text
+    assert "data.leave_out: nothing that was read of" in caplog.text and "is called 'cats'" in caplog.text

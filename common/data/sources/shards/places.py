@@ -2,6 +2,7 @@
 
 import email.message
 import http.client
+import logging
 import os
 import re
 import time
@@ -16,12 +17,14 @@ from typing import NamedTuple, Protocol
 
 from common.data.sources.shards.connections import open_url
 
+_log = logging.getLogger(__name__)
+
 _TRIES = 6
 _FIRST_WAIT_SECONDS = 0.5
 """Wait before a request is sent again; each further one is twice as long: 16 s in all."""
 _TIMEOUT_SECONDS = 60.0
 _MOST_WAIT_SECONDS = 300.0
-"""Longest wait that a server may ask for: limits on the number of requests mostly count those of some minutes."""
+"""Longest wait for a server that asks for one, in all tries of a request: limits mostly count the requests of some minutes."""
 _RETRIED = (408, 429, 500, 502, 503, 504)
 """HTTP statuses after which a request is sent again."""
 _PARTIAL, _BEYOND_END = 206, 416
@@ -138,6 +141,7 @@ class RemoteShard:
     def _request(self, offset: int, size: int) -> tuple[bytes, email.message.Message]:
         """Return a range of the file, and the headers; raise OSError that names the address if the last try fails."""
         request = urllib.request.Request(self.url, headers={"Range": f"bytes={offset}-{offset + size - 1}"})
+        left = _MOST_WAIT_SECONDS
         for number in range(_TRIES):
             last, wait = number == _TRIES - 1, _FIRST_WAIT_SECONDS * 2**number
             try:
@@ -152,7 +156,9 @@ class RemoteShard:
                     return b"", error.headers
                 if last or error.code not in _RETRIED:
                     raise OSError(f"{self.url}: {error}") from error
-                wait = max(wait, _asked_wait(error.headers))
+                if (asked := min(_asked_wait(error.headers), left)) > wait:
+                    _log.info("data.source: %s: %s; waiting %.0f s, as the server asks", self.url, error, asked)
+                    left, wait = left - asked, asked
             except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 if last:
                     raise OSError(f"{self.url}: {error}") from error
@@ -163,7 +169,7 @@ class RemoteShard:
 def _asked_wait(headers: email.message.Message) -> float:
     """Return the seconds that a server asks to wait before the next request (`Retry-After`), 0 if it asks for none."""
     seconds = headers.get("Retry-After", "").strip()
-    return min(float(seconds), _MOST_WAIT_SECONDS) if seconds.isdecimal() else 0.0
+    return float(seconds) if seconds.isdecimal() else 0.0
 
 
 def _state_of(headers: email.message.Message) -> str:

@@ -39,14 +39,15 @@ def read_samples(shard: ShardPlace, *, label_column: str | None) -> Iterator[Sam
 def _samples(file: TarFile, label_column: str | None) -> Iterator[Sample]:
     """Yield the samples of an open tar file."""
     extensions = _LABEL_EXTENSIONS if label_column is None else (label_column.lower(),)
-    current, images, texts, unlabeled = "", list[Member](), dict[str, str](), set[str]()
+    current, images, texts = "", list[Member](), dict[str, str]()
+    images_alone, labels_alone = set[str](), set[str]()
     for member in file.members():
         stem, extension = _stem_and_extension(member.name)
         if not extension:
             continue  # a hidden file, or one without an extension
         if stem != current:
             label = _find_label(file.title, current, texts, label_column)
-            _check_order(file.title, current, images, label, unlabeled)
+            _check_order(file.title, current, images, label, images_alone, labels_alone)
             yield from _sample(file.title, current, images, label)
             current, images, texts = stem, [], {}
         if f".{extension.rpartition('.')[2]}" in IMAGE_EXTENSIONS:
@@ -54,17 +55,21 @@ def _samples(file: TarFile, label_column: str | None) -> Iterator[Sample]:
         elif extension in (*extensions, "json"):
             texts[extension] = _text(file, member)
     label = _find_label(file.title, current, texts, label_column)
-    _check_order(file.title, current, images, label, unlabeled)
+    _check_order(file.title, current, images, label, images_alone, labels_alone)
     yield from _sample(file.title, current, images, label)
 
 
-def _check_order(title: str, stem: str, images: list[Member], label: str | None, unlabeled: set[str]) -> None:
-    """Raise UserError for a label apart from its image; add the name to the images without a label if there is none yet."""
-    if images and label is None:
-        unlabeled.add(stem)
-    elif not images and label is not None and stem in unlabeled:
+def _check_order(
+    title: str, stem: str, images: list[Member], label: str | None, images_alone: set[str], labels_alone: set[str]
+) -> None:
+    """Add a name that has only images, or only a label, to those; raise UserError if it was among the others before."""
+    if bool(images) == (label is not None):
+        return
+    seen, others = (images_alone, labels_alone) if images else (labels_alone, images_alone)
+    seen.add(stem)
+    if stem in others:
         raise UserError(
-            f"data.source: in {title} the label of the sample {stem} does not follow its image: the members of a sample are"
+            f"data.source: in {title} the label of the sample {stem} is not beside its image: the members of a sample are"
             " consecutive. Write the shard again, with `tar --sort=name`."
         )
 

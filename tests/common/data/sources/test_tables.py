@@ -225,11 +225,11 @@ def test_hub_failure_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             ValueError("Couldn't find cache for images for config 'default'\nAvailable configs in the cache: ['full']"),
-            "for config 'default'). Set data.config_name to one of its configurations: 'full'.",
+            "for config 'default'). Without a connection data.config_name must be one of those in the cache: 'full'.",
         ),
         (
             ValueError("There are multiple 'images' configurations in the cache: full, 320px\nPlease specify which"),
-            "Set data.config_name to one of its configurations: 'full', '320px'.",
+            "Without a connection data.config_name must be one of those in the cache: 'full', '320px'.",
         ),
         (
             RuntimeError("Dataset scripts are no longer supported, but found images.py"),

@@ -203,5 +203,5 @@ def test_white_drawings_that_disappear_are_named(
         verified({"train": split}, cache_bytes=cache_bytes)
     (message,) = [record.getMessage() for record in caplog.records]
     assert "1 of 2 decoded images are entirely white, such as " in message
-    assert "white.png'. Transparent pixels are composited on white" in message
+    assert "white.png'. Transparent pixels become white, where white drawings disappear" in message
     assert "red" not in message

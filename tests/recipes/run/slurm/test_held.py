@@ -24,8 +24,14 @@ def task(index: int, reason: str, state: str = "PENDING") -> QueuedTask:
 @pytest.mark.parametrize("reason", ["JobHeldUser", "launch failed requeued held", "JobHoldMaxRequeue"])
 def test_jobs_that_are_held_are_named_with_what_releases_them(reason: str) -> None:
     assert list(describe_held([task(2, reason), task(3, "Priority")])) == [
-        (reason, f"Slurm holds 7_2 ({reason}): `scontrol release 7_2` lets it start")
+        (reason, f"Slurm holds 7_2 ({reason}): `scontrol release 7_2` lets them start")
     ]
+
+
+def test_all_held_jobs_are_released_and_those_of_administrators_are_theirs() -> None:
+    (_, line), (_, of_admin) = describe_held([task(2, "JobHeldUser"), task(5, "JobHeldUser"), task(3, "JobHeldAdmin")])
+    assert line == "Slurm holds 2 jobs (JobHeldUser), such as 7_2: `scontrol release 7_2,7_5` lets them start"
+    assert "administrators" in of_admin and "scontrol" not in of_admin
 
 
 @pytest.mark.parametrize(
@@ -39,7 +45,17 @@ def test_jobs_that_ask_for_what_is_not_to_be_had_are_named(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", ["None", "Priority", "Resources", "Dependency", "QOSMaxJobsPerUserLimit", "AssocGrpGRES"]
+    "reason",
+    [
+        "None",
+        "Priority",
+        "Resources",
+        "Dependency",
+        "QOSMaxJobsPerUserLimit",
+        "AssocGrpGRES",
+        "QOSUsageThreshold",
+        "PartitionNodeLimit",
+    ],
 )
 def test_reasons_that_pass_are_not_mentioned(reason: str) -> None:
     assert not list(describe_held([task(0, reason)]))
@@ -58,7 +74,7 @@ def test_a_study_says_once_what_it_waits_for(
     for _ in range(2):
         engine._read_at = None
         assert engine.finished() == []
-    assert lines == ["Slurm holds 7_0 (JobHeldUser): `scontrol release 7_0` lets it start"]
+    assert lines == ["Slurm holds 7_0 (JobHeldUser): `scontrol release 7_0` lets them start"]
 
 
 def test_a_run_that_is_done_is_not_waited_for_while_slurm_completes_its_job(tmp_path: Path) -> None:

@@ -179,10 +179,11 @@ def test_json_that_is_no_object_is_named(tmp_path: Path, text: str) -> None:
         open_splits(DataConfig(source=str(tmp_path), kind="webdataset"), labeled=True)
 
 
-def test_labels_apart_from_their_images_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("a.png", "b.png", "a.cls", "b.cls"), ("a.cls", "b.cls", "a.png", "b.png")])
+def test_labels_apart_from_their_images_are_an_error(tmp_path: Path, names: tuple[str, ...]) -> None:
     """`tar` without `--sort=name` takes files in the order of the folder."""
-    write_shard(tmp_path / "train.tar", {"a.png": png(1), "b.png": png(2), "a.cls": b"0", "b.cls": b"1"})
-    with pytest.raises(UserError, match=r"train\.tar the label of the sample a does not follow its image.*--sort=name"):
+    write_shard(tmp_path / "train.tar", {name: png(1) if name.endswith("png") else b"0" for name in names})
+    with pytest.raises(UserError, match=r"train\.tar the label of the sample a is not beside its image.*--sort=name"):
         open_folder(tmp_path, kind="webdataset").read("train", labeled=False)
 
 
