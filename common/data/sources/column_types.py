@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,20 @@ def features_of(schema: Any) -> Any:
 
 def unread_columns(schema: Any) -> dict[str, str]:
     """Return the columns of types that the library does not have, such as maps and UUIDs, with the types."""
+    return {field.name: str(field.type) for field in schema if not _is_read(field.type)}
+
+
+@cache
+def _is_read(kind: Any) -> bool:
+    """Return whether the library has a type of Arrow; cached, because the files of a table have the same few."""
     import datasets
     import pyarrow
 
-    unread = {}
-    for field in schema:
-        try:
-            datasets.Features.from_arrow_schema(pyarrow.schema([field]))
-        except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError):
-            unread[field.name] = str(field.type)
-    return unread
+    try:
+        datasets.Features.from_arrow_schema(pyarrow.schema([("column", kind)]))
+    except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError):
+        return False
+    return True
 
 
 def log_unread_columns(title: str, files: Sequence[Path]) -> None:
