@@ -49,8 +49,8 @@ def _temperature_warnings(dino: DinoConfig, epochs: int) -> Iterator[str]:
             )
     if warmup and warmup >= epochs:
         yield (
-            f"dino.warmup_teacher_temp_epochs = {warmup} is not less than train.epochs = {epochs}: the teacher temperature reaches "
-            f"dino.teacher_temp not before the last epoch. Try {epochs * 3 // 10}."
+            f"dino.warmup_teacher_temp_epochs = {warmup} is not less than train.epochs = {epochs}: the teacher temperature does "
+            f"not reach dino.teacher_temp before the last epoch. Try {epochs * 3 // 10}."
         )
 
 

@@ -89,7 +89,7 @@ class SupervisedMonitor:
             return outcome
         reason = (
             f"{unusable} is {values[unusable]}: outputs of the network are not finite, so that no metric means anything. Try"
-            " another train.precision."
+            " train.precision=fp32, or a lower optim.lr."
         )
         return RunOutcome(RunStatus.DIVERGED, reason, kind=DivergenceKind.NON_FINITE_OUTPUT, complete=outcome.complete)
 

@@ -101,7 +101,9 @@ def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
     if (description := read.network.describe()) is not None:
         logger.info("init: %s", description)
     if (failure := failure_of_run(Path(read.source))) is not None:
-        logger.warning("init: warning: the run of these weights ended as %s", failure)
+        logger.warning(
+            "init: warning: the run of these weights ended as %s; weights of another run may be better", failure
+        )
     if read.had_distillation_token:
         logger.warning(
             "init: warning: the weights are of a network with a distillation token, which is dropped with its position embedding"

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "resizing": bicubic.description(),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": bool(_git("status", "--porcelain")),
-        "command": " ".join(sys.orig_argv),
+        "command": shlex.join(sys.orig_argv),
     }
 
 

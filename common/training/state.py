@@ -167,19 +167,20 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Load an optimizer's moments and counters.
 
-    They are copied: PyTorch would take the tensors themselves, which on a CPU are mapped from the checkpoint's file. It would keep
+    On a CPU they are copied: PyTorch would take the tensors themselves, which are mapped from the checkpoint's file. It would keep
     its space on the disk once it is removed, and on NFS could not be removed. Raise ValueError for moments of other parameters.
     """
-    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for dotted, tensor in tensors.items():
         if dotted.startswith("optimizer."):
             _, index, name = dotted.split(".")
-            wanted = shapes[int(index)] if int(index) < len(shapes) else None
-            if tensor.dim() and tensor.shape != wanted:
-                there = "no parameter" if wanted is None else f"a parameter of the shape {tuple(wanted)}"
+            wanted = parameters[int(index)] if int(index) < len(parameters) else None
+            if tensor.dim() and (wanted is None or tensor.shape != wanted.shape):
+                there = "no parameter" if wanted is None else f"a parameter of the shape {tuple(wanted.shape)}"
                 raise ValueError(f"{dotted} is of the shape {tuple(tensor.shape)}, and there is {there} at its place")
-            state.setdefault(int(index), {})[name] = tensor.clone()
+            is_mapped = wanted is None or not tensor.dim() or wanted.device.type == "cpu"
+            state.setdefault(int(index), {})[name] = tensor.clone() if is_mapped else tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -30,7 +30,7 @@ def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES
         return
     if torch.version.cuda is None:
         reason = f"this PyTorch ({torch.__version__}) is built without CUDA: install one with it (pytorch.org)"
-    elif visible is not None:
+    elif visible is not None and not _names_a_device(visible, number):
         reason = f"CUDA_VISIBLE_DEVICES is {visible!r}: correct or unset it"
     else:
         reason = (
@@ -42,3 +42,9 @@ def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES
         number,
         reason,
     )
+
+
+def _names_a_device(visible: str, number: int) -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES begins with one of so many GPUs, or with a name, which cannot be checked."""
+    first = visible.partition(",")[0].strip()
+    return int(first) < number if first.isdecimal() else first.startswith(("GPU-", "MIG-"))

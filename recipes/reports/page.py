@@ -74,7 +74,7 @@ class Page(ABC):
         """Return the axes by which the table of all metrics is grouped."""
 
     def warnings(self) -> list[str]:
-        """Return the warnings: a metric that no run has, runs that are not done, and test images that were trained on."""
+        """Return the warnings: unknown metrics, runs that are not done or did not finish, and test images that were trained on."""
         statuses = self.study.frame["status"].dropna()
         warnings = [*self._unknown_metrics()]
         if len(statuses) < len(self.study.runs):
@@ -101,11 +101,12 @@ class Page(ABC):
             name for run in self.study.of_stage(stage) if run.result and run.is_usable for name in run.result.metrics
         }
         for metric in spec.metrics.values() if isinstance(spec, TableReportSpec) else [spec.metric]:
-            is_measured = "@" in metric or not known.isdisjoint((metric, f"{metric}_00"))
+            name = metric.partition("@")[0]
+            is_measured = not known.isdisjoint((name, f"{name}_00"))
             if known and not is_measured:
                 yield (
                     f"No run of {stage} has the metric {metric}.{did_you_mean(metric, known)} They have"
-                    f" {', '.join(sorted(known))}. Set it in the section report: runs that are done are not repeated."
+                    f" {', '.join(sorted(known))}. Correct it in the section report: runs that are done are not repeated."
                 )
 
     def facts(self) -> list[str]:
@@ -154,7 +155,7 @@ class Page(ABC):
         folder = display_path(self.study.folder)
         run = shlex.join([*run_command(plan.study), "--out", folder])
         last = plan.runs[-1]
-        arguments = " ".join(map(shlex.quote, last.arguments(self.study.folder / "runs")))
+        arguments = shlex.join(last.arguments(self.study.folder / "runs"))
         return [
             run,
             f"python -m recipes report {shlex.quote(folder)}",

@@ -62,13 +62,20 @@ def render(page: Report, figures: Mapping[str, RenderedFigure]) -> dict[str, str
             autoescape=kind == "html",
             finalize=None if kind == "html" else _without_tags,
         )
+        environment.filters["code"] = Code
         text = environment.get_template(f"{page.template}.{kind}.j2").render(page=page, figures=figures, style=style)
         texts[f"report.{kind}"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
     return texts
 
 
+class Code(str):
+    """Text in a code block or in backticks, which Markdown shows as it is."""
+
+
 def _without_tags(value: object) -> object:
     """Return an expression of a Markdown template with names such as <unknown> escaped: they would be taken for HTML."""
+    if isinstance(value, Code):
+        return value
     return re.sub(r"(?<!\\)<(?=[a-zA-Z/!?])", r"\\<", value) if isinstance(value, str) else value
 
 

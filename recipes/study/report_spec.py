@@ -48,8 +48,8 @@ def build_report_spec(
         problems += [f"report.x: level {level} of {entry.x} is not a number." for level in invalid]
         low = [level for level in axes[entry.x].levels if level not in invalid and float(level) <= 0]
         problems += [
-            f"report.x: level {level} of {entry.x} is not above 0, and x has a logarithmic scale. Remove the level, or compare it"
-            " as a level of another axis."
+            f"report.x: level {level} of {entry.x} is not above 0, and x has a logarithmic scale. Remove the level, or take a"
+            " value above 0 instead."
             for level in low
         ]
     problems += _two_roles(entry)

@@ -23,7 +23,7 @@ _OURS = {
     "kill-on-invalid-dep",
 }  # fmt: skip
 """Options that a study sets for every job, without a key."""
-_VAIN = {
+_NOT_FOLLOWED = {
     **dict.fromkeys(
         ("clusters", "M"),
         "the study would not find its jobs. Remove it, and name the cluster in the environment variable SLURM_CLUSTERS.",
@@ -32,7 +32,7 @@ _VAIN = {
     "test-only": "sbatch would submit nothing. Remove it; `python -m recipes plan` lists the runs.",
 }
 """Options with which a study cannot follow its jobs, and why."""
-_LONG = tuple(name for name in (*_KEYS, *_OURS, *_VAIN) if len(name) > 1)
+_LONG = tuple(name for name in (*_KEYS, *_OURS, *_NOT_FOLLOWED) if len(name) > 1)
 _THREADS = re.compile(r"\s*(?:export\s+)?((?:OMP|MKL)_NUM_THREADS)=")
 _ALMOST = re.compile(r"\s*#\s*SBATCH\b")
 
@@ -59,8 +59,8 @@ def problems_of_line(line: str) -> Iterator[str]:
             yield f"{line}: {option} is set by the key {_KEYS[name]}. Set that key instead."
         elif name in _OURS:
             yield f"{line}: {option} is set by the study for every job. Remove it."
-        elif name in _VAIN:
-            yield f"{line}: with {option} {_VAIN[name]}"
+        elif name in _NOT_FOLLOWED:
+            yield f"{line}: with {option} {_NOT_FOLLOWED[name]}"
 
 
 def _name(word: str) -> str:

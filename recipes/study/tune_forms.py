@@ -63,8 +63,7 @@ def build_tune(entry: TuneEntry, study: Study, forms: Mapping[str, AxisEntry], p
     if not isinstance(forms.get(repeats), ValuesAxis):
         problems.append(f"tune.seeds: axes.{repeats} has no list of values that these seeds could replace.")
     problems += [f"tune.seeds: {problem}" for problem in repeated_names(entry.seeds)]
-    lengths = tuple(dict.fromkeys(entry.lengths))
-    problems += [f"tune.lengths: {problem}" for problem in repeated_names(lengths)]
+    problems += [f"tune.lengths: {problem}" for problem in repeated_names(entry.lengths)]
     for seed in entry.seeds:
         if format_level(seed) in axis.levels:
             known = ", ".join(axis.levels)
@@ -79,7 +78,7 @@ def build_tune(entry: TuneEntry, study: Study, forms: Mapping[str, AxisEntry], p
             problems.append(f"{key}: tune.values has candidates for it. Remove the override, or the candidates.")
         values[own] = tuple(types.read(key, value) for value in candidates)
         problems += [f"tune.values.{key}: {problem}" for problem in repeated_names(values[own])]
-    return Tune(entry.seeds, lengths, values, entry.metric)
+    return Tune(entry.seeds, entry.lengths, values, entry.metric)
 
 
 def value_combinations(tune: Tune) -> list[dict[str, Any]]:

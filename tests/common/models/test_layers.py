@@ -11,7 +11,7 @@ from common.models.networks import ModelConfig, build_network
 from common.training.optimizers import parameter_groups
 
 OLDER = {"stem": r"^cls_token|pos_embed|patch_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
-"""What timm's networks gave until 1.0.20 and after: neither the registers nor the norm before the blocks are in the stem."""
+"""What timm's networks gave before 1.0.28: neither the registers nor the norm before the blocks are in the stem."""
 NAMES = ("vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3", "vit_base_patch16_clip_224")
 
 

@@ -23,6 +23,11 @@ def test_stages_whose_numerics_changed_have_a_higher_version() -> None:
     for changed in ({"loss.class_weights": "balanced"}, {"loss.logit_adjustment": 1.0}):
         assert numerics_version("finetune", changed) == 2
         assert numerics_version("finetune", {"objective": "token_labels", **changed}) == 3
+        assert numerics_version("finetune", {"augment.label_smoothing": 0.0, **changed}) == FIRST
+    assert (
+        numerics_version("knn", {"knn.temperature": 0.01}) == numerics_version("probe", {"knn.temperature": 0.01}) == 2
+    )
+    assert numerics_version("knn", {"knn.temperature": 0.07}) == FIRST
     assert numerics_version("finetune", {"loss.class_weights": "none", "loss.logit_adjustment": 0.0}) == FIRST
     assert numerics_version("linear", {}) == numerics_version("common.evaluation linear", {}) == FIRST
 

@@ -8,10 +8,8 @@ import pytest
 import torch
 from conftest import problems_of
 from small_networks import gradients, small_network
-from timm.models import VisionTransformer
 from torch import nn
 
-from common.models.meta import on_meta_device
 from common.models.networks import ModelConfig, build_network
 from common.training.optimizers import (
     OptimConfig,
@@ -186,28 +184,6 @@ def test_layer_decay_decreases_from_the_classifier_to_the_stem() -> None:
     assert scale["blocks.3.mlp.fc1.weight"] == 0.5
     assert scale["blocks.0.mlp.fc1.weight"] == 0.5**depth
     assert scale["patch_embed.proj.weight"] == scale["pos_embed"] == 0.5 ** (depth + 1)
-
-
-@pytest.mark.parametrize("name", ["vit_small_patch14_reg4_dinov2", "vit_base_patch32_clip_224"])
-def test_what_comes_before_the_blocks_is_of_the_stem_with_every_version_of_timm(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """Before 1.0.28, timm's patterns counted registers to the classifier and the norm before the blocks to the last block."""
-    patterns = {
-        "stem": r"^cls_token|pos_embed|patch_embed",
-        "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
-    }
-    monkeypatch.setattr(VisionTransformer, "group_matcher", lambda self, coarse=False: patterns)
-    monkeypatch.setattr(VisionTransformer, "no_weight_decay", lambda self: {"pos_embed", "cls_token", "dist_token"})
-    with on_meta_device():
-        network = build_network(ModelConfig(name=name), image_size=224, num_classes=5)
-    groups = parameter_groups(network, layer_decay=0.5, decay_embeddings=False)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    found = {names[id(p)]: group for group in groups for p in group["params"]}
-    first = [name for name in found if name.split(".")[0] in ("cls_token", "reg_token", "norm_pre", "patch_embed")]
-    assert len(first) > 3 and {found[name]["lr_scale"] for name in first} == {0.5**13}
-    assert not any(found[name]["decayed"] for name in first if not name.startswith("patch_embed"))
-    assert found["norm.weight"]["lr_scale"] == 0.5 and found["head.weight"]["lr_scale"] == 1.0
 
 
 def test_set_step_scales_by_layer_and_exempts_undecayed_groups() -> None:

@@ -23,6 +23,8 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (None, {}, "is built without CUDA: install one with it"),
         ("13.0", {}, "needs a driver for CUDA 13.0"),
         ("13.0", {"CUDA_VISIBLE_DEVICES": "7"}, "CUDA_VISIBLE_DEVICES is '7': correct or unset it"),
+        ("13.0", {"CUDA_VISIBLE_DEVICES": "0"}, "needs a driver for CUDA 13.0"),
+        ("13.0", {"CUDA_VISIBLE_DEVICES": "MIG-1f"}, "needs a driver for CUDA 13.0"),
         ("13.0", {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, "needs a driver for CUDA 13.0"),
     ],
 )

@@ -193,6 +193,7 @@ def test_a_stage_without_the_convergence_metric_has_no_gain(study: Study, echo_c
         ({"values": {"pretrain.optim.lr": [1e-3]}}, "tune.values.pretrain.optim.lr: must be a key of the last stage"),
         ({"values": {"finetune.train.epochs": [3]}}, "lengths has the candidates of the epochs"),
         ({"seeds": [100, 100]}, "tune.seeds: 100 is there twice. Remove one of them."),
+        ({"lengths": [0.5, 0.50]}, "tune.lengths: 0.5 is there twice"),
         ({"lengths": [0.3333333, 0.3333334]}, "tune.lengths: 0.3333333 and 0.3333334 have the same name"),
         ({"values": {"finetune.optim.lr": [1e-3, 0.001]}}, "tune.values.finetune.optim.lr: 0.001 is there twice"),
         ({"values": {"finetune.optim.lr": []}}, "is empty: give at least one value"),
