@@ -71,13 +71,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     )
     _log_splits(source, full_train, subset, partition)
     unlabeled = _unlabeled_images(source, config, rest, partition, labeled=labeled)
-    if unused := unused_names(source):
-        _log.warning(
-            "data.leave_out: nothing that was read of %s is called %s. Correct or remove such names, unless they are in a split"
-            " that this stage does not read",
-            source.title,
-            quoted(unused),
-        )
+    _warn_of_unused_names(source)
     subset = replace(subset, num_unlabeled=sum(map(len, unlabeled)))
     train = join(full_train.select(subset.indices), unlabeled)
     parts = {"train": train, "validation": partition.validation, "test": partition.test}
@@ -118,6 +112,17 @@ def _verify(parts: dict[str, Split], config: DataConfig, *, decodes: bool) -> Ve
         threads=count_threads(config.workers),
         max_corrupt=config.max_corrupt if config.on_corrupt == "skip" else None,
     )
+
+
+def _warn_of_unused_names(source: Source) -> None:
+    """Log which names of data.leave_out nothing has that was read."""
+    if unused := unused_names(source):
+        _log.warning(
+            "data.leave_out: nothing that was read of %s is called %s. Correct or remove such names, unless they are in a split"
+            " that this stage does not read",
+            source.title,
+            quoted(unused),
+        )
 
 
 def _log_splits(source: Source, full_train: Split, subset: Subset, partition: Partition) -> None:
