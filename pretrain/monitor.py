@@ -64,9 +64,10 @@ class Monitor:
             skip_corrupt = self.config.data.on_corrupt == "skip"
             bank, bank_labels = self._features(teacher, neighbors, replacement_seed=seed if skip_corrupt else None)
             num_classes = len(self.splits.class_names)
-            self.latest |= knn_accuracy(
-                queries, labels, bank, bank_labels, num_classes=num_classes, ks=knn.ks, temperature=knn.temperature
-            )
+            if bool(queries.isfinite().all() and bank.isfinite().all()):  # else the neighbors mean nothing
+                self.latest |= knn_accuracy(
+                    queries, labels, bank, bank_labels, num_classes=num_classes, ks=knn.ks, temperature=knn.temperature
+                )
         if step == 0:
             self.untrained = self.latest
         if self.latest.get("knn_top1", -1.0) > self.best.get("knn_top1", -1.0):

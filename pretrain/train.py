@@ -1,6 +1,7 @@
 """Pre-training by DINO: algorithm 1 of Caron et al. (2021), step by step."""
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -31,7 +32,7 @@ from common.training.optimizers import (
 from common.training.precision import configure_execution
 from common.training.run import Run, start_run
 from common.training.schedules import Schedule, cosine, linear_warmup_by_epoch
-from common.training.status import RunOutcome, teacher_status
+from common.training.status import RunOutcome, non_finite_output, teacher_status
 from pretrain.build import build_dino, export_teacher
 from pretrain.config import PretrainConfig
 from pretrain.loss import LossParts
@@ -193,7 +194,13 @@ class Pretraining:
         }
 
     def _outcome(self) -> RunOutcome:
-        """Return the outcome of a run that trained to its end; its reason names a k-NN accuracy below that of the start."""
+        """Return the outcome of a run that trained to its end: whether its features are finite, and its teacher has not collapsed.
+
+        The reason names a k-NN accuracy below that of the start.
+        """
+        rank = self.monitor.latest.get("feature_rank", 0.0)
+        if not math.isfinite(rank):
+            return non_finite_output("feature_rank", rank, complete=True)
         means = self.monitor.teacher_means()
         outcome = teacher_status(self.config.status, **means, out_dim=self.config.dino.out_dim)
         fall = self.monitor.fall()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from common.evaluation.image_predictions import save_predictions
 from common.evaluation.predictions import Predictions
 from common.training.run import Run
-from common.training.status import DivergenceKind, RunOutcome, RunStatus
+from common.training.status import RunOutcome, RunStatus, non_finite_output
 
 Part = Literal["validation", "test"]
 
@@ -87,11 +87,7 @@ class SupervisedMonitor:
         unusable = next((name for name, value in values.items() if not math.isfinite(value)), None)
         if outcome.status is not RunStatus.FINISHED or unusable is None:
             return outcome
-        reason = (
-            f"{unusable} is {values[unusable]}: outputs of the network are not finite, so that no metric means anything. Try"
-            " train.precision=fp32, or a lower optim.lr."
-        )
-        return RunOutcome(RunStatus.DIVERGED, reason, kind=DivergenceKind.NON_FINITE_OUTPUT, complete=outcome.complete)
+        return non_finite_output(unusable, values[unusable], complete=outcome.complete)
 
     def summary(self) -> str:
         """Return the latest metrics in one line."""

@@ -53,6 +53,15 @@ class RunOutcome:
     """Whether every step was trained, so that there is a network to test and export."""
 
 
+def non_finite_output(metric: str, value: float, *, complete: bool) -> RunOutcome:
+    """Return the outcome of a run whose last evaluation has a metric that is not finite: accuracies would be of one class."""
+    reason = (
+        f"{metric} is {value}: outputs of the network are not finite, so that no metric means anything. Try"
+        " train.precision=fp32, or a lower optim.lr."
+    )
+    return RunOutcome(RunStatus.DIVERGED, reason, kind=DivergenceKind.NON_FINITE_OUTPUT, complete=complete)
+
+
 class StatusConfig(Config):
     """When a run counts as diverged: criteria of every stage.
 

@@ -1,6 +1,7 @@
 """The k-NN accuracy of a teacher that falls below its starting point is reported; noise is not."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +79,38 @@ def test_epochs_below_the_start_are_kept_in_checkpoints(monkeypatch: pytest.Monk
     del state["epochs_below_start"]  # a checkpoint of an earlier version
     after.load_state_dict(state)
     assert after.epochs_below_start == []
+
+
+@pytest.mark.parametrize("broken", ["queries", "bank"])
+def test_neighbors_of_features_that_are_not_finite_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """They were all of one class: the k-NN accuracy of a network that puts out NaN was that of a constant."""
+    monitor = run_monitor(monkeypatch, [80.0])
+    features = {"queries": torch.randn(4, 2), "bank": torch.randn(4, 2)}
+    features[broken][0] = torch.nan
+    values = iter(features.values())
+    monkeypatch.setattr(monitor, "_features", lambda *_, **__: (next(values), torch.zeros(4, dtype=torch.long)))
+    monitor.evaluate(torch.nn.Identity(), step=10, epoch=1)
+    assert "knn_top1" not in monitor.latest
+    assert math.isnan(monitor.latest["feature_rank"]) == (broken == "queries")
+
+
+def test_a_run_that_ends_with_features_that_are_not_finite_has_diverged(
+    stage: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Monitor._features
+    nan_from = iter([1.0, 1.0, 1.0, 1.0])  # the start and the first of two epochs: validation images and neighbors
+
+    def features(self: Monitor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        values, labels = original(self, *args, **kwargs)
+        return values * next(nan_from, torch.nan), labels
+
+    monkeypatch.setattr(Monitor, "_features", features)
+    assert stage("pretrain", tmp_path / "run") == 0
+    result = read_result(tmp_path / "run")
+    assert result["status"] == "diverged"
+    assert "feature_rank is nan" in result["reason"]
 
 
 def test_a_fall_is_in_the_result(stage: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
