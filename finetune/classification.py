@@ -37,7 +37,11 @@ class Classification:
         return build_classifier(self.config, num_classes=len(self.splits.class_names))
 
     def build_sampler(self, *, rank: int, num_processes: int) -> EpochSampler:
-        """Return a sampler that yields every image once per epoch, each repeated `augment.aug_repeats` times in a row."""
+        """Return a sampler that yields every image once per epoch, each repeated `augment.aug_repeats` times in a row.
+
+        Raise UserError if a process gets an odd number of images of a batch, and they are mixed in pairs.
+        """
+        self.check_pairs(self.config.train.batch_size // num_processes)
         return EpochSampler(
             len(self.splits.train),
             self.config.train.batch_size,
@@ -47,6 +51,10 @@ class Classification:
             repeats=self.config.augment.aug_repeats,
             shard_order=build_shard_order(self.config.train.shuffle_shards, self.config.data, self.splits.train),
         )
+
+    def check_pairs(self, images: int) -> None:
+        """Raise UserError if a process gets so many images that one of them has no partner to be mixed with."""
+        self.mixing.check_pairs(images)
 
     def build_transform(self) -> BatchTransform:
         """Return the random crop, flip and policy of the recipe."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from common.config import Config
 from common.config_messages import Otherwise
 from common.config_types import NonNegative
-from common.data.augment.mixing import mixing_problems
+from common.data.augment.mixing import mixing_problems, pair_problems
 from common.data.augment.supervised import AugmentConfig, channel_problems
 from common.data.config import DataConfig
 from common.models.freezing import FreezeConfig, adaptation_problems
@@ -26,6 +26,10 @@ _Span = Annotated[
     Field(gt=0, le=1),
     Otherwise("must lie in (0, 1], a fraction of the run's steps; none disables the EMA."),
 ]
+
+
+MIX_TOKEN = ("the images of MixToken", "token_labels.mix_token=0")
+"""What needs pairs of images, and the key that turns it off, as `MIXING`."""
 
 
 class TokenLabelsConfig(Config):
@@ -104,12 +108,8 @@ class FinetuneConfig(Config):
                 "augment.mixup",
                 "token_labels mixes tokens (MixToken) only. Set augment.mixup=0 augment.cutmix=0.",
             )
-        if self.objective == "token_labels" and self.token_labels.mix_token and self.train.batch_size % 2:
-            yield (
-                "train.batch_size",
-                f"{self.train.batch_size}: is odd, but MixToken needs pairs of images. Set an even number, or"
-                " token_labels.mix_token=0.",
-            )
+        if self.objective == "token_labels" and self.token_labels.mix_token:
+            yield from pair_problems(self.train.batch_size, *MIX_TOKEN)
         if self.loss != LossConfig() and self.augment.label_smoothing == 1:
             yield (
                 "augment.label_smoothing",

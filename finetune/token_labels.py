@@ -8,7 +8,7 @@ Shapes: B samples of this process, S pixels, C channels or classes, N tokens.
 import torch
 from torch import Tensor, nn
 
-from common.data.augment.mixing import smooth_targets, swap_neighbors
+from common.data.augment.mixing import check_pairs, smooth_targets, swap_neighbors
 from common.data.augment.supervised import build_supervised_transform
 from common.data.loading.loader import Batch, BatchTransform
 from common.data.splits.roles import Splits
@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.models.volo import Volo
 from common.rng import generator
 from finetune.classification import Classification
-from finetune.config import FinetuneConfig
+from finetune.config import MIX_TOKEN, FinetuneConfig
 
 Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in tokens, the last two exclusive."""
@@ -95,15 +95,16 @@ class TokenLabels(Classification):
         chance = super().chance()
         return None if chance is None else (self.section.class_weight + self.section.weight) * chance
 
+    def check_pairs(self, images: int) -> None:
+        """Raise UserError if a process gets so many images that MixToken leaves one of them without a partner."""
+        if self.section.mix_token:
+            check_pairs(images, *MIX_TOKEN)
+
     def _box(self, count: int, *, epoch: int, step: int) -> Box | None:
         """Return the box of a step, the same on every process; None without MixToken."""
         if not self.section.mix_token:
             return None
-        if count % 2:
-            raise UserError(
-                f"train.batch_size: each process gets {count} images, but MixToken pairs images. Set an even number per process, or"
-                " token_labels.mix_token=0."
-            )
+        self.check_pairs(count)
         assert self.token_grid is not None
         return draw_box(self.token_grid, self.section.mix_token, self.config.train.seed, epoch=epoch, step=step)
 

@@ -102,6 +102,7 @@ class LinearEvaluation:
             shard_order=build_shard_order(config.train.shuffle_shards, config.data, splits.train),
         )
         self.mixing = build_mixing(config.augment, config.train.seed, num_classes)
+        self.mixing.check_pairs(config.train.batch_size // run.num_processes)
         self.steps_per_epoch = sampler.steps_per_epoch
         self.schedules = self._schedules(config.train.epochs)
         for warning in linear_warnings(config):

@@ -9,10 +9,12 @@ from conftest import problems_of
 from torch import nn
 
 from common.data.augment.erasing import Erasures
+from common.data.augment.supervised import AugmentConfig
 from common.data.loading.loader import Batch
 from common.data.token_labels.reader import TokenLabelBatch
 from common.errors import UserError
 from common.evaluation.config import LinearConfig
+from common.training.config import TrainConfig
 from finetune.config import FinetuneConfig, TokenLabelsConfig
 from finetune.objectives import build_objective
 from finetune.token_labels import TokenLabels, _interval, draw_box
@@ -177,6 +179,24 @@ def test_an_odd_batch_is_refused_before_anything_is_read():
         assert problems_of(config, out="none", train=odd, **keys).keys() == {"train.batch_size"}
     assert not problems_of(FinetuneConfig, out="none", train=odd, augment=unmixed)
     assert not problems_of(FinetuneConfig, out="none", train=odd, token_labels={"mix_token": 0}, **labels)
+
+
+@pytest.mark.parametrize("objective", ["classification", "token_labels"])
+def test_a_process_with_an_odd_part_of_the_batch_is_refused_before_the_first_step(objective: str) -> None:
+    """A batch of 6 on two processes was accepted, and failed in the first step."""
+    unmixed = {"mixup": 0.0, "cutmix": 0.0}
+    augment = AugmentConfig(**unmixed if objective == "token_labels" else {})
+    config = FinetuneConfig.model_construct(
+        out="none", objective=objective, train=TrainConfig.model_construct(batch_size=6), augment=augment
+    )
+    splits = SimpleNamespace(class_names=tuple("abcde"), subset=None, train=range(12))
+    built = build_objective(config, splits)
+    assert built.build_sampler(rank=0, num_processes=3).steps_per_epoch == 2
+    with pytest.raises(UserError, match=r"each process gets 3 images.*even number per process"):
+        built.build_sampler(rank=0, num_processes=2)
+    off = {"augment": AugmentConfig(**unmixed), "token_labels": TokenLabelsConfig.model_construct(mix_token=0.0)}
+    built = build_objective(config.model_copy(update=off), splits)
+    assert built.build_sampler(rank=0, num_processes=2).steps_per_epoch == 2
 
 
 def test_invalid_values_of_the_section_are_reported():

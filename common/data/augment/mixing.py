@@ -25,13 +25,31 @@ class MixingDraw(NamedTuple):
     """Top, bottom, left, right of the rectangle that cutmix takes from the partner; None for mixup."""
 
 
-def mixing_problems(config: AugmentConfig, batch_size: int) -> Iterator[tuple[str, str]]:
+MIXING = ("mixup and cutmix", "augment.mixup=0 augment.cutmix=0")
+"""What needs pairs of images, and the keys that turn it off: arguments of `pair_problems` and `check_pairs`."""
+
+
+def pair_problems(batch_size: int, what: str, without: str) -> Iterator[tuple[str, str]]:
     """Yield (field, message) for a batch over all processes that leaves an image without a partner on any number of them."""
-    if batch_size % 2 and (config.mixup or config.cutmix):
+    if batch_size % 2:
         yield (
             "train.batch_size",
-            f"{batch_size}: is odd, but mixup and cutmix need pairs of images. Set an even number, or augment.mixup=0"
-            " augment.cutmix=0.",
+            f"{batch_size}: is odd, but {what} need pairs of images. Set an even number, or {without}.",
+        )
+
+
+def mixing_problems(config: AugmentConfig, batch_size: int) -> Iterator[tuple[str, str]]:
+    """Yield (field, message) for a batch over all processes of which mixup or cutmix cannot pair the images."""
+    if config.mixup or config.cutmix:
+        yield from pair_problems(batch_size, *MIXING)
+
+
+def check_pairs(images: int, what: str, without: str) -> None:
+    """Raise UserError if one of a process's images has no partner."""
+    if images % 2:
+        raise UserError(
+            f"train.batch_size: each process gets {images} images, but {what} need pairs. Set an even number per process, or"
+            f" {without}."
         )
 
 
@@ -86,16 +104,17 @@ class Mixing:
         left, right = _interval(center_x, width, lam)
         return MixingDraw(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))
 
+    def check_pairs(self, images: int) -> None:
+        """Raise UserError if a process gets so many images that one of them has no partner to be mixed with."""
+        if self.mixup_alpha or self.cutmix_alpha:
+            check_pairs(images, *MIXING)
+
     def __call__(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return mixed (B, C, H, W) images and their (B, C) float32 targets from normalized images and (B,) labels."""
         targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
         if not (self.mixup_alpha or self.cutmix_alpha):
             return images, targets
-        if len(images) % 2:
-            raise UserError(
-                f"train.batch_size: each process gets {len(images)} images, but mixup and cutmix need pairs; use an even "
-                "number per process, or set augment.mixup=0 augment.cutmix=0"
-            )
+        self.check_pairs(len(images))
         lam, box = self.draw((images.shape[-2], images.shape[-1]), epoch=epoch, step=step)
         partners = swap_neighbors(images)
         if box is None:
