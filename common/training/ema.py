@@ -41,7 +41,8 @@ def average_warnings(decay: float | None, span: float | None, *, steps: int, war
     momenta = average_momenta(decay, span, steps=steps, warmup_steps=warmup_steps)
     share = 0.0 if momenta is None else float(np.prod(momenta))
     if steps and share > MAX_INITIAL_SHARE:
-        key, remedy = ("ema_decay", "ema_decay=none ema_span=0.1") if span is None else ("ema_span", "ema_span=0.1")
+        advised = f"ema_span={_advised_span(steps, 0.1)}"
+        key, remedy = ("ema_decay", f"ema_decay=none {advised}") if span is None else ("ema_span", advised)
         yield (
             f"{key} = {decay if span is None else span:g}: after the run's {steps} steps the average, which is evaluated and "
             f"exported, still holds {share:.0%} of the weights that it began with. Try {remedy}."
@@ -51,7 +52,16 @@ def average_warnings(decay: float | None, span: float | None, *, steps: int, war
 def _span_warnings(span: float | None, *, steps: int) -> Iterator[str]:
     """Yield a warning for a span of at most one step, for which the average equals the weights."""
     if span is not None and span * steps <= 1:
+        advised = _advised_span(steps)
         yield (
             f"ema_span = {span:g}: at most one of the run's {steps} steps, so the average equals the weights. Set it to "
-            f"{min(1.0, 3 / steps):.2g} or more, or none."
+            f"{advised if advised == 'none' else f'{advised} or more, or none'}."
         )
+
+
+def _advised_span(steps: int, wanted: float = 0.0) -> str:
+    """Return the fraction of a run to average over: the wanted one, or that of three steps if it is longer.
+
+    After a third of a run the average has forgotten what it began with; a run of three steps is too short for any.
+    """
+    return "none" if steps <= 3 else f"{min(1 / 3, max(wanted, 3 / steps)):.2g}"

@@ -121,7 +121,9 @@ def schedule_warnings(config: OptimConfig, epochs: int, *, batch_size: int) -> I
         )
     peak = peak_lr(config, batch_size)
     ends = {"warmup_lr": "falls during the warm-up"} if warmup else {}
-    for name, effect in (ends | {"min_lr": "rises to its end"}).items():
+    if warmup + cooldown < epochs:
+        ends["min_lr"] = "rises to its end"
+    for name, effect in ends.items():
         if not config.relative_ends and getattr(config, name) > peak:
             yield (
                 f"optim.{name} = {getattr(config, name):g} is above the peak, {peak:.3g}: the learning rate {effect}. "

@@ -1,5 +1,7 @@
 """Tests of the EMA of weights: against a loop, and its lag."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +83,14 @@ def test_an_average_that_forgets_its_initial_weights_is_not_warned_of(
     decay: float | None, span: float | None, warmup: int
 ) -> None:
     assert not list(average_warnings(decay, span, steps=100, warmup_steps=warmup))
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 5, 8, 10, 20, 40, 1000])
+@pytest.mark.parametrize(("decay", "span"), [(0.9999999, None), (None, 1.0), (None, 1e-6)])
+def test_the_advised_span_is_not_warned_of(steps: int, decay: float | None, span: float | None) -> None:
+    """For runs of less than ten steps the advised span of 0.1 was no average at all, and was warned of in turn."""
+    for text in average_warnings(decay, span, steps=steps, warmup_steps=0):
+        advised = re.search(r"(?:ema_span=|Set it to )(\d+(?:\.\d+)?(?:e-\d+)?)", text)
+        assert (advised is not None) == (steps > 3), text
+        shortest = None if advised is None else float(advised[1])
+        assert not list(average_warnings(None, shortest, steps=steps, warmup_steps=0)), text
