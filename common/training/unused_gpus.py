@@ -7,12 +7,16 @@ from pathlib import Path
 import torch
 
 from common.training.launch_environment import TRUE
+from common.visible_gpus import gpus_named
 
 _log = logging.getLogger(__name__)
 
 _DEVICES = Path("/dev")
 _NONE = ("", "-1", "NoDevFiles")
 """Values of CUDA_VISIBLE_DEVICES that say that no GPU is meant to be used; Slurm sets the last one."""
+
+_GPUS_OF_JOB = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
+"""Variables of which a job of Slurm with GPUs has at least one."""
 
 
 def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES) -> None:
@@ -22,7 +26,7 @@ def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES
     """
     on_cpu = environment.get("ACCELERATE_USE_CPU", "").lower() in TRUE
     visible = environment.get("CUDA_VISIBLE_DEVICES")
-    is_job_without = "SLURM_JOB_ID" in environment and not environment.get("SLURM_JOB_GPUS")
+    is_job_without = "SLURM_JOB_ID" in environment and not any(map(environment.get, _GPUS_OF_JOB))
     if torch.accelerator.is_available() or on_cpu or visible in _NONE or is_job_without:
         return
     number = sum(1 for _ in devices.glob("nvidia[0-9]*"))
@@ -30,7 +34,9 @@ def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES
         return
     if torch.version.cuda is None:
         reason = f"this PyTorch ({torch.__version__}) is built without CUDA: install one with it (pytorch.org)"
-    elif visible is not None and not _names_a_device(visible, number):
+    elif visible is not None and not any(
+        name for name in gpus_named(visible)[:1] if not name.isdecimal() or int(name) < number
+    ):
         reason = f"CUDA_VISIBLE_DEVICES is {visible!r}: correct or unset it"
     else:
         reason = (
@@ -42,9 +48,3 @@ def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES
         number,
         reason,
     )
-
-
-def _names_a_device(visible: str, number: int) -> bool:
-    """Return whether CUDA_VISIBLE_DEVICES begins with one of so many GPUs, or with a name, which cannot be checked."""
-    first = visible.partition(",")[0].strip()
-    return int(first) < number if first.isdecimal() else first.startswith(("GPU-", "MIG-"))

@@ -1,7 +1,6 @@
 """Engine of this machine: `LocalSlots` starts a process for each run."""
 
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -10,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 from common.cores import available_cores
 from common.files import naming
 from common.surroundings import INTERRUPTED
+from common.visible_gpus import gpus_named
 from recipes.run.attempts import describe_exit
 from recipes.run.engine import Job, JobEnd
 from recipes.run.environment import run_environment
@@ -38,7 +37,6 @@ def build_forkserver(slots: int, launch: tuple[str, ...] = SINGLE_PROCESS) -> Fo
     return Forkserver(command, slot_environment(0, slots, ()))
 
 
-_DEVICE = re.compile(r"\d+|(?:GPU|MIG)-\S+")
 CommandBuilder = Callable[[Job], list[str]]
 
 
@@ -164,22 +162,12 @@ def slot_environment(number: int, slots: int, devices: tuple[str, ...], *, proce
 def visible_devices() -> tuple[str, ...]:
     """Return the ids of the GPUs that runs may use; does not import torch."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return _devices_of(os.environ["CUDA_VISIBLE_DEVICES"])
+        return gpus_named(os.environ["CUDA_VISIBLE_DEVICES"])
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False).stdout
     return tuple(str(number) for number, _ in enumerate(line for line in listing.splitlines() if line[:3] == "GPU"))
-
-
-def _devices_of(text: str) -> tuple[str, ...]:
-    """Return the GPUs that a value of CUDA_VISIBLE_DEVICES names, as CUDA reads it: those before the first word that names none.
-
-    A job of Slurm without GPUs has NoDevFiles there. None of them counts where one is named twice.
-    """
-    words = [word.strip() for word in text.split(",")]
-    named = tuple(takewhile(_DEVICE.fullmatch, words))
-    return named if len(set(named)) == len(named) else ()
 
 
 def default_jobs(devices: tuple[str, ...]) -> int:

@@ -26,6 +26,8 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("13.0", {"CUDA_VISIBLE_DEVICES": "0"}, "needs a driver for CUDA 13.0"),
         ("13.0", {"CUDA_VISIBLE_DEVICES": "MIG-1f"}, "needs a driver for CUDA 13.0"),
         ("13.0", {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, "needs a driver for CUDA 13.0"),
+        ("13.0", {"SLURM_JOB_ID": "7", "SLURM_STEP_GPUS": "0"}, "needs a driver for CUDA 13.0"),
+        ("13.0", {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0"}, "needs a driver for CUDA 13.0"),
     ],
 )
 def test_the_reason_is_named(
