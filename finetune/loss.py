@@ -83,6 +83,8 @@ class ClassificationLoss:
         if config.logit_adjustment:
             adjustment = config.logit_adjustment * np.log(counts / counts.sum())
             self.adjustment_C = torch.tensor(adjustment, dtype=torch.float32)
+        even = torch.zeros(len(counts)) if self.adjustment_C is None else self.adjustment_C
+        self.spread_C = even.softmax(0)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over images (B, C), or over images and tokens (B, N, C), of smoothed targets."""
@@ -109,10 +111,8 @@ class ClassificationLoss:
         if self.weights_C is not None:
             self.weights_C = self.weights_C.to(labels.device)
             labels = labels * self.weights_C
-        spread: Tensor | float = 1 / labels.shape[-1]
-        if self.adjustment_C is not None:
-            spread = self.adjustment_C.to(labels.device).softmax(0)
-        return (1 - self.smoothing) * labels + self.smoothing * labels.sum(-1, keepdim=True) * spread
+        self.spread_C = self.spread_C.to(labels.device)
+        return (1 - self.smoothing) * labels + self.smoothing * labels.sum(-1, keepdim=True) * self.spread_C
 
 
 def class_weights(counts_C: npt.NDArray[np.int64], beta: float | None) -> npt.NDArray[np.float64]:

@@ -47,7 +47,7 @@ def _temperature_warnings(dino: DinoConfig, epochs: int) -> Iterator[str]:
                 f"dino.{name} = {temperature:g} is not below dino.student_temp = {dino.student_temp:g}: the teacher's targets are "
                 f"no sharper than what the student predicts, and both become uniform. Try {0.4 * dino.student_temp:.2g}."
             )
-    if warmup and warmup >= epochs:
+    if warmup >= epochs and dino.warmup_teacher_temp != dino.teacher_temp:
         yield (
             f"dino.warmup_teacher_temp_epochs = {warmup} is not less than train.epochs = {epochs}: the teacher temperature does "
             f"not reach dino.teacher_temp before the last epoch. Try {epochs * 3 // 10}."

@@ -18,12 +18,11 @@ def numerics_version(stage: str, config: Mapping[str, Any]) -> int:
 
     pretrain, 2: position embeddings are interpolated for local views as in DINO's official program. finetune with token labels,
     2: MixToken's boxes have even sides, as in VOLO's official program. finetune with class weights or logit adjustment, and label
-    smoothing, one more: they leave the smoothing as it is. knn and probe at a temperature below 0.0125, 2: votes do not overflow.
+    smoothing, one more: they leave the smoothing as it is. k-NN at a temperature below 0.0125, one more: votes do not overflow.
     """
-    if stage == "pretrain":
-        return 2
     if stage != "finetune":
-        return FIRST + int(config.get("knn.temperature", 1.0) < _LOW_TEMPERATURE)
+        before = 2 if stage == "pretrain" else FIRST
+        return before + int(config.get("knn.temperature", 1.0) < _LOW_TEMPERATURE)
     is_corrected = config.get("loss.class_weights", "none") != "none" or config.get("loss.logit_adjustment", 0) != 0
     is_corrected &= config.get("augment.label_smoothing", 0.1) != 0
     return FIRST + int(config.get("objective") == "token_labels") + int(is_corrected)

@@ -45,6 +45,8 @@ def test_the_published_temperatures_are_not_warned_of() -> None:
 def test_a_temperature_warmup_of_the_whole_run_ends_with_it(epochs: int) -> None:
     values = linear_warmup_by_epoch(0.04, 0.07, epochs=epochs, warmup_epochs=30, steps_per_epoch=1)
     assert (values[:-1] < 0.07).all()
+    constant = {"teacher_temp": 0.04, "warmup_teacher_temp": 0.04, "warmup_teacher_temp_epochs": 30}
+    assert not warnings_about("warmup_teacher_temp_epochs", dino=constant, train={"epochs": epochs})
     dino = {"teacher_temp": 0.07, "warmup_teacher_temp_epochs": 30}
     (text,) = warnings_about("warmup_teacher_temp_epochs", dino=dino, train={"epochs": epochs})
     assert "before the last epoch" in text

@@ -65,6 +65,10 @@ class Listing:
     _said: dict[str, Path] = field(default_factory=dict)
     """Folders outside of the source whose links were logged, and the first link to each."""
 
+    def __post_init__(self) -> None:
+        """Normalize the names to be left out once: they are compared with every entry."""
+        self._patterns = [(pattern, normalized(pattern)) for pattern in self.left_out]
+
     def entries(self, folder: Path) -> tuple[list[str], list[str]]:
         """Return the sorted names of the folders and of the files in `folder`, and count what is passed over.
 
@@ -157,14 +161,10 @@ class Listing:
 
     def _is_left_out(self, name: str) -> bool:
         """Return whether the configuration leaves out a name: as it stands, whatever signs it has, or by a wildcard."""
-        if not self.left_out:
+        if not self._patterns:
             return False
         compared = normalized(name)
-        found = [
-            pattern
-            for pattern in self.left_out
-            if name == pattern or compared == normalized(pattern) or fnmatch(compared, normalized(pattern))
-        ]
+        found = [each for each, pattern in self._patterns if compared == pattern or fnmatch(compared, pattern)]
         self.used.update(found)
         return bool(found)
 

@@ -12,7 +12,7 @@ from scipy import stats
 from recipes.reports.replication.differences import compare
 from recipes.reports.replication.differences import difference as difference
 from recipes.reports.replication.findings import Row, TableFindings
-from recipes.reports.statistics import CONFIDENCE, SIGNIFICANCE, holm
+from recipes.reports.statistics import SIGNIFICANCE, holm
 
 RESAMPLES = 9999
 """Permutations of the rows for the p-value of Kendall's tau with ties; up to 7 rows, all of them."""
@@ -63,7 +63,7 @@ class Agreement:
     @property
     def expected_false(self) -> float:
         """Return how many pairs would differ significantly if no two rows differed."""
-        return (1 - CONFIDENCE) * self.tested
+        return SIGNIFICANCE * self.tested
 
     @property
     def has_order(self) -> bool:

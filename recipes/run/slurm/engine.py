@@ -13,7 +13,7 @@ from recipes.run.engine import Job, JobEnd, TaskCommand
 from recipes.run.slurm.following import FollowedJob
 from recipes.run.slurm.held import describe_held
 from recipes.run.slurm.listing import ListedRun, Listing, places_of
-from recipes.run.slurm.programs import NoAnswer, SlurmBusy, TooManyTasks, read_queue
+from recipes.run.slurm.programs import NoAnswer, QueuedTask, SlurmBusy, TooManyTasks, read_queue
 from recipes.run.slurm.stopping import stop_jobs
 from recipes.run.slurm.submissions import name_of, place_of
 from recipes.run.slurm.submitter import Submitter
@@ -149,23 +149,23 @@ class SlurmEngine:
             self._say_busy(error)
             return []
         self._said &= {TooManyTasks}
-        ends = [end for followed in list(self._followed.values()) if (end := self._look(followed, queue)) is not None]
+        looks = [(followed, queue.get(folder.resolve())) for folder, followed in self._followed.items()]
+        ends = [end for followed, listed in looks if (end := self._look(followed, listed)) is not None]
         for end in ends:
             del self._followed[end.job.folder]
-        self._say_held(queue)
+        self._say_held(listed.queued for _, listed in looks if listed is not None)
         return ends
 
-    def _say_held(self, queue: Mapping[Path, ListedRun]) -> None:
-        """Print, once for each reason, which of the jobs that are followed wait for something that does not come by itself."""
-        own = [listed.queued for folder in self._followed if (listed := queue.get(folder.resolve())) is not None]
-        for reason, line in describe_held(own):
+    def _say_held(self, tasks: Iterable[QueuedTask]) -> None:
+        """Print, once for each reason, which tasks wait for something that does not come by itself."""
+        for reason, line in describe_held(tasks):
             if reason not in self._said_held:
                 self.print_line(line)
                 self._said_held.add(reason)
 
-    def _look(self, followed: FollowedJob, queue: dict[Path, ListedRun]) -> JobEnd | None:
+    def _look(self, followed: FollowedJob, listed: ListedRun | None) -> JobEnd | None:
         """Return the end of a job, or None while it is in the queue or is submitted again."""
-        end = followed.look(queue.get(followed.job.folder.resolve()), self.visible_seconds)
+        end = followed.look(listed, self.visible_seconds)
         if end is None or not end.is_lost:
             return JobEnd(followed.job, end.how) if end is not None else None
         self.print_line(f"{followed.job.folder.name}: {end.how}; submitted again")

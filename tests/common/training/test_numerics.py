@@ -28,6 +28,7 @@ def test_stages_whose_numerics_changed_have_a_higher_version() -> None:
         numerics_version("knn", {"knn.temperature": 0.01}) == numerics_version("probe", {"knn.temperature": 0.01}) == 2
     )
     assert numerics_version("knn", {"knn.temperature": 0.07}) == FIRST
+    assert numerics_version("pretrain", {"knn.temperature": 0.01}) == 3
     assert numerics_version("finetune", {"loss.class_weights": "none", "loss.logit_adjustment": 0.0}) == FIRST
     assert numerics_version("linear", {}) == numerics_version("common.evaluation linear", {}) == FIRST
 
