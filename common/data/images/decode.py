@@ -12,6 +12,7 @@ import numpy.typing as npt
 from common.data.images import ImageArray
 from common.data.images.open_image import open_image
 from common.data.images.orientation_alpha_depth import standardize
+from common.data.images.storage_failures import out_of_memory
 from common.data.images.stored_pixels import (
     Pages,
     StoredPixels,
@@ -56,7 +57,8 @@ class ImageDecoder:
         """Return the image in `data` as an (H, W, C) array, upright: RGB and gray opaque; the first frame of an animation.
 
         `name` is the file or table row that errors name. Raise
-        UserError for data that is empty, truncated or not an image, and for an image that exceeds the size limit.
+        UserError for data that is empty, truncated or not an image, and for an image that exceeds the size limit; ProcessError if
+        memory runs out.
         """
         if not data:
             raise UserError(f"{name}: the image is empty (0 bytes). Restore or remove it.")
@@ -78,6 +80,8 @@ class ImageDecoder:
             raise UserError(
                 f"{name}: the image exceeds the limit of Pillow ({error}). Downscale or remove it."
             ) from error
+        except MemoryError as error:
+            raise out_of_memory(name) from error
         except ImportError:
             raise  # of a library that decodes: the image is not at fault
         except Exception as error:  # damaged data raises OSError, SyntaxError, RuntimeError, struct.error, ...

@@ -50,5 +50,15 @@ def raise_storage_failure(error: OSError, name: str) -> None:
     """Raise ProcessError if reading an image failed for a reason that is no fault of the image."""
     if error.errno in _LIMITS or error.errno in _STORAGE:
         remedy = _LIMITS.get(error.errno or 0, "Wait until the storage answers,")
-        words = f"{name}: cannot be read ({error.strerror or error}), which is no fault of the image."
-        raise ProcessError(f"{words} {remedy} and rerun the same command.") from error
+        raise _failure(name, error.strerror or str(error), remedy) from error
+
+
+def out_of_memory(name: str) -> ProcessError:
+    """Return the error for an image, below the size limit, for which there is no memory."""
+    return _failure(name, "memory ran out", _LIMITS[errno.ENOMEM])
+
+
+def _failure(name: str, reason: str, remedy: str) -> ProcessError:
+    """Return the error for an image that cannot be read for a reason that is no fault of its own."""
+    words = f"{name}: cannot be read ({reason}), which is no fault of the image."
+    return ProcessError(f"{words} {remedy} and rerun the same command.")

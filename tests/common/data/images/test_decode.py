@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from common.data.images.decode import ImageDecoder
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 
 HEIGHT, WIDTH = 24, 40
 
@@ -186,6 +186,17 @@ def test_a_library_that_cannot_decode_is_not_damage_of_an_image(
     monkeypatch.setattr("common.data.images.decode.open_image", fail)
     with pytest.raises(type(error), match=str(error)):
         ImageDecoder().decode(b"an image", "a.png")
+
+
+def test_memory_that_runs_out_is_not_damage_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With data.on_corrupt=skip the image was replaced for the whole run, whenever another program had the memory."""
+
+    def allocate(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("common.data.images.decode.standardize", allocate)
+    with pytest.raises(ProcessError, match=r"a\.png: cannot be read \(memory ran out\).*Give the run more memory"):
+        ImageDecoder().decode(encode(picture(), "PNG"), "a.png")
 
 
 def test_empty_file_is_reported() -> None:
