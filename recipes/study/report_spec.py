@@ -27,6 +27,12 @@ from recipes.study.report_specification import Figure, Pair, Price, ReportSpec, 
 from recipes.study.scale_rules import find_level, format_level, is_number, name_value
 from recipes.study.specification import Axis
 
+_KEYS_OF_LABELS = [
+    ("data", name)
+    for name in ("fraction", "images_per_class", "subset_file", "source", "train_split", "metadata_file", "leave_out")
+]
+"""Last parts of the keys that change how many labeled images a run is trained on."""
+
 
 def build_report_spec(
     entry: ComparisonReport | TableReport, axes: Mapping[str, Axis], problems: list[str]
@@ -46,12 +52,6 @@ def build_report_spec(
     if entry.x in axes:
         invalid = [level for level in axes[entry.x].levels if not is_number(level)]
         problems += [f"report.x: level {level} of {entry.x} is not a number." for level in invalid]
-        low = [level for level in axes[entry.x].levels if level not in invalid and float(level) <= 0]
-        problems += [
-            f"report.x: level {level} of {entry.x} is not above 0, and x has a logarithmic scale. Remove the level, or take a"
-            " value above 0 instead."
-            for level in low
-        ]
     problems += _two_roles(entry)
     compare = {
         name: pair for name, levels in entry.compare.items() if (pair := _compared(name, levels, axes, problems))
@@ -72,6 +72,7 @@ def build_report_spec(
         None if entry.price is None else Price(entry.price.label, entry.price.device_hour, entry.price.currency),
         _starts(entry, compare, axes, problems),
         tuple(" ".join(sentence.split()) for sentence in entry.skipped),
+        entry.x not in axes or _counts_labels(axes[entry.x]),
     )
 
 
@@ -109,11 +110,22 @@ def _starts(
     return tuple(found)
 
 
+def _counts_labels(axis: Axis) -> bool:
+    """Return whether the levels of an axis are amounts of labels: whether they choose images, or their labels."""
+    return any(tuple(key.split(".")[-2:]) in _KEYS_OF_LABELS for key in axis.all_keys())
+
+
 def _saving_at(entry: ComparisonReport, axes: Mapping[str, Axis], problems: list[str]) -> str | None:
     """Return the level of x at which label savings are declared, or None if the study declares none."""
     if entry.metric_range is not None and not entry.metric_range[0] < entry.metric_range[1]:
         problems.append(f"report.metric_range = {list(entry.metric_range)}: must be [low, high] with low < high.")
     if entry.saving_at is None or entry.x not in axes:
+        return None
+    if not _counts_labels(axes[entry.x]):
+        problems.append(
+            f"report.saving_at = {name_value(entry.saving_at)}: no level of {entry.x} changes the number of labels. Remove"
+            f" saving_at, or take an axis with {' or '.join('.'.join(key) for key in _KEYS_OF_LABELS[:2])} as report.x."
+        )
         return None
     level = find_level(entry.saving_at, axes[entry.x].levels)
     if level is None:

@@ -38,6 +38,8 @@ class ReportSpec:
     """Further levels of the first compared axis: weights that others trained, then what continues from them."""
     skipped: tuple[str, ...] = ()
     """Sentences on what the study lacks, and why."""
+    counts_labels: bool = True
+    """Whether the levels of `x` are amounts of labels, so that they can be saved; otherwise those of any other key."""
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _weights(
     x, xs = estimator.spec.x, estimator.xs
     signs = ((-1.0, base), (1.0, other))
     yield "effect", [(sign / len(xs), {**panel, main: name, x: level}) for level in xs for sign, name in signs]
-    if len(xs) > 1:  # otherwise it is the first claim once more
+    if len(xs) > 1 and estimator.spec.counts_labels:  # with one amount it is the first claim once more
         yield "saving", [(sign, {**panel, main: name, x: saving_x}) for sign, name in signs]
     if rest:
         second, (base2, other2) = rest[0]

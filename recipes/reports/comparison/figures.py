@@ -15,6 +15,7 @@ from recipes.reports.comparison.label_savings import Saving
 from recipes.reports.comparison.page import ComparisonPage
 from recipes.reports.comparison.section_figures import section_figures
 from recipes.reports.comparison.words import Words
+from recipes.reports.comparison.x_axis import XAxis
 from recipes.reports.figure_style import (
     FAINT,
     INK,
@@ -95,7 +96,7 @@ def draw_curves(findings: Findings, words: Words, looks: dict[str, Series]) -> F
     with figure(WIDTH, 4.0, len(findings.panels)) as (fig, panels):
         for axes, panel in zip(panels, findings.panels, strict=True):
             for number, name in enumerate(names):
-                shift = 1 + 0.03 * (number - (len(names) - 1) / 2)
+                shift = 0.03 * (number - (len(names) - 1) / 2)
                 estimates = findings.arm(panel, name)
                 _draw_line(axes, estimates, findings, shift, looks[name])
                 where = ", ".join(filter(None, (words.panel(panel), words.title(name))))
@@ -116,6 +117,7 @@ def draw_differences(findings: Findings, words: Words) -> Figure | None:
     main = findings.main
     if all(math.isnan(estimate.interval.mean) for estimate in main.by_setting):
         return None
+    scale = _x_axis(findings)
     with figure(WIDTH, 3.7, len(findings.panels)) as (fig, panels):
         for axes, panel in zip(panels, findings.panels, strict=True):
             axes.axhline(0, color=INK, linewidth=1.0)
@@ -124,7 +126,7 @@ def draw_differences(findings: Findings, words: Words) -> Figure | None:
                 draw_interval(axes, x, estimate.interval, DIFFERENCE)
                 step = 0.05 if len(estimate.points) < 6 else 0.25 / len(estimate.points)
                 middle = (len(estimate.points) - 1) / 2
-                dodged = [x * (1 + step * (number - middle)) for number in range(len(estimate.points))]
+                dodged = [scale.dodged(x, step * (number - middle)) for number in range(len(estimate.points))]
                 draw_repeats(axes, dodged, list(estimate.points.values()), DIFFERENCE)
             describe(fig, *_described(words.panel(panel), _of_panel(main, panel), findings, words))
             _label_x_axis(axes, findings, words)
@@ -203,7 +205,8 @@ def _described(name: str, estimates: Sequence[Estimate], findings: Findings, wor
 def _draw_line(axes: Axes, estimates: Sequence[Estimate], findings: Findings, shift: float, look: Series) -> None:
     """Draw one arm: a line through the means, each with its interval, and the repeats as faint points."""
     measured = [estimate for estimate in estimates if estimate.points]
-    positions = [float(estimate.levels[findings.spec.x]) * shift for estimate in measured]
+    scale = _x_axis(findings)
+    positions = [scale.dodged(float(estimate.levels[findings.spec.x]), shift) for estimate in measured]
     means = [estimate.interval.mean for estimate in measured]
     axes.plot(positions, means, color=look.color, linestyle=look.line, zorder=3)
     for x, estimate in zip(positions, measured, strict=True):
@@ -227,20 +230,20 @@ def _draw_saving(axes: Axes, row: int, saving: Saving, looks: tuple[Series, Seri
     axes.plot(target, row, marker, color=base.color, markersize=7.0, zorder=5)
 
 
-def _label_x_axis(axes: Axes, findings: Findings, words: Words, counts: bool = True) -> None:
+def _label_x_axis(axes: Axes, findings: Findings, words: Words) -> None:
     """Label the x axis at the measured levels, with the number of images at each."""
-    axes.set_xscale("log")
-    if counts:
-        axes.set_xlim(float(findings.x[0]) * 0.86, float(findings.x[-1]) * 1.16)
     labels = [words.format_x(float(x)) for x in findings.x]
-    if counts and findings.labels:
+    if findings.labels:
         labels = [f"{label}\n{findings.labels[x]:,}" if x in findings.labels else label
                   for label, x in zip(labels, findings.x, strict=True)]  # fmt: skip
-    axes.set_xticks([float(x) for x in findings.x], labels)
-    axes.minorticks_off()
-    if counts:
-        below = " (labels below)" if findings.labels else ""
-        axes.set_xlabel(f"{words.spec.x_name}{below}", color=MUTED)
+    _x_axis(findings).apply(axes, labels)
+    below = " (labels below)" if findings.labels else ""
+    axes.set_xlabel(f"{words.spec.x_name}{below}", color=MUTED)
+
+
+def _x_axis(findings: Findings) -> XAxis:
+    """Return the positions of the levels of x."""
+    return XAxis([float(x) for x in findings.x])
 
 
 def _name_of_estimate(estimate: Estimate, findings: Findings, words: Words) -> str:

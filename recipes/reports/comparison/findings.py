@@ -107,7 +107,7 @@ def compute_findings(study: StudyRecord) -> Findings:
     panel = preferred_panel(choices, estimator) if starts is None else starts.scratch_panel(main)
     panels = tuple(estimator.combinations(main, spec.x))
     arms = [{**panel, spec.x: x, main: name} for panel in panels for x in estimator.xs for name in axes[main]]
-    labels = _labels(study, spec.x)
+    labels = _labels(study, spec.x) if spec.counts_labels else {}
     saving_x = spec.saving_at if spec.saving_at is not None else estimator.xs[0]
     cells = [*estimator.combinations()]
     return Findings(
@@ -118,7 +118,7 @@ def compute_findings(study: StudyRecord) -> Findings:
         arms=tuple(estimator.mean(levels) for levels in arms if values.key(levels) in values.planned),
         effects=tuple(estimator.effect(axis, *pair) for axis, pair in spec.compare.items()),
         interaction=estimator.interaction(),
-        savings=tuple((panel, estimator.saving(panel, saving_x, labels)) for panel in panels),
+        savings=tuple((panel, estimator.saving(panel, saving_x, labels)) for panel in panels if spec.counts_labels),
         saving_x=saving_x,
         claims=find_claims(estimator, with_chance, panel, saving_x, starts),
         divergences=tuple(_divergences(estimator, cells)),

@@ -157,7 +157,8 @@ class ComparisonPage(Page):
         names += ["labels"] if self.findings.choices is not None else []
         names += ["equivalent"] if self.findings.metric.margin is not None else []
         names += ["claims"] + ["exploratory"] * (self.findings.num_exploratory > 1)
-        return [NOTES[name] for name in (*names, "saving", "diverged")]
+        names += ["saving"] * self.findings.spec.counts_labels
+        return [NOTES[name] for name in (*names, "diverged")]
 
     def _metric(self) -> list[str]:
         """Return how the report takes a metric that is not an accuracy in percent."""

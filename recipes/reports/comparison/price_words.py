@@ -92,6 +92,8 @@ class PriceWords:
                 yield capital(
                     f"{self.words.with_panel(panel)}the device-hours to weigh the labels against are not known."
                 )
+        if not self.words.spec.counts_labels:
+            return
         if not found:
             yield "No number of saved labels is stated, so there is nothing to weigh against the device-hours."
         if self.price is None:

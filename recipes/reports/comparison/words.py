@@ -23,7 +23,7 @@ class Words:
         self.findings = findings
         self.spec: ReportSpec = findings.spec
         self.metric = findings.metric
-        self.is_fraction = all(0 < float(x) <= 1 for x in findings.x)
+        self.is_fraction = self.spec.counts_labels and all(0 < float(x) <= 1 for x in findings.x)
         self._digits = _distinct_digits([100 * float(x) for x in findings.x])
 
     def title(self, name: str) -> str:
@@ -49,7 +49,9 @@ class Words:
         return f"{100 * x:.{self._digits}g}%" if self.is_fraction else f"{x:g}"
 
     def labels(self, x: str) -> str:
-        """Return a level of the x axis with its number of labels."""
+        """Return a level of the x axis with its number of labels; of another key, with the axis's name."""
+        if not self.spec.counts_labels:
+            return f"{self.spec.x_name} {self.format_x(float(x))}"
         count = f" ({self.findings.labels[x]:,} labels)" if x in self.findings.labels else ""
         return self.format_x(float(x)) + count
 

@@ -142,7 +142,6 @@ def test_a_start_must_be_a_stage(study_file: Path) -> None:
         ("compare", {"fraction": [0.1, 1.0]}, "report.compare.fraction: is report.x, too. Compare levels of another"),
         ("compare", {"seed": [0, 1]}, "report.compare.seed: is report.repeats, too."),
         ("x", "seed", "report.repeats = seed: is report.x, too. Name the axis of the seeds, or another x."),
-        ("x", "seed", "report.x: level 0 of seed is not above 0, and x has a logarithmic scale."),
         ("compare", {"stems": ["a", "b"]}, "stems has none"),
     ],
 )

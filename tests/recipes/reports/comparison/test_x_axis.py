@@ -1,0 +1,75 @@
+"""The x axis of a comparison: amounts of labels, or the levels of any other key, of which one may be 0."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import pytest
+from comparison_studies import SCATTER, comparison_mapping, comparison_study, page_of, write_comparison
+from matplotlib import pyplot
+
+from common.errors import UserError
+from recipes.reports.comparison.figures import draw_curves, draw_differences, level_series
+from recipes.reports.comparison.x_axis import XAxis
+from recipes.reports.report import write_pages
+from recipes.study.study_file import build_study
+
+DECAYS = {"decay": {"key": "finetune.optim.weight_decay", "values": [0, 0.05, 0.3]}}
+
+
+def value(levels: Mapping[str, str]) -> float:
+    """Return an accuracy that rises with the weight decay."""
+    return 80 + 10 * float(levels["decay"]) + 3 * (levels["training"] == "TST") + SCATTER[levels["seed"]]
+
+
+def decay_study(**report: Any) -> Any:
+    """Return a study over weight decays."""
+    return comparison_study(fractions=(1.0,), axes=DECAYS, x="decay", x_name="weight decay", **report)
+
+
+def test_a_study_over_another_key_than_labels_is_not_about_labels(
+    tmp_path: Path, draw_only: Callable[..., None]
+) -> None:
+    """Its page said how many "labels" a weight decay saved, and named a decay of 0.05 as 5% of them."""
+    draw_only("accuracy", "differences", "labels")
+    page = write_pages(write_comparison(decay_study(), tmp_path, value, images=200))
+    text = (tmp_path / "report.md").read_text()
+    assert [claim.name for claim in page.findings.claims] == ["effect", "alternative"]
+    assert page.tables.accuracies().header[-3:] == ["weight decay 0", "weight decay 0.05", "weight decay 0.3"]
+    assert "averaged over 3 levels of weight decay" in text
+    assert "label" not in text.replace("Look at them for wrong labels, too.", "") and "5%:" not in text
+
+
+def test_a_level_of_0_is_on_a_linear_axis(tmp_path: Path) -> None:
+    record = write_comparison(decay_study(), tmp_path, value)
+    page = page_of(record)
+    drawn = (
+        draw_curves(page.findings, page.words, level_series(record.plan.study)),
+        draw_differences(page.findings, page.words),
+    )
+    for figure in drawn:
+        assert isinstance(figure, matplotlib.figure.Figure)
+        for axes in figure.axes:
+            assert axes.get_xscale() == "linear"
+            assert axes.get_xticks().tolist() == [0, 0.05, 0.3]
+            low, high = axes.get_xlim()
+            assert low < 0 and high > 0.3
+            points = [x for line in axes.lines for x in line.get_xdata() if list(line.get_xdata()) != [0, 1]]  # axhline
+            assert all(low < x < high for x in points)
+        pyplot.close(figure)
+
+
+def test_neighbors_are_dodged_by_the_same_distance_in_the_figure() -> None:
+    logarithmic, linear = XAxis([0.1, 1.0]), XAxis([0.0, 0.5, 1.0])
+    assert logarithmic.dodged(0.1, 0.05) == pytest.approx(0.105) and logarithmic.dodged(1.0, -0.05) == pytest.approx(
+        0.95
+    )
+    assert {round(linear.dodged(x, 0.05) - x, 9) for x in linear.levels} == {0.02}
+    assert XAxis([0.0]).dodged(0.0, 0.05) > 0
+
+
+def test_saving_at_needs_amounts_of_labels() -> None:
+    mapping = comparison_mapping(fractions=(1.0,), axes=DECAYS, x="decay", saving_at=0.05)
+    with pytest.raises(UserError, match=r"report\.saving_at = 0\.05: no level of decay changes the number of labels"):
+        build_study(mapping, "known.yaml")
