@@ -19,6 +19,7 @@ from common.evaluation.token_similarity_run import build_similarities, choose_im
 from common.models.complexity import Complexity
 from common.training.cost import Cost
 from common.training.optimizers import peak_lr
+from common.training.plan_text import plan_text
 
 
 def describe_linear(config: LinearConfig) -> str:
@@ -29,15 +30,15 @@ def describe_linear(config: LinearConfig) -> str:
     batch, num_classes = config.train.batch_size, len(splits.class_names)
     cost = linear_cost(config, num_images=len(splits.train))
     evaluated = {name: split for name in ("validation", "test") if (split := getattr(splits, name)) is not None}
-    lines = _lines(
+    return plan_text(
         network=_network(config.model.name, size, config.data.image_size, config.init),
         classifier=f"{dim} features to {num_classes} classes: {(dim + 1) * num_classes / 1e6:.3f} M parameters",
         images=_images({"for training": splits.train, **evaluated}),
         steps=f"{cost.steps} of {batch} images, {cost.images} images in {config.train.epochs} epochs",
         learning_rate=f"{peak_lr(config.optim, batch):.3g} (peak)",
         compute=_compute(cost),
+        warnings=linear_warnings(config),
     )
-    return "\n".join([lines, *(f"warning       {text}" for text in linear_warnings(config))])
 
 
 def describe_knn(config: KnnEvaluationConfig) -> str:
@@ -52,7 +53,7 @@ def describe_knn(config: KnnEvaluationConfig) -> str:
     )
     evaluated = dict(held_out(splits))
     cost = knn_cost(config, num_images=len(splits.train), num_held_out=sum(map(len, evaluated.values())))
-    return _lines(
+    return plan_text(
         network=_network(config.model.name, network_complexity(config), config.data.image_size, config.init),
         images=_images({"neighbors": choose_bank(config, splits), **evaluated}),
         neighbors=f"k = {', '.join(map(str, config.knn.ks))}; the first is reported",
@@ -74,7 +75,7 @@ def describe_probe(config: ProbeConfig) -> str:
         network = "none: the pixels are classified"
     else:
         network = _network(config.model.name, network_complexity(config), config.data.image_size, config.init)
-    return _lines(
+    return plan_text(
         network=network,
         images=_images({"for training": splits.train, **evaluated}),
         neighbors=f"k = {', '.join(map(str, config.knn.ks))}; the first is reported",
@@ -90,7 +91,7 @@ def describe_tokens(config: TokensConfig) -> str:
     """Describe what the token similarity evaluation would do and cost. Opens the data, so that invalid data is reported."""
     split = choose_images(config, open_splits(config.data, labeled=False))
     network: nn.Module = build_similarities(config).network
-    return _lines(
+    return plan_text(
         network=_network(config.model.name, network_complexity(config), config.data.image_size, config.init),
         images=_images({config.split: split}),
         layers=f"{len(layer_names(network))}: the stem, the position embedding, the blocks",
@@ -114,8 +115,3 @@ def _images(splits: Mapping[str, Split]) -> str:
 def _compute(cost: Cost) -> str:
     """Describe the compute of forward passes, all that a frozen network costs."""
     return f"{cost.macs_per_image / 1e9:.3f} GMACs per image (forward only), {cost.macs / 1e12:,.3f} TMACs in total"
-
-
-def _lines(**facts: str) -> str:
-    """Return one line per fact, with the names in a column."""
-    return "\n".join(["", *(f"{name.replace('_', ' '):13} {text}" for name, text in facts.items())])
