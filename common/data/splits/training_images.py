@@ -33,11 +33,13 @@ def save_training_images(hashes: Hashes | None, init: str | None, folder: Path) 
 def read_training_images(init: str) -> Hashes | None:
     """Return the sorted hashes of the images that the weights `init` were trained on; None if they are not known.
 
-    `init` is the recipe's key: the folder of a run, its `export`, a checkpoint of it, or a file in one of them.
+    `init` is the recipe's key: the folder of a run, its `export`, a checkpoint of it, a file in one of them, a link to one, each
+    also after `local-dir:`. Names of weights of others have none.
     """
     try:
-        path = _run_folder(init) / TRAINING_IMAGES_FILE
-        found = np.load(path, allow_pickle=False) if path_exists(path) else None
+        folder = _run_folder(init)
+        path = None if folder is None else folder / TRAINING_IMAGES_FILE
+        found = np.load(path, allow_pickle=False) if path is not None and path_exists(path) else None
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"init: {TRAINING_IMAGES_FILE} of {init} cannot be read ({error}). It lists what the weights were trained on. Restore"
@@ -46,9 +48,13 @@ def read_training_images(init: str) -> Hashes | None:
     return None if found is None else found.astype(np.uint64)
 
 
-def _run_folder(init: str) -> Path:
-    """Return the folder of the run that wrote `init`, if a run did."""
-    path = Path(init).expanduser()
+def _run_folder(init: str) -> Path | None:
+    """Return the folder of the run that wrote `init`, if a run did; None if that is no path."""
+    scheme, _, name = init.partition(":")
+    path = Path(name if scheme == "local-dir" else init).expanduser()
+    if scheme in ("hf-hub", "timm") or not path_exists(path):
+        return None
+    path = path.resolve()
     folder = path if path.is_dir() else path.parent
     if folder.parent.name == "checkpoints":
         return folder.parent.parent

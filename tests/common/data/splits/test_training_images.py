@@ -27,9 +27,26 @@ def test_overlap_with_the_run_that_wrote_the_weights(tmp_path: Path, suffix: str
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "model.safetensors").touch()
     (tmp_path / "checkpoints" / "step-000000001").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000000001" / "x").touch()
     save_training_images(hashes(2**64 - 1, 3, 0, 3), None, tmp_path)
     parts = {"validation": hashes(4, 0), "test": hashes(3, 2**64 - 1, 3, 8)}
     assert count_overlap(str(tmp_path / suffix), parts) == {"validation": 0, "test": 3}
+
+
+def test_links_to_weights_and_names_of_timm_lead_to_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`local-dir:` hid the run of the weights, so that a test on its training images was not refused."""
+    (tmp_path / "run" / "export").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "model.safetensors").touch()
+    save_training_images(hashes(3), None, tmp_path / "run")
+    (tmp_path / "link").symlink_to(tmp_path / "run" / "export")
+    (tmp_path / "weights.safetensors").symlink_to(tmp_path / "run" / "export" / "model.safetensors")
+    for init in (f"local-dir:{tmp_path}/run/export", f"{tmp_path}/link", f"{tmp_path}/weights.safetensors"):
+        assert count_overlap(init, {"test": hashes(3)}) == {"test": 1}
+    monkeypatch.chdir(tmp_path / "run" / "export")
+    for init in ("model.safetensors", "local-dir:."):
+        assert count_overlap(init, {"test": hashes(3)}) == {"test": 1}
+    monkeypatch.chdir(tmp_path / "run")
+    assert count_overlap("vit_small_patch16_224", {"test": hashes(3)}) is None  # no path: not the run of this folder
 
 
 def test_images_of_earlier_runs_are_passed_on(tmp_path: Path) -> None:
