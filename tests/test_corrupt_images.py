@@ -138,6 +138,10 @@ def test_more_corrupt_images_than_max_corrupt_stop_the_run(
     assert stage("finetune", tmp_path / "run", f"data.source={root}", *SKIP, f"data.verify={verify}") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: data.max_corrupt = 0.2: ") and "train" in error and "Traceback" not in error
+    if verify == "all":  # the advised value is not rounded below what is needed
+        number, of = map(int, re.findall(r"0\.2: (\d+) of the (\d+)", error)[0])
+        advised = float(re.findall(r"data\.max_corrupt to (0\.\d+) or more", error)[0])
+        assert number / of <= advised < number / of + 0.001
 
 
 def test_two_processes_count_corrupt_images_together(stage: Stage, tmp_path: Path) -> None:

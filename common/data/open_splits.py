@@ -86,6 +86,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
         subset=subset,
         excluded=excluded,
         held_out=partition.held_out,
+        complete={part: split for part, split in parts.items() if part in excluded and split is not None},
     )
     return drop_duplicates(splits, find_duplicates(splits, config)) if config.duplicates == "drop" else splits
 

@@ -95,14 +95,14 @@ def has_checkpoints(folder: Path) -> bool:
 def describe_data(splits: Splits) -> dict[str, Any]:
     """Return the fingerprint: hashes of class names and subset; for each part its size and hashes of labels and content.
 
-    At most 256 evenly spaced images of each part are read: a changed image between them is not detected.
+    At most 256 evenly spaced images of each part are read: a changed image between them is not detected. A part without its corrupt
+    images (data.on_corrupt=skip) is described with them, too, under `complete`: a run that meets one can resume without it.
     """
     parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
-    return {
-        "classes": _hash("\0".join(splits.class_names).encode()),
-        "subset": splits.subset.hash,
-        **{part: _describe_part(split) for part, split in parts.items() if split is not None},
-    }
+    described = {part: _describe_part(split) for part, split in parts.items() if split is not None}
+    for part, split in splits.complete.items():
+        described[part]["complete"] = _describe_part(split)
+    return {"classes": _hash("\0".join(splits.class_names).encode()), "subset": splits.subset.hash, **described}
 
 
 def _describe_part(split: Split) -> dict[str, Any]:
@@ -155,6 +155,8 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
         lines.append("class names: changed")
     for part in ("training", "validation", "test"):
         saved_part, current_part = saved.get(part) or {}, current.get(part) or {}
+        if complete := _complete(saved_part, current_part):
+            saved_part, current_part = complete
         lines += [
             f"{description.format(part=part)}: was {_format(name, saved_part)}, now {_format(name, current_part)}"
             for name, description in _DESCRIPTIONS.items()
@@ -165,7 +167,23 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
     return lines
 
 
-def _format(name: str, part: dict[str, Any]) -> str:
+def _complete(saved: dict[str, Any], current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return two descriptions of a part with its corrupt images, if only one excluded them, or both excluded others; else None.
+
+    Earlier versions did not describe the excluded images: what was left is compared.
+    """
+    if ("complete" in saved) == ("complete" in current):
+        return (saved["complete"], current["complete"]) if "complete" in saved else None
+    both = saved.get("complete", saved), current.get("complete", current)
+    return None if _same(saved, current) else both
+
+
+def _same(saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    """Return whether two descriptions of a part are equal."""
+    return all(saved.get(name) == current.get(name) for name in _DESCRIPTIONS)
+
+
+def _format(name: str, part: Mapping[str, Any]) -> str:
     """Return a value of a fingerprint for messages: a number, or a short hash."""
     value = part.get(name, "none")
     return str(value) if name == "images" else str(value)[:8]

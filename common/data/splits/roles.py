@@ -1,7 +1,7 @@
 """Roles of the splits of a source: training, validation, test."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ class Splits:
     Those of pre-training on partly labeled data are followed by `subset.num_unlabeled` images without a label.
     `excluded` lists the names of the corrupt images excluded from validation and test (data.on_corrupt=skip), by part. `duplicates`
     is what was found where duplicates are excluded (data.duplicates=drop). `held_out` are those of `validation` and `test` that
-    were held out of the training images.
+    were held out of the training images. `complete` are the parts with `excluded` images ("validation", "test"), with these.
     """
 
     train: Split
@@ -35,6 +35,7 @@ class Splits:
     excluded: dict[str, list[str]]
     duplicates: "Duplicates | None" = None
     held_out: frozenset[str] = frozenset()
+    complete: Mapping[str, Split] = field(default_factory=dict)
 
     def without_unlabeled(self) -> "Splits":
         """Return the splits of a stage that needs labels: the training images that have one."""

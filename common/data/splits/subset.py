@@ -201,7 +201,7 @@ def import_subset(path: str | Path, split: Split) -> Subset:
 
 def read_subset(path: str, split: Split) -> Subset:
     """Read a subset of `split` from a manifest (*.json) or a published list (any other file)."""
-    user_path(path, "data.subset_file")
+    path = str(user_path(path, "data.subset_file"))
     if not path.endswith(".json"):
         return import_subset(path, split)
     subset = Subset.load(path)

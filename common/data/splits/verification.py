@@ -1,6 +1,7 @@
 """Verification and caching of images before training: corrupt images are reported together, decoded ones kept in memory."""
 
 import logging
+import math
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -240,7 +241,9 @@ def max_corrupt_problem(num_corrupt: int, num_images: int, part: str, *, max_cor
     """Return an error message if more than the fraction `max_corrupt` of the images of `part` is corrupt, else None."""
     if num_corrupt <= max_corrupt * num_images:
         return None
+    least = math.ceil(1000 * num_corrupt / num_images) / 1000
+    remedy = f", or set data.max_corrupt to {least:g} or more" if least < 1 else ""
     return (
-        f"data.max_corrupt = {max_corrupt:g}: {num_corrupt} of the {num_images} {part} images are corrupt, a fraction of"
-        f" {num_corrupt / num_images:.2g}. Restore or remove them, or raise data.max_corrupt."
+        f"data.max_corrupt = {max_corrupt:g}: {num_corrupt} of the {num_images} {part} images are corrupt. Restore or remove"
+        f" them{remedy}."
     )

@@ -104,6 +104,33 @@ def test_changed_images_are_rejected_with_the_differences(
     assert before == ((run_folder / "data.json").read_text(), (run_folder / "subset.json").read_text())
 
 
+def test_a_run_that_meets_a_corrupt_image_resumes_without_it(images: Path, tmp_path: Path) -> None:
+    """Its images counted as others, so that data.on_corrupt=skip, which the message advises, was refused."""
+    damaged = images / "test" / "dog" / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    start(opened(images, verify="none", cache_megabytes=0), folder)
+    (folder / "checkpoints" / "step-000000004").mkdir(parents=True)
+    without = opened(images, on_corrupt="skip", max_corrupt=0.5)
+    assert without.test is not None and len(without.test) == 3
+    start(without, folder)
+    start(opened(images, verify="none", cache_megabytes=0), folder)
+    saved = json.loads((folder / "data.json").read_text())
+    described = describe_data(without)["test"]
+    assert saved["test"]["images"] == described["complete"]["images"] == 4 and described["images"] == 3
+    begun_without = {name: value for name, value in described.items() if name != "complete"}
+    for test in (described, begun_without):  # the run began without the image, also in an earlier version
+        (folder / "data.json").write_text(json.dumps(saved | {"test": test}))
+        start(without, folder)
+    (folder / "data.json").write_text(json.dumps(saved | {"test": described}))
+    start(opened(images, verify="none", cache_megabytes=0), folder)
+    (images / "test" / "cat" / "1.png").unlink()
+    for options in ({"on_corrupt": "skip", "max_corrupt": 0.5}, {"verify": "none", "cache_megabytes": 0}):
+        with pytest.raises(UserError, match="number of test images: was 4, now 3"):
+            start(opened(images, **options), folder)
+
+
 def test_changed_split_seed_is_rejected(run_folder: Path, images: Path) -> None:
     with pytest.raises(UserError, match="content of the training images"):
         start(opened(images, split_seed=1), run_folder)
