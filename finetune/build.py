@@ -1,5 +1,6 @@
 """Build a classifier from a recipe and export it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,15 +15,23 @@ from common.models.weights import load_init
 from finetune.config import FinetuneConfig
 
 
-def build_classifier(config: FinetuneConfig, *, num_classes: int) -> nn.Module:
-    """Build the network with its classifier, load `init` and freeze what the recipe names. Seed torch's generator first."""
+def build_classifier(
+    config: FinetuneConfig, *, num_classes: int, class_names: Sequence[str] | None = None
+) -> nn.Module:
+    """Build the network with its classifier, load `init` and freeze what the recipe names. Seed torch's generator first.
+
+    `head_init_scale` is the factor of a random classifier; one that `init` has for these classes stays as it was trained.
+    """
     data = config.data
     network: nn.Module = build_network(
         config.model, image_size=data.image_size, num_classes=num_classes, in_chans=data.channels
     )
+    has_trained_head = False
     if config.init is not None:
-        load_init(network, config.init)
+        has_trained_head = load_init(network, config.init, class_names=class_names).head == "loaded"
     adapt_network(network, config.freeze, config.lora)
+    if has_trained_head:
+        return network
     with torch.no_grad():
         for classifier in classifier_layers(network):
             classifier.weight.mul_(config.head_init_scale)

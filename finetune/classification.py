@@ -34,7 +34,9 @@ class Classification:
 
     def build_network(self) -> nn.Module:
         """Build the network with its classifier and load `init`."""
-        return build_classifier(self.config, num_classes=len(self.splits.class_names))
+        return build_classifier(
+            self.config, num_classes=len(self.splits.class_names), class_names=self.splits.class_names
+        )
 
     def build_sampler(self, *, rank: int, num_processes: int) -> EpochSampler:
         """Return a sampler that yields every image once per epoch, each repeated `augment.aug_repeats` times in a row.

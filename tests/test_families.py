@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -12,6 +13,7 @@ from conftest import RECIPES, TINY, read_losses, read_result
 from safetensors.torch import load_file
 
 from common.config import load
+from common.models.export import export_network
 from common.training.progress import Progress
 from common.training.run import INTERRUPTED
 from finetune.build import build_classifier
@@ -76,3 +78,26 @@ def test_head_init_scale_applies_to_all_classifiers(tmp_path: Path) -> None:
     scaled = {name for name in full if not torch.equal(full[name], tenth[name])}
     assert scaled == {"head.weight", "aux_head.weight"}
     assert all(torch.allclose(full[name] * 0.1, tenth[name]) for name in scaled)
+
+
+def test_a_trained_classifier_is_not_scaled(tmp_path: Path) -> None:
+    """Training further, as a refused extension advises, multiplied the classifier of the weights by head_init_scale."""
+    recipe = RECIPES / "digits" / "finetune.yaml"
+
+    def head(*overrides: str, names: tuple[str, ...] = ("0", "1")) -> Any:
+        config = load(
+            FinetuneConfig, recipe, [*TINY["finetune"], f"out={tmp_path}", "head_init_scale=0.001", *overrides]
+        )
+        torch.manual_seed(0)
+        return build_classifier(config, num_classes=2, class_names=names), config
+
+    network, config = head()
+    with torch.no_grad():
+        network.head.weight.fill_(3.0)
+    mean, std = config.data.statistics()
+    options = {"mean": mean, "std": std, "image_size": config.data.image_size, "metrics": {}}
+    export_network(network, tmp_path / "export", model_name=config.model.name, class_names=["0", "1"], **options)
+    loaded, _ = head(f"init={tmp_path}")
+    assert torch.equal(loaded.head.weight, network.head.weight)
+    fresh, _ = head(f"init={tmp_path}", names=("a", "b"))
+    assert fresh.head.weight.abs().max() < 0.001

@@ -16,9 +16,8 @@ from timm.models import build_model_with_cfg
 from timm.models.regnet import RegNet, RegNetCfg
 from torch import Tensor
 
-from common.distributed import world_size
-from common.errors import UserError
 from common.models.architectures import ARCHITECTURES, Architecture, Entrypoint, register
+from common.models.batch_norm import check_batch
 
 default_cfgs: dict[str, Any] = {}
 SMALL_IMAGE = 64
@@ -55,12 +54,8 @@ class RegNetY(RegNet):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, or the pooled features. Raise UserError in training on one image whose last features have one position."""
-        last_reduction = self.feature_info[-1]["reduction"]
-        if self.training and world_size() == len(images) == 1 and max(images.shape[-2:]) <= last_reduction:
-            raise UserError(
-                "train.batch_size: batch norm cannot train on 1 image this small, because its last features have 1 position;"
-                " use at least 2 images, or increase data.image_size"
-            )
+        if self.training:
+            check_batch(images, self.feature_info[-1]["reduction"])
         output: Tensor = super().forward(images)
         return output
 

@@ -14,6 +14,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.models.batch_norm import check_batch
 from common.models.stem_registry import StemSpec, parse_stem, stem_problems
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"ReLU": partial(nn.ReLU, inplace=True), "GELU": nn.GELU}
@@ -71,6 +72,12 @@ class Stem(nn.Module):
         self.after = nn.Sequential(
             *_norm_and_activation(spec.projection_norm, spec.projection_activation, embed_dim, factory_kwargs)
         )
+        self._reduction: int | None = None
+        """Factor of the sides at the last batch norm, if there is any."""
+        if spec.projection_norm:
+            self._reduction = math.prod(self.strides)
+        elif spec.norm and spec.kernels:
+            self._reduction = math.prod(self.strides[:-1])
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -111,13 +118,19 @@ class Stem(nn.Module):
         return img_size[0] // self.patch_size[0], img_size[1] // self.patch_size[1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the tokens of a batch. Raise UserError for a size that is no multiple of the patch or not the configured one."""
+        """Return the tokens of a batch.
+
+        Raise UserError for a size that is no multiple of the patch or not the configured one, and for a batch that batch norm
+        cannot be trained on.
+        """
         height, width = images.shape[-2:]
         if self.strict_img_size and (height, width) != self.img_size:
             raise UserError(
                 f"data.image_size: the images are {height}x{width}, but the network is built for {self.img_size}"
             )
         self._check_image_size(height, width)
+        if self.training and self._reduction is not None:
+            check_batch(images, self._reduction)
         tokens: Tensor = self._gpu_tokens(images) if self.for_gpu else self.after(self.proj(self.conv(images)))
         if self.output_fmt == "NCHW":
             return tokens

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class InitReport:
     num_loaded: int
     """Number of loaded tensors."""
     head: str
-    """loaded, fresh (the weights have no classifier with this number of classes), dropped (the network has none), or none."""
+    """loaded, fresh (the weights have no classifier for these classes), dropped (the network has none), or none."""
     resized_from: tuple[int, int] | None
     """Original grid of a resized position embedding, (rows, columns) of patches; None if it was not resized."""
     channels: tuple[int, int] | None = None
@@ -53,14 +54,16 @@ class InitReport:
     """Name of the loaded network in a file that names its networks: teacher, average, model ..."""
 
 
-def load_init(model: nn.Module, init: str) -> InitReport:
-    """Load the weights of the recipe key `init` into `model`.
+def load_init(model: nn.Module, init: str, *, class_names: Sequence[str] | None = None) -> InitReport:
+    """Load the weights of the recipe key `init` into `model`, whose classifier is one of `class_names`.
 
     `init` is a run folder (its `export/` is read), a checkpoint of a run, a folder with `model.safetensors` or
     `pytorch_model.bin` (timm's or transformers'), a `.safetensors` file, a `.pth` file of tensors (a backbone of DINO, DINOv2 or
     DINOv3, or the teacher of a training checkpoint), `timm:<name>` or a timm name, `hf-hub:<id>`, or `local-dir:<folder>`.
 
-    Raise UserError for a source that does not exist or is incomplete, and for any tensor that does not fit.
+    A classifier is not loaded if it has another number of classes, or if the weights name other classes (`label_names` in the
+    config.json of an export). Raise UserError for a source that does not exist or is incomplete, and for any tensor that does not
+    fit.
     """
     read = read_weights(init)
     if read.lacks_sums:
@@ -70,7 +73,9 @@ def load_init(model: nn.Module, init: str) -> InitReport:
     source, weights = read.source, dict(read.network.tensors)
     _check_types(init, weights)
     expected = dict(model.state_dict())
-    head = _match_head(model, weights, expected)
+    config = read_config(Path(read.source))
+    other_class = _other_class(config.get("label_names"), class_names)
+    head = _match_head(model, weights, expected, fits=other_class is None)
     channels, zero_biases = adapt_input_channels(model, weights), adapt_zero_biases(weights, expected)
     resized_from, problem = None, None
     try:
@@ -90,11 +95,23 @@ def load_init(model: nn.Module, init: str) -> InitReport:
         zero_biases=zero_biases,
         network=read.network.name,
     )
-    _log(report, read, model)
+    _log(report, read, model, config, other_class)
     return report
 
 
-def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
+def _other_class(given: object, own: Sequence[str] | None) -> str | None:
+    """Return in words the first class in which the names that weights give differ from our own; None if none does."""
+    if own is None or not isinstance(given, list) or len(given) != len(own):
+        return None
+    pairs = ((number, str(name), mine) for number, (name, mine) in enumerate(zip(given, own, strict=True)))
+    return next(
+        (f"class {number} is '{name}' there and '{mine}' here" for number, name, mine in pairs if name != mine), None
+    )
+
+
+def _log(
+    report: InitReport, read: Weights, model: nn.Module, config: Mapping[str, Any], other_class: str | None
+) -> None:
     """Log what was loaded, what was left and what was changed."""
     layout = "" if read.layout == "timm" else f", in the layout of {read.layout}"
     logger.info("init: %d tensors loaded from %s%s", report.num_loaded, report.source, layout)
@@ -109,11 +126,16 @@ def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
             "init: warning: the weights are of a network with a distillation token, which is dropped with its position embedding"
             " and classifier: until this network is trained further, its features and predictions differ from that one's"
         )
-    if differing := list(differing_settings(model, read_config(Path(read.source)))):
+    if differing := list(differing_settings(model, config)):
         logger.warning(
             "init: warning: the network of the weights has %s; model.name=init builds it so", " and ".join(differing)
         )
-    if report.head == "fresh":
+    if report.head == "fresh" and other_class is not None:
+        logger.warning(
+            "init: warning: the classifier keeps its random initialization, since that of the weights is for other classes: %s",
+            other_class,
+        )
+    elif report.head == "fresh":
         logger.info(
             "init: the classifier keeps its random initialization, since the weights have none with this number of classes"
         )
@@ -133,8 +155,10 @@ def _log(report: InitReport, read: Weights, model: nn.Module) -> None:
         )
 
 
-def _match_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """Exclude the classifier from loading if only its number of classes differs; return the value of `InitReport.head`.
+def _match_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str, Tensor], *, fits: bool) -> str:
+    """Exclude the classifier from loading if only its classes differ; return the value of `InitReport.head`.
+
+    `fits`: whether its classes are the same, if their number is.
 
     Of a network with two classifiers, VOLO's of the image and of the tokens, either both are loaded or neither: they have the
     same number of classes.
@@ -144,7 +168,7 @@ def _match_head(model: nn.Module, weights: dict[str, Tensor], expected: dict[str
     given, own = weights.get(first), expected.get(first)
     if given is not None and own is not None:
         only_count_differs = given.shape[1:] == own.shape[1:] and given.shape[:1] != own.shape[:1]
-        if not only_count_differs:
+        if fits and not only_count_differs:
             return "loaded"
     for name in (f"{classifier}.{kind}" for classifier in classifiers for kind in ("weight", "bias")):
         weights.pop(name, None)
@@ -208,6 +232,8 @@ def _check_fit(
         raise UserError(f"init: the position embedding of {init} does not fit this network: {grid_problem}")
     if list(found) == ["not finite"]:
         remedy = "the run that wrote them diverged or the file is damaged; use earlier weights"
+    elif (channels := _other_channels(weights, expected, found)) is not None and grid_problem is None:
+        remedy = f"they are of images with {channels} channels; set data.channels={channels}, or use other weights"
     lines = [f"  {len(names)} {problem}: {', '.join(_shortened(names))}" for problem, names in found.items()]
     lines += [f"  position embedding: {grid_problem}"] if grid_problem else []
     raise UserError("\n".join([f"init: the weights of {init}{layout} do not fit this network; {remedy}", *lines]))
@@ -222,3 +248,14 @@ def _shortened(names: Sequence[str]) -> list[str]:
         groups.setdefault(re.sub(r"\.\d+\.", ".*.", name.partition(" ")[0]), []).append(name)
     words = [f"{pattern} ({len(group)})" if len(group) > 1 else group[0] for pattern, group in groups.items()]
     return [*words[:_LISTED], *([f"and {len(words) - _LISTED} more"] if len(words) > _LISTED else [])]
+
+
+def _other_channels(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, list[str]]
+) -> int | None:
+    """Return the input channels of the weights if the first convolution differs in them, and nothing else does; otherwise None."""
+    if list(found) != ["of another shape"] or len(found["of another shape"]) != 1:
+        return None
+    name = found["of another shape"][0].partition(" ")[0]
+    given, own = weights[name].shape, expected[name].shape
+    return given[1] if len(given) == len(own) == 4 and (given[0], *given[2:]) == (own[0], *own[2:]) else None

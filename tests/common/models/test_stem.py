@@ -149,3 +149,20 @@ def test_layouts_for_a_gpu_change_a_stem_by_rounding_only(name: str, output_fmt:
         assert all(formats) or not stem.for_gpu
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
     assert all(p.is_contiguous() and p.grad.is_contiguous() for p in stem.parameters())  # as checkpoints have them
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "size", "is_refused"),
+    [("vit_c_4gf", 16, 16, True), ("vit_c_4gf", 16, 32, False), ("conv", 4, 4, False), ("patchify", 4, 4, False),
+     ("1Proj+1BN+1ReLU", 4, 4, True)],
+)  # fmt: skip
+def test_a_batch_of_one_value_per_channel_is_refused(name: str, patch: int, size: int, is_refused: bool) -> None:
+    """PyTorch's own error for it is a traceback."""
+    stem = build_stem_layer(name)(img_size=size, patch_size=patch, embed_dim=32)
+    if is_refused:
+        with pytest.raises(UserError, match=r"train\.batch_size: batch norm cannot train on 1 image"):
+            stem(torch.randn(1, 3, size, size))
+    else:
+        stem(torch.randn(1, 3, size, size))
+    assert stem(torch.randn(2, 3, size, size)).shape == (2, (size // patch) ** 2, 32)
+    assert stem.eval()(torch.randn(1, 3, size, size)).shape == (1, (size // patch) ** 2, 32)

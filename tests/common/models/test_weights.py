@@ -123,6 +123,27 @@ def test_classifier_with_another_number_of_classes_is_not_loaded_and_logged(
     _assert_loaded(model, {name: tensor for name, tensor in weights.items() if not name.startswith("head.")} | fresh)
 
 
+def test_a_classifier_of_other_classes_is_not_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its classes were taken for ours where there were as many."""
+    options = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 16, "metrics": {}}
+    source = _build(num_classes=3)
+    export_network(source, tmp_path, model_name="vit_mini", class_names=["cat", "dog", "cow"], **options)
+    for names, head in ((("cat", "dog", "cow"), "loaded"), (("cat", "cow", "dog"), "fresh"), (None, "loaded")):
+        caplog.clear()
+        model = _build(num_classes=3)
+        before = model.head.weight.clone()
+        assert load_init(model, str(tmp_path), class_names=names).head == head
+        assert torch.equal(model.head.weight, before if head == "fresh" else source.head.weight)
+        assert ("for other classes: class 1 is 'dog' there and 'cow' here" in caplog.text) == (head == "fresh")
+
+
+def test_weights_of_other_channels_are_rejected_with_the_key(tmp_path: Path) -> None:
+    model = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=3, in_chans=3)
+    weights = build_network(ModelConfig(name="vit_mini"), image_size=16, num_classes=3, in_chans=4).state_dict()
+    with pytest.raises(UserError, match=r"images with 4 channels; set data\.channels=4"):
+        load_init(model, _saved(tmp_path / "w.safetensors", dict(weights)))
+
+
 def test_unneeded_classifier_is_dropped(tmp_path: Path) -> None:
     model = _build(num_classes=0)
     assert load_init(model, _saved(tmp_path / "w.safetensors", _weights())).head == "dropped"
