@@ -15,7 +15,9 @@ def test_run_with_constant_schedule_can_be_extended_with_identical_results(
 ) -> None:
     uninterrupted, extended = tmp_path / "uninterrupted", tmp_path / "extended"
     assert stage("finetune", extended, *CONSTANT) == 0
+    weights = (extended / "export" / "model.safetensors").read_bytes()
     assert stage("finetune", extended, *CONSTANT, "train.epochs=3") == 0
+    assert (extended / "export-2-epochs" / "model.safetensors").read_bytes() == weights
     assert (
         "train.epochs: 2 before, 3 now. learning rate, weight decay: the same values with both for the 8"
         in capsys.readouterr().out

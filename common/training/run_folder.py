@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,17 @@ class RunFolder:
         write_atomic(self.path / name, text)
 
     def forget_result(self) -> None:
-        """Remove the result of a run that is extended, durably (it stays removed after a power failure)."""
+        """Remove the result of a run that is extended, durably (it stays removed after a power failure).
+
+        Its export gets the name `export-<epochs>-epochs`: `init` would take it for that of the longer run, which may not end.
+        """
+        export = self.path / "export"
+        if path_exists(export):
+            name = f"{export.name}-{self.epochs_before}-epochs"
+            names = chain([name], (f"{name}-{number}" for number in count(2)))
+            aside = next(free for each in names if not path_exists(free := self.path / each))
+            export.rename(aside)
+            logger.info("%s of the run of %s epochs is now %s", export, self.epochs_before, aside.name)
         (self.path / "result.json").unlink(missing_ok=True)
         fsync(self.path)
 
@@ -203,14 +214,20 @@ class RunFolder:
                     f"train.epochs = {epochs}: {self.path} was started with {self.epochs_before}, and its {name} is a schedule "
                     f"over all epochs: at step {step} of the {steps_done} done it was {done[step]:.4g}, with {epochs} epochs it "
                     f"is {wanted[step]:.4g}. Resuming would join two schedules into one that no recipe describes. Set "
-                    f"train.epochs={self.epochs_before} to resume, another out for a run of {epochs} epochs, or another out with "
-                    f"init={self.path} to train the weights further. Constant schedules can be extended: "
+                    f"train.epochs={self.epochs_before} to resume, {self._others(epochs)}. Constant schedules can be extended: "
                     f"{', '.join(CONSTANT[each] for each in now)}."
                 )
         return (
             f"train.epochs: {self.epochs_before} before, {epochs} now. {', '.join(now)}: the same values with both for the "
             f"{steps_done} steps done, so the run resumes as if it had been started with {epochs}."
         )
+
+    def _others(self, epochs: int) -> str:
+        """Return what else than resuming there is: another run, from the start or, once there is an export, from its weights."""
+        longer = f"another out for a run of {epochs} epochs"
+        if not path_exists(self.path / "export"):
+            return f"or {longer}"
+        return f"{longer}, or another out with init={self.path} to train the weights further"
 
     def _stage_before(self) -> str:
         """Return the stage of the recipe in the folder, from its first line. Raise UserError if it is not there."""
