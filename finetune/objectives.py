@@ -74,6 +74,17 @@ _OBJECTIVES: dict[str, Callable[[FinetuneConfig, Splits], Objective]] = {
 
 
 def build_objective(config: FinetuneConfig, splits: Splits) -> Objective:
+    """Return the objective of a recipe; raise UserError if the data or another key does not support it."""
+    objective = _build(config, splits)
+    if config.train.micro_batch_size and not objective.supports_micro_batches:
+        raise UserError(
+            f"train.micro_batch_size = {config.train.micro_batch_size}: this loss compares the images of a batch with each "
+            "other, so it is not a mean over parts. Set train.micro_batch_size=none and a smaller train.batch_size."
+        )
+    return objective
+
+
+def _build(config: FinetuneConfig, splits: Splits) -> Objective:
     """Return the objective of a recipe; raise UserError if the data does not support it."""
     source = f"data.source '{config.data.source}'"
     if config.objective == "reid":

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from common.data.splits.roles import Splits
-from common.errors import UserError
 from common.models.freezing import freeze_statistics
 from common.models.sync_batchnorm import synchronize_batch_norm
 from common.training.ema import average_momenta, update_ema
@@ -88,11 +87,6 @@ class Finetuning:
             watch=watch,
             token_labels=self.objective.token_labels,
         )
-        if config.train.micro_batch_size and not self.objective.supports_micro_batches:
-            raise UserError(
-                f"train.micro_batch_size = {config.train.micro_batch_size}: this loss compares the images of a batch with each "
-                "other, so it is not a mean over parts. Set train.micro_batch_size=none and a smaller train.batch_size."
-            )
         for warning in config_warnings(config, steps=self.loop.num_steps):
             logger.warning("warning: %s", warning)
         warn_of_batch_norm(self.network, config.train.micro_batch_size)

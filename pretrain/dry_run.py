@@ -4,14 +4,16 @@ from common.data.open_splits import open_splits
 from common.sizes import describe_size
 from common.training.optimizers import peak_lr
 from common.training.plan_text import image_counts, plan_text, trained_part
+from pretrain.build import build_dino
 from pretrain.config import PretrainConfig
 from pretrain.cost import dino_complexity, training_cost
 from pretrain.warnings import config_warnings
 
 
 def describe_plan(config: PretrainConfig) -> str:
-    """Describe what the run would do and cost. Opens the data, so that invalid data is reported; nothing is trained."""
+    """Describe what the run would do and cost. Opens data and weights, so that invalid ones are reported; nothing is trained."""
     splits = open_splits(config.data, labeled=False)
+    build_dino(config)
     num_images, batch, crops = len(splits.train), config.train.batch_size, config.crops
     complexity, cost = dino_complexity(config), training_cost(config, num_images=num_images)
     backbone = complexity.global_view

@@ -1,11 +1,12 @@
 """Warnings about DINO settings that suit a million images and hurt on a few thousand."""
 
+import math
 from collections.abc import Iterator
 
 from common.data.augment.multi_crop import COLOR_KEYS
 from common.models.freezing import adaptation_warnings
 from common.sizes import describe_size, height_and_width
-from common.training.optimizers import schedule_warnings
+from common.training.optimizers import optimizer_warnings
 from pretrain.config import DinoConfig, PretrainConfig
 
 
@@ -22,9 +23,9 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
     if memory > steps / 4:
         yield (
             f"dino.momentum_teacher = {dino.momentum_teacher} averages over {memory:.0f} steps, but the run has {steps}: the "
-            f"teacher stays close to {start}. Try {max(0.5, 1 - 20 / steps):.3f}."
+            f"teacher stays close to {start}. {_lower_momentum(dino.momentum_teacher, steps)}"
         )
-    yield from schedule_warnings(config.optim, config.train.epochs, batch_size=config.train.batch_size)
+    yield from optimizer_warnings(config.optim, config.train.epochs, batch_size=config.train.batch_size)
     yield from _view_warnings(config)
     yield from adaptation_warnings(config.freeze, config.lora, config.init)
     if dino.freeze_last_layer_epochs >= config.train.epochs:
@@ -34,7 +35,15 @@ def config_warnings(config: PretrainConfig, *, num_images: int, steps: int) -> I
         )
     yield from _temperature_warnings(dino, config.train.epochs)
     if config.train.batch_size < 32:
-        yield f"train.batch_size = {config.train.batch_size}: the center of such a small batch is noisy. Use 64 or more."
+        part = "the center" if dino.centering == "mean" else "the assignment to prototypes"
+        yield f"train.batch_size = {config.train.batch_size}: {part} of such a small batch is noisy. Use 64 or more."
+
+
+def _lower_momentum(momentum: float, steps: int) -> str:
+    """Return the advice for a teacher that averages over too much of a run: over a twentieth of its steps, but at least two."""
+    advised = max(0.5, 1 - 20 / steps)
+    digits = max(3, math.ceil(math.log10(max(steps, 20) / 20)) + 1)
+    return f"Try {advised:.{digits}f}." if advised < momentum else "Train longer."
 
 
 def _temperature_warnings(dino: DinoConfig, epochs: int) -> Iterator[str]:
@@ -50,7 +59,12 @@ def _temperature_warnings(dino: DinoConfig, epochs: int) -> Iterator[str]:
     if warmup >= epochs and dino.warmup_teacher_temp != dino.teacher_temp:
         yield (
             f"dino.warmup_teacher_temp_epochs = {warmup} is not less than train.epochs = {epochs}: the teacher temperature does "
-            f"not reach dino.teacher_temp before the last epoch. Try {epochs * 3 // 10}."
+            "not reach dino.teacher_temp before the last epoch. "
+            + (
+                f"Try {shorter}."
+                if (shorter := epochs * 3 // 10)
+                else f"Try dino.warmup_teacher_temp={dino.teacher_temp:g}."
+            )
         )
 
 

@@ -143,6 +143,14 @@ def test_finetuning_of_a_part(stage: Stage, folders: Path, tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_dry_run_refuses_weights_that_cannot_be_had(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert stage(name, tmp_path / "run", f"init={tmp_path / 'none.safetensors'}", "--dry-run") == 2
+    assert "error: init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
 @pytest.mark.parametrize(
     ("override", "trained"), [("freeze.blocks=4", "0.00"), ("lora.rank=2", "0.00"), ("model.name=vit_mini", None)]
 )

@@ -70,7 +70,7 @@ def parquet(path: Path, columns: dict[str, str]) -> Path:
         (["train.batch_size=100000000000"], ["train.batch_size: 100000000000 must be at most"]),
         (["data.image_size=1000000"], ["data.image_size: 1000000 must be at least 1 and at most 8192"]),
         (["data.mean=[0,0,1e300]"], ["data.mean: 1e+300 must be between 0 and 1"]),
-        (["data.std=[1,1,1e-300]"], ["data.std: 1e-300 must be between 0.001 and 1000"]),
+        (["data.std=[1,1,1e-300]"], ["data.std: 1e-300 must be between 1e-7 and 1000"]),
         (["data.max_corrupt=1"], ["data.max_corrupt: 1.0 must be at least 0 and below 1"]),
         (["data.max_megapixels=1000"], ["data.max_megapixels: 1000 must be between 1 and 178"]),
         (["data.source=" + "x" * 5000], ["data.source = 'xxx", "this path cannot be looked up"]),

@@ -161,6 +161,13 @@ def test_dry_run_counts_the_steps_of_pk_batches(
     assert "270 for training, 89 for test queries" in output and "steps         10 of 32 images" in output
 
 
+def test_dry_run_refuses_micro_batches_as_the_run_does(
+    reid: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reid(tmp_path / "run", "--dry-run", "train.micro_batch_size=8") == 2
+    assert "train.micro_batch_size = 8: this loss compares the images of a batch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "erasing"), [("market1501", 0.5), ("msmt17", 0.8)])
 def test_reid_recipes_have_the_papers_hyperparameters(name: str, erasing: float) -> None:
     config = load(FinetuneConfig, RECIPES / "reid" / f"{name}.yaml")

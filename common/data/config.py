@@ -27,7 +27,7 @@ _Megapixels = Annotated[
 ]
 _Mean = Annotated[float, Field(ge=0, le=1), Otherwise("must be between 0 and 1, the range of the scaled pixel values")]
 _Deviation = Annotated[
-    float, Field(ge=1e-3, le=1e3), Otherwise("must be between 0.001 and 1000, for pixel values in [0, 1]")
+    float, Field(ge=1e-7, le=1e3), Otherwise("must be between 1e-7 and 1000, for pixel values in [0, 1]")
 ]
 _Channels = Annotated[
     int,
@@ -93,8 +93,8 @@ class DataConfig(Config):
     pretrain: so are rows without a label, images outside of class folders and, with a metadata file, images that it does not list.
     ignore: none of them is used. Both stages hold out labeled images alone. Label subsets leave out no image without a label."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1")] = 0.1
-    """Fraction of each class's training images that is held out for validation if there is no validation split; 0 holds out
-    none. For re-identification: fraction of the training identities."""
+    """Fraction of each class's training images that is held out for validation if there is no validation split, of those that are
+    not held out for testing; 0 holds out none. For re-identification: fraction of the training identities."""
     test_fraction: Annotated[float, Field(ge=0, lt=1), Otherwise("must be at least 0 and below 1")] = 0.2
     """Fraction of each class's training images that is held out for testing if there is no test split; 0 holds out none."""
     split_seed: int = 0

@@ -32,7 +32,7 @@ from common.training.optimizers import (
     clip_gradients,
     guarded_step,
     optimizer_schedules,
-    schedule_warnings,
+    optimizer_warnings,
     set_step,
 )
 from common.training.run import Run, start_run
@@ -75,7 +75,7 @@ def build_classifier(dim: int, num_classes: int, *, seed: int) -> nn.Linear:
 
 def linear_warnings(config: LinearConfig) -> Iterator[str]:
     """Yield a warning, with its remedy, for every setting that is valid but has no or another effect than meant."""
-    yield from schedule_warnings(config.optim, config.train.epochs, batch_size=config.train.batch_size)
+    yield from optimizer_warnings(config.optim, config.train.epochs, batch_size=config.train.batch_size)
     yield from color_warnings(config.augment, channels=config.data.channels)
 
 

@@ -36,6 +36,8 @@ def find_normalization(
     from, if it has as many channels; otherwise measured.
     """
     if config.mean != MEASURED:
+        if init is not None and not resumes:
+            _warn_of_other(config, init)
         return {}
     saved = read_fingerprint(folder / DATA_FILE) if resumes else None
     if saved is not None and FACT in saved:
@@ -55,6 +57,18 @@ def find_normalization(
         measured.high,
     )
     return {FACT: {"mean": list(measured.mean), "std": list(measured.std), "images": measured.num_images}}
+
+
+def _warn_of_other(config: DataConfig, init: str) -> None:
+    """Log a warning if the run of the weights `init` normalized its images with other numbers than this one."""
+    found, own = normalization_of(init), tuple(map(tuple, config.statistics()))
+    if found is not None and found != own and len(found[0]) == config.channels:
+        _log.warning(
+            "data: warning: %s was trained on images with mean %s and std %s, this run normalizes with %s and %s. Set data.mean and"
+            " data.std to those of the weights",
+            init,
+            *map(list, (*found, *own)),
+        )
 
 
 def with_normalization(config: AnyConfig, run: "Run") -> AnyConfig:

@@ -10,6 +10,7 @@ from common.data.splits.duplicates import find_duplicates
 from common.data.splits.fingerprint import check_data, has_checkpoints, save_data, saved_facts
 from common.data.splits.roles import Splits
 from common.data.splits.training_images import check_overlap, save_training_images
+from common.errors import UserError
 from common.interruption import interruptible
 from common.json_text import to_json
 from common.training.inputs import Inputs, check_inputs, describe_inputs, save_inputs
@@ -41,6 +42,7 @@ def _open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | N
     resumes = run.process_group.read(lambda: has_checkpoints(run.folder)) or run.files.has_shards
     inputs = _check_inputs(run, resumes=resumes)
     splits = run.process_group.read(lambda: open_splits(config, labeled=labeled))
+    _check_processes(splits, run.num_processes)
     data = _check_data(run, splits, resumes=resumes)
     hashes = _record_duplicates(config, run, splits, init, resumes=resumes, labeled=labeled)
     run.data_facts |= _find_normalization(config, run, splits, weights, resumes=resumes)
@@ -49,6 +51,15 @@ def _open_images(config: DataConfig, run: "Run", *, labeled: bool, init: str | N
     run.write_once_accepted(run.folder, lambda: save_inputs(inputs, run.folder))
     run.write_once_accepted(run.folder, lambda: save_training_images(hashes, init, run.folder))
     return splits
+
+
+def _check_processes(splits: Splits, num_processes: int) -> None:
+    """Raise UserError if a part that is evaluated has fewer images than there are processes."""
+    for name, part in (("validation", splits.validation), ("test", splits.test)):
+        if part is not None and len(part) < num_processes:
+            raise UserError(
+                f"data.source: {len(part)} {name} images are too few for {num_processes} processes. Use fewer processes."
+            )
 
 
 def _record_duplicates(

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from common.config import Config
+from common.config import Config, default_of
 from common.config_messages import VALUE, Otherwise
 from common.config_types import NonNegative, Positive
 from common.models.layers import REGISTERS, layer_numbers
@@ -106,7 +106,23 @@ def peak_lr(config: OptimConfig, batch_size: int) -> float:
     return config.lr * batch_size / config.lr_base_batch_size if config.lr_base_batch_size else config.lr
 
 
-def schedule_warnings(config: OptimConfig, epochs: int, *, batch_size: int) -> Iterator[str]:
+_READ_BY = {"momentum": "sgd", "base": "sam", "rho": "sam"}
+"""Keys that a single optimizer reads. (`nesterov` stays in recipes whose studies compare optimizers.)"""
+
+
+def optimizer_warnings(config: OptimConfig, epochs: int, *, batch_size: int) -> Iterator[str]:
+    """Yield a warning for keys that the optimizer does not read, and for schedules that do not do what they seem to."""
+    for key, reader in _READ_BY.items():
+        value = vars(config)[key]  # not an attribute: tests see which keys a run reads
+        if reader not in (config.name, config.base_name) and value != default_of(OptimConfig, key):
+            yield (
+                f"optim.{key} = {value}: has no effect, since optim.name is {config.name}. Set optim.name={reader}, or remove"
+                " the key."
+            )
+    yield from _schedule_warnings(config, epochs, batch_size=batch_size)
+
+
+def _schedule_warnings(config: OptimConfig, epochs: int, *, batch_size: int) -> Iterator[str]:
     """Yield a warning if warm-up and cool-down leave no epochs for the cosine, and for each end of it above the peak."""
     warmup, cooldown = config.warmup_epochs, config.cooldown_epochs
     if warmup >= epochs and warmup > 0:

@@ -51,6 +51,41 @@ def test_a_temperature_warmup_of_the_whole_run_ends_with_it(epochs: int) -> None
     (text,) = warnings_about("warmup_teacher_temp_epochs", dino=dino, train={"epochs": epochs})
     assert "before the last epoch" in text
     assert warnings_about("warmup_teacher_temp_epochs", dino=dino, train={"epochs": 30})
-    advised = int(re.findall(r"Try (\d+)", text)[0])
-    dino["warmup_teacher_temp_epochs"] = advised
+    if epochs < 4:
+        assert text.endswith("Try dino.warmup_teacher_temp=0.07.")
+        dino["warmup_teacher_temp"] = 0.07
+    else:
+        dino["warmup_teacher_temp_epochs"] = int(re.findall(r"Try (\d+)", text)[0])
     assert not warnings_about("warmup_teacher_temp_epochs", dino=dino, train={"epochs": epochs})
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 79, 1000, 60_000, 2_000_000])
+@pytest.mark.parametrize("momentum", [0.5, 0.996, 0.99999, 1.0])
+def test_the_advised_momentum_is_lower_and_not_warned_of(steps: int, momentum: float) -> None:
+    """For long runs it was rounded to 1, with which the teacher never changes; for short ones it was the value itself."""
+
+    def warned(value: float) -> list[str]:
+        config = build(PretrainConfig, {"out": "x", "dino": {"momentum_teacher": value}}, source="a test")
+        found = config_warnings(config, num_images=10**6, steps=steps)
+        return [text for text in found if text.startswith("dino.momentum_teacher ")]
+
+    for text in warned(momentum):
+        if "Train longer" in text:
+            assert steps < 41 and momentum <= 0.5
+            continue
+        advised = float(re.findall(r"Try ([\d.]+)\.", text)[0])
+        assert 0.5 <= advised < momentum
+        assert not [text for text in warned(advised) if "Train longer" not in text]
+
+
+@pytest.mark.parametrize(
+    ("centering", "word"), [("mean", "the center of"), ("sinkhorn", "the assignment to prototypes of")]
+)
+def test_a_small_batch_is_warned_of_in_the_words_of_its_centering(centering: str, word: str) -> None:
+    config = build(
+        PretrainConfig, {"out": "x", "dino": {"centering": centering}, "train": {"batch_size": 16}}, source="a test"
+    )
+    (text,) = [
+        text for text in config_warnings(config, num_images=1000, steps=1000) if text.startswith("train.batch_size")
+    ]
+    assert word in text

@@ -22,11 +22,20 @@ _GRAMMAR = re.compile(
     r"rand(-(m\d+|n\d+|p(0?\.\d+|0|1)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|t(weights|3aw?)))*"
     r"|(original|originalr|v0|v0r|3a)(-mstd\d+(\.\d+)?)?"
 )
+_WEIGHTED = re.compile(r"-t(weights|3aw)(-|$)")
+"""The sets of operations that timm draws from with weights."""
 
 
 def is_policy(name: str) -> bool:
     """Return whether `name` is a policy in timm's notation, without parts that timm would ignore or fail on."""
-    return _GRAMMAR.fullmatch(name) is not None
+    if _GRAMMAR.fullmatch(name) is None:
+        return False
+    if not _WEIGHTED.search(name):
+        return True
+    from timm.data.auto_augment import rand_augment_transform
+
+    policy = rand_augment_transform(name, {})  # draws operations without replacement
+    return bool(policy.num_layers <= len(policy.ops))
 
 
 def build_policy(name: str, image_size: int, mean: Sequence[float]) -> Policy:

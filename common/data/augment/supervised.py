@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from common.config import Config
@@ -53,9 +53,11 @@ class AugmentConfig(Config):
     """Largest rotation in either direction, in degrees."""
     translate: Annotated[float, *up_to(1)] = 0.0
     """Largest translation along each axis, as a fraction of the view's side."""
-    auto_augment: str = "rand-m9-mstd0.5-inc1"
+    auto_augment: Annotated[str, BeforeValidator(lambda value: "" if value in (None, "none") else value)] = (
+        "rand-m9-mstd0.5-inc1"
+    )
     """Policy in timm's notation: rand-m9-mstd0.5-inc1 and the like (RandAugment), original, originalr, v0, v0r
-    (AutoAugment), 3a; "" for none."""
+    (AutoAugment), 3a; none, or "" in a recipe, for no policy."""
     color_jitter: Annotated[float, *up_to(1)] = 0.0
     """Largest change of brightness, contrast and, in RGB, saturation, as a fraction; applied after the policy, if there is one."""
     random_erasing_prob: Annotated[float, *up_to(1)] = 0.25
@@ -79,8 +81,8 @@ class AugmentConfig(Config):
             yield (
                 "auto_augment",
                 f"{self.auto_augment!r} is not a policy, use rand-m<magnitude>, followed by -n<layers>, -p<probability>, "
-                "-mstd<deviation>, -mmax<bound>, -inc1 or -t<set>; or original, originalr, v0, v0r, 3a, followed by "
-                '-mstd<deviation>; or "" for none',
+                "-mstd<deviation>, -mmax<bound>, -inc1 or -t<set> (of a weighted set no more layers than it has operations: 15 of "
+                "-tweights, 14 of -t3aw); or original, originalr, v0, v0r, 3a, followed by -mstd<deviation>; or none",
             )
 
 
@@ -90,7 +92,7 @@ def channel_problems(config: AugmentConfig, *, channels: int, bits: int) -> Iter
         yield (
             "auto_augment",
             f"{config.auto_augment!r}: policies work on gray and RGB of 8 bits, but data.channels is {channels}, data.bit_depth"
-            f' {bits}; use "" for none',
+            f" {bits}; use none",
         )
 
 

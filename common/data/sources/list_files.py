@@ -45,8 +45,8 @@ def read_list(path: Path) -> Any:
     except (pyarrow.ArrowException, OSError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            f"data.source: the metadata file {path} cannot be read ({reason}). Correct it, or set data.kind=class_folders to read"
-            " the folders without it."
+            f"data.source: the metadata file {path} cannot be read ({reason}). Correct it, or set data.kind=class_folders, without"
+            " data.metadata_file, to read the folders alone."
         ) from error
     if twice := [name for name, count in Counter(table.column_names).items() if count > 1]:
         raise UserError(

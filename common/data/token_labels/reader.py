@@ -15,6 +15,7 @@ from torch import Tensor
 from common.data.splits.subset import Subset
 from common.data.token_labels.files import TokenLabelsDescription, open_shard, read_description, shard_path
 from common.errors import UserError
+from common.paths import user_path
 
 
 class TokenLabelBatch(NamedTuple):
@@ -84,7 +85,7 @@ def open_token_labels(folder: str | Path, subset: Subset, *, num_classes: int) -
 
     Labels of the complete training set can be used for every subset of it.
     """
-    path = Path(folder)
+    path = user_path(str(folder), "token_labels.labels")
     description = read_description(path)
     if description.fingerprint != subset.fingerprint:
         raise UserError(

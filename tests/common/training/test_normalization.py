@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from common.data.config import DataConfig
 from common.data.images.collections import PixelImages
@@ -52,3 +53,26 @@ def test_the_numbers_of_weights_of_a_run_count_for_as_many_channels(tmp_path: Pa
         found = find_normalization(GRAY, splits_of(100), init, tmp_path, resumes=False)
         assert found[FACT]["mean"] == [0.392157]
     assert normalization_of("timm:vit_small_patch16_224.dino") is None
+
+
+def test_weights_of_a_run_with_another_normalization_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = write_export(tmp_path / "other", network={}, pretrained_cfg={"mean": [0.5] * 3, "std": [0.5] * 3})
+    own = DataConfig()
+    same = write_export(
+        tmp_path / "same",
+        network={},
+        pretrained_cfg=dict(zip(("mean", "std"), map(list, own.statistics()), strict=True)),
+    )
+    for init, resumes, warned in (
+        (other, False, True),
+        (other, True, False),
+        (same, False, False),
+        (None, False, False),
+    ):
+        caplog.clear()
+        assert find_normalization(own, splits_of(100), init, tmp_path, resumes=resumes) == {}
+        assert [f"{other} was trained on images with mean [0.5, 0.5, 0.5]" in text for text in caplog.messages] == [
+            True
+        ] * warned

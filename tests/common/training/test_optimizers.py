@@ -17,9 +17,9 @@ from common.training.optimizers import (
     clip_gradients,
     guarded_step,
     learning_rates,
+    optimizer_warnings,
     parameter_groups,
     peak_lr,
-    schedule_warnings,
     set_step,
 )
 
@@ -149,7 +149,7 @@ def test_nesterov_without_momentum_is_rejected() -> None:
 def test_warmup_and_cooldown_that_leave_no_cosine_are_warned_about(
     warmup: float, cooldown: float, warning: str | None
 ) -> None:
-    warnings = list(schedule_warnings(OptimConfig(warmup_epochs=warmup, cooldown_epochs=cooldown), 30, batch_size=64))
+    warnings = list(optimizer_warnings(OptimConfig(warmup_epochs=warmup, cooldown_epochs=cooldown), 30, batch_size=64))
     assert warnings == [] if warning is None else len(warnings) == 1 and warning in warnings[0]
 
 
@@ -170,7 +170,7 @@ def test_warmup_and_cooldown_that_leave_no_cosine_are_warned_about(
 def test_ends_of_the_learning_rate_above_its_peak_are_warned_about(
     settings: dict[str, Any], warnings: list[str]
 ) -> None:
-    found = list(schedule_warnings(OptimConfig(**settings), 30, batch_size=64))
+    found = list(optimizer_warnings(OptimConfig(**settings), 30, batch_size=64))
     assert len(found) == len(warnings) and all(map(str.startswith, found, warnings))
 
 
@@ -235,3 +235,20 @@ def test_layer_decay_of_dino_ends_at_the_head_and_counts_the_students_blocks() -
     assert scale["0.blocks.3.mlp.fc1.weight"] == scale["0.norm.weight"] == 0.5
     assert scale["0.blocks.0.attn.qkv.weight"] == 0.5**4
     assert scale["0.patch_embed.conv.0.weight"] == scale["0.cls_token"] == 0.5**5
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"momentum": 0.5}, "momentum"),
+        ({"name": "sam", "momentum": 0.5}, "momentum"),
+        ({"name": "sam", "base": "sgd", "momentum": 0.5}, None),
+        ({"name": "sgd", "momentum": 0.5, "nesterov": True}, None),
+        ({"rho": 0.1}, "rho"),
+        ({"name": "sgd", "base": "sgd"}, "base"),
+        ({"name": "sam", "rho": 0.1}, None),
+    ],
+)
+def test_keys_that_the_optimizer_does_not_read_are_warned_of(settings: dict[str, Any], key: str | None) -> None:
+    found = list(optimizer_warnings(OptimConfig(**settings), 30, batch_size=64))
+    assert [text.partition(" ")[0] for text in found] == ([] if key is None else [f"optim.{key}"])

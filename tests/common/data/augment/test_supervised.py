@@ -258,3 +258,20 @@ def test_an_image_of_extreme_aspect_ratio_is_evaluated_by_its_center():
     image[:, 195:205] = 200
     view = EvaluationTransform(8, 1.0)([image], [SampleKey(0, 0, 0, 0)]).blocks[0]
     assert (view == 200).all()
+
+
+@pytest.mark.parametrize("value", ["", None, "none"])
+def test_no_policy_can_be_said_in_a_recipe_and_on_a_command_line(value):
+    """A shell removes the quotes of augment.auto_augment="", which the message advised."""
+    assert build(AugmentConfig, {"auto_augment": value}, source="recipe") == AugmentConfig(auto_augment="")
+
+
+@pytest.mark.parametrize(("policy", "most"), [("rand-tweights", 15), ("rand-m9-t3aw", 14)])
+def test_weighted_policies_have_no_more_layers_than_operations(policy, most):
+    """timm draws them without replacement: the first batch of a run failed."""
+    names = [policy.replace("-t", f"-n{layers}-t") for layers in (most, most + 1)]
+    build(AugmentConfig, {"auto_augment": names[0]}, source="recipe")
+    apply = build_supervised_transform(AugmentConfig(auto_augment=names[0]), 32, 1, mean=MEAN)
+    assert apply is not None
+    with pytest.raises(UserError, match="no more layers than"):
+        build(AugmentConfig, {"auto_augment": names[1]}, source="recipe")

@@ -241,3 +241,10 @@ def test_list_without_names_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(UserError, match=r"list\.txt: the list (contains no names|cannot be read)"):
         read_subset(str(tmp_path / "list.txt"), file_split(FILES))
+
+
+def test_a_list_in_the_home_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bash expands no ~ after `data.subset_file=`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "list.txt").write_text("1.png\n")
+    assert read_subset("~/list.txt", file_split(["a/1.png", "b/2.png"], [0, 1])).indices.tolist() == [0]

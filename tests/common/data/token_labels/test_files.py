@@ -64,6 +64,12 @@ def test_a_partial_file_left_by_a_killed_process_is_replaced(labels, tmp_path, k
     assert other.read_text() == "precious" and not leftover.is_symlink()
 
 
+def test_a_folder_in_the_home_folder_is_read(labels, monkeypatch):
+    folder, _ = labels
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert len(open_token_labels(f"~/{folder.name}", subset([6, 9]), num_classes=300).read([0])[0]) == 1
+
+
 def test_rows_are_those_of_the_images_for_any_subset(labels):
     folder, description = labels
     for positions in (np.arange(10) * 3, [6, 9, 27]):
