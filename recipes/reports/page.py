@@ -2,6 +2,7 @@
 
 import shlex
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -112,7 +113,9 @@ class Page(ABC):
     def facts(self) -> list[str]:
         """Return the size of the study, in a few short phrases."""
         plan = self.study.plan
-        return [f"{len(plan.runs)} runs", plan.study.size, self._time()]
+        stages = Counter(run.stage for run in plan.runs)
+        parts = ", ".join(f"{count} {stage}" for stage, count in stages.items())
+        return [f"{len(plan.runs)} runs" + (f" ({parts})" if len(stages) > 1 else ""), plan.study.size, self._time()]
 
     def incomplete(self, level: Callable[[str, str], str]) -> list[str]:
         """Return the runs that are not done or did not finish normally, by name; `level` formats a level of an axis."""

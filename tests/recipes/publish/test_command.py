@@ -61,7 +61,7 @@ def page(root: Path) -> str:
 def test_blocks_hold_the_reports_numbers(root: Path) -> None:
     report = (root / "docs" / "results.md").read_text()
     assert "by hand" not in report and "Prose between them." in report
-    assert "Of <!-- results: known size -->30 runs, stem (2)" in report
+    assert "Of <!-- results: known size -->30 runs (6 pretrain, 24 finetune), stem (2)" in report
     assert "two-stage training (TST) compared with one-stage training (OST)" in report
     assert "| patchify stem | two-stage training (TST) |" in report
     assert "](figures/known_accuracy.svg)" in report
