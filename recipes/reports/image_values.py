@@ -49,6 +49,8 @@ def _by_image(run: RunRecord, metric: Metric) -> tuple[list[str], Values, float]
         name = metric.name.removeprefix("test_").replace("_", " ")
         return f"{rare} of the {count} classes have fewer than {MIN_IMAGES} test images each, too few for {name}"
     counted = np.flatnonzero(~np.isnan(values))
+    if len(counted) < 2:
+        return "a single test image says nothing about others"
     expected = run.result.metrics[metric.name]
     if abs(float(values[counted].mean()) - expected) > TOLERANCE * (metric.span or max(abs(expected), 1.0)):
         return f"{path.name} of {run.planned.id} does not belong to its result"

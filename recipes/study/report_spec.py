@@ -17,6 +17,7 @@ report:
       other: {stem: conv, lr: 1.0e-3, optimizer: adamw, warmup_epochs: 5}
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,11 +28,8 @@ from recipes.study.report_specification import Figure, Pair, Price, ReportSpec, 
 from recipes.study.scale_rules import find_level, format_level, is_number, name_value
 from recipes.study.specification import Axis
 
-_KEYS_OF_LABELS = [
-    ("data", name)
-    for name in ("fraction", "images_per_class", "subset_file", "source", "train_split", "metadata_file", "leave_out")
-]
-"""Last parts of the keys that change how many labeled images a run is trained on."""
+_KEYS_OF_LABELS = ("fraction", "images_per_class", "subset_file", "source", "train_split", "metadata_file", "leave_out")
+"""Keys of the section `data` that change how many labeled images a run is trained on."""
 
 
 def build_report_spec(
@@ -52,6 +50,12 @@ def build_report_spec(
     if entry.x in axes:
         invalid = [level for level in axes[entry.x].levels if not is_number(level)]
         problems += [f"report.x: level {level} of {entry.x} is not a number." for level in invalid]
+        numbers = Counter(float(level) for level in axes[entry.x].levels if level not in invalid)
+        problems += [
+            f"report.x: {count} levels of {entry.x} are {number:g}. Remove all but one."
+            for number, count in numbers.items()
+            if count > 1
+        ]
     problems += _two_roles(entry)
     compare = {
         name: pair for name, levels in entry.compare.items() if (pair := _compared(name, levels, axes, problems))
@@ -72,7 +76,8 @@ def build_report_spec(
         None if entry.price is None else Price(entry.price.label, entry.price.device_hour, entry.price.currency),
         _starts(entry, compare, axes, problems),
         tuple(" ".join(sentence.split()) for sentence in entry.skipped),
-        entry.x not in axes or _counts_labels(axes[entry.x]),
+        entry.x not in axes or _sets(axes[entry.x], *_KEYS_OF_LABELS),
+        entry.x not in axes or _sets(axes[entry.x], "fraction"),
     )
 
 
@@ -110,9 +115,9 @@ def _starts(
     return tuple(found)
 
 
-def _counts_labels(axis: Axis) -> bool:
-    """Return whether the levels of an axis are amounts of labels: whether they choose images, or their labels."""
-    return any(tuple(key.split(".")[-2:]) in _KEYS_OF_LABELS for key in axis.all_keys())
+def _sets(axis: Axis, *names: str) -> bool:
+    """Return whether a level of an axis sets one of these keys of the section `data`."""
+    return any(key.split(".")[-2:] == ["data", name] for key in axis.all_keys() for name in names)
 
 
 def _saving_at(entry: ComparisonReport, axes: Mapping[str, Axis], problems: list[str]) -> str | None:
@@ -121,10 +126,10 @@ def _saving_at(entry: ComparisonReport, axes: Mapping[str, Axis], problems: list
         problems.append(f"report.metric_range = {list(entry.metric_range)}: must be [low, high] with low < high.")
     if entry.saving_at is None or entry.x not in axes:
         return None
-    if not _counts_labels(axes[entry.x]):
+    if not _sets(axes[entry.x], *_KEYS_OF_LABELS):
         problems.append(
             f"report.saving_at = {name_value(entry.saving_at)}: no level of {entry.x} changes the number of labels. Remove"
-            f" saving_at, or take an axis with {' or '.join('.'.join(key) for key in _KEYS_OF_LABELS[:2])} as report.x."
+            " saving_at, or take an axis with data.fraction or data.images_per_class as report.x."
         )
         return None
     level = find_level(entry.saving_at, axes[entry.x].levels)

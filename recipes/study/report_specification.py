@@ -40,6 +40,8 @@ class ReportSpec:
     """Sentences on what the study lacks, and why."""
     counts_labels: bool = True
     """Whether the levels of `x` are amounts of labels, so that they can be saved; otherwise those of any other key."""
+    is_fraction: bool = True
+    """Whether these amounts are fractions of all labels."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ NOTES = {
         interval includes zero. It does not mean that the two are equal. With fewer than three {repeats}s nothing is
         significant.""",
     "equivalent": """“Equivalent” means that two one-sided tests at 5% (TOST) place the difference within 1% of the
-        metric's range.""",
+        metric's range. These tests are not adjusted for the number of claims.""",
     "claims": """The claims of the table are declared by the study; their p-values are adjusted for all of them
         (Holm). Everything else is exploratory.""",
     "exploratory": """Without any effect, at least one of the {exploratory} individual differences would be

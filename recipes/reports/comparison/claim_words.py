@@ -124,7 +124,8 @@ class ClaimWords(StartWords):
         elif settings > amounts:
             where = f"averaged over {settings} settings"
         numbers = f"{self.change(found.mean)} ({self.confidence(found)}{self._adjusted(claim)})"
-        return capital(f"{start}, {where}: {numbers}, {self.outcome(claim)}.{self._with_chance(claim)}")
+        spent = f", with {claim.spending:.2g} times the MACs" if claim.spends_unequally else ""
+        return capital(f"{start}, {where}: {numbers}, {self.outcome(claim)}{spent}.{self._with_chance(claim)}")
 
     def outcome(self, claim: Claim) -> str:
         """Return the outcome of a claim as the end of a sentence."""

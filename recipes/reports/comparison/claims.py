@@ -11,7 +11,7 @@ Everything else in a report is exploratory.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from recipes.reports.comparison.estimator import Estimator, Levels
@@ -23,6 +23,9 @@ from recipes.reports.next_steps import NextStep as NextStep
 from recipes.reports.next_steps import settling_step
 from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval, holm
 from recipes.study.choices import Choices
+
+MOST_UNEQUAL = 1.1
+"""Ratio of the compute of two arms up to which they count as equal: lengths are whole epochs."""
 
 
 class Outcome(StrEnum):
@@ -57,28 +60,97 @@ class Claim:
     """The estimate with diverged runs counted as uninformative predictions; None if no run diverged, or their value is unknown. It
     has no interval: of a few seeds, some of which diverge, the mean is far from normal."""
     outcome: Outcome
+    spending: float | None = None
+    """Planned MACs of a run of the other side, in all of its stages, divided by those of the base side; None if unknown."""
+
+    @property
+    def spends_unequally(self) -> bool:
+        """Return whether its sides, arms of different panels, spend different compute: budgets are those of each panel."""
+        return not self.levels and self.spending is not None and not is_equal_spending(self.spending)
+
+
+CellMacs = Mapping[frozenset[tuple[str, str]], float]
+"""Planned MACs of a run in all of its stages, by the levels of its cell."""
+
+
+def relative_macs(macs: CellMacs, weights: Sequence[tuple[float, Levels]]) -> float | None:
+    """Return the mean MACs of the cells of positive weight divided by that of the others; None if they are not all known."""
+    sides = [
+        [macs.get(frozenset(cell.items())) for weight, cell in weights if (weight > 0) == wanted]
+        for wanted in (True, False)
+    ]
+    other, base = ([value for value in side if value is not None] for side in sides)
+    if not base or [len(other), len(base)] != list(map(len, sides)) or not sum(base) > 0:
+        return None
+    return sum(other) / len(other) / (sum(base) / len(base))
+
+
+def is_equal_spending(ratio: float) -> bool:
+    """Return whether two arms count as of equal compute: within a tenth."""
+    return 1 / MOST_UNEQUAL <= ratio <= MOST_UNEQUAL
 
 
 def find_claims(
-    estimator: Estimator, with_chance: Estimator, panel: Levels, saving_x: str, starts: Starts | None = None
+    estimator: Estimator,
+    with_chance: Estimator,
+    panel: Levels,
+    saving_x: str,
+    starts: Starts | None = None,
+    macs: CellMacs | None = None,
 ) -> tuple[Claim, ...]:
     """Return the declared claims of a study, the first two in `panel`; `with_chance` counts diverged runs as chance level."""
     declared = dict(_weights(estimator, panel, saving_x, starts))
     intervals = {name: estimator.sum(weights) for name, weights in declared.items()}
     p_values = holm({name: found.p_value for name, found in intervals.items()})
+    claims = (
+        _claim(
+            (estimator, with_chance),
+            name,
+            weights,
+            intervals[name],
+            p_values[name],
+            levels=panel if name in ("effect", "saving") else {},
+        )
+        for name, weights in declared.items()
+    )
+    spending = {name: relative_macs(macs or {}, weights) for name, weights in declared.items()}
+    return tuple(replace(claim, spending=spending[claim.name]) for claim in claims)
+
+
+def explore_savings(
+    estimator: Estimator, with_chance: Estimator, panels: Sequence[Levels], saving_x: str
+) -> tuple[Claim, ...]:
+    """Return what the second claim would be in each of these panels, in which it is not declared: its p-value is not adjusted."""
+    main, (base, other) = next(iter(estimator.spec.compare.items()))
     claims = []
-    for name, weights in declared.items():
-        cells = tuple(levels for _, levels in weights)
-        keys = [estimator.values.key(levels) for levels in cells]
-        any_diverged = any(estimator.values.diverged.get(key) for key in keys)
-        chance = with_chance.sum(weights).mean if any_diverged and estimator.values.chance is not None else None
-        outcome = _missing(estimator, cells, intervals[name])
-        if outcome is None:
-            outcome = _outcome(estimator.metric, intervals[name], p_values[name])
-            outcome = _with_diverged(outcome, intervals[name], chance, estimator.metric) if any_diverged else outcome
-        levels = panel if name in ("effect", "saving") else {}
-        claims.append(Claim(name, levels, cells, intervals[name], p_values[name], chance, outcome))
+    for panel in panels:
+        weights = [
+            (sign, {**panel, main: name, estimator.spec.x: saving_x}) for sign, name in ((-1.0, base), (1.0, other))
+        ]
+        found = estimator.sum(weights)
+        claims.append(_claim((estimator, with_chance), "saving", weights, found, found.p_value, levels=panel))
     return tuple(claims)
+
+
+def _claim(
+    estimators: tuple[Estimator, Estimator],
+    name: str,
+    weights: Sequence[tuple[float, Levels]],
+    interval: Interval,
+    p_value: float,
+    *,
+    levels: Levels,
+) -> Claim:
+    """Return a claim with its outcome; the second estimator counts diverged runs as chance level."""
+    estimator, with_chance = estimators
+    cells = tuple(cell for _, cell in weights)
+    any_diverged = any(estimator.values.diverged.get(estimator.values.key(cell)) for cell in cells)
+    chance = with_chance.sum(weights).mean if any_diverged and estimator.values.chance is not None else None
+    outcome = _missing(estimator, cells, interval)
+    if outcome is None:
+        outcome = _outcome(estimator.metric, interval, p_value)
+        outcome = _with_diverged(outcome, interval, chance, estimator.metric) if any_diverged else outcome
+    return Claim(name, levels, cells, interval, p_value, chance, outcome)
 
 
 def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:

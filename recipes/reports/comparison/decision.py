@@ -58,9 +58,9 @@ def decide(
         level = _favored(effect, ends, simpler)
         use = {**panel, main: level or ends[0]}
         over = {**panel, main: _opposite(use[main], ends)}
-        if loser and loser in ((use,) if level is not None else (use, over)):
+        if loser and any(loser.items() <= each.items() for each in ((use,) if level is not None else (use, over))):
             return Decision(Basis.ALTERNATIVE, winner, loser)
-        is_chain = level is not None and winner in (use, over)
+        is_chain = level is not None and bool(winner) and any(winner.items() <= each.items() for each in (use, over))
         exception = at_amount if at_amount is not None and at_amount != level else ""
         return Decision(Basis.CHAIN if is_chain else Basis.EFFECT, use, over, level is None, exception)
     if winner:

@@ -161,6 +161,8 @@ class Estimator:
         """Return the label saving of a panel at x; None if an arm is not measured at x, or the base arm at one x alone."""
         main, (base, other) = next(iter(self.spec.compare.items()))
         is_counted = all(level in labels for level in self.xs)
+        if not is_counted and min(map(float, self.xs)) <= 0:
+            return None
         amounts = {level: float(labels[level] if is_counted else level) for level in self.xs}
         cells = {
             amounts[level]: cell

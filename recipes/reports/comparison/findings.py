@@ -5,10 +5,13 @@ of all other axes except the x axis (`report.x`) and the repeats; an arm is a le
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import pandas as pd
+
+from recipes.reports.arm_costs import arm_costs
 from recipes.reports.comparison.cell_values import StudyValues, read_values
-from recipes.reports.comparison.claims import Claim, find_claims, preferred_panel
+from recipes.reports.comparison.claims import CellMacs, Claim, explore_savings, find_claims, preferred_panel
 from recipes.reports.comparison.earlier_runs import EarlierRuns, find_earlier_runs
 from recipes.reports.comparison.estimator import Effect, Estimate, Estimator, Levels
 from recipes.reports.comparison.label_savings import Saving
@@ -51,7 +54,10 @@ class Findings:
     savings: tuple[tuple[Levels, Saving | None], ...]
     """By panel, at `saving_x`; None where an arm is not measured."""
     saving_x: str
+    explored: tuple[Claim, ...]
+    """What the claim about the saving would be in the panels in which it is not declared."""
     claims: tuple[Claim, ...]
+    macs: CellMacs
     divergences: tuple[Divergence, ...]
     labels: Mapping[str, int]
     """Number of labeled images (training, and validation images for choices) by level of the x axis."""
@@ -96,6 +102,7 @@ def compute_findings(study: StudyRecord) -> Findings:
     """Return the findings of a study from its completed runs."""
     spec = study.plan.study.report
     assert isinstance(spec, ReportSpec)
+    spec = _of_labels(spec, study)
     metric = find_metric(spec.metric, higher_is_better=spec.higher_is_better, limits=spec.metric_range)
     axes = {axis.name: list(axis.levels) for axis in study.plan.study.axes if axis.name != spec.repeats}
     values = read_values(study, metric, spec.repeats, read_num_classes(study))
@@ -108,6 +115,7 @@ def compute_findings(study: StudyRecord) -> Findings:
     panels = tuple(estimator.combinations(main, spec.x))
     arms = [{**panel, spec.x: x, main: name} for panel in panels for x in estimator.xs for name in axes[main]]
     labels = _labels(study, spec.x) if spec.counts_labels else {}
+    macs = _planned_macs(study, list(axes))
     saving_x = spec.saving_at if spec.saving_at is not None else estimator.xs[0]
     cells = [*estimator.combinations()]
     return Findings(
@@ -120,7 +128,11 @@ def compute_findings(study: StudyRecord) -> Findings:
         interaction=estimator.interaction(),
         savings=tuple((panel, estimator.saving(panel, saving_x, labels)) for panel in panels if spec.counts_labels),
         saving_x=saving_x,
-        claims=find_claims(estimator, with_chance, panel, saving_x, starts),
+        explored=explore_savings(estimator, with_chance, [each for each in panels if each != panel], saving_x)
+        if spec.counts_labels
+        else (),
+        claims=find_claims(estimator, with_chance, panel, saving_x, starts, macs),
+        macs=macs,
         divergences=tuple(_divergences(estimator, cells)),
         labels=labels,
         values=values,
@@ -144,6 +156,29 @@ def _divergences(estimator: Estimator, cells: Sequence[Levels]) -> Iterator[Dive
         if diverged := values.diverged.get(values.key(levels), ()):
             cell = values.cell(levels)
             yield Divergence(levels, len(diverged), len(diverged) + (len(cell.seeds) if cell else 0))
+
+
+def _planned_macs(study: StudyRecord, axes: Sequence[str]) -> CellMacs:
+    """Return the planned MACs of a run of every cell that has one, with those of the stages that it starts from."""
+    rows = arm_costs(study, axes).to_dict("records")
+    return {
+        frozenset((axis, row[axis]) for axis in axes): float(row["standalone_macs"])
+        for row in rows
+        if not pd.isna(row["standalone_macs"])
+    }
+
+
+def _of_labels(spec: ReportSpec, study: StudyRecord) -> ReportSpec:
+    """Return the report's specification; if all levels of x have equally many training images, they are no amounts of labels.
+
+    Fractions are, whatever they are rounded to.
+    """
+    if spec.is_fraction:
+        return spec
+    done = study.cells[study.cells["train_images"].notna()]
+    counts = done.groupby(spec.x, sort=False)["train_images"].agg(["min", "max"])
+    is_same = len(counts) > 1 and counts["min"].min() == counts["max"].max()
+    return replace(spec, counts_labels=False, is_fraction=False) if is_same else spec
 
 
 def _labels(study: StudyRecord, x_axis: str) -> dict[str, int]:

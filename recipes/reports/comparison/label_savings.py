@@ -83,7 +83,7 @@ def label_saving(
 
     if len(amounts) < 2 or any(not difference(position).is_known for position in np.log(amounts)):
         return Saving(labels, equal, math.nan, math.nan, measured)
-    low, high = _accepted(difference, np.log(amounts).tolist())
+    low, high = _accepted(difference, np.log(amounts).tolist(), equal)
     return Saving(labels, equal, min(low, equal), max(high, equal), measured)
 
 
@@ -120,13 +120,18 @@ def invert(fit: MonotoneFit, target: float) -> float:
     return math.exp(left + share * (right - left))
 
 
-def _accepted(difference: Difference, positions: Sequence[float]) -> tuple[float, float]:
+def _accepted(difference: Difference, positions: Sequence[float], equal: float) -> tuple[float, float]:
     """Return the outer bounds of the amounts at which the difference is not significant; infinite at the ends of the range.
 
-    If it is significant everywhere, the interval is empty: both bounds are beyond the end that it points to.
+    One of them is `equal`, where the difference is 0: the others may lie between two points of a grid. If the difference is
+    significant everywhere, the interval is empty: both bounds are beyond the end that it points to.
     """
     grid = np.unique(np.concatenate([np.linspace(*pair, POINTS_PER_SEGMENT + 1) for pair in pairwise(positions)]))
     excess = [_excess(difference(position)) for position in grid]
+    if math.isfinite(equal):
+        number = int(np.searchsorted(grid, math.log(equal)))
+        grid = np.insert(grid, number, math.log(equal))
+        excess.insert(number, min(0.0, _excess(difference(math.log(equal)))))
     inside = [number for number, value in enumerate(excess) if value <= 0]
     if not inside:
         side = math.inf if difference(grid[-1]).mean > 0 else -math.inf
@@ -143,5 +148,8 @@ def _excess(found: Interval) -> float:
 
 
 def _root(difference: Difference, left: float, right: float) -> float:
-    """Return the position between two at which the interval's end crosses zero."""
+    """Return the position between two at which the interval's end crosses zero; the inner one if that is no interval."""
+    ends = [(_excess(difference(position)), position) for position in (left, right)]
+    if (inner := min(ends))[0] >= 0:
+        return inner[1]
     return float(optimize.brentq(lambda position: _excess(difference(position)), left, right, xtol=1e-3))

@@ -67,7 +67,7 @@ class Recommendation(OpenClaims):
         )
         over = f" (95% confidence, over {pluralize(found.count, findings.spec.repeats)}{images})" if found.count else ""
         budget = {
-            "compute": "each arm within the same compute budget",
+            "compute": self._within_budget(),
             "steps": "at equal numbers of steps, not of equal compute",
         }
         match = budget.get(findings.match, "the arms do not spend equal compute")
@@ -165,7 +165,7 @@ class Recommendation(OpenClaims):
             return ""
         title = self.words.title(main.base if use == main.other else main.other)
         if len(others) > MOST_PANELS:
-            return f"; in {len(others)} of {len(main.by_panel)} other settings, {title} is better (exploratory)"
+            return f"; in {len(others)} of {len(main.by_panel) - 1} other settings, {title} is better (exploratory)"
         parts = [f"with {self.words.named(each.levels)} by {self._gain(each.interval)}" for each in others]
         return f"; {title} is better {listed(parts)}, which is exploratory"
 
@@ -197,6 +197,20 @@ class Recommendation(OpenClaims):
         size = found if found.mean >= 0 else replace(found, mean=-found.mean, low=-found.high, high=-found.low)
         bounds = self.words.confidence(size).replace("+", "").removeprefix("95% CI ")
         return f"{self.words.points(size.mean)} ({bounds})"
+
+    def _within_budget(self) -> str:
+        """Return which arms have the same budget: all of them, or those of a panel, and how unequal the others are."""
+        alternative = self.claims.get("alternative")
+        rests = self.decision.basis in (Basis.ALTERNATIVE, Basis.CHAIN)
+        if alternative is None or not rests or not alternative.spends_unequally or alternative.spending is None:
+            return "each arm within the same compute budget"
+        main, second = self.findings.main, self.findings.effects[1]
+        base = f"{self.words.title(second.base)} with {self.words.title(main.other)}"
+        other = f"{self.words.title(second.other)} with {self.words.title(main.base)}"
+        return (
+            f"{self.words.title(main.base)} and {self.words.title(main.other)} within the same compute budget, but {other} spends"
+            f" {alternative.spending:.2g} times the MACs of {base}"
+        )
 
     def _at_budget(self) -> str:
         """Return the restriction to this budget, if an arm of the claims that count has not converged."""

@@ -33,12 +33,12 @@ class ComparisonWords(ClaimWords):
         return capital(f"{start}: {self._open_saving(saving, base)}, so no number of saved labels is stated.")
 
     def saving_claim(self, panel: Levels) -> Claim | None:
-        """Return the declared claim about a panel's saving, if there is one."""
-        claims = [claim for claim in self.findings.claims if claim.name == "saving" and claim.levels == panel]
-        return claims[0] if claims else None
+        """Return the claim about a panel's saving: the declared one, or what it would be in a panel where it is not declared."""
+        claims = (*self.findings.claims, *self.findings.explored)
+        return next((claim for claim in claims if claim.name == "saving" and claim.levels == panel), None)
 
     def _why_no_number(self, panel: Levels, saving: Saving) -> str:
-        """Return why the number of a declared saving, although significant on its own, is not stated; empty if it is."""
+        """Return why the number of a saving, although significant on its own, is not stated; empty if it is."""
         claim = self.saving_claim(panel)
         if claim is None or not saving.sign or claim.outcome in (Outcome.BETTER, Outcome.WORSE):
             return ""
@@ -47,7 +47,11 @@ class ComparisonWords(ClaimWords):
             Outcome.FEW_SEEDS: f"there are fewer than {MIN_SEEDS} {self.spec.repeats}s",
             Outcome.INCOMPLETE: "results are missing there",
             Outcome.DEPENDS_ON_DIVERGED: "the difference there depends on how diverged runs are counted",
-        }.get(claim.outcome, "the difference there is not significant among all declared claims")
+        }.get(claim.outcome, f"the difference there is not significant{self._among(claim)}")
+
+    def _among(self, claim: Claim) -> str:
+        """Return among what a claim is not significant: of the declared ones, all of them."""
+        return " among all declared claims" if claim in self.findings.claims else ""
 
     def _saved(self, saving: Saving) -> str:
         """Return how many labels are saved, where they are counted and the saving is significant."""
@@ -82,6 +86,8 @@ class ComparisonWords(ClaimWords):
                 return f"{self.title(name)} has no result there" + (
                     " (all of its runs diverged)" if all_diverged else ""
                 )
+        if not self.counts_labels and min(map(float, self.findings.x)) <= 0:
+            return "the numbers of labels are not known"
         return f"{self.title(main.base)} has results at only one amount"
 
     def short_saving(self, saving: Saving) -> str:
@@ -110,7 +116,7 @@ class ComparisonWords(ClaimWords):
         return low if low == high else f"{low} to {high}"
 
     def saving_conclusion(self, panel: Levels, saving: Saving) -> str:
-        """Return the conclusion of a panel's saving: that of its claim where it is declared and not tested."""
+        """Return the conclusion of a panel's saving: that of its claim where that is not settled."""
         claim = self.saving_claim(panel)
         if claim is not None and saving.sign and claim.outcome not in (Outcome.BETTER, Outcome.WORSE):
             return claim.outcome.value

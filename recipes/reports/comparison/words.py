@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from recipes.reports.comparison.cell_values import Key
-from recipes.reports.comparison.estimator import Estimate, Levels
+from recipes.reports.comparison.claims import is_equal_spending, relative_macs
+from recipes.reports.comparison.estimator import Effect, Estimate, Levels
 from recipes.reports.comparison.findings import Divergence, Findings
 from recipes.reports.formatting import capital, listed, signed_distinctly, within_95
 from recipes.reports.statistics import MIN_SEEDS, Interval, chance_of_false_mark
@@ -23,7 +24,7 @@ class Words:
         self.findings = findings
         self.spec: ReportSpec = findings.spec
         self.metric = findings.metric
-        self.is_fraction = self.spec.counts_labels and all(0 < float(x) <= 1 for x in findings.x)
+        self.is_fraction = self.spec.is_fraction and all(0 < float(x) <= 1 for x in findings.x)
         self._digits = _distinct_digits([100 * float(x) for x in findings.x])
 
     def title(self, name: str) -> str:
@@ -117,10 +118,23 @@ class Words:
         found = effect.pooled.interval
         if not found.is_known or found.count < MIN_SEEDS:
             return ""
-        return (
-            f"Exploratory: averaged over all settings, the difference {effect.other} − {effect.base} is"
-            f" {self.change(found.mean)} ({self.confidence(found)})."
+        settings = (
+            "all" if effect.settings_used == effect.settings_all else f"{effect.settings_used} of {effect.settings_all}"
         )
+        return (
+            f"Exploratory: averaged over {settings} settings, the difference {effect.other} − {effect.base} is"
+            f" {self.change(found.mean)} ({self.confidence(found)}){self._spending(effect)}."
+        )
+
+    def _spending(self, effect: Effect) -> str:
+        """Return by which factor the levels of an effect differ in compute, if they do."""
+        weights = [
+            (sign, {**setting.levels, effect.axis: level})
+            for setting in effect.by_setting
+            for sign, level in ((-1.0, effect.base), (1.0, effect.other))
+        ]
+        ratio = relative_macs(self.findings.macs, weights)
+        return "" if ratio is None or is_equal_spending(ratio) else f", with {ratio:.2g} times the MACs"
 
     def divergences(self) -> list[str]:
         """Return how many runs diverged in each cell, or a summary of many cells."""

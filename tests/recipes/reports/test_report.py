@@ -482,3 +482,31 @@ def test_a_part_of_a_study_has_a_page_that_lacks_nothing(
     assert "missing" not in text and "nan" not in text
     assert ("patchify" in text) == ("stem" not in levels)
     assert ("has results at only one amount" in text) == ("fraction" in levels)
+
+
+def test_a_single_test_image_says_nothing_about_others(tmp_path: Path) -> None:
+    """One sentence had the seeds alone, another one the test images, too."""
+    record = write_comparison(comparison_study(), tmp_path, lambda at: 100.0, images=1)
+    page = ComparisonPage(record)
+    assert "a single test image says nothing about others" in page.findings.values.problems
+    assert "seeds and test images" not in " ".join([*page.answer(), *page.notes(), page.words.covered])
+
+
+def test_with_two_seeds_no_saving_is_significant_in_any_panel(tmp_path: Path) -> None:
+    """That of the panel that no claim declares was, and it was priced."""
+    labels = {"0.1": 70.0, "0.25": 80.0, "1": 95.0}
+
+    def value(at: Mapping[str, str]) -> float:
+        return (
+            labels[at["fraction"]]
+            + 4 * (at["training"] == "TST" and at["fraction"] == "0.1")
+            + SCATTER[at["seed"]] / 10
+        )
+
+    price = {"label": 0.1, "device_hour": 1.0, "currency": "USD"}
+    for num_seeds, conclusion in ((2, "too few seeds"), (3, "needs fewer labels")):
+        study = comparison_study(num_seeds=num_seeds, price=price)
+        page = ComparisonPage(write_comparison(study, tmp_path / str(num_seeds), value, images=400))
+        assert {row[-1] for row in page.tables.savings().rows} == {conclusion}
+        text = " ".join(page.sections.price_sentences() if hasattr(page, "sections") else page.price_sentences())
+        assert ("saves" in text) == (num_seeds == 3), text

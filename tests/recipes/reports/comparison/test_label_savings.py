@@ -146,3 +146,20 @@ def _simulated(number: int) -> tuple[Saving, float]:
 def test_interval_covers_the_true_amount() -> None:
     hits = sum(saving.low <= truth <= saving.high for saving, truth in map(_simulated, range(300)))
     assert 0.92 <= hits / 300 <= 0.995  # 95% of 300 draws, with three standard errors
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.0, 5.0, 10.0, 17.3])
+@pytest.mark.parametrize("scatter", [(-0.0001, 0.0, 0.0001), (-0.01, 0.0, 0.01), (-0.1, 0.02, 0.08), SCATTER])
+@pytest.mark.parametrize("amounts", [(100, 1000), (100, 300, 1000)])
+def test_a_narrow_interval_between_the_points_of_a_grid_is_found(
+    gain: float, scatter: tuple[float, ...], amounts: tuple[float, ...]
+) -> None:
+    """Where no point of the grid was inside, the interval was said to leave the measured range."""
+    means = np.interp(np.log(amounts), np.log([100, 1000]), [70.0, 88.0])
+    base = {amount: seeds(float(mean), scatter) for amount, mean in zip(amounts, means, strict=True)}
+    saving = label_saving(base, seeds(70.0 + gain, scatter), 100)
+    assert saving.equal == pytest.approx(100 * 10 ** (gain / 18))
+    assert saving.low <= saving.equal <= saving.high
+    if scatter != SCATTER:
+        assert saving.is_bounded and saving.sign == 1
+        assert saving.high / saving.low < 1.2

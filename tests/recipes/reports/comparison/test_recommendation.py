@@ -11,7 +11,7 @@ import pytest
 from comparison_studies import SCATTER, comparison_study, interval_of, page_of, write_comparison
 
 from recipes.reports.comparison.claims import Claim, Outcome
-from recipes.reports.comparison.decision import SETTLED, STRICT, Basis
+from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, decide
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.open_claims import SeedCost
 from recipes.reports.comparison.page import ComparisonPage
@@ -268,3 +268,56 @@ def test_study_with_one_axis_and_one_amount(tmp_path: Path) -> None:
         "Use two-stage training (TST): it outperforms one-stage training (OST) by 4.0 points ("
     )
     assert [card.title for card in page.cards()] == ["Is two-stage training (TST) worth it?"]
+
+
+def test_with_a_third_axis_the_alternative_counts_as_with_two() -> None:
+    """The sides of the alternative name no network, so that it was never found among the arms of the effect."""
+    panel = {"stem": "patchify", "network": "small"}
+    cells = ({**panel, "training": "OST"},)
+    compare = {"training": ("OST", "TST"), "stem": ("patchify", "conv")}
+    effect = Claim("effect", panel, cells, interval_of(2.0, Outcome.BETTER), 0.01, None, Outcome.BETTER)
+    alternative = Claim("alternative", {}, cells, interval_of(5.0, Outcome.BETTER), 0.01, None, Outcome.BETTER)
+    found = decide([effect, alternative], compare, None)
+    assert (found.basis, found.use) == (Basis.ALTERNATIVE, {"stem": "conv", "training": "OST"})
+    chain = decide([effect, replace(alternative, outcome=Outcome.WORSE)], compare, None)
+    assert (chain.basis, chain.use) == (Basis.CHAIN, {**panel, "training": "TST"})
+
+
+def test_arms_of_unlike_compute_are_not_said_to_have_one_budget(findings: Findings) -> None:
+    """Budgets are those of each stem, and a conv stem's are larger."""
+    found = with_outcomes(findings, outcomes(Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE, Outcome.BETTER))
+    equal, unequal = (
+        replace(found, claims=tuple(replace(claim, spending=ratio) for claim in found.claims))
+        for ratio in (1.05, 2.847)
+    )
+    assert "each arm within the same compute budget." in recommend(equal).certainty()[0]
+    assert (
+        recommend(unequal)
+        .certainty()[0]
+        .endswith(
+            "one-stage training (OST) and two-stage training (TST) within the same compute budget, but conv stem with one-stage"
+            " training (OST) spends 2.8 times the MACs of patchify stem with two-stage training (TST)."
+        )
+    )
+    words = ComparisonWords(unequal)
+    assert words.claim(unequal.claims[-1]).endswith("significantly better, with 2.8 times the MACs.")
+    assert "MACs" not in words.claim(unequal.claims[0]) + ComparisonWords(equal).claim(equal.claims[-1])
+
+
+def test_an_average_over_settings_says_how_many_have_values_and_how_compute_differs(findings: Findings) -> None:
+    effect = findings.effects[1]
+    assert effect.settings_all > 2
+    some = replace(findings, effects=(findings.main, replace(effect, settings_used=effect.settings_all - 1)))
+    assert (
+        f"averaged over {effect.settings_all - 1} of {effect.settings_all} settings"
+        in ComparisonWords(some).second_effect()
+    )
+    macs = {
+        frozenset({**setting.levels, effect.axis: level}.items()): amount
+        for setting in effect.by_setting
+        for level, amount in ((effect.base, 1e9), (effect.other, 2.1e9))
+    }
+    words = ComparisonWords(replace(findings, macs=macs))
+    assert "averaged over all settings" in words.second_effect()
+    assert words.second_effect().endswith(", with 2.1 times the MACs.")
+    assert not ComparisonWords(findings).second_effect().endswith("MACs.")

@@ -73,3 +73,39 @@ def test_saving_at_needs_amounts_of_labels() -> None:
     mapping = comparison_mapping(fractions=(1.0,), axes=DECAYS, x="decay", saving_at=0.05)
     with pytest.raises(UserError, match=r"report\.saving_at = 0\.05: no level of decay changes the number of labels"):
         build_study(mapping, "known.yaml")
+
+
+def shots_study(values: list[Any], key: str = "finetune.data.images_per_class", **changes: Any) -> Any:
+    """Return a study over another amount than a fraction."""
+    shots = {"shots": {"key": key, "values": values}}
+    return comparison_study(fractions=(1.0,), axes=shots, x="shots", x_name="shots", **changes)
+
+
+def test_one_image_per_class_is_no_fraction(tmp_path: Path) -> None:
+    """It was 100%."""
+    record = write_comparison(shots_study([1]), tmp_path, lambda levels: {"value": 80.0, "train_images": 10})
+    assert page_of(record).words.labels("1") == "1 (10 labels)"
+
+
+def test_levels_with_as_many_images_are_no_amounts_of_labels(tmp_path: Path) -> None:
+    """Data sets of one size, such as degrees of a corruption, were amounts of labels that could be saved."""
+    study = shots_study([0, 1, 2], key="finetune.data.source")
+    record = write_comparison(study, tmp_path, lambda levels: 80.0 + float(levels["shots"]))
+    page = page_of(record)
+    assert [claim.name for claim in page.findings.claims] == ["effect", "alternative"] and not page.findings.savings
+
+
+def test_levels_of_0_whose_labels_are_not_known_have_no_logarithm(tmp_path: Path) -> None:
+    """Their report ended in a traceback."""
+
+    def run(levels: Mapping[str, str]) -> dict[str, Any]:
+        return {"value": 80.0 + float(levels["shots"]), "train_images": 5 if levels["shots"] == "1" else 6}
+
+    page = page_of(write_comparison(shots_study([0, 1, 2], key="finetune.data.source"), tmp_path, run))
+    assert [saving for _, saving in page.findings.savings] == [None, None]
+    assert "label savings are not measured, because the numbers of labels are not known" in " ".join(page.answer())
+
+
+def test_levels_of_one_number_are_refused() -> None:
+    with pytest.raises(UserError, match=r"report\.x: 2 levels of shots are 0\.1\. Remove all but one"):
+        shots_study(["0.1", "0.10"], key="finetune.data.fraction")
