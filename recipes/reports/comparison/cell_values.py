@@ -33,6 +33,8 @@ class StudyValues:
     """Why the intervals do not cover the sampling of test images."""
     image_weight: float = 1.0
     """How much more a test image counts than in a mean over images (`common.evaluation.predictions.image_weight`)."""
+    same: Mapping[Key, Key] = field(default_factory=dict)
+    """The first cell with the same runs, of each cell that shares all of its runs with an earlier one."""
 
     def key(self, levels: Mapping[str, str]) -> Key:
         """Return the key of a cell at `levels`."""
@@ -64,9 +66,11 @@ def read_values(study: StudyRecord, metric: Metric, repeats: str, num_classes: i
     runs: dict[Key, dict[str, RunRecord]] = {}
     diverged: dict[Key, list[str]] = {}
     planned: dict[Key, list[str]] = {}
+    planned_runs: dict[Key, list[str]] = {}
     for cell in study.plan.cells:
         key, repeat = tuple(cell.levels[axis] for axis in axes), cell.levels[repeats]
         planned.setdefault(key, []).append(repeat)
+        planned_runs.setdefault(key, []).append(study.final_run(cell).planned.id)
         if any(_is_diverged(study.runs[name]) for name in cell.runs.values()):
             diverged.setdefault(key, []).append(repeat)
         elif study.value(cell, metric.name) is not None:
@@ -78,6 +82,8 @@ def read_values(study: StudyRecord, metric: Metric, repeats: str, num_classes: i
         key: CellValues(tuple(cell), np.stack([rows[run.planned.id] for run in cell.values()]))
         for key, cell in runs.items()
     }
+    first: dict[tuple[str, ...], Key] = {}
+    same = {key: found for key, names in planned_runs.items() if (found := first.setdefault(tuple(names), key)) != key}
     return StudyValues(
         axes,
         cells,
@@ -86,6 +92,7 @@ def read_values(study: StudyRecord, metric: Metric, repeats: str, num_classes: i
         metric.chance(num_classes),
         problems,
         weight,
+        same,
     )
 
 

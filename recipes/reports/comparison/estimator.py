@@ -5,13 +5,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from recipes.reports.comparison.cell_values import StudyValues, arm_name
+from recipes.reports.comparison.cell_values import Key, StudyValues, arm_name
 from recipes.reports.comparison.label_savings import Saving, label_saving
 from recipes.reports.crossed_effects import Term
 from recipes.reports.estimates import cell_mean, weighted_sum
 from recipes.reports.metrics import Metric
 from recipes.reports.statistics import Interval, paired_differences
 from recipes.study.report_specification import ReportSpec
+
+ROUNDING = 1e-12
+"""Sum of weights below which they cancel."""
 
 Levels = Mapping[str, str]
 
@@ -82,14 +85,23 @@ class Estimator:
     def sum(self, weights: Sequence[tuple[float, Levels]]) -> Interval:
         """Return the weighted sum of the means of cells, with bounds that the metric's range allows.
 
-        It is unknown, with the mean NaN, where one of the cells has no value.
+        It is unknown, with the mean NaN, where one of the cells has no value. Cells of the same runs, in which a level changes
+        nothing, count as one: they are no further seeds.
         """
-        terms = []
+        totals: dict[Key, float] = {}
         for weight, levels in weights:
-            cell = self.values.cell(levels)
+            key = self.values.key(levels)
+            first = self.values.same.get(key, key)
+            totals[first] = totals.get(first, 0.0) + weight
+        terms = []
+        for key, weight in totals.items():
+            cell = self.values.cells.get(key)
             if cell is None:
                 return Interval(math.nan, math.nan, math.nan, 0)
-            terms.append(Term(weight, cell, arm_name(levels, [self.spec.x])))
+            if abs(weight) > ROUNDING:
+                terms.append(Term(weight, cell, arm_name(dict(zip(self.values.axes, key, strict=True)), [self.spec.x])))
+        if not terms:  # a difference of the same runs
+            return Interval(0.0, math.nan, math.nan, 0)
         return weighted_sum(terms, self.metric, self.values.image_weight)
 
     def mean(self, levels: Levels) -> Estimate:

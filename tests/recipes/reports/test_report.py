@@ -510,3 +510,26 @@ def test_with_two_seeds_no_saving_is_significant_in_any_panel(tmp_path: Path) ->
         assert {row[-1] for row in page.tables.savings().rows} == {conclusion}
         text = " ".join(page.sections.price_sentences() if hasattr(page, "sections") else page.price_sentences())
         assert ("saves" in text) == (num_seeds == 3), text
+
+
+def test_runs_that_several_cells_share_count_once(tmp_path: Path) -> None:
+    """One-stage runs are the same for two recipes of pre-training: counted twice, they made intervals too narrow."""
+    rates = {"patchify": {"pretrain.optim.lr": 1e-3}, "conv": {"pretrain.optim.lr": 2e-3}}
+    study = comparison_study(axes={"stem": {"levels": rates}}, fractions=(1.0,))
+
+    def value(at: Mapping[str, str]) -> float:
+        scatter = {"OST": 1.0, "TST": 0.1}[at["training"]] * SCATTER[at["seed"]]
+        return 80 + 3 * (at["training"] == "TST") + (at.get("stem") == "conv") * (at["training"] == "TST") + scatter
+
+    findings = compute_findings(write_comparison(study, tmp_path, value))
+    assert len(findings.values.same) == 1
+    pooled, single = findings.main.pooled.interval, findings.main.by_setting[0].interval
+    assert pooled.mean == pytest.approx(3.5) and single.mean == pytest.approx(3.0)
+    spread = np.array([SCATTER[seed] for seed in ("0", "1", "2")])
+    of_ost = spread.var(ddof=1) / 3
+    of_tst = (0.1**2) * of_ost
+    assert pooled.error**2 == pytest.approx(of_ost + of_tst / 2)
+    assert single.error**2 == pytest.approx(of_ost + of_tst)
+    second = findings.effects[1]
+    same = next(each for each in second.by_setting if each.levels["training"] == "OST").interval
+    assert same.mean == 0 and not same.is_known
