@@ -173,7 +173,10 @@ class TablePage(Page):
         is_matched = getattr(self.study.plan.study, "match", "none") != "none"
         arms = [] if is_matched else [self._arms_note()]
         covers = [findings.covers_images(column) for column in findings.spec.metrics]
-        covered = "one" if len(findings.repeats) < 2 else "images" if all(covers) else "repeats"
+        has_one = (
+            len(findings.repeats) < 2 or findings.is_distribution
+        )  # the intervals of a distribution are over its draws
+        covered = "one" if has_one else "images" if all(covers) else "repeats"
         kinds = [covered, *arms, findings.spec.figure.kind, *(["crash"] if self._has_crash() else [])]
         kinds += ["order"] * bool(self.agreements) + ["claims"] * bool(self.claims)
         has_ranks = not findings.is_paper_scale and any(agreement.tested for agreement in self.agreements)
