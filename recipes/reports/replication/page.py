@@ -89,12 +89,12 @@ class TablePage(Page):
         return "paper" if self.findings.is_paper_scale else "scaled"
 
     def _order_card(self, agreement: Agreement) -> Card:
-        """Return the card of the order of the rows: the share of pairs in the paper's order, with that of chance."""
+        """Return the card of the order of the rows: the share of the pairs in the paper's order, of those that are not tied."""
         title = "Pairs of rows in the paper's order"
         if not agreement.has_order:
             return Card(title, "–", "no order", self.words.ranking_sentence(agreement), "")
-        percent = f"{100 * agreement.same / agreement.pairs:.0f}%"
-        ties = f", {pluralize(agreement.tied, 'pair')} tied" if agreement.tied else ""
+        percent = f"{100 * agreement.same / agreement.ordered:.0f}%"
+        ties = f", without {pluralize(agreement.tied, 'tied pair')}" if agreement.tied else ""
         return Card(
             title, percent, f"by chance 50%; {self.words.correlation(agreement)}, {agreement.rows} rows{ties}", "", ""
         )

@@ -133,7 +133,7 @@ class PublishedTables(RunTables):
             [
                 self.words.title(a.column),
                 *map(str, (a.rows, a.pairs, a.same, a.opposite, a.tied)),
-                f"{(a.pairs - a.tied) / 2:g}",
+                f"{a.ordered / 2:g}",
                 f"{a.distinguished_same} of {a.distinguished}" if a.tested else "–",
                 f"{a.expected_false:.1f}" if a.tested else "–",
                 *("–" if math.isnan(value) else signed(value, 2) for value in (a.kendall, a.spearman)),
