@@ -11,7 +11,7 @@ report:
     top1_epoch50: {metric: validation_top1, at: 0.166667}
   repeats: seed
   figure: {kind: rows}                      # rows | layers; curve | distribution | gap with x; all with panels
-  pairs:
+  pairs:                                    # each side has the columns that identify one row
     - claim: the conv stem carries the larger rate
       base: {stem: patchify, lr: 1.0e-3, optimizer: adamw, warmup_epochs: 5}
       other: {stem: conv, lr: 1.0e-3, optimizer: adamw, warmup_epochs: 5}
