@@ -22,6 +22,7 @@ from typing import Any
 
 from common.errors import did_you_mean
 from common.yaml_words import Word, values_of
+from recipes.study.metric_names import has_error
 from recipes.study.report_forms import ComparisonReport, MetricDuringTraining, PairEntry, TableReport
 from recipes.study.report_specification import Figure, Pair, Price, ReportSpec, TableReportSpec
 from recipes.study.scale_rules import find_level, format_level, is_number, name_value
@@ -46,6 +47,7 @@ def build_report_spec(
         columns = _columns(axes, entry.repeats)
         figure = Figure(entry.figure.kind, getattr(entry.figure, "x", None), entry.figure.panels)
         _check_figure(figure, [*columns, *axes], problems)
+        problems += _without_error(entry)
         pairs = tuple(_pair(number, pair, columns, problems) for number, pair in enumerate(entry.pairs, start=1))
         metrics = {column: _metric_key(metric) for column, metric in entry.metrics.items()}
         return TableReportSpec(entry.table, metrics, entry.repeats, figure, pairs, entry.titles, notes)
@@ -173,6 +175,17 @@ def _check_figure(figure: Figure, columns: list[str], problems: list[str]) -> No
     for name, column in (("x", figure.x), ("panels", figure.panels)):
         if column is not None and column not in columns:
             problems.append(f"report.figure.{name} = {column}: no such column. Known columns: {', '.join(columns)}.")
+
+
+def _without_error(entry: TableReport) -> Iterator[str]:
+    """Yield a problem for every metric of a distribution that has no error: of a loss the highest value would be the best."""
+    for column, metric in entry.metrics.items():
+        name = metric if isinstance(metric, str) else metric.metric
+        if entry.figure.kind == "distribution" and not has_error(name):
+            yield (
+                f"report.metrics.{column} = {name}: a figure of kind distribution shows errors (100 - metric), for metrics in"
+                " percent of which more is better. Give such a metric, such as test_top1, or choose another kind of figure."
+            )
 
 
 def _pair(number: int, entry: PairEntry, columns: Mapping[str, set[str]], problems: list[str]) -> Pair:

@@ -1,4 +1,4 @@
-"""Keys of a study file that only the report reads: `report.starts`, `report.skipped`, `report.pairs`, `sizing`."""
+"""Keys of a study file that only the report reads: `report.starts`, `.skipped`, `.pairs` and `.metrics`, and `sizing`."""
 
 from typing import Any
 
@@ -151,3 +151,46 @@ def test_claim_about_rows_with_the_same_columns_is_an_error_about_the_columns() 
         "report.pairs.1.base = {stem: patchify, lr: 0.1}: matches 2 rows with the same columns, since two axes share the name of"
         " a column. Rename it in one of them." in str(caught.value)
     )
+
+
+DISTRIBUTION = {
+    "axes": {
+        "stem": AXES["stem"],
+        "draw": {"draws": 4, "seed": 0, "keys": {"optim.lr": [0.1, 1.0]}},
+        "seed": AXES["seed"],
+    }
+}
+
+
+def distribution_mapping(metric: Any) -> dict[str, Any]:
+    """Return a study of two stems and four draws whose report has a distribution of a metric."""
+    mapping = table_mapping({"stem": "patchify"}, {"stem": "conv"}, **DISTRIBUTION)
+    mapping["report"] |= {
+        "figure": {"kind": "distribution", "x": "draw"},
+        "metrics": {"top1": "test_top1", "m": metric},
+    }
+    return mapping
+
+
+@pytest.mark.parametrize(
+    "metric", ["test_loss", "test_ece", "similarity", {"metric": "validation_subset_loss", "at": 0.5}, "my_score"]
+)
+def test_distribution_of_a_metric_without_an_error_is_refused(metric: Any) -> None:
+    name = metric if isinstance(metric, str) else metric["metric"]
+    with pytest.raises(UserError) as caught:
+        build_study(distribution_mapping(metric), "stems.yaml")
+    assert str(caught.value).splitlines()[1:] == [
+        f"  report.metrics.m = {name}: a figure of kind distribution shows errors (100 - metric), for metrics in percent of which "
+        "more is better. Give such a metric, such as test_top1, or choose another kind of figure."
+    ]
+
+
+@pytest.mark.parametrize("metric", ["test_map", "test_balanced_accuracy", {"metric": "validation_top1", "at": 0.5}])
+def test_distribution_of_an_accuracy_in_percent_is_accepted(metric: Any) -> None:
+    assert isinstance(build_study(distribution_mapping(metric), "stems.yaml").report, TableReportSpec)
+
+
+def test_loss_is_accepted_in_other_figures() -> None:
+    mapping = table_mapping({"stem": "patchify", "lr": 0.1}, {"stem": "conv", "lr": 0.1})
+    mapping["report"]["metrics"] = {"loss": "test_loss"}
+    assert isinstance(build_study(mapping, "stems.yaml").report, TableReportSpec)
