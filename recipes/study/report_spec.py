@@ -46,7 +46,7 @@ def build_report_spec(
     if isinstance(entry, TableReport):
         columns = _columns(axes, entry.repeats)
         figure = Figure(entry.figure.kind, getattr(entry.figure, "x", None), entry.figure.panels)
-        _check_figure(figure, [*columns, *axes], problems)
+        _check_figure(figure, [*columns, *axes], list(axes), problems)
         problems += _without_error(entry)
         pairs = tuple(_pair(number, pair, columns, problems) for number, pair in enumerate(entry.pairs, start=1))
         metrics = {column: _metric_key(metric) for column, metric in entry.metrics.items()}
@@ -170,8 +170,10 @@ def _columns(axes: Mapping[str, Axis], repeats: str) -> dict[str, set[str]]:
     return columns
 
 
-def _check_figure(figure: Figure, columns: list[str], problems: list[str]) -> None:
-    """Append a problem for every column of a figure that does not exist."""
+def _check_figure(figure: Figure, columns: list[str], axes: list[str], problems: list[str]) -> None:
+    """Append a problem for every column of a figure that does not exist, and for draws that are no axis."""
+    if figure.kind == "distribution" and figure.x in columns and figure.x not in axes:
+        problems.append(f"report.figure.x = {figure.x}: the draws must be an axis. Give one of {', '.join(axes)}.")
     for name, column in (("x", figure.x), ("panels", figure.panels)):
         if column is not None and column not in columns:
             problems.append(f"report.figure.{name} = {column}: no such column. Known columns: {', '.join(columns)}.")

@@ -190,6 +190,15 @@ def test_distribution_of_an_accuracy_in_percent_is_accepted(metric: Any) -> None
     assert isinstance(build_study(distribution_mapping(metric), "stems.yaml").report, TableReportSpec)
 
 
+def test_draws_of_a_distribution_are_an_axis() -> None:
+    mapping = table_mapping({"stem": "patchify", "lr": 0.1}, {"stem": "conv", "lr": 0.1})
+    mapping["report"]["figure"] = {"kind": "distribution", "x": "lr"}
+    with pytest.raises(
+        UserError, match=r"report\.figure\.x = lr: the draws must be an axis\. Give one of stem, row, seed\."
+    ):
+        build_study(mapping, "stems.yaml")
+
+
 def test_loss_is_accepted_in_other_figures() -> None:
     mapping = table_mapping({"stem": "patchify", "lr": 0.1}, {"stem": "conv", "lr": 0.1})
     mapping["report"]["metrics"] = {"loss": "test_loss"}
