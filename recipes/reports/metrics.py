@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-LOWER_IS_BETTER = ("loss", "ece", "kl")
-PERCENT = ("top1", "top5", "ece", "map", "rank1", "rank5", "rank10", "accuracy", "f1", "auroc")
-"""Last words of the names of metrics in percent."""
+from recipes.study.metric_names import LOWER_IS_BETTER, PERCENT, last_word
+
 EQUIVALENCE_MARGIN = 0.01
 """Differences within this fraction of the metric's range count as none: 1 point of an accuracy."""
 
@@ -41,7 +40,7 @@ class Metric:
 
     def chance(self, num_classes: int | None) -> float | None:
         """Return the value of an uninformative prediction, for which a diverged run counts; None if it is unknown."""
-        kind = self.name.rpartition("_")[2]
+        kind = last_word(self.name)
         if kind == "loss" and num_classes:
             return math.log(num_classes)
         if kind in ("top1", "top5") and num_classes:
@@ -59,7 +58,7 @@ def find_metric(
     name: str, *, higher_is_better: bool | None = None, limits: tuple[float, float] | None = None
 ) -> Metric:
     """Return a metric by its name; direction and range as given, otherwise those of its last word."""
-    kind = name.rpartition("_")[2]
+    kind = last_word(name)
     if higher_is_better is None:
         higher_is_better = kind not in LOWER_IS_BETTER
     return Metric(name, higher_is_better, limits or ((0.0, 100.0) if kind in PERCENT else None))

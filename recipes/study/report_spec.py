@@ -11,7 +11,7 @@ report:
     top1_epoch50: {metric: validation_top1, at: 0.166667}
   repeats: seed
   figure: {kind: rows}                      # rows | layers; curve | distribution | gap with x; all with panels
-  pairs:
+  pairs:                                    # each side has the columns that identify one row
     - claim: the conv stem carries the larger rate
       base: {stem: patchify, lr: 1.0e-3, optimizer: adamw, warmup_epochs: 5}
       other: {stem: conv, lr: 1.0e-3, optimizer: adamw, warmup_epochs: 5}
@@ -23,6 +23,7 @@ from typing import Any
 
 from common.errors import did_you_mean
 from common.yaml_words import Word, values_of
+from recipes.study.metric_names import has_error
 from recipes.study.report_forms import ComparisonReport, MetricDuringTraining, PairEntry, TableReport
 from recipes.study.report_specification import Figure, Pair, Price, ReportSpec, TableReportSpec
 from recipes.study.scale_rules import find_level, format_level, is_number, name_value
@@ -43,7 +44,8 @@ def build_report_spec(
     if isinstance(entry, TableReport):
         columns = _columns(axes, entry.repeats)
         figure = Figure(entry.figure.kind, getattr(entry.figure, "x", None), entry.figure.panels)
-        _check_figure(figure, [*columns, *axes], problems)
+        _check_figure(figure, [*columns, *axes], list(axes), problems)
+        problems += _without_error(entry)
         pairs = tuple(_pair(number, pair, columns, problems) for number, pair in enumerate(entry.pairs, start=1))
         metrics = {column: _metric_key(metric) for column, metric in entry.metrics.items()}
         return TableReportSpec(entry.table, metrics, entry.repeats, figure, pairs, entry.titles, notes)
@@ -173,11 +175,24 @@ def _columns(axes: Mapping[str, Axis], repeats: str) -> dict[str, set[str]]:
     return columns
 
 
-def _check_figure(figure: Figure, columns: list[str], problems: list[str]) -> None:
-    """Append a problem for every column of a figure that does not exist."""
+def _check_figure(figure: Figure, columns: list[str], axes: list[str], problems: list[str]) -> None:
+    """Append a problem for every column of a figure that does not exist, and for draws that are no axis."""
+    if figure.kind == "distribution" and figure.x in columns and figure.x not in axes:
+        problems.append(f"report.figure.x = {figure.x}: the draws must be an axis. Give one of {', '.join(axes)}.")
     for name, column in (("x", figure.x), ("panels", figure.panels)):
         if column is not None and column not in columns:
             problems.append(f"report.figure.{name} = {column}: no such column. Known columns: {', '.join(columns)}.")
+
+
+def _without_error(entry: TableReport) -> Iterator[str]:
+    """Yield a problem for every metric of a distribution that has no error: of a loss the highest value would be the best."""
+    for column, metric in entry.metrics.items():
+        name = metric if isinstance(metric, str) else metric.metric
+        if entry.figure.kind == "distribution" and not has_error(name):
+            yield (
+                f"report.metrics.{column} = {name}: a figure of kind distribution shows errors (100 - metric), for metrics in"
+                " percent of which more is better. Give such a metric, such as test_top1, or choose another kind of figure."
+            )
 
 
 def _pair(number: int, entry: PairEntry, columns: Mapping[str, set[str]], problems: list[str]) -> Pair:

@@ -37,6 +37,7 @@ from common.yaml_text import parse_override, parse_yaml, reason_of
 from common.yaml_words import values_of
 from recipes.study.axes import make_axis, unknown_starts
 from recipes.study.axis_forms import ValuesAxis
+from recipes.study.claimed_rows import ambiguous_claims
 from recipes.study.display import display_path
 from recipes.study.kept_levels import find_kept
 from recipes.study.key_types import KeyTypes
@@ -161,6 +162,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
         ray=file.ray or RayEntry(),
         sizing=tuple(entry.stated() for entry in file.sizing),
     )
+    problems += ambiguous_claims(spec, study.axes, without, study.kept)
     if budget is not None and match != "compute":
         problems.append(f"budget_macs = {budget:g}: is for match = compute, and match is {match}. Remove the key.")
     problems += _conflicts(study)

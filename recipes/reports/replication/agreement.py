@@ -56,6 +56,11 @@ class Agreement:
         return self.same + self.opposite + self.tied
 
     @property
+    def ordered(self) -> int:
+        """Return the number of pairs that both the paper and our runs order, of which half have the same order by chance."""
+        return self.same + self.opposite
+
+    @property
     def distinguished(self) -> int:
         """Return the number of pairs that differ significantly."""
         return self.distinguished_same + self.distinguished_opposite

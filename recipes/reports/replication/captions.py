@@ -10,7 +10,7 @@ CAPTIONS = {
         Closer to zero is more stable.{paper}""",
     "layers": """{metric} by layer: the mean over the {repeats}s, with Student's 95% confidence interval as a band.""",
     "distribution": """Error distribution functions: the fraction of the draws with an error of at most x. Steeper and further left
-        is easier to tune. A draw that diverged counts as an error of 100, so that its line ends below 100%.""",
+        is easier to tune. A run that diverged counts as an error of 100, so that its line ends below 100%.""",
     "curves": """Training curves of {stage}: {measure} over the epochs, one panel per row with a thin line for each run and a thick
         one for their mean, in front of the range of all rows in gray. A cross marks the end of a run that diverged; such runs are
         excluded from the mean.""",
@@ -69,7 +69,9 @@ NOTES = {
     ),
     "distribution": (
         """For each row of draws the table gives the best and the median draw, and how many come close to the best. The claims
-        compare the fraction of the draws within 2 points of each row's own best; a draw that diverged has the value 0.""",
+        compare the fraction of the draws within 2 points of each row's own best, with 95% confidence intervals over the draws. The
+        value of a draw is the mean over its {repeats}s, of which one that diverged counts as 0; the last column counts the draws of
+        which a run diverged.""",
     ),
     "gap": ("""A claim about gaps compares two rows by how far each is below its own last value.""",),
     "layers": ("""Where a row is summarized by one number, it is the mean over its layers.""",),

@@ -10,7 +10,8 @@ from recipes.reports.next_steps import NextStep, settling_step
 from recipes.reports.replication.differences import RowDifference, Weights, boschloo, compare_sum
 from recipes.reports.replication.findings import Row, TableFindings
 from recipes.reports.statistics import MIN_SEEDS, SIGNIFICANCE, Interval, holm
-from recipes.study.published import PublishedValue, entries_match
+from recipes.study.claimed_rows import matches
+from recipes.study.published import PublishedValue
 from recipes.study.report_specification import Pair
 
 MOST_RUNS = 12
@@ -115,7 +116,7 @@ def _weights(findings: TableFindings, base: Row, other: Row) -> Weights:
 
 def _find_row(findings: TableFindings, wanted: Mapping[str, Any]) -> Row | None:
     """Return our row with the wanted columns, or None unless there is exactly one."""
-    found = [row for row in findings.rows if _has(row.columns, wanted)]
+    found = [row for row in findings.rows if matches(row.columns, wanted)]
     return found[0] if len(found) == 1 else None
 
 
@@ -125,11 +126,6 @@ def _published(findings: TableFindings, wanted: Mapping[str, Any], row: Row | No
         return row.scores[column].published
     published_row = findings.published.find(wanted, findings.spec.metrics) if findings.published else None
     return published_row.value(column) if published_row else None
-
-
-def _has(columns: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether a row has the wanted values in the wanted columns."""
-    return all(name in columns and entries_match(columns[name], value) for name, value in wanted.items())
 
 
 def _outcome(base: Row | None, other: Row | None, column: str, found: RowDifference, p_value: float) -> Outcome:

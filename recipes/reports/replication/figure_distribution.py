@@ -11,11 +11,11 @@ from recipes.reports.replication.words import TableWords
 
 
 def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | None:
-    """Draw the fraction of the draws with an error (100 - metric) of at most x; a draw that crashed has an error of 100.
+    """Draw the fraction of the draws with an error (100 - metric) of at most x; a run that diverged has an error of 100.
 
-    The axis ends at the largest error of a draw that finished: a line that ends below 100% is missing the crashed draws.
+    The axis ends at the largest error of a draw whose runs all finished: what a line lacks to 100% are draws that diverged.
     """
-    finished = [value for row in findings.rows for name, value in row.draws.items() if name not in row.crashes]
+    finished = [value for row in findings.rows for name, value in row.draws.items() if name not in row.diverged_draws]
     if not finished:
         return None
     low, high = 100 - max(finished), 100 - min(finished)
@@ -29,7 +29,7 @@ def draw_distribution(findings: TableFindings, words: TableWords) -> Figure | No
                 name = setting(findings, words, row)
                 xs, ys = [low - margin, *errors, 101.0], [0.0, *fractions, fractions[-1]]
                 marked = slice(1, len(errors), max(1, len(errors) // 8))
-                note = f" ({len(row.crashes)} of {len(errors)} diverged)" if row.crashes else ""
+                note = f" ({len(row.diverged_draws)} of {len(errors)} diverged)" if row.diverged_draws else ""
                 look = looks[name]
                 axes.plot(xs, ys, drawstyle="steps-post", color=look.color, linestyle=look.line, label=f"{name}{note}",
                           marker=look.marker, markersize=5, markevery=marked)  # fmt: skip

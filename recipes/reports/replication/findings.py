@@ -2,7 +2,8 @@
 
 A row is a combination of the levels of all axes except the repeats (and, in a distribution, except the draws). Its runs are
 the repeats. A row counts as diverged if at least half of its runs that ended diverged, in any stage: it then ranks below every
-value, as a crash in the paper does. Otherwise its value is the mean of the other runs.
+value, as a crash in the paper does. Otherwise its value is the mean of the other runs. In a distribution the draws are what is
+sampled: the value of a draw is the mean over its repeats, of which one that diverged counts as 0.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipes.reports.estimates import cell_mean
-from recipes.reports.replication.row_values import NEAR_BEST_METRIC, ColumnValues, near_best_cell, read_column
+from recipes.reports.replication.row_values import (
+    NEAR_BEST_METRIC,
+    ColumnValues,
+    mean_by_draw,
+    near_best_cell,
+    read_column,
+)
 from recipes.reports.replication.row_values import layer_values as layer_values
 from recipes.reports.replication.rows import Crash, Score
 from recipes.reports.replication.rows import Row as Row
@@ -135,10 +142,11 @@ def _row(
     published_row = published.find(columns, spec.metrics) if published else None
     scores: dict[str, Score] = {}
     draws: dict[str, float] = {}
+    draw_of = {name: cell.levels.get(spec.figure.x or "", name) for name, cell in cells.items()}
     for column, own in values.items():
         found, metric = own.cell(runs), own.metric
         if spec.figure.kind == "distribution":
-            all_draws = {**(found.points if found else {}), **dict.fromkeys(crashes, 0.0)}
+            all_draws = mean_by_draw({**(found.points if found else {}), **dict.fromkeys(crashes, 0.0)}, draw_of)
             draws = draws or all_draws
             found, metric = near_best_cell(all_draws), NEAR_BEST_METRIC
         scores[column] = Score(
@@ -150,7 +158,8 @@ def _row(
             own.image_weight,
         )
     waiting = tuple(name for name in cells if name not in crashes and name not in runs)
-    return Row(columns, scores, runs, crashes, collapses, waiting, draws)
+    diverged_draws = frozenset(draw_of[name] for name in crashes) & draws.keys()
+    return Row(columns, scores, runs, crashes, collapses, waiting, draws, diverged_draws)
 
 
 def _columns(study: Study, spec: TableReportSpec, levels: Mapping[str, str]) -> dict[str, Any]:

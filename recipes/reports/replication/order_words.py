@@ -25,9 +25,10 @@ class OrderWords(RowWords):
         return f"Kendall's τ {signed(agreement.kendall, 2)}, {p_text(agreement.p_value)}"
 
     def order_headline(self, agreement: Agreement) -> str:
-        """Return the share of the pairs in the paper's order beside that of chance."""
+        """Return the share of the pairs in the paper's order, of those that are not tied, beside that of chance."""
+        ties = f", without {pluralize(agreement.tied, 'tied pair')}" if agreement.tied else ""
         return (
-            f"{agreement.same} of {agreement.pairs} pairs of rows are in the paper's order {self.where}; by chance it "
+            f"{agreement.same} of {agreement.ordered} pairs of rows are in the paper's order {self.where}{ties}; by chance it "
             f"would be half of them ({self.correlation(agreement)})."
         )
 
@@ -39,11 +40,13 @@ class OrderWords(RowWords):
         ranks = (
             f"{self.correlation(agreement)}, Spearman's ρ {signed(agreement.spearman, 2)}, n = {agreement.rows} rows"
         )
-        ties = f"; {agreement.tied} {'is' if agreement.tied == 1 else 'are'} tied" if agreement.tied else ""
+        found, chance = f" and {agreement.opposite} the opposite order", "half of them"
+        if agreement.tied:
+            found = f", {agreement.opposite} the opposite order, and {agreement.tied} {'is' if agreement.tied == 1 else 'are'} tied"
+            chance = f"half of the {agreement.ordered} others"
         return (
             f"Of the {pluralize(agreement.pairs, 'pair')} of rows that the paper orders{where}, {agreement.same} have the same "
-            f"order here and {agreement.opposite} the opposite order{ties}; by chance half of them would have the same order "
-            f"({ranks}). {self._distinguished(agreement)}"
+            f"order here{found}; by chance {chance} would have the same order ({ranks}). {self._distinguished(agreement)}"
         )
 
     def _distinguished(self, agreement: Agreement) -> str:

@@ -89,12 +89,12 @@ class TablePage(Page):
         return "paper" if self.findings.is_paper_scale else "scaled"
 
     def _order_card(self, agreement: Agreement) -> Card:
-        """Return the card of the order of the rows: the share of pairs in the paper's order, with that of chance."""
+        """Return the card of the order of the rows: the share of the pairs in the paper's order, of those that are not tied."""
         title = "Pairs of rows in the paper's order"
         if not agreement.has_order:
             return Card(title, "–", "no order", self.words.ranking_sentence(agreement), "")
-        percent = f"{100 * agreement.same / agreement.pairs:.0f}%"
-        ties = f", {pluralize(agreement.tied, 'pair')} tied" if agreement.tied else ""
+        percent = f"{100 * agreement.same / agreement.ordered:.0f}%"
+        ties = f", without {pluralize(agreement.tied, 'tied pair')}" if agreement.tied else ""
         return Card(
             title, percent, f"by chance 50%; {self.words.correlation(agreement)}, {agreement.rows} rows{ties}", "", ""
         )
@@ -173,7 +173,10 @@ class TablePage(Page):
         is_matched = getattr(self.study.plan.study, "match", "none") != "none"
         arms = [] if is_matched else [self._arms_note()]
         covers = [findings.covers_images(column) for column in findings.spec.metrics]
-        covered = "one" if len(findings.repeats) < 2 else "images" if all(covers) else "repeats"
+        has_one = (
+            len(findings.repeats) < 2 or findings.is_distribution
+        )  # the intervals of a distribution are over its draws
+        covered = "one" if has_one else "images" if all(covers) else "repeats"
         kinds = [covered, *arms, findings.spec.figure.kind, *(["crash"] if self._has_crash() else [])]
         kinds += ["order"] * bool(self.agreements) + ["claims"] * bool(self.claims)
         has_ranks = not findings.is_paper_scale and any(agreement.tested for agreement in self.agreements)

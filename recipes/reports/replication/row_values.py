@@ -63,6 +63,14 @@ def layer_values(run: RunRecord, metric: str) -> list[float]:
     return values
 
 
+def mean_by_draw(points: Mapping[str, float], draw_of: Mapping[str, str]) -> dict[str, float]:
+    """Return the mean over the runs of each draw: its repeats share the draw, so that they are no draws of their own."""
+    by_draw: dict[str, list[float]] = {}
+    for name, value in points.items():
+        by_draw.setdefault(draw_of[name], []).append(value)
+    return {draw: float(np.mean(values)) for draw, values in by_draw.items()}
+
+
 def near_best_cell(draws: Mapping[str, float]) -> CellValues | None:
     """Return, for each draw, 100 if it is within NEAR_BEST points of the best, otherwise 0; their mean is a percentage."""
     if not draws:

@@ -52,7 +52,9 @@ class Row:
     collapses: Mapping[str, str]
     waiting: tuple[str, ...]
     draws: Mapping[str, float]
-    """The metric of every draw of a distribution, 0 for a draw that diverged."""
+    """The metric of every draw of a distribution, the mean over its repeats; a run that diverged counts as 0."""
+    diverged_draws: frozenset[str] = frozenset()
+    """The draws of which a run diverged."""
 
     @property
     def ended(self) -> int:

@@ -133,7 +133,7 @@ class PublishedTables(RunTables):
             [
                 self.words.title(a.column),
                 *map(str, (a.rows, a.pairs, a.same, a.opposite, a.tied)),
-                f"{(a.pairs - a.tied) / 2:g}",
+                f"{a.ordered / 2:g}",
                 f"{a.distinguished_same} of {a.distinguished}" if a.tested else "–",
                 f"{a.expected_false:.1f}" if a.tested else "–",
                 *("–" if math.isnan(value) else signed(value, 2) for value in (a.kendall, a.spearman)),
@@ -155,7 +155,7 @@ class PublishedTables(RunTables):
         return Table([*header, "Kendall's τ", "Spearman's ρ", "p of τ"], lines)
 
     def distribution(self) -> Table:
-        """Return, for each row, its best and median draw, the fraction of the draws near the best, and the diverged ones."""
+        """Return, for each row, its best and median draw, the fraction of the draws near the best, and those that diverged."""
         name = self.words.title(self.findings.main)
         near = [f"within {points:g} of the best" for points in WITHIN]
         lines = []
@@ -165,7 +165,7 @@ class PublishedTables(RunTables):
             if len(values):
                 fractions = [f"{100 * np.mean(values >= values.max() - points):.0f}%" for points in WITHIN]
                 cells = [f"{values.max():.1f}", f"{np.median(values):.1f}", *fractions]
-            lines.append([*self._entries(row), f"{len(values)}", *cells, f"{len(row.crashes)}"])
+            lines.append([*self._entries(row), f"{len(values)}", *cells, f"{len(row.diverged_draws)}"])
         header = [head(self.words.title(column)) for column in self.words.varied]
         return Table([*header, "Draws", f"Best {name}", "Median", *near, "Diverged"], lines, len(header))
 

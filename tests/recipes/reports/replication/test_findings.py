@@ -259,6 +259,30 @@ def test_distribution_counts_draws_near_the_best_and_crashes_as_errors_of_100(tm
     assert row.scores["top1"].interval.mean == pytest.approx(50.0)
 
 
+def test_seeds_of_a_draw_are_no_draws_of_their_own(tmp_path: Path) -> None:
+    draws = Axis("draw", {str(n): {"d": n} for n in range(4)}, {str(n): {"lr": n} for n in range(4)})
+    axes = [Axis("stem", {"patchify": {"s": 0}, "conv": {"s": 1}}), draws, seed_axis(3)]
+    values = {"patchify": (95.0, 93.5, 80.0, 94.5), "conv": (95.0, 80.0, 81.0, 82.0)}
+
+    def run_of(stage: str, levels: Mapping[str, str]) -> Mapping[str, object]:
+        if (levels["stem"], levels["draw"], levels["seed"]) == ("patchify", "3", "1"):
+            return {"crash": 9}
+        return {"value": values[levels["stem"]][int(levels["draw"])] + SEED_OFFSETS[int(levels["seed"])]}
+
+    pair = Pair("fewer good draws", {"stem": "conv"}, {"stem": "patchify"})
+    found = compute_table_findings(
+        write_study(table_study(axes, Figure("distribution", x="draw"), pairs=(pair,)), tmp_path, run_of)
+    )
+    patchify, conv = found.rows
+    diverged = (94.5 - 0.5 + 94.5 + 0.4) / 3  # a run that diverged counts as 0
+    assert patchify.draws == pytest.approx({"0": 95.0, "1": 93.5, "2": 80.0, "3": diverged})
+    assert (patchify.diverged_draws, conv.diverged_draws) == ({"3"}, set())
+    assert (patchify.scores["top1"].interval.count, conv.scores["top1"].interval.count) == (4, 4)
+    assert patchify.scores["top1"].points == {"0": 100.0, "1": 100.0, "2": 0.0, "3": 0.0}
+    (claim,) = find_claims(found)
+    assert claim.interval.count == 4 and claim.interval.mean == pytest.approx(25.0)
+
+
 def test_claim_about_gaps_compares_the_distance_to_the_last_value(tmp_path: Path) -> None:
     axes = [
         Axis("stem", {"patchify": {"s": 0}, "conv": {"s": 1}}),

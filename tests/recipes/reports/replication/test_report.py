@@ -251,6 +251,17 @@ def test_every_kind_of_figure_has_a_table_and_a_figure(kind: str, tmp_path: Path
     assert to_svg(figures[list(figures)[0]], kind, "").startswith("<svg")
 
 
+def test_distribution_over_several_seeds_counts_draws_in_table_figure_and_notes(tmp_path: Path) -> None:
+    figure = Figure("distribution", x="draw", panels="stem")
+    page, report = rendered(write_study(table_study([STEMS, DRAWS, seed_axis(3)], figure), tmp_path, kind_run))
+    assert has_cells(report, "conv stem", "6", "93.4", "86.4", "17%", "33%", "33%", "1")
+    drawn, *_ = (to_svg(fig, name, "") for name, fig, _ in table_figures(page))
+    assert "conv stem: best error 6.6, median 13.6 (1 of 6 diverged)" in drawn
+    for text in report:
+        assert "with 95% confidence intervals over the draws. The value of a draw is the mean over its seeds" in text
+        assert "confidence intervals over 3 seeds" not in text
+
+
 def test_footnote_gives_the_epoch_of_a_metric_during_training(tmp_path: Path) -> None:
     study = table_study([STEMS, seed_axis(2)], Figure("rows"), metrics={"top1_epoch5": "validation_top1@0.25"})
     _, report = rendered(write_study(study, tmp_path, lambda stage, levels: {"value": 80.0}))

@@ -173,6 +173,31 @@ def test_17_share_of_pairs_is_beside_that_of_chance_wherever_it_is_stated(build:
     assert (card.number, card.interval) == ("89%", "by chance 50%; Kendall's τ +0.76, p = 0.01, 8 rows")
 
 
+def test_share_of_pairs_and_that_of_chance_leave_out_tied_pairs_wherever_they_are_stated(build: Build) -> None:
+    def run_of(stage: str, levels: Levels) -> Mapping[str, Any]:
+        value = {0: 90.0, 4: 91.0, 5: 92.0}.get(row_of(levels))
+        return {"crash": 9} if value is None else {"value": value + SEED_OFFSETS[seed_of(levels)]}
+
+    page = build(run_of, table1_study(pairs=()))
+    (found,) = page.agreements
+    assert (found.same, found.opposite, found.tied) == (15, 3, 9)
+    assert page.words.headline().startswith(
+        "15 of 18 pairs of rows are in the paper's order at scale digits, without 9 tied pairs; by chance it would be half of "
+        "them ("
+    )
+    assert page.words.ranking_sentence(found).startswith(
+        "Of the 27 pairs of rows that the paper orders, 15 have the same order here, 3 the opposite order, and 9 are tied; by "
+        "chance half of the 18 others would have the same order (Kendall's"
+    )
+    (card,) = [card for card in page.cards() if card.title.startswith("Pairs of rows")]
+    assert card.number == "83%"
+    assert card.interval.startswith("by chance 50%; Kendall's") and card.interval.endswith(
+        ", 8 rows, without 9 tied pairs"
+    )
+    (line,) = page.tables.rankings(page.agreements).rows
+    assert line[2:7] == ["27", "15", "3", "9", "9"]
+
+
 def test_17_no_share_of_pairs_is_stated_of_noise(build: Build) -> None:
     noise = (0.30, -0.10, 0.25, 0.04, -0.20, 0.11, -0.03, 0.08)
     page = build(
