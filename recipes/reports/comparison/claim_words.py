@@ -60,8 +60,8 @@ class ClaimWords(StartWords):
         runs, collapsed = collapsed_runs(self.findings.earlier, self.findings.values, claim.cells)
         if not collapsed:
             return ""
-        stage = listed(list(dict.fromkeys(self.findings.earlier.stages[run] for run in collapsed)))
-        runs = [run for run in runs if self.findings.earlier.stages[run] in stage]
+        stages = list(dict.fromkeys(self.findings.earlier.stages[run] for run in collapsed))
+        runs, stage = [run for run in runs if self.findings.earlier.stages[run] in stages], listed(stages)
         if len(runs) == 1:
             return f"its {stage} run collapsed"
         count = f"all {len(runs)}" if len(collapsed) == len(runs) else f"{len(collapsed)} of the {len(runs)}"

@@ -4,6 +4,7 @@ The numbers are those of the audit's list of sentences; what the report may not 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,21 @@ def test_12_collapsed_pretraining_is_a_doubt_in_the_headline(build: Build, count
         f"{behind[0].upper()}{behind[1:]} behind it collapsed: the comparison says little"
     )
     assert {card.tone for card in page.cards()} == {""}
+
+
+def test_12_collapsed_runs_are_counted_in_their_own_stage_whose_name_contains_that_of_another(build: Build) -> None:
+    page = build(
+        curves((80, 85, 90), (84, 89, 94)),
+        pretraining=lambda at: {"value": 50.0, "status": "collapsed_uniform" if at["seed"] == "0" else "finished"},
+    )
+    earlier = page.findings.earlier
+    by_cell = {
+        key: {seed: (*(f"train-{run}" for run in runs), *runs) for seed, runs in own.items()}
+        for key, own in earlier.by_cell.items()
+    }
+    stages = {**earlier.stages, **{f"train-{run}": "train" for run in earlier.stages}}
+    page.words.findings = replace(page.findings, earlier=replace(earlier, by_cell=by_cell, stages=stages))
+    assert page.words.collapsed(page.findings.claims[0]) == "1 of the 3 pretrain runs behind it collapsed"
 
 
 @pytest.mark.parametrize("sign", [1, -1])
