@@ -98,7 +98,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     folder = _folder(options.out, study)
     shipped = shipped_choices(study, path)
     tuning = plan_tuning(study, resolve, measure) if study.tune else None
-    found = find_choices(tuning, folder, shipped) if tuning else None
+    found = find_choices(tuning, folder, shipped, renewed=options.command == "tune") if tuning else None
     plan = make_full_plan(study, resolve, measure, found[0] if found else None)
     if options.command == "plan":
         return print_plan(
