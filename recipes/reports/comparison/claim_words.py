@@ -26,10 +26,9 @@ class ClaimWords(StartWords):
         repeats = self.spec.repeats
         match claim.outcome:
             case Outcome.MISSING | Outcome.INCOMPLETE:
-                missing = self.findings.missing
                 if all(math.isnan(each.interval.mean) for each in main.by_setting):
                     return "No pair of runs is complete yet."
-                return f"Incomplete: {pluralize(missing, 'result')} {'is' if missing == 1 else 'are'} missing."
+                return f"Incomplete: {self.missing()}."
             case Outcome.FEW_SEEDS:
                 left = " left" if self._has_diverged(claim) else ""
                 count = f"{pluralize(found.count, repeats)}{left}"
@@ -47,6 +46,16 @@ class ClaimWords(StartWords):
                 sentence = f"{start}{other} and {base} do not differ significantly"
         collapsed = self.collapsed(claim)
         return capital(f"{sentence}, but {collapsed}." if collapsed else f"{sentence}.")
+
+    def missing(self) -> str:
+        """Return how many results are missing, and how many runs are done without the metric."""
+        lacking = self.findings.without_metric
+        waiting = self.findings.missing - lacking
+        are_missing = f"{pluralize(waiting, 'result')} {'is' if waiting == 1 else 'are'} missing"
+        if not lacking:
+            return are_missing
+        lack = f"{pluralize(lacking, 'finished run')} {'lacks' if lacking == 1 else 'lack'} {self.metric.name}"
+        return f"{are_missing} and {lack}" if waiting else lack
 
     def doubt(self, claim: Claim) -> str:
         """Return that earlier runs behind a claim collapsed, if any did."""
