@@ -20,6 +20,7 @@ from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine,
 from recipes.run.engine import Engine
 from recipes.run.fetch_weights import describe, fetch_published
 from recipes.run.launching import SINGLE_PROCESS
+from recipes.run.other_forms import check_form, runs_left_out
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.slots import choose_slots
@@ -98,7 +99,7 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     folder = _folder(options.out, study)
     shipped = shipped_choices(study, path)
     tuning = plan_tuning(study, resolve, measure) if study.tune else None
-    found = find_choices(tuning, folder, shipped) if tuning else None
+    found = find_choices(tuning, folder, shipped, renewed=options.command == "tune") if tuning else None
     plan = make_full_plan(study, resolve, measure, found[0] if found else None)
     if options.command == "plan":
         return print_plan(
@@ -115,6 +116,8 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     if options.command == "tune" and tuning is None:
         raise UserError(f"study {study.name}: has no section tune, so there is nothing to choose.")
     check_folder(plan, folder)
+    if options.command == "run":
+        check_form(plan, folder)
     engine_options = engine_options.sharing_gpus(lambda: largest_step(plan, costs), _print)
     engine = engine_builder(engine_options, study)
     if tuning is not None and not found and engine_options.detach:
@@ -225,6 +228,8 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunC
     weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     plan = with_macs(plan, costs)  # of networks whose weights were fetched, too
     runs = plan.select(only) if only else plan.runs
+    if line := runs_left_out(plan, folder):
+        _print(line)
     write_plan(plan, folder, weights)
     shared = link_shared_runs(places, folder)
     _print("\n".join([f"{plan.study.title}: {plan.study.question}", *describe(weights)]))

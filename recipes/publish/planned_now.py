@@ -7,6 +7,7 @@ from common.errors import UserError
 from recipes.run.runner import pluralize
 from recipes.run.tune import shipped_choices
 from recipes.stages import resolve_by_config
+from recipes.study.choice_names import misnamed
 from recipes.study.choices import read_choices
 from recipes.study.cost import RunCosts
 from recipes.study.downloads import without_downloads
@@ -46,7 +47,8 @@ def plan_now(stored: Plan) -> Plan:
     if study.tune:
         tuning = plan_tuning(study, resolve_by_config, measure)
         found = (stored.choices, read_choices(shipped_choices(study, path)))
-        choices = next((each for each in found if each is not None and each.digest == tuning.digest), None)
+        known = (each for each in found if each is not None and each.digest == tuning.digest)
+        choices = next((each for each in known if misnamed(tuning, each) is None), None)
     return make_full_plan(study, resolve_by_config, measure, choices)
 
 

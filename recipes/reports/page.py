@@ -3,7 +3,7 @@
 import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from recipes.reports.arm_costs import stage_seconds
 from recipes.reports.contents import Contents, find_contents
 from recipes.reports.duplicate_words import DuplicateWords
 from recipes.reports.duplicates import find_duplicates
-from recipes.reports.incomplete_runs import incomplete_runs
+from recipes.reports.incomplete_runs import MOST_NAMED, incomplete_runs
 from recipes.reports.results import StudyRecord
 from recipes.reports.run_files import chosen_precisions, read_environment, read_num_classes
 from recipes.run.runner import format_duration
@@ -75,9 +75,9 @@ class Page(ABC):
         """Return the axes by which the table of all metrics is grouped."""
 
     def warnings(self) -> list[str]:
-        """Return the warnings: unknown metrics, runs that are not done or did not finish, and test images that were trained on."""
+        """Return warnings: metrics that runs lack, runs that are not done or did not finish, test images that were trained on."""
         statuses = self.study.frame["status"].dropna()
-        warnings = [*self._unknown_metrics()]
+        warnings = [*self._unknown_metrics(), *self._runs_without_metric()]
         if len(statuses) < len(self.study.runs):
             warnings.append(
                 f"{len(statuses)} of {len(self.study.runs)} runs are done; these numbers do not include the others."
@@ -97,18 +97,38 @@ class Page(ABC):
 
     def _unknown_metrics(self) -> Iterator[str]:
         """Yield a sentence for each reported metric that no usable run of the last stage has."""
-        stage, spec = self.study.last_stage, self.study.plan.study.report
-        known = {
-            name for run in self.study.of_stage(stage) if run.result and run.is_usable for name in run.result.metrics
-        }
-        for metric in spec.metrics.values() if isinstance(spec, TableReportSpec) else [spec.metric]:
-            name = metric.partition("@")[0]
-            is_measured = not known.isdisjoint((name, f"{name}_00"))
-            if known and not is_measured:
+        stage = self.study.last_stage
+        known = {name for metrics in self._metrics_by_run().values() for name in metrics}
+        for metric in self._reported_metrics():
+            if known and not _has_metric(known, metric):
                 yield (
                     f"No run of {stage} has the metric {metric}.{did_you_mean(metric, known)} They have"
                     f" {', '.join(sorted(known))}. Correct it in the section report: runs that are done are not repeated."
                 )
+
+    def _runs_without_metric(self) -> Iterator[str]:
+        """Yield a sentence for each reported metric that some usable runs of the last stage lack, with the first of their names."""
+        by_run = self._metrics_by_run()
+        for metric in self._reported_metrics():
+            lacking = [name for name, metrics in by_run.items() if not _has_metric(metrics, metric)]
+            if lacking and len(lacking) < len(by_run):
+                verbs = "lacks" if len(lacking) == 1 else "lack"
+                more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
+                yield (
+                    f"{len(lacking)} of {len(by_run)} finished runs of {self.study.last_stage} {verbs} the metric {metric}, or its"
+                    f" value is not finite: {', '.join(lacking[:MOST_NAMED])}{more}. What is done is not run again when the study"
+                    " is resumed; delete the folder of a run to run it again."
+                )
+
+    def _reported_metrics(self) -> list[str]:
+        """Return the metrics that the report is on."""
+        spec = self.study.plan.study.report
+        return list(dict.fromkeys(spec.metrics.values())) if isinstance(spec, TableReportSpec) else [spec.metric]
+
+    def _metrics_by_run(self) -> dict[str, Collection[str]]:
+        """Return the names of the metrics of every usable run of the last stage."""
+        runs = self.study.of_stage(self.study.last_stage)
+        return {run.planned.id: set(run.result.metrics) for run in runs if run.result and run.is_usable}
 
     def facts(self) -> list[str]:
         """Return the size of the study, in a few short phrases."""
@@ -184,3 +204,9 @@ class Page(ABC):
     def _time(self) -> str:
         """Return the total time of all runs as text."""
         return f"{format_duration(sum(stage_seconds(self.study).values()))} of compute"
+
+
+def _has_metric(names: Collection[str], metric: str) -> bool:
+    """Return whether a reported metric is among names of metrics; one by layer is there with the number of the layer."""
+    name = metric.partition("@")[0]
+    return name in names or f"{name}_00" in names

@@ -78,8 +78,9 @@ class StudyRecord:
 
     @property
     def metric_names(self) -> list[str]:
-        """Return the names of all metrics of the runs, sorted."""
-        return sorted({name for run in self.runs.values() if run.result for name in run.result.metrics})
+        """Return the names of all metrics of the runs, sorted, but those that are names of axes."""
+        names = {name for run in self.runs.values() if run.result for name in run.result.metrics}
+        return sorted(names - set(self.level_names))
 
     @property
     def last_stage(self) -> str:
@@ -121,7 +122,7 @@ def _build_frame(study: StudyRecord) -> pd.DataFrame:
         row |= dict.fromkeys(study.level_names) | dict(planned.levels)
         row |= {name: getattr(result, name, None) for name in RESULT_FIELDS}
         row |= {"macs": planned.macs, "data_digest": _data_digest(run), "starts_from": planned.needs}
-        rows.append(row | (dict(result.metrics) if result else {}))
+        rows.append((dict(result.metrics) if result else {}) | row)
     metrics = study.metric_names
     frame = pd.DataFrame(rows, columns=["run", "stage", *study.level_names, *RUN_COLUMNS[2:], *metrics], dtype=object)
     numbers = dict.fromkeys(("seconds", "images_per_second", "macs", *metrics), "float64")

@@ -9,6 +9,7 @@ from recipes.result import Result, read_result
 from recipes.run.engine import Engine
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.stale_images import check_images
+from recipes.study.choice_names import misnamed
 from recipes.study.choices import Choices, read_choices, write_choices
 from recipes.study.cost import RunCosts
 from recipes.study.display import display_path
@@ -28,12 +29,21 @@ def shipped_choices(study: Study, study_path: Path) -> Path:
     return study_path.parent / "choices" / f"{name}.yaml"
 
 
-def find_choices(tuning: Tuning, folder: Path, shipped: Path) -> tuple[Choices, Path] | None:
-    """Return the choices of the study's folder, else those beside its file, if they are those of this tuning; and their file."""
+def find_choices(tuning: Tuning, folder: Path, shipped: Path, *, renewed: bool = False) -> tuple[Choices, Path] | None:
+    """Return the choices of the study's folder, else those beside its file, if they are those of this tuning; and their file.
+
+    Raise UserError if those of this tuning have other names of levels or axes, unless they are to be `renewed`.
+    """
+    problem = None
     for path in (folder / CHOICES, shipped):
         choices = read_choices(path)
         if choices is not None and choices.digest == tuning.digest:
-            return choices, path
+            found = misnamed(tuning, choices)
+            if found is None:
+                return choices, path
+            problem = problem or f"{display_path(path)}: {found}"
+    if problem is not None and not renewed:
+        raise UserError(problem)
     return None
 
 

@@ -51,6 +51,8 @@ class Choice(FileSection):
     over the seeds; none: unknown, because a run diverged or has no such metric."""
     converged: bool | None
     """Whether the gain is less than one point; none: unknown. Twice the epochs are those of the last stage only."""
+    runs: str | None = None
+    """Hash of the runs of its candidates, whatever the names of the levels; none: chosen by an earlier version."""
 
 
 class Choices(FileSection):

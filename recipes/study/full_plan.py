@@ -6,6 +6,7 @@ from typing import Any
 from common.errors import UserError
 from common.training.cost import Cost
 from recipes.study.baselines import with_baselines
+from recipes.study.choice_names import in_words, remedy
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
 from recipes.study.kept_levels import kept_cells, kept_plan
@@ -51,12 +52,13 @@ def measure_with(costs: RunCosts) -> MeasureRun:
 
 
 def _with_choices(plan: Plan, study: Study, choices: Choices) -> Study:
-    """Return the study with the chosen keys of its last stage in every cell."""
+    """Return the study with the chosen keys of its last stage in every cell; raise UserError if a cell has no choice."""
     prefix, adjusted = f"{study.stages[-1].name}.", dict(study.adjusted)
     for cell in plan.cells:
-        if (choice := choices.of(cell.levels)) is not None:
-            settings = {key.removeprefix(prefix): value for key, value in choice.settings.items()}
-            adjusted[study.cell_key(cell.levels)] = {study.stages[-1].name: settings}
+        if (choice := choices.of(cell.levels)) is None:
+            raise UserError(f"study {study.name}: no choice for {in_words(cell.levels)}. {remedy(study)}")
+        settings = {key.removeprefix(prefix): value for key, value in choice.settings.items()}
+        adjusted[study.cell_key(cell.levels)] = {study.stages[-1].name: settings}
     return replace(study, adjusted=adjusted)
 
 

@@ -37,6 +37,7 @@ from common.yaml_text import parse_override, parse_yaml, reason_of
 from common.yaml_words import values_of
 from recipes.study.axes import make_axis, unknown_starts
 from recipes.study.axis_forms import ValuesAxis
+from recipes.study.axis_names import taken_names
 from recipes.study.claimed_rows import ambiguous_claims
 from recipes.study.display import display_path
 from recipes.study.kept_levels import find_kept
@@ -54,7 +55,7 @@ from recipes.study.report_specification import ReportSpec
 from recipes.study.scale_rules import repeated_names
 from recipes.study.scales import Scale, load_scale
 from recipes.study.slurm_section import SlurmEntry
-from recipes.study.specification import BASELINES, FEATURES, REPOSITORY, RUN_COLUMNS, STUDIES, Axis, Match, Stage, Study
+from recipes.study.specification import BASELINES, FEATURES, REPOSITORY, STUDIES, Axis, Match, Stage, Study
 from recipes.study.study_sections import StageEntry, StudyFile, valid_sections
 from recipes.study.tune_forms import build_tune
 from recipes.study.without import build_without
@@ -132,6 +133,7 @@ def build_study(mapping: Mapping[str, Any], source: str, folder: Path | None = N
     if file.report is None or not axes or len(axes) < len(mapping["axes"]):
         raise problems_error(f"study {source}", problems)
     spec = build_report_spec(file.report, axes, problems)
+    problems += taken_names(axes, spec)
     if whole is None:
         raise problems_error(f"study {source}", problems)
     spec = replace(spec, notes=(*spec.notes, *(published_note(stage) for stage in stages if stage.published)))
@@ -197,10 +199,9 @@ def _build_axes(
     repeats = file.report.repeats if file.report is not None else None
     seeds = file.seeds or (scale.seeds if scale else ())
     problems += [f"seeds: {problem}" for problem in repeated_names(seeds)]
+    problems += taken_names(file.axes)
     axes, scaled_away = {}, {}
     for name, entry in file.axes.items():
-        if name in RUN_COLUMNS:
-            problems.append(f"axes.{name}: is the name of a column of results.csv. Choose another name for the axis.")
         if name == repeats and seeds:
             if isinstance(entry, ValuesAxis):
                 entry = entry.model_copy(update={"values": tuple(dict.fromkeys(seeds))})

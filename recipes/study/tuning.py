@@ -64,6 +64,11 @@ class Tuning:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
+    def digest_of(self, arm: tuple[str, ...]) -> str:
+        """Return the hash of the runs of an arm's candidates; like that of a run, it does not depend on the names of levels."""
+        runs = sorted({name[-DIGEST_DIGITS:] for point in self.points for name in self.runs(arm, point)})
+        return hashlib.sha256(" ".join(runs).encode()).hexdigest()[:DIGEST_DIGITS]
+
     def epochs(self, arm: tuple[str, ...], length: float) -> int:
         """Return the epochs of a length; one that is no candidate is twice one that is."""
         allowed = self.arms[arm].epochs
@@ -72,18 +77,22 @@ class Tuning:
             return max(1, round(allowed * length))
         return 2 * self.epochs(arm, length / 2)
 
+    def levels(self, arm: tuple[str, ...]) -> dict[str, str]:
+        """Return the levels of an arm by axis, without the repeats."""
+        return dict(zip(_other_axes(self.study), arm, strict=True))
+
     def settings(self, arm: tuple[str, ...], point: Point) -> dict[str, Any]:
         """Return the keys of the last stage that a candidate sets, on top of those of its arm's budget."""
         length, values = point
         epochs = self.epochs(arm, length)
         seed = format_level(self.tune.seeds[0])
-        levels = _with_repeat(self.study, dict(zip(_other_axes(self.study), arm, strict=True)), seed)
+        levels = _with_repeat(self.study, self.levels(arm), seed)
         budgeted = self.study.adjusted.get(self.study.cell_key(levels), {}).get(self.study.stages[-1].name, {})
         return {**budgeted, EPOCHS: epochs, **self.arms[arm].settings(epochs), **dict(values)}
 
     def runs(self, arm: tuple[str, ...], point: Point) -> list[str]:
         """Return the ids of the runs of a candidate's last stage, one for each seed."""
-        levels = {**dict(zip(_other_axes(self.study), arm, strict=True)), CANDIDATE: level_of(point)}
+        levels = {**self.levels(arm), CANDIDATE: level_of(point)}
         last = self.study.stages[-1].name
         return [cell.runs[last] for cell in self.plan.cells if levels.items() <= cell.levels.items()]
 
@@ -139,14 +148,14 @@ def best(means: Mapping[Point, float | None]) -> Point | None:
 
 def make_choices(tuning: Tuning, read: ReadResult, command: str) -> Choices:
     """Return the choices, once the candidates and the runs of twice the chosen epochs (`with_doubled`) are done."""
-    last, axes, choices = tuning.study.stages[-1].name, _other_axes(tuning.study), []
+    last, choices = tuning.study.stages[-1].name, []
     for arm, means in choose(tuning, read).items():
         point = best(means)
         settings = tuning.settings(arm, point or (max(tuning.tune.lengths), ()))
         gain = None if point is None else _gain(tuning, arm, point, read)
         choices.append(
             Choice(
-                levels=dict(zip(axes, arm, strict=True)),
+                levels=tuning.levels(arm),
                 settings={f"{last}.{key}": value for key, value in settings.items()},
                 length=max(tuning.tune.lengths) if point is None else point[0],
                 metric=None if point is None else means[point],
@@ -161,6 +170,7 @@ def make_choices(tuning: Tuning, read: ReadResult, command: str) -> Choices:
                 ),
                 gain=gain,
                 converged=None if gain is None else gain < CONVERGENCE_POINTS,
+                runs=tuning.digest_of(arm),
             )
         )
     return Choices(
@@ -209,7 +219,7 @@ def _with_candidates(tuning: Tuning, wanted: Mapping[tuple[str, ...], Iterable[P
         for point in points:
             settings = tuning.settings(arm, point)
             for seed in tuning.tune.seeds:
-                cell = dict(zip(_other_axes(tuning.study), arm, strict=True)) | {CANDIDATE: level_of(point)}
+                cell = tuning.levels(arm) | {CANDIDATE: level_of(point)}
                 cells.append(_with_repeat(study, cell, format_level(seed)))
                 adjusted[study.cell_key(cells[-1])] = {last: settings}
     return replace(tuning, plan=make_plan(replace(study, adjusted=adjusted), resolve, cells))

@@ -177,3 +177,39 @@ def test_a_folder_of_another_study_is_refused_before_it_is_tuned(
     assert call("run", small_study, "--out", out) == 2
     assert "contains the study known, not other" in capsys.readouterr().err
     assert len(fake_stage()) == started
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("      conv:\n", "      convolutional:\n", "no choice for stem=convolutional, training=OST, fraction=1"),
+        ("  stem:\n", "  network:\n", "no choice for network=conv, training=OST, fraction=1"),
+    ],
+)
+def test_a_renamed_level_or_axis_has_no_choice_until_it_is_tuned_again(
+    call: Call,
+    small_study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fake_stage: Starts,
+    old: str,
+    new: str,
+    missing: str,
+) -> None:
+    out = tmp_path / "out"
+    assert call("tune", small_study, "--out", out, "--save") == 0
+    assert old in small_study.read_text()
+    small_study.write_text(small_study.read_text().replace(old, new, 1))
+    started = len(fake_stage())
+    capsys.readouterr()
+    for command in ("plan", "run"):
+        assert call(command, small_study, "--out", out) == 2
+        assert (
+            f"{out / 'choices.yaml'}: {missing}, but one for stem=conv, training=OST, fraction=1. Choose again (python -m recipes"
+            f" tune {small_study}), take the names of the choices, or set tune=none" in capsys.readouterr().err
+        )
+    assert len(fake_stage()) == started
+    assert call("run", small_study, "tune=none", "--out", tmp_path / "whole" / "out") == 0
+    assert call("tune", small_study, "--out", out) == 0
+    assert call("run", small_study, "--out", out) == 0
+    assert all("train.epochs=50" in run.overrides for run in read_plan(out).runs if run.stage == "finetune")

@@ -26,10 +26,9 @@ class ClaimWords(StartWords):
         repeats = self.spec.repeats
         match claim.outcome:
             case Outcome.MISSING | Outcome.INCOMPLETE:
-                missing = self.findings.missing
                 if all(math.isnan(each.interval.mean) for each in main.by_setting):
                     return "No pair of runs is complete yet."
-                return f"Incomplete: {pluralize(missing, 'result')} {'is' if missing == 1 else 'are'} missing."
+                return f"Incomplete: {self.missing()}."
             case Outcome.FEW_SEEDS:
                 left = " left" if self._has_diverged(claim) else ""
                 count = f"{pluralize(found.count, repeats)}{left}"
@@ -48,6 +47,16 @@ class ClaimWords(StartWords):
         collapsed = self.collapsed(claim)
         return capital(f"{sentence}, but {collapsed}." if collapsed else f"{sentence}.")
 
+    def missing(self) -> str:
+        """Return how many results are missing, and how many runs are done without the metric."""
+        lacking = self.findings.without_metric
+        waiting = self.findings.missing - lacking
+        are_missing = f"{pluralize(waiting, 'result')} {'is' if waiting == 1 else 'are'} missing"
+        if not lacking:
+            return are_missing
+        lack = f"{pluralize(lacking, 'finished run')} {'lacks' if lacking == 1 else 'lack'} {self.metric.name}"
+        return f"{are_missing} and {lack}" if waiting else lack
+
     def doubt(self, claim: Claim) -> str:
         """Return that earlier runs behind a claim collapsed, if any did."""
         collapsed = self.collapsed(claim)
@@ -60,8 +69,8 @@ class ClaimWords(StartWords):
         runs, collapsed = collapsed_runs(self.findings.earlier, self.findings.values, claim.cells)
         if not collapsed:
             return ""
-        stage = listed(list(dict.fromkeys(self.findings.earlier.stages[run] for run in collapsed)))
-        runs = [run for run in runs if self.findings.earlier.stages[run] in stage]
+        stages = list(dict.fromkeys(self.findings.earlier.stages[run] for run in collapsed))
+        runs, stage = [run for run in runs if self.findings.earlier.stages[run] in stages], listed(stages)
         if len(runs) == 1:
             return f"its {stage} run collapsed"
         count = f"all {len(runs)}" if len(collapsed) == len(runs) else f"{len(collapsed)} of the {len(runs)}"

@@ -68,6 +68,8 @@ class Findings:
     """What the arms may spend alike: compute, steps or none."""
     missing: int
     """Number of runs of the last stage that are neither measured nor diverged."""
+    without_metric: int
+    """Number of those that are done and have no such metric: resuming the study does not run them again."""
     earlier: EarlierRuns
     starts: Starts | None
     """Further starts, such as public weights, and what they are compared with; None: the study declares none."""
@@ -143,6 +145,12 @@ def compute_findings(study: StudyRecord) -> Findings:
             - len(cell.seeds if (cell := values.cell(levels)) else ())
             - len(values.diverged.get(values.key(levels), ()))
             for levels in cells
+        ),
+        without_metric=sum(
+            study.final_run(cell).is_usable
+            and study.value(cell, metric.name) is None
+            and cell.levels[spec.repeats] not in values.diverged.get(values.key(cell.levels), ())
+            for cell in study.plan.cells
         ),
         earlier=find_earlier_runs(study, values, spec.repeats),
         starts=starts,

@@ -56,8 +56,8 @@ class OpenClaims:
             case Outcome.MISSING | Outcome.INCOMPLETE:
                 if all(math.isnan(each.interval.mean) for each in self.findings.main.by_setting):
                     return "no pair of runs is complete"
-                missing = self.findings.missing
-                return f"{pluralize(missing, 'result')} {'is' if missing == 1 else 'are'} missing; resume the study"
+                is_over = 0 < self.findings.missing == self.findings.without_metric
+                return f"{words.missing()}; {'the warning names them' if is_over else 'resume the study'}"
             case Outcome.FEW_SEEDS:
                 count = claim.interval.count
                 few = f"{pluralize(count, repeats)} {'is' if count == 1 else 'are'} too few"

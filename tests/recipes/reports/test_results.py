@@ -7,7 +7,10 @@ from comparison_studies import comparison_study, write_comparison
 
 from common.errors import UserError
 from recipes.reports.arm_costs import arm_costs, stage_seconds
+from recipes.reports.comparison.findings import compute_findings
+from recipes.reports.comparison.stage_curves import read_stage_curves
 from recipes.reports.results import StudyRecord
+from recipes.study.axis_names import taken_names
 from recipes.study.study_file import build_study
 
 DIVERGED = {"crash": 7}
@@ -76,6 +79,37 @@ def test_costs_are_those_of_a_loop_over_the_cells(record: StudyRecord) -> None:
         assert cost["shared_by"] == (2.0 if training == "TST" else 0.0)
     total = sum(run.result.seconds for run in record.runs.values() if run.result)
     assert sum(stage_seconds(record).values()) == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        *((name, "a column of the report") for name in ("runs", "shared_by", "hours", "earlier_seconds", "diverged")),
+        *((name, "a column of the report") for name in ("is_usable", "total_seconds", "value", "epoch")),
+        *((name, "a metric of the runs") for name in ("test_top1", "validation_subset_loss", "knn_top1_untrained")),
+        ("pain_score", "a metric of the report"),
+    ],
+)
+def test_axis_with_the_name_of_something_in_the_report_is_refused(name: str, what: str) -> None:
+    study = comparison_study(metric="pain_score" if name == "pain_score" else "test_top1")
+    axes = {**study.mapping["axes"], name: {"key": "finetune.train.epochs", "values": [1, 2]}}
+    with pytest.raises(UserError) as caught:
+        build_study({**study.mapping, "axes": axes}, "known.yaml")
+    assert str(caught.value).count(f"axes.{name}: is the name of {what}. Choose another name for the axis.") == 1
+
+
+def test_every_column_beside_those_of_axes_is_a_taken_name(record: StudyRecord) -> None:
+    findings = compute_findings(record)
+    frames = (record.frame, record.cells, arm_costs(record, record.axes), read_stage_curves(record, findings))
+    columns = {name for frame in frames for name in frame.columns} - set(record.axes)
+    assert len(list(taken_names(columns))) == len(columns)
+
+
+def test_a_metric_with_the_name_of_an_axis_leaves_the_levels_as_they_are(tmp_path: Path) -> None:
+    study = comparison_study(fractions=(0.1, 1.0), num_seeds=1)
+    record = write_comparison(study, tmp_path, lambda levels: {"value": 90.0, "metrics": {"stem": 3.0, "depth": 2.0}})
+    assert set(record.cells["stem"]) == {"patchify", "conv"} and set(record.cells["depth"]) == {2.0}
+    assert "stem" not in record.metric_names and record.frame.columns.is_unique
 
 
 def test_axis_with_the_name_of_a_column_is_refused() -> None:

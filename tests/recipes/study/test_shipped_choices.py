@@ -6,6 +6,7 @@ import pytest
 
 from recipes.run.tune import shipped_choices
 from recipes.stages import resolve_by_config
+from recipes.study.choice_names import misnamed
 from recipes.study.choices import read_choices
 from recipes.study.cost import RunCosts
 from recipes.study.full_plan import measure_with
@@ -30,3 +31,4 @@ def test_shipped_choices_are_those_of_the_study_as_it_is_now(path: Path) -> None
     assert choices.digest == tuning.digest, (
         f"the study would tune again; make them again with: {choices.command} --save"
     )
+    assert misnamed(tuning, choices) is None and all(choice.runs for choice in choices.choices)

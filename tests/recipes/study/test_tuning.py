@@ -10,6 +10,7 @@ from recipes_fakes import fake_measure
 
 from common.errors import UserError
 from recipes.result import Result
+from recipes.study.choice_names import misnamed
 from recipes.study.choices import Choices, read_choices, write_choices
 from recipes.study.full_plan import make_full_plan
 from recipes.study.plan import Plan, Resolver, make_plan
@@ -252,6 +253,34 @@ def test_the_digest_is_that_of_everything_the_choices_depend_on(study: Study, ec
     ]
     assert len({digest(), *others}) == 7
     assert digest() == digest({**study.mapping, "epochs_factor": 2.0}) == digest({**study.mapping, "seeds": [5]})
+
+
+@pytest.mark.parametrize("axis", ["stem", "training"])
+def test_exchanged_names_do_not_get_the_choices_of_each_other(study: Study, echo_config: Resolver, axis: str) -> None:
+    """The runs, and so the digest, are the same under any names; choices of an earlier version tell arms apart by their epochs."""
+    _, choices = choices_of(plan_tuning(tuned(study), echo_config, MEASURE), echo_config, lambda words: 80.0)
+    mapping = copy.deepcopy(dict(study.mapping))
+    first, second = mapping["axes"][axis]["levels"].items()
+    mapping["axes"][axis]["levels"] = {first[0]: second[1], second[0]: first[1]}
+    exchanged = plan_tuning(tuned(build_study(mapping, "known.yaml")), echo_config, MEASURE)
+    assert exchanged.digest == choices.digest
+    problem = misnamed(exchanged, choices)
+    assert problem is not None and "is that of other runs: names were exchanged. Choose again" in problem
+    earlier = choices.model_copy(
+        update={"choices": tuple(c.model_copy(update={"runs": None}) for c in choices.choices)}
+    )
+    assert (misnamed(exchanged, earlier) is None) == (axis == "stem")
+    for each in (choices, earlier):
+        assert misnamed(plan_tuning(tuned(study), echo_config, MEASURE), each) is None
+
+
+def test_a_cell_without_a_choice_is_an_error(tuning: Tuning, study: Study, echo_config: Resolver) -> None:
+    _, choices = choices_of(tuning, echo_config, lambda words: 80.0)
+    fewer = choices.model_copy(update={"choices": choices.choices[1:]})
+    with pytest.raises(
+        UserError, match=r"no choice for stem=patchify, training=OST, fraction=0\.1, seed=0\. Choose again"
+    ):
+        plan_with(tuned(study), echo_config, fewer)
 
 
 def plan_with(study: Study, resolve: Resolver, choices: Choices | None) -> Plan:

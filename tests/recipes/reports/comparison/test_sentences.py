@@ -3,7 +3,9 @@
 The numbers are those of the audit's list of sentences; what the report may not say is asserted beside what it says.
 """
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,45 @@ def test_12_collapsed_pretraining_is_a_doubt_in_the_headline(build: Build, count
         f"{behind[0].upper()}{behind[1:]} behind it collapsed: the comparison says little"
     )
     assert {card.tone for card in page.cards()} == {""}
+
+
+def test_12_collapsed_runs_are_counted_in_their_own_stage_whose_name_contains_that_of_another(build: Build) -> None:
+    page = build(
+        curves((80, 85, 90), (84, 89, 94)),
+        pretraining=lambda at: {"value": 50.0, "status": "collapsed_uniform" if at["seed"] == "0" else "finished"},
+    )
+    earlier = page.findings.earlier
+    by_cell = {
+        key: {seed: (*(f"train-{run}" for run in runs), *runs) for seed, runs in own.items()}
+        for key, own in earlier.by_cell.items()
+    }
+    stages = {**earlier.stages, **{f"train-{run}": "train" for run in earlier.stages}}
+    page.words.findings = replace(page.findings, earlier=replace(earlier, by_cell=by_cell, stages=stages))
+    assert page.words.collapsed(page.findings.claims[0]) == "1 of the 3 pretrain runs behind it collapsed"
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_12_finished_runs_without_the_metric_are_not_resumed(build: Build, waiting: bool) -> None:
+    def values(at: Levels) -> dict[str, Any]:
+        if waiting and at["seed"] == "0" and index(at) == 2:
+            return {"waiting": True}
+        lacks = at["seed"] == "1" and index(at) == 0
+        return {"value": 80.0, "metrics": {"test_top1": math.nan if lacks else 80.0 + int(at["seed"])}}
+
+    page = build(values)
+    lack = "4 finished runs lack test_top1"
+    assert page.words.headline() == f"Incomplete: {'4 results are missing and ' if waiting else ''}{lack}."
+    (advice,) = [each for each in page.advice() if lack in each]
+    assert ("resume the study" in advice) == waiting and ("the warning names them" in advice) != waiting
+    (warning,) = [each for each in page.warnings() if "lack the metric" in each]
+    first = next(
+        run.id for run in page.study.plan.runs if run.levels.items() >= {"fraction": "0.1", "seed": "1"}.items()
+    )
+    total = 32 if waiting else 36
+    assert warning.startswith(
+        f"4 of {total} finished runs of finetune lack the metric test_top1, or its value is not finite: {first}, "
+    )
+    assert " and 1 more. What is done is not run again" in warning
 
 
 @pytest.mark.parametrize("sign", [1, -1])
