@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
+from common.figures import Axes
 
 _PART = 0.4
 """Part of a linear axis that is dodged by as much as a logarithmic one of a factor of ten, relative to the value dodged by."""

@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import pytest
 from comparison_studies import SCATTER, comparison_mapping, comparison_study, page_of, write_comparison
-from matplotlib import pyplot
 
 from common.errors import UserError
+from common.figures import Figure
 from recipes.reports.comparison.figures import draw_curves, draw_differences, level_series
 from recipes.reports.comparison.x_axis import XAxis
 from recipes.reports.report import write_pages
@@ -49,7 +48,7 @@ def test_a_level_of_0_is_on_a_linear_axis(tmp_path: Path) -> None:
         draw_differences(page.findings, page.words),
     )
     for figure in drawn:
-        assert isinstance(figure, matplotlib.figure.Figure)
+        assert isinstance(figure, Figure)
         for axes in figure.axes:
             assert axes.get_xscale() == "linear"
             assert axes.get_xticks().tolist() == [0, 0.05, 0.3]
@@ -57,7 +56,6 @@ def test_a_level_of_0_is_on_a_linear_axis(tmp_path: Path) -> None:
             assert low < 0 and high > 0.3
             points = [x for line in axes.lines for x in line.get_xdata() if list(line.get_xdata()) != [0, 1]]  # axhline
             assert all(low < x < high for x in points)
-        pyplot.close(figure)
 
 
 def test_neighbors_are_dodged_by_the_same_distance_in_the_figure() -> None:
