@@ -14,7 +14,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class Scenario:
     """Standard deviation of a pre-training that all seeds of a two-stage arm share; the truth is for this pre-training."""
     diverged: float = 0.0
     """Probability that a one-stage run diverges."""
+    shares_one_stage: bool = False
+    """Whether both stems have the same one-stage runs, as two recipes of pre-training have."""
     image: float = 1.6
     by_cell: float = 0.6
 
@@ -83,6 +85,13 @@ BASE = {
 }
 SAME = dict.fromkeys(BASE, (88.0, 93.0, 97.0))
 OPPOSITE = BASE | {"patchify TST": (90.0, 95.0, 98.0), "conv TST": (90.0, 95.0, 97.5)}
+STEEP = {
+    "patchify OST": (55.0, 80.0, 97.0),
+    "patchify TST": (70.0, 88.0, 97.0),
+    "conv OST": (60.0, 85.0, 98.0),
+    "conv TST": (67.0, 90.0, 98.0),
+}
+"""Curves on which the intervals of label savings are narrow."""
 SCENARIOS = (
     Scenario("calibrated", BASE),
     Scenario("unequal variances", BASE, seed=(0.35, 0.15, 0.04)),
@@ -91,6 +100,8 @@ SCENARIOS = (
     Scenario("diverged runs", BASE, diverged=0.1),
     Scenario("no effect", SAME),
     Scenario("opposite effects", OPPOSITE),
+    Scenario("shared one-stage runs", BASE | {"conv OST": BASE["patchify OST"]}, shares_one_stage=True),
+    Scenario("narrow", STEEP, seed=(0.02, 0.02, 0.02), image=0.3, by_cell=0.1),
     Scenario("3 points", BASE | {"patchify TST": (89.5, 96.0, 99.5)}),
 )
 
@@ -127,7 +138,11 @@ def draws(scenario: Scenario, seeds: int, count: int, rng: np.random.Generator) 
         correct = 100.0 * (latent + rng.standard_normal(latent.shape, dtype=np.float32) > 0)
         truth = 100 * stats.norm.cdf((means + offset) / np.sqrt(own + sizes**2))
         failed = (rng.random((len(levels), seeds)) < scenario.diverged) & ~is_two_stage[:, None]
-        yield _as_study(levels, correct, failed), {tuple(each.values()): value for each, value in zip(levels, truth)}
+        study = _as_study(levels, correct, failed)
+        if scenario.shares_one_stage:
+            same = {("conv", "OST", x): ("patchify", "OST", x) for x in AXES["fraction"]}
+            study = replace(study, cells={key: study.cells[same.get(key, key)] for key in study.cells}, same=same)
+        yield study, {tuple(each.values()): value for each, value in zip(levels, truth)}
 
 
 def real_draws(

@@ -32,16 +32,17 @@ def is_same_path(one: str, other: str) -> bool:
     one, other = without_final_slash(one), without_final_slash(other)
     if one == other or {one, other} & {*BUNDLED}:
         return one == other
-    return is_local(one) and is_local(other) and os.path.realpath(_local(one)) == os.path.realpath(_local(other))
+    return is_local(one) and is_local(other) and local_path(one).resolve() == local_path(other).resolve()
 
 
 def is_local(text: str) -> bool:
     """Return whether a value of a key that may be a path is one: something is there, or it is a glob pattern."""
-    return text not in BUNDLED and (os.path.exists(_local(text)) or glob.has_magic(text))
+    return text not in BUNDLED and (os.path.exists(local_path(text)) or glob.has_magic(text))
 
 
-def _local(text: str) -> str:
-    return os.path.expanduser(text.removeprefix(_LOCAL))
+def local_path(text: str) -> Path:
+    """Return the path that a value of a key names if it is one: without `local-dir:`, and with the home folder for `~`."""
+    return Path(os.path.expanduser(text.removeprefix(_LOCAL)))
 
 
 def user_path(text: str, key: str) -> Path:

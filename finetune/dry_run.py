@@ -29,12 +29,10 @@ def describe_plan(config: FinetuneConfig) -> str:
     return plan_text(
         network=f"{config.model.name}: {complexity.parameters / 1e6:.2f} M parameters, "
         f"{complexity.macs / 1e9:.3f} GMACs at {config.data.image_size} px, {num_classes} classes",
-        **dict(
-            trained_part(
-                trained=complexity.trained_parameters,
-                parameters=complexity.parameters,
-                backward_macs=complexity.backward_macs,
-            )
+        **trained_part(
+            trained=complexity.trained_parameters,
+            parameters=complexity.parameters,
+            backward_macs=complexity.backward_macs,
         ),
         init=config.init or "random weights (one-stage training)",
         images=image_counts(splits.train, held_out),

@@ -21,12 +21,10 @@ def describe_plan(config: PretrainConfig) -> str:
         network=f"{config.model.name}: {backbone.parameters / 1e6:.2f} M parameters, "
         f"{backbone.macs / 1e9:.3f} GMACs at {describe_size(crops.global_size)} px; "
         f"head {complexity.head_parameters / 1e6:.2f} M parameters",
-        **dict(
-            trained_part(
-                trained=backbone.trained_parameters,
-                parameters=backbone.parameters,
-                backward_macs=backbone.backward_macs,
-            )
+        **trained_part(
+            trained=backbone.trained_parameters,
+            parameters=backbone.parameters,
+            backward_macs=backbone.backward_macs,
         ),
         images=image_counts(splits.train, {"validation": splits.validation, "test": splits.test}),
         views=f"{crops.num_global} x {describe_size(crops.global_size)} px"

@@ -1,6 +1,6 @@
 """Text of `--dry-run`: what a run would do and cost, a fact per line, then its warnings."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
 
 _WIDTH = 13
 
@@ -17,10 +17,9 @@ def image_counts(train: Sized, held_out: Mapping[str, Sized | None]) -> str:
     return ", ".join(f"{len(part)} for {name}" for name, part in counted.items())
 
 
-def trained_part(*, trained: int, parameters: int, backward_macs: float) -> Iterator[tuple[str, str]]:
-    """Yield the fact that a part of the parameters is trained alone, if it is so."""
-    if trained < parameters:
-        yield (
-            "trained",
-            f"{trained / 1e6:.3f} M of {parameters / 1e6:.3f} M parameters, backward pass {backward_macs / 1e9:.3f} GMACs",
-        )
+def trained_part(*, trained: int, parameters: int, backward_macs: float) -> dict[str, str]:
+    """Return the fact that a part of the parameters is trained alone; nothing if all are."""
+    if trained == parameters:
+        return {}
+    backward = f"backward pass {backward_macs / 1e9:.3f} GMACs"
+    return {"trained": f"{trained / 1e6:.3f} M of {parameters / 1e6:.3f} M parameters, {backward}"}

@@ -34,9 +34,7 @@ def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES
         return
     if torch.version.cuda is None:
         reason = f"this PyTorch ({torch.__version__}) is built without CUDA: install one with it (pytorch.org)"
-    elif visible is not None and not any(
-        name for name in gpus_named(visible)[:1] if not name.isdecimal() or int(name) < number
-    ):
+    elif visible is not None and not _names_a_gpu(visible, number):
         reason = f"CUDA_VISIBLE_DEVICES is {visible!r}: correct or unset it"
     else:
         reason = (
@@ -48,3 +46,9 @@ def warn_of_unused_gpus(environment: Mapping[str, str], devices: Path = _DEVICES
         number,
         reason,
     )
+
+
+def _names_a_gpu(visible: str, number: int) -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES begins with one of so many GPUs, or with an id, which cannot be checked."""
+    named = gpus_named(visible)
+    return bool(named) and (not named[0].isdecimal() or int(named[0]) < number)

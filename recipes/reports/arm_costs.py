@@ -1,11 +1,16 @@
 """Cost of a study: seconds, images and MACs by arm, with the amortized cost of the earlier stages that an arm starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from recipes.reports.results import StudyRecord
 from recipes.study.specification import BASELINES
+
+MACS, HOURS = "standalone_macs", "standalone_device_hours"
+"""Columns of `arm_costs` with what a run costs by itself: its own, plus those of the stages it starts from, in full."""
+CellCosts = Mapping[frozenset[tuple[str, str]], Mapping[str, float]]
+"""The columns of `arm_costs` by the levels of a cell, without the repeats."""
 
 
 def arm_costs(study: StudyRecord, axes: Sequence[str]) -> pd.DataFrame:
@@ -44,6 +49,20 @@ def arm_costs(study: StudyRecord, axes: Sequence[str]) -> pd.DataFrame:
     costs["standalone_macs"] = costs["macs"] + costs["earlier_macs"]
     costs["standalone_device_hours"] = costs.pop("hours") + costs.pop("earlier_hours")
     return costs.assign(runs=groups.size()).reset_index(drop=not axes)
+
+
+def cell_costs(study: StudyRecord, axes: Sequence[str]) -> CellCosts:
+    """Return the cost of a run of every cell (`arm_costs`), whose levels are those of `axes`."""
+    rows = arm_costs(study, axes).to_dict("records")
+    return {
+        frozenset((axis, row[axis]) for axis in axes): {str(name): value for name, value in row.items()} for row in rows
+    }
+
+
+def cost_of(costs: CellCosts, levels: Mapping[str, str], column: str) -> float | None:
+    """Return a cost of the cell at `levels`; None where it is unknown."""
+    row = costs.get(frozenset(levels.items()))
+    return None if row is None or pd.isna(row[column]) else float(row[column])
 
 
 def device_hours(frame: pd.DataFrame) -> "pd.Series[float]":

@@ -12,7 +12,7 @@ from recipes.study.stored_plan import read_plan
 
 
 def check_form(plan: Plan, folder: Path) -> None:
-    """Raise UserError if a folder has finished runs of the study with other budgets, which change every arm that they change."""
+    """Raise UserError if a folder has finished runs of the study with other budgets: it is another study."""
     if not path_exists(folder / "study.yaml"):
         return
     written = read_plan(folder)

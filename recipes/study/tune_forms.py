@@ -17,13 +17,13 @@ from common.config_messages import Otherwise, Problem
 from common.config_types import Seed
 from recipes.study.axis_forms import AxisEntry, ValuesAxis
 from recipes.study.key_types import KeyTypes
+from recipes.study.metric_names import LOWER_IS_BETTER, last_word
 from recipes.study.report_forms import MetricName
 from recipes.study.scale_rules import format_level, repeated_names
 from recipes.study.sections import FileSection
 from recipes.study.specification import Axis, Study, Tune
 
 VALIDATION = "validation_"
-LOWER_IS_BETTER = ("loss", "ece")
 _Length = Annotated[
     float, Field(gt=0, le=1), Otherwise("must lie in (0, 1]: it is a part of the epochs that the budget allows.")
 ]
@@ -51,7 +51,7 @@ class TuneEntry(FileSection):
                 f"{self.metric}: must be a metric of the validation images ({VALIDATION}...). Test images must decide nothing: "
                 "they would no longer measure the accuracy on new images.",
             )
-        elif self.metric.endswith(LOWER_IS_BETTER):
+        elif last_word(self.metric) in LOWER_IS_BETTER:
             yield "metric", f"{self.metric}: must be a metric of which more is better, such as validation_subset_top1."
 
 

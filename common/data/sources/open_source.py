@@ -255,7 +255,7 @@ def _names_left_out(config: DataConfig) -> tuple[str, ...]:
 def _metadata_files(folder: Path, root: Path, config: DataConfig, left_out: tuple[str, ...]) -> list[MetadataFile]:
     """Return the metadata files of a folder, found from `root` on; those without file names are not read."""
     if config.metadata_file is not None:
-        paths = [folder / config.metadata_file]
+        paths = [folder / user_path(config.metadata_file, "data.metadata_file")]
         if not path_exists(paths[0]):
             raise UserError(
                 f"data.metadata_file = {config.metadata_file}: {paths[0]} does not exist. Correct the path."

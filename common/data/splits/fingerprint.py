@@ -154,9 +154,7 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
     if saved.get("classes") != current["classes"]:
         lines.append("class names: changed")
     for part in ("training", "validation", "test"):
-        saved_part, current_part = saved.get(part) or {}, current.get(part) or {}
-        if complete := _complete(saved_part, current_part):
-            saved_part, current_part = complete
+        saved_part, current_part = _comparable(saved.get(part) or {}, current.get(part) or {})
         lines += [
             f"{description.format(part=part)}: was {_format(name, saved_part)}, now {_format(name, current_part)}"
             for name, description in _DESCRIPTIONS.items()
@@ -167,20 +165,15 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
     return lines
 
 
-def _complete(saved: dict[str, Any], current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return two descriptions of a part with its corrupt images, if only one excluded them, or both excluded others; else None.
+def _comparable(saved: dict[str, Any], current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the descriptions of a part that are to be compared: both with their corrupt images where these are described.
 
-    Earlier versions did not describe the excluded images: what was left is compared.
+    Where only one of them is without corrupt images, the other one may be of an earlier version, which did not describe these.
     """
-    if ("complete" in saved) == ("complete" in current):
-        return (saved["complete"], current["complete"]) if "complete" in saved else None
-    both = saved.get("complete", saved), current.get("complete", current)
-    return None if _same(saved, current) else both
-
-
-def _same(saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
-    """Return whether two descriptions of a part are equal."""
-    return all(saved.get(name) == current.get(name) for name in _DESCRIPTIONS)
+    is_same = all(saved.get(name) == current.get(name) for name in _DESCRIPTIONS)
+    if is_same and not ("complete" in saved and "complete" in current):
+        return saved, current
+    return saved.get("complete", saved), current.get("complete", current)
 
 
 def _format(name: str, part: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from common.data.splits.content_hashes import UNREADABLE, Hashes
 from common.errors import UserError
 from common.files import path_exists, write_atomic
+from common.paths import local_path
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +51,8 @@ def read_training_images(init: str) -> Hashes | None:
 
 def _run_folder(init: str) -> Path | None:
     """Return the folder of the run that wrote `init`, if a run did; None if that is no path."""
-    scheme, _, name = init.partition(":")
-    path = Path(name if scheme == "local-dir" else init).expanduser()
-    if scheme in ("hf-hub", "timm") or not path_exists(path):
+    path = local_path(init)
+    if not path_exists(path):
         return None
     path = path.resolve()
     folder = path if path.is_dir() else path.parent

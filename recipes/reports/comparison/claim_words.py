@@ -113,11 +113,7 @@ class ClaimWords(StartWords):
     def claim(self, claim: Claim) -> str:
         """Return the sentence about a claim of a difference: its estimate, interval and adjusted p-value."""
         found, main = claim.interval, self.findings.main
-        if claim.name == "alternative":
-            second = self.findings.effects[1]
-            other = f"{self.title(second.other)} with {self.title(main.base)}"
-            start = f"{other} compared with {self.title(second.base)} with {self.title(main.other)}"
-        elif claim.name in STARTS:
+        if claim.name in ("alternative", *STARTS):
             start = " compared with ".join(reversed(self.sides(claim)))
         else:
             start = f"{self.with_panel(claim.levels)}{self.title(main.other)} compared with {self.title(main.base)}"

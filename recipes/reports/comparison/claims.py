@@ -11,9 +11,12 @@ Everything else in a report is exploratory.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
+from recipes.reports.arm_costs import MACS, CellCosts, cost_of
 from recipes.reports.comparison.estimator import Estimator, Levels
 from recipes.reports.comparison.starts import Starts, score_of
 from recipes.reports.metrics import Metric
@@ -69,20 +72,11 @@ class Claim:
         return not self.levels and self.spending is not None and not is_equal_spending(self.spending)
 
 
-CellMacs = Mapping[frozenset[tuple[str, str]], float]
-"""Planned MACs of a run in all of its stages, by the levels of its cell."""
-
-
-def relative_macs(macs: CellMacs, weights: Sequence[tuple[float, Levels]]) -> float | None:
-    """Return the mean MACs of the cells of positive weight divided by that of the others; None if they are not all known."""
-    sides = [
-        [macs.get(frozenset(cell.items())) for weight, cell in weights if (weight > 0) == wanted]
-        for wanted in (True, False)
-    ]
-    other, base = ([value for value in side if value is not None] for side in sides)
-    if not base or [len(other), len(base)] != list(map(len, sides)) or not sum(base) > 0:
-        return None
-    return sum(other) / len(other) / (sum(base) / len(base))
+def relative_macs(costs: CellCosts, weights: Sequence[tuple[float, Levels]]) -> float | None:
+    """Return the mean planned MACs of the cells of positive weight divided by that of the others; None if some are unknown."""
+    macs = [(weight > 0, cost_of(costs, cell, MACS) or math.nan) for weight, cell in weights]
+    other, base = (np.mean([value for is_other, value in macs if is_other == wanted]) for wanted in (True, False))
+    return None if math.isnan(other / base) else float(other / base)
 
 
 def is_equal_spending(ratio: float) -> bool:
@@ -96,13 +90,16 @@ def find_claims(
     panel: Levels,
     saving_x: str,
     starts: Starts | None = None,
-    macs: CellMacs | None = None,
+    costs: CellCosts | None = None,
 ) -> tuple[Claim, ...]:
-    """Return the declared claims of a study, the first two in `panel`; `with_chance` counts diverged runs as chance level."""
+    """Return the declared claims of a study, the first two in `panel`.
+
+    `with_chance` counts diverged runs as chance level; `costs` are those of the cells, if it matters what the sides spend.
+    """
     declared = dict(_weights(estimator, panel, saving_x, starts))
     intervals = {name: estimator.sum(weights) for name, weights in declared.items()}
     p_values = holm({name: found.p_value for name, found in intervals.items()})
-    claims = (
+    return tuple(
         _claim(
             (estimator, with_chance),
             name,
@@ -110,25 +107,22 @@ def find_claims(
             intervals[name],
             p_values[name],
             levels=panel if name in ("effect", "saving") else {},
+            spending=relative_macs(costs or {}, weights),
         )
         for name, weights in declared.items()
     )
-    spending = {name: relative_macs(macs or {}, weights) for name, weights in declared.items()}
-    return tuple(replace(claim, spending=spending[claim.name]) for claim in claims)
 
 
 def explore_savings(
     estimator: Estimator, with_chance: Estimator, panels: Sequence[Levels], saving_x: str
 ) -> tuple[Claim, ...]:
     """Return what the second claim would be in each of these panels, in which it is not declared: its p-value is not adjusted."""
-    main, (base, other) = next(iter(estimator.spec.compare.items()))
     claims = []
     for panel in panels:
-        weights = [
-            (sign, {**panel, main: name, estimator.spec.x: saving_x}) for sign, name in ((-1.0, base), (1.0, other))
-        ]
-        found = estimator.sum(weights)
-        claims.append(_claim((estimator, with_chance), "saving", weights, found, found.p_value, levels=panel))
+        weights = dict(_weights(estimator, panel, saving_x, None)).get("saving")
+        if weights is not None:
+            found = estimator.sum(weights)
+            claims.append(_claim((estimator, with_chance), "saving", weights, found, found.p_value, levels=panel))
     return tuple(claims)
 
 
@@ -140,6 +134,7 @@ def _claim(
     p_value: float,
     *,
     levels: Levels,
+    spending: float | None = None,
 ) -> Claim:
     """Return a claim with its outcome; the second estimator counts diverged runs as chance level."""
     estimator, with_chance = estimators
@@ -150,7 +145,7 @@ def _claim(
     if outcome is None:
         outcome = _outcome(estimator.metric, interval, p_value)
         outcome = _with_diverged(outcome, interval, chance, estimator.metric) if any_diverged else outcome
-    return Claim(name, levels, cells, interval, p_value, chance, outcome)
+    return Claim(name, levels, cells, interval, p_value, chance, outcome, spending)
 
 
 def preferred_panel(choices: Choices | None, estimator: Estimator) -> Levels:

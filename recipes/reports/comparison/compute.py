@@ -5,15 +5,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from recipes.reports.arm_costs import arm_costs, spent_macs
+from recipes.reports.arm_costs import CellCosts, cost_of, spent_macs
 from recipes.reports.comparison.estimator import Estimate, Levels
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.results import StudyRecord
 
 UNITS = ((1e18, "EMACs"), (1e15, "PMACs"), (1e12, "TMACs"), (1e9, "GMACs"), (1e6, "MMACs"))
 """Units of MACs, the largest first."""
-MACS, HOURS = "standalone_macs", "standalone_device_hours"
-"""Columns of `cell_costs` that a cell's metric is shown over: a run's own, plus those of the stages it starts from, in full."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +20,6 @@ class Spent:
 
     estimate: Estimate
     amount: float
-
-
-CellCosts = Mapping[frozenset[tuple[str, str]], Mapping[str, float]]
-"""The columns of `arm_costs` by the levels of a cell, without the repeats."""
-
-
-def cell_costs(study: StudyRecord, findings: Findings) -> CellCosts:
-    """Return the cost of a run of every cell (`arm_costs` by arm and x)."""
-    axes = [*findings.arm_axes, findings.spec.x]
-    rows = arm_costs(study, axes).to_dict("records")
-    return {
-        frozenset((axis, row[axis]) for axis in axes): {str(name): value for name, value in row.items()} for row in rows
-    }
-
-
-def cost_of(costs: CellCosts, levels: Levels, column: str) -> float | None:
-    """Return a cost of the cell at `levels`; None where it is unknown."""
-    row = costs.get(frozenset(levels.items()))
-    return None if row is None or pd.isna(row[column]) else float(row[column])
 
 
 def spent_by_arm(

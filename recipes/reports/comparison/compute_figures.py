@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from common.figures import Axes, Figure
-from recipes.reports.comparison.compute import MACS, CellCosts, Spent, spent_by_arm, unit_of
+from recipes.reports.arm_costs import MACS, CellCosts
+from recipes.reports.comparison.compute import Spent, spent_by_arm, unit_of
 from recipes.reports.comparison.curve_figures import draw_stage_curves, set_log_ticks
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.stage_curves import shown_panels

@@ -7,11 +7,9 @@ of all other axes except the x axis (`report.x`) and the repeats; an arm is a le
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
-from recipes.reports.arm_costs import arm_costs
+from recipes.reports.arm_costs import CellCosts, cell_costs
 from recipes.reports.comparison.cell_values import StudyValues, read_values
-from recipes.reports.comparison.claims import CellMacs, Claim, explore_savings, find_claims, preferred_panel
+from recipes.reports.comparison.claims import Claim, explore_savings, find_claims, preferred_panel
 from recipes.reports.comparison.earlier_runs import EarlierRuns, find_earlier_runs
 from recipes.reports.comparison.estimator import Effect, Estimate, Estimator, Levels
 from recipes.reports.comparison.label_savings import Saving
@@ -57,7 +55,8 @@ class Findings:
     explored: tuple[Claim, ...]
     """What the claim about the saving would be in the panels in which it is not declared."""
     claims: tuple[Claim, ...]
-    macs: CellMacs
+    costs: CellCosts
+    """What a run of every cell costs."""
     divergences: tuple[Divergence, ...]
     labels: Mapping[str, int]
     """Number of labeled images (training, and validation images for choices) by level of the x axis."""
@@ -66,6 +65,8 @@ class Findings:
     """The lengths and rates chosen on validation images; None: the recipes' own."""
     match: str
     """What the arms may spend alike: compute, steps or none."""
+    has_one_budget: bool
+    """Whether the study states one budget for all arms; otherwise each panel has its own."""
     missing: int
     """Number of runs of the last stage that are neither measured nor diverged."""
     without_metric: int
@@ -117,7 +118,7 @@ def compute_findings(study: StudyRecord) -> Findings:
     panels = tuple(estimator.combinations(main, spec.x))
     arms = [{**panel, spec.x: x, main: name} for panel in panels for x in estimator.xs for name in axes[main]]
     labels = _labels(study, spec.x) if spec.counts_labels else {}
-    macs = _planned_macs(study, list(axes))
+    costs = cell_costs(study, list(axes))
     saving_x = spec.saving_at if spec.saving_at is not None else estimator.xs[0]
     cells = [*estimator.combinations()]
     return Findings(
@@ -130,16 +131,15 @@ def compute_findings(study: StudyRecord) -> Findings:
         interaction=estimator.interaction(),
         savings=tuple((panel, estimator.saving(panel, saving_x, labels)) for panel in panels if spec.counts_labels),
         saving_x=saving_x,
-        explored=explore_savings(estimator, with_chance, [each for each in panels if each != panel], saving_x)
-        if spec.counts_labels
-        else (),
-        claims=find_claims(estimator, with_chance, panel, saving_x, starts, macs),
-        macs=macs,
+        explored=explore_savings(estimator, with_chance, [each for each in panels if each != panel], saving_x),
+        claims=find_claims(estimator, with_chance, panel, saving_x, starts, costs),
+        costs=costs,
         divergences=tuple(_divergences(estimator, cells)),
         labels=labels,
         values=values,
         choices=choices,
         match=study.plan.study.match,
+        has_one_budget=study.plan.study.budget_macs is not None,
         missing=sum(
             len(values.planned.get(values.key(levels), ()))
             - len(cell.seeds if (cell := values.cell(levels)) else ())
@@ -164,16 +164,6 @@ def _divergences(estimator: Estimator, cells: Sequence[Levels]) -> Iterator[Dive
         if diverged := values.diverged.get(values.key(levels), ()):
             cell = values.cell(levels)
             yield Divergence(levels, len(diverged), len(diverged) + (len(cell.seeds) if cell else 0))
-
-
-def _planned_macs(study: StudyRecord, axes: Sequence[str]) -> CellMacs:
-    """Return the planned MACs of a run of every cell that has one, with those of the stages that it starts from."""
-    rows = arm_costs(study, axes).to_dict("records")
-    return {
-        frozenset((axis, row[axis]) for axis in axes): float(row["standalone_macs"])
-        for row in rows
-        if not pd.isna(row["standalone_macs"])
-    }
 
 
 def _of_labels(spec: ReportSpec, study: StudyRecord) -> ReportSpec:

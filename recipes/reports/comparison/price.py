@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.reports.arm_costs import device_hours
+from recipes.reports.arm_costs import HOURS, CellCosts, cost_of, device_hours
 from recipes.reports.comparison.claims import Outcome
-from recipes.reports.comparison.compute import HOURS, CellCosts, cost_of
 from recipes.reports.comparison.estimator import Estimate, Levels
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.label_savings import Saving

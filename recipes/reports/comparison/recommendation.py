@@ -199,18 +199,16 @@ class Recommendation(OpenClaims):
         return f"{self.words.points(size.mean)} ({bounds})"
 
     def _within_budget(self) -> str:
-        """Return which arms have the same budget: all of them, or those of a panel, and how unequal the others are."""
-        alternative = self.claims.get("alternative")
-        rests = self.decision.basis in (Basis.ALTERNATIVE, Basis.CHAIN)
-        if alternative is None or not rests or not alternative.spends_unequally or alternative.spending is None:
+        """Return which arms have the same budget: all of them, or those of a panel, and what claims across panels compare."""
+        unequal = [claim for claim in self.findings.claims if claim.spends_unequally]
+        if self.findings.has_one_budget or not unequal:
             return "each arm within the same compute budget"
-        main, second = self.findings.main, self.findings.effects[1]
-        base = f"{self.words.title(second.base)} with {self.words.title(main.other)}"
-        other = f"{self.words.title(second.other)} with {self.words.title(main.base)}"
-        return (
-            f"{self.words.title(main.base)} and {self.words.title(main.other)} within the same compute budget, but {other} spends"
-            f" {alternative.spending:.2g} times the MACs of {base}"
-        )
+        parts = []
+        for claim in unequal:
+            base, other = self.words.sides(claim)
+            parts.append(f"{other} spends {claim.spending:.2g} times the MACs of {base}")
+        arms = listed([self.words.title(name) for name in (self.findings.main.base, self.findings.main.other)])
+        return f"{arms} within the same compute budget, but {listed(parts)}"
 
     def _at_budget(self) -> str:
         """Return the restriction to this budget, if an arm of the claims that count has not converged."""

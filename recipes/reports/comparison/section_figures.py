@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from common.figures import Figure
+from recipes.reports.arm_costs import HOURS, MACS
 from recipes.reports.comparison.class_figures import draw_confusion
 from recipes.reports.comparison.class_words import figure_name, pair_titles
-from recipes.reports.comparison.compute import HOURS, MACS
 from recipes.reports.comparison.compute_figures import MOST_PANELS, draw_cells_over_compute, draw_curves_over_compute
 from recipes.reports.comparison.curve_figures import MOST_COLUMNS, MOST_ROWS, draw_stage_curves
 from recipes.reports.comparison.findings import Findings

@@ -4,10 +4,11 @@ from functools import cached_property
 
 import pandas as pd
 
+from recipes.reports.arm_costs import CellCosts
 from recipes.reports.captions import fill
 from recipes.reports.comparison.arm_predictions import ArmPair, declared_pairs
 from recipes.reports.comparison.class_words import ClassTables, class_note, class_tables
-from recipes.reports.comparison.compute import CellCosts, cell_costs, over_macs
+from recipes.reports.comparison.compute import over_macs
 from recipes.reports.comparison.crops import StageCrops, sample_crops
 from recipes.reports.comparison.findings import Findings
 from recipes.reports.comparison.mistakes import Gallery, find_gallery
@@ -49,10 +50,10 @@ class Sections:
         """Return these curves with the MACs spent up to each value (`over_macs`)."""
         return over_macs(self.study, self.curves)
 
-    @cached_property
+    @property
     def costs(self) -> CellCosts:
-        """Return the cost of a run of every cell (`cell_costs`)."""
-        return cell_costs(self.study, self.findings)
+        """Return the cost of a run of every cell."""
+        return self.findings.costs
 
     @cached_property
     def price_table(self) -> Table:

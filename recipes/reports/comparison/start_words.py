@@ -21,10 +21,14 @@ class StartWords(Words):
         return self.panel({**panel, main: levels[main]} if len(self.findings.panels) > 1 else {main: levels[main]})
 
     def sides(self, claim: Claim) -> tuple[str, str]:
-        """Return what a claim on a start compares, (base, other), each as a noun."""
-        starts = self.findings.starts
+        """Return what a claim across panels compares, (base, other), each as a noun: arms of two panels, or starts."""
+        starts, main = self.findings.starts, self.findings.main.axis
+        if claim.name == "alternative":
+            first, second = self.findings.effects[:2]
+            pairs = ((second.base, first.other), (second.other, first.base))
+            of_base, of_other = (" with ".join(map(self.title, pair)) for pair in pairs)
+            return of_base, of_other
         assert starts is not None
-        main = self.findings.main.axis
         base, other = starts.pairs[claim.name]
         of_base = self.scratch() if claim.name == "start" else f"starting from {self.title(base[main])}"
         return of_base, f"starting from {self.title(other[main])}"

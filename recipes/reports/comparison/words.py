@@ -133,7 +133,7 @@ class Words:
             for setting in effect.by_setting
             for sign, level in ((-1.0, effect.base), (1.0, effect.other))
         ]
-        ratio = relative_macs(self.findings.macs, weights)
+        ratio = relative_macs(self.findings.costs, weights)
         return "" if ratio is None or is_equal_spending(ratio) else f", with {ratio:.2g} times the MACs"
 
     def divergences(self) -> list[str]:

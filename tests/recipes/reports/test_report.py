@@ -508,7 +508,7 @@ def test_with_two_seeds_no_saving_is_significant_in_any_panel(tmp_path: Path) ->
         study = comparison_study(num_seeds=num_seeds, price=price)
         page = ComparisonPage(write_comparison(study, tmp_path / str(num_seeds), value, images=400))
         assert {row[-1] for row in page.tables.savings().rows} == {conclusion}
-        text = " ".join(page.sections.price_sentences() if hasattr(page, "sections") else page.price_sentences())
+        text = " ".join(page.sections.price_sentences())
         assert ("saves" in text) == (num_seeds == 3), text
 
 

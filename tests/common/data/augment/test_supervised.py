@@ -271,7 +271,8 @@ def test_weighted_policies_have_no_more_layers_than_operations(policy, most):
     """timm draws them without replacement: the first batch of a run failed."""
     names = [policy.replace("-t", f"-n{layers}-t") for layers in (most, most + 1)]
     build(AugmentConfig, {"auto_augment": names[0]}, source="recipe")
-    apply = build_supervised_transform(AugmentConfig(auto_augment=names[0]), 32, 1, mean=MEAN)
-    assert apply is not None
+    config = AugmentConfig(auto_augment=names[0], random_erasing_prob=0.0)
+    images = pictures(4, 32, 32)
+    assert build_supervised_transform(config, 32, 1, mean=MEAN)(images, keys(4)).blocks[0].shape == (1, 4, 3, 32, 32)
     with pytest.raises(UserError, match="no more layers than"):
         build(AugmentConfig, {"auto_augment": names[1]}, source="recipe")

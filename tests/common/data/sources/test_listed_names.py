@@ -69,11 +69,17 @@ def test_a_name_that_fits_several_images_is_not_guessed(tmp_path: Path) -> None:
         labels(root, kind="metadata")
 
 
-def test_a_list_that_the_recipe_names_is_read_beside_class_folders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["labels.csv", "~/images/labels.csv"])
+def test_a_list_that_the_recipe_names_is_read_beside_class_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "images").mkdir()
+    tmp_path = tmp_path / "images"
     root = fill(tmp_path, "patient1/0.png", "patient1/1.png", "patient2/2.png", "patient2/3.png")
     rows = [f"patient{1 + k // 2}/{k}.png,{'ab'[k % 2]}" for k in range(4)]
     (root / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
-    found = labels(root, metadata_file="labels.csv")
+    found = labels(root, metadata_file=name)
     assert sorted(found.values()) == ["a", "a", "b", "b"] and set(found) == {
         f"patient{1 + k // 2}/{k}.png" for k in range(4)
     }

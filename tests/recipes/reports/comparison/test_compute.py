@@ -9,7 +9,8 @@ from comparison_studies import SCATTER, comparison_study, page_of, write_compari
 from table_studies import RunSpec
 
 from common.figures import Figure
-from recipes.reports.comparison.compute import HOURS, MACS, cost_of, over_macs, unit_of
+from recipes.reports.arm_costs import HOURS, MACS, cost_of
+from recipes.reports.comparison.compute import over_macs, unit_of
 from recipes.reports.comparison.curve_figures import set_log_ticks
 from recipes.reports.comparison.figures import level_series
 from recipes.reports.comparison.page import ComparisonPage

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from comparison_studies import SCATTER, comparison_study, interval_of, page_of, write_comparison
 
+from recipes.reports.arm_costs import MACS
 from recipes.reports.comparison.claims import Claim, Outcome
 from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, decide
 from recipes.reports.comparison.findings import Findings
@@ -299,6 +300,10 @@ def test_arms_of_unlike_compute_are_not_said_to_have_one_budget(findings: Findin
             " training (OST) spends 2.8 times the MACs of patchify stem with two-stage training (TST)."
         )
     )
+    assert "each arm within" in recommend(replace(unequal, has_one_budget=True)).certainty()[0]
+    still_open = with_outcomes(findings, outcomes(*3 * [Outcome.INCONCLUSIVE]))
+    still_open = replace(still_open, claims=tuple(replace(claim, spending=1.9) for claim in still_open.claims))
+    assert "conv stem with one-stage training (OST) spends 1.9 times" in recommend(still_open).certainty()[0]
     words = ComparisonWords(unequal)
     assert words.claim(unequal.claims[-1]).endswith("significantly better, with 2.8 times the MACs.")
     assert "MACs" not in words.claim(unequal.claims[0]) + ComparisonWords(equal).claim(equal.claims[-1])
@@ -312,12 +317,12 @@ def test_an_average_over_settings_says_how_many_have_values_and_how_compute_diff
         f"averaged over {effect.settings_all - 1} of {effect.settings_all} settings"
         in ComparisonWords(some).second_effect()
     )
-    macs = {
-        frozenset({**setting.levels, effect.axis: level}.items()): amount
+    costs = {
+        frozenset({**setting.levels, effect.axis: level}.items()): {MACS: amount}
         for setting in effect.by_setting
         for level, amount in ((effect.base, 1e9), (effect.other, 2.1e9))
     }
-    words = ComparisonWords(replace(findings, macs=macs))
+    words = ComparisonWords(replace(findings, costs=costs))
     assert "averaged over all settings" in words.second_effect()
     assert words.second_effect().endswith(", with 2.1 times the MACs.")
     assert not ComparisonWords(findings).second_effect().endswith("MACs.")
