@@ -23,6 +23,8 @@ from recipes.study.scale_rules import format_level, repeated_names
 from recipes.study.sections import FileSection
 from recipes.study.specification import Axis, Study, Tune
 
+CANDIDATE = "candidate"
+"""Axis of the candidates in the plan of the tuning runs."""
 VALIDATION = "validation_"
 _Length = Annotated[
     float, Field(gt=0, le=1), Otherwise("must lie in (0, 1]: it is a part of the epochs that the budget allows.")
@@ -60,6 +62,8 @@ def build_tune(entry: TuneEntry, study: Study, forms: Mapping[str, AxisEntry], p
     last, repeats = study.stages[-1], study.report.repeats
     types = KeyTypes({stage.name: stage.module for stage in study.stages})
     axis = next((axis for axis in study.axes if axis.name == repeats), Axis(repeats, {}))
+    if CANDIDATE in forms:
+        problems.append(f"axes.{CANDIDATE}: is the name of the axis of tune's candidates. Choose another name for the axis.")
     if not isinstance(forms.get(repeats), ValuesAxis):
         problems.append(f"tune.seeds: axes.{repeats} has no list of values that these seeds could replace.")
     problems += [f"tune.seeds: {problem}" for problem in repeated_names(entry.seeds)]

@@ -23,10 +23,8 @@ from recipes.study.matching import MeasureRun, match_arms
 from recipes.study.plan import DIGEST_DIGITS, Cell, Plan, Resolver, make_plan
 from recipes.study.scale_rules import format_level
 from recipes.study.specification import Axis, Study, Tune
-from recipes.study.tune_forms import value_combinations
+from recipes.study.tune_forms import CANDIDATE, value_combinations
 
-CANDIDATE = "candidate"
-"""Axis of the candidates in the plan of the tuning runs."""
 CONVERGENCE_METRIC = "validation_top1"
 CONVERGENCE_POINTS = 1.0
 """Gain of twice the epochs, in points, from which on an arm has not converged."""

@@ -206,6 +206,14 @@ def test_invalid_sections_are_refused(study: Study, changes: dict[str, Any], mes
     assert message in str(caught.value)
 
 
+def test_an_axis_with_the_name_of_that_of_the_candidates_is_refused(study: Study) -> None:
+    mapping = copy.deepcopy(dict(study.mapping))
+    mapping["axes"]["candidate"] = mapping["axes"].pop("stem")
+    mapping["report"]["compare"]["candidate"] = mapping["report"]["compare"].pop("stem")
+    with pytest.raises(UserError, match=r"axes\.candidate: is the name of the axis of tune's candidates"):
+        build_study({**mapping, "tune": TUNE}, "known.yaml")
+
+
 def test_an_override_of_a_key_with_candidates_is_refused(study_file: Path) -> None:
     study_file.write_text(study_file.read_text() + "tune: {seeds: [7], values: {finetune.optim.lr: [1.0e-3]}}\n")
     with pytest.raises(UserError, match=r"finetune\.optim\.lr: tune\.values has candidates for it"):
