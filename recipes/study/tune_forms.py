@@ -63,7 +63,9 @@ def build_tune(entry: TuneEntry, study: Study, forms: Mapping[str, AxisEntry], p
     types = KeyTypes({stage.name: stage.module for stage in study.stages})
     axis = next((axis for axis in study.axes if axis.name == repeats), Axis(repeats, {}))
     if CANDIDATE in forms:
-        problems.append(f"axes.{CANDIDATE}: is the name of the axis of tune's candidates. Choose another name for the axis.")
+        problems.append(
+            f"axes.{CANDIDATE}: is the name of the axis of tune's candidates. Choose another name for the axis."
+        )
     if not isinstance(forms.get(repeats), ValuesAxis):
         problems.append(f"tune.seeds: axes.{repeats} has no list of values that these seeds could replace.")
     problems += [f"tune.seeds: {problem}" for problem in repeated_names(entry.seeds)]

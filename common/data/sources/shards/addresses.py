@@ -1,6 +1,7 @@
-"""Addresses of several shards in one text, as webdataset writes them."""
+"""Addresses of several shards in one text, as webdataset writes them, and addresses as messages show them."""
 
 import re
+from urllib.parse import urlsplit, urlunsplit
 
 from common.errors import UserError
 
@@ -26,6 +27,16 @@ def expand_braces(text: str) -> list[str]:
             raise _too_many(text)
         pending += [f"{before}{part}{after}" for part in parts]
     return sorted(done)
+
+
+def shown_address(address: str) -> str:
+    """Return an address without what may be secret: user and password, and the query, which signs presigned addresses.
+
+    >>> shown_address("https://me:word@host/train.tar?X-Amz-Signature=0f3a")
+    'https://host/train.tar?...'
+    """
+    url = urlsplit(address)
+    return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "..." if url.query else "", ""))
 
 
 def _numbers(inside: str, text: str) -> list[str]:

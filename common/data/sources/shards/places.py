@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from common.data.sources.shards.addresses import shown_address
 from common.data.sources.shards.connections import open_url
 
 _log = logging.getLogger(__name__)
@@ -113,8 +114,8 @@ class RemoteShard:
 
     @property
     def title(self) -> str:
-        """Return the address."""
-        return self.url
+        """Return the address, for messages."""
+        return shown_address(self.url)
 
     def state(self) -> str:
         """Return the size and the server's tag or date of the file when it was first asked for."""
@@ -135,7 +136,7 @@ class RemoteShard:
             return b""
         data, headers = self._request(offset, size)
         if data and _state_of(headers) != self._state:
-            raise ShardChanged(f"{self.url}: has changed on the server")
+            raise ShardChanged(f"{self.title}: has changed on the server")
         return data
 
     def _request(self, offset: int, size: int) -> tuple[bytes, email.message.Message]:
@@ -148,20 +149,20 @@ class RemoteShard:
                 with open_url(request, timeout=_TIMEOUT_SECONDS) as response:
                     if response.status != _PARTIAL:
                         raise OSError(
-                            f"{self.url}: the server does not send ranges of bytes (status {response.status})"
+                            f"{self.title}: the server does not send ranges of bytes (status {response.status})"
                         )
                     return response.read(), response.headers
             except urllib.error.HTTPError as error:
                 if error.code == _BEYOND_END:
                     return b"", error.headers
                 if last or error.code not in _RETRIED:
-                    raise OSError(f"{self.url}: {error}") from error
+                    raise OSError(f"{self.title}: {error}") from error
                 if (asked := min(_asked_wait(error.headers), left)) > wait:
-                    _log.info("data.source: %s: %s; waiting %.0f s, as the server asks", self.url, error, asked)
+                    _log.info("data.source: %s: %s; waiting %.0f s, as the server asks", self.title, error, asked)
                     left, wait = left - asked, asked
             except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 if last:
-                    raise OSError(f"{self.url}: {error}") from error
+                    raise OSError(f"{self.title}: {error}") from error
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.data.sources.listing import IMAGE_EXTENSIONS
 from common.data.sources.missing_labels import are_labels_used
-from common.data.sources.shards.addresses import expand_braces
+from common.data.sources.shards.addresses import expand_braces, shown_address
 from common.data.sources.shards.fetching import FetchedShard, warn_of_large_shards
 from common.data.sources.shards.index_store import load_or_build
 from common.data.sources.shards.places import LocalShard, RemoteShard, ShardPlace
@@ -105,8 +105,8 @@ def open_remote_shards(address: str, options: TableOptions, *, declared: Sequenc
     addresses = expand_braces(address)
     if other := next((each for each in addresses if not urlsplit(each).path.lower().endswith(EXTENSION)), None):
         raise UserError(
-            f"data.source '{address}': {other} is not the address of a {EXTENSION} file. Give those of all shards:"
-            " https://host/train-{0000..1023}.tar; a server does not list its files."
+            f"data.source '{shown_address(address)}': {shown_address(other)} is not the address of a {EXTENSION} file. Give those"
+            " of all shards: https://host/train-{0000..1023}.tar; a server does not list its files."
         )
     paths: dict[Path, str] = {}
     for each in addresses:
@@ -124,7 +124,7 @@ def open_remote_shards(address: str, options: TableOptions, *, declared: Sequenc
     for name, group in group_by_split(list(paths), root, declared=declared).items():
         remote = [RemoteShard(paths[path], path.relative_to(root).as_posix()) for path in group]
         places[name] = [*remote] if cache is None else [FetchedShard(shard, cache) for shard in remote]
-    return WebDatasetSource(f"the shards {address}", places, options)
+    return WebDatasetSource(f"the shards {shown_address(address)}", places, options)
 
 
 def find_shards(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Shards on a server: the same images as from a folder, requests that are sent again, errors that name the address."""
 
 import http.server
+import logging
 import os
 import re
 import threading
@@ -26,7 +27,7 @@ from common.data.loading.shard_order import build_shard_order
 from common.data.open_splits import open_splits
 from common.data.sources.file_lock import hold_lock
 from common.data.sources.shards import connections, fetching, places
-from common.data.sources.shards.addresses import expand_braces
+from common.data.sources.shards.addresses import expand_braces, shown_address
 from common.data.sources.shards.fetching import FetchedShard
 from common.data.sources.shards.shard_cache import ShardCache
 from common.data.sources.split import Split
@@ -38,6 +39,7 @@ from common.data.splits.verification import verify_and_cache
 from common.errors import ProcessError, UserError
 from common.evaluation.inference import predict, sample_images
 from common.rng import SampleKey
+from common.training.tracker import _plain
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -69,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kind.requests += 1
         if self.number <= kind.lost:
             return  # no answer; the connection stays open
-        path = self.folder / self.path.lstrip("/")
+        path = self.folder / self.path.partition("?")[0].lstrip("/")
         if kind.failures and kind.retry_after:
             kind.failures -= 1
             self.send_response(429)
@@ -176,6 +178,22 @@ def test_a_server_without_ranges_is_named(server: tuple[type[Handler], str]) -> 
     server[0].ranges = False
     with pytest.raises(UserError, match="does not send ranges"):
         open_splits(DataConfig(source=server[1] + SHARDS), labeled=True)
+
+
+def test_signatures_of_addresses_are_not_shown(
+    server: tuple[type[Handler], str], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A presigned address is a key to the files: names of images, logs and errors have no query."""
+    caplog.set_level(logging.DEBUG)
+    signed = server[1] + "/set/a-{train-{00..01},validation-00}.tar?X-Amz-Signature=0f3a5c"
+    splits = open_splits(DataConfig(source=signed, cache_megabytes=0), labeled=True)
+    assert splits.train.name(0).startswith(f"{server[1]}/set/a-train-00.tar?... member image_")
+    server[0].ranges = False
+    with pytest.raises(UserError, match=r"a-train-00\.tar\?\.\.\.: the server does not send ranges") as caught:
+        open_splits(DataConfig(source=signed, cache_megabytes=0), labeled=True)
+    assert "0f3a5c" not in f"{caught.value} {caplog.text} {capsys.readouterr()}"
+    assert _plain(signed) == server[1] + "/set/a-{train-{00..01},validation-00}.tar?..."
+    assert shown_address("https://me:word@host/train.tar") == "https://host/train.tar"
 
 
 def test_braces() -> None:
