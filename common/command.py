@@ -59,7 +59,7 @@ def run_stage(
     logging.basicConfig(
         level=logging.INFO if is_main else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
     )
-    own = False  # whether only this process has the error
+    alone = False  # whether this process may be the only one with the error, and the others in a collective
     try:
         config = _load(cls, options.recipe, options.overrides)
         if options.dry_run:
@@ -72,10 +72,11 @@ def run_stage(
         print("interrupted without saving; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         return INTERRUPTED_TWICE
     except UserError as error:
-        own = isinstance(error, ProcessError)
-        print_error(str(error), rank, is_shared=isinstance(error, SharedError), is_own=own)
+        alone = not isinstance(error, SharedError)
+        print_error(str(error), rank, is_shared=not alone, is_own=isinstance(error, ProcessError))
         code = error.exit_code if isinstance(error, ProcessError) else USER_ERROR
     except OSError as error:
+        alone = True
         print_error(system_error_message(error), rank)
         code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
@@ -88,7 +89,7 @@ def run_stage(
         return USER_ERROR
     finally:
         release_locks()
-    if own:
+    if alone:
         leave_at_once(code)
     _leave_process_group()
     return code

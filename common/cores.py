@@ -26,7 +26,19 @@ def process_cores() -> int:
     share, processes = (os.environ.get(name, "") for name in (SHARE, "LOCAL_WORLD_SIZE"))
     if share.isdecimal() and int(share):
         return int(share)
-    return max(1, available_cores() // max(1, int(processes) if processes.isdecimal() else 1))
+    return max(1, available_cores() // _number(processes))
+
+
+def local_processes() -> int:
+    """Return the number of the run's processes on this machine, as its launcher or, for tasks of `srun`, Slurm names it."""
+    if launched := os.environ.get("LOCAL_WORLD_SIZE"):
+        return _number(launched)
+    return _number(os.environ.get("SLURM_NTASKS_PER_NODE", "")) if "WORLD_SIZE" in os.environ else 1
+
+
+def _number(text: str) -> int:
+    """Return the number in a variable, 1 where it has none."""
+    return max(1, int(text)) if text.isdecimal() else 1
 
 
 def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:

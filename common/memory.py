@@ -9,6 +9,7 @@ _OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",  # torch's CPU allocator
     "Storage size calculation overflowed",  # a tensor larger than the address space
     "out of memory",  # the CUDA runtime and NCCL outside torch's allocator, MPS
+    "CUBLAS_STATUS_ALLOC_FAILED",  # cuBLAS's workspace, on a GPU that other processes fill
     "Invalid buffer size",  # MPS
 )
 """Messages of the out-of-memory errors for which torch raises a plain RuntimeError."""

@@ -65,7 +65,8 @@ def is_distributed() -> bool:
 
 
 def leave_at_once(code: int) -> None:
-    """Exit without leaving the process group, if there is one: that could wait for processes that have ended."""
+    """Exit without leaving the process group, if there is one: that could wait for processes that have ended, or, with NCCL, for a
+    collective in which the others are."""
     if is_distributed():
         sys.stdout.flush()
         sys.stderr.flush()

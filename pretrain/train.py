@@ -164,17 +164,24 @@ class Pretraining:
         return LossParts(loss, targets.entropy, loss - targets.entropy, targets.prototype_entropy)
 
     def _views(self, batch: Batch) -> list[Tensor]:
-        """Return the normalized views; on a GPU color, blur and solarize are applied here, in one batched pass."""
+        """Return the normalized views; on a GPU color, blur and solarize are applied here, on all of them at once."""
         blocks: list[Tensor] = []
         for block, parameters in zip(batch.views, batch.parameters, strict=True):
-            images = block
-            if self.run.device.type != "cpu":
-                flat = self.color(
-                    block.flatten(0, 1), parameters.flatten(0, 1), sigma_limit=self.config.crops.blur_sigma[1]
-                )
-                images = flat.view(*block.shape[:2], *flat.shape[1:])
+            images = block if self.run.device.type == "cpu" else self._augment_color(block, parameters)
             blocks.append(normalize(images, *self.config.data.statistics()))
         return blocks
+
+    def _augment_color(self, block: Tensor, parameters: Tensor) -> Tensor:
+        """Return views (V, B, C, H, W) after color, blur and solarize; `micro_batch_size` limits the images at a time here, too."""
+        flat, all_parameters = block.flatten(0, 1), parameters.flatten(0, 1)
+        step = (self.config.train.micro_batch_size or block.shape[1]) * block.shape[0]
+        sigma = self.config.crops.blur_sigma[1]
+        parts = [
+            self.color(*part, sigma_limit=sigma)
+            for part in zip(flat.split(step), all_parameters.split(step), strict=True)
+        ]
+        colored = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return colored.view(*block.shape[:2], *colored.shape[1:])
 
     def _schedules(self, epochs: int) -> dict[str, Schedule]:
         """Return every schedule of a run of so many epochs, step by step."""

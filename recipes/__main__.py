@@ -23,7 +23,7 @@ from recipes.run.launching import SINGLE_PROCESS
 from recipes.run.other_forms import check_form, runs_left_out
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
-from recipes.run.slots import choose_slots
+from recipes.run.slots import choose_slots, is_on_cpu
 from recipes.run.slurm.detach import submit_all
 from recipes.run.slurm.engine import SlurmEngine
 from recipes.run.slurm.programs import NoAnswer, SlurmBusy
@@ -167,6 +167,7 @@ def _size(options: argparse.Namespace, path: Path, study: Study) -> tuple[Study,
         SizeOptions(options.budget, options.public, shlex.join([*study_words(options), *words_of_size(options)])),
         jobs=slots.count,
         cores=available_cores(),
+        may_use_gpu=not is_on_cpu(arguments),
         print_line=_print,
     )
     sized = build_study(mapping, display_path(path), folder=path.parent)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from common.evaluation import inference
 from common.training.micro_batches import micro_batches
+from pretrain.train import Pretraining
 
 Stage = Callable[..., int]
 
@@ -44,6 +46,21 @@ def test_micro_batches_give_the_weights_of_the_full_batch(
     assert stage(name, tmp_path / "full", *overrides) == 0
     assert stage(name, tmp_path / "micro", *overrides, "train.micro_batch_size=6") == 0
     assert_close(tmp_path / "full", tmp_path / "micro")
+
+
+@pytest.mark.parametrize(("size", "parts"), [(None, [20]), (4, [8, 8, 4]), (16, [20])])
+def test_color_on_the_device_takes_no_more_images_at_a_time(size: int | None, parts: list[int]) -> None:
+    """On a GPU: 2 views of 10 images, as 4 + 4 + 2; the color of an image depends on no other."""
+    found = []
+
+    def color(images: torch.Tensor, parameters: torch.Tensor, *, sigma_limit: float) -> torch.Tensor:
+        found.append(len(images))
+        return images + parameters[:, :, None, None]
+
+    config = SimpleNamespace(train=SimpleNamespace(micro_batch_size=size), crops=SimpleNamespace(blur_sigma=(0.1, 2)))
+    block, parameters = torch.arange(2 * 10 * 3 * 4).view(2, 10, 3, 2, 2), torch.arange(20).view(2, 10, 1)
+    colored = Pretraining._augment_color(SimpleNamespace(color=color, config=config), block, parameters)  # type: ignore[arg-type]
+    assert found == parts and torch.equal(colored, block + parameters[..., None, None])
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])

@@ -3,7 +3,7 @@
 import os
 from typing import Literal
 
-from common.cores import process_cores
+from common.cores import available_cores, local_processes, process_cores
 
 SHARED_MEMORY = "/dev/shm"
 Workers = int | Literal["auto"]
@@ -18,7 +18,8 @@ _SHARED_BYTES = 256 * 2**20
 def count_workers(workers: Workers, *, on_gpu: bool) -> int:
     """Return the number of a loader's worker processes.
 
-    `auto` on a GPU: all cores of this process but one, at most 16, and no more than shared memory suffices for, but at least 2.
+    `auto` on a GPU: all cores of this process but one, at most 16, and no more than its part of the shared memory suffices for, but
+    at least 2.
     """
     if workers != "auto":
         return workers
@@ -33,9 +34,14 @@ def count_threads(workers: Workers) -> int:
 
 
 def _shared_bytes() -> int:
-    """Return the size of the shared memory; where it is not known, as on other systems than Linux, there is enough."""
+    """Return the part of the shared memory that is this process's, like its cores, at most what is free.
+
+    Where its size is not known, as on other systems than Linux, there is enough.
+    """
     try:
         status = os.statvfs(SHARED_MEMORY)
     except (AttributeError, OSError):
         return _MOST * _SHARED_BYTES
-    return status.f_blocks * status.f_frsize
+    cores = available_cores()
+    parts = max(1, cores // min(cores, process_cores()), local_processes())
+    return min(status.f_blocks // parts, status.f_bavail) * status.f_frsize

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from common.evaluation.class_averages import balanced_accuracy, macro_f1
+from common.fp32 import full_fp32
 
 MAX_SIMILARITIES = 2**25
 """Number of similarities in memory at a time: 128 MiB in fp32."""
@@ -22,6 +23,7 @@ class NeighborClassification(NamedTuple):
 
 
 @torch.no_grad()
+@full_fp32()  # runs of any precision are measured alike
 def nearest_neighbors(
     queries_QD: Tensor, bank_ND: Tensor, *, k: int, max_similarities: int = MAX_SIMILARITIES
 ) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from common.fp32 import full_fp32
+
 MAX_RANK = 50
 """Number of ranks of the CMC curve (Market-1501's protocol)."""
 REPORTED_RANKS = (1, 5, 10)
@@ -51,6 +53,7 @@ class Retrieval(NamedTuple):
 
 
 @torch.no_grad()
+@full_fp32()  # runs of any precision are measured alike
 def rank_gallery(queries: ReidFeatures, gallery: ReidFeatures, *, chunk: int = 128) -> Retrieval:
     """Rank the gallery for each query by the Euclidean distance of L2-normalized features; return mAP and CMC.
 

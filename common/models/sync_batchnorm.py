@@ -1,6 +1,7 @@
 """Synchronized batch norm: every process normalizes with the statistics of the global batch.
 
-On GPUs this is PyTorch's SyncBatchNorm. It has no CPU kernel, and torch.compile cannot trace it over several processes (its graph
+On GPUs this is PyTorch's SyncBatchNorm, whose kernels take the least memory. It selects the processes that have images by a mask,
+and so waits for the GPU at every norm. It has no CPU kernel, and torch.compile cannot trace it over several processes (its graph
 breaks at every norm); on CPUs (gloo) and in compiled networks a subclass of BatchNorm therefore sums the statistics with a
 differentiable all-reduce. Either way N processes with B / N images each compute the same as one process with B images, and the
 names in the state dict are unchanged.
@@ -104,7 +105,8 @@ def synchronize_batch_norm(module: nn.Module, *, device_type: str, compiled: boo
     uses_pytorchs = device_type == "cuda" and not compiled
     has_norms = any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
     if has_norms and world_size() > 1:
-        method = "SyncBatchNorm" if uses_pytorchs else "a custom all-reduce, which runs on CPUs and can be compiled"
+        waiting = "SyncBatchNorm, which waits for the GPU at every norm (train.compile=true avoids it)"
+        method = waiting if uses_pytorchs else "a custom all-reduce, which runs on CPUs and can be compiled"
         logger.info("batch norm: statistics over all %d processes, by %s", world_size(), method)
     if uses_pytorchs:
         # timm's function, because PyTorch's would lose the activations inside BatchNormAct2d

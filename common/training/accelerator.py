@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from common.cores import available_cores
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 from common.fp32 import allow_tf32
 from common.training.determinism import set_deterministic
 from common.training.launch_environment import TRUE, UNUSABLE, check_environment
@@ -30,11 +30,14 @@ def build_accelerator(precision: str, *, compiled: bool = False, deterministic: 
     independent copies.
     """
     check_environment(os.environ, compiled=compiled)
-    if precision in ("fp16", "tf32") and not torch.accelerator.is_available():
-        raise UserError(f"train.precision = {precision}: needs a GPU, and this machine shows none. Use bf16 or fp32.")
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in TRUE
+    if precision in ("fp16", "tf32") and (on_cpu or not torch.accelerator.is_available()):
+        why = "ACCELERATE_USE_CPU (--cpu) is set" if on_cpu else "this machine shows none"
+        raise UserError(f"train.precision = {precision}: needs a GPU, and {why}. Use bf16 or fp32.")
     allow_tf32(precision == "tf32")
     set_deterministic(deterministic and torch.cuda.is_available())
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in TRUE
+    if not on_cpu:
+        _check_device(os.environ)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (on_cpu or torch.accelerator.is_available()):
         raise UserError(_no_process_group(1))  # accelerate would wait for the others first
     try:
@@ -60,6 +63,19 @@ def with_bf16() -> "Accelerator":
 
     AcceleratorState._reset_state()  # accelerate keeps the first precision of a process
     return _accelerator("bf16")
+
+
+def _check_device(environment: Mapping[str, str]) -> None:
+    """Raise ProcessError if this process has no GPU of its own: accelerate's collectives use the one that LOCAL_RANK numbers."""
+    rank, found = environment.get("LOCAL_RANK", ""), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not found or not rank.isdecimal() or int(rank) < found or environment.get("WORLD_SIZE", "1") == "1":
+        return
+    shown = "1 GPU" if found == 1 else f"{found} GPUs"
+    remedy = "Start as many processes as there are GPUs"
+    if environment.get("SLURM_PROCID"):
+        remedy += ", and let every task see all GPUs of its node (not `srun --gpus-per-task` or `--gpu-bind`)"
+        remedy += ", or set LOCAL_RANK=0 where each task sees one of its own"
+    raise ProcessError(f"LOCAL_RANK = {rank}: this process sees {shown}, and would train on number {rank}. {remedy}.")
 
 
 def _no_process_group(found: int) -> str:

@@ -245,7 +245,8 @@ def set_step(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, *, per_parameter: bool) -> Tensor:
     """Clip gradients to `max_norm`, `per_parameter` or all by their global norm; return the norm(s) before clipping.
 
-    Per parameter (DINO): g <- g * min(1, max_norm / (||g|| + 1e-6)) for every parameter, with fused operations over all of them.
+    Per parameter (DINO): g <- g * min(1, max_norm / (||g|| + 1e-6)) for every parameter; on a GPU the norms take one
+    fused operation, the products a launch each.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))

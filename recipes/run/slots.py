@@ -32,8 +32,7 @@ def choose_slots(
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1.")
-    on_cpu = "--cpu" in accelerate_args or environment.get("ACCELERATE_USE_CPU", "").lower() in TRUE
-    devices = () if on_cpu else visible_devices()
+    devices = () if is_on_cpu(accelerate_args, environment) else visible_devices()
     processes = 1 if accelerate_args == SINGLE_PROCESS else _processes(accelerate_args, environment, devices)
     if devices and processes > len(devices):
         raise UserError(
@@ -46,6 +45,11 @@ def choose_slots(
             f" {len(devices)}. Set --jobs {len(devices) // processes}, or remove it."
         )
     return Slots(jobs or max(1, default_jobs(devices) // processes), devices, processes)
+
+
+def is_on_cpu(accelerate_args: tuple[str, ...], environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether runs are told to train on the CPU, though there may be GPUs."""
+    return "--cpu" in accelerate_args or environment.get("ACCELERATE_USE_CPU", "").lower() in TRUE
 
 
 def _processes(arguments: tuple[str, ...], environment: Mapping[str, str], devices: tuple[str, ...]) -> int:

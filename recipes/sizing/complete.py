@@ -1,6 +1,7 @@
 """Completes a study that is sized to its images: reads them, measures the machine once, and keeps the rates in sizing.yaml."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from recipes.sizing.apply import sized_mapping
 from recipes.sizing.choices import SizingChoice
 from recipes.sizing.duration import read_duration
 from recipes.sizing.facts import ImageFacts, read_facts
+from recipes.sizing.gpu_process import call_here, measuring_process
 from recipes.sizing.known_rates import KnownRates, read_rates, write_rates
-from recipes.sizing.machine import find_machine
+from recipes.sizing.machine import find_machine, has_gpu
 from recipes.sizing.measures import RecipeMeasures
 from recipes.sizing.size import Sizing, size_study
 from recipes.sizing.weights import find_public
@@ -39,12 +41,14 @@ def complete_study(
     *,
     jobs: int,
     cores: int,
+    may_use_gpu: bool,
     print_line: Callable[[str], None],
 ) -> tuple[dict[str, Any], float]:
     """Return the file of `study` with everything that its sizing chose, and the MACs per second that its runs should reach.
 
     What the log says about the images is printed as they are read, then the choices with their reasons. `folder` is that of the
-    study, `jobs` the runs at a time. Raise UserError for images or weights that cannot be used, and for a budget that is too short.
+    study, `jobs` the runs at a time, `may_use_gpu` whether they take GPUs if there are some. Raise UserError for images or weights
+    that cannot be used, and for a budget that is too short.
     """
     mapping, size = study.mapping, study.mapping["size"]
     given = dict(mapping.get("set") or {})
@@ -58,21 +62,22 @@ def complete_study(
     settings = {key: value for key, value in data.items() if key.startswith("data.")}
     facts = read_facts(recipes[FINETUNE][1], settings, print_line)
     public, skipped = find_public(None if wanted in (None, "", "none") else wanted)
-    machine = find_machine(jobs, cores)
-    known = read_rates(folder, machine)
-    measures = RecipeMeasures(recipes, given, facts, machine, known.rates, known.busy)
-    seeds = tuple(mapping.get("seeds") or ())
-    sizing = size_study(
-        facts,
-        machine,
-        seconds,
-        measures,
-        public=public,
-        skipped=skipped,
-        given=given,
-        seeds=seeds,
-        may_tune="tune" not in mapping,
-    )
+    on_gpu = may_use_gpu and has_gpu()
+    with measuring_process() if on_gpu else nullcontext(call_here) as call:
+        machine = call(find_machine, jobs, cores, on_gpu=on_gpu)
+        known = read_rates(folder, machine)
+        measures = RecipeMeasures(recipes, given, facts, machine, known.rates, known.busy, call)
+        sizing = size_study(
+            facts,
+            machine,
+            seconds,
+            measures,
+            public=public,
+            skipped=skipped,
+            given=given,
+            seeds=tuple(mapping.get("seeds") or ()),
+            may_tune="tune" not in mapping,
+        )
     if measures.busy:
         sizing = replace(sizing, choices=(*sizing.choices, _choice_under_load(measures)))
     print_line(describe(facts, sizing))

@@ -22,6 +22,17 @@ class Machine:
     """cpu or cuda."""
     name: str
     """Name of the processor, with its model, or of the GPU."""
+    bf16_ratio: float | None = None
+    """Rate of matrix products in bf16 relative to that in fp32, where runs choose between them: on a GPU."""
+
+    @property
+    def precision(self) -> str:
+        """Return the precision in which runs train here: that which `train.precision=auto` chooses on a GPU, fp32 on a CPU."""
+        if self.bf16_ratio is None:
+            return "fp32"
+        from common.training.precision_choice import faster_precision
+
+        return faster_precision(self.bf16_ratio)
 
     def describe(self) -> str:
         """Return the machine in words."""
@@ -32,15 +43,25 @@ class Machine:
         return f"{self.name}, {runs} at a time with {threads} each"
 
 
-def find_machine(jobs: int, cores: int) -> Machine:
-    """Return this machine with so many parallel runs; GPUs are used if torch sees any."""
+def has_gpu() -> bool:
+    """Return whether torch sees a GPU; takes none of its memory."""
     import torch
 
+    return torch.cuda.is_available()
+
+
+def find_machine(jobs: int, cores: int, *, on_gpu: bool) -> Machine:
+    """Return this machine with so many parallel runs, on its GPUs or on its processor."""
     from common.training.environment import processor, processor_model
 
     threads = max(1, cores // jobs)
-    if torch.cuda.is_available():
-        return Machine(jobs, threads, "cuda", torch.cuda.get_device_name())
+    if on_gpu:
+        import torch
+
+        from common.training.bf16 import measure_bf16
+
+        ratio = float(f"{measure_bf16(torch.device('cuda')):.2g}")
+        return Machine(jobs, threads, "cuda", torch.cuda.get_device_name(), ratio)
     model = processor_model()
     return Machine(jobs, threads, "cpu", f"{processor()} ({model})" if model else processor())
 
@@ -85,7 +106,7 @@ def measure_rate(
 
         def step() -> None:
             optimizer.zero_grad()
-            with torch.autocast(machine.device, dtype=torch.bfloat16, enabled=machine.device == "cuda"):
+            with torch.autocast(machine.device, dtype=torch.bfloat16, enabled=machine.precision == "bf16"):
                 loss = network(images).float().logsumexp(dim=1).mean()
             loss.backward()
             optimizer.step()

@@ -6,7 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
+from common.memory import is_out_of_memory
 from recipes.sizing.facts import MEASURED, ImageFacts
+from recipes.sizing.gpu_process import Call, call_here
 from recipes.sizing.machine import Machine, measure_rate
 from recipes.stages import FINETUNE, cost_function, load_config
 from recipes.study.plan import format_value
@@ -26,6 +29,8 @@ class RecipeMeasures:
     """MACs per second by network, patch and size."""
     busy: dict[str, str] = field(default_factory=dict)
     """Load of the machine in words, by the name of a rate that was measured while it was busy."""
+    call: Call = call_here
+    """Calls the measurement, on a GPU in a process of its own."""
 
     def macs(self, stage: str, settings: Mapping[str, Any]) -> float:
         """Return the MACs for an image in an epoch of a stage."""
@@ -42,14 +47,23 @@ class RecipeMeasures:
         name += ", class token only" if config.train.class_token_only else ""
         if name not in self.rates:
             channels = config.data.channels
-            rate = measure_rate(
-                self.machine,
-                model,
-                image_size=size,
-                batch_size=batch_size,
-                channels=channels,
-                class_token_only=config.train.class_token_only,
-            )
+            try:
+                rate = self.call(
+                    measure_rate,
+                    self.machine,
+                    model,
+                    image_size=size,
+                    batch_size=batch_size,
+                    channels=channels,
+                    class_token_only=config.train.class_token_only,
+                )
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise UserError(
+                    f"size: training {name} needs more memory than {self.machine.name} has free. Free some, or set"
+                    f" pretrain.train.batch_size or finetune.train.batch_size to less than {batch_size}."
+                ) from error
             if rate.load is not None and rate.load.is_busy:
                 self.busy[name] = rate.load.describe()
             self.rates[name] = float(

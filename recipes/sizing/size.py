@@ -92,9 +92,10 @@ def size_study(
         _pick_public(compute, trained, trained.public)
     if unused := _of_absent_arms(chooser, trained):
         skipped += (f"{', '.join(unused)}: set on the command line, without effect, as the arms are left out.",)
-    if machine.device != "cpu":
-        chooser.pick("every run", "train.precision", "bf16", "the GPU was measured with it")
-        chooser.pick("every run", "data.workers", max(1, machine.threads - 1), "the cores of a run, less one")
+    if machine.bf16_ratio is not None:
+        why = f"matrix products in bf16 are {machine.bf16_ratio:g} times as fast as in fp32 (measured)"
+        chooser.pick("every run", "train.precision", machine.precision, why)
+        chooser.pick("every run", "data.workers", "auto", "by the cores and the shared memory of a run on a GPU")
     _explain(compute, trained.design, trained.budget, may_tune=may_tune)
     return Sizing(
         choices=tuple(chooser.choices),

@@ -53,3 +53,9 @@ def test_failed_allocations_are_out_of_memory_errors(allocate: Callable[[int], o
     with pytest.raises((RuntimeError, MemoryError)) as raised:
         allocate(size)
     assert memory.is_out_of_memory(raised.value)
+
+
+def test_a_workspace_that_cublas_cannot_allocate_is_out_of_memory() -> None:
+    """The first symptom where several processes fill a GPU."""
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert memory.is_out_of_memory(error)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.data.token_labels.reader import TokenLabelBatch
+from common.fp32 import full_fp32
 
 _CHUNK = 16
 """Images whose (C, h, w) maps are expanded at a time, so that 1,000 classes take less than 100 MB."""
@@ -37,6 +38,7 @@ def _sample(labels: TokenLabelBatch, grid: tuple[int, int], num_classes: int) ->
     maps = maps.scatter_(3, labels.classes.long(), probabilities).permute(0, 3, 1, 2)
     points = max(-(-height // grid[0]), -(-width // grid[1]))
     size = (count, num_classes, points * grid[0], points * grid[1])
-    coordinates = F.affine_grid(labels.geometry.float(), list(size), align_corners=False)
+    with full_fp32():
+        coordinates = F.affine_grid(labels.geometry.float(), list(size), align_corners=False)
     sampled = F.grid_sample(maps.contiguous(), coordinates, padding_mode="border", align_corners=False)
     return F.avg_pool2d(sampled, points).flatten(2).transpose(1, 2)

@@ -17,14 +17,17 @@ from recipes.run.environment import run_environment
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have 8 cores, 64 GiB of shared memory, and no launcher's variables."""
     monkeypatch.setattr("common.cores.available_cores", lambda: 8)
-    for name in (SHARE, "LOCAL_WORLD_SIZE"):
+    monkeypatch.setattr(worker_count, "available_cores", lambda: 8)
+    for name in (SHARE, "LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_NTASKS_PER_NODE"):
         monkeypatch.delenv(name, raising=False)
     share_memory(monkeypatch, 64 * 2**30)
 
 
-def share_memory(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Have shared memory of a size in bytes."""
-    monkeypatch.setattr(worker_count.os, "statvfs", lambda _: SimpleNamespace(f_blocks=size // 4096, f_frsize=4096))
+def share_memory(monkeypatch: pytest.MonkeyPatch, size: int, free: int | None = None) -> None:
+    """Have shared memory of a size in bytes, all of it free by default."""
+    blocks, available = size // 4096, (size if free is None else free) // 4096
+    status = SimpleNamespace(f_blocks=blocks, f_bavail=available, f_frsize=4096)
+    monkeypatch.setattr(worker_count.os, "statvfs", lambda _: status)
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
@@ -49,6 +52,32 @@ def test_a_gpu_has_a_worker_for_each_core_but_one(
 def test_shared_memory_limits_the_workers(monkeypatch: pytest.MonkeyPatch, mebibytes: int, workers: int) -> None:
     share_memory(monkeypatch, mebibytes * 2**20)
     assert count_workers("auto", on_gpu=True) == workers
+
+
+@pytest.mark.parametrize(
+    ("variables", "cores", "workers"),
+    [
+        ({"LOCAL_WORLD_SIZE": "8"}, 128, 4),  # 8 GiB for 8 processes
+        ({SHARE: "16"}, 128, 4),  # 8 runs of a study
+        ({"WORLD_SIZE": "16", "SLURM_NTASKS_PER_NODE": "8"}, 128, 4),
+        ({"SLURM_NTASKS_PER_NODE": "8"}, 128, 16),  # a run of one process in an allocation for more
+        ({"WORLD_SIZE": "16", "SLURM_NTASKS_PER_NODE": "8"}, 16, 4),  # cores bound to each task
+    ],
+)
+def test_processes_and_runs_divide_the_shared_memory(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cores: int, workers: int
+) -> None:
+    share_memory(monkeypatch, 8 * 2**30)
+    monkeypatch.setattr("common.cores.available_cores", lambda: cores)
+    monkeypatch.setattr(worker_count, "available_cores", lambda: cores)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert count_workers("auto", on_gpu=True) == workers
+
+
+def test_shared_memory_that_others_fill_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    share_memory(monkeypatch, 64 * 2**30, free=2**30)
+    assert count_workers("auto", on_gpu=True) == 4
 
 
 def test_a_system_without_shared_memory_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:

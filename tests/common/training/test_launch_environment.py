@@ -151,6 +151,19 @@ def test_errors_of_this_project_are_not_taken_for_those_of_accelerate(monkeypatc
         build_accelerator("fp32")
 
 
+@pytest.mark.parametrize("slurm", [False, True])
+def test_a_process_without_a_gpu_of_its_own_is_one_error(monkeypatch: pytest.MonkeyPatch, slurm: bool) -> None:
+    """accelerate takes the device modulo their number, but its barriers and DDP the number itself: "invalid device ordinal"."""
+    variables = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"} | ({"SLURM_PROCID": "1"} if slurm else {})
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ProcessError, match="^LOCAL_RANK = 1: this process sees 1 GPU, .* as many processes") as caught:
+        build_accelerator("fp32")
+    assert ("--gpus-per-task" in str(caught.value)) is slurm
+
+
 def test_more_threads_than_cores_are_warned_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

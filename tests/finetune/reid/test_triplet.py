@@ -43,6 +43,14 @@ def test_batch_hard_mining_matches_the_naive_loop(margin):
     assert float(batch_hard_triplet(features, labels, margin=margin)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_close_features_far_from_the_origin_keep_their_distances():
+    """|a|^2 + |b|^2 - 2 a.b in float32 is off by some 2 here."""
+    near = torch.tensor([[0.0, 0.0], [0.01, 0.0], [0.03, 0.0], [0.03, 0.02]])
+    labels = torch.tensor([0, 0, 1, 1])
+    far = batch_hard_triplet(near + torch.tensor([1024.0, 0.0]), labels, margin=0.1)
+    assert float(far) == pytest.approx(float(batch_hard_triplet(near, labels, margin=0.1)), abs=1e-3)
+
+
 def test_equal_features_have_a_finite_gradient():
     features = torch.ones(4, 3, requires_grad=True)
     loss = batch_hard_triplet(features, torch.tensor([0, 0, 1, 1]), margin=None)

@@ -1,11 +1,16 @@
 """The study my_images on a folder of images: its plan is what the sizing chose."""
 
 import os
+import re
 import shlex
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +25,11 @@ from common.models.networks import ModelConfig, build_network
 from recipes.__main__ import main
 from recipes.arguments import parse
 from recipes.command_words import study_words, words_of_size
-from recipes.sizing import measures
+from recipes.sizing import complete, machine, measures
 from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.sizing.compute import SPEED
+from recipes.sizing.duration import read_duration
+from recipes.sizing.gpu_process import measuring_process
 from recipes.sizing.known_rates import FILE
 from recipes.sizing.load import Load
 from recipes.sizing.machine import Machine, Rate, measure_rate
@@ -76,7 +83,7 @@ def planned(photos: Path, folder: Path, *words: str, budget: str = "1h", public:
     """Return the plan of the sized study."""
     study = load_study(STUDIES / "my_images.yaml", (f"data.source={photos}", *words))
     options = SizeOptions(budget, public)
-    mapping, _ = complete_study(study, folder, options, jobs=2, cores=2, print_line=lambda line: None)
+    mapping, _ = complete_study(study, folder, options, jobs=2, cores=2, may_use_gpu=True, print_line=lambda line: None)
     sized = build_study(mapping, "sized", folder=STUDIES)
     return make_full_plan(sized, resolve_by_config, measure_with(RunCosts(None)))
 
@@ -139,7 +146,9 @@ def test_the_command_that_sized_a_study_is_stated_until_its_file_is_run_itself(p
     words = ["my_images", f"data.source={photos}", "model.patch_size=16", "--budget", "1h", "--public", "none"]
     study = load_study(STUDIES / "my_images.yaml", tuple(words[1:3]))
     options = SizeOptions("1h", "none", shlex.join(words))
-    mapping, _ = complete_study(study, tmp_path, options, jobs=2, cores=2, print_line=lambda line: None)
+    mapping, _ = complete_study(
+        study, tmp_path, options, jobs=2, cores=2, may_use_gpu=True, print_line=lambda line: None
+    )
     sized = build_study(mapping, "recipes/studies/my_images.yaml", folder=STUDIES)
     assert run_command(sized) == ["python", "-m", "recipes", "run", *words]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mapping))
@@ -352,7 +361,9 @@ def test_what_a_stage_asks_of_a_cluster_is_no_error_where_the_sizing_removes_the
     mapping = {**written.mapping, "slurm": {"stages": {"continue": {"nodes": 2}}}}
     options = SizeOptions("1h", "none")
     study = replace(written, mapping=mapping)
-    sized, _ = complete_study(study, tmp_path / "out", options, jobs=2, cores=2, print_line=lambda line: None)
+    sized, _ = complete_study(
+        study, tmp_path / "out", options, jobs=2, cores=2, may_use_gpu=True, print_line=lambda line: None
+    )
     assert "continue" not in sized["stages"] and sized["slurm"] == {"stages": {}}
 
 
@@ -446,6 +457,60 @@ def test_the_folder_of_a_study_has_the_name_of_its_images(
 def test_mistakes_are_named(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *words, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_gpu_is_measured_in_a_process_of_its_own() -> None:
+    """Its memory and context would be this process's until the last run has ended."""
+    with measuring_process() as call:
+        assert call(os.getpid) == call(os.getpid) != os.getpid()
+        with pytest.raises(UserError, match="--budget soon"):
+            call(read_duration, "soon", "--budget")
+        with pytest.raises(UserError, match="size: the process that measures the GPU was killed"):
+            call(signal.raise_signal, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("environment", [{}, {"ACCELERATE_USE_CPU": "true"}])
+def test_the_device_that_is_measured_is_that_of_the_runs(
+    environment: dict[str, str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: list[str]
+) -> None:
+    calls: list[str] = []
+
+    @contextmanager
+    def process() -> Iterator[Callable[..., Any]]:
+        def call(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+            calls.append(function.__name__)
+            gpu = Machine(1, 8, "cuda", "a GPU", 7.5)
+            return gpu if function is machine.find_machine else function(*args, **keywords)
+
+        yield call
+
+    def queried(*arguments: object) -> None:
+        raise AssertionError("this process asks for the GPU's properties, which creates a context")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", queried)
+    monkeypatch.setattr(complete, "measuring_process", process)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["plan", "my_images", f"data.source={photos}", "--out", str(tmp_path / "out")]) == 0
+    content = yaml.safe_load((tmp_path / "out" / FILE).read_text())
+    if environment:
+        assert not calls and "thread" in content["machine"]
+    else:
+        assert calls == ["find_machine", *["measure_rate"] * len(rate)] and content["machine"].startswith("a GPU")
+
+
+def test_a_network_that_does_not_fit_the_device_is_one_error(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure_rate(*arguments: object, **sizes: int) -> Rate:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(measures, "measure_rate", measure_rate)
+    assert main(["plan", "my_images", f"data.source={photos}", "--out", str(tmp_path / "out")]) == 2
+    assert re.search(
+        r"error: size: training vit_\w+ .* needs more memory than .* has free\. Free", capsys.readouterr().err
+    )
 
 
 def test_measured_rates_are_those_of_a_training_step() -> None:

@@ -402,9 +402,10 @@ def test_public_sides_are_multiples_of_the_patch_the_largest_first() -> None:
 
 
 def test_a_gpu_trains_in_the_precision_that_was_measured() -> None:
-    gpu = size_study(PHOTOS, Machine(1, 16, "cuda", "a GPU"), HOUR, FakeMeasures(1e12))
-    assert chosen(gpu)["every run.train.precision"] == "bf16"
-    assert chosen(gpu)["every run.data.workers"] == 15
+    for ratio, precision in ((8.0, "bf16"), (0.5, "fp32")):
+        gpu = size_study(PHOTOS, Machine(1, 16, "cuda", "a GPU", ratio), HOUR, FakeMeasures(1e12))
+        assert chosen(gpu)["every run.train.precision"] == precision
+        assert chosen(gpu)["every run.data.workers"] == "auto"
     assert not [each for each in size().choices if each.group == "every run"]
 
 
