@@ -178,7 +178,7 @@ class Pretraining:
         sigma = self.config.crops.blur_sigma[1]
         parts = [
             self.color(*part, sigma_limit=sigma)
-            for part in zip(flat.split(step), all_parameters.split(step), strict=True)
+            for part in zip(torch.split(flat, step), torch.split(all_parameters, step), strict=True)
         ]
         colored = parts[0] if len(parts) == 1 else torch.cat(parts)
         return colored.view(*block.shape[:2], *colored.shape[1:])

@@ -93,7 +93,8 @@ class StudyRunner:
 
     def _stop(self) -> None:
         """Stop the active runs; they write a checkpoint first."""
-        self.print_line(f"stopping {pluralize(len(self.start_times), 'run')}; checkpoints are written first")
+        if self.start_times:
+            self.print_line(f"stopping {pluralize(len(self.start_times), 'run')}; checkpoints are written first")
         self.engine.stop(GRACE_SECONDS)
 
     def _check_done(self, run: PlannedRun) -> bool:

@@ -164,7 +164,7 @@ class Study:
     def size(self) -> str:
         """Return the axes with their numbers of levels, and the combinations that are no cells: `stem (2) × seed (3)`."""
         axes = " × ".join(f"{axis.name} ({len(axis.levels)})" for axis in self.axes)
-        return axes + "".join(f", without {' with '.join(entry.values())}" for entry in self.without)
+        return axes + "".join(f", except {' with '.join(entry.values())}" for entry in self.without)
 
     def has_cell(self, levels: Mapping[str, str]) -> bool:
         """Return whether levels, of all axes or of some, are those of a cell: `without` does not remove them."""

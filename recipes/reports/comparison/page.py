@@ -59,6 +59,7 @@ class ComparisonPage(Page):
             *self.recommendation.certainty(),
             self.words.not_improved(effect),
             self.tables.sufficient_baseline(),
+            self.tables.below_own_start(),
         ]
         return [sentence for sentence in sentences if sentence]
 

@@ -60,7 +60,7 @@ class Recommendation(OpenClaims):
         """Return how sure the recommendation is: the claims it rests on, the seeds and images, the budget, convergence."""
         findings, claims = self.findings, self.findings.claims
         settled = sum(claim.outcome in SETTLED and claim.name not in self.doubtful for claim in claims)
-        count = f"{settled} of {pluralize(len(claims), 'declared claim')} {'is' if settled == 1 else 'are'} settled"
+        count = f"{settled} of {pluralize(len(claims), 'declared claim')} {'is' if settled == 1 else 'are'} conclusive"
         found = claims[0].interval
         images = (
             f" and {found.images:,} test images" if found.images else " alone, not over the sampling of the test images"
@@ -202,13 +202,13 @@ class Recommendation(OpenClaims):
         """Return which arms have the same budget: all of them, or those of a panel, and what claims across panels compare."""
         unequal = [claim for claim in self.findings.claims if claim.spends_unequally]
         if self.findings.has_one_budget or not unequal:
-            return "each arm within the same compute budget"
+            return "each arm within the same budget of MACs"
         parts = []
         for claim in unequal:
             base, other = self.words.sides(claim)
             parts.append(f"{other} spends {claim.spending:.2g} times the MACs of {base}")
         arms = listed([self.words.title(name) for name in (self.findings.main.base, self.findings.main.other)])
-        return f"{arms} within the same compute budget, but {listed(parts)}"
+        return f"{arms} within the same budget of MACs, but {listed(parts)}"
 
     def _at_budget(self) -> str:
         """Return the restriction to this budget, if an arm of the claims that count has not converged."""

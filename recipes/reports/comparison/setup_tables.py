@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recipes.reports.comparison.estimator import Levels
 from recipes.reports.comparison.tables import ComparisonTables
 from recipes.reports.formatting import number, signed
 from recipes.reports.run_tables import Table
@@ -103,6 +104,38 @@ class SetupTables(ComparisonTables):
             f"Train longer before you compare: {most.name} reaches {most.value} without training a network, and the best arm"
             f" {most.of_arm}."
         )
+
+    def below_own_start(self) -> str:
+        """Return which arms stay below a classifier on the frozen features that they start from; empty if none does.
+
+        Such an arm has lost in training what it began with. Of an arm with several such amounts of labels, the largest is named.
+        """
+        findings, found = self.findings, dict[str, str]()
+        if findings.spec.metric not in BASELINE_METRICS:
+            return ""
+        for arm in findings.arms:
+            best = max(self._of_own_start(arm.levels), default=None)
+            if best is not None and best[0] > float(np.nanmax([arm.interval.mean, arm.interval.high])):
+                name = ", ".join(self.title(arm.levels[axis]) for axis in findings.arm_axes)
+                labels = self.words.labels(arm.levels[findings.spec.x])
+                reached = number(arm.interval.mean)
+                found[name] = (
+                    f"{name} reaches {reached} with {labels}, {best[1]} on its frozen features {number(best[0])}"
+                )
+        return f"Fine-tuned too little to use what they start from: {'; '.join(found.values())}." if found else ""
+
+    def _of_own_start(self, levels: Levels) -> list[tuple[float, str]]:
+        """Return what each classifier reaches on the pre-trained features that the arm at `levels` starts from."""
+        values, x = self.findings.values, levels[self.findings.spec.x]
+        key = values.key(levels)
+        if key not in self.findings.earlier.published and not any(self.findings.earlier.by_cell.get(key, {}).values()):
+            return []
+        network = tuple(levels[axis] for axis in self._baseline_axes())
+        return [
+            (by_x[x], names[-1])
+            for names, by_x in self._baselines().items()
+            if names[0] not in (PIXELS, UNTRAINED) and names[1:-1] == network and x in by_x
+        ]
 
     def _best_baseline(self, x: str) -> BestBaseline | None:
         """Return the best baseline and the best arm at an amount of labels; None if the study's metric is not one of baselines."""

@@ -76,8 +76,9 @@ class ComparisonTables(RunTables):
         """Return the declared claims: estimate, interval, adjusted p-value, outcome."""
         findings, words = self.findings, self.words
         main = findings.main
+        amounts = "all amounts" if len(findings.x) > 1 else words.labels(findings.x[0])
         names = {
-            "effect": f"{main.other} − {main.base}, all amounts",
+            "effect": f"{main.other} − {main.base}, {amounts}",
             "saving": f"{main.other} − {main.base}, {words.labels(findings.saving_x)}",
         }
         if len(findings.effects) > 1:
@@ -87,7 +88,7 @@ class ComparisonTables(RunTables):
             for name, (base, other) in findings.starts.pairs.items():
                 of_base = " with ".join(reversed([level for axis, level in base.items() if axis in findings.arm_axes]))
                 of_base = of_base if name == "start" else base[main.axis]
-                names[name] = f"{other[main.axis]} − {of_base}, all amounts"
+                names[name] = f"{other[main.axis]} − {of_base}, {amounts}"
         rows = []
         for claim in findings.claims:
             found, panel = claim.interval, words.panel(claim.levels)

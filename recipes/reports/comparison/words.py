@@ -179,7 +179,7 @@ class Words:
         chosen = (
             " Lengths up to that budget are chosen for each arm on validation images." if self.findings.choices else ""
         )
-        return f"{capital(arms)} may spend {spent}; no arm spends more.{chosen}"
+        return f"{capital(arms)} are limited to {spent}.{chosen}"
 
     def arms_with_budget(self) -> str:
         """Return the arms that have the same budget, as a list."""

@@ -60,7 +60,7 @@ def test_its_combinations_are_no_cells_and_have_no_runs(echo_config: Resolver) -
     assert Counter(run.stage for run in plan.runs) == {"pretrain": 6, "continue": 3, "finetune": 36}
     assert not [run for run in plan.runs if run.stage == "continue" and run.levels["stem"] == "conv"]
     assert plan.study.size == (
-        "stem (2) × training (4) × fraction (2) × seed (3), without public with conv, without continued with conv"
+        "stem (2) × training (4) × fraction (2) × seed (3), except public with conv, except continued with conv"
     )
 
 

@@ -102,8 +102,8 @@ def test_arm_that_both_claims_support(findings: Findings) -> None:
         "1 point) and needs another stage."
     )
     assert recommend(found).certainty() == [
-        "2 of 3 declared claims are settled (95% confidence, over 3 seeds alone, not over the sampling of the test images), "
-        "each arm within the same compute budget.",
+        "2 of 3 declared claims are conclusive (95% confidence, over 3 seeds alone, not over the sampling of the test images), "
+        "each arm within the same budget of MACs.",
         "It is not known whether longer training would change this.",
     ]
 
@@ -291,12 +291,12 @@ def test_arms_of_unlike_compute_are_not_said_to_have_one_budget(findings: Findin
         replace(found, claims=tuple(replace(claim, spending=ratio) for claim in found.claims))
         for ratio in (1.05, 2.847)
     )
-    assert "each arm within the same compute budget." in recommend(equal).certainty()[0]
+    assert "each arm within the same budget of MACs." in recommend(equal).certainty()[0]
     assert (
         recommend(unequal)
         .certainty()[0]
         .endswith(
-            "one-stage training (OST) and two-stage training (TST) within the same compute budget, but conv stem with one-stage"
+            "one-stage training (OST) and two-stage training (TST) within the same budget of MACs, but conv stem with one-stage"
             " training (OST) spends 2.8 times the MACs of patchify stem with two-stage training (TST)."
         )
     )

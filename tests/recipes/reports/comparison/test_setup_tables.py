@@ -1,5 +1,6 @@
 """Tables of the baselines and of the chosen lengths of a comparison."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,29 @@ def test_arms_below_a_baseline_at_every_amount_of_labels_are_not_what_the_first_
         for name, run in weak.items()
     }
     assert ComparisonPage(replace(record, runs=frozen)).advice()[0].startswith("Use k-NN on pre-trained features (")
+
+
+def test_arms_that_lose_in_training_what_they_start_from_are_named(record: StudyRecord) -> None:
+    """A linear probe on the frozen features of the same pre-training is better than the network fine-tuned from it."""
+
+    def advice(probe: dict[str, float]) -> list[str]:
+        runs = {
+            name: _with(run, test_knn_top1=50.0, test_probe_top1=probe[run.planned.levels["stem"]])
+            if run.planned.levels.get("features") == "pre-trained"
+            else run
+            for name, run in record.runs.items()
+        }
+        return [each for each in ComparisonPage(replace(record, runs=runs)).advice() if "too little" in each]
+
+    assert not advice({"patchify": 50.0, "conv": 50.0})
+    (sentence,) = advice({"patchify": 50.0, "conv": 99.0})
+    assert re.fullmatch(
+        r"Fine-tuned too little to use what they start from: conv stem, two-stage training \(TST\) reaches \d\d\.\d with 100% "
+        r"\(1,000 labels\), linear probe on its frozen features 99\.0\.",
+        sentence,
+    )
+    (sentence,) = advice({"patchify": 99.0, "conv": 99.0})
+    assert sentence.count("reaches") == 2
 
 
 @pytest.mark.parametrize("metric", ["test_balanced_accuracy", "test_loss"])

@@ -222,7 +222,7 @@ def test_page_of_four_starts_begins_with_the_answer(tmp_path: Path) -> None:
     assert [card.conclusion for card in found.cards()[:2]] == ["yes", "equivalent"]
     text = " ".join(found.answer())
     assert "begin with is not part of any budget or cost here." in text and "test images do not choose it" in text
-    assert "public weights and continued pre-training may spend the same number of MACs" in text
+    assert "public weights and continued pre-training are limited to the same number of MACs" in text
 
 
 def test_p_values_are_adjusted_for_all_five_claims(tmp_path: Path) -> None:
