@@ -200,7 +200,7 @@ def _explain(compute: Compute, design: Design, budget: float, *, may_tune: bool)
     more = "more labels of a class" if smallest_share(compute.facts) is None else "a longer budget"
     few = "" if len(design.shares) > 1 else f"; a second share would take {more}"
     labels = f"{compute.facts.labels_per_class} labels in the median class{few}"
-    note("shares of the labels", ", ".join(f"{share:g}" for share in design.shares), labels)
+    note("label fractions", ", ".join(f"{share:g}" for share in design.shares), labels)
     note("seeds", ", ".join(map(str, design.seeds)), "with fewer than three nothing is decided")
     lengths = ", ".join(f"{length:g}" for length in LENGTHS) if design.tuned else "1"
     reason = "the budget is too short" if may_tune else "tune=none"

@@ -122,7 +122,7 @@ class ClaimWords(StartWords):
                 return capital(f"{start}: not measured, since {self.all_diverged(claim)}.{self._with_chance(claim)}")
             return capital(f"{start}: not measured yet.")
         amounts, settings = len(self.findings.x), len(claim.cells) // 2
-        levels = "amounts of labels" if self.spec.counts_labels else f"levels of {self.spec.x_name}"
+        levels = "label fractions" if self.spec.counts_labels else f"levels of {self.spec.x_name}"
         where = f"averaged over {amounts} {levels}" if amounts > 1 else f"with {self.labels(self.findings.x[0])}"
         if claim.name == "saving":
             where = f"with {self.labels(self.findings.saving_x)}"

@@ -255,8 +255,8 @@ def test_what_a_second_share_or_chosen_lengths_would_take_is_named() -> None:
         return next(each.reason for each in sizing.choices if each.key == key)
 
     few, short = size(replace(PHOTOS, class_counts=(9,) * 10, unlabeled=5000), 24), size(hours=0.5)
-    assert reason(few, "shares of the labels").endswith("a second share would take more labels of a class")
-    assert reason(short, "shares of the labels").endswith("a second share would take a longer budget")
+    assert reason(few, "label fractions").endswith("a second share would take more labels of a class")
+    assert reason(short, "label fractions").endswith("a second share would take a longer budget")
     assert reason(short, "lengths, in budgets") == "nothing is chosen: the budget is too short"
     assert reason(size(hours=24, may_tune=False), "lengths, in budgets") == "nothing is chosen: tune=none"
 
