@@ -66,7 +66,7 @@ def complete_study(
     with measuring_process() if on_gpu else nullcontext(call_here) as call:
         machine = call(find_machine, jobs, cores, on_gpu=on_gpu)
         known = read_rates(folder, machine)
-        measures = RecipeMeasures(recipes, given, facts, machine, known.rates, known.busy, call)
+        measures = RecipeMeasures(recipes, given, facts, machine, known.rates, known.busy, call, print_line)
         sizing = size_study(
             facts,
             machine,

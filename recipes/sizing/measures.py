@@ -1,6 +1,6 @@
 """Costs of the recipes that a sizing chooses among, and rates measured on this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,8 @@ class RecipeMeasures:
     """Load of the machine in words, by the name of a rate that was measured while it was busy."""
     call: Call = call_here
     """Calls the measurement, on a GPU in a process of its own."""
+    print_line: Callable[[str], None] = print
+    """Prints what is measured, as it begins."""
 
     def macs(self, stage: str, settings: Mapping[str, Any]) -> float:
         """Return the MACs for an image in an epoch of a stage."""
@@ -47,6 +49,7 @@ class RecipeMeasures:
         name += ", class token only" if config.train.class_token_only else ""
         if name not in self.rates:
             channels = config.data.channels
+            self.print_line(f"measuring the throughput of {name}")
             try:
                 rate = self.call(
                     measure_rate,
