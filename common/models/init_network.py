@@ -24,7 +24,7 @@ from common.models.networks import OF_INIT, ModelConfig, build_network
 from common.models.patch_geometry import CONFIG_FILE, read_config, read_recipe
 from common.models.timm_networks import format_kwargs, is_timm_transformer, parse_kwargs, patch_of_name
 from common.models.weight_files import find_weights, read_weights
-from common.models.weights_error import WeightsError
+from common.models.weights_error import WeightsError, naming_key
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,8 @@ def _stated_network(init: str) -> NamedNetwork | None:
     scheme, _, name = init.partition(":")
     path = find_weights(init)
     if path is None:
-        check_timm_name(name if scheme == "timm" else init, init)
+        with naming_key("init"):
+            check_timm_name(name if scheme == "timm" else init, init)
         return _network_of_timm(name if scheme == "timm" else init, {}, init)
     if is_checkpoint(path):
         return _network_of_run(read_recipe(recipe_of(path)).get("model"), init)

@@ -141,7 +141,8 @@ def _log(
         )
     if differing:
         logger.warning(
-            "init: warning: the network of the weights has %s; model.name=init builds it so", " and ".join(differing)
+            "init: warning: the network of the weights has %s; model.name=init builds it so, if timm can",
+            " and ".join(differing),
         )
     if report.head == "fresh" and other_class is not None:
         logger.warning(

@@ -232,7 +232,8 @@ def test_unknown_tag_of_timm_lists_those_of_the_model() -> None:
     init = "timm:vit_small_patch14_dinov2.nope"
     for read in (read_weights, network_of_init):
         with pytest.raises(
-            UserError, match=rf"'{init}': timm has no weights 'nope' of vit_small_patch14_dinov2; use one of lvd142m"
+            UserError,
+            match=rf"init: '{init}': timm has no weights 'nope' of vit_small_patch14_dinov2; use one of lvd142m",
         ):
             read(init)
     with pytest.raises(
