@@ -35,7 +35,7 @@ def _weights(path: Path, family: str) -> Path:
         weights = {
             name.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma"): t for name, t in weights.items()
         }
-        weights |= {"storage_tokens": registers, "rope_embed.periods": torch.ones(16)}
+        weights |= {"storage_tokens": registers, "rope_embed.periods": 100.0 ** (torch.arange(16) / 16)}
     torch.save(weights | {"mask_token": torch.zeros(1, 64)}, path)
     return path
 

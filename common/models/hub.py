@@ -4,13 +4,15 @@ The hub's client repeats requests for up to a minute without a connection. Here 
 whether the hub answers is tested first, for a few seconds.
 """
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from common.errors import quoted
-from common.models.sharded_weights import INDEX_FILE, is_index, missing_shards, shards_of
+from common.errors import did_you_mean, quoted
+from common.models.sharded_weights import INDEX_FILE, PICKLED_INDEX_FILE, is_index, missing_shards, shards_of
 from common.models.weights_error import AbsentWeights, WeightsError
 from common.servers import why_unreachable
 
@@ -19,11 +21,14 @@ WEIGHT_FILES = (
     INDEX_FILE,
     "open_clip_model.safetensors",
     "pytorch_model.bin",
+    PICKLED_INDEX_FILE,
     "open_clip_pytorch_model.bin",
 )
 """Names of files of weights, the one to take first. An index stands for the files that it names."""
-_BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+_BESIDE = ("config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json")
 """Files that describe the weights; a repository has some of them."""
+_URL = re.compile(r"(https?://)?(huggingface\.co|hf\.co)/(?P<name>[^/]+/[^/]+?)(/|/tree/(?P<revision>[^/]+)/?)?")
+"""Address of a repository's page."""
 
 
 def cached_weights(repository: str, file: str | None = None) -> Path | None:
@@ -35,13 +40,65 @@ def cached_weights(repository: str, file: str | None = None) -> Path | None:
     return None if path is None or _lacking(path) else path
 
 
+def split_repository(repository: str) -> tuple[str, str | None]:
+    """Return name and revision of a repository (`owner/name`, `owner/name@revision`, the address of its page).
+
+    Raise WeightsError for what is no name of a repository.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    page = _URL.fullmatch(repository)
+    name, _, revision = repository.partition("@") if page is None else (page["name"], "", page["revision"] or "")
+    try:
+        if any(character.isspace() for character in repository):
+            raise HFValidationError("a blank")
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise WeightsError(
+            f"'hf-hub:{repository}' names no repository of the Hugging Face hub; use hf-hub:<owner>/<name> or"
+            " hf-hub:<owner>/<name>@<revision>, without blanks"
+        ) from error
+    return name, revision or None
+
+
 def _cached(repository: str, files: Sequence[str]) -> Path | None:
     """Return the first of these files of a repository that is in the cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    name, _, revision = repository.partition("@")
-    paths = (try_to_load_from_cache(name, file, revision=revision or None) for file in files)
+    name, revision = split_repository(repository)
+    paths = (try_to_load_from_cache(name, file, revision=revision) for file in files)
     return next((Path(path) for path in paths if isinstance(path, str)), None)
+
+
+def fetch_descriptions(repository: str, init: str) -> str | None:
+    """Download the files that describe cached weights and that the cache lacks; return why not, or None if all is known.
+
+    The cache also records which files a repository has not. Without a connection the answer is immediate from the second time on.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    name, revision = split_repository(repository)
+    unknown = [file for file in _BESIDE if try_to_load_from_cache(name, file, revision=revision) is None]
+    if not unknown:
+        return None
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    if (reason := _why_no_hub(constants.ENDPOINT)) is not None:
+        return reason
+    try:
+        for file in unknown:
+            _download(repository, file)
+    except Exception as error:  # the hub's client and the network raise many types
+        return not_downloaded(init, error).reason
+    return None
+
+
+@lru_cache(maxsize=8)
+def _why_no_hub(endpoint: str) -> str | None:
+    """Return why the hub cannot be reached, asked once in a process; None if it can."""
+    found = why_unreachable(endpoint)
+    return None if found is None else found[0]
 
 
 def _lacking(path: Path) -> list[str]:
@@ -83,9 +140,9 @@ def _download(repository: str, file: str) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    name, _, revision = repository.partition("@")
+    name, revision = split_repository(repository)
     try:
-        return Path(hf_hub_download(name, file, revision=revision or None))
+        return Path(hf_hub_download(name, file, revision=revision))
     except LocalEntryNotFoundError:  # a kind of the next, for a connection that is lost
         raise
     except EntryNotFoundError:
@@ -126,6 +183,21 @@ def _absent(init: str, lacking: Sequence[str], reason: str) -> AbsentWeights:
     )
 
 
+def check_timm_name(name: str, init: str) -> None:
+    """Raise WeightsError for a name of timm's with a tag that no weights of this model have, or of a model that timm has not."""
+    import timm
+
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        raise WeightsError(f"{init!r} is no model of timm.{did_you_mean(base, timm.list_models())} Correct the name")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{base}.*")]
+        there = f"use one of {', '.join(tags)}" if tags else "use another model"
+        raise WeightsError(f"{init!r}: timm has no weights {tag!r} of {base}; {there}") from error
+
+
 def timm_arguments(name: str, init: str) -> dict[str, Any]:
     """Return the arguments with which `timm.create_model(name, pretrained=True)` takes weights from the cache, if they are there.
 
@@ -133,6 +205,7 @@ def timm_arguments(name: str, init: str) -> dict[str, Any]:
     """
     import timm
 
+    check_timm_name(name, init)
     cached, server = timm_source(timm.get_pretrained_cfg(name))
     if cached is not None:
         return {"pretrained_cfg_overlay": {"file": str(cached)}}

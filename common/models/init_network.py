@@ -1,34 +1,34 @@
 """What a recipe takes from its weights `init` unless it is set: network, patch size, normalization.
 
-`model.name=init` stands for the network of the weights. Patch size and normalization (`data.mean`, `data.std`) come with weights of
-other programs unless the recipe sets them; those of this project's runs are in the run's own recipe, and nothing is changed.
+`model.name=init` stands for the network of the weights. The normalization (`data.mean`, `data.std`) comes with all weights that
+state it, the patch size with those of other programs: that of this project's runs is in the run's own recipe.
 """
 
-import json
 import logging
 from collections.abc import Collection, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
-
-import timm
 
 from common.config import Config, build, to_mapping
 from common.errors import UserError
+from common.files import path_exists
 from common.models.architectures import ARCHITECTURES
 from common.models.checkpointed import is_checkpoint, recipe_of
+from common.models.config_files import check_open_clip, settings_of_file
 from common.models.distillation_token import without_distillation
-from common.models.network_of_weights import NamedNetwork, network_of_weights, patch_of_weights
-from common.models.networks import OF_INIT, ModelConfig
-from common.models.patch_geometry import read_config, read_recipe
-from common.models.timm_networks import format_kwargs, is_timm_transformer, patch_of_name
+from common.models.hub import check_timm_name, fetch_descriptions
+from common.models.init_normalization import facts_of_file, normalization_of_init
+from common.models.meta import on_meta_device
+from common.models.network_of_weights import NamedNetwork, network_of_weights
+from common.models.network_settings import NetworkSettings, settings_of_network
+from common.models.networks import OF_INIT, ModelConfig, build_network
+from common.models.patch_geometry import CONFIG_FILE, read_config, read_recipe
+from common.models.timm_networks import format_kwargs, is_timm_transformer, parse_kwargs, patch_of_name
 from common.models.weight_files import find_weights, read_weights
-from common.models.weights_error import WeightsError
+from common.models.weights_error import WeightsError, naming_key
 
 logger = logging.getLogger(__name__)
 
 Recipe = TypeVar("Recipe", bound=Config)
-_PREPROCESSOR, _OPEN_CLIP = "preprocessor_config.json", "open_clip_config.json"
 _SHAPE_ARGUMENTS = (
     "img_size",
     "patch_size",
@@ -59,13 +59,13 @@ def follow_init(config: Recipe, *, fetch: bool = True) -> Recipe:
             raise UserError(
                 "model.name: init stands for the network of the weights, but init is none; set init to weights, or name a network"
             )
-        return _changed(config, _network(init), _normalization(keys_set, init, fetch=fetch))
+        network = _network(init, model, getattr(getattr(config, "data", None), "image_size", None))
+        return _changed(config, network, _normalization(config, keys_set, init, fetch=fetch))
     if init is None:
         return config
     try:
-        if is_own_weights(init, fetch=fetch):
-            return config
-        return _changed(config, _patch(model, init, fetch=fetch), _normalization(keys_set, init, fetch=fetch))
+        patch = {} if is_own_weights(init, fetch=fetch) else _patch(model, init, fetch=fetch)
+        return _changed(config, patch, _normalization(config, keys_set, init, fetch=fetch))
     except (UserError, OSError):  # reported when the weights are loaded; a finished run does not need them
         return config
 
@@ -84,34 +84,82 @@ def _changed(config: Recipe, model: Mapping[str, Any], data: Mapping[str, Any]) 
     )
 
 
-def _network(init: str) -> dict[str, Any]:
+def _network(init: str, model: ModelConfig, image_size: int | tuple[int, int] | None) -> dict[str, Any]:
     """Return the keys of the network of the weights."""
+    given = parse_kwargs(model.kwargs)
+    num_heads = given.pop("num_heads", None)
+    if given or not (num_heads is None or isinstance(num_heads, int)):
+        raise UserError(
+            f"model.kwargs = {list(model.kwargs)}: with model.name=init the weights tell them, all but the number of heads; set"
+            " model.kwargs=[num_heads=<number>], or none, or name the network"
+        )
     try:
-        network = network_of_init(init)
+        network = network_of_init(init, num_heads=num_heads, image_size=image_size)
     except WeightsError as error:
         raise UserError(
             f"model.name: init stands for the network of the weights. Name it, or correct init.\n  {error}"
         ) from error
+    if network.assumed_heads is not None:
+        logger.info(
+            "init: heads: %d (assumed, as in the published networks of this width; model.kwargs=[num_heads=...] states others)",
+            network.assumed_heads,
+        )
     keys: dict[str, Any] = {"name": network.name, "patch_size": network.patch_size, "kwargs": list(network.kwargs)}
     strides = None if network.stem_strides is None else list(network.stem_strides)
     return keys | {"stem": network.stem, "stem_strides": strides, "ffn": network.ffn}
 
 
-def network_of_init(init: str) -> NamedNetwork:
-    """Return the network of the weights that the recipe key `init` names. Raise UserError if it cannot be told."""
+def network_of_init(
+    init: str, *, num_heads: int | None = None, image_size: int | tuple[int, int] | None = None
+) -> NamedNetwork:
+    """Return the network of the weights that the recipe key `init` names.
+
+    `num_heads` is the number of heads where the weights state none, `image_size` that of the recipe's images. Raise UserError if
+    the network cannot be told, and if the weights state another number of heads.
+    """
+    network = _stated_network(init)
+    if network is None:
+        path = find_weights(init)
+        assert path is not None, "networks of timm are stated"
+        weights = read_weights(init)
+        check_open_clip(path, weights.layout)
+        stated = settings_of_file(path, weights.layout).or_else(weights.settings)
+        _check_heads(num_heads, stated.num_heads, init)
+        stated = stated.or_else(NetworkSettings(num_heads=num_heads))
+        return network_of_weights(weights, stated, init, image_size=image_size)
+    if num_heads is not None:
+        with on_meta_device():
+            built = build_network(network.config(), image_size=16 * (network.patch_size or 1), num_classes=0)
+        _check_heads(num_heads, settings_of_network(built).num_heads, init)
+    return network
+
+
+def _check_heads(given: int | None, stated: int | None, init: str) -> None:
+    """Raise UserError if the recipe states another number of heads than the weights."""
+    if given is not None and stated is not None and given != stated:
+        raise UserError(
+            f"model.kwargs: num_heads={given}, but {init} states {stated} attention heads; remove num_heads"
+        )
+
+
+def _stated_network(init: str) -> NamedNetwork | None:
+    """Return the network that timm's name, a run's recipe or a config names, or None if only the tensors tell it."""
     scheme, _, name = init.partition(":")
     path = find_weights(init)
     if path is None:
+        with naming_key("init"):
+            check_timm_name(name if scheme == "timm" else init, init)
         return _network_of_timm(name if scheme == "timm" else init, {}, init)
     if is_checkpoint(path):
         return _network_of_run(read_recipe(recipe_of(path)).get("model"), init)
+    if scheme == "hf-hub" and not path_exists(path.with_name(CONFIG_FILE)):
+        fetch_descriptions(name, init)
     config = read_config(path)
     if isinstance(config.get("network"), dict):
         return _network_of_run(config["network"], init)
     if isinstance(architecture := config.get("architecture"), str):
         return _network_of_timm(architecture, config.get("model_args") or {}, init)
-    vision = config.get("vision_config")
-    return network_of_weights(read_weights(init), _with_activation(vision or config, path), init)
+    return None
 
 
 def _network_of_timm(name: str, arguments: Mapping[str, Any], init: str) -> NamedNetwork:
@@ -166,14 +214,8 @@ def _patch(model: ModelConfig, init: str, *, fetch: bool) -> dict[str, Any]:
     if (path := find_weights(init, fetch=fetch)) is None:
         patch = patch_of_name(name) if is_timm_transformer(name) else None
     else:
-        patch = _patch_of_file(init, path.stat().st_mtime_ns)
+        patch = facts_of_file(init, path.stat().st_mtime_ns).patch_size
     return {} if patch in (None, model.patch()) else {"patch_size": patch}
-
-
-@lru_cache(maxsize=32)
-def _patch_of_file(init: str, _: int) -> int | None:
-    """Return the side of a patch of a file of weights, read once for all runs that start from it; `_` is its time."""
-    return patch_of_weights(read_weights(init))
 
 
 def _keys_set(config: Config) -> frozenset[str]:
@@ -182,50 +224,13 @@ def _keys_set(config: Config) -> frozenset[str]:
     return frozenset(data.model_fields_set if isinstance(data, Config) else ("mean", "std"))
 
 
-def _normalization(keys_set: Collection[str], init: str, *, fetch: bool) -> dict[str, Any]:
-    """Return the mean and deviation that weights state, where the recipe sets none: `keys_set` are the keys it sets in `data`.
+def _normalization(config: Config, keys_set: Collection[str], init: str, *, fetch: bool) -> dict[str, list[float]]:
+    """Return the mean and deviation of the weights, where the recipe sets none: `keys_set` are the keys it sets in `data`.
 
-    A recipe for other than three channels sets both.
+    Weights of images with another number of channels give none.
     """
-    stated = normalization_of_init(init, fetch=fetch)
-    return {name: value for name, value in (stated or {}).items() if name not in keys_set}
-
-
-def normalization_of_init(init: str, *, fetch: bool = True) -> dict[str, list[float]] | None:
-    """Return mean and std of weights of another program, for pixel values in [0, 1], or None if nothing states them."""
-    scheme, _, name = init.partition(":")
-    path, found = find_weights(init, fetch=fetch), dict[str, Any]()
-    if path is None:
-        cfg: Any = timm.get_pretrained_cfg(name if scheme == "timm" else init) if scheme != "hf-hub" else None
-        found = {"mean": getattr(cfg, "mean", None), "std": getattr(cfg, "std", None)}
-    else:
-        config = read_config(path)
-        if is_checkpoint(path) or "network" in config:
-            return None
-        of_timm = config.get("pretrained_cfg") or config
-        processor = _read(path.with_name(_PREPROCESSOR))
-        clip = _read(path.with_name(_OPEN_CLIP)).get("preprocess_cfg") or {}
-        found = {
-            name: of_timm.get(name) or processor.get(f"image_{name}") or clip.get(name) for name in ("mean", "std")
-        }
-    return {name: list(value) for name, value in found.items()} if all(map(_is_color, found.values())) else None
-
-
-def _is_color(value: Any) -> bool:
-    """Return whether a value is three numbers."""
-    return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
-
-
-def _with_activation(config: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """Return transformers' config, or OpenCLIP's activation function in its words."""
-    clip = _read(path.with_name(_OPEN_CLIP)).get("model_cfg")
-    return config if clip is None else {"hidden_act": "quick_gelu" if clip.get("quick_gelu") else "gelu"}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return a JSON file's mapping, or an empty one if there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    if {"mean", "std"}.issubset(keys_set):
         return {}
-    return found if isinstance(found, dict) else {}
+    stated = normalization_of_init(init, fetch=fetch) or {}
+    channels = getattr(getattr(config, "data", None), "channels", 3)
+    return {name: value for name, value in stated.items() if name not in keys_set and len(value) == channels}

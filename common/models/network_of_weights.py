@@ -1,7 +1,7 @@
-"""The network of weights, told from their tensors and from transformers' config: a name for `model.name` and `model.kwargs`.
+"""The network of weights, told from their tensors and from what is stated about them: a name for `model.name` and `model.kwargs`.
 
-Weights do not tell the number of attention heads. Heads of 64 channels are assumed, those of all published ViTs but DINOv3's 7B,
-unless a config or the rotary embedding of the file tells it.
+Weights do not tell the number of attention heads: that of the published networks of their width is assumed (`attention_heads`),
+unless a config, the file or the recipe states it.
 """
 
 import math
@@ -14,16 +14,22 @@ from typing import Any
 from torch import Tensor
 
 from common.errors import UserError
+from common.models.attention_heads import published_heads
 from common.models.meta import on_meta_device
-from common.models.networks import ModelConfig, build_network
+from common.models.network_settings import NetworkSettings
+from common.models.networks import ModelConfig, Network, build_network
+from common.models.other_networks import kind_of_network
 from common.models.patch_geometry import read_config
 from common.models.timm_networks import format_kwargs, is_timm_transformer
 from common.models.weight_files import Weights
+from common.sizes import height_and_width
 
 _STEM = "patch_embed.proj.weight"
+_OF_GRID_AND_CLASSES = ("pos_embed", "head.")
+_BASE_OF_DINOV3 = 100.0
+"""Base of the rotary embedding in timm's networks of DINOv3."""
 _SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
 _SIZES |= {(1536, 40): "giant", (4096, 40): "7b"}
-_HEAD_DIM = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,8 @@ class NamedNetwork:
     stem: str | None = None
     stem_strides: tuple[int, ...] | None = None
     ffn: str = "mlp"
+    assumed_heads: int | None = None
+    """Number of heads, if nothing states it and it is assumed."""
 
     def config(self) -> ModelConfig:
         """Return the recipe's section."""
@@ -76,15 +84,21 @@ def patch_of_weights(weights: Weights) -> int | None:
     return int(stem.shape[2]) if stem is not None and is_patchify else None
 
 
-def network_of_weights(weights: Weights, config: Mapping[str, Any], init: str) -> NamedNetwork:
-    """Return the network of a vision transformer's weights; `config` is that of transformers beside them, if there is one.
+def network_of_weights(
+    weights: Weights, stated: NetworkSettings, init: str, *, image_size: int | tuple[int, int] | None = None
+) -> NamedNetwork:
+    """Return the network of a vision transformer's weights; `stated` is what a config beside them or the recipe states.
 
-    Raise UserError for weights of any other network, and where the number of heads cannot be told.
+    `image_size` is that of the recipe: it decides where a number of positions has two readings. Raise UserError for weights of
+    any other network, and where the number of heads is neither stated nor that of a published network.
     """
-    tensors, patch = weights.network.tensors, patch_of_weights(weights)
-    _check_activation(tensors, config, init)
+    tensors, patch, stated = weights.network.tensors, patch_of_weights(weights), stated.or_else(weights.settings)
+    if (kind := kind_of_network(tensors)) is not None:
+        raise UserError(f"model.name: init stands for the network of {init}, but these are {kind}")
+    _check_activation(tensors, stated, init)
     blocks = {int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))}
-    family = _family(tensors, config) if patch is not None and blocks else None
+    has_class_position = _has_class_position(weights, image_size)
+    family = _family(tensors, stated, has_class_position=has_class_position) if patch is not None and blocks else None
     if patch is None or family is None or family.mlp_rows not in tensors:
         raise UserError(
             f"model.name: init stands for the network of {init}, which cannot be told from its tensors: they are not of a vision"
@@ -92,18 +106,20 @@ def network_of_weights(weights: Weights, config: Mapping[str, Any], init: str) -
             " model.name to its name"
         )
     width, depth = tensors[_STEM].shape[0], len(blocks)
-    num_heads = _num_heads(weights, config, width, init)
-    stated_eps = config.get("layer_norm_eps", family.eps)
+    num_heads = stated.num_heads or _published_heads(tensors, width, init)
+    assumed = None if stated.num_heads else num_heads
+    stated_eps = family.eps if stated.norm_eps is None else stated.norm_eps
     eps = () if stated_eps == family.eps else (f"norm_eps={stated_eps}",)
     for name in _names(family, (width, depth)):
         if eps and not is_timm_transformer(name):
             continue
-        network = NamedNetwork(name=name, patch_size=patch, kwargs=eps)
+        network = NamedNetwork(name=name, patch_size=patch, kwargs=eps, assumed_heads=assumed)
         if _fits(network, tensors, num_heads):
             return network
     sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": num_heads}
     sizes |= {"mlp_ratio": _ratio(tensors[family.mlp_rows].shape[0], width)}
-    return NamedNetwork(name=family.base, patch_size=patch, kwargs=(*format_kwargs(sizes | family.kwargs), *eps))
+    kwargs = (*format_kwargs(sizes | family.kwargs), *eps)
+    return NamedNetwork(name=family.base, patch_size=patch, kwargs=kwargs, assumed_heads=assumed)
 
 
 def describe_network(weights: Weights) -> str:
@@ -112,23 +128,40 @@ def describe_network(weights: Weights) -> str:
     if isinstance(network, dict):
         return f" ({', '.join(f'{name}={value}' for name, value in network.items())})"
     try:
-        told = network_of_weights(weights, {}, weights.source)
+        told = network_of_weights(weights, NetworkSettings(), weights.source)
     except (UserError, OSError):
         return ""
     kwargs = f", kwargs=[{','.join(told.kwargs)}]" if told.kwargs else ""
     return f" (name={told.name}, patch_size={told.patch_size}{kwargs})"
 
 
-def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family | None:
+def is_network_of(weights: Weights, expected: Mapping[str, Tensor]) -> bool:
+    """Return whether a network with these tensors is the one that is told from weights, whatever its grid and its classifier."""
+    try:
+        told = network_of_weights(weights, NetworkSettings(), weights.source)
+    except (UserError, OSError):
+        return False
+    shapes = _shapes(told, weights.network.tensors)
+    return shapes == {name: tuple(t.shape) for name, t in expected.items() if not name.startswith(_OF_GRID_AND_CLASSES)}
+
+
+def _shapes(network: NamedNetwork, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's tensors, without those of its grid and its classifier."""
+    with on_meta_device():
+        state = _build(network, tensors).state_dict()
+    return {name: tuple(t.shape) for name, t in state.items() if not name.startswith(_OF_GRID_AND_CLASSES)}
+
+
+def _family(tensors: Mapping[str, Tensor], stated: NetworkSettings, *, has_class_position: bool) -> _Family | None:
     """Return the family of a vision transformer's weights in timm's names, or None if it is not known."""
     if "blocks.0.gamma_1" in tensors:
-        return _dinov3(tensors, config) if "pos_embed" not in tensors else None
+        return _dinov3(tensors, stated) if "pos_embed" not in tensors else None
     if "pos_embed" not in tensors or "blocks.0.attn.qkv.weight" not in tensors:
         return None
     kwargs: dict[str, Any] = {} if "blocks.0.attn.qkv.bias" in tensors else {"qkv_bias": False}
     registers = tensors.get("reg_token")
     if "norm_pre.weight" in tensors:
-        quick = {"quick_gelu": "_quickgelu", "gelu": ""}.get(str(config.get("hidden_act")))
+        quick = {"quick_gelu": "_quickgelu", "gelu": ""}.get(str(stated.activation))
         if quick is None:
             raise UserError(
                 "model.name: init stands for the network of the weights, and CLIP's do not tell the activation function; set"
@@ -142,7 +175,7 @@ def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family
         gated = rows is not None and columns is not None and rows.shape[0] != columns.shape[1]
         suffix = f"_reg{registers.shape[1]}" if registers is not None else ""
         own = {"reg_tokens": registers.shape[1]} if registers is not None and suffix != "_reg4" else {}
-        if registers is None and not _has_class_position(tensors):
+        if registers is None and not has_class_position:
             own["no_embed_class"] = True  # DeiT III
         reg = "_reg4" if registers is not None else ""
         base = f"vit_{'giant' if gated else 'base'}_patch14{reg}_dinov2"
@@ -153,9 +186,9 @@ def _family(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family
     return _Family(names=names, base="vit_base_patch16_224", kwargs=kwargs)
 
 
-def _check_activation(tensors: Mapping[str, Tensor], config: Mapping[str, Any], init: str) -> None:
-    """Raise UserError for an activation function in transformers' config that timm's network of these weights has not."""
-    stated = config.get("hidden_act")
+def _check_activation(tensors: Mapping[str, Tensor], settings: NetworkSettings, init: str) -> None:
+    """Raise UserError for a stated activation function that timm's network of these weights has not."""
+    stated = settings.activation
     known = ("silu",) if "blocks.0.mlp.fc1_g.weight" in tensors else ("gelu", "quick_gelu")
     if stated is None or stated in known[: 2 if "norm_pre.weight" in tensors else 1]:
         return
@@ -165,7 +198,7 @@ def _check_activation(tensors: Mapping[str, Tensor], config: Mapping[str, Any], 
     )
 
 
-def _dinov3(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family:
+def _dinov3(tensors: Mapping[str, Tensor], stated: NetworkSettings) -> _Family:
     """Return the family of DINOv3's weights: with or without biases, with MLPs or SwiGLU."""
     biased = any(tensor.any() for name, tensor in tensors.items() if name.endswith((".attn.q_bias", ".attn.v_bias")))
     gated = "blocks.0.mlp.fc1_g.weight" in tensors
@@ -174,8 +207,8 @@ def _dinov3(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> _Family
     kwargs: dict[str, Any] = {}
     if registers is None or registers.shape[1] != 4:
         kwargs["num_reg_tokens"] = 0 if registers is None else registers.shape[1]
-    if (theta := config.get("rope_theta", 100.0)) != 100.0:
-        kwargs["rope_temperature"] = theta
+    if stated.rope_temperature not in (None, _BASE_OF_DINOV3):
+        kwargs["rope_temperature"] = stated.rope_temperature
     rows = "blocks.0.mlp.fc1_g.weight" if gated else "blocks.0.mlp.fc1.weight"
     if gated and tensors[rows].shape[0] % 8:
         kwargs["swiglu_align_to"] = 1
@@ -194,12 +227,16 @@ def _names(family: _Family, size: tuple[int, int]) -> Iterator[str]:
             yield name
 
 
+def _build(network: NamedNetwork, tensors: Mapping[str, Tensor]) -> Network:
+    """Build a network for the channels of these tensors."""
+    size, channels = 16 * (network.patch_size or 1), tensors[_STEM].shape[1]
+    return build_network(network.config(), image_size=size, num_classes=0, in_chans=channels)
+
+
 def _fits(network: NamedNetwork, tensors: Mapping[str, Tensor], num_heads: int) -> bool:
     """Return whether a network has these tensors and as many heads, whatever its grid and its classifier."""
     with on_meta_device():
-        model: Any = build_network(
-            network.config(), image_size=16 * (network.patch_size or 1), num_classes=0, in_chans=tensors[_STEM].shape[1]
-        )
+        model: Any = _build(network, tensors)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != "pos_embed"}
     biases = (".attn.q_bias", ".attn.v_bias")
     same = all(name in tensors and tensors[name].shape == shape for name, shape in expected.items())
@@ -207,23 +244,30 @@ def _fits(network: NamedNetwork, tensors: Mapping[str, Tensor], num_heads: int) 
     return same and given <= expected.keys() and model.blocks[0].attn.num_heads == num_heads
 
 
-def _num_heads(weights: Weights, config: Mapping[str, Any], width: int, init: str) -> int:
-    """Return the number of heads; raise UserError where nothing tells it and heads of 64 channels do not fit."""
-    stated = config.get("num_attention_heads") or weights.num_heads
-    if isinstance(stated, int) and stated > 0:
-        return stated
-    if width % _HEAD_DIM:
+def _published_heads(tensors: Mapping[str, Tensor], width: int, init: str) -> int:
+    """Return the number of heads of the published network of this width; raise UserError if there is none."""
+    if (published := published_heads(tensors, width)) is None:
         raise UserError(
-            f"model.name: init stands for the network of {init}, which is {width} wide: nothing states its number of heads, and"
-            f" {width} is no multiple of {_HEAD_DIM}; set model.name and model.kwargs=[num_heads=...]"
+            f"model.name: init stands for the network of {init}, which is {width} wide: nothing states its number of heads, and no"
+            " published network of its kind has this width; set model.kwargs=[num_heads=<number>]"
         )
-    return width // _HEAD_DIM
+    return published
 
 
-def _has_class_position(tensors: Mapping[str, Tensor]) -> bool:
-    """Return whether the position embedding has one for the class token: patches are as many as a square."""
-    count = tensors["pos_embed"].shape[1]
-    return math.isqrt(count) ** 2 != count
+def _has_class_position(weights: Weights, image_size: int | tuple[int, int] | None) -> bool:
+    """Return whether the position embedding has one for the class token, which DeiT III's has not.
+
+    A number of positions that is no square includes it. A square may be one less: an oblong grid, if the program is DINOv2's, or
+    if the config's or the recipe's images (`image_size`) are of that grid.
+    """
+    position, patch = weights.network.tensors.get("pos_embed"), patch_of_weights(weights)
+    if position is None or patch is None or math.isqrt(position.shape[1]) ** 2 != position.shape[1]:
+        return True
+    grid = weights.geometry.grid((patch, patch)) if weights.geometry else None
+    if grid is None and image_size is not None:
+        height, width = height_and_width(image_size)
+        grid = (height // patch, width // patch)
+    return "dinov2" in weights.layout.lower() or (grid is not None and position.shape[1] - 1 == math.prod(grid))
 
 
 def _ratio(rows: int, width: int) -> float:

@@ -16,17 +16,22 @@ from common.models.lora import merge_tensors
 
 _KEYS = (
     "teacher",
+    "target_encoder",
     "state_dict",
     "model",
     "model_state_dict",
+    "model_state",
     "module",
+    "network",
+    "net",
     "state_dict_ema",
     "model_ema",
     "ema",
     "student",
 )
-"""Keys of networks in other programs' checkpoints, the one to take first. DINO evaluates the teacher. timm and DeiT evaluate the
-plain weights of a checkpoint that also holds their average (`validate.py` without --use-ema, `main.py --eval`)."""
+"""Keys of networks in other programs' checkpoints, the one to take first. DINO evaluates the teacher, MSN the
+target encoder. timm and DeiT evaluate the plain weights of a checkpoint that also holds their average (`validate.py` without
+--use-ema, `main.py --eval`)."""
 _PREFIXES = {
     "dino.teacher.": "teacher",
     "average.": "average",
@@ -70,7 +75,8 @@ class ChosenNetwork:
 
 def is_training_state(tensors: Mapping[str, Any]) -> bool:
     """Return whether these are all tensors of a checkpoint of this project."""
-    return bool(tensors) and all(name.startswith((*_PREFIXES, *_OTHER_PREFIXES)) for name in tensors)
+    own = (*_PREFIXES, *_OTHER_PREFIXES)
+    return bool(tensors) and all(isinstance(name, str) and name.startswith(own) for name in tensors)
 
 
 def choose_from_state(tensors: Mapping[str, Tensor]) -> ChosenNetwork | None:
@@ -117,9 +123,10 @@ def choose_backbone(tensors: Mapping[Any, Tensor], name: str | None, others: Ite
     if len(prefixes) > 1:
         name = ": ".join([*([name] if name else []), _words(prefix)])
     network = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
-    if prefix == "vit.":  # transformers' classifier of ViT's class token
+    if f".{prefix}".endswith(".vit."):  # transformers' classifier of ViT's class token, which stands beside the network
+        classifier = f"{prefix.removesuffix('vit.')}classifier"
         network |= {
-            f"head.{kind}": weights.pop(f"classifier.{kind}") for kind in _KINDS if f"classifier.{kind}" in weights
+            f"head.{kind}": weights.pop(f"{classifier}.{kind}") for kind in _KINDS if f"{classifier}.{kind}" in weights
         }
     rest = [key for key in weights if not key.startswith((prefix, *other_prefixes))] if prefix else []
     owner = prefix.partition(".")[0] + "."

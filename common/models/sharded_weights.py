@@ -1,7 +1,10 @@
-"""Weights in several safetensors files (shards), with an index that says which tensor is in which, as transformers writes them."""
+"""Weights in several files (shards), safetensors or of PyTorch, with an index, as transformers writes it.
+
+The index says which tensor is in which file.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import safe_open
@@ -9,18 +12,20 @@ from torch import Tensor
 
 from common.errors import quoted
 from common.files import path_exists
+from common.models.pickled_tensors import PICKLES, read_pickled, refused
 from common.models.weights_error import WeightsError
 from common.tensor_files import SafetensorError, check_readable
 
 INDEX_FILE = "model.safetensors.index.json"
+PICKLED_INDEX_FILE = "pytorch_model.bin.index.json"
 METADATA_FILE = ".metadata"
 """File that lists the tensors of a checkpoint of torch.distributed.checkpoint, which are in .distcp files beside it."""
-SUFFIX = ".safetensors.index.json"
+_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
 
 
 def is_index(path: Path) -> bool:
     """Return whether a file is an index, by its name."""
-    return path.name.endswith(SUFFIX)
+    return path.name.endswith(_SUFFIXES)
 
 
 def files_of_weights(path: Path) -> list[Path]:
@@ -53,17 +58,31 @@ def read_sharded(index: Path) -> dict[str, Tensor]:
     for shard, names in names_by_shard.items():
         path = index.with_name(shard)
         check_readable(path)
-        try:
-            with safe_open(path, "pt") as file:
-                if absent := sorted(set(names) - set(file.keys())):
-                    raise WeightsError(
-                        f"{path} lacks {len(absent)} of the tensors that {index.name} says it has: {quoted(absent, limit=3)};"
-                        " copy all files of one version of these weights"
-                    )
-                tensors |= {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:
-            raise WeightsError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
+        found = _read_pickled_shard(path) if path.suffix in PICKLES else _read_shard(path, names)
+        if absent := sorted(set(names) - found.keys()):
+            raise WeightsError(
+                f"{path} lacks {len(absent)} of the tensors that {index.name} says it has: {quoted(absent, limit=3)};"
+                " copy all files of one version of these weights"
+            )
+        tensors |= {name: found[name] for name in names}
     return tensors
+
+
+def _read_shard(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return those of the tensors that a safetensors file has."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in set(names).intersection(file.keys())}
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
+
+
+def _read_pickled_shard(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file of PyTorch, without executing code from it."""
+    content, others = read_pickled(path)
+    if not isinstance(content, dict):
+        raise refused(path, others)
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
 def _read_index(index: Path) -> Mapping[str, str]:
@@ -73,7 +92,7 @@ def _read_index(index: Path) -> Mapping[str, str]:
         shards = {str(name): str(shard) for name, shard in content["weight_map"].items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{index} is not an index of safetensors files (no mapping `weight_map`: {error}); copy it again"
+            f"{index} is not an index of files of weights (no mapping `weight_map`: {error}); copy it again"
         ) from error
     files = sorted(set(shards.values()))
     if outside := [name for name in files if Path(name).name != name]:

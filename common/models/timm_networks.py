@@ -14,6 +14,7 @@ import timm
 from timm.models import Eva, VisionTransformer, model_entrypoint
 from torch import nn
 
+from common.config import NONE
 from common.errors import UserError
 from common.yaml_text import parse_override
 from common.yaml_words import as_value
@@ -52,7 +53,7 @@ def parse_kwargs(kwargs: tuple[str, ...]) -> dict[str, Any]:
 
 def format_kwargs(kwargs: Mapping[str, Any]) -> tuple[str, ...]:
     """Return keyword arguments as `model.kwargs` states them."""
-    return tuple(f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in kwargs.items())
+    return tuple(f"{name}={_text(value)}" for name, value in kwargs.items())
 
 
 def kwargs_problems(kwargs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -119,9 +120,16 @@ def without_own_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name != NORM_EPS}
 
 
+def _text(value: Any) -> str:
+    """Return the text that stands for a value: `none` for no value, in quotes where it is the text itself."""
+    if value is None or isinstance(value, bool):
+        return NONE if value is None else str(value).lower()
+    return f"'{value}'" if isinstance(value, str) and value.lower() == NONE else str(value)
+
+
 def _value(text: str) -> Any:
-    """Return the value that YAML reads, with 1e-5 as a number."""
-    return as_value(parse_override(text))
+    """Return the value that YAML reads, with 1e-5 as a number and `none` as no value, as in the other keys of a recipe."""
+    return None if text.strip().lower() == NONE else as_value(parse_override(text))
 
 
 def _pooling(name: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from common.models.weights_error import required
+
 _RENAMES = (
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.class_embedding$", "cls_token"),
@@ -46,6 +48,7 @@ def from_transformers(
         for pattern, replacement in _RENAMES:
             name = re.sub(pattern, replacement, name)
         found[name.replace(".mlp.up_proj.", ".mlp.fc1_x." if gated else ".mlp.fc1.")] = tensor
+    found = found if rotary else _join_gates(found)
     for name in ("cls_token", "pos_embed"):
         if name in found:
             found[name] = found[name].reshape(1, -1, found[name].shape[-1])
@@ -68,6 +71,16 @@ def _join(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             joined[name] = tensor
         else:
             joined[name.replace(".query.", ".qkv.")] = torch.cat([part for part in parts if part is not None])
+    return joined
+
+
+def _join_gates(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return Dinov2's weights with the two halves of its SwiGLU, which transformers 5 keeps apart, as timm's `fc1`."""
+    joined = {name: tensor for name, tensor in weights.items() if ".mlp.fc1_" not in name}
+    for name, gate in weights.items():
+        if ".mlp.fc1_g." in name:
+            values = required(weights, name.replace(".fc1_g.", ".fc1_x."))
+            joined[name.replace(".fc1_g.", ".fc1.")] = torch.cat([gate, values])
     return joined
 
 

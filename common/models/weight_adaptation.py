@@ -1,14 +1,12 @@
-"""Changes of weights that keep their function, made and logged before the strict check, and settings that no tensor states.
+"""Changes of weights that keep their function, made and logged before the strict check.
 
 The network that loads the weights states the changes: it has other input channels, or DINOv3's biases, which timm has as two
 networks, with and without.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
 
 _BIASES = (".attn.q_bias", ".attn.v_bias")
@@ -28,6 +26,7 @@ def adapt_input_channels(model: nn.Module, weights: dict[str, Tensor]) -> tuple[
     channels, wanted = given.shape[1], model.state_dict()[name].shape[1]
     if channels == wanted or (channels not in (1, 3) and wanted != 1):
         return None
+    given = given.float()  # a sum in half precision is rounded
     if wanted == 1:
         weights[name] = given.sum(1, keepdim=True)
     else:
@@ -50,16 +49,3 @@ def adapt_zero_biases(weights: dict[str, Tensor], expected: Mapping[str, Tensor]
     lacking = [name for name in expected if name.endswith(_BIASES)]
     weights |= {name: torch.zeros_like(expected[name]) for name in lacking}
     return len(lacking)
-
-
-def differing_settings(model: Any, config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings in transformers' config of the weights in which the network differs: epsilon of the norms, activation."""
-    stated = config.get("vision_config") or config
-    norm = next((module for module in model.modules() if isinstance(module, nn.LayerNorm)), None)
-    eps = stated.get("layer_norm_eps")
-    if norm is not None and isinstance(eps, float) and eps != norm.eps:
-        yield f"layer norms with epsilon {eps:g} instead of {norm.eps:g}"
-    is_quick = any(isinstance(module, QuickGELU) for module in model.modules())
-    activation = stated.get("hidden_act")
-    if activation in ("gelu", "quick_gelu") and (activation == "quick_gelu") != is_quick:
-        yield f"the activation function {activation}"

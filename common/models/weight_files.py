@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.checkpoint_files import TENSORS
 from common.files import path_exists
+from common.models.attention_heads import heads_of_moco_v3
 from common.models.checkpointed import (
     describe_folder_without_weights,
     is_checkpoint,
@@ -21,6 +22,8 @@ from common.models.checkpointed import (
 )
 from common.models.distillation_token import without_distillation_token
 from common.models.hub import WEIGHT_FILES, cached_weights, fetch_weights, not_downloaded, timm_arguments
+from common.models.network_settings import NetworkSettings, settings_of_network
+from common.models.other_networks import describe_unsupported_files
 from common.models.patch_geometry import (
     PatchGeometry,
     geometry_of_config,
@@ -39,7 +42,7 @@ from common.models.several_networks import (
 )
 from common.models.sharded_weights import METADATA_FILE, is_index, read_sharded
 from common.models.weight_layouts import to_timm_names
-from common.models.weights_error import WeightsError, naming_key
+from common.models.weights_error import LayoutError, WeightsError, naming_key
 from common.paths import user_path
 from common.tensor_files import SafetensorError, check_readable, read_tensors
 
@@ -67,8 +70,8 @@ class Weights:
     """Image and patch size that the weights were trained for; None if nothing states them."""
     layout: str = "timm"
     """Program in whose names the weights were saved: timm, DINOv2, DINOv3, CLIP, transformers' dinov2 ..."""
-    num_heads: int | None = None
-    """Number of attention heads, if the file tells it."""
+    settings: NetworkSettings = NetworkSettings()
+    """Settings that no tensor tells, where the file does, or timm's network of the weights."""
     had_distillation_token: bool = False
     """Whether they are of a network with a distillation token, which is dropped with its position and classifier."""
     lacks_sums: bool = False
@@ -113,7 +116,8 @@ def _find_local(init: str, key: str) -> Path | None:
         is_folder = path_exists(path) and path.is_dir()
         found = _find_in_folder(path) if is_folder else None
         if is_folder and found is None:
-            raise WeightsError(f"{init!r} {describe_folder_without_weights(path)}; otherwise {_CHOICES}")
+            described = describe_unsupported_files(path) or describe_folder_without_weights(path)
+            raise WeightsError(f"{init!r} {described}; otherwise {_CHOICES}")
         path = found or path
         if path_exists(path):
             if not path.is_file():  # opening a pipe could wait forever
@@ -150,17 +154,21 @@ def _read_file(path: Path) -> Weights:
         )
     if others:
         logger.info("init: not read from %s, since they are no plain data: %s", path.name, describe_others(others))
-    named = to_timm_names(network.tensors, model_type_of_config(path))
+    try:
+        named = to_timm_names(network.tensors, model_type_of_config(path))
+    except LayoutError as error:
+        raise WeightsError(f"{path} {error}") from error
     geometry = geometry_of_config(path)
     if geometry is None and named.layout in _SQUARE:
         geometry = geometry_of_square(named.tensors, f"{path} ({named.layout})")
+    names = (network.name or "", *network.others)
     dropped = Counter(network.dropped) + Counter(count_parts(named.dropped))
     return Weights(
         source=str(path),
         network=replace(network, tensors=named.tensors, dropped=dict(dropped)),
         geometry=geometry,
         layout=named.layout,
-        num_heads=named.num_heads,
+        settings=named.settings.or_else(NetworkSettings(num_heads=heads_of_moco_v3(named.tensors, names))),
         had_distillation_token=named.had_distillation_token,
         lacks_sums=is_state,
     )
@@ -227,5 +235,6 @@ def _read_timm(init: str, name: str) -> Weights:
         source=init,
         network=ChosenNetwork(tensors=tensors, dropped=count_parts(dropped)),
         geometry=geometry_of_model(model, init),
+        settings=settings_of_network(model),
         had_distillation_token=bool(dropped),
     )

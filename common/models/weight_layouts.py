@@ -5,8 +5,7 @@ The official programs name a vision transformer as timm does, with few exception
     DINOv2, DINOv3 in training   blocks in chunks, blocks.0.3.norm1; a mask token
     DINOv2 with registers        register_tokens; the class token has a position embedding, in timm it is added to the token
     DINOv2 ViT-g                 SwiGLU as w12, w3
-    DINOv3                       storage_tokens; ls1.gamma is gamma_1, SwiGLU is w1, w2, w3; queries and values have a bias, keys
-                                 a masked one; the periods of the rotary embedding are constants
+    DINOv3                       `dinov3_layout`
     MAE in training              a decoder and a mask token
     CLIP                         names of its own, a projection
     distilled DeiT               a distillation token, with a position and a classifier (`distillation_token`)
@@ -18,17 +17,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
+from common.models.dinov3_layout import from_dinov3
 from common.models.distillation_token import without_distillation_token
+from common.models.network_settings import NetworkSettings
 from common.models.transformers_layout import from_transformers
+from common.models.weights_error import required
 
 _CHUNKED = re.compile(r"blocks\.\d+\.(\d+)\.(.+)")
 _ONLY_TRAINING = re.compile(
-    r"mask_token|decoder_?[a-z_]*(\..*)?|(dino_|ibot_|cls_)?head\.(mlp|last_layer)\..*|(dino|ibot)_head\..*|local_cls_norm\..*"
+    r"mask_token|masked_embed|decoder_?[a-z_]*(\..*)?|(dino_|ibot_|cls_)?head\.(mlp|last_layer2?|\d+)\..*|(dino|ibot)_head\..*"
+    r"|local_cls_norm\..*|n_averaged"
 )
-"""Tensors that only training uses: mask token, MAE's decoder, projection heads, the norm of DINOv3's local views."""
+"""Tensors that only training uses: mask token, MAE's decoder, projection heads (MoCo v3's by number), the norm of DINOv3's local
+views, the count of torch's AveragedModel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,8 @@ class NamedWeights:
     """Program in whose names they were saved, with its network: DINOv2, DINOv3, CLIP, transformers' dinov2; else timm."""
     dropped: list[str] = field(default_factory=list)
     """Names of the tensors that only training uses."""
-    num_heads: int | None = None
-    """Number of attention heads, if the file tells it."""
+    settings: NetworkSettings = NetworkSettings()
+    """Settings that no tensor of the network tells, where the file does."""
     had_distillation_token: bool = False
     """Whether the network has a distillation token, which is dropped."""
 
@@ -49,7 +52,8 @@ class NamedWeights:
 def to_timm_names(weights: Mapping[str, Tensor], model_type: str | None = None) -> NamedWeights:
     """Return the weights of one network in timm's names; those that already are in timm's names unchanged.
 
-    `model_type` is that of transformers' config beside them, if there is one. A distillation token is dropped.
+    `model_type` is that of transformers' config beside them, if there is one. A distillation token is dropped. Raise LayoutError
+    for weights that are incomplete, and for a setting of theirs that no network here has.
     """
     named = _rename(weights, model_type)
     tensors, dropped = without_distillation_token(named.tensors)
@@ -67,7 +71,8 @@ def _rename(weights: Mapping[str, Tensor], model_type: str | None) -> NamedWeigh
     dropped = [name for name in named if _ONLY_TRAINING.fullmatch(name)]
     kept = {name: tensor for name, tensor in named.items() if name not in dropped}
     if any(name == "storage_tokens" or name.startswith("rope_embed.") for name in named):
-        return _from_dinov3(kept, dropped)
+        tensors, settings = from_dinov3(kept)
+        return NamedWeights(tensors=tensors, layout="DINOv3", dropped=dropped, settings=settings)
     has_layer_scale = any(name.endswith(".ls1.gamma") for name in kept)
     is_dinov2 = "register_tokens" in kept or (has_layer_scale and "mask_token" in dropped)
     tensors = _swiglu(_registers(kept)) if is_dinov2 else kept
@@ -87,47 +92,15 @@ def _registers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     if "register_tokens" not in weights:
         return weights
     found = {name: tensor for name, tensor in weights.items() if name != "register_tokens"}
-    position = found["pos_embed"]
+    position, token = required(found, "pos_embed"), required(found, "cls_token")
     found |= {"reg_token": weights["register_tokens"], "pos_embed": position[:, 1:]}
-    found["cls_token"] = found["cls_token"] + position[:, :1]
+    found["cls_token"] = token.float() + position[:, :1].float()  # a sum in half precision is rounded
     return found
 
 
 def _swiglu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return DINOv2's weights with its SwiGLU, w12 and w3, as timm's fc1 and fc2."""
     return {name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2."): t for name, t in weights.items()}
-
-
-def _from_dinov3(weights: dict[str, Tensor], dropped: list[str]) -> NamedWeights:
-    """Return the weights of DINOv3's program in timm's names.
-
-    A head has four times as many channels as the rotary embedding has periods: rows and columns, sine and cosine. A bias that the
-    program multiplies with its mask is multiplied here; the part of the keys is always 0.
-    """
-    found: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        if name.startswith("rope_embed.") or name.endswith(".bias_mask"):
-            continue
-        if name.endswith(".attn.qkv.bias"):
-            mask = weights.get(f"{name}_mask")
-            bias = tensor if mask is None else torch.where(mask == 0, 0, tensor)
-            query, _, value = bias.chunk(3)
-            block = name.removesuffix("qkv.bias")
-            found |= {f"{block}q_bias": query.clone(), f"{block}v_bias": value.clone()}
-            continue
-        for ours, theirs in (
-            ("reg_token", "storage_tokens"),
-            (".gamma_1", ".ls1.gamma"),
-            (".gamma_2", ".ls2.gamma"),
-            (".mlp.fc1_g.", ".mlp.w1."),
-            (".mlp.fc1_x.", ".mlp.w2."),
-            (".mlp.fc2.", ".mlp.w3."),
-        ):
-            name = name.replace(theirs, ours)
-        found[name] = tensor
-    periods, width = weights.get("rope_embed.periods"), found["cls_token"].shape[-1]
-    num_heads = None if periods is None else width // (4 * len(periods))
-    return NamedWeights(tensors=found, layout="DINOv3", dropped=dropped, num_heads=num_heads)
 
 
 def _from_clip(weights: Mapping[str, Tensor]) -> NamedWeights:
@@ -154,6 +127,5 @@ def _from_clip(weights: Mapping[str, Tensor]) -> NamedWeights:
             name = re.sub(pattern, replacement, name)
         found[name] = tensor
     found["cls_token"] = found["cls_token"].view(1, 1, -1)
-    found["pos_embed"] = found["pos_embed"][None]
-    width, dropped = found["cls_token"].shape[-1], ["proj"] if "proj" in weights else []
-    return NamedWeights(tensors=found, layout="CLIP", dropped=dropped, num_heads=width // 64)
+    found["pos_embed"] = required(found, "pos_embed")[None]
+    return NamedWeights(tensors=found, layout="CLIP", dropped=["proj"] if "proj" in weights else [])

@@ -20,12 +20,20 @@ from torch import Tensor, nn
 from common.checkpoint_files import SUMS
 from common.errors import UserError
 from common.models.classifier import classifier_names
+from common.models.config_files import label_names, settings_of_file
 from common.models.failed_run import failure_of_run
-from common.models.network_of_weights import describe_network
+from common.models.network_of_weights import describe_network, is_network_of
+from common.models.network_settings import (
+    NetworkSettings,
+    differing_settings,
+    incompatible_settings,
+    settings_of_network,
+)
+from common.models.other_networks import kind_of_network
 from common.models.patch_geometry import read_config
 from common.models.position_embedding import NAME as POSITION_EMBEDDING
 from common.models.position_embedding import UnknownGridError, own_grid, resize_position_embedding
-from common.models.weight_adaptation import adapt_input_channels, adapt_zero_biases, differing_settings
+from common.models.weight_adaptation import adapt_input_channels, adapt_zero_biases
 from common.models.weight_files import Weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -62,8 +70,8 @@ def load_init(model: nn.Module, init: str, *, class_names: Sequence[str] | None 
     DINOv3, or the teacher of a training checkpoint), `timm:<name>` or a timm name, `hf-hub:<id>`, or `local-dir:<folder>`.
 
     A classifier is not loaded if it has another number of classes, or if the weights name other classes (`label_names` in the
-    config.json of an export). Raise UserError for a source that does not exist or is incomplete, and for any tensor that does not
-    fit.
+    config.json of an export, `id2label` in transformers'). Raise UserError for a source that does not exist or is incomplete, for
+    any tensor that does not fit, and for another number of heads or rotary embedding than the weights state.
     """
     read = read_weights(init)
     if read.lacks_sums:
@@ -73,8 +81,11 @@ def load_init(model: nn.Module, init: str, *, class_names: Sequence[str] | None 
     source, weights = read.source, dict(read.network.tensors)
     _check_types(init, weights)
     expected = dict(model.state_dict())
-    config = read_config(Path(read.source))
-    other_class = _other_class(config.get("label_names"), class_names)
+    stated = read.settings
+    config: Mapping[str, Any] = {}
+    if (path := Path(read.source)).is_file():  # not a name of timm
+        config, stated = read_config(path), settings_of_file(path, read.layout).or_else(stated)
+    other_class = _other_class(label_names(config), class_names)
     head = _match_head(model, weights, expected, fits=other_class is None)
     channels, zero_biases = adapt_input_channels(model, weights), adapt_zero_biases(weights, expected)
     resized_from, problem = None, None
@@ -83,6 +94,8 @@ def load_init(model: nn.Module, init: str, *, class_names: Sequence[str] | None 
     except UnknownGridError as error:
         problem = str(error)
     _check_fit(init, read, weights, expected, grid_problem=problem)
+    own = settings_of_network(model)
+    _check_settings(init, own, stated)
     with torch.no_grad():
         for name, tensor in expected.items():
             tensor.copy_(weights[name])
@@ -95,22 +108,22 @@ def load_init(model: nn.Module, init: str, *, class_names: Sequence[str] | None 
         zero_biases=zero_biases,
         network=read.network.name,
     )
-    _log(report, read, model, config, other_class)
+    _log(report, read, model, tuple(differing_settings(own, stated)), other_class)
     return report
 
 
-def _other_class(given: object, own: Sequence[str] | None) -> str | None:
+def _other_class(given: Sequence[str] | None, own: Sequence[str] | None) -> str | None:
     """Return in words the first class in which the names that weights give differ from our own; None if none does."""
-    if own is None or not isinstance(given, list) or len(given) != len(own):
+    if own is None or given is None or len(given) != len(own):
         return None
-    pairs = ((number, str(name), mine) for number, (name, mine) in enumerate(zip(given, own, strict=True)))
+    pairs = ((number, name, mine) for number, (name, mine) in enumerate(zip(given, own, strict=True)))
     return next(
         (f"class {number} is '{name}' there and '{mine}' here" for number, name, mine in pairs if name != mine), None
     )
 
 
 def _log(
-    report: InitReport, read: Weights, model: nn.Module, config: Mapping[str, Any], other_class: str | None
+    report: InitReport, read: Weights, model: nn.Module, differing: Sequence[str], other_class: str | None
 ) -> None:
     """Log what was loaded, what was left and what was changed."""
     layout = "" if read.layout == "timm" else f", in the layout of {read.layout}"
@@ -126,9 +139,10 @@ def _log(
             "init: warning: the weights are of a network with a distillation token, which is dropped with its position embedding"
             " and classifier: until this network is trained further, its features and predictions differ from that one's"
         )
-    if differing := list(differing_settings(model, config)):
+    if differing:
         logger.warning(
-            "init: warning: the network of the weights has %s; model.name=init builds it so", " and ".join(differing)
+            "init: warning: the network of the weights has %s; model.name=init builds it so, if timm can",
+            " and ".join(differing),
         )
     if report.head == "fresh" and other_class is not None:
         logger.warning(
@@ -197,6 +211,15 @@ def _check_types(init: str, weights: Mapping[str, Tensor]) -> None:
         )
 
 
+def _check_settings(init: str, own: NetworkSettings, stated: NetworkSettings) -> None:
+    """Raise UserError if the weights state a setting with which this network's features would be others."""
+    if problems := list(incompatible_settings(own, stated)):
+        raise UserError(
+            f"init: the network of the weights {init} has {' and '.join(problems)}: set model.name=init to build it, or state it"
+            " for a network with a timm name as in parentheses"
+        )
+
+
 def _check_fit(
     init: str,
     read: Weights,
@@ -224,10 +247,7 @@ def _check_fit(
     if not found and grid_problem is None:
         return
     layout = "" if read.layout == "timm" else f", in the layout of {read.layout},"
-    remedy = (
-        "set model.name=init to build the network of the weights, or set model.name, model.patch_size, model.stem,"
-        f" model.stem_strides and model.ffn to those of the weights{describe_network(read)}"
-    )
+    remedy = _remedy(read, expected)
     if not found:
         raise UserError(f"init: the position embedding of {init} does not fit this network: {grid_problem}")
     if list(found) == ["not finite"]:
@@ -237,6 +257,21 @@ def _check_fit(
     lines = [f"  {len(names)} {problem}: {', '.join(_shortened(names))}" for problem, names in found.items()]
     lines += [f"  position embedding: {grid_problem}"] if grid_problem else []
     raise UserError("\n".join([f"init: the weights of {init}{layout} do not fit this network; {remedy}", *lines]))
+
+
+def _remedy(read: Weights, expected: Mapping[str, Tensor]) -> str:
+    """Return what to do about weights whose tensors are not those of the network."""
+    if (kind := kind_of_network(read.network.tensors)) is not None:
+        return f"they are {kind}"
+    described, keys = (
+        describe_network(read),
+        "model.name, model.patch_size, model.stem, model.stem_strides and model.ffn",
+    )
+    if not described:
+        return f"set {keys} to those of the network that they are of, or use other weights"
+    if is_network_of(read, expected):
+        return f"model.name=init gives this network, and they are of another or incomplete: set {keys} to theirs"
+    return f"set model.name=init to build the network of the weights, or set {keys} to those of the weights{described}"
 
 
 def _shortened(names: Sequence[str]) -> list[str]:

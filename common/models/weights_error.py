@@ -1,7 +1,9 @@
 """Errors about weights. What reads a file does not know by which key or option it was named: `naming_key` adds that."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+from torch import Tensor
 
 from common.errors import UserError
 
@@ -16,6 +18,17 @@ class WeightsError(UserError):
 
 class AbsentWeights(WeightsError):
     """Published weights that are neither in the cache nor to be downloaded: there is no connection, or the server gives none."""
+
+
+class LayoutError(ValueError):
+    """Tensors that do not follow the layout of their program: why, and what to do, after the name of their file."""
+
+
+def required(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    """Return a tensor that every network of its program has; raise LayoutError if it is missing."""
+    if name not in tensors:
+        raise LayoutError(f"lacks the tensor {name}: it is incomplete; copy the file again, or use other weights")
+    return tensors[name]
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def test_recipe_that_needs_nothing_of_its_weights_is_unchanged(init: str | None)
     assert follow_init(recipe) is recipe
 
 
-def test_own_run_changes_nothing_and_names_its_network(tmp_path: Path) -> None:
+def test_own_run_names_its_network_and_its_normalization_unless_set(tmp_path: Path) -> None:
     network = build_network(ModelConfig(name="vit_mini", stem="conv", ffn="mlp_relu"), image_size=16, num_classes=3)
     export_network(
         network,
@@ -110,11 +110,14 @@ def test_own_run_changes_nothing_and_names_its_network(tmp_path: Path) -> None:
         image_size=16,
         metrics={},
     )
-    recipe = _recipe(str(tmp_path), {"name": "vit_mini"})
+    recipe = _recipe(str(tmp_path), {"name": "vit_mini"}, mean=(0.1,) * 3, std=(0.2,) * 3)
     assert follow_init(recipe) is recipe
     followed = follow_init(_recipe(str(tmp_path), {"name": "init"}))
     load_init(build_network(followed.model, image_size=16, num_classes=3), str(tmp_path))
-    assert (followed.model.name, followed.model.ffn, followed.data.mean) == ("vit_mini", "mlp_relu", recipe.data.mean)
+    assert (followed.model.name, followed.model.ffn, followed.data.mean) == ("vit_mini", "mlp_relu", (0.3,) * 3)
+    assert follow_init(_recipe(str(tmp_path), {"name": "vit_mini"})).data.std == (0.3,) * 3
+    gray = _recipe(str(tmp_path), {"name": "vit_mini"}, channels=1, mean=(0.5,), std=0.5)
+    assert follow_init(gray) is gray
 
 
 def test_export_of_a_timm_network_names_it_again_and_loads_in_timm_alone(tmp_path: Path) -> None:
@@ -155,8 +158,10 @@ def test_network_that_cannot_be_told_is_refused(init: str | None, words: str) ->
 def test_number_of_heads_that_nothing_tells_is_asked_for(tmp_path: Path) -> None:
     network = timm.create_model("vit_small_patch16_224", embed_dim=96, depth=1, num_heads=3, num_classes=0)
     torch.save(network.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"96 wide.*no multiple of 64; set model\.name and model\.kwargs=\[num_heads"):
-        network_of_init(str(tmp_path / "w.pth"))
+    with pytest.raises(UserError, match=r"96 wide: nothing states.*; set model\.kwargs=\[num_heads="):
+        follow_init(_recipe(str(tmp_path / "w.pth"), {"name": "init"}))
+    model = follow_init(_recipe(str(tmp_path / "w.pth"), {"name": "init", "kwargs": ("num_heads=3",)})).model
+    assert "num_heads=3" in model.kwargs and "embed_dim=96" in model.kwargs
 
 
 def test_activation_that_timm_has_not_is_refused(tmp_path: Path) -> None:

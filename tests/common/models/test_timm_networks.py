@@ -17,6 +17,7 @@ from common.models.export import export_network
 from common.models.freezing import FreezeConfig, adapt_network
 from common.models.lora import LoraConfig, LoraLinear, merge_tensors
 from common.models.networks import ModelConfig, build_network
+from common.models.timm_networks import format_kwargs, parse_kwargs
 from common.models.weights import load_init
 
 KWARGS = ("embed_dim=64", "depth=3", "num_heads=2")
@@ -168,3 +169,13 @@ def test_invalid_keys_are_named(keys: dict[str, Any], words: str) -> None:
 def test_arguments_that_timm_refuses_are_named(kwargs: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"model\.kwargs = .*timm cannot build vit_small_patch14_dinov2"):
         build_network(ModelConfig(name="vit_small_patch14_dinov2", kwargs=kwargs), image_size=28, num_classes=0)
+
+
+@pytest.mark.parametrize("text", ["none", "None", "null"])
+def test_no_value_of_a_keyword_argument_is_none(text: str) -> None:
+    assert parse_kwargs((f"init_values={text}",)) == {"init_values": None}
+    assert format_kwargs({"init_values": None, "pos_embed": "none"}) == ("init_values=none", "pos_embed='none'")
+    assert parse_kwargs(format_kwargs({"init_values": None, "pos_embed": "none"})) == {
+        "init_values": None,
+        "pos_embed": "none",
+    }

@@ -74,9 +74,14 @@ def _dinov2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return found | {"mask_token": torch.randn(1, 64)}
 
 
+def _periods(count: int, base: float = 100.0) -> Tensor:
+    """Return the periods of a rotary embedding as DINOv3's program keeps them."""
+    return base ** (torch.arange(count) / count)
+
+
 def _dinov3(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return timm's weights as DINOv3's program names them."""
-    found: dict[str, Tensor] = {"mask_token": torch.zeros(1, 64), "rope_embed.periods": torch.ones(16)}
+    found: dict[str, Tensor] = {"mask_token": torch.zeros(1, 64), "rope_embed.periods": _periods(16)}
     for name, tensor in weights.items():
         if name.endswith("v_bias"):
             continue
