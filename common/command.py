@@ -81,12 +81,13 @@ def run_stage(
         code = USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if (cause := os_error_of(error, is_disk_error)) is not None:  # a cache of torch.compile
-            print_error(system_error_message(cause), rank)
-            return USER_ERROR
-        if not is_out_of_memory(error):
+            message = system_error_message(cause)
+        elif is_out_of_memory(error):
+            message = f"not enough memory for this recipe ({_first_line(error)}). {_memory_remedy(stage)}"
+        else:
             raise
-        print_error(f"not enough memory for this recipe ({_first_line(error)}). {_memory_remedy(stage)}", rank)
-        return USER_ERROR
+        alone, code = True, USER_ERROR
+        print_error(message, rank)
     finally:
         release_locks()
     if alone:

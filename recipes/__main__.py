@@ -1,6 +1,7 @@
 """Command line of the studies: `python -m recipes list | plan | tune | run | status | report | publish | schema`."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -167,7 +168,7 @@ def _size(options: argparse.Namespace, path: Path, study: Study) -> tuple[Study,
         SizeOptions(options.budget, options.public, shlex.join([*study_words(options), *words_of_size(options)])),
         jobs=slots.count,
         cores=available_cores(),
-        may_use_gpu=not is_on_cpu(arguments),
+        may_use_gpu=not is_on_cpu(arguments, os.environ),
         print_line=_print,
     )
     sized = build_study(mapping, display_path(path), folder=path.parent)
@@ -206,7 +207,7 @@ def _folder(out: str | None, study: Study) -> Path:
 def _source_name(study: Study) -> str:
     """Return the last part of the name of a study's images: of a folder, a file or a data set of the hub."""
     source = as_text(study.mapping.get("set", {}).get("data.source", ""))
-    return Path(source).resolve().name
+    return Path(source.partition("?")[0] if "://" in source else source).resolve().name
 
 
 def _save(choices: Choices, path: Path) -> int:

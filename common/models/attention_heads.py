@@ -3,20 +3,19 @@
 No tensor tells it. Heads have 64 channels up to ViT-L, and 80, 88 and 104 in ViT-H, ViT-g and ViT-G, except DINOv2's and DINOv3's.
 """
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 _PUBLISHED = {64: 1, 192: 3, 256: 4, 320: 5, 384: 6, 512: 8, 640: 10, 768: 12, 832: 13, 896: 14, 1024: 16}
 _PUBLISHED |= {1152: 16, 1280: 16, 1408: 16, 1536: 16, 1664: 16}
-"""Heads by width: ViT, DeiT, DINO, MAE, CLIP, SigLIP. 64, the width of one such head, is of no published network."""
+"""Heads by width: ViT, DeiT, DINO, MAE, CLIP, SigLIP. 64, the width of one such head, is of no published network: a single
+head is assumed, and logged."""
 _LAYER_SCALE = _PUBLISHED | {1536: 24}
 """DINOv2, DeiT III."""
 _DINOV3 = _LAYER_SCALE | {1280: 20, 4096: 32}
 _MOCO_V3 = {384: 12}
 """MoCo v3's ViT-S, "An Empirical Study of Training Self-Supervised Vision Transformers" (2021), section 5."""
-_MOCO_ENCODERS = re.compile(r"(^|[\s.])(base|momentum)_encoder($|\.)")
 
 
 def published_heads(weights: Mapping[str, Tensor], width: int) -> int | None:
@@ -29,16 +28,12 @@ def published_heads(weights: Mapping[str, Tensor], width: int) -> int | None:
     return (_LAYER_SCALE if "blocks.0.ls1.gamma" in weights else _PUBLISHED).get(width)
 
 
-def heads_of_moco_v3(weights: Mapping[str, Tensor], names: tuple[str, ...]) -> int | None:
-    """Return the number of heads of MoCo v3's ViT-S, or None for any other weights.
-
-    It is told by the `names` of the networks in its file, or by its position embedding.
-    """
+def heads_of_moco_v3(weights: Mapping[str, Tensor]) -> int | None:
+    """Return the number of heads of MoCo v3's ViT-S, told by its fixed position embedding, or None for any other weights."""
     position = weights.get("pos_embed")
     if position is None or position.dim() != 3 or position.shape[-1] not in _MOCO_V3:
         return None
-    is_moco = any(_MOCO_ENCODERS.search(name) for name in names) or _is_position_of_moco(position[0].float())
-    return _MOCO_V3[position.shape[-1]] if is_moco else None
+    return _MOCO_V3[position.shape[-1]] if _is_position_of_moco(position[0].float()) else None
 
 
 def _is_position_of_moco(position: Tensor) -> bool:

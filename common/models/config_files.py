@@ -51,7 +51,8 @@ def settings_of_file(path: Path, layout: str) -> NetworkSettings:
     if isinstance(architecture := config.get("architecture"), str):
         told = settings_of_timm(architecture, section_of(config, "model_args"))
         return replace(told, norm_eps=None) if "network" in config else told  # timm takes no epsilon of an export
-    of_transformers = settings_of_config(config.get("vision_config") or config)
+    tower = section_of(config, "vision_config") or config
+    of_transformers = NetworkSettings() if "vocab_size" in tower else settings_of_config(tower)  # of a text model
     open_clip = section_of(read_json(path.with_name(OPEN_CLIP)), "model_cfg") if layout == "CLIP" else {}
     return _settings_of_open_clip(open_clip).or_else(of_transformers) if open_clip else of_transformers
 

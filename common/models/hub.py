@@ -74,7 +74,7 @@ def _cached(repository: str, files: Sequence[str]) -> Path | None:
 def fetch_descriptions(repository: str, init: str) -> str | None:
     """Download the files that describe cached weights and that the cache lacks; return why not, or None if all is known.
 
-    The cache also records which files a repository has not. Without a connection the answer is immediate from the second time on.
+    The cache also records which files a repository has not. Whether the hub answers is asked once in a process, for some seconds.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 

@@ -1,7 +1,8 @@
 """What a recipe takes from its weights `init` unless it is set: network, patch size, normalization.
 
-`model.name=init` stands for the network of the weights. The normalization (`data.mean`, `data.std`) comes with all weights that
-state it, the patch size with those of other programs: that of this project's runs is in the run's own recipe.
+`model.name=init` stands for the network of the weights, with whose normalization (`data.mean`, `data.std`) it comes. Of a network
+that the recipe names, patch size and normalization come with weights of other programs; those of this project's runs are in the
+run's own recipe, and nothing is changed.
 """
 
 import logging
@@ -64,7 +65,9 @@ def follow_init(config: Recipe, *, fetch: bool = True) -> Recipe:
     if init is None:
         return config
     try:
-        patch = {} if is_own_weights(init, fetch=fetch) else _patch(model, init, fetch=fetch)
+        if is_own_weights(init, fetch=fetch):
+            return config
+        patch = _patch(model, init, fetch=fetch)
         return _changed(config, patch, _normalization(config, keys_set, init, fetch=fetch))
     except (UserError, OSError):  # reported when the weights are loaded; a finished run does not need them
         return config

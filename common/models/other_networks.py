@@ -8,11 +8,17 @@ from torch import Tensor
 _KINDS = (
     (
         ("relative_position_bias_table", "rel_pos_bias."),
-        "of BEiT or Data2Vec, whose relative position bias no network has here",
+        "with a relative position bias, as BEiT, Data2Vec and Swin have it, which no network has here; use weights of a ViT",
     ),
     (("pos_embeder.",), "of XCiT, which is not supported; use DINO's weights of a ViT"),
-    (("layer1.0.conv1.weight",), "of a ResNet, which is not supported; use DINO's weights of a ViT"),
-    (("downsample_layers.", "stages.0."), "of a ConvNeXt, which is not supported; use weights of a ViT"),
+    (
+        ("layer1.0.conv1.weight",),
+        "of a convolutional network such as ResNet, which is not supported; use weights of a ViT",
+    ),
+    (
+        ("downsample_layers.", "stages.0."),
+        "of a network of stages such as ConvNeXt, which is not supported; use weights of a ViT",
+    ),
     (("lora_A.", ".base_layer."), "of a network with peft's adapters; save it after merge_and_unload()"),
     (("encoder.layers.encoder_layer_",), "of torchvision's ViT, whose names are not read; use timm's weights of a ViT"),
 )

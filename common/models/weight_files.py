@@ -161,14 +161,13 @@ def _read_file(path: Path) -> Weights:
     geometry = geometry_of_config(path)
     if geometry is None and named.layout in _SQUARE:
         geometry = geometry_of_square(named.tensors, f"{path} ({named.layout})")
-    names = (network.name or "", *network.others)
     dropped = Counter(network.dropped) + Counter(count_parts(named.dropped))
     return Weights(
         source=str(path),
         network=replace(network, tensors=named.tensors, dropped=dict(dropped)),
         geometry=geometry,
         layout=named.layout,
-        settings=named.settings.or_else(NetworkSettings(num_heads=heads_of_moco_v3(named.tensors, names))),
+        settings=named.settings.or_else(NetworkSettings(num_heads=heads_of_moco_v3(named.tensors))),
         had_distillation_token=named.had_distillation_token,
         lacks_sums=is_state,
     )

@@ -35,15 +35,24 @@ def batch_hard_triplet(features_BD: Tensor, labels_B: Tensor, *, margin: float |
 
     d_ap is the largest Euclidean distance to an image of the anchor's identity, d_an the smallest to an image of another identity
     (Hermans et al. 2017, equation 5). Distances are computed in float32, from differences: |a|^2 + |b|^2 - 2 a.b would lose the
-    digits of close features, and almost all of them in TF32. The gradient of equal features is 0.
+    digits of close features, and almost all of them in TF32. Only the two of each anchor have a gradient, so that memory is of B^2
+    and B D numbers; that of equal features is 0.
     """
     features = features_BD.float()
-    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     same = labels_B[:, None] == labels_B
-    furthest_same = distances.masked_fill(~same, -torch.inf).amax(1)
-    nearest_other = distances.masked_fill(same, torch.inf).amin(1)
-    gap = furthest_same - nearest_other
+    with torch.no_grad():
+        distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+        furthest_same = distances.masked_fill(~same, -torch.inf).argmax(1)
+        nearest_other = distances.masked_fill(same, torch.inf).argmin(1)
+    to_other = torch.where(same.all(1), torch.inf, _distances(features, nearest_other))
+    gap = _distances(features, furthest_same) - to_other
     return (softplus(gap) if margin is None else relu(gap + margin)).mean()
+
+
+def _distances(features: Tensor, rows: Tensor) -> Tensor:
+    """Return the distance of each of the features (B, D) to that in its row of `rows` (B,)."""
+    # The lower bound keeps the gradient of the square root finite when two features are equal.
+    return (features - features[rows]).square().sum(1).clamp_min(1e-12).sqrt()
 
 
 def triplet_over_processes(features_BD: Tensor, labels_B: Tensor, *, margin: float | None) -> Tensor:

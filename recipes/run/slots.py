@@ -47,7 +47,7 @@ def choose_slots(
     return Slots(jobs or max(1, default_jobs(devices) // processes), devices, processes)
 
 
-def is_on_cpu(accelerate_args: tuple[str, ...], environment: Mapping[str, str] = os.environ) -> bool:
+def is_on_cpu(accelerate_args: tuple[str, ...], environment: Mapping[str, str]) -> bool:
     """Return whether runs are told to train on the CPU, though there may be GPUs."""
     return "--cpu" in accelerate_args or environment.get("ACCELERATE_USE_CPU", "").lower() in TRUE
 

@@ -23,6 +23,8 @@ class KnownRates:
 
     rates: dict[str, float] = field(default_factory=dict)
     busy: dict[str, str] = field(default_factory=dict)
+    bf16_ratio: float | None = None
+    """`Machine.bf16_ratio` with which they were measured."""
 
 
 def read_rates(folder: Path, machine: Machine) -> KnownRates:
@@ -34,17 +36,22 @@ def read_rates(folder: Path, machine: Machine) -> KnownRates:
         content = read_yaml((folder / FILE).read_text(encoding="utf-8"))
         rates = {as_text(name): float(as_value(rate)) for name, rate in content["rates"].items()}
         busy = {as_text(name): as_text(load) for name, load in (content.get("busy") or {}).items()}
+        ratio = content.get("bf16_ratio")
+        ratio = None if ratio is None else float(as_value(ratio))
         has_started = any(path.name != FILE for path in folder.iterdir())
-        if as_text(content["machine"]) != machine.describe():
+        if as_text(content["machine"]) != machine.describe() or (ratio is None and machine.device != "cpu"):
             return KnownRates()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return KnownRates()
-    return KnownRates(rates, busy) if has_started else KnownRates({n: r for n, r in rates.items() if n not in busy})
+    if has_started:
+        return KnownRates(rates, busy, ratio)
+    return KnownRates({name: rate for name, rate in rates.items() if name not in busy}, bf16_ratio=ratio)
 
 
 def write_rates(folder: Path, machine: Machine, known: KnownRates) -> None:
     """Write the rates of a machine into the folder of a study; everything else follows from them, the images and the study."""
     folder.mkdir(parents=True, exist_ok=True)
     busy = {"busy": known.busy} if known.busy else {}
-    content = {"machine": machine.describe(), "rates": known.rates, **busy}
+    ratio = {} if known.bf16_ratio is None else {"bf16_ratio": known.bf16_ratio}
+    content = {"machine": machine.describe(), **ratio, "rates": known.rates, **busy}
     write_atomic(folder / FILE, HEADER + dump_yaml(content), concurrent_writers=True)

@@ -51,19 +51,25 @@ def has_gpu() -> bool:
 
 
 def find_machine(jobs: int, cores: int, *, on_gpu: bool) -> Machine:
-    """Return this machine with so many parallel runs, on its GPUs or on its processor."""
+    """Return this machine with so many parallel runs, on its GPUs or on its processor; nothing is measured."""
     from common.training.environment import processor, processor_model
 
     threads = max(1, cores // jobs)
     if on_gpu:
         import torch
 
-        from common.training.bf16 import measure_bf16
-
-        ratio = float(f"{measure_bf16(torch.device('cuda')):.2g}")
-        return Machine(jobs, threads, "cuda", torch.cuda.get_device_name(), ratio)
+        return Machine(jobs, threads, "cuda", torch.cuda.get_device_name())
     model = processor_model()
     return Machine(jobs, threads, "cpu", f"{processor()} ({model})" if model else processor())
+
+
+def measure_bf16_ratio() -> float:
+    """Return the rate of matrix products in bf16 relative to that in fp32 on the GPU, with two digits."""
+    import torch
+
+    from common.training.bf16 import measure_bf16
+
+    return float(f"{measure_bf16(torch.device('cuda')):.2g}")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ def test_help_names_a_recipe_of_the_stage(stage: str, cls: type[Any]) -> None:
         (UserError("this process's image"), 2, True),
         (ProcessError("this process's port", 3), 3, True),
         (OSError(errno.EIO, "this process's disk"), 2, True),
+        (MemoryError("this process's memory"), 2, True),
+        (RuntimeError("CUDA out of memory."), 2, True),
         (SharedError("of all processes"), 2, False),
     ],
 )

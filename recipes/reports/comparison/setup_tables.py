@@ -108,13 +108,14 @@ class SetupTables(ComparisonTables):
     def below_own_start(self) -> str:
         """Return which arms stay below a classifier on the frozen features that they start from; empty if none does.
 
-        Such an arm has lost in training what it began with. Of an arm with several such amounts of labels, the largest is named.
+        Such an arm has lost in training what it began with: too few steps, or too high a rate. Of an arm with several such amounts
+        of labels, the largest is named.
         """
         findings, found = self.findings, dict[str, str]()
         if findings.spec.metric not in BASELINE_METRICS:
             return ""
         for arm in findings.arms:
-            best = max(self._of_own_start(arm.levels), default=None)
+            best = None if math.isnan(arm.interval.mean) else max(self._of_own_start(arm.levels), default=None)
             if best is not None and best[0] > float(np.nanmax([arm.interval.mean, arm.interval.high])):
                 name = ", ".join(self.title(arm.levels[axis]) for axis in findings.arm_axes)
                 labels = self.words.labels(arm.levels[findings.spec.x])
@@ -122,7 +123,12 @@ class SetupTables(ComparisonTables):
                 found[name] = (
                     f"{name} reaches {reached} with {labels}, {best[1]} on its frozen features {number(best[0])}"
                 )
-        return f"Fine-tuned too little to use what they start from: {'; '.join(found.values())}." if found else ""
+        if not found:
+            return ""
+        return (
+            f"Below what they start from: {'; '.join(found.values())} (the best classifiers by test images, compared without an"
+            " interval). Their fine-tuning is too short, or its rate does not fit."
+        )
 
     def _of_own_start(self, levels: Levels) -> list[tuple[float, str]]:
         """Return what each classifier reaches on the pre-trained features that the arm at `levels` starts from."""

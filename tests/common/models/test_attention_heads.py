@@ -72,11 +72,19 @@ def _moco(*, sines: bool) -> dict[str, torch.Tensor]:
     return weights
 
 
-@pytest.mark.parametrize("told_by", ["names", "position"])
-def test_heads_of_moco_v3_are_told_by_its_file(told_by: str, tmp_path: Path) -> None:
-    weights = _moco(sines=told_by == "position")
+def test_names_of_moco_v3_tell_no_heads(tmp_path: Path) -> None:
+    """Other programs use them for networks of 6 heads with learned positions."""
+    content = {f"module.base_encoder.{name}": tensor for name, tensor in _moco(sines=False).items()}
+    torch.save({"arch": "vit_small", "state_dict": content}, tmp_path / "w.pth.tar")
+    network = network_of_init(str(tmp_path / "w.pth.tar"))
+    assert network.assumed_heads == 6
+
+
+@pytest.mark.parametrize("kind", ["pre-training", "backbone"])
+def test_heads_of_moco_v3_are_told_by_its_file(kind: str, tmp_path: Path) -> None:
+    weights = _moco(sines=True)
     content = weights
-    if told_by == "names":
+    if kind == "pre-training":
         heads = {"head.0.weight": torch.zeros(2, 2), "head.1.running_mean": torch.zeros(2)}
         encoder = {f"module.base_encoder.{name}": tensor for name, tensor in (weights | heads).items()}
         momentum = {name.replace("base", "momentum"): torch.zeros_like(tensor) for name, tensor in encoder.items()}

@@ -115,7 +115,8 @@ def test_own_run_names_its_network_and_its_normalization_unless_set(tmp_path: Pa
     followed = follow_init(_recipe(str(tmp_path), {"name": "init"}))
     load_init(build_network(followed.model, image_size=16, num_classes=3), str(tmp_path))
     assert (followed.model.name, followed.model.ffn, followed.data.mean) == ("vit_mini", "mlp_relu", (0.3,) * 3)
-    assert follow_init(_recipe(str(tmp_path), {"name": "vit_mini"})).data.std == (0.3,) * 3
+    named = _recipe(str(tmp_path), {"name": "vit_mini"})
+    assert follow_init(named) is named, "as in the runs and studies there are: both recipes state it"
     gray = _recipe(str(tmp_path), {"name": "vit_mini"}, channels=1, mean=(0.5,), std=0.5)
     assert follow_init(gray) is gray
 

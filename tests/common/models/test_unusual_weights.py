@@ -104,13 +104,16 @@ KINDS: dict[str, tuple[dict[str, Tensor], str]] = {
     "XCiT": ({"pos_embeder.token_projection.weight": torch.zeros(1)}, "weights of XCiT, which is not supported"),
     "ResNet": (
         {"conv1.weight": torch.zeros(4, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(1)},
-        "weights of a ResNet",
+        "weights of a convolutional network such as ResNet",
     ),
     "linear": (
         {"linear.weight": torch.zeros(2, 4), "linear.bias": torch.zeros(2)},
         "linear classifier alone; use those of its",
     ),
-    "BEiT": (_state("beit_base_patch16_224"), "weights of BEiT or Data2Vec, whose relative position bias"),
+    "BEiT": (
+        _state("beit_base_patch16_224"),
+        "weights with a relative position bias, as BEiT, Data2Vec and Swin have it",
+    ),
     "I-JEPA": (
         {name: t for name, t in STATE.items() if name != "cls_token"},
         "without a class token, such as I-JEPA's",

@@ -105,8 +105,8 @@ def test_answer_gives_the_declared_claims_with_their_intervals(study_folder: Pat
     )
     effect, reason, interaction, saving, alternative, *_ = page.answer()
     assert effect.startswith(
-        "With the patchify stem, two-stage training (TST) compared with one-stage training (OST), averaged over 4 amounts of "
-        "labels: +3.6 points of top-1 accuracy (95% CI +"
+        "With the patchify stem, two-stage training (TST) compared with one-stage training (OST), averaged over 4 label "
+        "fractions: +3.6 points of top-1 accuracy (95% CI +"
     )
     assert effect.endswith("), significantly better.") and "adjusted p = " in effect
     assert reason == (
@@ -120,7 +120,8 @@ def test_answer_gives_the_declared_claims_with_their_intervals(study_folder: Pat
         "With the patchify stem, two-stage training (TST) with 10% (115 labels) matches one-stage training (OST) with 287 labels"
     )
     assert alternative.startswith(
-        "Conv stem with one-stage training (OST) compared with patchify stem with two-stage training (TST), averaged over 4 amounts"
+        "Conv stem with one-stage training (OST) compared with patchify stem with two-stage training (TST), averaged over 4 label "
+        "fractions"
     )
     assert any(sentence.startswith("Exploratory: in individual settings") for sentence in page.answer())
 

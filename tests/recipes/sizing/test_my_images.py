@@ -479,8 +479,8 @@ def test_the_device_that_is_measured_is_that_of_the_runs(
     def process() -> Iterator[Callable[..., Any]]:
         def call(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
             calls.append(function.__name__)
-            gpu = Machine(1, 8, "cuda", "a GPU", 7.5)
-            return gpu if function is machine.find_machine else function(*args, **keywords)
+            known = {machine.find_machine: Machine(1, 8, "cuda", "a GPU"), machine.measure_bf16_ratio: 7.5}
+            return known[function] if function in known else function(*args, **keywords)
 
         yield call
 
@@ -497,7 +497,11 @@ def test_the_device_that_is_measured_is_that_of_the_runs(
     if environment:
         assert not calls and "thread" in content["machine"]
     else:
-        assert calls == ["find_machine", *["measure_rate"] * len(rate)] and content["machine"].startswith("a GPU")
+        assert calls == ["find_machine", "measure_bf16_ratio", *["measure_rate"] * len(rate)]
+        assert content["machine"].startswith("a GPU") and content["bf16_ratio"] == 7.5
+        calls.clear()
+        assert main(["plan", "my_images", f"data.source={photos}", "--out", str(tmp_path / "out")]) == 0
+        assert calls == ["find_machine"], "the same command makes the same study"
 
 
 def test_a_network_that_does_not_fit_the_device_is_one_error(

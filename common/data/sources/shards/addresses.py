@@ -43,11 +43,13 @@ def _numbers(inside: str, text: str) -> list[str]:
     """Return the numbers of a range, of at least as many digits as its first; raise UserError for an empty range."""
     first, last = inside.split("..")
     if int(last) < int(first):
-        raise UserError(f"data.source '{text}': {{{inside}}} is empty. Write the smaller number first.")
+        raise UserError(f"data.source '{shown_address(text)}': {{{inside}}} is empty. Write the smaller number first.")
     if int(last) - int(first) >= _MAX_SHARDS:
         raise _too_many(text)
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
 def _too_many(text: str) -> UserError:
-    return UserError(f"data.source '{text}' stands for more than {_MAX_SHARDS} shards. Correct the numbers in braces.")
+    return UserError(
+        f"data.source '{shown_address(text)}' stands for more than {_MAX_SHARDS} shards. Correct the numbers in braces."
+    )
