@@ -52,9 +52,9 @@ def normalization_of_init(init: str, *, fetch: bool = True) -> dict[str, list[fl
     path = find_weights(init, fetch=fetch)
     if path is None:
         return _of_timm(name if scheme == "timm" else init, init) if scheme != "hf-hub" else None
-    if is_checkpoint(path):
-        return _of_run(recipe_of(path))
-    if (found := _stated_beside(path)) is not None or "network" in read_config(path):
+    if is_checkpoint(path) or "network" in read_config(path):
+        return normalization_of_own(path)
+    if (found := _stated_beside(path)) is not None:
         return found
     unknown = fetch_descriptions(name, init) if scheme == "hf-hub" and fetch else None
     if (found := _stated_beside(path)) is not None:
@@ -70,6 +70,14 @@ def normalization_of_init(init: str, *, fetch: bool = True) -> dict[str, list[fl
             unknown,
         )
     return None
+
+
+def normalization_of_own(path: Path) -> dict[str, list[float]] | None:
+    """Return the normalization of the run whose export or checkpoint is at `path`; None for weights of other programs."""
+    if is_checkpoint(path):
+        return _of_run(recipe_of(path))
+    config = read_config(path)
+    return _numbers(section_of(config, "pretrained_cfg")) if "network" in config else None
 
 
 def _of_run(recipe: Path | None) -> dict[str, list[float]] | None:

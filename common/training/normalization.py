@@ -3,7 +3,6 @@
 The numbers are kept in data.json, so that a run that resumes has the same ones, and in the export.
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,8 +12,7 @@ from common.data.config import MEASURED, DataConfig, Statistics
 from common.data.splits.channel_statistics import measure_channels
 from common.data.splits.fingerprint import DATA_FILE, read_fingerprint
 from common.data.splits.roles import Splits
-from common.models.checkpointed import is_checkpoint, recipe_of
-from common.models.patch_geometry import CONFIG_FILE, read_recipe
+from common.models.init_normalization import normalization_of_own
 from common.models.weight_files import find_local_weights
 
 if TYPE_CHECKING:
@@ -84,29 +82,5 @@ def with_normalization(config: AnyConfig, run: "Run") -> AnyConfig:
 def normalization_of(init: str) -> Statistics | None:
     """Return the normalization of the run whose export or checkpoint `init` names, or None."""
     path = find_local_weights(init)
-    if path is None:
-        return None
-    if not is_checkpoint(path):
-        config = _read(path.with_name(CONFIG_FILE))
-        return _numbers(config.get("pretrained_cfg")) if "network" in config else None
-    recipe = recipe_of(path)
-    if recipe is None:
-        return None
-    return _numbers(read_recipe(recipe).get("data")) or _numbers(_read(recipe.with_name(DATA_FILE)).get(FACT))
-
-
-def _numbers(found: Any) -> Statistics | None:
-    """Return mean and standard deviation in a mapping, or None if it has no numbers."""
-    mean, std = (found.get("mean"), found.get("std")) if isinstance(found, dict) else (None, None)
-    if not isinstance(mean, list) or not isinstance(std, list):
-        return None
-    return tuple(map(float, mean)), tuple(map(float, std))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return a JSON file as a mapping; an empty one if there is none, or it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    found = None if path is None else normalization_of_own(path)
+    return None if found is None else (tuple(found["mean"]), tuple(found["std"]))

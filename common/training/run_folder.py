@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from common import config as recipes
-from common.data.sources.shards.addresses import shown_address
+from common.data.sources.shards.addresses import shown_value
 from common.data.splits.training_images import TRAINING_IMAGES_FILE
 from common.errors import UserError
 from common.files import fsync, list_folder, path_exists, write_atomic
@@ -270,14 +270,10 @@ def other_recipe(folder: Path, pairs: Mapping[str, tuple[Any, Any]]) -> UserErro
     """Return the error for a folder that holds a run of another recipe; `pairs` are the values there and now, by key."""
     return UserError(
         f"out = {folder}: holds a run of another recipe. Set out to another folder, or use the same recipe to resume.\n"
-        + "\n".join(f"  {key}: {_shown(there)} there, {_shown(now)} now" for key, (there, now) in pairs.items())
+        + "\n".join(
+            f"  {key}: {shown_value(there)} there, {shown_value(now)} now" for key, (there, now) in pairs.items()
+        )
     )
-
-
-def _shown(value: Any) -> Any:
-    """Return a value as a message prints it: an address without its signature."""
-    is_address = isinstance(value, str) and value.startswith(("http://", "https://"))
-    return shown_address(value) if is_address else value
 
 
 def _is_same_path(key: str, pair: tuple[Any, Any]) -> bool:

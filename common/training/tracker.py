@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from common.data.sources.shards.addresses import shown_address
+from common.data.sources.shards.addresses import shown_value
 from common.errors import UserError
 from common.files import path_exists, write_atomic
 from common.json_text import to_json
@@ -171,6 +171,5 @@ class Tracker:
 
 def _plain(value: Any) -> bool | int | float | str:
     """Return a value of a recipe as a number or text, which every tracker takes."""
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        return shown_address(value)  # a presigned address would give its readers the files
+    value = shown_value(value)  # a presigned address would give its readers the files
     return value if isinstance(value, bool | int | float | str) else "none" if value is None else str(value)

@@ -1,13 +1,12 @@
 """Completes a study that is sized to its images: reads them, measures the machine once, and keeps the rates in sizing.yaml."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.memory import is_out_of_memory
 from common.paths import is_local
 from common.yaml_words import as_text
 from recipes.sizing.apply import sized_mapping
@@ -16,7 +15,7 @@ from recipes.sizing.duration import read_duration
 from recipes.sizing.facts import ImageFacts, read_facts
 from recipes.sizing.gpu_process import call_here, measuring_process
 from recipes.sizing.known_rates import KnownRates, read_rates, write_rates
-from recipes.sizing.machine import find_machine, has_gpu, measure_bf16_ratio
+from recipes.sizing.machine import find_machine, has_gpu, lack_of_memory, measure_bf16_ratio
 from recipes.sizing.measures import RecipeMeasures
 from recipes.sizing.size import Sizing, size_study
 from recipes.sizing.weights import find_public
@@ -64,7 +63,8 @@ def complete_study(
     facts = read_facts(recipes[FINETUNE][1], settings, print_line)
     public, skipped = find_public(None if wanted in (None, "", "none") else wanted)
     on_gpu = may_use_gpu and has_gpu()
-    with _explained(), measuring_process() if on_gpu else nullcontext(call_here) as call:
+    process = measuring_process() if on_gpu else nullcontext(call_here)
+    with lack_of_memory("the device has too little free memory to be measured. Free some."), process as call:
         machine = call(find_machine, jobs, cores, on_gpu=on_gpu)
         known = read_rates(folder, machine)
         if on_gpu:
@@ -87,21 +87,6 @@ def complete_study(
     print_line(describe(facts, sizing))
     write_rates(folder, machine, KnownRates(measures.rates, measures.busy, machine.bf16_ratio))
     return sized_mapping(mapping, sizing, options.command), sizing.macs_per_second
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn the error of a device without free memory into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"size: the device has too little free memory to be measured ({str(error).splitlines()[0]}). Free some."
-        ) from error
 
 
 def _check_source(recipe: Path, given: Mapping[str, Any]) -> None:

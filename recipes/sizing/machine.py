@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from common.errors import UserError
 from recipes.sizing.load import Load, load_since, read_times
 
 MEASURED_SECONDS = 0.6
@@ -61,6 +62,21 @@ def find_machine(jobs: int, cores: int, *, on_gpu: bool) -> Machine:
         return Machine(jobs, threads, "cuda", torch.cuda.get_device_name())
     model = processor_model()
     return Machine(jobs, threads, "cpu", f"{processor()} ({model})" if model else processor())
+
+
+@contextmanager
+def lack_of_memory(message: str) -> Iterator[None]:
+    """Turn the error of a device without free memory within the block into a UserError with this message."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        from common.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"size: {message}") from error
 
 
 def measure_bf16_ratio() -> float:

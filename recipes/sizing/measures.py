@@ -6,11 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.memory import is_out_of_memory
 from recipes.sizing.facts import MEASURED, ImageFacts
 from recipes.sizing.gpu_process import Call, call_here
-from recipes.sizing.machine import Machine, measure_rate
+from recipes.sizing.machine import Machine, Rate, lack_of_memory, measure_rate
 from recipes.stages import FINETUNE, cost_function, load_config
 from recipes.study.plan import format_value
 
@@ -50,8 +48,12 @@ class RecipeMeasures:
         if name not in self.rates:
             channels = config.data.channels
             self.print_line(f"measuring the throughput of {name}")
-            try:
-                rate = self.call(
+            memory = (
+                f"training {name} needs more memory than {self.machine.name} has free. Free some, or set"
+                f" pretrain.train.batch_size or finetune.train.batch_size to less than {batch_size}."
+            )
+            with lack_of_memory(memory):
+                rate: Rate = self.call(
                     measure_rate,
                     self.machine,
                     model,
@@ -60,13 +62,6 @@ class RecipeMeasures:
                     channels=channels,
                     class_token_only=config.train.class_token_only,
                 )
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise UserError(
-                    f"size: training {name} needs more memory than {self.machine.name} has free. Free some, or set"
-                    f" pretrain.train.batch_size or finetune.train.batch_size to less than {batch_size}."
-                ) from error
             if rate.load is not None and rate.load.is_busy:
                 self.busy[name] = rate.load.describe()
             self.rates[name] = float(

@@ -1,6 +1,7 @@
 """Addresses of several shards in one text, as webdataset writes them, and addresses as messages show them."""
 
 import re
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from common.errors import UserError
@@ -37,6 +38,12 @@ def shown_address(address: str) -> str:
     """
     url = urlsplit(address)
     return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "..." if url.query else "", ""))
+
+
+def shown_value(value: Any) -> Any:
+    """Return a value of a recipe as messages and trackers show it: an address without what may be secret."""
+    is_address = isinstance(value, str) and value.startswith(("http://", "https://"))
+    return shown_address(value) if is_address else value
 
 
 def _numbers(inside: str, text: str) -> list[str]:
