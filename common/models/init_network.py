@@ -104,7 +104,7 @@ def _network(init: str, model: ModelConfig, image_size: int | tuple[int, int] | 
         ) from error
     if network.assumed_heads is not None:
         logger.info(
-            "init: heads: %d (assumed, as in the published networks of this width; model.kwargs=[num_heads=...] states others)",
+            "init: heads: %d (assumed from the width; model.kwargs=[num_heads=...] states others)",
             network.assumed_heads,
         )
     keys: dict[str, Any] = {"name": network.name, "patch_size": network.patch_size, "kwargs": list(network.kwargs)}

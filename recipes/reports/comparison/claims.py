@@ -68,8 +68,13 @@ class Claim:
 
     @property
     def spends_unequally(self) -> bool:
+        """Return whether its sides spend different compute: other budgets, or lengths that were chosen within one."""
+        return self.spending is not None and not is_equal_spending(self.spending)
+
+    @property
+    def crosses_budgets(self) -> bool:
         """Return whether its sides, arms of different panels, spend different compute: budgets are those of each panel."""
-        return not self.levels and self.spending is not None and not is_equal_spending(self.spending)
+        return not self.levels and self.spends_unequally
 
 
 def relative_macs(costs: CellCosts, weights: Sequence[tuple[float, Levels]]) -> float | None:

@@ -200,7 +200,7 @@ class Recommendation(OpenClaims):
 
     def _within_budget(self) -> str:
         """Return which arms have the same budget: all of them, or those of a panel, and what claims across panels compare."""
-        unequal = [claim for claim in self.findings.claims if claim.spends_unequally]
+        unequal = [claim for claim in self.findings.claims if claim.crosses_budgets]
         if self.findings.has_one_budget or not unequal:
             return "each arm within the same budget of MACs"
         parts = []
