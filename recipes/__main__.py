@@ -19,7 +19,7 @@ from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
 from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, check_engine, with_files
 from recipes.run.engine import Engine
-from recipes.run.fetch_weights import describe, fetch_published
+from recipes.run.fetch_weights import describe, fetch_starts
 from recipes.run.launching import SINGLE_PROCESS
 from recipes.run.other_forms import check_form, runs_left_out
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
@@ -227,7 +227,7 @@ def _run(plan: Plan, folder: Path, only: str | None, engine: Engine, costs: RunC
     runs = plan.select(only) if only else plan.runs
     check_links(runs, folder)
     places = check_images(runs, locate_runs(runs, folder)[0], folder)
-    weights = fetch_published(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
+    weights = fetch_starts(plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
     plan = with_macs(plan, costs)  # of networks whose weights were fetched, too
     runs = plan.select(only) if only else plan.runs
     if line := runs_left_out(plan, folder):

@@ -7,8 +7,10 @@ from pathlib import Path
 from common.errors import UserError
 from recipes.result import Result, read_result
 from recipes.run.engine import Engine
+from recipes.run.fetch_weights import fetch_starts
 from recipes.run.runner import StudyRunner, pluralize
 from recipes.run.stale_images import check_images
+from recipes.run.states import read_state
 from recipes.study.choice_names import misnamed
 from recipes.study.choices import Choices, read_choices, write_choices
 from recipes.study.cost import RunCosts
@@ -85,8 +87,11 @@ class Tuner:
 
     def _run(self, tuning: Tuning) -> int:
         """Run what is not done; return the exit code. Raise UserError if what is done was made from other images."""
-        folder, runs = self.folder / TUNING, with_macs(tuning.plan, self.costs).runs
-        check_images(tuning.plan.runs, {run.id: folder / "runs" / run.id for run in tuning.plan.runs}, folder)
+        folder, runs = self.folder / TUNING, tuning.plan.runs
+        places = {run.id: folder / "runs" / run.id for run in runs}
+        check_images(runs, places, folder)
+        fetch_starts(tuning.plan.study, [run for run in runs if read_state(places[run.id]) != "done"])
+        runs = with_macs(tuning.plan, self.costs).runs  # of networks whose weights were fetched, too
         outcome = StudyRunner(runs, folder / "runs", self.engine, self.print_line, tuning.tune.metric).run()
         for name in outcome.failed:
             self.print_line(f"failed: {display_path(self.folder / TUNING / 'runs' / name)}")

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import yaml
 from safetensors.torch import save_file
 
 from common.errors import UserError
-from common.models import init_network, weight_files, weights
+from common.models import hub, init_network, weight_files, weights
 from common.models.networks import ModelConfig, build_network
 from recipes.__main__ import main
-from recipes.run.fetch_weights import describe, fetch_published
+from recipes.run.fetch_weights import describe, fetch_published, fetch_starts
 from recipes.stages import resolve_by_config
 from recipes.study.plan import Plan, PlannedRun, make_plan
 from recipes.study.specification import STUDIES, PublishedWeights, Study
@@ -304,6 +305,39 @@ def test_weights_that_do_not_fit_are_one_error_before_anything_starts(
     assert error.count("error:") == 1 and "do not fit the runs that start from them, and nothing was started" in error
     assert "6 runs of finetune with model.name=vit_mini at 12 px" in error and "of another shape" in error
     assert "pretrain.published=none" in error and not (tmp_path / "study").exists()
+
+
+def test_weights_of_an_override_are_one_error_before_anything_starts(
+    small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights that no entry `published` names: absent, damaged, and of another network."""
+    save_file(network_of("vit_micro"), small_weights)
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(small_weights.read_bytes()[:-100])
+    for init, message in (
+        (tmp_path / "absent.safetensors", "cannot be loaded, and nothing was started"),
+        (damaged, "is not a complete safetensors file"),
+        (small_weights, "do not fit the runs that start from them, and nothing was started"),
+    ):
+        out = tmp_path / "study"
+        assert main(["run", "scaled_relu_table3", "--scale", "digits", f"finetune.init={init}", "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("error:") == 1 and f"finetune: init = {init}" in error and message in error
+        assert not out.exists()
+
+
+def test_weights_of_the_hub_come_with_the_files_that_describe_them(
+    small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compute nodes often have no connection: normalization and network are stated in files beside the weights."""
+    fetched, described = [], []
+    monkeypatch.setattr(weight_files, "read_weights", lambda init: fetched.append(init))
+    monkeypatch.setattr(hub, "fetch_descriptions", lambda name, init: described.append(name))
+    monkeypatch.setattr(weights, "load_init", lambda network, init: None)
+    study, runs = study_with_weights("hf-hub:some/network")
+    other = [replace(run, overrides=(*run.overrides, "init=hf-hub:some/other")) for run in runs]
+    fetch_starts(study, [*runs, *other])
+    assert fetched == ["hf-hub:some/network", "hf-hub:some/other"] and described == ["some/network", "some/other"]
 
 
 def test_weights_may_have_a_classifier_with_any_number_of_classes(small_weights: Path) -> None:
