@@ -1,30 +1,24 @@
 """Command line of the studies: `python -m recipes list | plan | tune | run | status | report | publish | schema`."""
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from common.cores import available_cores
 from common.errors import USER_ERROR, UserError, system_error_message
-from common.paths import MAX_NAME_BYTES, check_length, user_path
+from common.paths import user_path
 from common.pipes import exit_with
-from common.yaml_words import as_text
 from recipes.arguments import parse, parse_seeds
-from recipes.command_words import study_words, tune_command, words_of_size
+from recipes.command_words import tune_command
 from recipes.json_schemas import write_schemas
 from recipes.overview import TuningState, print_list, print_plan
-from recipes.run.build_engine import EngineBuilder, EngineOptions, build_engine, check_engine, with_files
+from recipes.run.build_engine import EngineBuilder, build_engine, check_engine, with_files
 from recipes.run.engine import Engine
 from recipes.run.fetch_weights import describe, fetch_starts
-from recipes.run.launching import SINGLE_PROCESS
 from recipes.run.other_forms import check_form, runs_left_out
 from recipes.run.run_cache import check_links, link_shared_runs, locate_runs
 from recipes.run.runner import StudyRunner, pluralize
-from recipes.run.slots import choose_slots, is_on_cpu
 from recipes.run.slurm.detach import submit_all
 from recipes.run.slurm.engine import SlurmEngine
 from recipes.run.slurm.programs import NoAnswer, SlurmBusy
@@ -39,20 +33,18 @@ from recipes.run.tune import (
     save_choices,
     shipped_choices,
 )
-from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.stages import resolve_by_config
 from recipes.study.choices import Choices
 from recipes.study.cost import RunCosts
 from recipes.study.display import display_path
-from recipes.study.folder_names import folder_name
 from recipes.study.full_plan import largest_step, make_full_plan, measure_with, with_macs
-from recipes.study.kept_levels import name_of_part, parse_levels
+from recipes.study.kept_levels import parse_levels
 from recipes.study.plan import Plan, PlannedRun, Resolver
 from recipes.study.scales import load_scale
-from recipes.study.specification import Study
 from recipes.study.stored_plan import check_folder, write_plan
-from recipes.study.study_file import build_study, find_study, load_study
+from recipes.study.study_file import find_study, load_study
 from recipes.study.tuning import plan_tuning
+from recipes.study_options import engine_options_of, size_study, study_folder
 
 
 def main(
@@ -88,16 +80,16 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
     """Plan, tune or run a study; return the exit code."""
     path = find_study(options.study)
     words = tuple(options.overrides), options.scale, parse_seeds(options.seeds), getattr(options, "epochs_factor", 1.0)
-    engine_options = _engine_options(options)
+    engine_options = engine_options_of(options)
     if options.command != "plan":
         check_engine(engine_options)
     study = with_files(
         load_study(path, *words, parse_levels(options.levels)), engine_options.slurm_file, engine_options.ray_file
     )
-    study, macs_per_second = _size(options, path, study)
+    study, macs_per_second = size_study(options, path, study, _print)
     costs = RunCosts(load_scale(study.scale) if study.scale else None)
     measure = measure_with(costs)
-    folder = _folder(options.out, study)
+    folder = study_folder(options.out, study)
     shipped = shipped_choices(study, path)
     tuning = plan_tuning(study, resolve, measure) if study.tune else None
     found = find_choices(tuning, folder, shipped, renewed=options.command == "tune") if tuning else None
@@ -143,71 +135,6 @@ def _study(options: argparse.Namespace, arguments: list[str], resolve: Resolver,
             return _save(outcome.choices, shipped) if options.save else 0
         plan = make_full_plan(study, resolve, measure, outcome.choices)
     return _run(plan, folder, options.only, engine, costs, detach=engine_options.detach)
-
-
-def _size(options: argparse.Namespace, path: Path, study: Study) -> tuple[Study, float | None]:
-    """Return a study sized to its images, if it is to be, and the MACs per second that its runs should then reach."""
-    if study.mapping.get("size") is None:
-        for name in ("budget", "public"):
-            if getattr(options, name):
-                raise UserError(
-                    f"--{name}: study {study.name} is not sized to its images; only my_images is. Remove it."
-                )
-        return study, None
-    is_here = getattr(options, "engine", "local") == "local"
-    if not is_here:
-        _print(
-            f"{study.name} is sized by the rate of this machine: --budget counts its hours, and --engine {options.engine} may need"
-            " fewer or more."
-        )
-    arguments = _words(getattr(options, "accelerate_args", " ".join(SINGLE_PROCESS)))
-    slots = choose_slots(getattr(options, "jobs", None) if is_here else None, arguments)
-    mapping, macs_per_second = complete_study(
-        study,
-        _folder(options.out, study),
-        SizeOptions(options.budget, options.public, shlex.join([*study_words(options), *words_of_size(options)])),
-        jobs=slots.count,
-        cores=available_cores(),
-        may_use_gpu=not is_on_cpu(arguments, os.environ),
-        print_line=_print,
-    )
-    sized = build_study(mapping, display_path(path), folder=path.parent)
-    return replace(sized, slurm=study.slurm, ray=study.ray), macs_per_second
-
-
-def _engine_options(options: argparse.Namespace) -> EngineOptions:
-    """Return what the command line says about the engine; `plan`, which has none, takes the files of both."""
-    slurm = user_path(options.slurm, "--slurm") if options.slurm else None
-    ray = user_path(options.ray, "--ray") if options.ray else None
-    if options.command == "plan":
-        return EngineOptions(slurm_file=slurm, ray_file=ray)
-    words, detach = _words(options.accelerate_args), getattr(options, "detach", False)
-    return EngineOptions(options.engine, options.jobs, words, options.no_prefork, slurm, detach, ray)
-
-
-def _words(accelerate_args: str) -> tuple[str, ...]:
-    """Return the arguments in the text of --accelerate-args, as a shell splits them."""
-    try:
-        return tuple(shlex.split(accelerate_args))
-    except ValueError as error:
-        raise UserError(f"--accelerate-args {accelerate_args}: {error}. Close every quotation mark.") from error
-
-
-def _folder(out: str | None, study: Study) -> Path:
-    """Return the folder of a study: `--out`, or the default; raise UserError if it is too long for the files of a run."""
-    is_sized = study.mapping.get("size") is not None or study.mapping.get("sized_by")
-    name = f"{study.name}_{_source_name(study)}" if is_sized else study.name
-    name = "_".join(filter(None, (name, name_of_part(study.mapping))))
-    default = Path("outputs", *([study.scale] if study.scale else []), folder_name(name))
-    folder = user_path(out or str(default), "--out")
-    check_length(folder / "runs" / ("x" * MAX_NAME_BYTES), "--out")
-    return folder
-
-
-def _source_name(study: Study) -> str:
-    """Return the last part of the name of a study's images: of a folder, a file or a data set of the hub."""
-    source = as_text(study.mapping.get("set", {}).get("data.source", ""))
-    return Path(source.partition("?")[0] if "://" in source else source).resolve().name
 
 
 def _save(choices: Choices, path: Path) -> int:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 from common.data.config import DataConfig, build_decoder
+from common.data.reid.identities import IdentitySet
 from common.data.reid.open_identities import open_identities
 from common.data.reid.partition import partition_identities
 from common.data.sources.missing_labels import is_unlabeled_name
@@ -40,14 +41,7 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
     """
     decoder = build_decoder(config)
     if (identity_set := open_identities(config, decoder)) is not None:
-        reject_keys(config, "a re-identification dataset", "stage_to")
-        identities = partition_identities(identity_set, config)
-        if config.duplicates == "drop":
-            raise UserError(
-                f"data.duplicates is 'drop', but data.source '{config.source}' is a re-identification dataset, in which similar"
-                " images of a person are expected. Remove the key."
-            )
-        return identities.splits(_verify(identities.parts(), config, decodes=decodes))
+        return _identity_splits(identity_set, config, decodes=decodes)
     source = source or open_source(config, decoder)
     roles = assign_roles(source, train=config.train_split, validation=config.validation_split, test=config.test_split)
     full_train, rest = divide(source.read(roles.train, labeled=labeled))
@@ -89,6 +83,18 @@ def open_splits(config: DataConfig, *, labeled: bool, source: Source | None = No
         complete={part: split for part, split in parts.items() if part in excluded and split is not None},
     )
     return drop_duplicates(splits, find_duplicates(splits, config)) if config.duplicates == "drop" else splits
+
+
+def _identity_splits(identity_set: IdentitySet, config: DataConfig, *, decodes: bool) -> Splits:
+    """Return the splits of a re-identification dataset, whose test images are queries and gallery."""
+    reject_keys(config, "a re-identification dataset", "stage_to")
+    identities = partition_identities(identity_set, config)
+    if config.duplicates == "drop":
+        raise UserError(
+            f"data.duplicates is 'drop', but data.source '{config.source}' is a re-identification dataset, in which similar images"
+            " of a person are expected. Remove the key."
+        )
+    return identities.splits(_verify(identities.parts(), config, decodes=decodes))
 
 
 def _unlabeled_images(

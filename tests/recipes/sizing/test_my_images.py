@@ -289,7 +289,7 @@ def no_sizing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def size(*arguments: object, jobs: int, **options: object) -> None:
         raise UserError(f"sized for {jobs} runs at a time.")
 
-    monkeypatch.setattr("recipes.__main__.complete_study", size)
+    monkeypatch.setattr("recipes.study_options.complete_study", size)
     install(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
 
