@@ -53,8 +53,8 @@ def main() -> int:
         module = importlib.import_module(f"benchmarks.{name}")
         if options.growth:
             tables = module.growth(options.repeats)
-        elif options.variant:
-            tables = module.run(options.repeats, options.variant)
+        elif name in WITH_VARIANTS:
+            tables = module.run(options.repeats, options.variant, options.setting or tuple(module.SETTINGS))
         else:
             tables = module.run(options.repeats)
         file = f"{name}_growth.json" if options.growth else f"{name}.json"
@@ -84,20 +84,30 @@ def parse_options() -> argparse.Namespace:
         metavar="NAME",
         help=f"a row of the tables, by its name there; the first one is compared with ({', '.join(WITH_VARIANTS)}; default: all)",
     )
+    parser.add_argument(
+        "--setting",
+        action="append",
+        metavar="NAME",
+        help=f"a table, by the name of its setting ({', '.join(WITH_VARIANTS)}; default: all)",
+    )
     parser.add_argument("--json", type=Path, metavar="DIR", help="also write <DIR>/<name>.json")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in NAMES]:
         parser.error(f"{', '.join(unknown)}: not a benchmark; choose from {', '.join(NAMES)}")
     if options.growth and (unsupported := [name for name in options.names if name not in GROWING]):
         parser.error(f"--growth: not supported by {', '.join(unsupported)}; choose from {', '.join(GROWING)}")
-    if options.variant and options.growth:
-        parser.error("--variant: --growth has rows of its own; name one of them")
-    if options.variant and (unsupported := [name for name in options.names if name not in WITH_VARIANTS]):
-        parser.error(f"--variant: not supported by {', '.join(unsupported)}; choose from {', '.join(WITH_VARIANTS)}")
-    for name in options.names if options.variant else ():
-        known = importlib.import_module(f"benchmarks.{name}").VARIANTS
-        if unknown := [variant for variant in options.variant if variant not in known]:
-            parser.error(f"--variant {unknown[0]}: not a row of {name}; choose from {'; '.join(known)}")
+    for option, chosen, known_as in (
+        ("--variant", options.variant, "VARIANTS"),
+        ("--setting", options.setting, "SETTINGS"),
+    ):
+        if chosen and options.growth:
+            parser.error(f"{option}: --growth has rows of its own; name one of them")
+        if chosen and (unsupported := [name for name in options.names if name not in WITH_VARIANTS]):
+            parser.error(f"{option}: not supported by {', '.join(unsupported)}; choose from {', '.join(WITH_VARIANTS)}")
+        for name in options.names if chosen else ():
+            known = getattr(importlib.import_module(f"benchmarks.{name}"), known_as)
+            if unknown := [each for each in chosen if each not in known]:
+                parser.error(f"{option} {unknown[0]}: {name} has none of this name; choose from {'; '.join(known)}")
     if options.repeats < 1:
         parser.error(f"--repeats: {options.repeats} must be at least 1")
     return options

@@ -4,7 +4,7 @@ Each variant and repeat is a process of its own. Both use each image once per ep
 weights.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,8 +22,6 @@ from finetune.cost import training_cost
 PHOTOGRAPHS = SupervisedSetting(
     model="deit_small", patch=16, image_size=224, num_classes=1000, side=None, batch=16, steps=4
 )
-MOST_REPEATS = 3
-"""Maximum number of repeats: a repeat of all variants takes minutes."""
 
 
 def recipe(setting: SupervisedSetting, *, precision: str, **execution: bool) -> dict[str, Any]:
@@ -81,15 +79,19 @@ def macs_per_image(setting: SupervisedSetting, class_token_only: bool) -> float:
     return cost.macs_per_image
 
 
-def run(repeats: int, variants: list[str] | None = None) -> list[Table]:
-    """Return the benchmark's tables, with all variants or those that are named."""
-    small, repeats, names = SupervisedSetting(steps=10), min(repeats, MOST_REPEATS), variants or list(VARIANTS)
-    network = "ViT 192x12x3, patch 4, 32 px, batch 64, 2 workers"
-    photographs = "Supervised loop, DeiT-S/16, 500x375 JPEG to 224, batch 16, 2 workers"
+_NETWORK = "ViT 192x12x3, patch 4, 32 px, batch 64, 2 workers"
+SETTINGS: Mapping[str, tuple[str, SupervisedSetting, int]] = {
+    "32": (f"Supervised loop, DeiT's recipe, {_NETWORK}", SupervisedSetting(steps=10), 3),
+    "sam": (f"Supervised loop with SAM, {_NETWORK}", SupervisedSetting(steps=5, sam=True), 2),
+    "photographs": ("Supervised loop, DeiT-S/16, 500x375 JPEG to 224, batch 16, 2 workers", PHOTOGRAPHS, 2),
+}
+"""Title, setting and largest number of repeats of each table: images of 32 pixels, the same with SAM, photographs."""
+
+
+def run(repeats: int, variants: list[str] | None = None, settings: Collection[str] = tuple(SETTINGS)) -> list[Table]:
+    """Return the benchmark's tables: these settings, with all variants or those that are named."""
     return [
-        compare_loops(f"Supervised loop, DeiT's recipe, {network}", small, names, repeats),
-        compare_loops(
-            f"Supervised loop with SAM, {network}", replace(small, sam=True, steps=5), names, min(repeats, 2)
-        ),
-        compare_loops(photographs, PHOTOGRAPHS, names, min(repeats, 2)),
+        compare_loops(title, setting, variants or list(VARIANTS), min(repeats, most))
+        for name, (title, setting, most) in SETTINGS.items()
+        if name in settings
     ]

@@ -3,7 +3,7 @@
 Each variant and repeat is a process of its own. lightly's rows need `pip install -e '.[benchmarks]'`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,8 +21,6 @@ from pretrain.cost import training_cost
 PHOTOGRAPHS = DinoSetting(
     model="vit_small", patch=16, global_size=224, local_size=96, side=None, batch=16, warmup_steps=2, steps=4
 )
-MOST_REPEATS = 3
-"""Maximum number of repeats: a repeat of all variants takes minutes."""
 
 
 def recipe(setting: DinoSetting, *, precision: str, **execution: bool) -> dict[str, Any]:
@@ -64,6 +62,7 @@ VARIANTS: Mapping[str, Callable[[DinoSetting, StepTimer], None]] = {
     "lightly": lightly_dino.train,
     "ours, fp32": partial(ours, precision="fp32"),
     "ours, fp32, class token only": partial(ours, precision="fp32", class_token_only=True),
+    "ours, fp32, compiled, class token only": partial(ours, precision="fp32", compile=True, class_token_only=True),
     "ours, bf16": partial(ours, precision="bf16"),
     "ours, bf16, kernels": partial(ours, precision="bf16", kernels=True),
     "ours, bf16, compiled": partial(ours, precision="bf16", compile=True),
@@ -98,18 +97,29 @@ def macs_per_image(setting: DinoSetting, class_token_only: bool) -> float:
     return training_cost(config, num_images=setting.num_images).macs_per_image
 
 
-def run(repeats: int, variants: list[str] | None = None) -> list[Table]:
-    """Return the benchmark's tables, with all variants or those that are named."""
-    repeats, variants = min(repeats, MOST_REPEATS), variants or available()
-    small = DinoSetting()
-    title = "DINO's loop, ViT 192x12x3, patch 4, 2x32 + 8x16, batch 64, out_dim {out_dim:,}, 2 workers"
-    tables = [
-        compare_loops(title.format(out_dim=out_dim), replace(small, out_dim=out_dim), variants, repeats)
+_SMALL_TITLE = "DINO's loop, ViT 192x12x3, patch 4, 2x32 + 8x16, batch 64, out_dim {out_dim:,}, 2 workers"
+SETTINGS: Mapping[str, tuple[str, DinoSetting, int]] = {
+    **{
+        f"{out_dim}": (_SMALL_TITLE.format(out_dim=out_dim), DinoSetting(out_dim=out_dim), 3)
         for out_dim in (4096, 65536)
+    },
+    "photographs": (
+        "DINO's loop, ViT-S/16, 500x375 JPEG to 2x224 + 8x96, batch 16, out_dim 4,096, 2 workers",
+        PHOTOGRAPHS,
+        2,
+    ),
+}
+"""Title, setting and largest number of repeats of each table, by the number of prototypes of 32-pixel images, or photographs."""
+
+
+def run(repeats: int, variants: list[str] | None = None, settings: Collection[str] = tuple(SETTINGS)) -> list[Table]:
+    """Return the benchmark's tables: these settings, with all variants or those that are named."""
+    names = variants or available()
+    return [
+        compare_loops(title, setting, names, min(repeats, most))
+        for name, (title, setting, most) in SETTINGS.items()
+        if name in settings
     ]
-    title = "DINO's loop, ViT-S/16, 500x375 JPEG to 2x224 + 8x96, batch 16, out_dim 4,096, 2 workers"
-    tables.append(compare_loops(title, PHOTOGRAPHS, variants, min(repeats, 2)))
-    return tables
 
 
 def growth(repeats: int) -> list[Table]:

@@ -34,6 +34,10 @@ def test_help_describes_every_benchmark(monkeypatch: pytest.MonkeyPatch, capsys:
         ["data", "--variant", "reference"],
         ["loop", "--variant", "ours"],
         ["loop", "--variant", "reference", "--growth"],
+        ["data", "--setting", "4096"],
+        ["loop", "--setting", "32"],
+        ["loop", "finetune", "--setting", "4096"],
+        ["loop", "--setting", "4096", "--growth"],
     ],
 )
 def test_invalid_options_are_rejected(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
