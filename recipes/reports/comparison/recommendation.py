@@ -1,11 +1,12 @@
 """Recommendation of a comparison: what to do, in a sentence computed from the declared claims, and how sure that is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from recipes.reports.comparison.claims import Outcome
+from recipes.reports.comparison.claims import Outcome, is_equal_spending, relative_macs
 from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, decide
 from recipes.reports.comparison.earlier_runs import collapsed_runs
-from recipes.reports.comparison.estimator import Estimate, Levels
+from recipes.reports.comparison.estimator import Effect, Estimate, Levels
 from recipes.reports.comparison.open_claims import UNCHANGED, OpenClaims, SeedCost
 from recipes.reports.comparison.saving_words import ComparisonWords
 from recipes.reports.comparison.words import MOST_PANELS
@@ -54,7 +55,7 @@ class Recommendation(OpenClaims):
                 text = self._by_saving()
             case _:
                 text = f"{OPEN}: {self._what_is_open(self.claims['effect'])}"
-        return capital(text + ".")
+        return capital(text + self._better_panel() + ".")
 
     def certainty(self) -> list[str]:
         """Return how sure the recommendation is: the claims it rests on, the seeds and images, the budget, convergence."""
@@ -171,7 +172,7 @@ class Recommendation(OpenClaims):
 
     def _is_opposite(self, estimate: Estimate, use: str) -> bool:
         """Return whether the effect in another panel significantly favors the other level, from runs that all ended well."""
-        main, values = self.findings.main, self.findings.values
+        main = self.findings.main
         if dict(estimate.levels) == dict(self.claims["effect"].levels) or not estimate.interval.sign:
             return False
         cells = [
@@ -179,12 +180,47 @@ class Recommendation(OpenClaims):
             for name in (main.base, main.other)
             for x in self.findings.x
         ]
-        if collapsed_runs(self.findings.earlier, values, cells)[1] or any(
-            values.diverged.get(values.key(c)) for c in cells
-        ):
+        if not self._ended_well(cells):
             return False
+        return self._favored(main, estimate) != use
+
+    def _better_panel(self) -> str:
+        """Return the clause on the level of the second axis that outperforms the recommended arm's: exploratory."""
+        use, effects = self.decision.use, self.findings.effects
+        if not use or self.decision.either or len(effects) < 2:
+            return ""
+        second = effects[1]
+        others = {axis: level for axis, level in use.items() if axis != second.axis}
+        found = next((each for each in second.by_panel if dict(each.levels) == others), None)
+        if found is None or not found.interval.sign:
+            return ""
+        better = self._favored(second, found)
+        worse = second.base if better == second.other else second.other
+        cells = [
+            {**others, second.axis: level, self.findings.spec.x: x}
+            for level in (better, worse)
+            for x in self.findings.x
+        ]
+        if use.get(second.axis) == better or not self._ended_well(cells):
+            return ""
+        names = [self.words.named({second.axis: level}) for level in (better, worse)]
+        ratio = relative_macs(self.findings.costs, [(1 if cell[second.axis] == better else -1, cell) for cell in cells])
+        spent = "" if ratio is None or is_equal_spending(ratio) else f", with {ratio:.2g} times the MACs"
+        gain = self._gain(found.interval)
+        start = f"with {self.words.title(use[self.findings.main.axis])}, {names[0]}"
+        return f"; {start} outperforms {names[1]} by {gain}{spent}, which is exploratory"
+
+    def _favored(self, effect: Effect, estimate: Estimate) -> str:
+        """Return the level of an effect's axis that a significant estimate of it favors."""
         is_better = (estimate.interval.sign > 0) == self.findings.metric.higher_is_better
-        return (main.other if is_better else main.base) != use
+        return effect.other if is_better else effect.base
+
+    def _ended_well(self, cells: Sequence[Levels]) -> bool:
+        """Return whether no run of these cells diverged, or started from a pre-training that collapsed."""
+        values = self.findings.values
+        return not collapsed_runs(self.findings.earlier, values, cells)[1] and not any(
+            values.diverged.get(values.key(cell)) for cell in cells
+        )
 
     def _sides(self) -> tuple[Levels, Levels]:
         """Return the two arms of the alternative, the better one first."""

@@ -209,6 +209,39 @@ def test_an_arm_that_is_preferred_is_not_left_with_the_effect_of_the_other_stem_
     )
 
 
+def test_a_better_stem_for_the_recommended_stage_is_named(tmp_path: Path) -> None:
+    """The declared claims compare stages with one stem: they are silent on the same stage with the other one."""
+    text = study_page(tmp_path / "better", {"patchify": -5.0, "conv": -9.0}, conv=8.0).recommendation.sentence()
+    assert text.startswith(
+        "With the patchify stem, use one-stage training (OST): it outperforms two-stage training (TST)"
+    )
+    assert re.search(
+        r"; with one-stage training \(OST\), the conv stem outperforms the patchify stem by 8\.0 points \(.*, which is"
+        r" exploratory\.$",
+        text,
+    )
+    for number, (gains, conv) in enumerate(
+        (
+            ({"patchify": -5.0, "conv": -5.0}, -8.0),
+            ({"patchify": -5.0, "conv": -5.0}, 0.0),
+            ({"patchify": 3.0, "conv": -3.0}, 10.0),
+        )
+    ):  # the recommended stem is the better one, neither is, the better one is recommended
+        text = study_page(tmp_path / str(number), gains, conv=conv).recommendation.sentence()
+        assert "stem outperforms the" not in text.partition(";")[2], text
+
+
+def test_a_better_stem_with_diverged_runs_is_not_named(tmp_path: Path) -> None:
+    def value(at: Mapping[str, str]) -> Any:
+        arm = at["stem"], at["training"]
+        gains = {("patchify", "TST"): -5.0, ("conv", "OST"): 8.0}
+        diverged = arm == ("conv", "OST") and at["seed"] == "0"
+        return {"status": "diverged"} if diverged else 80 + 0.3 * (int(at["seed"]) % 3) + gains.get(arm, 0.0)
+
+    text = page_of(write_comparison(comparison_study(num_seeds=5), tmp_path, value)).recommendation.sentence()
+    assert "stem outperforms the" not in text, text
+
+
 @pytest.mark.parametrize("below", [0, 1, 3])
 def test_pretrainings_that_did_not_improve_the_features_are_named_on_the_first_screen(
     tmp_path: Path, below: int
