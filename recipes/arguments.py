@@ -83,7 +83,10 @@ def _add_publish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     publish.add_argument(
         "folder", nargs="?", help="folder of the study to store (default: store nothing, only write the documents)"
     )
-    publish.add_argument("--name", help="name of its folder under docs/results/ (default: study, scale, epochs factor)")
+    publish.add_argument(
+        "--name",
+        help="name of its folder under docs/results/ (default: study, images of a sized one, scale, epochs factor)",
+    )
     publish.add_argument("--note", help="what its files do not say about the machine, such as other work on it")
     publish.add_argument(
         "--check", action="store_true", help="write nothing; list what differs, with exit code 1 if anything does"

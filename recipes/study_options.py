@@ -10,14 +10,13 @@ from pathlib import Path
 from common.cores import available_cores
 from common.errors import UserError
 from common.paths import MAX_NAME_BYTES, check_length, user_path
-from common.yaml_words import as_text
 from recipes.command_words import study_words, words_of_size
 from recipes.run.build_engine import EngineOptions
 from recipes.run.launching import SINGLE_PROCESS
 from recipes.run.slots import choose_slots, is_on_cpu
 from recipes.sizing.complete import SizeOptions, complete_study
 from recipes.study.display import display_path
-from recipes.study.folder_names import folder_name
+from recipes.study.folder_names import folder_name, images_of_sized
 from recipes.study.kept_levels import name_of_part
 from recipes.study.specification import Study
 from recipes.study.study_file import build_study
@@ -75,16 +74,8 @@ def _split(accelerate_args: str) -> tuple[str, ...]:
 
 def study_folder(out: str | None, study: Study) -> Path:
     """Return the folder of a study: `--out`, or the default; raise UserError if it is too long for the files of a run."""
-    is_sized = study.mapping.get("size") is not None or study.mapping.get("sized_by")
-    name = f"{study.name}_{_source_name(study)}" if is_sized else study.name
-    name = "_".join(filter(None, (name, name_of_part(study.mapping))))
+    name = "_".join(filter(None, (study.name, images_of_sized(study.mapping), name_of_part(study.mapping))))
     default = Path("outputs", *([study.scale] if study.scale else []), folder_name(name))
     folder = user_path(out or str(default), "--out")
     check_length(folder / "runs" / ("x" * MAX_NAME_BYTES), "--out")
     return folder
-
-
-def _source_name(study: Study) -> str:
-    """Return the last part of the name of a study's images: of a folder, a file or a data set of the hub."""
-    source = as_text(study.mapping.get("set", {}).get("data.source", ""))
-    return Path(source.partition("?")[0] if "://" in source else source).resolve().name

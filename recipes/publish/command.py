@@ -23,6 +23,7 @@ from recipes.reports.replication.page import TablePage
 from recipes.reports.report import Report, page_of
 from recipes.reports.results import StudyRecord, read_study
 from recipes.reports.same_images import check_same_images
+from recipes.study.folder_names import images_of_sized
 from recipes.study.kept_levels import name_of_part
 from recipes.study.specification import Study
 
@@ -92,11 +93,10 @@ def store(folder: Path, root: Path, name: str | None, note: str) -> Path:
 
 
 def default_name(study: Study) -> str:
-    """Return the name under which a study is stored: its name, its scale, its levels, and its factor on the epochs."""
+    """Return the name under which a study is stored: its name, the images it is sized to, scale, levels, factor on the epochs."""
     factor = f"epochs_x{study.epochs_factor:g}" if study.epochs_factor != 1 else ""
-    return re.sub(
-        r"[^A-Za-z0-9_.-]+", "_", "_".join(filter(None, (study.name, study.scale, name_of_part(study.mapping), factor)))
-    )
+    parts = (study.name, images_of_sized(study.mapping), study.scale, name_of_part(study.mapping), factor)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "_".join(filter(None, parts)))
 
 
 def refresh(root: Path, *, write: bool) -> list[str]:

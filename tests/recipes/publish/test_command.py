@@ -202,7 +202,9 @@ def test_invalid_arguments_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_names_of_stored_studies_differ_by_scale_and_length(root: Path) -> None:
+def test_names_of_stored_studies_differ_by_images_scale_and_length(root: Path) -> None:
+    with restored(REPOSITORY / "docs" / "results" / "my_images_photos") as (study, _):
+        assert default_name(study.plan.study) == "my_images_photos"
     with restored(REPOSITORY / "docs" / "results" / "quickstart_epochs_x2") as (study, _):
         assert default_name(study.plan.study) == "quickstart_epochs_x2"
     with restored(REPOSITORY / "docs" / "results" / "scaled_relu_table6_digits") as (study, _):
