@@ -150,7 +150,7 @@ def test_chance_is_the_loss_of_the_best_constant_prediction(config: LossConfig, 
         optimizer.zero_grad()
         value = loss(constant.expand(len(targets), 3), targets)
         value.backward()
-        return float(value)
+        return value.item()
 
     optimizer.step(closure)
     assert loss.chance(split.labels, 3) == pytest.approx(closure(), abs=1e-5)
