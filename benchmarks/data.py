@@ -61,7 +61,7 @@ def dino(repeats: int) -> Table:
 
 
 def _resizing_in(kernel: str, call: Callable[[], object]) -> Callable[[], object]:
-    """Return a function that does the same with a slower variant of the resizing kernel, as on other processors."""
+    """Return a function that does the same with another variant of the resizing kernel, as on other processors."""
 
     def held() -> object:
         chosen = bicubic.chosen_variant

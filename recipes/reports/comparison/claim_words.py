@@ -129,8 +129,8 @@ class ClaimWords(StartWords):
         elif settings > amounts:
             where = f"averaged over {settings} settings"
         numbers = f"{self.change(found.mean)} ({self.confidence(found)}{self._adjusted(claim)})"
-        spent = f", with {claim.spending:.2g} times the MACs" if claim.spends_unequally else ""
-        return capital(f"{start}, {where}: {numbers}, {self.outcome(claim)}{spent}.{self._with_chance(claim)}")
+        outcome = self.outcome(claim) + self.times_macs(claim.spending)
+        return capital(f"{start}, {where}: {numbers}, {outcome}.{self._with_chance(claim)}")
 
     def outcome(self, claim: Claim) -> str:
         """Return the outcome of a claim as the end of a sentence."""

@@ -67,14 +67,9 @@ class Claim:
     """Planned MACs of a run of the other side, in all of its stages, divided by those of the base side; None if unknown."""
 
     @property
-    def spends_unequally(self) -> bool:
-        """Return whether its sides spend different compute: other budgets, or lengths that were chosen within one."""
-        return self.spending is not None and not is_equal_spending(self.spending)
-
-    @property
     def crosses_budgets(self) -> bool:
         """Return whether its sides, arms of different panels, spend different compute: budgets are those of each panel."""
-        return not self.levels and self.spends_unequally
+        return not self.levels and self.spending is not None and not is_equal_spending(self.spending)
 
 
 def relative_macs(costs: CellCosts, weights: Sequence[tuple[float, Levels]]) -> float | None:

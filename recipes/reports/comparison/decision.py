@@ -57,7 +57,7 @@ def decide(
     if effect is not None:
         level = _favored(effect, ends, simpler)
         use = {**panel, main: level or ends[0]}
-        over = {**panel, main: _opposite(use[main], ends)}
+        over = {**panel, main: opposite(use[main], ends)}
         if loser and any(loser.items() <= each.items() for each in ((use,) if level is not None else (use, over))):
             return Decision(Basis.ALTERNATIVE, winner, loser)
         is_chain = level is not None and bool(winner) and any(winner.items() <= each.items() for each in (use, over))
@@ -66,7 +66,7 @@ def decide(
     if winner:
         return Decision(Basis.ALTERNATIVE, winner, loser)
     if at_amount is not None:
-        return Decision(Basis.SAVING, {**panel, main: at_amount}, {**panel, main: _opposite(at_amount, ends)})
+        return Decision(Basis.SAVING, {**panel, main: at_amount}, {**panel, main: opposite(at_amount, ends)})
     return Decision(Basis.NONE, {}, {})
 
 
@@ -75,7 +75,7 @@ def _favored(claim: Claim, ends: tuple[str, str], simpler: str | None) -> str | 
     return {Outcome.BETTER: ends[1], Outcome.WORSE: ends[0]}.get(claim.outcome, simpler)
 
 
-def _opposite(level: str, ends: tuple[str, str]) -> str:
+def opposite(level: str, ends: tuple[str, str]) -> str:
     """Return the other one of two levels."""
     return ends[1] if level == ends[0] else ends[0]
 

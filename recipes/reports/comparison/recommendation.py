@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from recipes.reports.comparison.claims import Outcome, is_equal_spending, relative_macs
-from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, decide
+from recipes.reports.comparison.claims import Outcome, relative_macs
+from recipes.reports.comparison.decision import SETTLED, STRICT, Basis, decide, opposite
 from recipes.reports.comparison.earlier_runs import collapsed_runs
 from recipes.reports.comparison.estimator import Effect, Estimate, Levels
 from recipes.reports.comparison.open_claims import UNCHANGED, OpenClaims, SeedCost
@@ -164,7 +164,7 @@ class Recommendation(OpenClaims):
         others = [each for each in main.by_panel if self._is_opposite(each, use)]
         if not others:
             return ""
-        title = self.words.title(main.base if use == main.other else main.other)
+        title = self.words.title(opposite(use, (main.base, main.other)))
         if len(others) > MOST_PANELS:
             return f"; in {len(others)} of {len(main.by_panel) - 1} other settings, {title} is better (exploratory)"
         parts = [f"with {self.words.named(each.levels)} by {self._gain(each.interval)}" for each in others]
@@ -195,7 +195,7 @@ class Recommendation(OpenClaims):
         if found is None or not found.interval.sign:
             return ""
         better = self._favored(second, found)
-        worse = second.base if better == second.other else second.other
+        worse = opposite(better, (second.base, second.other))
         cells = [
             {**others, second.axis: level, self.findings.spec.x: x}
             for level in (better, worse)
@@ -204,8 +204,8 @@ class Recommendation(OpenClaims):
         if use.get(second.axis) == better or not self._ended_well(cells):
             return ""
         names = [self.words.named({second.axis: level}) for level in (better, worse)]
-        ratio = relative_macs(self.findings.costs, [(1 if cell[second.axis] == better else -1, cell) for cell in cells])
-        spent = "" if ratio is None or is_equal_spending(ratio) else f", with {ratio:.2g} times the MACs"
+        weights = [(1.0 if cell[second.axis] == better else -1.0, cell) for cell in cells]
+        spent = self.words.times_macs(relative_macs(self.findings.costs, weights))
         gain = self._gain(found.interval)
         start = f"with {self.words.title(use[self.findings.main.axis])}, {names[0]}"
         return f"; {start} outperforms {names[1]} by {gain}{spent}, which is exploratory"

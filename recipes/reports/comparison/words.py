@@ -133,7 +133,10 @@ class Words:
             for setting in effect.by_setting
             for sign, level in ((-1.0, effect.base), (1.0, effect.other))
         ]
-        ratio = relative_macs(self.findings.costs, weights)
+        return self.times_macs(relative_macs(self.findings.costs, weights))
+
+    def times_macs(self, ratio: float | None) -> str:
+        """Return the clause on the compute of one side relative to the other's; empty if it is equal or not known."""
         return "" if ratio is None or is_equal_spending(ratio) else f", with {ratio:.2g} times the MACs"
 
     def divergences(self) -> list[str]:
